@@ -1,0 +1,1 @@
+"""Connections to IoTDA: two thin transports over one description of the API."""

@@ -1,0 +1,361 @@
+"""The words that all parts of the provider speak: batch tasks, their subtasks, results per target.
+
+Nothing here does I/O or imports Airflow. Values on the wire keep the vendor's spelling
+(``Waitting``); names in Python are spelled right (``WAITING``).
+
+Source: "Querying a Batch Task", "Stopping a Batch Task" of the IoTDA API reference, and the models
+of the official SDK (``huaweicloudsdkiotda.v5``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar, overload
+
+_Member = TypeVar("_Member", bound="_WireWord")
+
+
+class _WireWord(str, Enum):
+    """A word of the API; compares equal to its spelling on the wire."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @classmethod
+    def from_wire(cls: type[_Member], value: object) -> _Member:
+        """Read a word that the platform sent; one that we do not know yet keeps its spelling.
+
+        A word added by the platform later must not break a running guard, so it becomes a member
+        named ``UNKNOWN`` that means nothing: not ended, not successful. A user's own input is read
+        with the plain constructor, which refuses what it does not know.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            word = str.__new__(cls, str(value))
+            word._name_ = "UNKNOWN"
+            word._value_ = str(value)
+            return word
+
+
+class TaskType(_WireWord):
+    """What a batch task does to its targets."""
+
+    SOFTWARE_UPGRADE = "softwareUpgrade"
+    FIRMWARE_UPGRADE = "firmwareUpgrade"
+    MODULE_UPGRADE = "moduleUpgrade"
+    CREATE_DEVICES = "createDevices"
+    DELETE_DEVICES = "deleteDevices"
+    FREEZE_DEVICES = "freezeDevices"
+    UNFREEZE_DEVICES = "unfreezeDevices"
+    CREATE_COMMANDS = "createCommands"
+    CREATE_ASYNC_COMMANDS = "createAsyncCommands"
+    CREATE_MESSAGES = "createMessages"
+    UPDATE_DEVICE_SHADOWS = "updateDeviceShadows"
+    UPDATE_DEVICES = "updateDevices"
+
+    @property
+    def is_stoppable(self) -> bool:
+        """Whether the platform stops and retries tasks of this type at all."""
+        return self in (TaskType.SOFTWARE_UPGRADE, TaskType.FIRMWARE_UPGRADE)
+
+    @property
+    def is_confirmable(self) -> bool:
+        """Whether the platform lets targets of this type wait for a confirmation."""
+        return self.is_stoppable or self is TaskType.MODULE_UPGRADE
+
+
+class TaskStatus(_WireWord):
+    """Where a batch task stands as a whole."""
+
+    INITIALIZING = "Initializing"
+    WAITING = "Waitting"
+    PROCESSING = "Processing"
+    SUCCESS = "Success"
+    FAIL = "Fail"
+    PARTIAL_SUCCESS = "PartialSuccess"
+    STOPPED = "Stopped"
+    STOPPING = "Stopping"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended and will not change by itself any more."""
+        return self.is_completed or self is TaskStatus.STOPPED
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the task ran to its own end: nobody stopped it."""
+        return self in (TaskStatus.SUCCESS, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS)
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether somebody has stopped the task, be it still under way."""
+        return self in (TaskStatus.STOPPED, TaskStatus.STOPPING)
+
+
+class SubtaskStatus(_WireWord):
+    """Where one target of a batch task stands."""
+
+    WAITING = "Waitting"
+    PROCESSING = "Processing"
+    SUCCESS = "Success"
+    FAIL = "Fail"
+    FAIL_WAIT_RETRY = "FailWaitRetry"
+    STOPPED = "Stopped"
+    REMOVED = "Removed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the platform will do nothing more for this target by itself."""
+        return self in (
+            SubtaskStatus.SUCCESS,
+            SubtaskStatus.FAIL,
+            SubtaskStatus.STOPPED,
+            SubtaskStatus.REMOVED,
+        )
+
+    @property
+    def is_stoppable(self) -> bool:
+        """Whether a stop changes a target in this status."""
+        return self in (
+            SubtaskStatus.PROCESSING,
+            SubtaskStatus.WAITING,
+            SubtaskStatus.FAIL_WAIT_RETRY,
+        )
+
+
+def _count(value: object, name: str) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"task_progress.{name} is not a count: {value!r}")
+    count = int(value)
+    if count < 0:
+        raise ValueError(f"task_progress.{name} is negative: {count}")
+    return count
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How many targets of a batch task stand where, as the platform counts them (in targets)."""
+
+    total: int = 0
+    processing: int = 0
+    success: int = 0
+    fail: int = 0
+    waiting: int = 0
+    fail_wait_retry: int = 0
+    stopped: int = 0
+    removed: int = 0
+
+    @property
+    def started(self) -> int:
+        """Targets that the upgrade has reached: success + fail + fail_wait_retry + processing."""
+        return self.success + self.fail + self.fail_wait_retry + self.processing
+
+    @property
+    def finished(self) -> int:
+        """Targets with an outcome of their own: success + fail (stopped ones have none)."""
+        return self.success + self.fail
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts sum to the total; where not, the counts are a torn read."""
+        return self.total == (
+            self.started + self.waiting + self.stopped + self.removed
+        )
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any] | None) -> TaskProgress:
+        """Read the platform's ``task_progress``; a count that is left out is 0.
+
+        :raises ValueError: a count is negative or not a whole number
+        """
+        data = data or {}
+        return cls(
+            **{
+                name: _count(data.get("waitting" if name == "waiting" else name), name)
+                for name in cls.__dataclass_fields__
+            }
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """As plain JSON, the derived counts ``started`` and ``finished`` included."""
+        counts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**counts, "started": self.started, "finished": self.finished}
+
+    def __str__(self) -> str:
+        parts = [f"{self.success} succeeded", f"{self.fail} failed"]
+        for count, word in (
+            (self.processing, "running"),
+            (self.fail_wait_retry, "waiting to retry"),
+            (self.waiting, "waiting"),
+            (self.stopped, "stopped"),
+            (self.removed, "removed"),
+        ):
+            if count:
+                parts.append(f"{count} {word}")
+        return f"{', '.join(parts)} of {self.total}"
+
+
+@dataclass(frozen=True)
+class BatchTask:
+    """One batch task as the platform describes it; ``raw`` is its whole answer.
+
+    ``create_time`` is the platform's text, ``yyyyMMdd'T'HHmmss'Z'`` in UTC.
+    """
+
+    task_id: str
+    status: TaskStatus
+    task_name: str = ""
+    task_type: TaskType | None = None
+    status_desc: str | None = None
+    progress: TaskProgress = field(default_factory=TaskProgress)
+    app_id: str | None = None
+    create_time: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def batch_task_id(self) -> str:
+        """The same as ``task_id``, in the word that this provider's parameters use."""
+        return self.task_id
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> BatchTask:
+        """Read one ``batchtask`` object.
+
+        :raises ValueError: there is no task id or a count makes no sense
+        """
+        task_id = data.get("task_id")
+        if not isinstance(task_id, str) or not task_id:
+            raise ValueError("a batch task without a task_id")
+        task_type = data.get("task_type")
+        return cls(
+            task_id=task_id,
+            status=TaskStatus.from_wire(data.get("status") or TaskStatus.INITIALIZING),
+            task_name=data.get("task_name") or "",
+            task_type=TaskType.from_wire(task_type) if task_type else None,
+            status_desc=data.get("status_desc"),
+            progress=TaskProgress.from_wire(data.get("task_progress")),
+            app_id=data.get("app_id"),
+            create_time=data.get("create_time"),
+            raw=data,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON, in the shape that operators and sensors push to XCom."""
+        return {
+            "batch_task_id": self.task_id,
+            "task_name": self.task_name,
+            "task_type": str(self.task_type) if self.task_type else None,
+            "status": str(self.status),
+            "status_desc": self.status_desc,
+            "progress": self.progress.to_dict(),
+            "create_time": self.create_time,
+        }
+
+
+@dataclass(frozen=True)
+class Subtask:
+    """One target of a batch task: where it stands, and what went wrong."""
+
+    target: str
+    status: SubtaskStatus
+    output: str | None = None
+    error_code: str | None = None
+    error_msg: str | None = None
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Subtask:
+        """Read one row of ``task_details``.
+
+        :raises ValueError: there is no target
+        """
+        target = data.get("target")
+        if not isinstance(target, str) or not target:
+            raise ValueError("a subtask without a target")
+        error = data.get("error") or {}
+        return cls(
+            target=target,
+            status=SubtaskStatus.from_wire(data.get("status") or SubtaskStatus.WAITING),
+            output=data.get("output"),
+            error_code=error.get("error_code"),
+            error_msg=error.get("error_msg"),
+        )
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """What came of a stop, retry or confirmation for one target."""
+
+    target: str
+    succeeded: bool
+    error_code: str | None = None
+    error_msg: str | None = None
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> TargetResult:
+        """Read one row of ``targets``; anything but ``success`` is a failure.
+
+        :raises ValueError: there is no target
+        """
+        target = data.get("target")
+        if not isinstance(target, str) or not target:
+            raise ValueError("a result without a target")
+        return cls(
+            target=target,
+            succeeded=str(data.get("status")).lower() == "success",
+            error_code=data.get("error_code"),
+            error_msg=data.get("error_msg"),
+        )
+
+    def to_failure(self) -> dict[str, str | None]:
+        """As one row of ``failed_targets``."""
+        return {
+            "target": self.target,
+            "error_code": self.error_code,
+            "error_msg": self.error_msg,
+        }
+
+
+class TargetResults(Sequence[TargetResult]):
+    """One definite result for each requested target, in the order in which they were asked for."""
+
+    def __init__(self, results: Iterable[TargetResult] = ()) -> None:
+        self._results = tuple(results)
+
+    @overload
+    def __getitem__(self, index: int) -> TargetResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> TargetResults: ...
+    def __getitem__(self, index: int | slice) -> TargetResult | TargetResults:
+        if isinstance(index, slice):
+            return TargetResults(self._results[index])
+        return self._results[index]
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __iter__(self) -> Iterator[TargetResult]:
+        return iter(self._results)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TargetResults) and self._results == other._results
+
+    def __hash__(self) -> int:
+        return hash(self._results)
+
+    def __repr__(self) -> str:
+        return f"<TargetResults: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
+
+    @property
+    def succeeded(self) -> list[TargetResult]:
+        """The targets for which the call did what was asked."""
+        return [result for result in self._results if result.succeeded]
+
+    @property
+    def failed(self) -> list[TargetResult]:
+        """The targets for which it did not, each with its error."""
+        return [result for result in self._results if not result.succeeded]

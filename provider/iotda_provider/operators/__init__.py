@@ -1,0 +1,1 @@
+"""Airflow operators for IoTDA batch tasks."""

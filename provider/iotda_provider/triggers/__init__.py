@@ -1,0 +1,1 @@
+"""The same waiting on the triggerer's event loop."""
