@@ -1,0 +1,76 @@
+# Every target is complete on a fresh machine: it needs Python 3.10 to 3.13 and a package index, makes its own
+# virtual environment inside the checkout the first time, and touches nothing outside it.
+#
+#   make test AIRFLOW=2.11          the same on another Airflow, in a virtual environment of its own
+#   make test PYTHON=python3.10     with a Python of your choice
+#   make test ARGS="-k stop -x"     arguments for pytest (or for the demo, the benchmarks, ...)
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/sh
+
+AIRFLOW ?= 3.3
+PYTHON ?=
+ARGS ?=
+
+# Airflow 2: ends at Python 3.12.
+HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
+VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
+
+# Our own code writes no dot files into the user's home, nor does what it uses (the Huawei Cloud SDK does).
+RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
+PY := $(RUN) $(VENV)/bin/python
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: venv ## a bad firmware rollout on 1,000 emulated devices, stopped by real Airflow
+	@$(PY) scripts/demo.py $(ARGS)
+
+.PHONY: ui
+ui: venv ## Airflow's web UI with the emulator and the example DAGs
+	@$(PY) scripts/ui.py $(ARGS)
+
+.PHONY: test
+test: venv ## all tests: unit, integration, system
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: test-unit test-integration test-system
+test-unit test-integration test-system: test-%: venv
+	@$(PY) -m pytest tests/$* $(ARGS)
+
+.PHONY: lint
+lint: venv ## ruff (check and format) and mypy in strict mode
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy provider/iotda_provider
+
+.PHONY: format
+format: venv ## let ruff put the code in order
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+.PHONY: docs
+docs: venv ## the documentation, into docs/_build/html
+	@$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+.PHONY: bench
+bench: venv ## the measurements that the documentation quotes
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) "$$file" $(ARGS); done
+
+.PHONY: lock
+lock: ## resolve the lock files in requirements/ anew
+	@python=$$(sh scripts/find-python.sh 13 $(PYTHON)) && "$$python" scripts/bootstrap.py lock
+
+.PHONY: venv
+venv: ## only make or update the virtual environment
+	@python=$$(sh scripts/find-python.sh $(HIGHEST_PYTHON_MINOR) $(or $(PYTHON),$(VENV)/bin/python python3.13 python3.12 python3.11 python3.10 python3 python)) \
+	  && "$$python" scripts/bootstrap.py install --venv $(VENV) --airflow $(AIRFLOW) $(if $(PYTHON),--python "$$python")
+
+.PHONY: clean
+clean: ## remove everything that these targets made
+	rm -rf .venv .venv-* .cache .demo build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find provider tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf provider/*.egg-info

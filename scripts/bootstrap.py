@@ -1,0 +1,212 @@
+"""Makes the virtual environment that every Make target runs in, from the lock file, once.
+
+    bootstrap.py install --venv .venv --airflow 3.3     nothing to do? then it returns at once
+    bootstrap.py lock                                   writes requirements/airflow-*.txt anew
+
+It needs only the standard library and a package index, and writes nothing outside the checkout: caches
+and temporary files are in .cache/. uv does the work where it can be had; plain pip with the same lock
+does it where not (IOTDA_BOOTSTRAP=pip forces that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+LOCKS = ROOT / "requirements"
+LOCKED_AIRFLOWS = ("3.3", "2.11")  # Airflow 2: the second
+STAMP = ".made-from"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    install = commands.add_parser("install")
+    install.add_argument("--venv", type=Path, required=True)
+    install.add_argument("--airflow", required=True)
+    install.add_argument("--python", help="the interpreter the user asked for, if any")
+    commands.add_parser("lock")
+    args = parser.parse_args()
+
+    CACHE.mkdir(exist_ok=True)
+    with one_at_a_time(CACHE / "bootstrap.lock"):
+        try:
+            if args.command == "lock":
+                write_locks()
+            else:
+                make_venv(args.venv.absolute(), args.airflow, wanted_python=args.python)
+        except subprocess.CalledProcessError as error:
+            print(f"\nFailed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+            print("Its own message is above. Nothing half-made is used: the next run starts again.", file=sys.stderr)
+            return 1
+    return 0
+
+
+def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
+    python = venv / "bin" / "python"
+    stamp = venv / STAMP
+    base = wanted_python or base_interpreter()
+    version = version_of(base)
+    state = fingerprint(airflow, version)
+    if stamp.is_file() and stamp.read_text() == state and version_of(str(python)) == version:
+        return
+
+    started = time.monotonic()
+    # Without a stamp the last run was interrupted; a virtual environment of another Python is of no use.
+    reusable = stamp.is_file() and version_of(str(python)) == version
+    stamp.unlink(missing_ok=True)
+    if not reusable:
+        say(f"Making {venv.name} with Python {version} and Airflow {airflow}; the first time takes about a minute.")
+        run(base, "-m", "venv", "--clear", venv)
+    else:
+        say(f"Bringing {venv.name} up to date.")
+    install_project(python, airflow)
+    stamp.write_text(state)
+    say(f"{venv.name} is ready after {time.monotonic() - started:.0f} s.")
+
+
+def install_project(python: Path, airflow: str) -> None:
+    lock = LOCKS / f"airflow-{airflow}.txt"
+    constraints = ["--constraint", lock] if lock.is_file() else []
+    wanted = ["--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}.*" if airflow.count(".") < 2 else f"apache-airflow=={airflow}"]
+    if os.environ.get("IOTDA_BOOTSTRAP") != "pip" and (uv := get_uv(python, constraints)):
+        build = ["--build-constraint", lock] if lock.is_file() else []
+        if run(*uv, "pip", "install", "--quiet", "--python", python, *constraints, *build, *wanted, check=False) == 0:
+            return
+        say("uv could not install everything; trying the same with pip.")
+    run(python, "-m", "pip", "install", "--quiet", *constraints, *wanted)
+
+
+def write_locks() -> None:
+    tools = CACHE / "uv-venv"
+    run(base_interpreter(), "-m", "venv", "--clear", tools)
+    uv = get_uv(tools / "bin" / "python", [])
+    if not uv:
+        raise SystemExit("Locking needs uv, and pip could not install it.")
+    for airflow in LOCKED_AIRFLOWS:
+        pin = CACHE / f"airflow-{airflow}.in"
+        pin.write_text(f"apache-airflow=={airflow}.*\n")
+        lock = LOCKS / f"airflow-{airflow}.txt"
+        say(f"Locking {lock.relative_to(ROOT)}.")
+        run(
+            *uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.10",
+            "--extra", "dev", "--constraint", pin,
+            "--no-emit-index-url", "--no-emit-find-links", "--no-annotate",
+            "--custom-compile-command", "make lock", "--output-file", lock, ROOT / "pyproject.toml",
+        )  # fmt: skip
+
+
+def get_uv(python: Path, constraints: list[str | Path]) -> list[str | Path] | None:
+    """uv, installed beside the interpreter: whatever uv the user may have stays out of it."""
+    if run(python, "-m", "pip", "install", "--quiet", *constraints, "uv", check=False) != 0:
+        say("uv cannot be had here; using pip.")
+        return None
+    return [python, "-m", "uv"]
+
+
+def run(*command: str | Path, check: bool = True) -> int:
+    # None of these may ask anything.
+    return subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, check=check).returncode
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment, kept inside the checkout, with one package index for pip and uv alike."""
+    # A foreign PYTHONPATH or target folder would leak packages in, or ours out.
+    strangers = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "VIRTUAL_ENV", "UV_PYTHON"}
+    env = {name: value for name, value in os.environ.items() if name not in strangers}
+    temporary = CACHE / "tmp"
+    temporary.mkdir(exist_ok=True)
+    env |= {
+        "PIP_CACHE_DIR": str(CACHE / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_USER": "0",
+        "TMPDIR": str(temporary),
+        "UV_CACHE_DIR": str(CACHE / "uv"),
+        "UV_PYTHON_DOWNLOADS": "never",
+        # The machine's own certificates, as pip and a company's proxy expect; the second is its older name.
+        "UV_SYSTEM_CERTS": env.get("UV_SYSTEM_CERTS", "1"),
+        "UV_NATIVE_TLS": env.get("UV_NATIVE_TLS", "1"),
+    }
+    uv_index = env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL")
+    pip_index = env.get("PIP_INDEX_URL") or configured_index()
+    if pip_index and not uv_index:
+        env["UV_DEFAULT_INDEX"] = pip_index
+    if uv_index and not pip_index:
+        env["PIP_INDEX_URL"] = uv_index
+    if "PIP_CERT" in env:
+        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
+    return env
+
+
+_configured_index: list[str] = []
+
+
+def configured_index() -> str:
+    """The index that pip's own files name, for uv, which does not read them."""
+    if not _configured_index:
+        command = [base_interpreter(), "-m", "pip", "config", "get", "global.index-url"]
+        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        _configured_index.append(answer.stdout.strip() if answer.returncode == 0 else "")
+    return _configured_index[0]
+
+
+def base_interpreter() -> str:
+    """The interpreter behind the one that runs this, which may be that of the environment to be replaced."""
+    return getattr(sys, "_base_executable", sys.executable)
+
+
+def version_of(python: str) -> str:
+    """Its version, or nothing when it does not run."""
+    try:
+        answer = subprocess.run(
+            [python, "-c", "import platform; print(platform.python_version())"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return answer.stdout.strip()
+
+
+def fingerprint(airflow: str, python_version: str) -> str:
+    """What the environment is made from; another fingerprint means it is out of date."""
+    digest = hashlib.sha256()
+    for path in (ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__), LOCKS / f"airflow-{airflow}.txt"):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    # An editable install points at the checkout: a moved one is made anew.
+    return f"{airflow} {python_version} {ROOT} {digest.hexdigest()}\n"
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another make in this checkout.")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            shutil.rmtree(CACHE / "tmp" / "pip", ignore_errors=True)
+
+
+def say(text: str) -> None:
+    print(f"-- {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
