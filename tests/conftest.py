@@ -1,0 +1,109 @@
+"""Every test runs in a throw-away Airflow home, and reaches no machine but this one.
+
+What is set here is set before anything imports Airflow, which reads its configuration at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+
+
+def prepare_environment() -> Path:
+    """Point Airflow and everything else that keeps files at a new folder, removed at exit."""
+    if "airflow" in sys.modules:
+        raise pytest.UsageError("Airflow was imported before tests/conftest.py: by a pytest plugin?")
+
+    # A developer's own Airflow, cloud account or proxy must not reach into the tests.
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW", "HUAWEICLOUD_", "_AIRFLOW")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+
+    temporary = CACHE / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="airflow-", dir=temporary))
+    owner = os.getpid()
+    # Not in forked children.
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(home, ignore_errors=True))
+    (home / "dags").mkdir()
+
+    os.environ.update(
+        {
+            "HOME": str(home),  # the Huawei Cloud SDK keeps a file there
+            "PYTEST_DEBUG_TEMPROOT": str(temporary),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            # Empty but for system tests, whose conftest.py puts the tables there.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+    )
+    return home
+
+
+AIRFLOW_HOME = prepare_environment()
+
+
+class NetworkBlockedError(RuntimeError):
+    """A test tried to reach another machine."""
+
+
+def _check_host(host: Any) -> None:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if not isinstance(host, str) or host in ("", "localhost", socket.gethostname()):
+        return
+    try:
+        is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise NetworkBlockedError(
+            f"A test tried to reach {host!r}. Tests talk to this machine only: "
+            "use the emulator, or requests_mock."
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_loopback() -> Any:
+    """Names and addresses of other machines are refused before a packet leaves."""
+    real_connect, real_connect_ex = socket.socket.connect, socket.socket.connect_ex
+    real_getaddrinfo = socket.getaddrinfo
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _check_host(address[0])
+        return real_connect(self, address)
+
+    def connect_ex(self: socket.socket, address: Any) -> int:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _check_host(address[0])
+        return real_connect_ex(self, address)
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_host(host)
+        return real_getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        patch.setattr(socket.socket, "connect_ex", connect_ex)
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield

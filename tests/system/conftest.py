@@ -1,0 +1,151 @@
+"""DAG files run by the installed Airflow, through ``dag.test()``, with a database of their own."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+
+
+def migrated_template() -> Path:
+    """An empty database with Airflow's tables, made once for each version of Airflow and Python."""
+    airflow = importlib.metadata.version("apache-airflow")
+    python = "{}.{}".format(*sys.version_info)
+    folder = CACHE / "airflow-db"
+    folder.mkdir(parents=True, exist_ok=True)
+    template = folder / f"airflow-{airflow}-python-{python}.sqlite"
+    with template.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another pytest may be about to make the same
+        if not template.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as home:
+                database = Path(home) / "airflow.db"
+                environment = os.environ | {
+                    "AIRFLOW_HOME": home,
+                    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}",
+                }
+                command = [sys.executable, "-m", "airflow", "db", "migrate"]
+                answer = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=False
+                )
+                if answer.returncode:
+                    pytest.fail(f"airflow db migrate failed:\n{answer.stdout}\n{answer.stderr}")
+                database.rename(template)
+    return template
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> Path:
+    """This process's own copy of the migrated database."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    database = home / "airflow.db"
+    shutil.copyfile(migrated_template(), database)
+
+    from airflow import settings
+
+    # Connections that were opened on the empty database before.
+    settings.engine.dispose()
+    return database
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished DAG run, as its user sees it.
+
+    :param run_id: the run's id
+    :param state: ``success`` or ``failed``
+    :param states: the final state of each task by its id, of mapped ones by ``id[map_index]``
+    :param xcoms: the pushed values by (task id, key, map index)
+    """
+
+    dag_id: str
+    run_id: str
+    state: str
+    states: Mapping[str, str | None]
+    xcoms: Mapping[tuple[str, str, int], Any]
+
+    def xcom(self, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
+        """The pushed value, or None where nothing was pushed."""
+        return self.xcoms.get((task_id, key, map_index))
+
+
+RunDag = Callable[..., FinishedRun]
+
+
+@pytest.fixture
+def run_dag(airflow_database: Path) -> RunDag:
+    """Runs one DAG of one file: ``run_dag(dag_file, dag_id=None, conf=None)``.
+
+    The file is copied into the otherwise empty DAGs folder, from where Airflow reads it itself.
+    ``dag_id`` may be left out where the file has one DAG.
+    """
+
+    def run(
+        dag_file: Path | str, dag_id: str | None = None, conf: dict[str, Any] | None = None
+    ) -> FinishedRun:
+        return _finished(_load(Path(dag_file), dag_id).test(run_conf=conf))
+
+    return run
+
+
+def _load(dag_file: Path, dag_id: str | None) -> Any:
+    folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    shutil.rmtree(folder)
+    folder.mkdir()
+    copy = folder / dag_file.name
+    shutil.copyfile(dag_file, copy)
+
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 2:
+        from airflow.models.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(copy))
+    if bag.import_errors:
+        pytest.fail("\n".join(bag.import_errors.values()))
+    if dag_id is None and len(bag.dags) == 1:
+        (dag_id,) = bag.dags
+    if dag_id not in bag.dags:
+        pytest.fail(f"{dag_file.name} has the DAGs {sorted(bag.dags)}; run_dag() asked for {dag_id}.")
+    return bag.dags[dag_id]
+
+
+def _finished(dag_run: Any) -> FinishedRun:
+    from airflow.utils.session import create_session
+
+    try:
+        from airflow.models.xcom import XComModel
+    except ImportError:  # Airflow 2:
+        from airflow.models.xcom import BaseXCom as XComModel
+
+    with create_session() as session:
+        dag_run = session.merge(dag_run)
+        states = {
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti.state
+            and str(ti.state.value if hasattr(ti.state, "value") else ti.state)
+            for ti in dag_run.get_task_instances(session=session)
+        }
+        rows = (
+            session.query(XComModel).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id).all()
+        )
+        xcoms = {
+            (row.task_id, row.key, row.map_index): XComModel.deserialize_value(row) for row in rows
+        }
+        return FinishedRun(
+            dag_id=dag_run.dag_id,
+            run_id=dag_run.run_id,
+            state=str(dag_run.state.value if hasattr(dag_run.state, "value") else dag_run.state),
+            states=states,
+            xcoms=xcoms,
+        )
