@@ -136,9 +136,10 @@ def _finished(dag_run: Any) -> FinishedRun:
             and str(ti.state.value if hasattr(ti.state, "value") else ti.state)
             for ti in dag_run.get_task_instances(session=session)
         }
-        rows = (
-            session.query(XComModel).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id).all()
-        )
+        # Columns, as an XCom object of Airflow 2 has decoded its value itself.
+        rows = session.query(
+            XComModel.task_id, XComModel.key, XComModel.map_index, XComModel.value
+        ).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id)
         xcoms = {
             (row.task_id, row.key, row.map_index): XComModel.deserialize_value(row) for row in rows
         }
