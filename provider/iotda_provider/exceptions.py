@@ -23,8 +23,13 @@ class IoTDAConfigError(IoTDAError):
 class IoTDATransportError(IoTDAError):
     """No usable answer arrived: unreachable, timed out, cut off, or not JSON.
 
-    Whether the platform acted on the request is unknown.
+    :param sent: whether the request may have reached the platform; if so, whether it acted is
+        unknown
     """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class IoTDAApiError(IoTDAError):
@@ -50,7 +55,8 @@ class IoTDAApiError(IoTDAError):
         hint: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.status_code = status_code
+        # AirflowException declares it as the status of its own API.
+        self.status_code: int = status_code  # type: ignore[assignment]
         self.error_code = error_code
         self.error_msg = error_msg
         self.request_id = request_id

@@ -163,9 +163,7 @@ class TaskProgress:
     @property
     def adds_up(self) -> bool:
         """Whether the parts sum to the total; where not, the counts are a torn read."""
-        return self.total == (
-            self.started + self.waiting + self.stopped + self.removed
-        )
+        return self.total == (self.started + self.waiting + self.stopped + self.removed)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any] | None) -> TaskProgress:

@@ -1,0 +1,175 @@
+"""From the bytes that came back to a result or a typed error: the one reader of error bodies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from iotda_provider.api import Call
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAAuthError,
+    IoTDANotFoundError,
+    IoTDAServerError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+
+T = TypeVar("T")
+
+#: An answer larger than this is not one of this API.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+_LONGEST_TEXT = 500
+_CODES = ("error_code", "errorCode", "code")
+_MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read whole; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
+        return cls(status, {name.lower(): value for name, value in headers}, body)
+
+
+def read_answer(call: Call[T], answer: Answer) -> T:
+    """The result of a call.
+
+    :raises IoTDAApiError: the platform or its gateway refused; the subclass says how
+    :raises IoTDATransportError: what came is not an answer of this API
+    """
+    if not 200 <= answer.status < 300:
+        raise _error(call, answer)
+    text = answer.body.decode("utf-8", errors="replace").strip()
+    try:
+        data = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        raise IoTDATransportError(
+            f"Could not {call.action}: the answer is not JSON but {_describe(answer)}. A proxy or "
+            "a wrong Host "
+            "may be answering, or the answer was cut off."
+        ) from None
+    try:
+        return call.read(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IoTDATransportError(
+            f"Could not {call.action}: the answer makes no sense ({error}): {_clip(text)}"
+        ) from error
+
+
+def _error(call: Call[Any], answer: Answer) -> IoTDAApiError:
+    code, message = _said(answer)
+    return _kind(answer.status)(
+        answer.status,
+        code,
+        message,
+        answer.headers.get("x-request-id"),
+        action=call.action,
+        hint=_hint(call, answer, code),
+        retry_after=_retry_after(answer),
+    )
+
+
+def _kind(status: int) -> type[IoTDAApiError]:
+    if status in (401, 403):
+        return IoTDAAuthError
+    if status == 404:
+        return IoTDANotFoundError
+    if status == 429:
+        return IoTDAThrottledError
+    return IoTDAServerError if status >= 500 else IoTDAApiError
+
+
+def _hint(call: Call[Any], answer: Answer, code: str | None) -> str | None:
+    if 300 <= answer.status < 400:
+        return (
+            f"The host redirects to {_clip(answer.headers.get('location', '?'), 120)}; redirects "
+            "are not followed "
+            "because they would carry credentials elsewhere. Set the connection's Host to the "
+            "instance's endpoint"
+        )
+    if answer.status == 401:
+        return "Check the connection's access key, secret key (or token), region and derived_auth"
+    if answer.status == 403:
+        needs = (
+            f"the IAM action {call.permission}"
+            if call.permission
+            else "the IAM action for this call"
+        )
+        return (
+            f"The caller needs {needs} in this project, and project_id and instance_id must be "
+            "its own"
+        )
+    if answer.status == 404 and code and code.startswith("APIG"):
+        return "This host does not serve the IoTDA API: check the connection's Host"
+    if answer.status == 429:
+        return "Set max_requests_per_second in the connection's Extra to stay below the limit"
+    return None
+
+
+def _said(answer: Answer) -> tuple[str | None, str | None]:
+    text = answer.body.decode("utf-8", errors="replace").strip()
+    try:
+        data = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None, _describe(answer)
+    code, message = _find(data, _CODES), _find(data, _MESSAGES)
+    if code is None and message is None and text:
+        message = _clip(text)
+    return code, message
+
+
+def _find(data: Any, names: tuple[str, ...]) -> str | None:
+    """The first of ``names`` in an object, or in an object one level below it."""
+    if not isinstance(data, dict):
+        return None
+    for scope in (data, *(value for value in data.values() if isinstance(value, dict))):
+        for name in names:
+            value = scope.get(name)
+            if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+                return _clip(str(value))
+    return None
+
+
+def _describe(answer: Answer) -> str:
+    """An unreadable body in a few words: an HTML page's title rather than the page."""
+    text = answer.body[:4096].decode("utf-8", errors="replace")
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    if title:
+        return f"an HTML page titled {_clip(title.group(1), 120)!r}"
+    if "<html" in text.lower():
+        return "an HTML page"
+    return (
+        f"{len(answer.body)} bytes starting with {_clip(text, 80)!r}" if text.strip() else "empty"
+    )
+
+
+def _clip(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """One line without control characters, no longer than a log line should be."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """Seconds to wait, from either form of ``Retry-After`` (RFC 9110, 10.2.3)."""
+    value = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError, IndexError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())

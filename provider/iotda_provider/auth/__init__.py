@@ -1,0 +1,1 @@
+"""From a connection's settings to signed headers."""

@@ -1,0 +1,96 @@
+"""Signatures of requests, made by the vendor's own signers (``huaweicloudsdkcore``).
+
+Source: "AK/SK Signing and Authentication" of the API Gateway guide, and
+``huaweicloudsdkcore.signer``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iotda_provider.exceptions import IoTDAConfigError
+
+if TYPE_CHECKING:
+    from iotda_provider.api import Outgoing
+    from iotda_provider.settings import ConnectionSettings
+
+#: The name of IoTDA in the scope of a derived signature.
+DERIVED_SERVICE = "iotdm"
+
+# A region's shared endpoint, as in DerivedCredentials of huaweicloudsdkcore 3.1.219.
+_SHARED_ENDPOINT = re.compile(
+    r"[a-z][a-z0-9-]+(\.[a-z]{2,}-[a-z]+-\d{1,2})?\.(my)?(huaweicloud|myhwclouds)\.(com|cn)"
+)
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    """An access key, permanent or (with ``security_token``) temporary."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How requests of a connection are signed.
+
+    :param derived: whether with the derived ``V11-HMAC-SHA256`` instead of ``SDK-HMAC-SHA256``
+    :param region: the region in a derived signature's scope
+    """
+
+    derived: bool
+    region: str | None = None
+
+    @classmethod
+    def of(cls, settings: ConnectionSettings) -> Scope:
+        """By the connection's ``derived_auth``; ``auto`` decides by the host name, as the SDK does.
+
+        :raises IoTDAConfigError: a derived signature needs the region, and none is set
+        """
+        if settings.derived_auth == "auto":
+            derived = not _SHARED_ENDPOINT.match(settings.host)
+        else:
+            derived = settings.derived_auth == "always"
+        if derived and not settings.region:
+            raise IoTDAConfigError(
+                f"Connection {settings.conn_id!r}: requests to {settings.host} carry a derived "
+                "signature, which "
+                "needs the region: set region in Extra, such as cn-north-4 (or derived_auth to "
+                "never)."
+            )
+        return cls(derived, settings.region)
+
+
+def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
+    """The headers of a request with its signature added.
+
+    Every header whose name holds no underscore is signed. ``X-Sdk-Date`` is set to now where it is
+    missing, and ``Host`` to the request's host.
+    """
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.sdk_request import SdkRequest
+    from huaweicloudsdkcore.signer.signer import DerivationAKSKSigner, Signer
+
+    headers = {name: value for name, value in outgoing.headers.items() if name != "Authorization"}
+    if key.security_token:
+        headers["X-Security-Token"] = key.security_token
+    request = SdkRequest(
+        method=outgoing.method,
+        schema="https",
+        host=outgoing.host,
+        resource_path=outgoing.path,
+        query_params=list(outgoing.query),
+        header_params=headers,
+        body=outgoing.body,
+    )
+    credentials = BasicCredentials(key.access_key, key.secret_key)
+    if scope.derived:
+        DerivationAKSKSigner(credentials).sign(request, DERIVED_SERVICE, scope.region)
+    else:
+        Signer(credentials).sign(request)
+    return headers

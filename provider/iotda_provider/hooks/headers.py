@@ -1,0 +1,61 @@
+"""The headers that every request carries, and the check of those that a caller adds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from iotda_provider import __version__
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.settings import ConnectionSettings
+
+USER_AGENT = f"airflow-provider-iotda/{__version__}"
+_OURS = frozenset(
+    {
+        "authorization",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "instance-id",
+        "x-sdk-date",
+        "x-sdk-content-sha256",
+        "x-project-id",
+        "x-security-token",
+        "x-auth-token",
+    }
+)
+_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
+
+
+def basic_headers(settings: ConnectionSettings) -> dict[str, str]:
+    """The unsigned headers of a request to this connection's instance."""
+    headers = {
+        "Host": settings.host,
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+        "X-Project-Id": settings.require_project_id(),
+    }
+    if settings.instance_id:
+        headers["Instance-Id"] = settings.instance_id
+    return headers
+
+
+def checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
+    """A caller's additional headers, which can neither replace ours nor smuggle in others.
+
+    :raises IoTDAConfigError: a name or value is not fit for a header, or the header is ours
+    """
+    checked = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _OURS:
+            raise IoTDAConfigError(f"The header {str(name)[:40]!r} can't be set by a caller.")
+        text = str(value)
+        if not text.isprintable() or not text.isascii():
+            raise IoTDAConfigError(
+                f"The value of header {name} holds characters that no header may hold."
+            )
+        checked[name] = text.strip()
+    return checked

@@ -1,0 +1,98 @@
+"""Which calls are repeated after which error, and when: one policy for both transports."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from iotda_provider.api import Repeat
+from iotda_provider.exceptions import IoTDAServerError, IoTDAThrottledError, IoTDATransportError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+    from iotda_provider.settings import ConnectionSettings
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 20.0
+
+
+def may_repeat(error: BaseException, repeat: Repeat) -> bool:
+    """Whether asking again can help and can do no harm.
+
+    A call that does something new each time is repeated only where it surely was not acted upon:
+    it was throttled, or never sent.
+    """
+    if isinstance(error, IoTDAThrottledError):
+        return True
+    if isinstance(error, IoTDATransportError):
+        return repeat is not Repeat.ONCE or not error.sent
+    return isinstance(error, IoTDAServerError) and repeat is not Repeat.ONCE
+
+
+class Warns(Protocol):
+    """What is needed of a logger; Airflow 3's is not one of the standard library."""
+
+    def warning(self, message: str, /, *args: Any) -> Any: ...
+
+
+class RetryPolicy:
+    """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call, within one time
+    budget.
+
+    :param settings: gives ``max_attempts`` and ``timeout``, which covers all attempts together
+    :param repeat: what asking a second time does
+    """
+
+    def __init__(self, settings: ConnectionSettings, repeat: Repeat, log: Warns) -> None:
+        self._settings = settings
+        self._repeat = repeat
+        self._log = log
+        self._deadline = time.monotonic() + settings.timeout
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left of the connection's ``timeout``."""
+        return self._deadline - time.monotonic()
+
+    def not_counting(self, seconds: float) -> None:
+        """Leave a wait for our own rate limit out of the budget."""
+        self._deadline += seconds
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``."""
+        from tenacity import retry_if_exception
+
+        return {
+            "retry": retry_if_exception(lambda error: may_repeat(error, self._repeat)),
+            "wait": self._wait,
+            "stop": self._stop,
+            "before_sleep": self._before_sleep,
+            "reraise": True,
+        }
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Exponential backoff with full jitter, and never sooner than the platform asked for."""
+        ceiling = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.attempt_number - 1))
+        jittered = random.uniform(0, ceiling)  # noqa: S311 - jitter is no secret
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None) or 0.0
+        return float(asked + jittered) if asked else jittered
+
+    def _stop(self, state: RetryCallState) -> bool:
+        # tenacity has computed the wait already: do not begin one that outlasts the budget.
+        return (
+            state.attempt_number >= self._settings.max_attempts
+            or state.upcoming_sleep >= self.remaining
+        )
+
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._log.warning(
+            "%s; attempt %d of %d failed, trying again in %.1f s.",
+            str(error).rstrip("."),
+            state.attempt_number,
+            self._settings.max_attempts,
+            state.upcoming_sleep,
+        )

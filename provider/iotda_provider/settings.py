@@ -1,0 +1,339 @@
+"""One IoTDA connection, parsed and checked once: all that reads a Connection's Extra is here."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
+from iotda_provider.exceptions import IoTDAConfigError
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_REGION = re.compile(r"[a-z0-9-]{1,64}")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+
+
+class ConnectionLike(Protocol):
+    """What is read of an Airflow connection, on every version of Airflow."""
+
+    host: str | None
+    login: str | None
+    password: str | None
+    schema: str | None
+    port: int | None
+    extra: str | None
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """Everything that a hook needs to know of its connection; secrets never show in the repr.
+
+    ``base_url`` is scheme, host and port without a trailing slash; ``timeout`` is in seconds.
+    """
+
+    conn_id: str
+    base_url: str
+    region: str | None = None
+    project_id: str | None = None
+    instance_id: str | None = None
+    auth_type: str = "aksk"
+    login: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    domain_name: str | None = None
+    iam_endpoint: str | None = None
+    idp_id: str | None = None
+    id_token_file: str | None = None
+    derived_auth: str = "auto"
+    verify: bool | str = True
+    timeout: float = 30.0
+    max_attempts: int = 4
+    max_requests_per_second: float | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow_http: bool = False
+
+    @property
+    def host(self) -> str:
+        """Host and port as they stand in the ``Host`` header."""
+        return self.base_url.split("://", 1)[1]
+
+    def require_project_id(self) -> str:
+        """The project id.
+
+        :raises IoTDAConfigError: neither the connection nor the operator names one
+        """
+        if not self.project_id:
+            raise IoTDAConfigError(
+                f"No project id: set project_id in the Extra of connection {self.conn_id!r}, or "
+                "pass "
+                "project_id to the operator (console: My Credentials, API Credentials)."
+            )
+        return self.project_id
+
+    @classmethod
+    def from_connection(
+        cls,
+        connection: ConnectionLike,
+        *,
+        conn_id: str,
+        project_id: str | None = None,
+        region: str | None = None,
+        instance_id: str | None = None,
+    ) -> ConnectionSettings:
+        """Parse and check an Airflow connection; ``project_id``, ``region`` and ``instance_id``
+        win over Extra.
+
+        :param conn_id: the name under which it was asked for, for errors
+        :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
+        """
+        extra = _parse_extra(connection.extra, conn_id)
+        for name, value in (
+            ("project_id", project_id),
+            ("region", region),
+            ("instance_id", instance_id),
+        ):
+            if value is not None and value != "":
+                extra[name] = value
+        for name, pattern in (
+            ("region", _REGION),
+            ("project_id", _IDENTIFIER),
+            ("instance_id", _IDENTIFIER),
+        ):
+            value = extra.get(name)
+            if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
+                raise _wrong(conn_id, name, f"is not a valid {_FIELDS[name].label.lower()}", value)
+        base_url = _base_url(connection, extra, conn_id)
+        login, password = connection.login or "", connection.password or ""
+        _check_credentials(extra, login, password, conn_id)
+        return cls(conn_id=conn_id, base_url=base_url, login=login, password=password, **extra)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine (nothing is looked up)."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def check_url(url: str, what: str, *, allow_http: bool) -> str:
+    """A URL reduced to scheme, host and port, fit to receive credentials.
+
+    :param url: a URL with scheme; a path of ``/`` is dropped
+    :param what: how an error names it
+    :param allow_http: whether plain http may go to another machine
+    :raises IoTDAConfigError: it is malformed, has a path, or is plain http to another machine
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise IoTDAConfigError(f"{what} is not a valid address: {error}.") from None
+    if parts.username is not None or parts.password is not None:
+        raise IoTDAConfigError(f"{what} must not hold a user name or password.")
+    host = parts.netloc.rsplit(":", 1)[0] if port is not None else parts.netloc.rstrip(":")
+    if parts.scheme not in ("http", "https"):
+        raise IoTDAConfigError(f"{what} must start with https://, got {parts.scheme!r}.")
+    if not _HOST.fullmatch(host) or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise IoTDAConfigError(
+            f"{what} must be a host, optionally with scheme and port, and nothing behind it; got "
+            f"{url!r}."
+        )
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
+        raise IoTDAConfigError(
+            f"{what} is plain http to {host}: requests and tokens would travel unencrypted. Use "
+            "https, or set "
+            "allow_http to true in the connection's Extra for a test set-up."
+        )
+    return f"{parts.scheme}://{host.lower()}" + (f":{port}" if port is not None else "")
+
+
+def _wrong(conn_id: str, name: str, why: str, value: Any = None) -> IoTDAConfigError:
+    shown = "" if value is None or _is_secret(name) else f", got {str(value)[:80]!r}"
+    return IoTDAConfigError(f"Connection {conn_id!r}: Extra field {name!r} {why}{shown}.")
+
+
+def _is_secret(name: str) -> bool:
+    return name in _FIELDS and _FIELDS[name].kind in ("secret", "mapping")
+
+
+def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
+    if not text or not text.strip():
+        raw: Any = {}
+    else:
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError):
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r}: Extra is not valid JSON; expected an object such as "
+                '{"region": "cn-north-4", "project_id": "..."}.'
+            ) from None
+    if not isinstance(raw, dict):
+        raise IoTDAConfigError(
+            f"Connection {conn_id!r}: Extra must be a JSON object, got {type(raw).__name__}."
+        )
+    parsed = {spec.name: spec.default for spec in EXTRA_FIELDS if spec.default is not None}
+    for name, value in raw.items():
+        spec = _FIELDS.get(name)
+        if spec is None:
+            near = difflib.get_close_matches(name, _FIELDS, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_FIELDS)}."
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r}: unknown Extra field {name[:80]!r}; {known}"
+            )
+        if value is None or value == "":
+            continue
+        parsed[name] = _PARSERS[spec.kind](spec, value, conn_id)
+    return parsed
+
+
+def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(conn_id, spec.name, f"must be text, not {type(value).__name__}")
+    text = value.strip()
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise _wrong(conn_id, spec.name, "holds a control character, such as a line break")
+    return text
+
+
+def _number(spec: ExtraField, value: Any, conn_id: str) -> float:
+    # On Airflow 2.11 every value of a connection given as a URI is text.
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or number <= spec.minimum:
+        raise _wrong(conn_id, spec.name, f"must be a number greater than {spec.minimum}", value)
+    return number
+
+
+def _integer(spec: ExtraField, value: Any, conn_id: str) -> int:
+    text = "" if isinstance(value, bool) else str(value).strip()
+    number = int(text.split(".")[0]) if re.fullmatch(r"\d{1,9}(\.0)?", text) else None
+    if number is None or number < spec.minimum:
+        raise _wrong(conn_id, spec.name, f"must be a whole number of {spec.minimum} or more", value)
+    return number
+
+
+def _flag(spec: ExtraField, value: Any, conn_id: str) -> bool:
+    word = str(value).strip().lower()
+    if isinstance(value, (bool, str)) and word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise _wrong(conn_id, spec.name, "must be true or false", value)
+
+
+def _choice(spec: ExtraField, value: Any, conn_id: str) -> str:
+    if value not in spec.choices:
+        raise _wrong(conn_id, spec.name, f"must be one of {', '.join(spec.choices)}", value)
+    return str(value)
+
+
+def _verify(spec: ExtraField, value: Any, conn_id: str) -> bool | str:
+    if isinstance(value, bool) or str(value).strip().lower() in _TRUE | _FALSE:
+        return _flag(spec, value, conn_id)
+    if not isinstance(value, str):
+        raise _wrong(conn_id, spec.name, "must be true, false or the path of a CA bundle", value)
+    return _text(spec, value, conn_id)
+
+
+def _mapping(spec: ExtraField, value: Any, conn_id: str) -> dict[str, str]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = None
+    if not isinstance(value, dict) or not all(
+        isinstance(key, str) and isinstance(item, str) for key, item in value.items()
+    ):
+        raise _wrong(conn_id, spec.name, "must be a JSON object of texts")
+    return value
+
+
+_PARSERS: dict[str, Callable[[ExtraField, Any, str], Any]] = {
+    "text": _text,
+    "secret": _text,
+    "number": _number,
+    "integer": _integer,
+    "flag": _flag,
+    "choice": _choice,
+    "verify": _verify,
+    "mapping": _mapping,
+}
+
+
+def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        if not extra.get("region"):
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r} has no Host: set it to the instance's endpoint (console: "
+                "Overview, "
+                "Access Details), or set region in Extra to use the region's shared endpoint."
+            )
+        host = f"iotda.{extra['region']}.myhuaweicloud.com"
+    if "://" not in host:
+        scheme = (connection.schema or "https").strip().lower()
+        host = f"{scheme}://{host}"
+    url = check_url(host, f"Host of connection {conn_id!r}", allow_http=extra["allow_http"])
+    if connection.port is not None:
+        if urlsplit(url).port not in (None, connection.port):
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r}: Host names port {urlsplit(url).port}, Port says "
+                f"{connection.port}."
+            )
+        if urlsplit(url).port is None:
+            url = f"{url}:{connection.port}"
+    return url
+
+
+def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id: str) -> None:
+    auth_type = extra["auth_type"]
+    where = f"Connection {conn_id!r}, auth_type {auth_type}"
+    needs: tuple[tuple[str, Any], ...] = ()
+    if auth_type == "aksk":
+        needs = (("Login (the access key)", login), ("Password (the secret key)", password))
+    elif auth_type == "token":
+        needs = (
+            ("Login (the IAM user)", login),
+            ("Password", password),
+            ("domain_name in Extra", extra.get("domain_name")),
+        )
+    elif auth_type == "federation":
+        needs = (
+            ("idp_id in Extra", extra.get("idp_id")),
+            ("id_token_file in Extra", extra.get("id_token_file")),
+        )
+    missing = [name for name, value in needs if not value]
+    if missing:
+        raise IoTDAConfigError(f"{where}: {' and '.join(missing)} must be set.")
+    if auth_type in ("agency", "federation") and (login or password):
+        raise IoTDAConfigError(
+            f"{where}: Login and Password must be empty; keys are obtained at run time."
+        )
+    if extra.get("security_token") and auth_type != "aksk":
+        raise IoTDAConfigError(f"{where}: security_token goes with auth_type aksk only.")
+    if any(ord(char) < 33 or ord(char) > 126 for char in login) and auth_type == "aksk":
+        raise IoTDAConfigError(
+            f"{where}: Login (the access key) holds a space or a control character."
+        )
+    if extra.get("iam_endpoint"):
+        extra["iam_endpoint"] = check_url(
+            extra["iam_endpoint"]
+            if "://" in extra["iam_endpoint"]
+            else f"https://{extra['iam_endpoint']}",
+            f"Extra field 'iam_endpoint' of connection {conn_id!r}",
+            allow_http=extra["allow_http"],
+        )
