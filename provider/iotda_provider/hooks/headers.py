@@ -29,13 +29,15 @@ _OURS = frozenset(
 _NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
-def basic_headers(settings: ConnectionSettings) -> dict[str, str]:
-    """The unsigned headers of a request to this connection's instance."""
+#: Headers that travel unsigned, because proxies in between are known to rewrite them.
+UNSIGNED_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
+
+
+def signed_headers(settings: ConnectionSettings) -> dict[str, str]:
+    """The headers of a request to this connection's instance that its signature covers."""
     headers = {
         "Host": settings.host,
         "Content-Type": "application/json",
-        "Accept": "application/json",
-        "User-Agent": USER_AGENT,
         "X-Project-Id": settings.require_project_id(),
     }
     if settings.instance_id:

@@ -23,7 +23,7 @@ from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.forms import ConnectionFormMixin
-from iotda_provider.hooks.headers import basic_headers, checked_headers
+from iotda_provider.hooks.headers import UNSIGNED_HEADERS, checked_headers, signed_headers
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.retrying import RetryPolicy
 
@@ -297,6 +297,7 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             session = requests.Session()
             session.verify = settings.verify
             session.proxies = dict(settings.proxies)
+            session.headers.update(UNSIGNED_HEADERS)
             # The API sets no cookies; whatever sets one is in between and gets nothing back.
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             adapter = TCPKeepAliveAdapter(
@@ -330,13 +331,13 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         outgoing = call.outgoing(
             host=settings.host,
             project_id=settings.require_project_id(),
-            headers={**(headers or {}), **basic_headers(settings)},
+            headers=signed_headers(settings),
         )
         session = self.get_conn()
         request = requests.Request(
             outgoing.method,
             settings.base_url + outgoing.uri,
-            headers=dict(outgoing.headers),
+            headers={**(headers or {}), **outgoing.headers},
             data=outgoing.body or None,
             auth=_Signature(outgoing, self._authenticator),
         )
