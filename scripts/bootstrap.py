@@ -3,9 +3,9 @@
     bootstrap.py install --venv .venv --airflow 3.3     nothing to do? then it returns at once
     bootstrap.py lock                                   writes requirements/airflow-*.txt anew
 
-It needs only the standard library and a package index, and writes nothing outside the checkout: caches
-and temporary files are in .cache/. uv does the work where it can be had; plain pip with the same lock
-does it where not (IOTDA_BOOTSTRAP=pip forces that).
+It needs only the standard library and a package index, and writes nothing outside the checkout:
+caches and temporary files are in .cache/. uv does the work where it can be had; plain pip with the
+same lock does it where not (IOTDA_BOOTSTRAP=pip forces that).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -27,10 +27,14 @@ CACHE = ROOT / ".cache"
 LOCKS = ROOT / "requirements"
 LOCKED_AIRFLOWS = ("3.3", "2.11")  # Airflow 2: the second
 STAMP = ".made-from"
+# They would leak foreign packages in, or ours out.
+STRANGERS = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV", "UV_PYTHON"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install")
     install.add_argument("--venv", type=Path, required=True)
@@ -47,8 +51,9 @@ def main() -> int:
             else:
                 make_venv(args.venv.absolute(), args.airflow, wanted_python=args.python)
         except subprocess.CalledProcessError as error:
-            print(f"\nFailed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
-            print("Its own message is above. Nothing half-made is used: the next run starts again.", file=sys.stderr)
+            say(f"Failed, with the message above: {' '.join(map(str, error.cmd))}")
+            say("Nothing half-made is used: the next run starts again.")
+            say("Where setup.cfg asks for what the lock files do not allow, `make lock` helps.")
             return 1
     return 0
 
@@ -63,11 +68,13 @@ def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
         return
 
     started = time.monotonic()
-    # Without a stamp the last run was interrupted; a virtual environment of another Python is of no use.
+    # No stamp: the last run was interrupted. Another Python: its packages are of no use.
     reusable = stamp.is_file() and version_of(str(python)) == version
     stamp.unlink(missing_ok=True)
     if not reusable:
-        say(f"Making {venv.name} with Python {version} and Airflow {airflow}; the first time takes about a minute.")
+        say(
+            f"Making {venv.name} with Python {version} and Airflow {airflow}: about a minute, once."
+        )
         run(base, "-m", "venv", "--clear", venv)
     else:
         say(f"Bringing {venv.name} up to date.")
@@ -78,13 +85,16 @@ def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
 
 def install_project(python: Path, airflow: str) -> None:
     lock = LOCKS / f"airflow-{airflow}.txt"
-    constraints = ["--constraint", lock] if lock.is_file() else []
-    wanted = ["--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}.*" if airflow.count(".") < 2 else f"apache-airflow=={airflow}"]
-    if os.environ.get("IOTDA_BOOTSTRAP") != "pip" and (uv := get_uv(python, constraints)):
-        build = ["--build-constraint", lock] if lock.is_file() else []
-        if run(*uv, "pip", "install", "--quiet", "--python", python, *constraints, *build, *wanted, check=False) == 0:
+    constraints: list[str | Path] = ["--constraint", lock] if lock.is_file() else []
+    any_patch = ".*" if airflow.count(".") < 2 else ""
+    wanted = ["--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}{any_patch}"]
+    if uv := get_uv(python, constraints):
+        install: list[str | Path] = [*uv, "pip", "install", "--quiet", "--python", python]
+        # Builds are locked as well; pip knows that option only since 25.3.
+        build: list[str | Path] = ["--build-constraint", lock] if lock.is_file() else []
+        if run(*install, *constraints, *build, *wanted, check=False) == 0:
             return
-        say("uv could not install everything; trying the same with pip.")
+        say("uv could not install everything; trying the same with pip, which takes longer.")
     run(python, "-m", "pip", "install", "--quiet", *constraints, *wanted)
 
 
@@ -100,15 +110,19 @@ def write_locks() -> None:
         lock = LOCKS / f"airflow-{airflow}.txt"
         say(f"Locking {lock.relative_to(ROOT)}.")
         run(
-            *uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.10",
-            "--extra", "dev", "--constraint", pin,
-            "--no-emit-index-url", "--no-emit-find-links", "--no-annotate",
-            "--custom-compile-command", "make lock", "--output-file", lock, ROOT / "pyproject.toml",
-        )  # fmt: skip
+            *(*uv, "pip", "compile", "--quiet", "--upgrade"),
+            *("--universal", "--python-version", "3.10"),
+            *("--extra", "dev", "--constraint", pin),
+            *("--no-emit-index-url", "--no-emit-find-links", "--no-annotate"),
+            *("--custom-compile-command", "make lock"),
+            *("--output-file", lock, ROOT / "pyproject.toml"),
+        )
 
 
 def get_uv(python: Path, constraints: list[str | Path]) -> list[str | Path] | None:
     """uv, installed beside the interpreter: whatever uv the user may have stays out of it."""
+    if os.environ.get("IOTDA_BOOTSTRAP") == "pip":
+        return None
     if run(python, "-m", "pip", "install", "--quiet", *constraints, "uv", check=False) != 0:
         say("uv cannot be had here; using pip.")
         return None
@@ -117,14 +131,13 @@ def get_uv(python: Path, constraints: list[str | Path]) -> list[str | Path] | No
 
 def run(*command: str | Path, check: bool = True) -> int:
     # None of these may ask anything.
-    return subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, check=check).returncode
+    env = environment()
+    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=check).returncode
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment, kept inside the checkout, with one package index for pip and uv alike."""
-    # A foreign PYTHONPATH or target folder would leak packages in, or ours out.
-    strangers = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "VIRTUAL_ENV", "UV_PYTHON"}
-    env = {name: value for name, value in os.environ.items() if name not in strangers}
+    """The caller's, kept inside the checkout, with one package index for pip and uv alike."""
+    env = {name: value for name, value in os.environ.items() if name not in STRANGERS}
     temporary = CACHE / "tmp"
     temporary.mkdir(exist_ok=True)
     env |= {
@@ -135,7 +148,7 @@ def environment() -> dict[str, str]:
         "TMPDIR": str(temporary),
         "UV_CACHE_DIR": str(CACHE / "uv"),
         "UV_PYTHON_DOWNLOADS": "never",
-        # The machine's own certificates, as pip and a company's proxy expect; the second is its older name.
+        # The machine's own certificates, as a company's proxy wants it; the second name is older.
         "UV_SYSTEM_CERTS": env.get("UV_SYSTEM_CERTS", "1"),
         "UV_NATIVE_TLS": env.get("UV_NATIVE_TLS", "1"),
     }
@@ -150,20 +163,21 @@ def environment() -> dict[str, str]:
     return env
 
 
-_configured_index: list[str] = []
-
-
+@functools.cache
 def configured_index() -> str:
     """The index that pip's own files name, for uv, which does not read them."""
-    if not _configured_index:
-        command = [base_interpreter(), "-m", "pip", "config", "get", "global.index-url"]
-        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-        _configured_index.append(answer.stdout.strip() if answer.returncode == 0 else "")
-    return _configured_index[0]
+    answer = subprocess.run(
+        [base_interpreter(), "-m", "pip", "config", "get", "global.index-url"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def base_interpreter() -> str:
-    """The interpreter behind the one that runs this, which may be that of the environment to be replaced."""
+    """The interpreter behind this one, which may be that of the environment to be replaced."""
     return getattr(sys, "_base_executable", sys.executable)
 
 
@@ -184,7 +198,8 @@ def version_of(python: str) -> str:
 def fingerprint(airflow: str, python_version: str) -> str:
     """What the environment is made from; another fingerprint means it is out of date."""
     digest = hashlib.sha256()
-    for path in (ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__), LOCKS / f"airflow-{airflow}.txt"):
+    lock = LOCKS / f"airflow-{airflow}.txt"
+    for path in (ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__), lock):
         digest.update(path.read_bytes() if path.is_file() else b"")
     # An editable install points at the checkout: a moved one is made anew.
     return f"{airflow} {python_version} {ROOT} {digest.hexdigest()}\n"
@@ -198,10 +213,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         except BlockingIOError:
             say("Waiting for another make in this checkout.")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            shutil.rmtree(CACHE / "tmp" / "pip", ignore_errors=True)
+        yield
 
 
 def say(text: str) -> None:

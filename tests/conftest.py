@@ -19,24 +19,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+# A developer's own Airflow, cloud account or proxy must not reach into the tests.
+FOREIGN = ("AIRFLOW", "_AIRFLOW", "HUAWEICLOUD_", "CLOUD_SDK_")
 
 
 def prepare_environment() -> Path:
     """Point Airflow and everything else that keeps files at a new folder, removed at exit."""
     if "airflow" in sys.modules:
-        raise pytest.UsageError("Airflow was imported before tests/conftest.py: by a pytest plugin?")
+        raise pytest.UsageError("Something imported Airflow before tests/conftest.py: a plugin?")
 
-    # A developer's own Airflow, cloud account or proxy must not reach into the tests.
     for name in list(os.environ):
-        if name.startswith(("AIRFLOW", "HUAWEICLOUD_", "_AIRFLOW")) or name.lower().endswith("_proxy"):
+        if name.upper().startswith(FOREIGN) or name.upper().endswith("_PROXY"):
             del os.environ[name]
 
     temporary = CACHE / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="airflow-", dir=temporary))
-    owner = os.getpid()
-    # Not in forked children.
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(home, ignore_errors=True))
+    atexit.register(remove, home, by=os.getpid())
     (home / "dags").mkdir()
 
     os.environ.update(
@@ -57,6 +56,11 @@ def prepare_environment() -> Path:
         }
     )
     return home
+
+
+def remove(home: Path, *, by: int) -> None:
+    if os.getpid() == by:  # and not in a forked child
+        shutil.rmtree(home, ignore_errors=True)
 
 
 AIRFLOW_HOME = prepare_environment()

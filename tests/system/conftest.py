@@ -117,7 +117,7 @@ def _load(dag_file: Path, dag_id: str | None) -> Any:
     if dag_id is None and len(bag.dags) == 1:
         (dag_id,) = bag.dags
     if dag_id not in bag.dags:
-        pytest.fail(f"{dag_file.name} has the DAGs {sorted(bag.dags)}; run_dag() asked for {dag_id}.")
+        pytest.fail(f"{dag_file.name} has the DAGs {sorted(bag.dags)}, not {dag_id!r}.")
     return bag.dags[dag_id]
 
 
