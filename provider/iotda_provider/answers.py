@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
+from iotda_provider.redaction import redact, secrets_of
 
 T = TypeVar("T")
 
@@ -26,21 +27,38 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _LONGEST_TEXT = 500
+# Seconds by which this machine's clock may differ before an error mentions it.
+_CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
 _MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, read whole; header names are lower case."""
+    """An HTTP answer, read whole; header names are lower case.
+
+    :param secrets: what errors must not show, even where the answer echoes it
+    """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
-        return cls(status, {name.lower(): value for name, value in headers}, body)
+    def of(
+        cls,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        *,
+        sent: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """
+        :param sent: the request's headers, whose secrets the answer might echo
+        """
+        names = {name.lower(): value for name, value in headers}
+        return cls(status, names, body, secrets_of(sent or {}))
 
 
 def read_answer(call: Call[T], answer: Answer) -> T:
@@ -57,15 +75,16 @@ def read_answer(call: Call[T], answer: Answer) -> T:
     except (ValueError, RecursionError):
         raise IoTDATransportError(
             f"Could not {call.action}: the answer is not JSON but {_describe(answer)}. A proxy or "
-            "a wrong Host "
-            "may be answering, or the answer was cut off."
+            "a wrong Host may be answering, or the answer was cut off."
         ) from None
     try:
         return call.read(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Not chained: the cause quotes the answer, and its traceback would show what this hides.
         raise IoTDATransportError(
-            f"Could not {call.action}: the answer makes no sense ({error}): {_clip(text)}"
-        ) from error
+            f"Could not {call.action}: the answer makes no sense "
+            f"({_clip(answer, str(error))}): {_clip(answer, text)}"
+        ) from None
 
 
 def _error(call: Call[Any], answer: Answer) -> IoTDAApiError:
@@ -74,7 +93,7 @@ def _error(call: Call[Any], answer: Answer) -> IoTDAApiError:
         answer.status,
         code,
         message,
-        answer.headers.get("x-request-id"),
+        _clip(answer, answer.headers.get("x-request-id", ""), 120) or None,
         action=call.action,
         hint=_hint(call, answer, code),
         retry_after=_retry_after(answer),
@@ -94,13 +113,14 @@ def _kind(status: int) -> type[IoTDAApiError]:
 def _hint(call: Call[Any], answer: Answer, code: str | None) -> str | None:
     if 300 <= answer.status < 400:
         return (
-            f"The host redirects to {_clip(answer.headers.get('location', '?'), 120)}; redirects "
-            "are not followed "
-            "because they would carry credentials elsewhere. Set the connection's Host to the "
-            "instance's endpoint"
+            f"The host redirects to {_clip(answer, answer.headers.get('location', '?'), 120)}; "
+            "redirects are not followed because they would carry credentials elsewhere. Set the "
+            "connection's Host to the instance's endpoint"
         )
     if answer.status == 401:
-        return "Check the connection's access key, secret key (or token), region and derived_auth"
+        return clock_hint(answer) or (
+            "Check the connection's access key, secret key (or token), region and derived_auth"
+        )
     if answer.status == 403:
         needs = (
             f"the IAM action {call.permission}"
@@ -118,19 +138,51 @@ def _hint(call: Call[Any], answer: Answer, code: str | None) -> str | None:
     return None
 
 
+def clock_hint(answer: Answer) -> str | None:
+    """What is wrong with this machine's clock, by an answer's ``Date``; None where it is right.
+
+    A signature holds the time, so a wrong clock looks like a wrong key.
+    """
+    try:
+        theirs = parsedate_to_datetime(answer.headers.get("date", ""))
+    except (TypeError, ValueError, IndexError):
+        return None
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=timezone.utc)
+    ahead = (datetime.now(timezone.utc) - theirs).total_seconds()
+    if abs(ahead) <= _CLOCK_TOLERANCE:
+        return None
+    return (
+        f"This machine's clock is {_in_words(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} "
+        f"the server's, which says {theirs:%Y-%m-%d %H:%M:%S} UTC, and signatures hold the time: "
+        "set the clock (NTP) before looking for another cause"
+    )
+
+
+def _in_words(seconds: float) -> str:
+    """A span of time to two units: ``1 hour 5 minutes``."""
+    parts = []
+    left = round(seconds)
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    return " ".join(parts[:2])
+
+
 def _said(answer: Answer) -> tuple[str | None, str | None]:
     text = answer.body.decode("utf-8", errors="replace").strip()
     try:
         data = json.loads(text) if text else None
     except (ValueError, RecursionError):
         return None, _describe(answer)
-    code, message = _find(data, _CODES), _find(data, _MESSAGES)
+    code, message = _find(answer, data, _CODES), _find(answer, data, _MESSAGES)
     if code is None and message is None and text:
-        message = _clip(text)
+        message = _clip(answer, text)
     return code, message
 
 
-def _find(data: Any, names: tuple[str, ...]) -> str | None:
+def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
     """The first of ``names`` in an object, or in an object one level below it."""
     if not isinstance(data, dict):
         return None
@@ -138,25 +190,26 @@ def _find(data: Any, names: tuple[str, ...]) -> str | None:
         for name in names:
             value = scope.get(name)
             if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
-                return _clip(str(value))
+                return _clip(answer, str(value))
     return None
 
 
 def _describe(answer: Answer) -> str:
     """An unreadable body in a few words: an HTML page's title rather than the page."""
-    text = answer.body[:4096].decode("utf-8", errors="replace")
+    text = answer.body[:65_536].decode("utf-8", errors="replace")
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     if title:
-        return f"an HTML page titled {_clip(title.group(1), 120)!r}"
+        return f"an HTML page titled {_clip(answer, title.group(1), 120)!r}"
     if "<html" in text.lower():
         return "an HTML page"
-    return (
-        f"{len(answer.body)} bytes starting with {_clip(text, 80)!r}" if text.strip() else "empty"
-    )
+    if not text.strip():
+        return "empty"
+    return f"{len(answer.body)} bytes starting with {_clip(answer, text, 80)!r}"
 
 
-def _clip(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """One line without control characters, no longer than a log line should be."""
+def _clip(answer: Answer, text: str, longest: int = _LONGEST_TEXT) -> str:
+    """One line without secrets and control characters, no longer than a log line should be."""
+    text = redact(text, answer.secrets)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 

@@ -33,12 +33,12 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 UNSIGNED_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
 
 
-def signed_headers(settings: ConnectionSettings) -> dict[str, str]:
+def signed_headers(settings: ConnectionSettings, project_id: str) -> dict[str, str]:
     """The headers of a request to this connection's instance that its signature covers."""
     headers = {
         "Host": settings.host,
         "Content-Type": "application/json",
-        "X-Project-Id": settings.require_project_id(),
+        "X-Project-Id": project_id,
     }
     if settings.instance_id:
         headers["Instance-Id"] = settings.instance_id

@@ -47,14 +47,13 @@ MAX_IN_FLIGHT = 8
 
 
 class _Signature(AuthBase):
-    """Signs a prepared request: what is signed is what travels, and no ``.netrc`` can add to it."""
+    """Adds the headers of the authentication last, so that no ``.netrc`` can replace them."""
 
-    def __init__(self, outgoing: api.Outgoing, authenticator: Authenticator) -> None:
-        self._outgoing = outgoing
-        self._authenticator = authenticator
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._authenticator.authenticate(self._outgoing))
+        request.headers.update(self._headers)
         return request
 
 
@@ -316,13 +315,28 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         return Retrying(**policy.options())(lambda: self._read(call, self._send(call, policy)))
 
     def _read(self, call: api.Call[T], response: requests.Response) -> T:
-        answer = Answer.of(response.status_code, response.headers.items(), response.content)
+        answer = Answer.of(
+            response.status_code,
+            response.headers.items(),
+            response.content,
+            sent=response.request.headers,
+        )
         return read_answer(call, answer)
 
     def _send(
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        settings = self.settings
+        response = self._send_once(call, policy, headers)
+        if response.status_code == 401 and self._authenticator.rejected(response.request.headers):
+            response = self._send_once(call, policy, headers)
+        return response
+
+    def _send_once(
+        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        settings, authenticator = self.settings, self._authenticator
+        if not authenticator.is_ready():
+            authenticator.prepare()
         limit = shared_limit(settings)
         if limit is not None:
             pause = limit.reserve()
@@ -330,8 +344,8 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             time.sleep(pause)
         outgoing = call.outgoing(
             host=settings.host,
-            project_id=settings.require_project_id(),
-            headers=signed_headers(settings),
+            project_id=authenticator.project_id,
+            headers=signed_headers(settings, authenticator.project_id),
         )
         session = self.get_conn()
         request = requests.Request(
@@ -339,7 +353,7 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             settings.base_url + outgoing.uri,
             headers={**(headers or {}), **outgoing.headers},
             data=outgoing.body or None,
-            auth=_Signature(outgoing, self._authenticator),
+            auth=_Signature(authenticator.authenticate(outgoing)),
         )
         seconds = max(policy.remaining, 0.1)
         deadline = time.monotonic() + seconds

@@ -1,0 +1,34 @@
+"""Prepares an authenticator from an event loop: one thread obtains, everybody else awaits it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from iotda_provider.auth.authenticator import Authenticator
+
+_Under = dict[int, "asyncio.Task[None]"]
+_under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, _Under] = WeakKeyDictionary()
+
+
+async def prepare(authenticator: Authenticator) -> None:
+    """:meth:`Authenticator.prepare` without blocking the loop.
+
+    However many callers wait, one thread is busy; a caller that is cancelled leaves the others
+    waiting for the same answer. Raises what ``prepare`` raises, for every caller.
+    """
+    tasks = _under_way.setdefault(asyncio.get_running_loop(), {})
+    key = id(authenticator)  # stays valid: the task holds the authenticator
+    task = tasks.get(key)
+    if task is None:
+        task = tasks[key] = asyncio.ensure_future(asyncio.to_thread(authenticator.prepare))
+        task.add_done_callback(lambda done: _finished(tasks, key, done))
+    await asyncio.shield(task)
+
+
+def _finished(tasks: _Under, key: int, done: asyncio.Task[None]) -> None:
+    tasks.pop(key, None)
+    if not done.cancelled():
+        done.exception()  # it is known now, even where every caller has gone
