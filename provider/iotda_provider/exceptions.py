@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,8 +130,8 @@ class BatchTaskTimeoutError(IoTDAError):
     """The batch task did not get there in time; what is known so far is in the XComs."""
 
 
-class TargetFailuresError(IoTDAError):
-    """Some of the requested targets could not be stopped, retried or confirmed.
+class TargetFailuresError(IoTDAError, AirflowFailException):
+    """Some of the requested targets could not be stopped, retried or confirmed; no retry helps.
 
     :param failed: their results
     """

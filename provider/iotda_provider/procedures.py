@@ -186,6 +186,15 @@ def _on_targets(
     return TargetResults(results[target] for target in wanted)
 
 
+def read_stopped(batch_task_id: str, targets: Sequence[str]) -> Procedure[TargetResults]:
+    """Whether each target is stopped now, for a stop that somebody else has asked for."""
+    wanted = api.check_targets(targets)
+    results: dict[str, TargetResult] = {}
+    said = IoTDATransportError("it was not stopped")
+    yield from _reread(batch_task_id, dict.fromkeys(wanted, said), _STOPPED, results)
+    return TargetResults(results[target] for target in wanted)
+
+
 def _reread(
     batch_task_id: str,
     unclear: dict[str, IoTDAError],

@@ -212,6 +212,10 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         """
         return self._run_procedure(procedures.stop(batch_task_id, targets))
 
+    def read_stopped_targets(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
+        """Whether each of some targets is stopped now; one call a target."""
+        return self._run_procedure(procedures.read_stopped(batch_task_id, targets))
+
     def retry_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
     ) -> TargetResults:

@@ -1,0 +1,115 @@
+"""What all operators for one batch task share: the connection, the wait, and the shape of their "
+"XComs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
+
+if TYPE_CHECKING:
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import BatchTask
+
+CONNECTION_FIELDS = ("iotda_conn_id", "project_id", "instance_id")
+
+
+def positive(value: Any, name: str, *, zero: bool = False) -> float:
+    """A number of seconds or things, checked when the DAG is parsed.
+
+    :raises ValueError: it is no number, or not greater than 0 (with ``zero``: less than 0)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    if not (value >= 0 if zero else value > 0) or value == float("inf"):
+        raise ValueError(
+            f"{name} must be {'0 or more' if zero else 'greater than 0'}, got {value!r}"
+        )
+    return value
+
+
+def one_of(value: Any, name: str, words: Sequence[str]) -> str:
+    """One of some words, checked when the DAG is parsed.
+
+    :raises ValueError: it is another
+    """
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+    return str(value)
+
+
+class IoTDABaseOperator(BaseOperator):
+    """An operator with an IoTDA connection.
+
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    :param max_outage: seconds that a wait outlives trouble at the API
+    """
+
+    ui_color = "#f4e3e1"
+
+    def __init__(
+        self,
+        *,
+        iotda_conn_id: str = "iotda_default",
+        project_id: str | None = None,
+        instance_id: str | None = None,
+        max_outage: float = DEFAULT_MAX_OUTAGE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.iotda_conn_id = iotda_conn_id
+        self.project_id = project_id
+        self.instance_id = instance_id
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+
+    def hook(self) -> IoTDAHook:
+        """A hook for this operator's connection; use it as a context manager."""
+        from iotda_provider.hooks.iotda import IoTDAHook
+
+        return IoTDAHook(
+            self.iotda_conn_id, project_id=self.project_id, instance_id=self.instance_id
+        )
+
+    def wait_in_worker(
+        self, hook: IoTDAHook, wait: TaskWait, *, poll_interval: float, timeout: float
+    ) -> BatchTask:
+        """Look at a batch task every ``poll_interval`` seconds until the wait is over.
+
+        :raises BatchTaskTimeoutError: it was not over within ``timeout`` seconds
+        :raises BatchTaskFailedError: the task ended where it was not to be
+        """
+        deadline = time.monotonic() + timeout
+        outage = Outage(self.max_outage)
+        said = ""
+        task: BatchTask | None = None
+        while True:
+            try:
+                task = hook.get_batch_task(wait.batch_task_id)
+            except IoTDAError as error:
+                line = outage.trouble(error, time.monotonic())
+            else:
+                line = outage.over(time.monotonic())
+                if wait.is_over(task):
+                    return task
+            if line:
+                self.log.warning("%s", line)
+            if task is not None and f"{task.status}: {task.progress}" != said:
+                said = f"{task.status}: {task.progress}"
+                self.log.info("Batch task %s is %s.", wait.batch_task_id, said)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BatchTaskTimeoutError(
+                    f"Batch task {wait.batch_task_id} is not {' or '.join(wait.target_statuses)} "
+                    "after "
+                    f"{timeout:.0f} s; last seen {said or 'never'}. A stop that was accepted goes "
+                    "on at "
+                    "the platform; raise timeout to wait for it."
+                )
+            time.sleep(min(poll_interval, left))

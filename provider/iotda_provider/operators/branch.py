@@ -1,0 +1,183 @@
+"""Operators that choose the path of a DAG by what happened to a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BranchMixIn
+
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.parameters import as_count, as_list
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+Path = str | Sequence[str]
+
+
+class BranchOperator(BaseOperator, BranchMixIn):
+    """Follows some task ids and skips the other tasks directly downstream.
+
+    The choice is pushed as XCom ``branch``, a list of task ids, before anything is skipped,
+    because on Airflow 3 a branch that skips pushes no return value. It refuses to run mapped:
+    there, Airflow skips nothing, and every path would run.
+    """
+
+    inherits_from_skipmixin = True
+
+    def follow(self, context: Context, task_ids: Sequence[str], why: str) -> Any:
+        """Push, log and follow a choice."""
+        ti: Any = context["ti"]
+        chosen = list(dict.fromkeys(task_ids))
+        ti.xcom_push(key="branch", value=chosen)
+        self.log.info("%s; following %s.", why, ", ".join(chosen) or "nothing: all is skipped")
+        return self.do_branch(context, chosen or None)
+
+    def refuse_mapped(self, context: Context) -> None:
+        """
+        :raises AirflowFailException: this is a mapped task instance
+        """
+        ti: Any = context["ti"]
+        if getattr(ti, "map_index", -1) >= 0:
+            raise AirflowFailException(
+                f"{type(self).__name__} can't run mapped or in a mapped task group: Airflow would "
+                "run every "
+                "path. Start one DAG run for each batch task instead (TriggerDagRunOperator)."
+            )
+
+
+def check_path(value: Any, name: str) -> tuple[str, ...]:
+    """A task id or several, checked when the DAG is parsed.
+
+    :raises ValueError: it is something else; names the parameter
+    """
+    ids = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(ids, Sequence)
+        or not ids
+        or not all(isinstance(item, str) and item for item in ids)
+    ):
+        raise ValueError(f"{name} must be a task id or a list of task ids, got {value!r}")
+    return tuple(ids)
+
+
+class BranchOnTargetFailuresOperator(BranchOperator):
+    """Follow paths by which targets failed, and how.
+
+    Each failure follows the path of its error code, else that of its failure class, else
+    ``if_all`` or ``if_some``; the paths of all failures together are followed. A failure with no
+    path at all follows nothing. After a task that may fail or be skipped, this one needs
+    ``trigger_rule="all_done"``; a join behind it needs
+    ``trigger_rule="none_failed_min_one_success"``.
+
+    XCom: ``branch``, the task ids that were followed.
+
+    :param failures: rows of ``{"target", "error_code", "error_msg"}``, such as the XCom
+        ``failed_targets`` of a stop (templated)
+    :param requested: how many targets were asked for, or the list of them; needed by ``if_all``
+        (templated)
+    :param failed: how many failed, where ``failures`` may have been truncated (templated)
+    :param if_none: task id (or ids) to follow where nothing failed
+    :param if_some: where something failed
+    :param if_all: where every requested target failed, instead of ``if_some``
+    :param by_error_code: paths by error code
+    :param by_failure_class: paths by ``environment``, ``firmware`` and ``unknown``
+    """
+
+    template_fields: Sequence[str] = ("failures", "requested", "failed")
+    ui_color = "#f0ede4"
+
+    def __init__(
+        self,
+        *,
+        failures: Any,
+        requested: Any = None,
+        failed: Any = None,
+        if_none: Path | None = None,
+        if_some: Path | None = None,
+        if_all: Path | None = None,
+        by_error_code: Mapping[str, Path] | None = None,
+        by_failure_class: Mapping[str, Path] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.failures = failures
+        self.requested = requested
+        self.failed = failed
+        self.if_none = None if if_none is None else check_path(if_none, "if_none")
+        self.if_some = None if if_some is None else check_path(if_some, "if_some")
+        self.if_all = None if if_all is None else check_path(if_all, "if_all")
+        self.by_error_code = _check_mapping(by_error_code, "by_error_code")
+        self.by_failure_class = _check_mapping(by_failure_class, "by_failure_class")
+        unknown = set(self.by_failure_class) - {"environment", "firmware", "unknown"}
+        if unknown:
+            raise ValueError(
+                f"by_failure_class takes environment, firmware and unknown, got {sorted(unknown)}"
+            )
+        if not any(
+            (self.if_none, self.if_some, self.if_all, self.by_error_code, self.by_failure_class)
+        ):
+            raise ValueError(
+                "give at least one of if_none, if_some, if_all, by_error_code, by_failure_class"
+            )
+        if self.if_all and requested is None:
+            raise ValueError("if_all needs requested: how many targets were asked for")
+
+    def execute(self, context: Context) -> Any:
+        self.refuse_mapped(context)
+        rows = [_row(item, at) for at, item in enumerate(as_list(self.failures, "failures"))]
+        failed = len(rows) if self.failed is None else as_count(self.failed, "failed")
+        if not rows and not failed:
+            return self.follow(context, self.if_none or (), "No target failed")
+        everything = False
+        if self.requested is not None:
+            requested = as_count(self.requested, "requested")
+            everything = failed >= requested > 0
+        fallback = (self.if_all if everything and self.if_all else self.if_some) or ()
+        chosen: list[str] = []
+        if everything and self.if_all:
+            chosen.extend(self.if_all)
+        for row in rows:
+            chosen.extend(self._path(row, fallback))
+        if failed > len(rows):
+            # What was cut off has no row that a mapping could cover.
+            chosen.extend(fallback)
+        why = f"{'All' if everything else 'Some'} targets failed ({failed})"
+        return self.follow(context, chosen, why)
+
+    def _path(self, row: Mapping[str, Any], fallback: Sequence[str]) -> Sequence[str]:
+        by_code = self.by_error_code.get(str(row.get("error_code")))
+        if by_code is not None:
+            return by_code
+        if self.by_failure_class:
+            by_class = self.by_failure_class.get(_failure_class(row))
+            if by_class is not None:
+                return by_class
+        return fallback
+
+
+def _check_mapping(value: Mapping[str, Path] | None, name: str) -> dict[str, tuple[str, ...]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a mapping to task ids, got {value!r}")
+    return {str(key): check_path(path, f"{name}[{key!r}]") for key, path in value.items()}
+
+
+def _row(item: Any, position: int) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping) or "target" not in item:
+        raise IoTDAConfigError(
+            f"failures[{position}] is not a row of failed_targets: it needs target, error_code and "
+            "error_msg."
+        )
+    return item
+
+
+def _failure_class(row: Mapping[str, Any]) -> str:
+    said = row.get("failure_class")
+    if said is not None:
+        return str(said)
+    from iotda_provider.guards import FailureClasses
+
+    return str(FailureClasses().classify(row.get("error_code"), row.get("error_msg")))

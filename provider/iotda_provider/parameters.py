@@ -1,0 +1,78 @@
+"""List parameters in all the forms in which a DAG can hand them over, and counts likewise."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from iotda_provider.exceptions import IoTDAConfigError
+
+_LONGEST_TEXT = 8 * 1024 * 1024
+_NOTHING = frozenset({"", "none", "null"})
+
+
+def as_list(value: Any, name: str) -> list[Any]:
+    """A list parameter: a list, an XCom of one, a JSON string of one, or a list as Jinja renders
+    it.
+
+    :param value: what the parameter was rendered to
+    :param name: the parameter's name, for errors
+    :raises IoTDAConfigError: it is None, empty text or no list at all; a rendered *empty list* is
+        one
+    """
+    if isinstance(value, str):
+        value = _parse(value, name)
+    if value is None:
+        raise IoTDAConfigError(
+            f"{name} was rendered to None: the task that it comes from pushed nothing (was it "
+            "skipped, or "
+            "is the key wrong?). An empty list would do nothing; leave the parameter out to mean "
+            "everything."
+        )
+    if isinstance(value, (Mapping, bytes)) or not isinstance(value, Iterable):
+        raise IoTDAConfigError(
+            f"{name} must be a list, got {type(value).__name__}: {_short(value)}."
+        )
+    return list(value)
+
+
+def as_count(value: Any, name: str) -> int:
+    """A number of targets, given as a whole number, as text of one, or as the list of the targets.
+
+    :raises IoTDAConfigError: it is none of these
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isdigit():
+            return int(text)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    return len(as_list(value, name))
+
+
+def _parse(text: str, name: str) -> Any:
+    stripped = text.strip()
+    if stripped.lower() in _NOTHING:
+        return None
+    if len(stripped) > _LONGEST_TEXT:
+        raise IoTDAConfigError(
+            f"{name} is a text of {len(stripped)} characters: pass a list instead."
+        )
+    try:
+        return json.loads(stripped)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(stripped)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        raise IoTDAConfigError(
+            f'{name} must be a list, or text that holds one such as ["device-1", "device-2"]; '
+            "got "
+            f"{_short(stripped)}."
+        ) from None
+
+
+def _short(value: Any) -> str:
+    return repr(str(value)[:60])

@@ -1,0 +1,160 @@
+"""What is waited for, and whether it has come: one judgement for workers and triggerers alike.
+
+Nothing here does I/O, so the blocking loop, the sensor's poke and the trigger can only agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from iotda_provider.exceptions import (
+    BatchTaskFailedError,
+    IoTDAError,
+    IoTDAServerError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+from iotda_provider.models import BatchTask, TaskStatus
+
+#: Seconds of trouble at the API that a wait outlives by default.
+DEFAULT_MAX_OUTAGE = 900.0
+#: Seconds between two log lines about the same trouble.
+_SAY_EVERY = 60.0
+
+ENDED = tuple(str(status) for status in TaskStatus if status.is_terminal)
+
+
+class Judgement(Enum):
+    """What a look at a batch task means for whoever waits for it."""
+
+    WAIT = "wait"
+    REACHED = "reached"
+    FAILED = "failed"
+    ENDED_OTHERWISE = "ended_otherwise"
+
+
+def task_statuses(values: Iterable[TaskStatus | str], name: str) -> tuple[str, ...]:
+    """Statuses as the platform spells them.
+
+    :raises ValueError: one is unknown; names the parameter
+    """
+    if isinstance(values, str):
+        values = (values,)
+    try:
+        return tuple(str(TaskStatus(value)) for value in values)
+    except ValueError:
+        known = ", ".join(str(status) for status in TaskStatus)
+        raise ValueError(
+            f"{name} must hold statuses of batch tasks ({known}), got {values!r}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class TaskWait:
+    """A wait for a batch task to reach one of some statuses.
+
+    :param batch_task_id: the task
+    :param target_statuses: the wait is over when the task is in one of them
+    :param failure_statuses: the wait has failed when the task is in one of them; looked at first
+    """
+
+    batch_task_id: str
+    target_statuses: tuple[str, ...] = ENDED
+    failure_statuses: tuple[str, ...] = ()
+
+    def judge(self, task: BatchTask) -> Judgement:
+        """What the task's present status means.
+
+        A task that has ended in a status that is neither a target nor a failure will not change
+        any more, so waiting on would be waiting for the timeout.
+        """
+        if task.status in self.failure_statuses:
+            return Judgement.FAILED
+        if task.status in self.target_statuses:
+            return Judgement.REACHED
+        return Judgement.ENDED_OTHERWISE if task.status.is_terminal else Judgement.WAIT
+
+    def is_over(self, task: BatchTask) -> bool:
+        """Whether the wait is over.
+
+        :raises BatchTaskFailedError: the task is where it was not to be
+        """
+        judgement = self.judge(task)
+        if judgement is Judgement.FAILED:
+            raise BatchTaskFailedError(
+                f"Batch task {task.task_id} is {task.status}: {task.progress}.", task
+            )
+        if judgement is Judgement.ENDED_OTHERWISE:
+            raise BatchTaskFailedError(
+                f"Batch task {task.task_id} ended as {task.status} and will not become "
+                f"{' or '.join(self.target_statuses)}: {task.progress}.",
+                task,
+            )
+        return judgement is Judgement.REACHED
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON, for a trigger's arguments."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TaskWait:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            batch_task_id=data["batch_task_id"],
+            target_statuses=tuple(data["target_statuses"]),
+            failure_statuses=tuple(data["failure_statuses"]),
+        )
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether an error may pass by itself: the network or the platform is in trouble, not the "
+    "request."""
+    return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
+
+
+class Outage:
+    """Tells persistent trouble at the API from a blip, for a wait that should outlive a blip.
+
+    :param max_outage: seconds of trouble without one good answer, after which the wait gives up
+    """
+
+    def __init__(self, max_outage: float) -> None:
+        self._max_outage = max_outage
+        self._since: float | None = None
+        self._said: float | None = None
+
+    def trouble(self, error: IoTDAError, now: float) -> str | None:
+        """Note a failed call at ``now`` (seconds of any clock); the line to log, at most one a
+        minute.
+
+        :raises IoTDAError: the same error where it will not pass by itself, or the trouble has
+            lasted longer
+            than ``max_outage``
+        """
+        if not is_trouble(error):
+            raise error
+        if self._since is None:
+            self._since = now
+        lasted = now - self._since
+        if lasted > self._max_outage:
+            raise IoTDATransportError(
+                f"IoTDA has not answered for {lasted:.0f} s, longer than max_outage "
+                f"({self._max_outage:.0f} "
+                f"s). Last: {error}"
+            ) from error
+        if self._said is not None and now - self._said < _SAY_EVERY:
+            return None
+        self._said = now
+        return (
+            f"{error} Waiting on; giving up after {self._max_outage - lasted:.0f} s more of this."
+        )
+
+    def over(self, now: float) -> str | None:
+        """Note a good answer; the line to log where there was trouble before."""
+        if self._since is None:
+            return None
+        lasted, self._since, self._said = now - self._since, None, None
+        return f"IoTDA answers again, after {lasted:.0f} s."
