@@ -1,0 +1,1 @@
+"""HTTP and nothing else: each module translates one part of the API to and from the world."""

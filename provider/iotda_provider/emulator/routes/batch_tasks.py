@@ -1,0 +1,104 @@
+"""The batch-task calls over HTTP."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from iotda_provider.emulator import errors
+from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
+from iotda_provider.emulator.paging import Page, described
+from iotda_provider.emulator.platform import Platform
+from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
+
+_TASK_ID = re.compile(r"[a-f0-9]{1,24}")
+_TASKS = PREFIX + "/batchtasks"
+_TASK = _TASKS + "/{task_id}"
+
+
+def router(platform: Platform) -> APIRouter:
+    """The routes of the batch-task calls."""
+    routes = APIRouter(route_class=gateway_route(platform))
+
+    @routes.post(_TASKS)
+    async def create_batch_task(request: Request) -> Response:
+        body = await read_json(request)
+        task = platform.run("create_task", body=body)
+        return JsonResponse(platform.world.describe(task), 201)
+
+    @routes.get(_TASKS)
+    async def list_batch_tasks(request: Request) -> Response:
+        query = request.query_params
+        page = Page.read(query)
+        task_type, status = query.get("task_type"), query.get("status")
+        if task_type is None and platform.scenario.switches.list_requires_type:
+            raise errors.invalid("task_type is required.")
+        _check_word(TaskType, task_type, "task_type")
+        _check_word(TaskStatus, status, "status")
+        world = platform.present()
+        count, tasks = world.tasks(page, query.get("app_id"), task_type, status)
+        return JsonResponse(
+            {
+                "batchtasks": [world.describe(task) for task in tasks],
+                "page": described(count, tasks, lambda task: task.task_id),
+            }
+        )
+
+    @routes.get(_TASK)
+    async def show_batch_task(request: Request, task_id: str) -> Response:
+        query = request.query_params
+        page = Page.read(query)
+        status = _check_word(SubtaskStatus, query.get("task_detail_status"), "task_detail_status")
+        world = platform.present()
+        task = world.task(_checked(task_id))
+        count, rows = world.rows(task, page, status, query.get("target"))
+        return JsonResponse(
+            {
+                "batchtask": world.describe(task),
+                "task_details": [world.describe_row(task, row) for row in rows],
+                "page": world.page_of_rows(task, count, rows),
+            }
+        )
+
+    @routes.delete(_TASK)
+    async def delete_batch_task(task_id: str) -> Response:
+        platform.run("delete_task", task_id=_checked(task_id))
+        return Response(status_code=204)
+
+    @routes.post(_TASK + "/stop")
+    async def stop_batch_task(request: Request, task_id: str) -> Response:
+        return await _act("stop", request, task_id)
+
+    @routes.post(_TASK + "/retry")
+    async def retry_batch_task(request: Request, task_id: str) -> Response:
+        return await _act("retry", request, task_id)
+
+    @routes.post(_TASK + "/confirm")
+    async def confirm_batch_task(request: Request, task_id: str) -> Response:
+        return await _act("confirm", request, task_id)
+
+    async def _act(command: str, request: Request, task_id: str) -> Response:
+        body = await read_json(request)
+        if not isinstance(body, dict):
+            raise errors.bad_format("The body must be a JSON object.")
+        results = platform.run(command, task_id=_checked(task_id), targets=body.get("targets"))
+        return JsonResponse({} if results is None else {"targets": results})
+
+    return routes
+
+
+def _checked(task_id: str) -> str:
+    if not _TASK_ID.fullmatch(task_id):
+        raise errors.invalid("task_id must be at most 24 characters of a-f and 0-9.")
+    return task_id
+
+
+def _check_word(words: Any, value: str | None, name: str) -> Any:
+    if value is None:
+        return None
+    try:
+        return words(value)
+    except ValueError:
+        raise errors.invalid(f"{name} is not a known value.") from None

@@ -1,0 +1,146 @@
+"""The status rules of batch tasks and subtasks: what follows what, and what may be asked when.
+
+Pure: statuses in, a status or a refusal out. ``docs/emulator.md`` says for each rule whether it is
+documented or inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
+
+# Subtask statuses as small numbers, the form in which a task keeps them by the ten thousand.
+WAITING, PROCESSING, SUCCESS, FAIL, FAIL_WAIT_RETRY, STOPPED, REMOVED = range(7)
+
+SUBTASK_STATUSES = (
+    SubtaskStatus.WAITING,
+    SubtaskStatus.PROCESSING,
+    SubtaskStatus.SUCCESS,
+    SubtaskStatus.FAIL,
+    SubtaskStatus.FAIL_WAIT_RETRY,
+    SubtaskStatus.STOPPED,
+    SubtaskStatus.REMOVED,
+)
+CODES = {status: code for code, status in enumerate(SUBTASK_STATUSES)}
+
+# The keys of task_progress, in the order of the numbers above.
+PROGRESS_KEYS = (
+    "waitting",
+    "processing",
+    "success",
+    "fail",
+    "fail_wait_retry",
+    "stopped",
+    "removed",
+)
+
+STOPPABLE = frozenset(code for code, status in enumerate(SUBTASK_STATUSES) if status.is_stoppable)
+RETRYABLE = frozenset({FAIL, FAIL_WAIT_RETRY, STOPPED})
+LIVE = frozenset({WAITING, PROCESSING, FAIL_WAIT_RETRY})
+
+# What a subtask may become. Success and Removed are final; Fail and Stopped end unless retried.
+FOLLOWS: dict[int, frozenset[int]] = {
+    WAITING: frozenset({PROCESSING, FAIL, FAIL_WAIT_RETRY, STOPPED, REMOVED}),
+    PROCESSING: frozenset({SUCCESS, FAIL, FAIL_WAIT_RETRY, STOPPED, REMOVED}),
+    FAIL_WAIT_RETRY: frozenset({WAITING, PROCESSING, STOPPED, REMOVED}),
+    FAIL: frozenset({WAITING}),
+    STOPPED: frozenset({WAITING}),
+    SUCCESS: frozenset(),
+    REMOVED: frozenset(),
+}
+
+# What a task may become; a task that ended with failures runs again when they are retried.
+TASK_FOLLOWS: dict[TaskStatus, frozenset[TaskStatus]] = {
+    TaskStatus.INITIALIZING: frozenset(
+        {
+            TaskStatus.WAITING,
+            TaskStatus.PROCESSING,
+            TaskStatus.STOPPING,
+            TaskStatus.STOPPED,
+            TaskStatus.FAIL,
+        }
+    ),
+    TaskStatus.WAITING: frozenset(
+        {
+            TaskStatus.PROCESSING,
+            TaskStatus.STOPPING,
+            TaskStatus.STOPPED,
+            TaskStatus.SUCCESS,
+            TaskStatus.FAIL,
+            TaskStatus.PARTIAL_SUCCESS,
+        }
+    ),
+    TaskStatus.PROCESSING: frozenset(
+        {
+            TaskStatus.STOPPING,
+            TaskStatus.STOPPED,
+            TaskStatus.SUCCESS,
+            TaskStatus.FAIL,
+            TaskStatus.PARTIAL_SUCCESS,
+        }
+    ),
+    TaskStatus.STOPPING: frozenset({TaskStatus.STOPPED}),
+    TaskStatus.FAIL: frozenset({TaskStatus.PROCESSING}),
+    TaskStatus.PARTIAL_SUCCESS: frozenset({TaskStatus.PROCESSING}),
+    TaskStatus.SUCCESS: frozenset(),
+    TaskStatus.STOPPED: frozenset(),
+}
+
+_NOT_RETRYABLE = frozenset(
+    {
+        TaskStatus.SUCCESS,
+        TaskStatus.STOPPED,
+        TaskStatus.STOPPING,
+        TaskStatus.WAITING,
+        TaskStatus.INITIALIZING,
+    }
+)
+
+
+def ended_status(counts: Sequence[int], stopped_as_a_whole: bool) -> TaskStatus:
+    """How a task ends none of whose subtasks is live, from the counts by status number."""
+    if stopped_as_a_whole:
+        return TaskStatus.STOPPED
+    if counts[SUCCESS]:
+        others = counts[FAIL] + counts[STOPPED]
+        return TaskStatus.PARTIAL_SUCCESS if others else TaskStatus.SUCCESS
+    if counts[STOPPED] and not counts[FAIL]:
+        return TaskStatus.STOPPED
+    return TaskStatus.FAIL
+
+
+def why_not_stop(task_type: TaskType, status: TaskStatus) -> str | None:
+    """Why this task may not be stopped now, or None where it may."""
+    if not task_type.is_stoppable:
+        return f"a task of type {task_type} cannot be stopped"
+    if status.is_terminal:
+        return f"the task has ended ({status})"
+    if status is TaskStatus.STOPPING:
+        return "the task is being stopped"
+    return None
+
+
+def why_not_retry(task_type: TaskType, status: TaskStatus) -> str | None:
+    """Why this task may not be retried now, or None where it may."""
+    if not task_type.is_stoppable:
+        return f"a task of type {task_type} cannot be retried"
+    if status in _NOT_RETRYABLE:
+        return f"the task is {status}"
+    return None
+
+
+def why_not_confirm(task_type: TaskType, status: TaskStatus) -> str | None:
+    """Why this task may not be confirmed now, or None where it may."""
+    if not task_type.is_confirmable:
+        return f"a task of type {task_type} cannot be confirmed"
+    if status.is_terminal:
+        return f"the task has ended ({status})"
+    if status is TaskStatus.STOPPING:
+        return "the task is being stopped"
+    return None
+
+
+def why_not_delete(status: TaskStatus) -> str | None:
+    """Why this task may not be deleted now, or None where it may."""
+    return None if status.is_terminal else f"the task is {status}"
