@@ -68,7 +68,7 @@ def read_answer(call: Call[T], answer: Answer) -> T:
     :raises IoTDATransportError: what came is not an answer of this API
     """
     if not 200 <= answer.status < 300:
-        raise _error(call, answer)
+        raise refusal(call, answer)
     text = answer.body.decode("utf-8", errors="replace").strip()
     try:
         data = json.loads(text) if text else None
@@ -87,7 +87,8 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         ) from None
 
 
-def _error(call: Call[Any], answer: Answer) -> IoTDAApiError:
+def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
+    """The typed error for an answer that is not a success."""
     code, message = _said(answer)
     return _kind(answer.status)(
         answer.status,

@@ -43,7 +43,8 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
     ExtraField(
         "project_id",
         "Project ID",
-        "Project that the IoTDA instance belongs to (console: My Credentials, API Credentials).",
+        "Project that the IoTDA instance belongs to (console: My Credentials, API Credentials). "
+        "Empty: the region's, where IAM can tell.",
     ),
     ExtraField(
         "instance_id",
@@ -75,7 +76,7 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
     ExtraField(
         "iam_endpoint",
         "IAM endpoint",
-        "Only with token and federation: URL of IAM. Empty: "
+        "Only with token and federation, or to look up the project: URL of IAM. Empty: "
         "https://iam.<region>.myhuaweicloud.com.",
     ),
     ExtraField(
@@ -86,6 +87,13 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
         "ID token file",
         "Only with federation: path of the file that holds the OIDC id token, read anew at each "
         "refresh.",
+    ),
+    ExtraField(
+        "metadata_endpoint",
+        "Metadata endpoint",
+        "Only with agency, for test set-ups: another address of the ECS metadata service on this "
+        "machine.",
+        default="http://169.254.169.254",
     ),
     ExtraField(
         "derived_auth",

@@ -21,6 +21,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+_METADATA = "http://169.254.169.254"
 
 
 class ConnectionLike(Protocol):
@@ -54,6 +55,7 @@ class ConnectionSettings:
     iam_endpoint: str | None = None
     idp_id: str | None = None
     id_token_file: str | None = None
+    metadata_endpoint: str = _METADATA
     derived_auth: str = "auto"
     verify: bool | str = True
     timeout: float = 30.0
@@ -67,6 +69,27 @@ class ConnectionSettings:
         """Host and port as they stand in the ``Host`` header."""
         return self.base_url.split("://", 1)[1]
 
+    @property
+    def iam_url(self) -> str:
+        """Scheme, host and port of IAM, which alone gets to see the user's password.
+
+        :raises IoTDAConfigError: neither iam_endpoint nor region is set
+        """
+        if self.iam_endpoint:
+            return self.iam_endpoint
+        if not self.region:
+            raise IoTDAConfigError(
+                f"Connection {self.conn_id!r}: set region (or iam_endpoint) in Extra, so that IAM "
+                "can be found."
+            )
+        return f"https://iam.{self.region}.myhuaweicloud.com"
+
+    @property
+    def may_ask_for_project(self) -> bool:
+        """Whether IAM may be asked for the region's project: it must be the host's own IAM."""
+        name = urlsplit(self.base_url).hostname or ""
+        return bool(self.region) and bool(self.iam_endpoint or name.endswith(".myhuaweicloud.com"))
+
     def require_project_id(self) -> str:
         """The project id.
 
@@ -75,8 +98,7 @@ class ConnectionSettings:
         if not self.project_id:
             raise IoTDAConfigError(
                 f"No project id: set project_id in the Extra of connection {self.conn_id!r}, or "
-                "pass "
-                "project_id to the operator (console: My Credentials, API Credentials)."
+                "pass project_id to the operator (console: My Credentials, API Credentials)."
             )
         return self.project_id
 
@@ -310,12 +332,16 @@ def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id
             ("Login (the IAM user)", login),
             ("Password", password),
             ("domain_name in Extra", extra.get("domain_name")),
+            ("project_id or region in Extra", extra.get("project_id") or extra.get("region")),
         )
     elif auth_type == "federation":
         needs = (
             ("idp_id in Extra", extra.get("idp_id")),
             ("id_token_file in Extra", extra.get("id_token_file")),
         )
+    if auth_type in ("token", "federation"):
+        iam = extra.get("iam_endpoint") or extra.get("region")
+        needs = (*needs, ("region (or iam_endpoint) in Extra", iam))
     missing = [name for name, value in needs if not value]
     if missing:
         raise IoTDAConfigError(f"{where}: {' and '.join(missing)} must be set.")
@@ -325,15 +351,35 @@ def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id
         )
     if extra.get("security_token") and auth_type != "aksk":
         raise IoTDAConfigError(f"{where}: security_token goes with auth_type aksk only.")
-    if any(ord(char) < 33 or ord(char) > 126 for char in login) and auth_type == "aksk":
-        raise IoTDAConfigError(
-            f"{where}: Login (the access key) holds a space or a control character."
-        )
+    # What ends up in a header, or is copied with a stray line break.
+    for name, value in (
+        ("Login (the access key)", login if auth_type == "aksk" else ""),
+        ("Password (the secret key)", password if auth_type == "aksk" else ""),
+        ("security_token in Extra", extra.get("security_token") or ""),
+        ("idp_id in Extra", extra.get("idp_id") or ""),
+    ):
+        if any(not "!" <= char <= "~" for char in value):
+            raise IoTDAConfigError(
+                f"{where}: {name} holds a space, a line break or another character that none has."
+            )
+    _check_endpoints(extra, conn_id)
+
+
+def _check_endpoints(extra: dict[str, Any], conn_id: str) -> None:
+    def field_of(name: str) -> str:
+        return f"Extra field {name!r} of connection {conn_id!r}"
+
     if extra.get("iam_endpoint"):
+        iam = extra["iam_endpoint"]
         extra["iam_endpoint"] = check_url(
-            extra["iam_endpoint"]
-            if "://" in extra["iam_endpoint"]
-            else f"https://{extra['iam_endpoint']}",
-            f"Extra field 'iam_endpoint' of connection {conn_id!r}",
+            iam if "://" in iam else f"https://{iam}",
+            field_of("iam_endpoint"),
             allow_http=extra["allow_http"],
         )
+    metadata = check_url(extra["metadata_endpoint"], field_of("metadata_endpoint"), allow_http=True)
+    if metadata != _METADATA and not is_loopback(urlsplit(metadata).hostname or ""):
+        # Whoever answers there chooses the keys that requests are signed with.
+        raise IoTDAConfigError(
+            f"{field_of('metadata_endpoint')} must be {_METADATA} or an address of this machine."
+        )
+    extra["metadata_endpoint"] = metadata

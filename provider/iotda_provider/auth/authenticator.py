@@ -1,15 +1,20 @@
-"""Who signs a connection's requests, and with what: the one interface that both transports use."""
+"""Who authenticates a connection's requests, and with what: the interface of both transports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from iotda_provider.auth.renewing import Issued, Renewing
 from iotda_provider.auth.signing import AccessKey, Scope, sign
-from iotda_provider.exceptions import IoTDAConfigError
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
+    from iotda_provider.auth.iam import Token
     from iotda_provider.settings import ConnectionSettings
 
 
@@ -17,8 +22,9 @@ class Authenticator(Protocol):
     """Turns a request's headers into those of an authenticated request.
 
     Only :meth:`prepare` does I/O, and it blocks: a transport calls it where :meth:`is_ready` says
-    no, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop in a thread.
-    All methods may be called from several threads at once.
+    no, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
+    :func:`iotda_provider.auth.preparing.prepare`. All methods may be called from several threads
+    at once.
     """
 
     @property
@@ -54,38 +60,146 @@ class Authenticator(Protocol):
 
 
 class AccessKeyAuthenticator:
-    """Signs with the access key that stands in the connection."""
+    """Signs with an access key: one that stands in the connection, or one that is obtained.
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    :param obtain: gets the key; None: it stands in the connection
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        obtain: Callable[[ConnectionSettings], Issued[AccessKey]] | None = None,
+    ) -> None:
         self._settings = settings
-        self._key = AccessKey(settings.login, settings.password, settings.security_token)
         self._scope = Scope.of(settings)
+        self._can_renew = obtain is not None
+        own = AccessKey(settings.login, settings.password, settings.security_token)
+        where = f"The key of connection {settings.conn_id!r}"
+        self._key = Renewing(lambda: obtain(settings) if obtain else Issued(own, None), where)
+        if obtain is None:
+            self._key.renew()
+        self._project: Renewing[str] | None = None
+        if not settings.project_id and settings.may_ask_for_project:
+            self._project = Renewing(self._find_project, "The project id")
 
     @property
     def project_id(self) -> str:
-        return self._settings.require_project_id()
+        return self._project.value if self._project else self._settings.require_project_id()
 
     def is_ready(self) -> bool:
-        return True
+        return self._key.is_fresh() and (self._project is None or self._project.is_fresh())
 
     def prepare(self) -> None:
-        """The connection holds all that is needed."""
+        self._key.renew()
+        if self._project is not None:
+            self._project.renew()
 
     def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
-        return sign(outgoing, self._key, self._scope)
+        return sign(outgoing, self._key.value, self._scope)
 
     def rejected(self, sent: Mapping[str, str]) -> bool:
-        return False
+        if self._can_renew:
+            token = _header(sent, "X-Security-Token")
+            self._key.discard(lambda key: key.security_token == token)
+        return self._can_renew
+
+    def _find_project(self) -> Issued[str]:
+        from iotda_provider.auth.iam import find_project
+
+        # IAM takes the plain signature only, whatever the instance takes.
+        return find_project(
+            self._settings, lambda outgoing: sign(outgoing, self._key.value, Scope(derived=False))
+        )
+
+
+class TokenAuthenticator:
+    """Sends the IAM token of the connection's user."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        obtain: Callable[[ConnectionSettings], Issued[Token]],
+    ) -> None:
+        self._settings = settings
+        where = f"The IAM token of connection {settings.conn_id!r}"
+        self._token = Renewing(lambda: obtain(settings), where)
+
+    @property
+    def project_id(self) -> str:
+        # A token for a region's name says which project that is.
+        own = self._settings.project_id or self._token.value.project_id
+        return own or self._settings.require_project_id()
+
+    def is_ready(self) -> bool:
+        return self._token.is_fresh()
+
+    def prepare(self) -> None:
+        self._token.renew()
+
+    def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
+        return {**outgoing.headers, "X-Auth-Token": self._token.value.text}
+
+    def rejected(self, sent: Mapping[str, str]) -> bool:
+        text = _header(sent, "X-Auth-Token")
+        self._token.discard(lambda token: token.text == text)
+        return True
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    return next((text for key, text in headers.items() if key.lower() == name.lower()), None)
 
 
 def authenticator_for(settings: ConnectionSettings) -> Authenticator:
-    """The authenticator for a connection's ``auth_type``; one for all that share the connection.
+    """The authenticator for a connection; in one process, one for all that share the connection.
 
     :raises IoTDAConfigError: the connection lacks what its ``auth_type`` needs
     """
-    if settings.auth_type != "aksk":
-        raise IoTDAConfigError(
-            f"Connection {settings.conn_id!r}: auth_type {settings.auth_type!r} is not supported "
-            "yet; use aksk."
-        )
+    key = _fingerprint(settings)
+    with _shared_lock:
+        found = _shared.get(key)
+        if found is None:
+            found = _shared[key] = _new(settings)
+            if len(_shared) > _MOST_SHARED:
+                _shared.popitem(last=False)
+        _shared.move_to_end(key)
+        return found
+
+
+def _new(settings: ConnectionSettings) -> Authenticator:
+    if settings.auth_type == "token":
+        from iotda_provider.auth.iam import obtain_token
+
+        return TokenAuthenticator(settings, obtain_token)
+    if settings.auth_type == "agency":
+        from iotda_provider.auth.temporary_keys import obtain_agency_key
+
+        return AccessKeyAuthenticator(settings, obtain_agency_key)
+    if settings.auth_type == "federation":
+        from iotda_provider.auth.temporary_keys import obtain_federated_key
+
+        return AccessKeyAuthenticator(settings, obtain_federated_key)
     return AccessKeyAuthenticator(settings)
+
+
+# Connections change rarely; those that did are forgotten.
+_MOST_SHARED = 256
+_shared: OrderedDict[bytes, Authenticator] = OrderedDict()
+_shared_lock = threading.Lock()
+_salt = os.urandom(16)
+
+
+def _fingerprint(settings: ConnectionSettings) -> bytes:
+    """What tells one connection from another, with no secret to be read from it."""
+    facts = sorted(vars(settings).items())
+    return hashlib.blake2b(repr(facts).encode(), key=_salt).digest()
+
+
+def _forget() -> None:
+    """In a forked process: nobody is left there to finish what was under way."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

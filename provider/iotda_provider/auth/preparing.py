@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from iotda_provider.masking import here_only
+
 if TYPE_CHECKING:
     from iotda_provider.auth.authenticator import Authenticator
 
@@ -23,7 +25,8 @@ async def prepare(authenticator: Authenticator) -> None:
     key = id(authenticator)  # stays valid: the task holds the authenticator
     task = tasks.get(key)
     if task is None:
-        task = tasks[key] = asyncio.ensure_future(asyncio.to_thread(authenticator.prepare))
+        with here_only():
+            task = tasks[key] = asyncio.ensure_future(asyncio.to_thread(authenticator.prepare))
         task.add_done_callback(lambda done: _finished(tasks, key, done))
     await asyncio.shield(task)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import mask_secret
-
+from iotda_provider.masking import mask
 from iotda_provider.settings import ConnectionLike, ConnectionSettings
 
 
@@ -19,6 +18,7 @@ def load_settings(
 
     :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
     """
+    mask(connection.password)
     settings = ConnectionSettings.from_connection(
         connection,
         conn_id=conn_id,
@@ -26,10 +26,8 @@ def load_settings(
         region=region,
         instance_id=instance_id,
     )
-    for secret in (settings.password, settings.security_token):
-        if secret:
-            mask_secret(secret)
+    mask(settings.security_token)
     for proxy in settings.proxies.values():
         if "@" in proxy:
-            mask_secret(proxy.rsplit("@", 1)[0].rsplit("//", 1)[-1])
+            mask(*proxy.rsplit("@", 1)[0].rsplit("//", 1)[-1].split(":", 1)[1:])
     return settings

@@ -1,0 +1,149 @@
+"""What IAM is asked for: tokens for a user and password, and the project of a region."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from iotda_provider.api import Outgoing
+from iotda_provider.auth.issuer import Issuer
+from iotda_provider.auth.renewing import Issued
+from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
+from iotda_provider.masking import mask
+
+if TYPE_CHECKING:
+    from iotda_provider.settings import ConnectionSettings
+
+#: A token's life where IAM does not say: it documents 24 hours.
+_TOKEN_SECONDS = 24 * 3600.0
+
+_HINT = (
+    "Check the connection's Login (an IAM user, not the account), Password and domain_name (the "
+    "account's name), and whether the user may use programmatic access"
+)
+
+
+def iam_of(settings: ConnectionSettings, hint: str = _HINT) -> Issuer:
+    """IAM at the connection's ``iam_endpoint``, or at its region's."""
+    return Issuer(settings, settings.iam_url, "IAM", hint=hint)
+
+
+@dataclass(frozen=True)
+class Token:
+    """An IAM token and the project it is for."""
+
+    text: str = field(repr=False)
+    project_id: str | None = None
+
+
+def obtain_token(settings: ConnectionSettings) -> Issued[Token]:
+    """A token for the connection's user, good for its project.
+
+    Source: "Obtaining a User Token Through Password Authentication" of the IAM API reference.
+
+    :raises IoTDAAuthError: IAM refuses the user
+    :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
+    """
+    user = {
+        "name": settings.login,
+        "password": settings.password,
+        "domain": {"name": settings.domain_name},
+    }
+    project = {"id": settings.project_id} if settings.project_id else {"name": settings.region}
+    body = {
+        "auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": project},
+        }
+    }
+    answer = iam_of(settings).ask(
+        "obtain a token",
+        "POST",
+        "/v3/auth/tokens?nocatalog=true",
+        headers={"Content-Type": "application/json;charset=utf8"},
+        body=json.dumps(body),
+        secrets=[settings.password],
+    )
+    text = checked_secret(answer.headers.get("x-subject-token"), "token")
+    try:
+        facts = json.loads(answer.body)["token"]
+        lifetime = _lifetime(facts)
+        project_id = (facts.get("project") or {}).get("id")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise senseless("token") from None
+    return Issued(Token(text, project_id if isinstance(project_id, str) else None), lifetime)
+
+
+def _lifetime(facts: Mapping[str, Any]) -> float:
+    """Seconds that a token lives, by IAM's own clock: ours may be wrong."""
+    if not facts.get("expires_at"):
+        return _TOKEN_SECONDS
+    issued = facts.get("issued_at")
+    start = _moment(issued) if issued else datetime.now(timezone.utc)
+    return (_moment(facts["expires_at"]) - start).total_seconds()
+
+
+def _moment(text: str) -> datetime:
+    # Python 3.10 reads neither Z nor all lengths of fractions.
+    whole = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z", text)
+    if whole is None:
+        raise ValueError("not a time of IAM")
+    return datetime.fromisoformat(whole[1]).replace(tzinfo=timezone.utc)
+
+
+def find_project(
+    settings: ConnectionSettings, sign: Callable[[Outgoing], Mapping[str, str]]
+) -> Issued[str]:
+    """The project of the connection's region, as IAM lists it for whoever signs.
+
+    Source: "Querying Project Information" of the IAM API reference.
+
+    :raises IoTDAConfigError: there is none, or more than one
+    """
+    iam = iam_of(settings, "Check the connection's access key and secret key, or set project_id")
+    path, query = "/v3/projects", (("name", settings.region or ""),)
+    outgoing = Outgoing("GET", iam.host, path, query, {"Content-Type": "application/json"})
+    headers = sign(outgoing)
+    answer = iam.ask(
+        "find the project",
+        "GET",
+        f"{path}?name={quote(settings.region or '', safe='~')}",
+        headers=headers,
+        secrets=list(headers.values()),
+    )
+    try:
+        found = [str(project["id"]) for project in json.loads(answer.body)["projects"]]
+    except (ValueError, KeyError, TypeError):
+        raise senseless("list of projects") from None
+    if len(found) != 1 or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found[0]):
+        raise IoTDAConfigError(
+            f"No project id: IAM lists {len(found)} projects for region {settings.region!r} "
+            f"({', '.join(found)[:200] or 'none'}). Set project_id in the Extra of connection "
+            f"{settings.conn_id!r}."
+        )
+    return Issued(found[0], None)
+
+
+def checked_secret(value: object, what: str) -> str:
+    """Something secret from an answer, made known to the masker and fit for a header.
+
+    :raises IoTDATransportError: it is missing, or no header may hold it
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise senseless(what)
+    mask(value)
+    return value
+
+
+def senseless(what: str) -> IoTDATransportError:
+    """The error for an answer that lacks what it was asked for; quotes nothing of it."""
+    return IoTDATransportError(
+        f"The answer that should hold a {what} makes no sense. A proxy or a wrong endpoint may be "
+        "answering.",
+        sent=False,
+    )

@@ -1,0 +1,159 @@
+"""HTTP to whoever issues credentials: one host, no redirects, no secret in an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from iotda_provider import __version__
+from iotda_provider.answers import Answer, clock_hint, refusal
+from iotda_provider.api import Call
+from iotda_provider.exceptions import IoTDAServerError, IoTDATransportError
+from iotda_provider.redaction import redact
+
+if TYPE_CHECKING:
+    from iotda_provider.settings import ConnectionSettings
+
+_MAX_BYTES = 1024 * 1024
+_CONNECT_SECONDS = 10.0
+_HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-iotda/{__version__}"}
+
+
+class Issuer:
+    """Sends requests to one endpoint, such as IAM's.
+
+    :param endpoint: scheme, host and port; nothing is ever sent anywhere else
+    :param name: how errors call it
+    :param hint: what a refusal tells the user to check
+    :param direct: whether to leave out every proxy, those of the environment included
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        endpoint: str,
+        name: str,
+        *,
+        hint: str,
+        direct: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._hint = hint
+        self._direct = direct
+        self.endpoint = endpoint
+
+    @property
+    def host(self) -> str:
+        """Host and port as they stand in the ``Host`` header."""
+        return self.endpoint.split("://", 1)[1]
+
+    def ask(
+        self,
+        action: str,
+        method: str,
+        uri: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: str | None = None,
+        secrets: Collection[str] = (),
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """One request and its answer.
+
+        :param action: what it does, in words that complete "Could not ..."
+        :param uri: path and query
+        :param secrets: what errors must not show
+        :param accept: statuses besides 2xx that the caller understands
+        :raises IoTDAApiError: it refuses
+        :raises IoTDATransportError: it does not answer, or is in trouble itself
+        """
+        answer = self._send(action, method, uri, headers or {}, body, tuple(secrets))
+        if 200 <= answer.status < 300 or answer.status in accept:
+            return answer
+        error = refusal(Call(f"{action} from {self._name}", method, uri, lambda _: None), answer)
+        if isinstance(error, IoTDAServerError):
+            # Nothing was asked of IoTDA yet, so it may be asked again.
+            raise IoTDATransportError(str(error), sent=False)
+        if error.status_code < 500 and not 300 <= error.status_code < 400:
+            error.hint = clock_hint(answer) or self._hint
+        raise error
+
+    def _send(
+        self,
+        action: str,
+        method: str,
+        uri: str,
+        headers: Mapping[str, str],
+        body: str | None,
+        secrets: tuple[str, ...],
+    ) -> Answer:
+        settings = self._settings
+        deadline = time.monotonic() + settings.timeout
+        try:
+            with requests.Session() as session:
+                session.trust_env = not self._direct
+                session.proxies = {} if self._direct else dict(settings.proxies)
+                session.verify = settings.verify
+                session.headers.update(_HEADERS)
+                response = session.request(
+                    method,
+                    self.endpoint + uri,
+                    headers=dict(headers),
+                    data=None if body is None else body.encode(),
+                    auth=_no_more,
+                    timeout=(min(settings.timeout, _CONNECT_SECONDS), settings.timeout),
+                    allow_redirects=False,
+                    stream=True,
+                )
+                content = _read(response, deadline)
+        except requests.RequestException as error:
+            reason = redact(_reason(error), secrets)
+            raise IoTDATransportError(
+                f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
+            ) from None
+        names = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, names, content, secrets)
+
+
+def _no_more(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from adding what a ``.netrc`` says."""
+    return request
+
+
+def _read(response: requests.Response, deadline: float) -> bytes:
+    parts = []
+    size = 0
+    for part in response.iter_content(65_536):
+        parts.append(part)
+        size += len(part)
+        if size > _MAX_BYTES:
+            raise requests.exceptions.ContentDecodingError("the answer is too large")
+        if time.monotonic() > deadline:
+            raise requests.exceptions.ReadTimeout("the answer comes too slowly")
+    return b"".join(parts)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in words that help."""
+    kinds: tuple[tuple[type[Exception], str], ...] = (
+        (requests.exceptions.SSLError, "its TLS certificate was not accepted"),
+        (requests.exceptions.ProxyError, "the proxy did not answer"),
+        (requests.exceptions.ConnectTimeout, "connecting timed out"),
+        (requests.exceptions.Timeout, "no whole answer in time"),
+        (requests.exceptions.ConnectionError, "nothing answers there"),
+    )
+    said = next((words for kind, words in kinds if isinstance(error, kind)), "")
+    cause: Any = error
+    while True:
+        inner = getattr(cause, "reason", None) or next(
+            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
+        )
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    text = str(cause).rsplit(">: ", 1)[-1][:200] or type(cause).__name__
+    return f"{said} ({text})." if said else f"{text}."

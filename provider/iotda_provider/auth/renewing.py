@@ -1,0 +1,139 @@
+"""Keeps one thing that expires, and has one caller obtain it anew while all others wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from iotda_provider.exceptions import IoTDAError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+# Seconds before its end at which something is obtained anew; a tenth of what lives shorter.
+_LONGEST_MARGIN = 300.0
+# Seconds to leave the issuer alone after a failure, as long as the old one is still good.
+_PAUSE = 30.0
+
+
+@dataclass(frozen=True)
+class Issued(Generic[T]):
+    """What an issuer gave out.
+
+    :param lifetime: seconds it is good for, counted from now; None: for ever
+    """
+
+    value: T
+    lifetime: float | None
+
+
+class Renewing(Generic[T]):
+    """A value that is obtained when it is first needed, and again before it expires.
+
+    Safe for threads. A failure to renew is an error only once the old value is no longer good.
+
+    :param obtain: gets a new one; may block
+    :param what: how a log line names it
+    :param now: the clock, in seconds
+    """
+
+    def __init__(
+        self,
+        obtain: Callable[[], Issued[T]],
+        what: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._obtain = obtain
+        self._what = what
+        self._now = now
+        self._lock = threading.Lock()
+        self._under_way: Future[None] | None = None
+        self._issued: Issued[T] | None = None
+        self._renew_at = self._expires_at = self._pause_until = float("-inf")
+
+    @property
+    def value(self) -> T:
+        """The newest one; while its renewal is under way, still the old one.
+
+        :raises RuntimeError: it was never obtained
+        """
+        issued = self._issued
+        if issued is None:
+            raise RuntimeError(f"{self._what}: prepare() comes first")
+        return issued.value
+
+    def is_fresh(self) -> bool:
+        """Whether the value can be used without renewing it first."""
+        with self._lock:
+            return self._is_fresh()
+
+    def _is_fresh(self) -> bool:
+        if self._issued is None:
+            return False
+        now = self._now()
+        return now < self._renew_at or (now < self._expires_at and now < self._pause_until)
+
+    def renew(self) -> None:
+        """Obtain a new one unless the present one is fresh; of many callers at once one does it.
+
+        :raises IoTDAError: it can't be had; whoever waited for the same attempt gets this too
+        """
+        while True:
+            with self._lock:
+                if self._is_fresh():
+                    return
+                attempt = self._under_way
+                if attempt is None:
+                    mine = self._under_way = Future()
+                    break
+            if self._awaited(attempt):
+                return
+        try:
+            self._renew_now()
+        except BaseException as error:
+            self._under_way = None
+            mine.set_exception(error)
+            raise
+        self._under_way = None
+        mine.set_result(None)
+
+    @staticmethod
+    def _awaited(attempt: Future[None]) -> bool:
+        """Whether somebody else's attempt settled it; False where it was merely broken off."""
+        error = attempt.exception()
+        if isinstance(error, IoTDAError):
+            raise error
+        # A task's timeout, say, ends the one that obtains, and is nothing to those who wait.
+        return error is None
+
+    def _renew_now(self) -> None:
+        try:
+            issued = self._obtain()
+        except IoTDAError as error:
+            with self._lock:
+                left = self._expires_at - self._now()
+                self._pause_until = self._now() + _PAUSE
+            if left <= 0:
+                raise
+            _log.warning(
+                "%s could not be renewed, it is good for %.0f s more: %s", self._what, left, error
+            )
+            return
+        with self._lock:
+            self._issued = issued
+            lifetime = float("inf") if issued.lifetime is None else issued.lifetime
+            self._expires_at = self._now() + lifetime
+            self._renew_at = self._expires_at - min(_LONGEST_MARGIN, lifetime / 10)
+            self._pause_until = float("-inf")
+
+    def discard(self, is_it: Callable[[T], bool]) -> None:
+        """Don't take the value for fresh any more, if ``is_it`` recognises it: it was refused."""
+        with self._lock:
+            if self._issued is not None and is_it(self._issued.value):
+                self._renew_at = self._expires_at = float("-inf")

@@ -1,0 +1,160 @@
+"""Temporary access keys: from the ECS metadata service, and for the token of an OIDC provider."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from huaweicloudsdkcore.auth.internal import Credential, FederalAccessor, StsAccessor
+from huaweicloudsdkcore.exceptions.exceptions import SdkException
+from huaweicloudsdkcore.http.http_config import HttpConfig
+
+from iotda_provider.answers import Answer
+from iotda_provider.auth.iam import checked_secret, iam_of, senseless
+from iotda_provider.auth.issuer import Issuer
+from iotda_provider.auth.renewing import Issued
+from iotda_provider.auth.signing import AccessKey
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.masking import mask
+
+if TYPE_CHECKING:
+    from huaweicloudsdkcore.sdk_request import SdkRequest
+
+    from iotda_provider.settings import ConnectionSettings
+
+_TOKEN_TTL = 6 * 3600
+
+
+class _SdkAnswer:
+    """What the SDK reads of an answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.content = answer.body
+        self.headers = (
+            {"X-Subject-Token": answer.headers["x-subject-token"]}
+            if ("x-subject-token" in answer.headers)
+            else {}
+        )
+
+
+class _SdkClient:
+    """The SDK's requests to IAM in our own way: no redirects, our timeouts, secrets masked."""
+
+    def __init__(self, iam: Issuer) -> None:
+        self._iam = iam
+        self.config = HttpConfig()
+
+    def do_request_sync(self, request: SdkRequest) -> _SdkAnswer:
+        """Send one of the two requests that an exchange of an id token takes."""
+        secrets = _secrets(json.loads(request.body))
+        mask(*secrets)
+        answer = self._iam.ask(
+            "obtain temporary keys",
+            request.method,
+            request.uri,
+            headers=request.header_params,
+            body=request.body,
+            secrets=secrets,
+        )
+        if "x-subject-token" in answer.headers:
+            checked_secret(answer.headers["x-subject-token"], "token")
+        return _SdkAnswer(answer)
+
+
+def _secrets(body: Any) -> list[str]:
+    """Every text under a key ``id``: the body holds tokens there, and nothing else."""
+    if not isinstance(body, dict):
+        return []
+    own = [body["id"]] if isinstance(body.get("id"), str) else []
+    return own + [secret for value in body.values() for secret in _secrets(value)]
+
+
+class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
+    """The keys of the agency that is bound to the ECS instance.
+
+    In place of the SDK's own accessor, which follows redirects and uses the environment's proxies:
+    either would carry the instance's keys elsewhere.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._metadata = Issuer(
+            settings,
+            settings.metadata_endpoint,
+            "the ECS metadata service",
+            hint="Bind an agency that may use IoTDA to this ECS instance",
+            direct=True,
+        )
+
+    def get_credential(self, *args: object, **kwargs: object) -> Credential:
+        action = "obtain temporary keys"
+        # 404 and 405: an instance whose metadata service knows no tokens, and needs none.
+        answer = self._metadata.ask(
+            action,
+            "PUT",
+            "/meta-data/latest/api/token",
+            headers={"X-Metadata-Token-Ttl-Seconds": str(_TOKEN_TTL)},
+            accept=(404, 405),
+        )
+        headers, secrets = {}, []
+        if answer.status == 200:
+            token = checked_secret(answer.body.decode("utf-8", "replace").strip(), "token")
+            headers, secrets = {"X-Metadata-Token": token}, [token]
+        answer = self._metadata.ask(
+            action, "GET", "/openstack/latest/securitykey", headers=headers, secrets=secrets
+        )
+        return self._process_credential(answer.body)
+
+
+def obtain_agency_key(settings: ConnectionSettings) -> Issued[AccessKey]:
+    """Temporary keys of the agency that is bound to this ECS instance.
+
+    :raises IoTDAAuthError: the instance has no agency
+    :raises IoTDATransportError: there is no metadata service, as outside of an ECS instance
+    """
+    return _obtain(_MetadataAccessor(settings))
+
+
+def obtain_federated_key(settings: ConnectionSettings) -> Issued[AccessKey]:
+    """Temporary keys for the id token in the connection's ``id_token_file``, which is read anew.
+
+    :raises IoTDAConfigError: the file can't be read
+    :raises IoTDAAuthError: IAM refuses the id token
+    """
+    iam = iam_of(
+        settings,
+        "Check idp_id, and that id_token_file holds a token of that identity provider which has "
+        "not expired",
+    )
+    return _obtain(
+        FederalAccessor(),
+        iam_endpoint=iam.endpoint,
+        http_client=_SdkClient(iam),
+        idp_id=settings.idp_id,
+        id_token_file=settings.id_token_file,
+    )
+
+
+def _obtain(accessor: StsAccessor, **how: object) -> Issued[AccessKey]:
+    try:
+        credential = accessor.get_credential(**how)
+        lifetime = _lifetime(credential.expire_at)
+    except (SdkException, OSError) as error:
+        reason = error.error_msg if isinstance(error, SdkException) else error.strerror
+        raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise senseless("temporary key") from None
+    return Issued(
+        AccessKey(
+            checked_secret(credential.access, "access key"),
+            checked_secret(credential.secret, "secret key"),
+            checked_secret(credential.security_token, "security token"),
+        ),
+        lifetime,
+    )
+
+
+def _lifetime(expire_at: float) -> float:
+    # The SDK reads a time in UTC as if it were local: this undoes it.
+    return calendar.timegm(time.localtime(expire_at)) - time.time()
