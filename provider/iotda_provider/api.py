@@ -194,7 +194,7 @@ def _page_query(limit: int, marker: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def show_batch_task(batch_task_id: str) -> Call[BatchTask]:
-    """One task with its counts; one subtask at most travels along."""
+    """One task with its counts, in one call whatever the fleet's size."""
     task_id = check_task_id(batch_task_id)
     return Call(
         action=f"read batch task {task_id}",
@@ -281,9 +281,20 @@ def create_batch_task(
     task_ext_info: Mapping[str, Any] | None = None,
     document_source: str | None = None,
 ) -> Call[BatchTask]:
-    """A new batch task; the platform reads ``targets`` before ``group_ids`` before
-    ``document_source``.
+    """Create a batch task; never repeated blindly, because a second call makes a second task.
 
+    :param task_name: 1 to 128 letters, digits or ``_``
+    :param task_type: such as ``firmwareUpgrade``
+    :param targets: 1 to 30,000 device ids; wins over ``group_ids``, which win over
+        ``document_source``
+    :param group_ids: device groups whose devices are the targets
+    :param document: for upgrades ``{"package_ids": [...]}``
+    :param task_policy: ``schedule_time``, ``retry_count``, ``retry_interval``
+    :param need_confirm: hold every target until it is confirmed
+    :param app_id: resource space
+    :param task_mode: ``GATEWAY`` for devices behind gateways
+    :param task_ext_info: up to 512 characters that are sent to every device
+    :param document_source: file with the targets, not for upgrades
     :raises IoTDAConfigError: a name, type or target is not valid, or there are no targets at all
     """
     if not isinstance(task_name, str) or not _TASK_NAME.fullmatch(task_name):
@@ -380,7 +391,7 @@ def delete_batch_task(batch_task_id: str) -> Call[None]:
         method="DELETE",
         path=f"{_BATCH_TASKS}/{task_id}",
         read=lambda data: None,
-        repeat=Repeat.HARMLESS,
+        repeat=Repeat.ONCE,
         permission="iotda:batchtasks:delete",
     )
 

@@ -16,13 +16,24 @@ from iotda_provider.exceptions import (
     IoTDAAuthError,
     IoTDAError,
     IoTDANotFoundError,
+    IoTDAServerError,
     IoTDATransportError,
     TaskNotStoppableError,
 )
-from iotda_provider.models import BatchTask, SubtaskStatus, TargetResult, TargetResults
+from iotda_provider.listing import Listing
+from iotda_provider.models import (
+    BatchTask,
+    Subtask,
+    SubtaskStatus,
+    TargetResult,
+    TargetResults,
+    TaskStatus,
+)
 
 T = TypeVar("T")
 
+#: Calls of one procedure that may be under way at the same time.
+MAX_IN_FLIGHT = 16
 
 # Where a target stands when what was asked for it has happened.
 _STOPPED = frozenset({SubtaskStatus.STOPPED})
@@ -32,6 +43,8 @@ _STARTED = frozenset(SubtaskStatus) - {
     SubtaskStatus.STOPPED,
     SubtaskStatus.REMOVED,
 }
+_STOPPABLE = frozenset(status for status in SubtaskStatus if status.is_stoppable)
+_NOT_IN_TASK = "IOTDA.014219"
 
 
 @dataclass(frozen=True)
@@ -41,73 +54,99 @@ class Together:
     calls: tuple[api.Call[Any], ...]
 
 
-PageCall = Callable[[str | None], api.Call[api.Page[T]]]
 Step = api.Call[Any] | Together
 Procedure = Generator[Step, Any, T]
+_ActOnTargets = Callable[[str, Sequence[str] | None], api.Call[tuple[TargetResult, ...]]]
+# Targets to read back, each with what is known so far: why there is no answer, or a refusal.
+_Unclear = dict[str, IoTDAError | TargetResult]
 
 
-def pages(page_after: PageCall[T]) -> Generator[api.Call[api.Page[T]], api.Page[T], None]:
-    """Every page of a list, yielded as calls; the hooks take the rows out of the answers.
+def stop_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None = None
+) -> Procedure[TargetResults]:
+    """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
 
-    A page shorter than asked for is the last one, unless the platform's own count says otherwise.
-    An empty page or a marker that repeats always ends the list, so that no answer can make it
-    endless.
+    Stopping twice is harmless: a task that is stopped or stopping already is not an error. Returns
+    one definite result for each target; for a whole task the rows that the platform sent, if any.
+    Where an answer was lost or refused, what came of it is read from the task: a refusal has no
+    code of its own for "has ended already". An empty list stops nothing.
+
+    :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
     """
-    marker: str | None = None
-    seen: set[str] = set()
-    read = 0
-    while True:
-        page = yield page_after(marker)
-        read += len(page.rows)
-        more = page.full or (page.total is not None and read < page.total)
-        if not more or not page.rows or page.marker is None or page.marker in seen:
-            return
-        seen.add(page.marker)
-        marker = page.marker
-
-
-class SeenTargets:
-    """Remembers targets, so that each is reported once although rows move between pages while one
-    reads.
-
-    It keeps twice as many as one task can have, so that memory stays constant for any stream.
-    """
-
-    def __init__(self, most: int = 2 * api.MAX_TARGETS_PER_TASK) -> None:
-        self._most = most
-        self._seen: dict[str, None] = {}
-
-    def is_new(self, target: str) -> bool:
-        """Whether a target was not seen before; it is from now on."""
-        if target in self._seen:
-            return False
-        self._seen[target] = None
-        if len(self._seen) > self._most:
-            del self._seen[next(iter(self._seen))]
-        return True
-
-
-def stop(batch_task_id: str, targets: Sequence[str] | None) -> Procedure[TargetResults]:
-    """Stop a whole task, or some of its targets; asking again changes nothing.
-
-    A refusal has no code of its own for "has ended already", so it is judged by reading the task.
-    """
-    if targets is None:
-        return (yield from _stop_all(batch_task_id))
-    return (yield from _on_targets(api.stop_batch_task, batch_task_id, targets, _STOPPED))
-
-
-def _stop_all(batch_task_id: str) -> Procedure[TargetResults]:
+    if targets is not None:
+        return (yield from _on_targets(api.stop_batch_task, batch_task_id, targets, _STOPPED))
     try:
-        rows = yield api.stop_batch_task(batch_task_id, None)
-        return TargetResults(rows)
+        return TargetResults((yield api.stop_batch_task(batch_task_id, None)))
     except (IoTDAAuthError, IoTDANotFoundError):
         raise
-    except (IoTDAApiError, IoTDATransportError) as refusal:
+    except (IoTDAApiError, IoTDATransportError) as trouble:
         task: BatchTask = yield api.show_batch_task(batch_task_id)
         if task.status.is_stop:
             return TargetResults()
-        raise not_stoppable(task) or refusal from None
+        raise (not_stoppable(task) or trouble) from None
+
+
+def confirm_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None = None
+) -> Procedure[TargetResults]:
+    """Let waiting targets start: all (``targets`` None) or some; an empty list none.
+
+    Returns one definite result for each target, as :meth:`stop_batch_task` does.
+    """
+    if targets is not None:
+        return (yield from _on_targets(api.confirm_batch_task, batch_task_id, targets, _STARTED))
+    try:
+        return TargetResults((yield api.confirm_batch_task(batch_task_id, None)))
+    except (IoTDAAuthError, IoTDANotFoundError):
+        raise
+    except (IoTDAApiError, IoTDATransportError):
+        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        if task.status.is_stop or task.progress.total == 0 or task.progress.waiting:
+            raise
+        return TargetResults()
+
+
+def retry_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None = None
+) -> Procedure[TargetResults]:
+    """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
+
+    Returns one definite result for each target. It is never sent twice: where an answer was lost,
+    what came of it is read from the task.
+    """
+    if targets is not None:
+        return (yield from _on_targets(api.retry_batch_task, batch_task_id, targets, _RUNNING))
+    try:
+        return TargetResults((yield api.retry_batch_task(batch_task_id, None)))
+    except (IoTDAServerError, IoTDATransportError):
+        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        left = task.progress.fail or task.progress.fail_wait_retry or task.progress.stopped
+        if task.status.is_terminal or task.progress.total == 0 or left:
+            raise
+        return TargetResults()
+
+
+def delete_batch_task(batch_task_id: str) -> Procedure[None]:
+    """Remove a task that has ended; a task that a lost answer has removed is not an error."""
+    try:
+        yield api.delete_batch_task(batch_task_id)
+    except (IoTDATransportError, IoTDAServerError):
+        try:
+            yield api.show_batch_task(batch_task_id)
+        except IoTDANotFoundError:
+            return
+        yield api.delete_batch_task(batch_task_id)
+
+
+def read_stopped_targets(batch_task_id: str, targets: Sequence[str]) -> Procedure[TargetResults]:
+    """Whether each of some targets is stopped now, for a stop that somebody else has asked for."""
+    wanted = api.check_targets(targets)
+    if not wanted:
+        return TargetResults()
+    task: BatchTask = yield api.show_batch_task(batch_task_id)
+    unclear: _Unclear = dict.fromkeys(wanted, IoTDATransportError("it was not stopped"))
+    results = yield from _reread(task, unclear, _STOPPED)
+    return TargetResults(results[target] for target in wanted)
 
 
 def not_stoppable(task: BatchTask) -> TaskNotStoppableError | None:
@@ -115,109 +154,150 @@ def not_stoppable(task: BatchTask) -> TaskNotStoppableError | None:
     if task.task_type is not None and not task.task_type.is_stoppable:
         return TaskNotStoppableError(
             f"Batch task {task.task_id} is a {task.task_type}: the platform stops only "
-            "firmwareUpgrade and "
-            "softwareUpgrade tasks. Wait for its end, or handle its devices one by one.",
+            "firmwareUpgrade and softwareUpgrade tasks. Wait for its end, or handle its devices "
+            "one by one.",
             task.status,
         )
     if task.status.is_completed:
         return TaskNotStoppableError(
             f"Batch task {task.task_id} has already ended as {task.status} ({task.progress}); "
-            "there is nothing "
-            "to stop.",
+            "there is nothing to stop.",
             task.status,
         )
     return None
 
 
-def confirm(batch_task_id: str, targets: Sequence[str] | None) -> Procedure[TargetResults]:
-    """Let all waiting targets or some of them start."""
-    if targets is None:
-        return TargetResults((yield api.confirm_batch_task(batch_task_id, None)))
-    return (yield from _on_targets(api.confirm_batch_task, batch_task_id, targets, _STARTED))
-
-
-def retry(batch_task_id: str, targets: Sequence[str] | None) -> Procedure[TargetResults]:
-    """Start all failed and stopped targets again, or some of them."""
-    if targets is None:
-        return TargetResults((yield api.retry_batch_task(batch_task_id, None)))
-    return (yield from _on_targets(api.retry_batch_task, batch_task_id, targets, _RUNNING))
+# --- some targets of a task -----------------------------------------------------------------------
 
 
 def _on_targets(
-    make_call: Callable[[str, Sequence[str]], api.Call[tuple[TargetResult, ...]]],
+    make_call: _ActOnTargets,
     batch_task_id: str,
     targets: Sequence[str],
     goal: frozenset[SubtaskStatus],
 ) -> Procedure[TargetResults]:
     """One definite result for each target, in calls of at most 100; no targets, no call."""
     wanted = api.check_targets(targets)
+    api.check_task_id(batch_task_id)
+    if not wanted:
+        return TargetResults()
     chunks = [
         wanted[start : start + api.MAX_TARGETS_PER_CALL]
         for start in range(0, len(wanted), api.MAX_TARGETS_PER_CALL)
     ]
-    if not chunks:
-        api.check_task_id(batch_task_id)
-        return TargetResults()
-    outcomes = yield Together(tuple(make_call(batch_task_id, chunk) for chunk in chunks))
+    calls = tuple(make_call(batch_task_id, chunk) for chunk in chunks)
+    outcomes = yield Together(calls)
+    if all(isinstance(outcome, (IoTDAAuthError, IoTDANotFoundError)) for outcome in outcomes):
+        raise outcomes[0]
+    is_harmless = calls[0].repeat is api.Repeat.HARMLESS
     results: dict[str, TargetResult] = {}
-    unclear: dict[str, IoTDAError] = {}
+    unclear: _Unclear = {}
     for chunk, outcome in zip(chunks, outcomes, strict=True):
-        if isinstance(outcome, (IoTDAAuthError, IoTDANotFoundError)):
-            raise outcome
-        if isinstance(outcome, (IoTDAApiError, IoTDATransportError)):
+        if isinstance(outcome, IoTDAError):
             unclear.update(dict.fromkeys(chunk, outcome))
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            answered = {row.target: row for row in outcome}
-            for target in chunk:
-                if target in answered:
-                    results[target] = answered[target]
-                else:
-                    unclear[target] = IoTDATransportError(
-                        "the platform's answer leaves this target out"
-                    )
+            continue
+        answered = {row.target: row for row in outcome}
+        for target in chunk:
+            row = answered.get(target)
+            if row is None:
+                unclear[target] = IoTDATransportError("the platform's answer leaves it out")
+            elif is_harmless and not row.succeeded and row.error_code != _NOT_IN_TASK:
+                # Asked a second time, the platform refuses what the first time has done already.
+                unclear[target] = row
+            else:
+                results[target] = row
     if unclear:
-        if len(unclear) == len(wanted):
+        if all(isinstance(outcome, IoTDAError) for outcome in outcomes):
             task: BatchTask = yield api.show_batch_task(batch_task_id)
-            if goal is _STOPPED and (error := not_stoppable(task)):
-                raise error
-        yield from _reread(batch_task_id, unclear, goal, results)
+            if goal is _STOPPED and (refusal := not_stoppable(task)):
+                raise refusal
+            settled = yield from _reread(task, unclear, goal)
+        else:
+            settled = yield from _settle(batch_task_id, unclear, goal)
+        results |= settled
     return TargetResults(results[target] for target in wanted)
 
 
-def read_stopped(batch_task_id: str, targets: Sequence[str]) -> Procedure[TargetResults]:
-    """Whether each target is stopped now, for a stop that somebody else has asked for."""
-    wanted = api.check_targets(targets)
-    results: dict[str, TargetResult] = {}
-    said = IoTDATransportError("it was not stopped")
-    yield from _reread(batch_task_id, dict.fromkeys(wanted, said), _STOPPED, results)
-    return TargetResults(results[target] for target in wanted)
+def _settle(
+    batch_task_id: str, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+) -> Procedure[dict[str, TargetResult]]:
+    """Judge what is unclear; trouble with that must not lose the results of the others."""
+    try:
+        task: BatchTask = yield api.show_batch_task(batch_task_id)
+    except IoTDAError as error:
+        return {target: _unknown(target, why, error) for target, why in unclear.items()}
+    return (yield from _reread(task, unclear, goal))
 
 
 def _reread(
-    batch_task_id: str,
-    unclear: dict[str, IoTDAError],
-    goal: frozenset[SubtaskStatus],
-    results: dict[str, TargetResult],
-) -> Procedure[None]:
-    """Settle targets whose answer was lost or refused, by reading where each of them stands now."""
-    targets = list(unclear)
+    task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+) -> Procedure[dict[str, TargetResult]]:
+    """Judge targets by where each of them stands now, in as few calls as possible."""
+    if goal is _STOPPED and task.status is TaskStatus.STOPPING:
+        # Somebody stops the whole task, these targets included.
+        goal = goal | _STOPPABLE
+    results: dict[str, TargetResult] = {}
+    pages = -(-task.progress.total // api.MAX_PAGE)
+    if 0 < pages < len(unclear):
+        results = yield from _read_pages(task, unclear, goal)
+    targets = [target for target in unclear if target not in results]
     outcomes = yield Together(
-        tuple(api.list_subtasks(batch_task_id, target=target, limit=1) for target in targets)
+        tuple(api.list_subtasks(task.task_id, target=target, limit=1) for target in targets)
     )
     for target, outcome in zip(targets, outcomes, strict=True):
-        why = unclear[target]
-        code = why.error_code if isinstance(why, IoTDAApiError) else None
         if isinstance(outcome, IoTDAError):
-            message = f"unknown: {why}; reading it back failed too: {outcome}"
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        elif (row := next((row for row in outcome.rows if row.target == target), None)) is None:
-            code, message = "IOTDA.014219", "The target is not in the task"
-        elif row.status in goal:
-            results[target] = TargetResult(target, True)
-            continue
+            results[target] = _unknown(target, unclear[target], outcome)
         else:
-            message = f"the target's status is {row.status}: {why}"
-        results[target] = TargetResult(target, False, code, message)
+            row = next((row for row in outcome.rows if row.target == target), None)
+            results[target] = _judged(target, row, goal, unclear[target])
+    return results
+
+
+def _read_pages(
+    task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+) -> Procedure[dict[str, TargetResult]]:
+    """What the whole task's rows say, where that takes fewer calls than asking for each target."""
+    rows: Listing[Subtask] = Listing(
+        lambda marker: api.list_subtasks(task.task_id, marker=marker),
+        lambda row: row.target in unclear,
+    )
+    results: dict[str, TargetResult] = {}
+    while rows.next is not None:
+        try:
+            page = yield rows.next
+        except IoTDAError as error:
+            missing = unclear.keys() - results.keys()
+            return results | {
+                target: _unknown(target, unclear[target], error) for target in missing
+            }
+        for row in rows.take(page):
+            results[row.target] = _judged(row.target, row, goal, unclear[row.target])
+    return results
+
+
+def _judged(
+    target: str,
+    row: Subtask | None,
+    goal: frozenset[SubtaskStatus],
+    why: IoTDAError | TargetResult,
+) -> TargetResult:
+    """The result for a target that was found, or not, where it was looked for."""
+    if row is not None and row.status in goal:
+        return TargetResult(target, True)
+    if isinstance(why, TargetResult):
+        return why
+    if row is None:
+        return TargetResult(target, False, _NOT_IN_TASK, "The target is not in the task")
+    return TargetResult(target, False, _code(why), f"the target's status is {row.status}: {why}")
+
+
+def _unknown(target: str, why: IoTDAError | TargetResult, error: IoTDAError) -> TargetResult:
+    """The result for a target that could not be read back: counted as failed."""
+    if isinstance(why, TargetResult):
+        return why
+    message = f"unknown: {why}; reading it back failed too: {error}"
+    return TargetResult(target, False, _code(why), message)
+
+
+def _code(error: IoTDAError) -> str | None:
+    return error.error_code if isinstance(error, IoTDAApiError) else None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from iotda_provider.settings import ConnectionSettings
 
+#: Seconds to wait for a connection, which is either there soon or not at all.
+CONNECT_SECONDS = 10.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.cookiejar
-import json as jsonlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -17,33 +16,69 @@ from requests.auth import AuthBase
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from tenacity import Retrying
 
-from iotda_provider import api, procedures
+from iotda_provider import api, listing, procedures
 from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.connection import load_settings
+from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
-from iotda_provider.hooks.headers import UNSIGNED_HEADERS, checked_headers, signed_headers
+from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
+from iotda_provider.hooks.methods import described_by
+from iotda_provider.hooks.network import proxy_for, verify_for
+from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.rate_limit import shared_limit
-from iotda_provider.retrying import RetryPolicy
+from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from iotda_provider.models import (
-        BatchTask,
-        Subtask,
-        SubtaskStatus,
-        TargetResults,
-        TaskStatus,
-        TaskType,
-    )
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.settings import ConnectionSettings
 
-T = TypeVar("T")
+__all__ = ["IoTDAAsyncHook", "IoTDAHook"]
 
-#: Calls of one procedure that may be under way at the same time.
-MAX_IN_FLIGHT = 8
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_Method = Callable[Concatenate["IoTDAHook", P], T]
+
+
+def __getattr__(name: str) -> Any:
+    """Both hooks have one address; whoever uses only one does not load the other's HTTP library."""
+    if name == "IoTDAAsyncHook":
+        from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+        return IoTDAAsyncHook
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
+    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._perform(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
+    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run_procedure(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _listing(describe: Callable[P, listing.Listing[T]]) -> _Method[P, Iterator[T]]:
+    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._rows(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, requests.Response]:
+    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> requests.Response:
+        return self._request(describe(*args, **kwargs))
+
+    return described_by(describe, method)
 
 
 class _Signature(AuthBase):
@@ -118,169 +153,16 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     def _authenticator(self) -> Authenticator:
         return authenticator_for(self.settings)
 
-    # --- batch tasks ---------------------------------------------------------------------------
-
-    def create_batch_task(
-        self,
-        *,
-        task_name: str,
-        task_type: TaskType | str,
-        targets: Sequence[str] | None = None,
-        group_ids: Sequence[str] | None = None,
-        document: Mapping[str, Any] | None = None,
-        task_policy: Mapping[str, Any] | None = None,
-        need_confirm: bool | None = None,
-        app_id: str | None = None,
-        task_mode: str | None = None,
-        task_ext_info: Mapping[str, Any] | None = None,
-        document_source: str | None = None,
-    ) -> BatchTask:
-        """Create a batch task; never repeated blindly, because a second call makes a second task.
-
-        :param task_name: 1 to 128 letters, digits or ``_``
-        :param task_type: such as ``firmwareUpgrade``
-        :param targets: 1 to 30,000 device ids; wins over ``group_ids``
-        :param group_ids: device groups whose devices are the targets
-        :param document: for upgrades ``{"package_ids": [...]}``
-        :param task_policy: ``schedule_time``, ``retry_count``, ``retry_interval``
-        :param need_confirm: hold every target until it is confirmed
-        :param app_id: resource space
-        :param task_mode: ``GATEWAY`` for devices behind gateways
-        :param task_ext_info: up to 512 characters that are sent to every device
-        :param document_source: file with the targets, not for upgrades
-        """
-        return self._perform(
-            api.create_batch_task(
-                task_name=task_name,
-                task_type=task_type,
-                targets=targets,
-                group_ids=group_ids,
-                document=document,
-                task_policy=task_policy,
-                need_confirm=need_confirm,
-                app_id=app_id,
-                task_mode=task_mode,
-                task_ext_info=task_ext_info,
-                document_source=document_source,
-            )
-        )
-
-    def get_batch_task(self, batch_task_id: str) -> BatchTask:
-        """One task with its counts, in one call whatever the fleet's size."""
-        return self._perform(api.show_batch_task(batch_task_id))
-
-    def list_batch_tasks(
-        self,
-        *,
-        task_type: TaskType | str | None = None,
-        status: TaskStatus | str | None = None,
-        app_id: str | None = None,
-    ) -> Iterator[BatchTask]:
-        """All batch tasks, newest first, read page by page as they are needed."""
-        return self._rows(
-            lambda marker: api.list_batch_tasks(
-                task_type=task_type, status=status, app_id=app_id, marker=marker
-            )
-        )
-
-    def iter_subtasks(
-        self,
-        batch_task_id: str,
-        *,
-        status: SubtaskStatus | str | None = None,
-        target: str | None = None,
-    ) -> Iterator[Subtask]:
-        """A task's subtasks, each target once, in pages of 50 read as they are needed."""
-        seen = procedures.SeenTargets()
-        rows = self._rows(
-            lambda marker: api.list_subtasks(
-                batch_task_id, status=status, target=target, marker=marker
-            )
-        )
-        return (row for row in rows if seen.is_new(row.target))
-
-    def stop_batch_task(
-        self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
-        """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
-
-        Stopping twice is harmless: a task that is stopped or stopping already is not an error.
-        Returns one definite result for each target; for a whole task the rows that the platform
-        sent, if any. An empty list stops nothing.
-
-        :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
-        """
-        return self._run_procedure(procedures.stop(batch_task_id, targets))
-
-    def read_stopped_targets(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
-        """Whether each of some targets is stopped now; one call a target."""
-        return self._run_procedure(procedures.read_stopped(batch_task_id, targets))
-
-    def retry_batch_task(
-        self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
-        """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none."""
-        return self._run_procedure(procedures.retry(batch_task_id, targets))
-
-    def confirm_batch_task(
-        self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
-        """Let waiting targets start: all (``targets`` None) or some; an empty list none."""
-        return self._run_procedure(procedures.confirm(batch_task_id, targets))
-
-    def delete_batch_task(self, batch_task_id: str) -> None:
-        """Remove a task that has ended."""
-        self._perform(api.delete_batch_task(batch_task_id))
-
-    # --- anything else -------------------------------------------------------------------------
-
-    def run(
-        self,
-        endpoint: str | None = None,
-        data: Mapping[str, Any] | str | None = None,
-        headers: Mapping[str, Any] | None = None,
-        extra_options: Mapping[str, Any] | None = None,
-        *,
-        method: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        **request_kwargs: Any,
-    ) -> requests.Response:
-        """A signed call to any other path of IoTDA, such as ``/v5/iot/{project_id}/devices``.
-
-        ``{project_id}`` is filled in; a path without ``/v5`` is taken below
-        ``/v5/iot/{project_id}/``.
-
-        :param endpoint: the path
-        :param data: the query of a GET, otherwise a JSON body (an object, or JSON text)
-        :param headers: more headers; those of the authentication can't be set
-        :param extra_options: ``{"check_response": False}`` returns an error's answer instead of
-            raising
-        :param method: GET unless there is a body, then POST
-        :param params: the query
-        :param json: the JSON body
-        """
-        options = dict(extra_options or {})
-        check = options.pop("check_response", True)
-        if request_kwargs or options:
-            unknown = ", ".join(sorted({*request_kwargs, *options}))
-            raise TypeError(f"run() does not take {unknown}: set it in the connection's Extra.")
-        body = json
-        if data is not None and (method or "").upper() != "GET" and body is None:
-            body = jsonlib.loads(data) if isinstance(data, str) else data
-        elif data is not None and isinstance(data, Mapping):
-            params = {**data, **(params or {})}
-        verb = method or ("GET" if body is None else "POST")
-        call = api.any_call(verb, endpoint or "", query=params, body=body)
-        policy = RetryPolicy(self.settings, call.repeat, self.log)
-
-        def attempt() -> requests.Response:
-            response = self._send(call, policy, checked_headers(headers or {}))
-            if check:
-                self._read(call, response)
-            return response
-
-        return Retrying(**policy.options())(attempt)
+    create_batch_task = _call(api.create_batch_task)
+    get_batch_task = _call(api.show_batch_task)
+    list_batch_tasks = _listing(listing.list_batch_tasks)
+    iter_subtasks = _listing(listing.iter_subtasks)
+    stop_batch_task = _procedure(procedures.stop_batch_task)
+    read_stopped_targets = _procedure(procedures.read_stopped_targets)
+    retry_batch_task = _procedure(procedures.retry_batch_task)
+    confirm_batch_task = _procedure(procedures.confirm_batch_task)
+    delete_batch_task = _procedure(procedures.delete_batch_task)
+    run = _any_request(read_arguments)
 
     def check_response(self, response: requests.Response) -> None:
         """Raise the typed error for an answer that is not a success."""
@@ -298,13 +180,19 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         if self._session is None:
             settings = self.settings
             session = requests.Session()
-            session.verify = settings.verify
-            session.proxies = dict(settings.proxies)
+            session.verify = verify_for(settings)
+            proxy = proxy_for(settings)
+            session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
+            session.trust_env = False  # looked at once, by the two above; and no .netrc
             session.headers.update(UNSIGNED_HEADERS)
             # The API sets no cookies; whatever sets one is in between and gets nothing back.
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             adapter = TCPKeepAliveAdapter(
-                idle=60, count=5, interval=15, pool_connections=2, pool_maxsize=MAX_IN_FLIGHT
+                idle=60,
+                count=5,
+                interval=15,
+                pool_connections=2,
+                pool_maxsize=procedures.MAX_IN_FLIGHT,
             )
             session.mount("https://", adapter)
             session.mount("http://", adapter)
@@ -318,6 +206,17 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         policy = RetryPolicy(self.settings, call.repeat, self.log)
         return Retrying(**policy.options())(lambda: self._read(call, self._send(call, policy)))
 
+    def _request(self, request: AnyRequest) -> requests.Response:
+        policy = RetryPolicy(self.settings, request.call.repeat, self.log)
+
+        def attempt() -> requests.Response:
+            response = self._send(request.call, policy, request.headers)
+            if request.check:
+                self._read(request.call, response)
+            return response
+
+        return Retrying(**policy.options())(attempt)
+
     def _read(self, call: api.Call[T], response: requests.Response) -> T:
         answer = Answer.of(
             response.status_code,
@@ -330,67 +229,57 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     def _send(
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        response = self._send_once(call, policy, headers)
+        response = self._send_once(call, policy, headers or {})
         if response.status_code == 401 and self._authenticator.rejected(response.request.headers):
-            response = self._send_once(call, policy, headers)
+            response = self._send_once(call, policy, headers or {})
         return response
 
     def _send_once(
-        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None
+        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
     ) -> requests.Response:
-        settings, authenticator = self.settings, self._authenticator
-        if not authenticator.is_ready():
-            authenticator.prepare()
+        settings, authenticator, session = self.settings, self._authenticator, self.get_conn()
         limit = shared_limit(settings)
         if limit is not None:
             pause = limit.reserve()
             policy.not_counting(pause)
             time.sleep(pause)
+        if not authenticator.is_ready():
+            authenticator.prepare()
         outgoing = call.outgoing(
             host=settings.host,
             project_id=authenticator.project_id,
             headers=signed_headers(settings, authenticator.project_id),
         )
-        session = self.get_conn()
         request = requests.Request(
             outgoing.method,
             settings.base_url + outgoing.uri,
-            headers={**(headers or {}), **outgoing.headers},
+            headers={**headers, **outgoing.headers},
             data=outgoing.body or None,
             auth=_Signature(authenticator.authenticate(outgoing)),
         )
         seconds = max(policy.remaining, 0.1)
         deadline = time.monotonic() + seconds
-        prepared = session.prepare_request(request)
-        environment = session.merge_environment_settings(
-            prepared.url, session.proxies, True, session.verify, None
-        )
         try:
             response = session.send(
-                prepared,
-                timeout=(min(seconds, 10.0), seconds),
+                session.prepare_request(request),
+                timeout=(min(seconds, CONNECT_SECONDS), seconds),
                 allow_redirects=False,
-                **environment,
+                stream=True,
+                verify=session.verify,
+                proxies=session.proxies,
             )
             _read_body(response, deadline)
         except requests.RequestException as error:
             raise _transport_error(call, settings, error) from None
         return response
 
-    def _rows(self, page: procedures.PageCall[T]) -> Iterator[T]:
-        steps = procedures.pages(page)
-        call = next(steps)
-        while True:
-            answer = self._perform(call)
-            yield from answer.rows
-            try:
-                call = steps.send(answer)
-            except StopIteration:
-                return
+    def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
+        while rows.next is not None:
+            yield from rows.take(self._perform(rows.next))
 
     def _run_procedure(self, procedure: procedures.Procedure[T]) -> T:
         answer: Any = None
-        error: BaseException | None = None
+        error: IoTDAError | None = None
         while True:
             try:
                 step = procedure.throw(error) if error is not None else procedure.send(answer)
@@ -406,6 +295,8 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
                 error = caught
 
     def _together(self, step: procedures.Together) -> list[Any]:
+        """The results of some calls, or their errors, a bounded number under way at a time."""
+
         def one(call: api.Call[Any]) -> Any:
             try:
                 return self._perform(call)
@@ -414,10 +305,14 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
 
         # Read once here, so that the threads do not race to read the connection.
         _ = self.settings, self._authenticator, self.get_conn()
-        if len(step.calls) == 1:
-            return [one(step.calls[0])]
-        with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="iotda") as pool:
+        if len(step.calls) < 2:
+            return [one(call) for call in step.calls]
+        pool = ThreadPoolExecutor(procedures.MAX_IN_FLIGHT, thread_name_prefix="iotda")
+        try:
             return list(pool.map(one, step.calls))
+        finally:
+            # Where a signal or a timeout ends the task, what has not begun must not begin.
+            pool.shutdown(cancel_futures=True)
 
 
 def _read_body(response: requests.Response, deadline: float) -> None:
@@ -444,34 +339,22 @@ def _read_body(response: requests.Response, deadline: float) -> None:
 def _transport_error(
     call: api.Call[Any], settings: ConnectionSettings, error: requests.RequestException
 ) -> IoTDATransportError:
-    where = f"Could not {call.action} at {settings.base_url}"
-    text = str(error)
+    return transport_error(call, settings, _fault(error), _reason(error))
+
+
+def _fault(error: requests.RequestException) -> Fault:
     if isinstance(error, requests.exceptions.SSLError):
-        return IoTDATransportError(
-            f"{where}: the server's TLS certificate was not accepted ({_reason(error)}). For a "
-            "private CA set "
-            "verify in the connection's Extra to the CA bundle's path.",
-            sent=False,
-        )
+        return Fault.CERTIFICATE
     if isinstance(error, requests.exceptions.ProxyError):
-        return IoTDATransportError(
-            f"{where}: the proxy did not answer ({_reason(error)}).", sent=False
-        )
+        return Fault.PROXY
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return IoTDATransportError(
-            f"{where}: connecting timed out. Check Host and network.", sent=False
-        )
+        return Fault.CONNECT_TIMEOUT
     if isinstance(error, requests.exceptions.Timeout):
-        return IoTDATransportError(
-            f"{where}: no whole answer within {settings.timeout:g} s ({_reason(error)})."
-        )
+        return Fault.TIMEOUT
+    text = str(error)
     if "NewConnectionError" in text or "NameResolutionError" in text:
-        return IoTDATransportError(
-            f"{where}: nothing answers there ({_reason(error)}). Check the connection's Host and "
-            "the network.",
-            sent=False,
-        )
-    return IoTDATransportError(f"{where}: the connection broke ({_reason(error)}).")
+        return Fault.UNREACHABLE
+    return Fault.BROKEN
 
 
 def _reason(error: BaseException) -> str:
@@ -485,4 +368,4 @@ def _reason(error: BaseException) -> str:
             break
         cause = inner
     text = str(cause).rsplit(">: ", 1)[-1]
-    return text[:200] or type(cause).__name__
+    return text or type(cause).__name__

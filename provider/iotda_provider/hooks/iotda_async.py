@@ -1,0 +1,312 @@
+"""The asynchronous hook: ``aiohttp`` as the transport below the shared description of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import aiohttp
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook
+from tenacity import AsyncRetrying
+from yarl import URL
+
+from iotda_provider import api, listing, procedures
+from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.auth.authenticator import Authenticator, authenticator_for
+from iotda_provider.auth.preparing import prepare
+from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.hooks.connection import load_settings
+from iotda_provider.hooks.failures import Fault, transport_error
+from iotda_provider.hooks.forms import ConnectionFormMixin
+from iotda_provider.hooks.headers import signed_headers
+from iotda_provider.hooks.methods import described_by
+from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
+from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
+from iotda_provider.rate_limit import shared_limit
+from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from iotda_provider.settings import ConnectionSettings
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_Method = Callable[Concatenate["IoTDAAsyncHook", P], Coroutine[Any, Any, T]]
+_Rows = Callable[Concatenate["IoTDAAsyncHook", P], AsyncIterator[T]]
+
+
+def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
+    async def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._perform(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
+    async def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run_procedure(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _listing(describe: Callable[P, listing.Listing[T]]) -> _Rows[P, T]:
+    def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self._rows(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, aiohttp.ClientResponse]:
+    async def method(
+        self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs
+    ) -> aiohttp.ClientResponse:
+        # It has been read already: what is left is ``await response.json()``.
+        return await self._request(describe(*args, **kwargs))
+
+    return described_by(describe, method)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a hook knows once it has read its connection."""
+
+    settings: ConnectionSettings
+    authenticator: Authenticator
+    shared: SharedSession
+
+
+class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
+    """An asynchronous client of IoTDA with the credentials of an Airflow connection.
+
+    An async context manager. It reads its connection once, at the first call, and shares one pooled
+    session with all other hooks for the same host in its event loop, and the rate limit with the
+    whole process. Its methods are those of :class:`~iotda_provider.hooks.iotda.IoTDAHook`, as
+    coroutines and async iterators, and raise the same errors.
+
+    :param iotda_conn_id: the connection
+    :param project_id: instead of the connection's
+    :param region: instead of the connection's
+    :param instance_id: instead of the connection's
+    """
+
+    conn_name_attr = "iotda_conn_id"
+    default_conn_name = "iotda_default"
+    conn_type = "iotda"
+    hook_name = "Huawei Cloud IoTDA"
+
+    def __init__(
+        self,
+        iotda_conn_id: str = default_conn_name,
+        *,
+        project_id: str | None = None,
+        region: str | None = None,
+        instance_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.iotda_conn_id = iotda_conn_id
+        self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
+        self._state: _Opened | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> IoTDAAsyncHook:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the shared session back; the hook takes one again when it is used again."""
+        state, self._state = self._state, None
+        if state is not None:
+            await give_back(state.shared)
+
+    async def get_settings(self) -> ConnectionSettings:
+        """The connection, parsed and checked; its secrets are known to Airflow's masker."""
+        return (await self._open()).settings
+
+    create_batch_task = _call(api.create_batch_task)
+    get_batch_task = _call(api.show_batch_task)
+    list_batch_tasks = _listing(listing.list_batch_tasks)
+    iter_subtasks = _listing(listing.iter_subtasks)
+    stop_batch_task = _procedure(procedures.stop_batch_task)
+    read_stopped_targets = _procedure(procedures.read_stopped_targets)
+    retry_batch_task = _procedure(procedures.retry_batch_task)
+    confirm_batch_task = _procedure(procedures.confirm_batch_task)
+    delete_batch_task = _procedure(procedures.delete_batch_task)
+
+    run = _any_request(read_arguments)
+
+    async def _open(self) -> _Opened:
+        if self._state is None:
+            async with self._opening:
+                if self._state is None:
+                    connection = await get_async_connection(self.iotda_conn_id, hook=self)
+                    settings = load_settings(
+                        connection, conn_id=self.iotda_conn_id, **self._overrides
+                    )
+                    authenticator = authenticator_for(settings)
+                    self._state = _Opened(settings, authenticator, await borrow(settings))
+        return self._state
+
+    async def _perform(self, call: api.Call[T]) -> T:
+        async def attempt(policy: RetryPolicy) -> T:
+            _, answer = await self._send(call, policy)
+            return read_answer(call, answer)
+
+        return await self._retrying(call, attempt)
+
+    async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
+        async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
+            response, answer = await self._send(request.call, policy, request.headers)
+            if request.check:
+                read_answer(request.call, answer)
+            return response
+
+        return await self._retrying(request.call, attempt)
+
+    async def _retrying(
+        self, call: api.Call[Any], attempt: Callable[[RetryPolicy], Coroutine[Any, Any, T]]
+    ) -> T:
+        state = await self._open()
+        policy = RetryPolicy(state.settings, call.repeat, self.log)
+        return await AsyncRetrying(**policy.options())(attempt, policy)
+
+    async def _send(
+        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
+    ) -> tuple[aiohttp.ClientResponse, Answer]:
+        state = await self._open()
+        response, answer, sent = await self._send_once(state, call, policy, headers or {})
+        if answer.status == 401 and state.authenticator.rejected(sent):
+            response, answer, sent = await self._send_once(state, call, policy, headers or {})
+        return response, answer
+
+    async def _send_once(
+        self,
+        state: _Opened,
+        call: api.Call[Any],
+        policy: RetryPolicy,
+        headers: Mapping[str, str],
+    ) -> tuple[aiohttp.ClientResponse, Answer, Mapping[str, str]]:
+        settings, authenticator, shared = state.settings, state.authenticator, state.shared
+        queued = time.monotonic()
+        async with shared.in_flight:
+            limit = shared_limit(settings)
+            if limit is not None:
+                await asyncio.sleep(limit.reserve())
+            policy.not_counting(time.monotonic() - queued)
+            if not authenticator.is_ready():
+                await prepare(authenticator)
+            outgoing = call.outgoing(
+                host=settings.host,
+                project_id=authenticator.project_id,
+                headers=signed_headers(settings, authenticator.project_id),
+            )
+            sent = {**headers, **authenticator.authenticate(outgoing)}
+            seconds = max(policy.remaining, 0.1)
+            try:
+                response = await shared.session.request(
+                    outgoing.method,
+                    URL(settings.base_url + outgoing.uri, encoded=True),
+                    headers=sent,
+                    data=outgoing.body or None,
+                    allow_redirects=False,
+                    proxy=shared.proxy,
+                    timeout=aiohttp.ClientTimeout(
+                        total=seconds, sock_connect=min(seconds, CONNECT_SECONDS)
+                    ),
+                )
+                body = await _read_body(response)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                raise _transport_error(call, settings, error) from None
+        return response, Answer.of(response.status, response.headers.items(), body, sent=sent), sent
+
+    async def _rows(self, rows: listing.Listing[T]) -> AsyncIterator[T]:
+        while rows.next is not None:
+            for row in rows.take(await self._perform(rows.next)):
+                yield row
+
+    async def _run_procedure(self, procedure: procedures.Procedure[T]) -> T:
+        answer: Any = None
+        error: IoTDAError | None = None
+        while True:
+            try:
+                step = procedure.throw(error) if error is not None else procedure.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            answer, error = None, None
+            try:
+                if isinstance(step, procedures.Together):
+                    answer = await self._together(step)
+                else:
+                    answer = await self._perform(step)
+            except IoTDAError as caught:
+                error = caught
+
+    async def _together(self, step: procedures.Together) -> list[Any]:
+        """The results of some calls, or their errors, a bounded number under way at a time."""
+        outcomes: list[Any] = [None] * len(step.calls)
+        waiting = iter(enumerate(step.calls))
+
+        async def work() -> None:
+            for position, call in waiting:
+                try:
+                    outcomes[position] = await self._perform(call)
+                except IoTDAError as error:
+                    outcomes[position] = error
+
+        workers = [asyncio.ensure_future(work()) for _ in step.calls[: procedures.MAX_IN_FLIGHT]]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+        return outcomes
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read the answer, which may not be endless; it can be taken out of the response afterwards."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise aiohttp.ClientPayloadError("the answer is larger than any of this API")
+    except BaseException:
+        response.close()
+        raise
+    body = response._body = b"".join(parts)
+    return body
+
+
+def _transport_error(
+    call: api.Call[Any], settings: ConnectionSettings, error: BaseException
+) -> IoTDATransportError:
+    reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
+    return transport_error(call, settings, _fault(error), reason or type(error).__name__)
+
+
+def _fault(error: BaseException) -> Fault:
+    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
+        return Fault.CERTIFICATE
+    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+        return Fault.PROXY
+    if isinstance(error, aiohttp.ServerTimeoutError):  # connecting: no other is set
+        return Fault.CONNECT_TIMEOUT
+    if isinstance(error, asyncio.TimeoutError):
+        return Fault.TIMEOUT
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Fault.UNREACHABLE
+    return Fault.BROKEN

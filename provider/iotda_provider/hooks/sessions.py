@@ -1,0 +1,76 @@
+"""One aiohttp session for all that talk to the same host in one event loop, closed by the last."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+
+from iotda_provider.hooks.headers import UNSIGNED_HEADERS
+from iotda_provider.hooks.network import proxy_for, ssl_context_for, verify_for
+from iotda_provider.settings import ConnectionSettings
+
+#: Requests to one host that one event loop has under way at the same time.
+MAX_IN_FLIGHT = 64
+_KEEP_ALIVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Route:
+    """What makes two connections share a session: credentials do not, each request has its own."""
+
+    base_url: str
+    proxy: str | None
+    verify: bool | str
+
+
+class SharedSession:
+    """A pooled session and how many hooks use it."""
+
+    def __init__(self, session: ClientSession, proxy: str | None) -> None:
+        self.session = session
+        self.proxy = proxy
+        self.users = 0
+        # Not the pool's own limit: waiting for that would count against a request's timeout.
+        self.in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+
+_Routes = dict[_Route, SharedSession]
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Routes] = WeakKeyDictionary()
+
+
+async def borrow(settings: ConnectionSettings) -> SharedSession:
+    """The session for a connection, opened by the first who asks; give it back with `give_back`.
+
+    :raises IoTDAConfigError: the connection's CA bundle can't be read
+    """
+    routes = _sessions.setdefault(asyncio.get_running_loop(), {})
+    route = _Route(settings.base_url, proxy_for(settings), verify_for(settings))
+    if route not in routes:
+        context = await asyncio.to_thread(ssl_context_for, settings)
+        if route not in routes:  # somebody else may have opened it meanwhile
+            session = ClientSession(
+                connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                # The API sets no cookies; whatever sets one is in between and gets nothing back.
+                cookie_jar=DummyCookieJar(),
+                headers=UNSIGNED_HEADERS,
+                trust_env=False,  # or a .netrc would replace the authentication
+            )
+            routes[route] = SharedSession(session, route.proxy)
+    shared = routes[route]
+    shared.users += 1
+    return shared
+
+
+async def give_back(shared: SharedSession) -> None:
+    """Stop using a session; the last user closes it."""
+    shared.users -= 1
+    if shared.users > 0:
+        return
+    routes = _sessions.get(asyncio.get_running_loop(), {})
+    for route, known in list(routes.items()):
+        if known is shared:
+            del routes[route]
+    await shared.session.close()

@@ -1,0 +1,96 @@
+"""Lists that come in pages: which page to ask for next, and which of its rows are new. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from iotda_provider import api
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskStatus, TaskType
+
+T = TypeVar("T")
+
+
+class Listing(Generic[T]):
+    """One reading of a list: perform ``next``, give its answer to ``take``, until there is no next.
+
+    A page shorter than asked for is the last one, unless the platform's own count says otherwise.
+    An empty page or a marker that repeats always ends the list, so that no answer can make it
+    endless.
+
+    :param page_after: the call for the page after a marker; for the first one the marker is None
+    :param is_wanted: which rows are kept
+    """
+
+    def __init__(
+        self,
+        page_after: Callable[[str | None], api.Call[api.Page[T]]],
+        is_wanted: Callable[[T], bool] = lambda row: True,
+    ) -> None:
+        self._page_after = page_after
+        self._is_wanted = is_wanted
+        self._markers: set[str] = set()
+        self._read = 0
+        self.next: api.Call[api.Page[T]] | None = page_after(None)
+
+    def take(self, page: api.Page[T]) -> list[T]:
+        """The wanted rows of the answer to ``next``, which moves on."""
+        self._read += len(page.rows)
+        more = page.full or (page.total is not None and self._read < page.total)
+        if more and page.rows and page.marker is not None and page.marker not in self._markers:
+            self._markers.add(page.marker)
+            self.next = self._page_after(page.marker)
+        else:
+            self.next = None
+        return [row for row in page.rows if self._is_wanted(row)]
+
+
+class SeenTargets:
+    """Remembers targets, because rows move between pages while one reads.
+
+    It keeps the last 30,000 at least, as many as one task can have, and twice as many at most, so
+    that memory stays constant for a stream of any length.
+    """
+
+    def __init__(self, at_least: int = api.MAX_TARGETS_PER_TASK) -> None:
+        self._at_least = at_least
+        self._young: set[str] = set()
+        self._old: set[str] = set()
+
+    def is_new(self, target: str) -> bool:
+        """Whether a target was not seen before; it is from now on."""
+        if target in self._young or target in self._old:
+            return False
+        if len(self._young) >= self._at_least:
+            self._old, self._young = self._young, set()
+        self._young.add(target)
+        return True
+
+
+def list_batch_tasks(
+    *,
+    task_type: TaskType | str | None = None,
+    status: TaskStatus | str | None = None,
+    app_id: str | None = None,
+) -> Listing[BatchTask]:
+    """All batch tasks, newest first, read page by page as they are needed."""
+    return Listing(
+        lambda marker: api.list_batch_tasks(
+            task_type=task_type, status=status, app_id=app_id, marker=marker
+        )
+    )
+
+
+def iter_subtasks(
+    batch_task_id: str,
+    *,
+    status: SubtaskStatus | str | None = None,
+    target: str | None = None,
+) -> Listing[Subtask]:
+    """A task's subtasks, each target once, in pages of 50 read as they are needed."""
+    seen = SeenTargets()
+
+    def page_after(marker: str | None) -> api.Call[api.Page[Any]]:
+        return api.list_subtasks(batch_task_id, status=status, target=target, marker=marker)
+
+    return Listing(page_after, lambda row: seen.is_new(row.target))
