@@ -10,28 +10,26 @@ from typing import Any
 from iotda_provider.exceptions import IoTDAConfigError
 
 _LONGEST_TEXT = 8 * 1024 * 1024
+_LONGEST_COUNT = 18
 _NOTHING = frozenset({"", "none", "null"})
 
 
 def as_list(value: Any, name: str) -> list[Any]:
-    """A list parameter: a list, an XCom of one, a JSON string of one, or a list as Jinja renders
-    it.
+    """A list parameter in any of its forms: a list, an XCom of one, JSON, or as Jinja renders one.
 
     :param value: what the parameter was rendered to
     :param name: the parameter's name, for errors
-    :raises IoTDAConfigError: it is None, empty text or no list at all; a rendered *empty list* is
-        one
+    :raises IoTDAConfigError: it is None, empty text or no list; an *empty list* is one
     """
     if isinstance(value, str):
         value = _parse(value, name)
     if value is None:
         raise IoTDAConfigError(
             f"{name} was rendered to None: the task that it comes from pushed nothing (was it "
-            "skipped, or "
-            "is the key wrong?). An empty list would do nothing; leave the parameter out to mean "
-            "everything."
+            "skipped, or is the key wrong?). To mean none at all, pass an empty list."
         )
-    if isinstance(value, (Mapping, bytes)) or not isinstance(value, Iterable):
+    # Text within text is one device, say, and no list of its letters.
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise IoTDAConfigError(
             f"{name} must be a list, got {type(value).__name__}: {_short(value)}."
         )
@@ -45,7 +43,7 @@ def as_count(value: Any, name: str) -> int:
     """
     if isinstance(value, str):
         text = value.strip()
-        if text.isdigit():
+        if text.isdecimal() and len(text) <= _LONGEST_COUNT:
             return int(text)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
@@ -69,8 +67,7 @@ def _parse(text: str, name: str) -> Any:
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         raise IoTDAConfigError(
             f'{name} must be a list, or text that holds one such as ["device-1", "device-2"]; '
-            "got "
-            f"{_short(stripped)}."
+            f"got {_short(stripped)}."
         ) from None
 
 

@@ -1,0 +1,84 @@
+"""Lists and counts, in every form in which a DAG hands them over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.parameters import as_count, as_list
+
+DEVICE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
+ROWS = st.fixed_dictionaries({"target": DEVICE_IDS, "error_msg": st.text(max_size=20) | st.none()})
+FORMS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "lazy": lambda items: (item for item in items),
+    "json": json.dumps,
+    "rendered": str,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(items=st.lists(DEVICE_IDS, max_size=20))
+def test_device_ids_come_out_the_same_in_every_form(form: str, items: list[str]) -> None:
+    assert as_list(FORMS[form](items), "targets") == items
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(items=st.lists(ROWS, max_size=5))
+def test_rows_come_out_the_same_in_every_form(form: str, items: list[dict[str, Any]]) -> None:
+    assert as_list(FORMS[form](items), "failures") == items
+
+
+@pytest.mark.parametrize("value", [[], (), "[]", " [ ] ", "()"])
+def test_an_empty_list_is_a_list(value: Any) -> None:
+    assert as_list(value, "targets") == []
+
+
+@pytest.mark.parametrize("value", [None, "None", "none", "null", "", "  ", " None\n"])
+def test_what_was_rendered_to_none_is_an_error_that_tells_how_to_mean_none(value: Any) -> None:
+    with pytest.raises(IoTDAConfigError, match="targets was rendered to None.*pass an empty list"):
+        as_list(value, "targets")
+
+
+@pytest.mark.parametrize("value", ['"device1"', "'device1'", "('device1')", "b'device1'"])
+def test_one_quoted_device_is_no_list_of_its_letters(value: str) -> None:
+    with pytest.raises(IoTDAConfigError, match="targets must be a list, got"):
+        as_list(value, "targets")
+
+
+@pytest.mark.parametrize("value", ["device1", "a,b", "[device1]", "['a'", "{", "[[[" * 9000])
+def test_text_that_holds_no_list_is_an_error_that_shows_one(value: str) -> None:
+    with pytest.raises(IoTDAConfigError, match="targets must be a list, or text that holds one"):
+        as_list(value, "targets")
+
+
+@pytest.mark.parametrize("value", [7, 1.5, True, {"a": 1}, '{"a": 1}', b"ab", "7", "true"])
+def test_what_is_no_list_is_an_error_that_names_the_parameter(value: Any) -> None:
+    with pytest.raises(IoTDAConfigError, match="^targets must be"):
+        as_list(value, "targets")
+
+
+@given(text=st.text())
+def test_any_text_is_a_list_or_one_line_of_error(text: str) -> None:
+    try:
+        assert isinstance(as_list(text, "targets"), list)
+    except IoTDAConfigError as error:
+        assert "targets" in str(error)  # noqa: PT017 - either outcome is right
+        assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [3, "3", " 3 ", ["a", "b", "c"], '["a", "b", "c"]'])
+def test_a_count_is_a_number_or_the_list_that_is_counted(value: Any) -> None:
+    assert as_count(value, "requested") == 3
+
+
+@pytest.mark.parametrize("value", [-1, "-1", True, None, "None", "", 1.5, "²", "many", "9" * 5000])
+def test_what_is_no_count_is_an_error_that_names_the_parameter(value: Any) -> None:
+    with pytest.raises(IoTDAConfigError, match="^requested "):
+        as_count(value, "requested")
