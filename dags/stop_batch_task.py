@@ -1,0 +1,156 @@
+"""Stop a batch task by hand: fill in the form, and follow what happened to each device.
+
+Trigger it in the web UI, or from a shell:
+
+    airflow dags trigger stop_batch_task --conf \
+        '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f", "scope": "the whole task"}'
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import Param, dag, task
+
+from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
+
+log = logging.getLogger(__name__)
+
+WHOLE_TASK = "the whole task"
+SOME_DEVICES = "only the devices below"
+
+CONNECTION = {
+    "iotda_conn_id": "{{ params.iotda_conn_id }}",
+    "project_id": "{{ params.project_id or '' }}",
+    "instance_id": "{{ params.instance_id or '' }}",
+}
+
+
+@dag(
+    dag_id="stop_batch_task",
+    description="Stop an upgrade, whole or for some devices, and see what came of it",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    tags=["iotda", "by hand"],
+    doc_md=__doc__,
+    params={
+        "batch_task_id": Param(
+            type="string",
+            pattern="^[a-f0-9]{1,24}$",
+            title="Batch task ID",
+            description="The task to stop, as IoTDA's console shows it: up to 24 characters of "
+            "a-f and 0-9.",
+            examples=["5c8fb9d0e2f14a5b9c0d1e2f"],
+        ),
+        "scope": Param(
+            SOME_DEVICES,
+            type="string",
+            enum=[SOME_DEVICES, WHOLE_TASK],
+            title="What to stop",
+            description="The whole task: every device that has not finished is stopped. It can't "
+            "be undone, as a stopped task can't be started again.",
+        ),
+        "targets": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
+            title="Devices",
+            description="Device IDs to stop, one a line. Not looked at when the whole task is "
+            "stopped; an empty list stops nothing.",
+            examples=["e495cf17-ff79-4294-8f64-4d367919d665"],
+        ),
+        "iotda_conn_id": Param(
+            "iotda_default",
+            type="string",
+            minLength=1,
+            title="Connection",
+            description="The Airflow connection of type iotda.",
+        ),
+        "project_id": Param(
+            None,
+            type=["null", "string"],
+            title="Project ID",
+            description="Only where it differs from the connection's.",
+        ),
+        "instance_id": Param(
+            None,
+            type=["null", "string"],
+            title="Instance ID",
+            description="Only where it differs from the connection's.",
+        ),
+    },
+)
+def stop_batch_task() -> None:
+    @task.branch
+    def what_to_stop(params: dict[str, Any] | None = None) -> str:
+        whole = (params or {})["scope"] == WHOLE_TASK
+        return "stop_the_whole_task" if whole else "stop_some_devices"
+
+    # Two operators, so that no empty form field can ever mean "everything": the whole task is
+    # stopped only
+    # where targets is left out in the DAG.
+    stop_whole = StopBatchTaskOperator(
+        task_id="stop_the_whole_task",
+        batch_task_id="{{ params.batch_task_id }}",
+        poll_interval=5,
+        **CONNECTION,
+    )
+    stop_some = StopBatchTaskOperator(
+        task_id="stop_some_devices",
+        batch_task_id="{{ params.batch_task_id }}",
+        targets="{{ params.targets | tojson }}",
+        **CONNECTION,
+    )
+
+    @task(trigger_rule="none_failed_min_one_success")
+    def outcome(ti: Any = None) -> dict[str, Any]:
+        """The result of whichever stop ran, with its failed targets."""
+        for stop in ("stop_the_whole_task", "stop_some_devices"):
+            result = ti.xcom_pull(task_ids=stop)
+            if result is not None:
+                failures = ti.xcom_pull(task_ids=stop, key="failed_targets") or []
+                return {**result, "failed_targets": failures}
+        raise ValueError("Neither stop has left a result.")
+
+    outcome_of_the_stop = outcome()
+    follow = BranchOnTargetFailuresOperator(
+        task_id="did_all_stop",
+        failures=outcome_of_the_stop["failed_targets"],
+        requested=outcome_of_the_stop["requested"],
+        failed=outcome_of_the_stop["failed"],
+        if_none="all_stopped",
+        if_some="some_not_stopped",
+        if_all="none_stopped",
+    )
+
+    @task
+    def all_stopped(result: dict[str, Any]) -> None:
+        log.info("%s device(s) stopped; the task is %s.", result["succeeded"], result["status"])
+
+    @task
+    def some_not_stopped(result: dict[str, Any]) -> list[dict[str, Any]]:
+        for row in result["failed_targets"]:
+            log.warning("%s: %s %s", row["target"], row["error_code"], row["error_msg"])
+        failures: list[dict[str, Any]] = result["failed_targets"]
+        return failures
+
+    @task
+    def none_stopped(result: dict[str, Any]) -> None:
+        raise RuntimeError(
+            f"None of the {result['requested']} device(s) could be stopped, first: "
+            f"{result['failed_targets'][0]}. Is the batch task ID right?"
+        )
+
+    what_to_stop() >> [stop_whole, stop_some] >> outcome_of_the_stop >> follow
+    follow >> [
+        all_stopped(outcome_of_the_stop),
+        some_not_stopped(outcome_of_the_stop),
+        none_stopped(outcome_of_the_stop),
+    ]
+
+
+stop_batch_task()
