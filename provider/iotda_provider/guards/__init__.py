@@ -1,0 +1,39 @@
+"""The stopping rules of a rollout: numbers in, a verdict out. No Airflow, no I/O."""
+
+from iotda_provider.guards.classes import FailureClasses, classify
+from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.history import History
+from iotda_provider.guards.observed import Look, Observed, total_progress
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.sequential import SequentialFailureTest
+from iotda_provider.guards.serialization import rules_from_json, rules_to_json
+from iotda_provider.guards.state import checked_rules, evaluate, needs_of
+from iotda_provider.guards.timed import Overdue, Stalled
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+
+__all__ = [
+    "Combined",
+    "Decision",
+    "EnoughSuccess",
+    "FailureClasses",
+    "History",
+    "Look",
+    "MaxFailureRate",
+    "MaxFailures",
+    "Observed",
+    "Overdue",
+    "Rule",
+    "SequentialFailureTest",
+    "Stalled",
+    "Undecided",
+    "Verdict",
+    "checked_rules",
+    "classify",
+    "evaluate",
+    "needs_of",
+    "rules_from_json",
+    "rules_to_json",
+    "total_progress",
+]

@@ -1,0 +1,124 @@
+"""Several sequential tests that share one false-alarm bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.evidence import log_mean
+from iotda_provider.guards.observed import Counts
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.sequential import Evidence, EvidenceRule
+
+
+@dataclass(frozen=True)
+class Combined(EvidenceRule):
+    """Breaks when the weighted evidence of several sequential rules reaches one bound.
+
+    It breaks when Σ w_j·E_j >= 1/alpha. A weighted mean of e-values is an e-value, however they
+    depend on each other, so P(ever stopping a rollout that keeps *every* tolerated rate) <= alpha
+    for all of them together; and as soon as one E_j reaches 1/(w_j·alpha), the sum has reached
+    1/alpha. A plain list of rules, by contrast, breaks when any breaks, and its false-alarm bounds
+    add up.
+
+    Use it for several classes of failure, several clusters (segments), or failures beside overdue
+    devices.
+
+    :param rules: at least one :class:`SequentialFailureTest` or :class:`Overdue`; their own
+        ``false_alarm`` and ``hold_at`` do not count here
+    :param weights: one above 0 for each rule, with the sum 1; None: all the same
+    :param false_alarm: alpha of all together; None: the one that all the rules have
+    :param hold_at: evidence at which to hold before it is enough to stop, or None
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    rules: Sequence[Rule]
+    weights: Sequence[float] | None = None
+    false_alarm: float | None = None
+    hold_at: float | None = None
+
+    failure_class = None
+
+    def __post_init__(self) -> None:
+        rules = _evidence_rules(self.rules)
+        alarm = self.false_alarm
+        if alarm is None:
+            alarms = {rule.false_alarm for rule in rules}
+            if len(alarms) > 1:
+                parameters.refuse("false_alarm", "given where the rules have different ones", None)
+            (alarm,) = alarms
+        alarm = parameters.rate("false_alarm", alarm)
+        for name, value in {
+            "rules": rules,
+            "weights": _weights(self.weights, len(rules)),
+            "false_alarm": alarm,
+            "hold_at": parameters.level("hold_at", self.hold_at, below=1 / alarm),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(chain.from_iterable(rule.needs for rule in self.rules))
+
+    @property
+    def horizons(self) -> frozenset[float]:
+        return frozenset(chain.from_iterable(rule.horizons for rule in self.rules))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The weights, also where none were given."""
+        return tuple(self.weights or [1 / len(self.rules)] * len(self.rules))
+
+    @property
+    def parts(self) -> tuple[EvidenceRule, ...]:
+        """The rules, as what they are."""
+        return _evidence_rules(self.rules)
+
+    def log_evidence(self, failed: int, devices: int) -> float:
+        logs = (rule.log_evidence(failed, devices) for rule in self.parts)
+        return log_mean(self.shares, logs)
+
+    def breaks_on(self, failed: Sequence[int], devices: int) -> bool:
+        """Whether it breaks where each rule counts its own failures."""
+        logs = (rule.log_evidence(s, devices) for rule, s in zip(self.parts, failed, strict=True))
+        return log_mean(self.shares, logs) >= self.log_bound
+
+    def evidence(self, counts: Counts) -> Evidence:
+        found = [rule.evidence(counts) for rule in self.parts]
+        return Evidence(
+            log_mean(self.shares, (part.least for part in found)),
+            log_mean(self.shares, (part.most for part in found)),
+            next((part.unsure for part in found if part.unsure), None),
+            "; ".join(part.words for part in found),
+            {
+                "devices": counts.devices,
+                "failed": counts.progress.fail,
+                "log_evidences": [None if math.isnan(e.least) else e.least for e in found],
+            },
+        )
+
+
+def _evidence_rules(rules: object) -> tuple[EvidenceRule, ...]:
+    expected = "a list of at least one SequentialFailureTest or Overdue"
+    if isinstance(rules, (str, bytes, dict)) or not isinstance(rules, Sequence) or not rules:
+        parameters.refuse("rules", expected, rules)
+    for rule in rules:
+        if not isinstance(rule, EvidenceRule) or isinstance(rule, Combined):
+            parameters.refuse("rules", expected, rule)
+    return tuple(rules)
+
+
+def _weights(weights: object, count: int) -> tuple[float, ...] | None:
+    if weights is None:
+        return None
+    expected = f"None or {count} numbers above 0 with the sum 1"
+    if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
+        parameters.refuse("weights", expected, weights)
+    numbers = tuple(parameters.real("weights", weight, expected) for weight in weights)
+    fits = len(numbers) == count and all(number > 0 for number in numbers)
+    if not fits or abs(math.fsum(numbers) - 1) > 1e-9:
+        parameters.refuse("weights", expected, weights)
+    return numbers

@@ -1,0 +1,128 @@
+"""Rules that count failures as other rollout systems do: by number and by percentage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.observed import Counts
+from iotda_provider.guards.rule import ClassedRule, percent
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+
+DENOMINATORS = ("started", "finished", "total")
+
+
+@dataclass(frozen=True)
+class MaxFailures(ClassedRule):
+    """Breaks as soon as ``count`` devices have failed: s >= count.
+
+    Devices are counted, not attempts: one that waits for a retry has not failed. Nothing is
+    promised about false alarms, as a big enough healthy fleet reaches any number of failures.
+
+    :param count: devices, at least 1
+    :param failure_class: count only failures of this class, or of these: ``environment``,
+        ``firmware``, ``unknown``
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    count: int
+    failure_class: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self._normalise(count=parameters.whole("count", self.count, least=1))
+
+    def breaks(self, failed: int, devices: int) -> bool:
+        """Whether so many failures break it; the number of devices does not matter."""
+        return failed >= self.count
+
+    def _judge(self, counts: Counts) -> Verdict:
+        devices = counts.devices
+        least, most = counts.failed(self.classes)
+        breached = self.breaks(least, devices)
+        unsure = breached is not self.breaks(most, devices)
+        return self._verdict(
+            Decision.BREACH if breached else Decision.CONTINUE,
+            f"{self.name}: {self._failures(least, most)} among {devices} started devices; "
+            f"{_said(breached, unsure)} {self.count}.",
+            Undecided.CLASSES if unsure else None,
+            measure="failures",
+            value=least,
+            bound=self.count,
+            failed=least,
+            failed_at_most=most,
+            devices=devices,
+        )
+
+
+@dataclass(frozen=True)
+class MaxFailureRate(ClassedRule):
+    """Breaks when a share of the devices has failed: n >= min_sample and s/n >= rate.
+
+    This is the rule of AWS IoT Jobs. It is looked at again and again, so it stops a healthy rollout
+    far more often than its rate suggests: where 2 % fail by nature, 5 % from 30 devices on stops
+    24 % of healthy rollouts to 2,000 devices (``benchmarks/guard_tables.py``). And over *finished*
+    devices it is biased besides: failures report sooner than successes, so that early on nearly
+    all devices that have finished have failed.
+
+    :param rate: share of the devices, above 0 and at most 1 (5 % is 0.05)
+    :param min_sample: devices in the denominator before the rule says anything
+    :param denominator: ``started`` (every device that the upgrade has reached), ``finished`` (as
+        AWS counts) or ``total`` (as hawkBit counts)
+    :param failure_class: count only failures of this class, or of these
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    rate: float
+    min_sample: int = 100
+    denominator: str = "started"
+    failure_class: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self._normalise(
+            rate=parameters.rate("rate", self.rate, one_allowed=True),
+            min_sample=parameters.whole("min_sample", self.min_sample, least=1),
+            denominator=parameters.choice("denominator", self.denominator, DENOMINATORS),
+        )
+
+    def breaks(self, failed: int, devices: int) -> bool:
+        """Whether so many failures among so many devices of the denominator break it."""
+        # A quotient of whole numbers is rounded exactly as the literal `rate` was, so that 10 of
+        # 100 are 0.1; a product would not be.
+        return devices >= self.min_sample and failed / devices >= self.rate
+
+    def _devices(self, counts: Counts) -> int:
+        if self.denominator == "started":
+            return counts.devices
+        progress = counts.progress
+        whole = progress.finished if self.denominator == "finished" else progress.total
+        return whole - counts.current
+
+    def _judge(self, counts: Counts) -> Verdict:
+        devices = self._devices(counts)
+        least, most = counts.failed(self.classes)
+        breached = self.breaks(least, devices)
+        unsure = breached is not self.breaks(most, devices)
+        share = least / devices if devices else 0.0
+        said = _said(breached, unsure)
+        if devices < self.min_sample:
+            said = f"it says nothing below {self.min_sample} devices, and then stops at"
+        return self._verdict(
+            Decision.BREACH if breached else Decision.CONTINUE,
+            f"{self.name}: {self._failures(least, most)} among {devices} {self.denominator} "
+            f"devices ({percent(share)}); {said} {percent(self.rate)}.",
+            Undecided.CLASSES if unsure else None,
+            measure="failure_rate",
+            value=share,
+            bound=self.rate,
+            failed=least,
+            failed_at_most=most,
+            devices=devices,
+            denominator=self.denominator,
+        )
+
+
+def _said(breached: bool, unsure: bool) -> str:
+    if breached:
+        return "its bound is reached:"
+    return "which class they are of decides; it stops at" if unsure else "it stops at"

@@ -1,0 +1,108 @@
+"""The gate between waves: whether enough devices have succeeded to go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.evidence import log_g
+from iotda_provider.guards.observed import Counts
+from iotda_provider.guards.rule import Rule, percent
+from iotda_provider.guards.sequential import odds
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+
+
+@dataclass(frozen=True)
+class EnoughSuccess(Rule):
+    """Says ``go`` when the failure rate is shown to be below ``max_failure_rate``.
+
+    Every unfinished device counts as failed: u = started - success, k = started - u, and with
+    p1 = max_failure_rate, beta = false_go, a = 1, b = max(1, 1/p1)::
+
+        logG = betaln(a+u, b+k) - betaln(a, b)
+             + log I_p1(a+u, b+k) - log I_p1(a, b)
+             - u·log(p1) - k·log1p(-p1)
+        go when logG >= log(1/beta), wait otherwise
+
+    P(ever going on when the true failure rate is at least p1) <= beta, whatever the delays and
+    however often one looks (Ville's inequality, as for :class:`SequentialFailureTest`; devices fail
+    independently). Devices that had the version before prove nothing and are left out of n and of
+    the successes: pass ``already_current``.
+
+    A wave can be too small ever to pass, with every device succeeding: see
+    :meth:`smallest_passing_sample`, and let a person decide there.
+
+    :param max_failure_rate: p1, above 0 and below 1
+    :param false_go: beta, the largest chance of ever going on when the failure rate is p1 or more
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    max_failure_rate: float
+    false_go: float = 0.05
+
+    undecided_means: ClassVar[Decision] = Decision.WAIT
+
+    def __post_init__(self) -> None:
+        for name in ("max_failure_rate", "false_go"):
+            object.__setattr__(self, name, parameters.rate(name, getattr(self, name)))
+
+    @property
+    def log_bound(self) -> float:
+        """log(1/beta): the log evidence that opens the gate."""
+        return -math.log(self.false_go)
+
+    def log_evidence(self, unproven: int, devices: int) -> float:
+        """The log evidence for going on, with ``unproven`` of ``devices`` failed or unfinished."""
+        return log_g(unproven, devices, self.max_failure_rate)
+
+    def passes(self, unproven: int, devices: int) -> bool:
+        """Whether so many failed or unfinished devices let the gate open."""
+        return self.log_evidence(unproven, devices) >= self.log_bound
+
+    def smallest_passing_sample(self) -> int:
+        """How many devices must succeed, without one failure, before the gate can open.
+
+        Fewer started devices than that can never pass: say so before the start, and ask a person.
+
+        :raises ValueError: no fleet is big enough
+        """
+        enough = 1
+        while not self.passes(0, enough):
+            enough *= 2
+            if enough > 2**53:
+                raise ValueError(f"max_failure_rate {self.max_failure_rate} can never be shown")
+        too_few = enough // 2
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            if self.passes(0, middle):
+                enough = middle
+            else:
+                too_few = middle
+        return enough
+
+    def _judge(self, counts: Counts) -> Verdict:
+        progress = counts.progress
+        # Here the careful side is to leave out as many as there can be.
+        current = min(counts.observed.already_current, progress.success)
+        devices = counts.ever_started - current
+        unproven = devices - (progress.success - current)
+        value = self.log_evidence(unproven, devices)
+        goes = value >= self.log_bound
+        share = unproven / devices if devices else 0.0
+        return self._verdict(
+            Decision.GO if goes else Decision.WAIT,
+            f"{self.name}: {devices - unproven} of {devices} started devices have succeeded, "
+            f"{percent(share)} have failed or not finished (below {percent(self.max_failure_rate)} "
+            f"to go on): evidence {odds(value)}, "
+            f"{'enough to go on:' if goes else 'it goes on at'} {odds(self.log_bound)}.",
+            Undecided.EVIDENCE if math.isnan(value) else None,
+            measure="log_evidence",
+            value=value,
+            bound=self.log_bound,
+            unproven=unproven,
+            succeeded=devices - unproven,
+            devices=devices,
+            already_current=current,
+        )

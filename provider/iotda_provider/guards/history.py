@@ -1,0 +1,101 @@
+"""How many devices had started by which time: the one thing that later counts cannot tell."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_STEPS = 128
+
+_Points = tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """The number of starts so far as a step function of time, kept for some horizons.
+
+    Its size is bounded: for each horizon T it keeps about two points for every T/128 (260 points,
+    6 kB of JSON). Points are only ever left out, so :meth:`starts_by` answers with the truth or
+    with an *earlier, smaller* number: a rule that asks it decides at most T/128 later, and never
+    earlier, than one that remembers everything. Before the first look nothing had started.
+
+    :param points: for each horizon in seconds, (time in seconds, starts so far), oldest first
+    """
+
+    points: Mapping[float, _Points] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, horizons: Iterable[float]) -> History:
+        """A history that knows nothing yet and will keep enough for these horizons, in seconds."""
+        return cls({float(horizon): () for horizon in sorted(set(horizons))})
+
+    def covering(self, horizons: Iterable[float]) -> History:
+        """What is known for these horizons; one that is new starts from nothing."""
+        return History({**self.empty(horizons).points, **self._only(horizons)})
+
+    def _only(self, horizons: Iterable[float]) -> dict[float, _Points]:
+        return {h: self.points[h] for h in map(float, horizons) if h in self.points}
+
+    def seen(self, time: float, starts: int) -> History:
+        """The history after one more look; a look from the past is taken as of now."""
+        return History(
+            {horizon: _seen(kept, horizon, time, starts) for horizon, kept in self.points.items()}
+        )
+
+    def starts_by(self, time: float, horizon: float) -> int | None:
+        """How many starts there were by ``time``, at least; None: nothing is known."""
+        kept = self.points.get(float(horizon))
+        if not kept:
+            return None
+        index = bisect_right(kept, (time, math.inf))
+        return kept[index - 1][1] if index else 0
+
+    def starts_within(self, now: float, horizon: float) -> int | None:
+        """How many starts there were in the last ``horizon`` seconds, at most; None: not known."""
+        before = self.starts_by(now - horizon, horizon)
+        return None if before is None else self.points[float(horizon)][-1][1] - before
+
+    def to_json(self) -> list[list[Any]]:
+        """As plain JSON: ``[[horizon, [[time, starts], ...]], ...]``."""
+        return [
+            [horizon, [[time, count] for time, count in kept]]
+            for horizon, kept in self.points.items()
+        ]
+
+    @classmethod
+    def from_json(cls, data: Iterable[Any]) -> History:
+        """Read what :meth:`to_json` wrote.
+
+        :raises ValueError: it is not a history
+        """
+        try:
+            points = {
+                float(horizon): tuple((float(time), int(count)) for time, count in kept)
+                for horizon, kept in data
+            }
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"not a history of starts: {error}") from error
+        for kept in points.values():
+            if any(not math.isfinite(time) for time, _ in kept) or list(kept) != sorted(kept):
+                raise ValueError("not a history of starts: its times are out of order")
+        return cls(points)
+
+
+def _seen(kept: _Points, horizon: float, time: float, starts: int) -> _Points:
+    if kept:
+        time = max(time, kept[-1][0])
+        if starts <= kept[-1][1]:
+            return _forget(kept, time - horizon)
+        # Leaving out a point lets its predecessor's smaller number stand in for it.
+        if len(kept) > 1 and time - kept[-2][0] < horizon / _STEPS:
+            kept = kept[:-1]
+    return _forget((*kept, (time, starts)), time - horizon)
+
+
+def _forget(kept: _Points, before: float) -> _Points:
+    """Drop what nobody will ask for again, but keep the step that is in force at ``before``."""
+    index = bisect_right(kept, (before, math.inf))
+    return kept[max(0, index - 1) :]

@@ -1,0 +1,165 @@
+"""What is seen of a rollout: one look at it, and what a rule may know besides the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.history import History
+from iotda_provider.models import BatchTask, TaskProgress
+
+ClusterCounts = tuple[int, int]
+"""(failed, started) devices of one cluster."""
+
+
+def total_progress(progresses: Iterable[TaskProgress]) -> TaskProgress:
+    """The counts of a rollout that is split over several tasks: the sums of theirs."""
+    parts = tuple(progresses)
+    names = TaskProgress.__dataclass_fields__
+    return TaskProgress(**{name: sum(getattr(part, name) for part in parts) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    failures_by_class: Mapping[str, int] | None = None
+    clusters: Mapping[str, ClusterCounts] | None = None
+    already_current: int = 0
+    being_stopped: bool = False
+
+    def __post_init__(self) -> None:
+        parameters.whole("already_current", self.already_current)
+        parameters.flag("being_stopped", self.being_stopped)
+        for name, count in (self.failures_by_class or {}).items():
+            parameters.choice("failures_by_class", name, parameters.CLASSES)
+            parameters.whole(f"failures_by_class[{name!r}]", count)
+        for name, counts in (self.clusters or {}).items():
+            parameters.pair(f"clusters[{name!r}]", counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(_Seen):
+    """One look at a rollout: what a poll brought home.
+
+    :param time: when, in seconds since the epoch; looks should come in order
+    :param progress: the platform's counts, summed over the rollout's tasks
+    :param failures_by_class: how many of the failed devices are of which class; None: not read
+    :param clusters: (failed, started) devices of each cluster (a site, a hardware batch), all
+        classes of failure together; 0 started where that is not known; None: not read
+    :param already_current: how many targets ran the version before, which the platform reports as
+        instant successes. Count them among the started devices where you can, in the whole task
+        otherwise: a stopping rule leaves out as few as it may, a gate as many
+    :param being_stopped: somebody is stopping the task, or has stopped it: no rule is evaluated
+    """
+
+    time: float
+    progress: TaskProgress
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parameters.moment("time", self.time)
+
+    @classmethod
+    def of(
+        cls,
+        tasks: BatchTask | Iterable[BatchTask],
+        *,
+        time: float,
+        failures_by_class: Mapping[str, int] | None = None,
+        clusters: Mapping[str, ClusterCounts] | None = None,
+        already_current: int = 0,
+    ) -> Look:
+        """A look at the tasks of one rollout, which is judged by their summed counts."""
+        parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
+        return cls(
+            time=time,
+            progress=total_progress(task.progress for task in parts),
+            being_stopped=any(task.status.is_stop for task in parts),
+            failures_by_class=failures_by_class,
+            clusters=clusters,
+            already_current=already_current,
+        )
+
+    def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:
+        """The same look, now that the failed subtasks were read."""
+        return replace(self, failures_by_class=failures_by_class)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed(_Seen):
+    """What a rule may know besides the counts of this look; all of it is optional.
+
+    The first four are those of :class:`Look`. The others come from earlier looks and are filled in
+    by :func:`~iotda_provider.guards.evaluate`.
+
+    :param started: how many devices have ever started, as far as was seen; None: the history is
+        lost, and stopped and removed devices are taken to have started
+    :param time: the time of this look, in seconds
+    :param still_since: since when no device has started or finished, in seconds
+    :param history: how many starts there were by which time
+    """
+
+    started: int | None = None
+    time: float | None = None
+    still_since: float | None = None
+    history: History | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts that rules reckon with, each taken to the side that spares a healthy rollout.
+
+    :param progress: the platform's counts
+    :param observed: what else is known
+    """
+
+    progress: TaskProgress
+    observed: Observed
+
+    @property
+    def ever_started(self) -> int:
+        """Started devices, never fewer than before, whoever has stopped some of them since."""
+        progress = self.progress
+        if self.observed.started is None:
+            return progress.started + progress.stopped + progress.removed
+        return max(self.observed.started, progress.started)
+
+    @property
+    def current(self) -> int:
+        """Started devices that had the version before: at least so many of them."""
+        not_started = self.progress.total - self.ever_started
+        return max(0, min(self.observed.already_current - not_started, self.progress.success))
+
+    @property
+    def devices(self) -> int:
+        """n: the started devices that had something to do; failures are measured against them."""
+        return self.ever_started - self.current
+
+    @property
+    def unfinished(self) -> int:
+        """Started devices without an outcome, the ones that wait for a retry included."""
+        return self.progress.processing + self.progress.fail_wait_retry
+
+    def failed(self, classes: tuple[str, ...] | None) -> tuple[int, int]:
+        """The least and the most failures of these classes that there can be.
+
+        Classes are read a little later than the counts, or were read a little earlier: what the
+        two disagree by may be of any class.
+        """
+        fail = self.progress.fail
+        if classes is None:
+            return fail, fail
+        by_class = self.observed.failures_by_class
+        if by_class is None:
+            return 0, fail
+        count = sum(by_class.get(name, 0) for name in classes)
+        unread = fail - sum(by_class.values())
+        return max(0, count + min(0, unread)), min(fail, count + max(0, unread))
+
+    def overdue(self, after_seconds: float) -> int | None:
+        """Devices that started longer ago and have not finished, at least; None: no history."""
+        history, time = self.observed.history, self.observed.time
+        if history is None or time is None:
+            return None
+        starts = history.starts_within(time, after_seconds)
+        return None if starts is None else max(0, self.unfinished - starts)

@@ -1,0 +1,240 @@
+"""The sequential test: evidence that may be looked at as often as one likes, with one bound."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.evidence import FLOOR, log_e
+from iotda_provider.guards.observed import Counts
+from iotda_provider.guards.rule import CLUSTERS, ClassedRule, percent
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log evidence against a rollout, as far as this look tells it.
+
+    :param least: what is known for certain; NaN: the arithmetic gave out
+    :param most: what it could be, once everything is known
+    :param unsure: what has to be read to know it
+    :param facts: the counts behind it, for the verdict
+    :param words: the same, as the beginning of a sentence
+    """
+
+    least: float
+    most: float
+    unsure: Undecided | None
+    words: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class EvidenceRule(ClassedRule):
+    """A rule whose answer is an e-value, held against 1/alpha and, to warn, a lower level."""
+
+    false_alarm: float | None
+    hold_at: float | None
+
+    @property
+    def log_bound(self) -> float:
+        """log(1/alpha): the log evidence that stops."""
+        assert self.false_alarm is not None
+        return -math.log(self.false_alarm)
+
+    @abstractmethod
+    def evidence(self, counts: Counts) -> Evidence:
+        """The evidence in counts that add up."""
+
+    @abstractmethod
+    def log_evidence(self, failed: int, devices: int) -> float:
+        """The log evidence in ``failed`` of ``devices``, all outcomes known."""
+
+    def breaks(self, failed: int, devices: int) -> bool:
+        """Whether so many failures among so many started devices break it."""
+        return self._decide(self.log_evidence(failed, devices)) is Decision.BREACH
+
+    def _decide(self, log: float) -> Decision:
+        # Written so that NaN, which compares false with everything, never decides.
+        if log >= self.log_bound:
+            return Decision.BREACH
+        if self.hold_at is not None and log >= math.log(self.hold_at):
+            return Decision.HOLD
+        return Decision.CONTINUE
+
+    def _judge(self, counts: Counts) -> Verdict:
+        found = self.evidence(counts)
+        decision = self._decide(found.least)
+        if math.isnan(found.least) or math.isnan(found.most):
+            unsure: Undecided | None = Undecided.EVIDENCE
+        else:
+            unsure = found.unsure if self._decide(found.most) is not decision else None
+        return self._verdict(
+            decision,
+            f"{self.name}: {found.words}: evidence against the rollout "
+            f"{_odds_between(found.least, found.most)}, "
+            f"{self._said(decision, unsure)} {odds(self.log_bound)}.",
+            unsure,
+            measure="log_evidence",
+            value=found.least,
+            bound=self.log_bound,
+            value_at_most=found.most,
+            **found.facts,
+        )
+
+    def _said(self, decision: Decision, unsure: Undecided | None) -> str:
+        if decision is Decision.BREACH:
+            return "its bound is reached:"
+        if decision is Decision.HOLD:
+            assert self.hold_at is not None
+            return f"enough to hold ({odds(math.log(self.hold_at))}); it stops at"
+        if unsure is Undecided.EVIDENCE:
+            return "which is no number and decides nothing; it stops at"
+        return f"the {unsure} must be read to tell; it stops at" if unsure else "it stops at"
+
+
+def odds(log: float) -> str:
+    """Evidence in words: ``195 to 1``."""
+    if math.isnan(log):
+        return "unknown"
+    if log > math.log(1e6):
+        return f"10^{log / math.log(10):.0f} to 1"
+    return f"{math.exp(log):.3g} to 1"
+
+
+def _odds_between(least: float, most: float) -> str:
+    if least == most or not math.isfinite(least + most):
+        return odds(least)
+    return f"between {odds(least)} and {odds(most)}"
+
+
+@dataclass(frozen=True)
+class SequentialFailureTest(EvidenceRule):
+    """Breaks when devices fail more often than ``tolerated_rate``, whenever one looks.
+
+    With s failed of n started devices, p0 = tolerated_rate, alpha = false_alarm, f = n - s, and the
+    prior Beta(a, b) truncated to (p0, 1), a = 1, b = max(1, 1/(5·p0))::
+
+        logE = betaln(a+s, b+f) - betaln(a, b)
+             + beta.logsf(p0, a+s, b+f) - beta.logsf(p0, a, b)
+             - s·log(p0) - f·log1p(-p0)
+        it breaks when logE >= log(1/alpha)
+
+    For every failure rate above p0 the likelihood ratio has mean at most 1 as long as the true
+    rate is at most p0; so has their mixture E, which makes it a nonnegative supermartingale, and by
+    Ville's inequality P(E ever reaches 1/alpha) <= alpha: **a rollout within the tolerated rate is
+    stopped with a chance of at most alpha, however often and however irregularly one looks**,
+    whether or not the guard was restarted between.
+
+    What it assumes: devices fail independently, or more exactly P(device i ever ends as failed |
+    outcomes of the devices started before it) <= p0 in the order of starting. n counts *started*
+    devices, so a device that has not reported yet counts as not failed: failures that report
+    sooner than successes do not fool it. Shuffle the devices: the 200 worst of 2,500 first look
+    like bad firmware. Failures that cluster (one site's outage) break the assumption; see
+    ``leave_worst_out``.
+
+    :param tolerated_rate: the share of devices that fail without the firmware being at fault, above
+        0 and below 1 (2 % is 0.02)
+    :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate
+    :param hold_at: evidence at which to hold (confirm nothing more, tell a person) before it is
+        enough to stop, such as 10: a healthy rollout is ever held with a chance of at most 1/10.
+        Default None: a hold helps only where somebody is told of it
+    :param failure_class: count only failures of this class, or of these; n stays all devices
+    :param leave_worst_out: break only if the evidence stays over the bound when any one cluster is
+        left out. The bound is exact when all but one cluster are healthy. Needs clusters
+    :param cluster: judge the devices of this cluster (segment) alone. Needs clusters
+    :raises ValueError: a parameter makes no sense; the message names it
+
+    Ville 1939, Étude critique de la notion de collectif; Wald 1945, Sequential tests of
+    statistical hypotheses; Robbins 1970, Statistical methods related to the law of the iterated
+    logarithm; Johari et al. 2017, arXiv 1512.04922; Howard et al. 2021, arXiv 1810.08240; Lindon &
+    Malek 2022, arXiv 2011.03567; Waudby-Smith & Ramdas 2024, arXiv 2010.09686.
+    """
+
+    tolerated_rate: float
+    false_alarm: float = 0.01
+    hold_at: float | None = None
+    failure_class: Sequence[str] | None = None
+    leave_worst_out: bool = False
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        alarm = parameters.rate("false_alarm", self.false_alarm)
+        self._normalise(
+            tolerated_rate=parameters.rate("tolerated_rate", self.tolerated_rate),
+            false_alarm=alarm,
+            hold_at=parameters.level("hold_at", self.hold_at, below=1 / alarm),
+            leave_worst_out=parameters.flag("leave_worst_out", self.leave_worst_out),
+        )
+        if parameters.name_or_none("cluster", self.cluster) and (
+            self.leave_worst_out or self.failure_class
+        ):
+            parameters.refuse("cluster", "None with leave_worst_out or failure_class", self.cluster)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        clustered = self.leave_worst_out or self.cluster is not None
+        return super().needs | frozenset((CLUSTERS,) if clustered else ())
+
+    def log_evidence(self, failed: int, devices: int) -> float:
+        return log_e(failed, devices, self.tolerated_rate)
+
+    def evidence(self, counts: Counts) -> Evidence:
+        if self.cluster is not None:
+            return self._of_cluster(counts, self.cluster)
+        devices = counts.devices
+        least, most = counts.failed(self.classes)
+        unsure = Undecided.CLASSES if least != most else None
+        facts: dict[str, Any] = {
+            "failed": least,
+            "failed_at_most": most,
+            "devices": devices,
+            "denominator": "started",
+            "rate": least / devices if devices else 0.0,
+        }
+        words = self._words(least, most, devices)
+        if not self.leave_worst_out:
+            logs = self.log_evidence(least, devices), self.log_evidence(most, devices)
+            return Evidence(*logs, unsure, words, facts)
+        if counts.observed.clusters is None:
+            everything = self.log_evidence(most, devices)
+            return Evidence(FLOOR, everything, Undecided.CLUSTERS, words, facts)
+        left, worst = self._without_worst(counts, least)
+        facts["left_out"] = worst
+        words += f", leaving out {worst}" if worst else ""
+        return Evidence(left, self._without_worst(counts, most)[0], unsure, words, facts)
+
+    def _without_worst(self, counts: Counts, failed: int) -> tuple[float, str | None]:
+        """The least evidence that is left when some one cluster is left out, and which it is."""
+        clusters = counts.observed.clusters or {}
+        # A failure that no cluster owns up to may be of any of them.
+        astray = max(0, counts.progress.fail - sum(cluster[0] for cluster in clusters.values()))
+        found: list[tuple[float, str | None]] = []
+        for name, (failed_here, started_here) in clusters.items():
+            rest = max(0, failed - failed_here - astray)
+            devices = min(counts.devices, max(rest, counts.ever_started - started_here))
+            found.append((self.log_evidence(rest, devices), name))
+        return min(found, default=(FLOOR, None), key=lambda item: item[0])
+
+    def _of_cluster(self, counts: Counts, name: str) -> Evidence:
+        clusters = counts.observed.clusters
+        if clusters is None:
+            # At the worst, all failures are of this cluster and it has no other devices.
+            fail = counts.progress.fail
+            most = self.log_evidence(fail, fail)
+            return Evidence(FLOOR, most, Undecided.CLUSTERS, f"{name} is not known", {})
+        failed, started = clusters.get(name, (0, 0))
+        devices = max(failed, started)
+        log = self.log_evidence(failed, devices)
+        facts = {"failed": failed, "devices": devices, "cluster": name}
+        return Evidence(log, log, None, f"{self._words(failed, failed, devices)} of {name}", facts)
+
+    def _words(self, least: int, most: int, devices: int) -> str:
+        share = percent(least / devices) if devices else "0 %"
+        return (
+            f"{self._failures(least, most)} among {devices} started devices ({share}; "
+            f"{percent(self.tolerated_rate)} tolerated)"
+        )

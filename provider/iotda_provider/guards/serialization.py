@@ -1,0 +1,126 @@
+"""Rules as plain JSON and back, from whatever may come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, NoReturn
+
+from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.sequential import SequentialFailureTest
+from iotda_provider.guards.timed import Overdue, Stalled
+
+RULES: dict[str, type[Rule]] = {
+    rule.__name__: rule
+    for rule in (
+        MaxFailures,
+        MaxFailureRate,
+        SequentialFailureTest,
+        Stalled,
+        Overdue,
+        Combined,
+        EnoughSuccess,
+    )
+}
+
+_MOST_RULES = 100
+_LONGEST = 100_000
+
+
+def rules_to_json(rules: Rule | Iterable[Rule]) -> list[dict[str, Any]]:
+    """Rules as plain JSON: ``[{"rule": "MaxFailures", "count": 5, ...}, ...]``.
+
+    Every parameter is written, the defaults too: what was in force then is in force when it is
+    read, whatever the defaults are by that time.
+    """
+    given = (rules,) if isinstance(rules, Rule) else tuple(rules)
+    return [{"rule": rule.name, **rule.parameters} for rule in given]
+
+
+def rules_from_json(data: object) -> list[Rule]:
+    """Read what :func:`rules_to_json` wrote, or JSON text of it; parameters may be left out.
+
+    :raises ValueError: it is something else, a rule or a parameter is unknown, or a value makes no
+        sense; the message names it
+    """
+    if isinstance(data, (str, bytes)):
+        data = _parse(data)
+    if isinstance(data, Mapping):
+        data = [data]
+    if not isinstance(data, (list, tuple)):
+        raise ValueError(f"rules must be a list of objects, not {_short(data)}")
+    if len(data) > _MOST_RULES:
+        raise ValueError(f"rules: {len(data)} of them; at most {_MOST_RULES} make sense")
+    return [rule_from_json(item) for item in data]
+
+
+def rule_from_json(data: object, *, inner: bool = False) -> Rule:
+    """Read one rule.
+
+    :param data: an object with ``rule`` and the rule's parameters
+    :param inner: whether it stands in another one
+    :raises ValueError: as :func:`rules_from_json`
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a rule must be an object such as {_EXAMPLE}, not {_short(data)}")
+    name = data.get("rule")
+    if not isinstance(name, str) or name not in RULES:
+        raise ValueError(f"unknown rule {_short(name)}; known are {', '.join(RULES)}")
+    if inner and name == "Combined":
+        raise ValueError("rules: a Combined cannot stand in another one")
+    values = {key: value for key, value in data.items() if key != "rule"}
+    if name == "Combined" and isinstance(values.get("rules"), (list, tuple)):
+        if len(values["rules"]) > _MOST_RULES:
+            raise ValueError(f"rules: at most {_MOST_RULES} make sense in one Combined")
+        values["rules"] = tuple(rule_from_json(item, inner=True) for item in values["rules"])
+    return make(name, (), values)
+
+
+_EXAMPLE = '{"rule": "MaxFailures", "count": 5}'
+
+
+def make(name: str, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Rule:
+    """Make the rule of that name, with errors in the user's words instead of Python's.
+
+    :raises ValueError: an argument is unknown, missing, given twice, or makes no sense
+    """
+    rule = RULES[name]
+    known = {field.name: field for field in fields(rule)}  # type: ignore[arg-type]
+    if len(positional) > len(known):
+        raise ValueError(f"{name} takes at most {len(known)} parameters: {', '.join(known)}")
+    values = dict(zip(known, positional, strict=False))
+    for key, value in named.items():
+        if key not in known:
+            raise ValueError(f"{name} has no parameter {_short(key)}; it has {', '.join(known)}")
+        if key in values:
+            raise ValueError(f"{name}: {key} is given twice")
+        values[key] = value
+    for key, field in known.items():
+        if key not in values and field.default is MISSING:
+            raise ValueError(f"{name} needs the parameter {key}")
+    try:
+        return rule(**values)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parse(text: str | bytes) -> object:
+    if len(text) > _LONGEST:
+        raise ValueError(f"rules: {len(text)} characters are too many to be rules")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"rules are not JSON: {error}") from error
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

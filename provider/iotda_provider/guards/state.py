@@ -1,0 +1,199 @@
+"""One evaluator for every way of waiting: rules, a state and a look in, a verdict out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.history import History
+from iotda_provider.guards.observed import Look, Observed
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.verdict import Decision, Verdict
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """What earlier looks leave behind that later counts cannot tell; all of it may be lost.
+
+    :param started: n, the devices that have ever started. Stopping running devices by hand lowers
+        the platform's count; here it stays, and those that start afterwards are added
+    :param climbed: the sum of all rises of the platform's count of started devices
+    :param starts: the starts so far, counted to the high side when devices are stopped by hand
+    :param last: the counts of the last look: started, stopped or removed, running, success, fail
+    :param time: the time of the last look, in seconds
+    :param still_since: since when no device has started or finished, in seconds
+    :param history: how many starts there were by which time
+    """
+
+    started: int = 0
+    climbed: int = 0
+    starts: int = 0
+    last: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    time: float = -math.inf
+    still_since: float = math.inf
+    history: History = field(default_factory=History)
+
+    def seen(self, look: Look, horizons: Iterable[float]) -> GuardState:
+        """The state after one more look whose counts add up."""
+        progress = look.progress
+        gone = progress.stopped + progress.removed
+        unfinished = progress.processing + progress.fail_wait_retry
+        now = (progress.started, gone, unfinished, progress.success, progress.fail)
+        time = max(look.time, self.time)
+        if self.time == -math.inf:
+            started = climbed = progress.started + gone
+            starts, since = progress.started, time
+        else:
+            rise = progress.started - self.last[0]
+            climbed = self.climbed + max(0, rise)
+            # Flickering counts and devices that were stopped and started again climb twice, but no
+            # more devices can have started than have started or are gone.
+            started = max(self.started, progress.started, min(climbed, progress.started + gone))
+            # Of those that are gone since, some may have made room for unseen starts.
+            hidden = min(max(0, gone - self.last[1]), self.last[2])
+            starts = self.starts + max(0, rise + hidden)
+            was_idle = not self.last[2]
+            moved = (now[0], *now[3:]) != (self.last[0], *self.last[3:])
+            since = time if moved or was_idle else self.still_since
+        return GuardState(
+            started=started,
+            climbed=climbed,
+            starts=starts,
+            last=now,
+            time=time,
+            still_since=since,
+            history=self.history.covering(tuple(horizons)).seen(time, starts),
+        )
+
+    def observed(self, look: Look) -> Observed:
+        """What the rules may know at this look, which the state has seen already."""
+        return Observed(
+            started=self.started,
+            time=self.time,
+            still_since=self.still_since,
+            history=self.history,
+            failures_by_class=look.failures_by_class,
+            clusters=look.clusters,
+            already_current=look.already_current,
+            being_stopped=look.being_stopped,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON of bounded size: under 200 bytes, and 6 kB for each ``Overdue``."""
+        return {
+            "version": _VERSION,
+            "started": self.started,
+            "climbed": self.climbed,
+            "starts": self.starts,
+            "last": list(self.last),
+            "time": self.time,
+            "still_since": self.still_since,
+            "history": self.history.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> GuardState:
+        """Read what :meth:`to_json` wrote.
+
+        None, an empty mapping or another version's state is a lost one: the guard starts afresh,
+        which can make it later but never hastier.
+
+        :raises ValueError: it is something else
+        """
+        if not data or data.get("version") != _VERSION:
+            return cls()
+        try:
+            read = {name: _count(data[name]) for name in ("started", "climbed", "starts")}
+            started, gone, running, success, fail = map(_count, data["last"])
+            time, still_since = float(data["time"]), float(data["still_since"])
+            history = History.from_json(data["history"])
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"not a guard's state: {error!r}") from error
+        if not math.isfinite(time) or not math.isfinite(still_since):
+            raise ValueError("not a guard's state: its times are no numbers")
+        return cls(
+            **read,
+            last=(started, gone, running, success, fail),
+            time=time,
+            still_since=still_since,
+            history=history,
+        )
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"not a guard's state: {value!r} is not a count")
+    return value
+
+
+def checked_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules of a guard as a tuple, for operators to call when the DAG is parsed.
+
+    :raises ValueError: there is none, or something is not a stopping rule
+    """
+    given = (rules,) if isinstance(rules, Rule) else rules
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise ValueError(f"rules must be a list of guard rules, not {given!r}")
+    checked = tuple(given)
+    for rule in checked:
+        if isinstance(rule, EnoughSuccess):
+            raise ValueError("rules: EnoughSuccess opens a gate between waves, it stops nothing")
+        if not isinstance(rule, Rule):
+            raise ValueError(f"rules: not a guard rule: {rule!r}")
+    if not checked:
+        raise ValueError("rules must name at least one rule")
+    return checked
+
+
+def needs_of(rules: Iterable[Rule]) -> frozenset[str]:
+    """What the rules need beside counts: some of ``classes``, ``clusters``, ``history``."""
+    return frozenset(chain.from_iterable(rule.needs for rule in rules))
+
+
+def evaluate(
+    rules: Rule | Sequence[Rule], state: Mapping[str, Any] | None, look: Look
+) -> tuple[dict[str, Any], Verdict]:
+    """Judge one look; the only way in for sensor, trigger, replay and simulation alike.
+
+    A list of rules breaks when any of them breaks: the chance of stopping a healthy rollout is at
+    most the *sum* of their false-alarm bounds (two tests with alpha = 1 %: at most 2 %). Use
+    :class:`Combined` to keep one bound. Rules without such a bound add what they add.
+
+    A look at a task that is being stopped, or whose counts do not add up, decides nothing and
+    leaves the state as it was. Asking again about the same look is harmless: where
+    ``verdict.undecided`` is ``classes``, read the failed subtasks and ask with
+    ``look.with_classes(...)``.
+
+    :param rules: the rules; the first that breaks gives its name to the verdict
+    :param state: what this function returned at the look before; None at the first, or where it is
+        lost. Plain JSON: keep it where it survives a restart
+    :param look: what was seen now
+    :return: the new state, and the verdict; its ``parts`` say what each rule said
+    :raises ValueError: the state was not written by this function
+    """
+    asked = checked_rules(rules)
+    known = GuardState.from_json(state)
+    if look.progress.adds_up and not look.being_stopped:
+        known = known.seen(look, chain.from_iterable(rule.horizons for rule in asked))
+        state = known.to_json()
+    observed = known.observed(look)
+    parts = tuple(rule.check(look.progress, observed=observed) for rule in asked)
+    return dict(state or {}), replace(_weightiest(parts), parts=parts)
+
+
+def _weightiest(parts: Sequence[Verdict]) -> Verdict:
+    """The first breach, else the first hold, else the first that is unsure, else the nearest."""
+    for decision in (Decision.BREACH, Decision.HOLD):
+        for part in parts:
+            if part.decision is decision:
+                return part
+    for part in parts:
+        if part.undecided:
+            return part
+    return max(parts, key=lambda part: part.share_of_bound)

@@ -1,0 +1,143 @@
+"""Rules that look at the clock: for rollouts that hang, and for images that brick devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards.evidence import log_e
+from iotda_provider.guards.observed import Counts
+from iotda_provider.guards.rule import HISTORY, Rule, percent
+from iotda_provider.guards.sequential import Evidence, EvidenceRule
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+
+
+@dataclass(frozen=True)
+class Stalled(Rule):
+    """Breaks when started devices are unfinished and nothing has moved for ``for_seconds``.
+
+    Moving is a device that starts, succeeds or fails; one more attempt at a device that waits for a
+    retry is not. While no started device is unfinished (nothing started yet, or all that started
+    are done and the rest waits for a confirmation) the clock does not run. Devices that are
+    offline are waited for up to 25 hours by the platform and keep the clock running: choose more
+    than that, unless a hanging rollout is to be stopped sooner. After a restart that lost the
+    guard's state the clock starts anew.
+
+    :param for_seconds: seconds, above 0
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    for_seconds: float
+
+    def __post_init__(self) -> None:
+        value = parameters.seconds("for_seconds", self.for_seconds)
+        object.__setattr__(self, "for_seconds", value)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset((HISTORY,))
+
+    def _judge(self, counts: Counts) -> Verdict:
+        time, since = counts.observed.time, counts.observed.still_since
+        unfinished = counts.unfinished
+        if unfinished and (time is None or since is None):
+            return self._cannot_tell(Undecided.HISTORY, "it does not know since when nothing moved")
+        still = max(0.0, time - since) if unfinished and time and since is not None else 0.0
+        breached = still >= self.for_seconds
+        return self._verdict(
+            Decision.BREACH if breached else Decision.CONTINUE,
+            f"{self.name}: {unfinished} started devices are unfinished and none has started or "
+            f"finished for {still:.0f} s; "
+            f"{'its bound is reached:' if breached else 'it stops at'} {self.for_seconds:.0f} s.",
+            measure="seconds_still",
+            value=still,
+            bound=self.for_seconds,
+            unfinished=unfinished,
+            devices=counts.devices,
+        )
+
+
+@dataclass(frozen=True)
+class Overdue(EvidenceRule):
+    """Breaks when too many devices have failed *or not finished in time*: it catches bricks.
+
+    A device that the image has bricked never reports. It would count as failed only when the
+    platform gives it up after 24 hours, but no healthy device takes that long. So this is
+    :class:`SequentialFailureTest` with another count::
+
+        s' = fail + max(0, started(t-T) - success(t) - fail(t)),   T = after_seconds
+
+    started(t-T) are the devices that had started T before now; those that somebody stopped or
+    started again since are not held against the rollout. The assumption is that one: P(device i
+    fails or takes longer than T | the devices started before it) <= p0, independently. Choose T so
+    that a healthy device keeps it: devices that are offline count as overdue, and the platform
+    waits 25 hours for them.
+
+    It needs the history of looks, which :func:`~iotda_provider.guards.evaluate` keeps in its state
+    with a precision of T/128, always on the late side. Where the state was lost, it counts from the
+    first look after.
+
+    :param after_seconds: T in seconds, above 0
+    :param tolerated_rate: the share that may fail or take longer than T
+    :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate
+    :param hold_at: evidence at which to hold before it is enough to stop, or None
+    :param failure_class: of those that failed, count only this class, or these; those that are
+        overdue always count
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    after_seconds: float
+    tolerated_rate: float
+    false_alarm: float = 0.01
+    hold_at: float | None = None
+    failure_class: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        alarm = parameters.rate("false_alarm", self.false_alarm)
+        self._normalise(
+            after_seconds=parameters.seconds("after_seconds", self.after_seconds),
+            tolerated_rate=parameters.rate("tolerated_rate", self.tolerated_rate),
+            false_alarm=alarm,
+            hold_at=parameters.level("hold_at", self.hold_at, below=1 / alarm),
+        )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | frozenset((HISTORY,))
+
+    @property
+    def horizons(self) -> frozenset[float]:
+        return frozenset((self.after_seconds,))
+
+    def log_evidence(self, failed: int, devices: int) -> float:
+        return log_e(failed, devices, self.tolerated_rate)
+
+    def evidence(self, counts: Counts) -> Evidence:
+        devices = counts.devices
+        least, most = counts.failed(self.classes)
+        overdue = counts.overdue(self.after_seconds)
+        unsure = Undecided.CLASSES if least != most else None
+        if overdue is None:
+            overdue_most = counts.unfinished
+            unsure = Undecided.HISTORY if overdue_most else unsure
+        else:
+            overdue_most = overdue
+        late = overdue or 0
+        share = (least + late) / devices if devices else 0.0
+        return Evidence(
+            self.log_evidence(least + late, devices),
+            self.log_evidence(most + overdue_most, devices),
+            unsure,
+            f"{self._failures(least, most)} and {late} devices unfinished after "
+            f"{self.after_seconds:.0f} s, among {devices} started ({percent(share)}; "
+            f"{percent(self.tolerated_rate)} tolerated)",
+            {
+                "failed": least,
+                "failed_at_most": most,
+                "overdue": late,
+                "devices": devices,
+                "denominator": "started",
+                "rate": share,
+            },
+        )
