@@ -1,0 +1,228 @@
+"""``iotda-guard``: try rules on what was recorded, on simulated fleets, or on paper."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from iotda_provider.guards import parameters, reports
+from iotda_provider.guards.audit import looks_of, read_audit
+from iotda_provider.guards.fleets import SPREADS, Fleet
+from iotda_provider.guards.notation import parse_rules
+from iotda_provider.guards.replay import replay
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.serialization import rules_from_json
+from iotda_provider.guards.simulation import DEFAULT_RULES, Result, simulate
+from iotda_provider.guards.state import checked_rules
+
+_RULES_HELP = (
+    "rules such as 'SequentialFailureTest(0.02), MaxFailures(5)', JSON of them, "
+    "or a file that holds either"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script ``iotda-guard``."""
+    options = _parser().parse_args(argv)
+    try:
+        command: Callable[[argparse.Namespace], object] = options.command
+        answer = command(options)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"iotda-guard {options.name}: {error}", file=sys.stderr)
+        return 2
+    if isinstance(answer, str):
+        print(answer)
+    else:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="iotda-guard", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    for name, command, words in (
+        ("replay", _replay, "what other rules would have done on a recorded rollout"),
+        ("simulate", _simulate, "run rules on simulated fleets: false stops, time, devices"),
+        ("plan", _plan, "how many devices each rule would expose, computed exactly"),
+    ):
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(command=command)
+        sub.add_argument("--rules", metavar="RULES", help=_RULES_HELP)
+        sub.add_argument(
+            "--rule", action="append", metavar="RULE", help="one more rule; may be given repeatedly"
+        )
+        sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "replay":
+            sub.add_argument("file", help="an audit file (JSON lines), or - for standard input")
+        else:
+            sub.add_argument("--devices", type=int, default=1000, help="fleet size (%(default)s)")
+        if name == "simulate":
+            _add_fleet(sub)
+        if name == "plan":
+            _add_plan(sub)
+    return parser
+
+
+def _add_fleet(sub: argparse.ArgumentParser) -> None:
+    usual = Fleet()
+    sub.add_argument(
+        "--healthy",
+        default="0.02",
+        metavar="RATES",
+        help="true failure rates at which a stop is a false one (%(default)s)",
+    )
+    sub.add_argument(
+        "--faulty",
+        default="0.05,0.1",
+        metavar="RATES",
+        help="true failure rates at which a stop is wanted (%(default)s)",
+    )
+    for name, words in (
+        ("failure-after", "seconds until a failure is reported, on average"),
+        ("success-after", "seconds until a success is reported, on average"),
+        ("arrival", "seconds over which the devices start; 0: all at once"),
+        ("silent-rate", "share of the failures that never report (bricks)"),
+        ("environment-share", "share of the failures that are environmental"),
+        ("hand-stop-at", "seconds after which somebody stops some running devices by hand"),
+        ("hand-stop-share", "which share of them"),
+        ("poll", "seconds between two looks"),
+    ):
+        value = getattr(usual, name.replace("-", "_"))
+        shown = "never" if value is None else f"{value:g}"
+        sub.add_argument(f"--{name}", type=float, default=value, help=f"{words} ({shown})")
+    sub.add_argument("--spread", choices=SPREADS, default=usual.spread, help="how times scatter")
+    sub.add_argument("--fleets", type=int, default=1000, help="fleets per rate (%(default)s)")
+    sub.add_argument("--seed", type=int, default=1, help="of the random numbers (%(default)s)")
+    sub.add_argument("--plot", metavar="FILE", help="draw the result, for example into out.png")
+
+
+def _add_plan(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--rates",
+        default="0.01,0.02,0.03,0.05,0.1,0.2",
+        metavar="RATES",
+        help="true failure rates (%(default)s)",
+    )
+    sub.add_argument(
+        "--waves",
+        metavar="COUNTS",
+        help="look only at the ends of waves: devices started by then, such as 100,500,2500",
+    )
+    sub.add_argument(
+        "--in-flight",
+        type=int,
+        default=0,
+        metavar="COUNT",
+        help="devices that have started and not reported yet, at each look (%(default)s)",
+    )
+
+
+def _rules(options: argparse.Namespace) -> list[Rule]:
+    rules: list[Rule] = []
+    for text in [options.rules, *(options.rule or [])]:
+        if text is not None:
+            rules += parse_rules(_text_of(text))
+    return rules
+
+
+def _text_of(text: str) -> str:
+    # A rule has a parenthesis and JSON a bracket; what has neither can only be a file's name.
+    if any(mark in text for mark in "([{"):
+        return text
+    try:
+        return Path(text.removeprefix("@")).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{text!r} is neither a rule, such as MaxFailures(5), nor a file"
+        ) from None
+
+
+def _numbers(text: str, name: str, read: Callable[[str, Any], Any], kind: type) -> list[Any]:
+    numbers = []
+    for item in text.split(","):
+        try:
+            number = kind(item)
+        except ValueError:
+            raise ValueError(f"--{name}: {item.strip()!r} is not a number") from None
+        numbers.append(read(f"--{name}", number))
+    return numbers
+
+
+def _rates(text: str, name: str) -> list[float]:
+    return _numbers(text, name, parameters.share, float)
+
+
+def _replay(options: argparse.Namespace) -> object:
+    if options.file == "-":
+        audit = read_audit(sys.stdin)
+    else:
+        with Path(options.file).open(encoding="utf-8") as lines:
+            audit = read_audit(lines)
+    if not audit.records:
+        raise ValueError(f"{options.file} holds no looks")
+    rules = _rules(options) or rules_from_json(audit.header.get("rules") or [])
+    if not rules:
+        raise ValueError("the file names no rules; give some with --rules")
+    looks = list(looks_of(audit.records))
+    outcomes = replay(looks, checked_rules(rules))
+    if options.json:
+        return reports.replay_json(outcomes)
+    return reports.replay_text(audit, len(looks), outcomes)
+
+
+def _simulate(options: argparse.Namespace) -> object:
+    rules = checked_rules(_rules(options) or DEFAULT_RULES)
+    names = [name for name in Fleet.__dataclass_fields__ if name != "failure_rate"]
+    fleet = Fleet(**{name: getattr(options, name) for name in names})
+    healthy = _rates(options.healthy, "healthy")
+    rates = [*healthy, *_rates(options.faulty, "faulty")]
+    if options.plot:
+        # Say that it is missing before the work is done, not after.
+        from iotda_provider.guards.plot import draw, figure_class
+
+        figure_class()
+    results: list[Result] = []
+    for rate in rates:
+        case = replace(fleet, failure_rate=rate)
+        show = _progress(rate, options.fleets) if sys.stderr.isatty() else None
+        results += simulate(rules, case, fleets=options.fleets, seed=options.seed, progress=show)
+    if options.plot:
+        draw(results, options.plot)
+        print(f"drawn into {options.plot}", file=sys.stderr)
+    if options.json:
+        return reports.simulation_json(results)
+    return reports.simulation_text(results, healthy, options.seed)
+
+
+def _progress(rate: float, fleets: int) -> Callable[[int], None]:
+    def show(done: int) -> None:
+        end = "\n" if done == fleets else "\r"
+        print(f"true rate {rate:g}: {done} of {fleets} fleets", end=end, file=sys.stderr)
+
+    return show
+
+
+def _plan(options: argparse.Namespace) -> object:
+    plan = reports.Plan(
+        rules=tuple(_rules(options) or DEFAULT_RULES),
+        rates=tuple(_rates(options.rates, "rates")),
+        devices=parameters.whole("--devices", options.devices, least=1),
+        waves=_waves(options.waves, options.devices) if options.waves else None,
+        in_flight=parameters.whole("--in-flight", options.in_flight),
+    )
+    return plan.to_json() if options.json else plan.to_text()
+
+
+def _waves(text: str, devices: int) -> tuple[int, ...]:
+    def whole(name: str, number: int) -> int:
+        return parameters.whole(name, number, least=1)
+
+    waves: list[int] = _numbers(text, "waves", whole, int)
+    if waves != sorted(set(waves)) or waves[-1] > devices:
+        raise ValueError(f"--waves: counts must rise, up to the {devices} devices")
+    return tuple(waves) if waves[-1] == devices else (*waves, devices)

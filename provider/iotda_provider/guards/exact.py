@@ -1,0 +1,141 @@
+"""What a rule does to a fleet, computed exactly: no simulation, no random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from iotda_provider.guards._lazy import numpy, special
+from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.sequential import EvidenceRule
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What becomes of a fleet with one true failure rate.
+
+    :param stopped: the chance that the rule ever stops it
+    :param mean_devices: devices that have started by the stop (all of them where none comes), mean
+    :param median_devices: the number of started devices by which half of all fleets are stopped;
+        None: fewer than half ever are
+    """
+
+    stopped: float
+    mean_devices: float
+    median_devices: int | None
+
+
+def breaks_at(rule: Rule, failed: int, *, finished: int, started: int, total: int) -> bool:
+    """Whether a rule breaks on these counts, as far as counts alone can tell.
+
+    Rules with a clock are taken at the moment when every outcome is known: ``Stalled`` never
+    breaks then, and ``Overdue`` is a test of the failures.
+    """
+    if isinstance(rule, MaxFailureRate):
+        sizes = {"started": started, "finished": finished, "total": total}
+        return rule.breaks(failed, sizes[rule.denominator])
+    if isinstance(rule, (MaxFailures, EvidenceRule)):
+        return rule.breaks(failed, started)
+    return False
+
+
+@lru_cache(maxsize=64)
+def critical_failures(
+    rule: Rule, looks: tuple[int, ...], total: int, in_flight: int = 0
+) -> tuple[int | None, ...]:
+    """For each look the fewest failures that break the rule; None: not even all of them do.
+
+    :param looks: numbers of devices with a known outcome, rising
+    :param total: devices in the fleet
+    :param in_flight: devices that have started beyond those and have no outcome yet
+    """
+    found: list[int | None] = []
+    fewest = 0
+    for finished in looks:
+        sizes = {"finished": finished, "started": min(total, finished + in_flight), "total": total}
+        if not breaks_at(rule, finished, **sizes):
+            found.append(None)
+            continue
+        # The bound hardly moves from look to look: start from where it was.
+        fewest = min(fewest, finished)
+        while fewest > 0 and breaks_at(rule, fewest - 1, **sizes):
+            fewest -= 1
+        while not breaks_at(rule, fewest, **sizes):
+            fewest += 1
+        found.append(fewest)
+    return tuple(found)
+
+
+def every_device(devices: int, most_looks: int = 20_000) -> tuple[int, ...]:
+    """Looks after every device, or after every few where the fleet is too big for that."""
+    step = math.ceil(devices / most_looks)
+    return (*range(step, devices, step), devices)
+
+
+def exposure(
+    rule: Rule,
+    rate: float,
+    devices: int,
+    *,
+    looks: Sequence[int] | None = None,
+    in_flight: int = 0,
+) -> Exposure:
+    """What becomes of a fleet of ``devices`` that fail independently with ``rate``.
+
+    :param looks: at how many known outcomes the rule is asked (the ends of the waves); None: after
+        every device
+    :param in_flight: devices that have started and have no outcome yet, at each look
+    """
+    np: Any = numpy()
+    points = tuple(looks) if looks is not None else every_device(devices)
+    critical = critical_failures(rule, points, devices, in_flight)
+    alive = np.ones(1)
+    before = 0
+    stopped = mean = 0.0
+    median: int | None = None
+    for known, fewest in zip(points, critical, strict=True):
+        alive = np.convolve(alive, _binomial(known - before, rate))
+        before = known
+        if fewest is None:
+            continue
+        breaking = float(alive[fewest:].sum())
+        alive = alive[:fewest] if fewest else np.zeros(1)
+        stopped += breaking
+        exposed = min(devices, known + in_flight)
+        mean += breaking * exposed
+        if median is None and stopped >= 0.5:
+            median = exposed
+    return Exposure(stopped, mean + max(0.0, 1.0 - stopped) * devices, median)
+
+
+@lru_cache(maxsize=256)
+def _binomial(trials: int, rate: float) -> Any:
+    """The chances of 0, 1, ... failures among so many devices."""
+    np: Any = numpy()
+    if trials == 1 or rate in (0.0, 1.0):
+        chances = np.zeros(trials + 1)
+        chances[0], chances[-1] = 1.0 - rate, rate
+        return chances
+    gammaln = special().gammaln
+    counts = np.arange(trials + 1)
+    ways = gammaln(trials + 1) - gammaln(counts + 1) - gammaln(trials - counts + 1)
+    return np.exp(ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate))
+
+
+def exposures(
+    rules: Iterable[Rule],
+    rates: Sequence[float],
+    devices: int,
+    *,
+    looks: Sequence[int] | None = None,
+    in_flight: int = 0,
+) -> list[list[Exposure]]:
+    """One row for each rule, one :class:`Exposure` in it for each true failure rate."""
+    return [
+        [exposure(rule, rate, devices, looks=looks, in_flight=in_flight) for rate in rates]
+        for rule in rules
+    ]

@@ -1,0 +1,97 @@
+"""Rules as a person types them: ``SequentialFailureTest(0.02), MaxFailures(5)``, or JSON."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.serialization import RULES, make, rules_from_json
+
+_LONGEST = 20_000
+
+
+def parse_rules(text: str) -> list[Rule]:
+    """Read rules in Python's notation or as JSON. Nothing is ever executed.
+
+    :raises ValueError: it is neither, or a rule or parameter is unknown or makes no sense
+    """
+    text = text.strip()
+    if not text:
+        raise ValueError("no rules given; write for example SequentialFailureTest(0.02)")
+    if len(text) > _LONGEST:
+        raise ValueError(f"{len(text)} characters are too many to be rules")
+    if text[0] in "[{":
+        try:
+            return rules_from_json(json.loads(text))
+        except json.JSONDecodeError as error:
+            # A list of calls begins with a bracket too.
+            if "(" not in text:
+                raise ValueError(f"rules are not JSON: {error}") from error
+        except RecursionError as error:
+            raise ValueError("rules are nested too deeply") from error
+    try:
+        body = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise ValueError(f"cannot read the rules {_short(text)}: {reason}") from error
+    several = isinstance(body, (ast.Tuple, ast.List))
+    return [_rule(item) for item in (body.elts if several else [body])]  # type: ignore[attr-defined]
+
+
+def notation(rule: Rule) -> str:
+    """A rule as a person would type it, without the parameters that have their usual value."""
+    named: list[str] = []
+    for name, value in rule.parameters.items():
+        if value == getattr(type(rule), name, _REQUIRED):
+            continue
+        if name == "rules":
+            inner: Any = rule.rules  # type: ignore[attr-defined]
+            shown = f"[{', '.join(map(notation, inner))}]"
+        else:
+            shown = repr(value)
+        required = getattr(type(rule), name, _REQUIRED) is _REQUIRED
+        named.append(shown if required and not named else f"{name}={shown}")
+    return f"{rule.name}({', '.join(named)})"
+
+
+_REQUIRED = object()
+
+
+def _rule(node: ast.expr) -> Rule:
+    known = ", ".join(RULES)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError(f"{_source(node)} is not a rule; write for example MaxFailures(5)")
+    name = node.func.id
+    if name not in RULES:
+        raise ValueError(f"unknown rule {name}; known are {known}")
+    named: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise ValueError(f"{name}: ** is not understood here")
+        if keyword.arg in named:
+            raise ValueError(f"{name}: {keyword.arg} is given twice")
+        named[keyword.arg] = _value(keyword.value, name)
+    return make(name, tuple(_value(item, name) for item in node.args), named)
+
+
+def _value(node: ast.expr, name: str) -> Any:
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return tuple(_value(item, name) for item in node.elts)
+    if isinstance(node, ast.Call):
+        if name != "Combined":
+            raise ValueError(f"{name}: {_source(node)} is not a value")
+        return _rule(node)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{name}: {_source(node)} is not a plain value") from error
+
+
+def _source(node: ast.expr) -> str:
+    return _short(ast.unparse(node))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

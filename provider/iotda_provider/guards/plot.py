@@ -1,0 +1,55 @@
+"""A picture of a simulation, for those who have matplotlib (the extra ``plot``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from iotda_provider.guards.notation import notation
+from iotda_provider.guards.simulation import Result
+
+MISSING = "--plot needs matplotlib: pip install 'airflow-provider-iotda[plot]'"
+
+
+def figure_class() -> Any:
+    """matplotlib's ``Figure``.
+
+    :raises ModuleNotFoundError: it is not installed; the message says how to
+    """
+    try:
+        return import_module("matplotlib.figure").Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(MISSING) from error
+
+
+def draw(results: Sequence[Result], path: str) -> None:
+    """Draw how often, when and at what cost each rule stops, for each true failure rate.
+
+    :param results: of :func:`simulate`, for several rates
+    :param path: of the picture; its ending chooses the format
+    """
+    rules = list(dict.fromkeys(result.rule for result in results))
+    rates = sorted({result.fleet.failure_rate for result in results})
+    by_case = {(result.rule, result.fleet.failure_rate): result for result in results}
+    figure = figure_class()(figsize=(12, 4.2 + 0.25 * len(rules)), layout="constrained")
+    panels: tuple[tuple[str, Any], ...] = (
+        ("rollouts stopped (%)", lambda result: 100 * result.stopped),
+        ("time to the stop, median (min)", lambda result: (result.median_stop_time or 0) / 60),
+        ("devices exposed, mean", lambda result: result.mean_exposed),
+    )
+    for axes, (title, measure) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        width = 0.8 / len(rules)
+        for number, rule in enumerate(rules):
+            places = [index + number * width for index in range(len(rates))]
+            heights = [measure(by_case[rule, rate]) for rate in rates]
+            axes.bar(places, heights, width, label=notation(rule))
+        axes.set_title(title, fontsize=10)
+        middle = 0.4 - width / 2
+        axes.set_xticks([index + middle for index in range(len(rates))])
+        axes.set_xticklabels([f"{100 * rate:g} %" for rate in rates])
+        axes.set_xlabel("true failure rate")
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+    figure.savefig(path, dpi=120)

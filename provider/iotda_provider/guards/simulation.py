@@ -1,0 +1,175 @@
+"""Rules on many simulated fleets: how often and when each stops, and how many devices it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from iotda_provider.guards import parameters
+from iotda_provider.guards._lazy import numpy
+from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+from iotda_provider.guards.exact import critical_failures
+from iotda_provider.guards.fleets import Course, Fleet, run
+from iotda_provider.guards.rule import CLUSTERS, Rule
+from iotda_provider.guards.sequential import EvidenceRule, SequentialFailureTest
+from iotda_provider.guards.timed import Overdue, Stalled
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one rule did to the fleets of one kind.
+
+    :param stop_times: for each fleet, when it was stopped, in seconds; None: never
+    :param exposed: for each fleet, the devices that had started by then (all, where it was not)
+    :param harmed: of those, the ones that end as failed
+    """
+
+    rule: Rule
+    fleet: Fleet
+    stop_times: tuple[float | None, ...]
+    exposed: tuple[int, ...]
+    harmed: tuple[int, ...]
+
+    @property
+    def stopped(self) -> float:
+        """The share of the fleets that were stopped."""
+        return sum(time is not None for time in self.stop_times) / len(self.stop_times)
+
+    @property
+    def median_stop_time(self) -> float | None:
+        """The median time to the stop of those that were stopped, in seconds."""
+        times = sorted(time for time in self.stop_times if time is not None)
+        return times[len(times) // 2] if times else None
+
+    @property
+    def mean_exposed(self) -> float:
+        """Devices that had started by the stop, on average."""
+        return sum(self.exposed) / len(self.exposed)
+
+    @property
+    def mean_harmed(self) -> float:
+        """Devices that started before the stop and end as failed, on average."""
+        return sum(self.harmed) / len(self.harmed)
+
+
+def simulate(
+    rules: Sequence[Rule],
+    fleet: Fleet,
+    *,
+    fleets: int = 1000,
+    seed: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> list[Result]:
+    """Show the same simulated rollouts to every rule.
+
+    :param rules: stopping rules; those that need clusters cannot be simulated
+    :param fleet: how the fleets behave
+    :param fleets: how many of them
+    :param seed: each fleet has its own stream of random numbers, drawn from this
+    :param progress: called with the number of fleets done, now and then
+    :raises ValueError: a rule cannot be simulated
+    """
+    np: Any = numpy()
+    parameters.whole("fleets", fleets, least=1)
+    parameters.whole("seed", seed)
+    for rule in rules:
+        if CLUSTERS in rule.needs:
+            raise ValueError(f"{rule.name} needs clusters, which simulated fleets have none of")
+    found: list[list[tuple[float | None, int, int]]] = [[] for _ in rules]
+    for number, stream in enumerate(np.random.SeedSequence(seed).spawn(fleets)):
+        course = run(fleet, np.random.default_rng(stream))
+        for rows, rule in zip(found, rules, strict=True):
+            index = first_breach(rule, course)
+            last = -1 if index is None else index
+            rows.append(
+                (
+                    None if index is None else float(course.time[index]),
+                    int(course.truly_started[last]),
+                    int(course.will_fail[last]),
+                )
+            )
+        if progress and number % 50 == 49:
+            progress(number + 1)
+    return [
+        Result(rule, fleet, *map(tuple, zip(*rows, strict=True)))
+        for rule, rows in zip(rules, found, strict=True)
+    ]
+
+
+def first_breach(rule: Rule, course: Course) -> int | None:
+    """The first look at which the rule breaks, as :func:`evaluate` would find look by look."""
+    np: Any = numpy()
+    broken = _broken(rule, course)
+    index = int(np.argmax(broken))
+    return index if broken[index] else None
+
+
+def _broken(rule: Rule, course: Course) -> Any:
+    """For every look, whether the rule breaks at it."""
+    np: Any = numpy()
+    if isinstance(rule, Stalled):
+        still = course.time - course.still_since
+        return (course.unfinished > 0) & (still >= rule.for_seconds)
+    if isinstance(rule, MaxFailures):
+        return _failed(rule.classes, course) >= rule.count
+    if isinstance(rule, MaxFailureRate):
+        sizes = {
+            "started": course.ever_started,
+            "finished": course.success + course.fail,
+            "total": np.full(len(course.time), course.fleet.devices),
+        }
+        size = sizes[rule.denominator]
+        share = _failed(rule.classes, course) / np.maximum(size, 1)
+        return (size >= rule.min_sample) & (share >= rule.rate)
+    if isinstance(rule, Combined):
+        return _combined(rule, course)
+    if isinstance(rule, EvidenceRule):
+        fewest = _fewest(rule, course.fleet.devices)
+        return _counted(rule, course) >= fewest[course.ever_started]
+    raise ValueError(f"{rule.name} stops nothing")
+
+
+def _failed(classes: tuple[str, ...] | None, course: Course) -> Any:
+    kinds = {"environment": course.environment, "firmware": course.firmware}
+    return sum((kinds[name] for name in classes or kinds if name in kinds), start=0 * course.fail)
+
+
+def _counted(rule: EvidenceRule, course: Course) -> Any:
+    """s, or s' with the devices that are overdue."""
+    np: Any = numpy()
+    failed = _failed(rule.classes, course)
+    if not isinstance(rule, Overdue):
+        return failed
+    starts = course.starts
+    then = np.searchsorted(course.time, course.time - rule.after_seconds, side="right") - 1
+    lately = starts - np.where(then >= 0, starts[np.maximum(then, 0)], 0)
+    return failed + np.maximum(0, course.unfinished - lately)
+
+
+@lru_cache(maxsize=64)
+def _fewest(rule: EvidenceRule, devices: int) -> Any:
+    """For every number of started devices, the fewest failures that break the rule."""
+    np: Any = numpy()
+    never = devices + 1
+    critical = critical_failures(rule, tuple(range(1, devices + 1)), devices)
+    return np.array([never, *(never if fewest is None else fewest for fewest in critical)])
+
+
+def _combined(rule: Combined, course: Course) -> Any:
+    np: Any = numpy()
+    devices = course.ever_started
+    counts = [_counted(part, course) for part in rule.parts]
+    kinds, which = np.unique(np.stack([devices, *counts], axis=1), axis=0, return_inverse=True)
+    broken = [rule.breaks_on(tuple(map(int, failed)), int(size)) for size, *failed in kinds]
+    return np.array(broken)[which.reshape(-1)]
+
+
+DEFAULT_RULES: tuple[Rule, ...] = (
+    MaxFailureRate(0.05, min_sample=100, denominator="finished"),
+    MaxFailureRate(0.05, min_sample=100),
+    SequentialFailureTest(0.02),
+)
+"""What is compared where the user names no rule: AWS's, the same over started devices, ours."""
