@@ -30,6 +30,9 @@ _LONGEST_TEXT = 500
 # Seconds by which this machine's clock may differ before an error mentions it.
 _CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
+# Rate limits that IoTDA itself reports, with status 403.
+_THROTTLED = ("IOTDA.021101", "IOTDA.021102")
+_NO_SUCH_INSTANCE = "IOTDA.000021"
 _MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
 
 
@@ -90,18 +93,20 @@ def read_answer(call: Call[T], answer: Answer) -> T:
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
     """The typed error for an answer that is not a success."""
     code, message = _said(answer)
-    return _kind(answer.status)(
+    return _kind(answer.status, code)(
         answer.status,
         code,
         message,
         _clip(answer, answer.headers.get("x-request-id", ""), 120) or None,
         action=call.action,
-        hint=_hint(call, answer, code),
+        hint=_hint(call, answer, code, message or ""),
         retry_after=_retry_after(answer),
     )
 
 
-def _kind(status: int) -> type[IoTDAApiError]:
+def _kind(status: int, code: str | None) -> type[IoTDAApiError]:
+    if code in _THROTTLED:
+        return IoTDAThrottledError
     if status in (401, 403):
         return IoTDAAuthError
     if status == 404:
@@ -111,7 +116,7 @@ def _kind(status: int) -> type[IoTDAApiError]:
     return IoTDAServerError if status >= 500 else IoTDAApiError
 
 
-def _hint(call: Call[Any], answer: Answer, code: str | None) -> str | None:
+def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> str | None:
     if 300 <= answer.status < 400:
         return (
             f"The host redirects to {_clip(answer, answer.headers.get('location', '?'), 120)}; "
@@ -119,24 +124,47 @@ def _hint(call: Call[Any], answer: Answer, code: str | None) -> str | None:
             "connection's Host to the instance's endpoint"
         )
     if answer.status == 401:
-        return clock_hint(answer) or (
-            "Check the connection's access key, secret key (or token), region and derived_auth"
-        )
+        return clock_hint(answer) or _unknown_caller(message)
+    if answer.status == 429 or code in _THROTTLED:
+        return "Set max_requests_per_second in the connection's Extra to stay below the limit"
     if answer.status == 403:
-        needs = (
-            f"the IAM action {call.permission}"
-            if call.permission
-            else "the IAM action for this call"
-        )
-        return (
-            f"The caller needs {needs} in this project, and project_id and instance_id must be "
-            "its own"
-        )
+        return _forbidden(call, code, message)
     if answer.status == 404 and code and code.startswith("APIG"):
         return "This host does not serve the IoTDA API: check the connection's Host"
-    if answer.status == 429:
-        return "Set max_requests_per_second in the connection's Extra to stay below the limit"
     return None
+
+
+def _unknown_caller(message: str) -> str:
+    """What to do about a 401, by the texts that the API gateway documents."""
+    if "limit" in message:
+        return (
+            "After five wrong signatures in a row the platform locks an access key for 5 minutes: "
+            "correct the secret key, then wait"
+        )
+    return (
+        "The credentials are wrong or have expired: check the connection's access key, secret key "
+        "(or token), region and derived_auth"
+    )
+
+
+def _forbidden(call: Call[Any], code: str | None, message: str) -> str:
+    """What to do about a 403: the caller is known, and may not do this here."""
+    if code == _NO_SUCH_INSTANCE:
+        return (
+            "The credentials are good, but IoTDA knows no instance of theirs by these ids: check "
+            "instance_id (required for professional editions) and project_id, and that the account "
+            "has subscribed to IoTDA"
+        )
+    needs = f"the IAM action {call.permission}" if call.permission else "the call's IAM action"
+    if "project" in message.lower():
+        return (
+            "The credentials are good, but the project is not theirs: check project_id, and that "
+            f"the caller has {needs} in that project"
+        )
+    return (
+        f"The caller is known but needs {needs} in this project; project_id and instance_id must "
+        "be its own"
+    )
 
 
 def clock_hint(answer: Answer) -> str | None:

@@ -11,7 +11,7 @@ import requests
 from iotda_provider import __version__
 from iotda_provider.answers import Answer, clock_hint, refusal
 from iotda_provider.api import Call
-from iotda_provider.exceptions import IoTDAServerError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.redaction import redact
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Issuer:
         :param accept: statuses besides 2xx that the caller understands
         :raises IoTDAApiError: it refuses
         :raises IoTDATransportError: it does not answer, or is in trouble itself
+        :raises IoTDAConfigError: there is no CA bundle at the path in ``verify``
         """
         answer = self._send(action, method, uri, headers or {}, body, tuple(secrets))
         if 200 <= answer.status < 300 or answer.status in accept:
@@ -114,6 +115,11 @@ class Issuer:
             reason = redact(_reason(error), secrets)
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
+            ) from None
+        except OSError as error:  # requests lets it through where it finds no such file
+            raise IoTDAConfigError(
+                f"Connection {settings.conn_id!r}: the CA bundle {settings.verify!r} can't be "
+                f"read: {error}."
             ) from None
         names = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, names, content, secrets)

@@ -19,7 +19,8 @@ from tenacity import Retrying
 from iotda_provider import api, listing, procedures
 from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.hooks import checking
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
@@ -27,7 +28,9 @@ from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.network import proxy_for, verify_for
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
+from iotda_provider.masking import mask
 from iotda_provider.rate_limit import shared_limit
+from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
 if TYPE_CHECKING:
@@ -164,6 +167,10 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     delete_batch_task = _procedure(procedures.delete_batch_task)
     run = _any_request(read_arguments)
 
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
+        return checking.outcome(lambda: self._perform(checking.check_call()), lambda: self.settings)
+
     def check_response(self, response: requests.Response) -> None:
         """Raise the typed error for an answer that is not a success."""
         path = urlsplit(response.url or "").path
@@ -211,6 +218,8 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
 
         def attempt() -> requests.Response:
             response = self._send(request.call, policy, request.headers)
+            # The caller gets hold of the request, and may print it.
+            mask(*secrets_of(response.request.headers))
             if request.check:
                 self._read(request.call, response)
             return response
@@ -271,6 +280,11 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             _read_body(response, deadline)
         except requests.RequestException as error:
             raise _transport_error(call, settings, error) from None
+        except OSError as error:  # requests lets it through where it finds no such file
+            raise IoTDAConfigError(
+                f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "
+                f"{error}."
+            ) from None
         return response
 
     def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:

@@ -19,6 +19,7 @@ from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.hooks import checking
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
@@ -26,6 +27,7 @@ from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
+from iotda_provider.masking import mask
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
@@ -147,6 +149,14 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
 
     run = _any_request(read_arguments)
 
+    async def test_connection(self) -> tuple[bool, str]:
+        """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
+        try:
+            await self._perform(checking.check_call())
+        except checking.FAILURES as error:
+            return False, checking.describe(error)
+        return True, checking.success(await self.get_settings())
+
     async def _open(self) -> _Opened:
         if self._state is None:
             async with self._opening:
@@ -169,6 +179,7 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
     async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
         async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
             response, answer = await self._send(request.call, policy, request.headers)
+            mask(*answer.secrets)  # the caller gets hold of the request, and may print it
             if request.check:
                 read_answer(request.call, answer)
             return response
