@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class FinishedRun:
     :param state: ``success`` or ``failed``
     :param states: the final state of each task by its id, of mapped ones by ``id[map_index]``
     :param xcoms: the pushed values by (task id, key, map index)
+    :param log: everything that was logged or printed while it ran
     """
 
     dag_id: str
@@ -74,6 +76,7 @@ class FinishedRun:
     state: str
     states: Mapping[str, str | None]
     xcoms: Mapping[tuple[str, str, int], Any]
+    log: str = field(repr=False)
 
     def xcom(self, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
         """The pushed value, or None where nothing was pushed."""
@@ -84,7 +87,9 @@ RunDag = Callable[..., FinishedRun]
 
 
 @pytest.fixture
-def run_dag(airflow_database: Path) -> RunDag:
+def run_dag(
+    airflow_database: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> RunDag:
     """Runs one DAG of one file: ``run_dag(dag_file, dag_id=None, conf=None)``.
 
     The file is copied into the otherwise empty DAGs folder, from where Airflow reads it itself.
@@ -94,7 +99,14 @@ def run_dag(airflow_database: Path) -> RunDag:
     def run(
         dag_file: Path | str, dag_id: str | None = None, conf: dict[str, Any] | None = None
     ) -> FinishedRun:
-        return _finished(_load(Path(dag_file), dag_id).test(run_conf=conf))
+        dag = _load(Path(dag_file), dag_id)
+        capfd.readouterr()
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            dag_run = dag.test(run_conf=conf)
+        printed = "".join(capfd.readouterr())
+        sys.stdout.write(printed)  # for pytest, which shows it where the test fails
+        return _finished(dag_run, log=f"{printed}\n{caplog.text}")
 
     return run
 
@@ -121,7 +133,7 @@ def _load(dag_file: Path, dag_id: str | None) -> Any:
     return bag.dags[dag_id]
 
 
-def _finished(dag_run: Any) -> FinishedRun:
+def _finished(dag_run: Any, *, log: str) -> FinishedRun:
     from airflow.utils.session import create_session
 
     try:
@@ -132,8 +144,7 @@ def _finished(dag_run: Any) -> FinishedRun:
     with create_session() as session:
         dag_run = session.merge(dag_run)
         states = {
-            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti.state
-            and str(ti.state.value if hasattr(ti.state, "value") else ti.state)
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": _word(ti.state)
             for ti in dag_run.get_task_instances(session=session)
         }
         # Columns, as an XCom object of Airflow 2 has decoded its value itself.
@@ -146,7 +157,13 @@ def _finished(dag_run: Any) -> FinishedRun:
         return FinishedRun(
             dag_id=dag_run.dag_id,
             run_id=dag_run.run_id,
-            state=str(dag_run.state.value if hasattr(dag_run.state, "value") else dag_run.state),
+            state=_word(dag_run.state),
             states=states,
             xcoms=xcoms,
+            log=log,
         )
+
+
+def _word(state: Any) -> Any:
+    """A state as a plain word, whether Airflow gives a word, an enum or nothing."""
+    return getattr(state, "value", state)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 DAG_FILE = """
+import logging
+
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.providers.common.compat.sdk import DAG, Param
 
@@ -27,6 +29,14 @@ with DAG("harness", schedule=None, params={"count": Param(1, type="integer")}) a
     )
     left = PythonOperator(task_id="left", python_callable=lambda: None)
     double >> branch >> [taken, left]
+
+
+def say():
+    print("a line for stdout")
+    logging.getLogger("iotda_provider.said").info("a line for the log")
+
+with DAG("talkative", schedule=None):
+    PythonOperator(task_id="say", python_callable=say)
 
 with DAG("broken", schedule=None):
     PythonOperator(task_id="fails", python_callable=lambda: 1 / 0)
@@ -73,8 +83,18 @@ def test_failure_is_an_outcome_not_an_error(run_dag, dag_file):
     assert (run.state, run.states) == ("failed", {"fails": "failed"})
 
 
+def test_run_keeps_what_was_printed_and_logged(run_dag, dag_file):
+    log = run_dag(dag_file, "talkative").log
+
+    assert "a line for stdout" in log
+    assert "a line for the log" in log
+    assert "a line for" not in run_dag(dag_file, "harness").log
+
+
 def test_unknown_dag_is_named_with_those_there_are(run_dag, dag_file):
-    with pytest.raises(pytest.fail.Exception, match=r"has the DAGs \['broken', 'harness'\]"):
+    with pytest.raises(
+        pytest.fail.Exception, match=r"has the DAGs \['broken', 'harness', 'talkative'\]"
+    ):
         run_dag(dag_file, "absent")
 
 
