@@ -2,7 +2,7 @@
 # virtual environment inside the checkout the first time, and touches nothing outside it.
 #
 #   make test AIRFLOW=2.11          the same on another Airflow, in a virtual environment of its own
-#   make test PYTHON=python3.10     with a Python of your choice
+#   make test PYTHON=python3.10     with a Python of your choice (VENV=.venv-3.10 keeps both)
 #   make test ARGS="-k stop -x"     arguments for pytest (or for the demo, the benchmarks, ...)
 
 .DEFAULT_GOAL := help
@@ -10,12 +10,12 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 
 AIRFLOW ?= 3.3
+VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 PYTHON ?=
 ARGS ?=
 
 # Airflow 2: ends at Python 3.12.
 HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
-VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 
 # Our own code writes no dot files into the user's home, nor does what it uses (the Huawei Cloud SDK does).
 RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"

@@ -55,6 +55,8 @@ def main() -> int:
             say("Nothing half-made is used: the next run starts again.")
             say("Where setup.cfg asks for what the lock files do not allow, `make lock` helps.")
             return 1
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 
