@@ -9,14 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iotda_provider.emulator.server import Emulator
+    from iotda_provider.emulator.inprocess import Emulator
+    from iotda_provider.emulator.reader import ScenarioError
 
-__all__ = ["Emulator"]
+__all__ = ["Emulator", "ScenarioError"]
+
+_FRAMEWORK = ("fastapi", "starlette", "uvicorn")
 
 
 def __getattr__(name: str) -> Any:
     if name == "Emulator":
-        from iotda_provider.emulator.server import Emulator
-
+        try:
+            from iotda_provider.emulator.inprocess import Emulator
+        except ModuleNotFoundError as error:
+            raise explained(error) from error
         return Emulator
+    if name == "ScenarioError":
+        from iotda_provider.emulator.reader import ScenarioError
+
+        return ScenarioError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The same error, saying what to install where Airflow has not brought the web framework."""
+    if error.name not in _FRAMEWORK:
+        return error
+    return ModuleNotFoundError(
+        f"The emulator needs {error.name}: pip install 'airflow-provider-iotda[emulator]'",
+        name=error.name,
+    )

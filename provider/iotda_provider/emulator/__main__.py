@@ -5,18 +5,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
+import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from iotda_provider.emulator.scenario import Scenario, ScenarioError
+from iotda_provider.emulator import explained
+from iotda_provider.emulator.reader import ScenarioError
+
+if TYPE_CHECKING:
+    from iotda_provider.emulator.server import Server
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the emulator until it is told to end; answers the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except (ScenarioError, OSError, ModuleNotFoundError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="iotda-emulator", description="Huawei Cloud IoTDA's batch-task API on this machine."
+        prog="iotda-emulator",
+        description="Huawei Cloud IoTDA's batch-task API on this machine, over a simulated fleet.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8765, help="0 picks a free port (8765)")
@@ -28,66 +47,69 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", type=Path, metavar="FILE.json", help="what to emulate")
     parser.add_argument("--seed", type=int, default=0, help="all chance comes from it (0)")
     parser.add_argument(
-        "--speed", type=float, default=1.0, help="virtual seconds per real second (1)"
+        "--speed",
+        type=float,
+        default=1.0,
+        help="virtual seconds per real second (1); 0: only control calls move time",
     )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="outlive a restart in this file")
+    parser.add_argument(
+        "--control", action="store_true", help="answer control calls; their key is printed"
+    )
+    parser.add_argument("--control-key", help="answer control calls with this key")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the emulator until it is told to end; answers the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+def _run(options: argparse.Namespace) -> None:
+    # The web framework takes half a second to import, which a wrong option need not cost.
     try:
-        return _run(options)
-    except (ScenarioError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-
-
-def _run(options: argparse.Namespace) -> int:
-    from iotda_provider.emulator.platform import Platform, Settings
-    from iotda_provider.emulator.server import is_loopback, listen, url_of
+        from iotda_provider.emulator.instance import Instance, Settings
+        from iotda_provider.emulator.server import Server, bind, is_loopback, url_of
+    except ModuleNotFoundError as error:
+        raise explained(error) from error
 
     if not options.allow_remote and not is_loopback(options.host):
         raise ScenarioError(f"--host {options.host} is not loopback; --allow-remote permits it")
-    if options.speed < 0:
+    if not 0 <= options.speed < math.inf:
         raise ScenarioError("--speed must not be negative")
-    platform = Platform(
-        Scenario.read(_read(options.scenario)),
-        Settings(
-            options.ak,
-            options.sk,
-            options.project_id,
-            options.security_token,
-            options.seed,
-            options.speed,
-        ),
+    control_key = options.control_key
+    if control_key is None and options.control:
+        control_key = secrets.token_urlsafe(18)
+    settings = Settings(
+        ak=options.ak,
+        sk=options.sk,
+        project_id=options.project_id,
+        security_token=options.security_token,
+        seed=options.seed,
+        speed=options.speed,
+        state=options.state,
+        control_key=control_key,
     )
-    listener = listen(options.host, options.port)
+    instance = Instance(_read(options.scenario), settings)
+    try:
+        bound = bind(options.host, options.port)
 
-    def announce() -> None:
-        print(f"iotda-emulator ready on {url_of(listener)}", flush=True)
+        def announce() -> None:
+            print(f"iotda-emulator ready on {url_of(bound)}", flush=True)
+            if control_key is not None:
+                print(f"iotda-emulator control key {control_key}", flush=True)
 
-    asyncio.run(_serve(platform, listener, announce))
-    return 0
+        asyncio.run(_serve(lambda: Server(instance, bound), announce))
+    finally:
+        instance.close()
 
 
-async def _serve(platform: Any, listener: Any, announce: Any) -> None:
-    from iotda_provider.emulator.server import Server
-
-    server = Server(platform, listener)
+async def _serve(make: Callable[[], Server], announce: Callable[[], None]) -> None:
+    server = make()
     loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        server.should_exit = True
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end)
-    await server.run_until_told(announce)
+        loop.add_signal_handler(number, server.end)
+    await server.run(announce)
 
 
 def _read(path: Path | None) -> object:
     if path is None:
-        return {}
+        return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from iotda_provider.emulator import rules
 from iotda_provider.emulator.clock import to_micro
 from iotda_provider.emulator.draws import Draws, Mix
+from iotda_provider.emulator.events import WHOLE_TASK, EventQueue
 from iotda_provider.emulator.fleet import Fleet
-from iotda_provider.emulator.queue import WHOLE_TASK, EventQueue
 from iotda_provider.emulator.scenario import Behaviour, Scenario
 from iotda_provider.emulator.task import BREAK, INSTALL, NONE, START, STOP, SUCCEED, Task
 from iotda_provider.models import TaskStatus, TaskType

@@ -91,9 +91,10 @@ class Fleet:
     def __iter__(self) -> Iterator[int]:
         return (device for device in range(len(self)) if self._flags[device] & _REGISTERED)
 
-    def newest_first(self) -> Iterator[int]:
-        """The registered devices, those with the highest record id first."""
-        return (d for d in range(len(self) - 1, -1, -1) if self._flags[d] & _REGISTERED)
+    def newest_first(self, before: int) -> Iterator[int]:
+        """The registered devices below ``before``, the newest first."""
+        first = min(before, len(self)) - 1
+        return (d for d in range(first, -1, -1) if self._flags[d] & _REGISTERED)
 
     def id_of(self, device: int) -> str:
         """A device's id."""

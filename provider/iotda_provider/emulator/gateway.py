@@ -1,25 +1,35 @@
-"""What happens to every call before and after its own work: recognition, refusal, request id."""
+"""What happens to every call around its own work: faults, recognition, refusal, the journal."""
 
 from __future__ import annotations
 
+import http
 import json
+import math
 import os
+import re
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from iotda_provider.emulator import errors
+from iotda_provider.emulator.clock import MICRO, basic
 from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.platform import Platform
+from iotda_provider.emulator.faults import Fault, Hit, html_page
+from iotda_provider.emulator.instance import Instance
+from iotda_provider.emulator.journal import SECRET_HEADERS, body_of
+from iotda_provider.emulator.severing import Severed
 
 PREFIX = "/v5/iot/{project_id}"
 REQUEST_ID = "X-Request-Id"
 MAX_BODY = 12 * 1024 * 1024
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
+_SPOILS_THE_ANSWER = ("lost", "truncate", "malformed")
 
 
 class JsonResponse(Response):
@@ -42,12 +52,6 @@ def refused(error: ApiError) -> JsonResponse:
     return JsonResponse(error.body, error.status, error.headers)
 
 
-def identified(response: Response) -> Response:
-    """The same answer with a request id."""
-    response.headers[REQUEST_ID] = os.urandom(16).hex()
-    return response
-
-
 async def read_json(request: Request) -> object:
     """The body as JSON.
 
@@ -60,46 +64,154 @@ async def read_json(request: Request) -> object:
         raise errors.bad_format("The body is not JSON.") from None
 
 
-def gateway_route(platform: Platform) -> type[APIRoute]:
+def gateway_route(instance: Instance) -> type[APIRoute]:
     """The class of routes that stand behind this platform's gateway."""
 
     class GatewayRoute(APIRoute):
-        """A route that lets in signed calls only and answers refusals in IoTDA's words."""
+        """A route that lets in signed calls only, and answers refusals in IoTDA's words."""
 
         def get_route_handler(self) -> Handler:
-            inner = super().get_route_handler()
+            inner, call = super().get_route_handler(), self.name
 
             async def handle(request: Request) -> Response:
-                try:
-                    await admit(platform, request)
-                    return identified(await inner(request))
-                except ApiError as error:
-                    return identified(refused(error))
+                return await serve(instance, request, call, inner)
 
             return handle
 
     return GatewayRoute
 
 
-async def admit(platform: Platform, request: Request) -> None:
+async def serve(instance: Instance, request: Request, call: str | None, inner: Handler) -> Response:
+    """Answer one request, with whatever faults are meant for it, and write it down.
+
+    :param call: the name of the call; None where there is no such call
+    """
+    raw = await request.body()
+    key = _KEY.search(request.headers.get("authorization", ""))
+    caller = key and key[1]
+    hits = [
+        *instance.faults.hits(call or "", caller),
+        *instance.limits.hits(call or "", caller),
+    ]
+    fatal = next((hit for hit in hits if hit.fault.kind not in ("latency", "clock_skew")), None)
+    await _delay(instance, hits, acted=False)
+    if fatal is not None and not _acts(fatal.fault):
+        answer = _refusal(instance, fatal)
+    else:
+        try:
+            if call is not None:
+                _admit(instance, request, raw, hits)
+            answer = await inner(request)
+        except ApiError as error:
+            answer = refused(error)
+        if fatal is not None:
+            answer = _spoilt(instance, answer, fatal)
+    await _delay(instance, hits, acted=True)
+    request_id = os.urandom(16).hex()
+    answer.headers[REQUEST_ID] = request_id
+    instance.journal.add(
+        {
+            "time": basic(instance.world.origin + instance.clock.now() / MICRO),
+            "call": call,
+            "method": request.method,
+            "path": request.url.path,
+            "query": dict(request.query_params),
+            "headers": {
+                name: value for name, value in request.headers.items() if name not in SECRET_HEADERS
+            },
+            "key": caller,
+            "body": body_of(raw),
+            "body_length": len(raw),
+            "status": None if isinstance(answer, Severed) else answer.status_code,
+            "error_code": _error_code(answer),
+            "faults": [hit.fault.kind for hit in hits],
+            "request_id": request_id,
+        }
+    )
+    return answer
+
+
+def _admit(instance: Instance, request: Request, raw: bytes, hits: Sequence[Hit]) -> None:
     """Let a call in, or refuse it as the API gateway would.
 
     :raises ApiError: it is refused
     """
-    body = await request.body()
-    if len(body) > MAX_BODY:
+    if len(raw) > MAX_BODY:
         raise errors.too_large()
+    skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
     scope = request.scope
-    platform.verifier.verify(
+    instance.verifier.verify(
         scope["method"],
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        body,
-        time.time(),
+        raw,
+        time.time() + skew,
     )
-    if request.path_params.get("project_id") != platform.settings.project_id:
+    if request.path_params.get("project_id") != instance.settings.project_id:
         raise errors.forbidden("the project is not the key's")
-    wanted = platform.scenario.switches.instance_id
+    wanted = instance.scenario.switches.instance_id
     if wanted is not None and request.headers.get("Instance-Id") != wanted:
-        raise platform.world.refusal("instance_refused", "The Instance-Id is missing or wrong.")
+        raise instance.world.refusal("instance_refused", "The Instance-Id is missing or wrong.")
+
+
+async def _delay(instance: Instance, hits: Sequence[Hit], acted: bool) -> None:
+    for hit in hits:
+        if hit.fault.kind == "latency" and hit.fault.acted is acted:
+            await instance.pause(hit.fault.seconds + hit.fault.jitter * hit.u)
+
+
+def _acts(fault: Fault) -> bool:
+    """Whether the call has its effect although it is hit."""
+    return fault.acted or fault.kind in _SPOILS_THE_ANSWER
+
+
+def _refusal(instance: Instance, hit: Hit) -> Response:
+    """The answer in place of the call's own."""
+    fault = hit.fault
+    if fault.kind == "status":
+        return _as_configured(fault)
+    if fault.kind == "html":
+        page = html_page(fault.status, http.HTTPStatus(fault.status).phrase)
+        return Response(page, fault.status, dict(fault.headers), "text/html")
+    if fault.kind == "throttle":
+        throttled = errors.throttled(fault.retry_after or 0)
+        if fault.retry_after is None:
+            throttled.headers.clear()
+        return refused(throttled)
+    if fault.kind == "rate_limit":
+        return refused(errors.throttled(max(1, math.ceil(hit.wait))))
+    if fault.kind == "expired_key":
+        return refused(errors.unauthenticated("the access key has expired"))
+    if fault.kind == "refuse" and instance.refuse is not None:
+        instance.refuse(fault.seconds)
+    return Severed()
+
+
+def _as_configured(fault: Fault) -> Response:
+    if fault.body is None:
+        error = ApiError(fault.status, "APIGW.0201", "Backend unavailable", fault.headers)
+        return refused(error)
+    if isinstance(fault.body, str):
+        return Response(fault.body, fault.status, dict(fault.headers), "text/plain")
+    return JsonResponse(fault.body, fault.status, fault.headers)
+
+
+def _spoilt(instance: Instance, answer: Response, hit: Hit) -> Response:
+    """What is left of an answer whose call has had its effect."""
+    fault = hit.fault
+    if fault.kind == "lost":
+        return Severed()
+    if fault.kind == "truncate":
+        return Severed(answer, fault.keep, with_reset=False)
+    if fault.kind == "malformed":
+        cut = bytes(answer.body)[: int(len(answer.body) * fault.keep)]
+        return Response(cut, answer.status_code, media_type="application/json")
+    return _refusal(instance, hit)
+
+
+def _error_code(answer: Response) -> str | None:
+    if answer.status_code < 400 or answer.media_type != "application/json":
+        return None
+    body = body_of(bytes(answer.body))
+    return body.get("error_code") if isinstance(body, dict) else None

@@ -318,6 +318,10 @@ def _check_names(scenario: Scenario) -> None:
     count = sum(segment.count or 0 for segment in scenario.segments)
     if share > 1 + 1e-9 or count > scenario.devices:
         raise ScenarioError("segments must not take more than the whole fleet")
+    share = sum(group.share or 0.0 for group in scenario.groups)
+    count = sum(group.count or 0 for group in scenario.groups)
+    if share > 1 + 1e-9 or count > scenario.devices:
+        raise ScenarioError("groups must not take more than the whole fleet")
     for place, task in enumerate(scenario.batch_tasks):
         if (task.first_devices or 0) > scenario.devices:
             raise ScenarioError(f"batch_tasks[{place}].targets is more than the fleet has")

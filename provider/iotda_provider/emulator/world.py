@@ -14,13 +14,15 @@ from typing import Any
 from iotda_provider.emulator import errors, rules
 from iotda_provider.emulator.clock import MICRO, basic, to_micro
 from iotda_provider.emulator.creating import Wish, device_ids, read_wish
+from iotda_provider.emulator.devices import Devices
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.engine import Engine
 from iotda_provider.emulator.errors import ApiError
+from iotda_provider.emulator.events import EventQueue
 from iotda_provider.emulator.fleet import Fleet
+from iotda_provider.emulator.groups import Groups
+from iotda_provider.emulator.library import Library
 from iotda_provider.emulator.paging import Page, below, described
-from iotda_provider.emulator.queue import EventQueue
-from iotda_provider.emulator.registry import Registry
 from iotda_provider.emulator.scenario import Scenario, ScenarioError, SeedTask
 from iotda_provider.emulator.task import NONE, Task
 from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
@@ -51,7 +53,10 @@ class World:
         self._draws = Draws(seed)
         self._queue = EventQueue()
         self.fleet = Fleet(scenario, self._draws, self.start)
-        self.registry = Registry(scenario, self._draws, self.fleet, self.moment)
+        self.groups = Groups(scenario, self._draws, self.fleet, self.moment)
+        self.groups.matching = lambda test: self.devices().matching(test)
+        self.library = Library(scenario, self._draws, self.fleet.versions, self.moment)
+        self.fleet.settle_versions(_current_versions(scenario))
         self.engine = Engine(scenario, self.fleet, self._draws, self._queue)
         self._made = 0
         self._tasks: dict[str, Task] = {}
@@ -65,11 +70,13 @@ class World:
             "confirm": self.confirm,
             "delete_task": self.delete_task,
             "remove_device": self.remove_device,
-            **self.registry.commands,
+            **self.groups.commands,
+            **self.library.commands,
         }
-        for seed_task in sorted(scenario.batch_tasks, key=lambda t: -t.created_ago):
+        places = sorted(enumerate(scenario.batch_tasks), key=lambda item: -item[1].created_ago)
+        for place, seed_task in places:
             self.advance(self.start - to_micro(seed_task.created_ago))
-            self._seed(seed_task)
+            self._seed(seed_task, f"batch_tasks[{place}]")
         self.advance(self.start)
 
     def moment(self) -> float:
@@ -88,6 +95,10 @@ class World:
         self.now = max(self.now, now)
 
     # Reading
+
+    def devices(self) -> Devices:
+        """The devices as they are at present."""
+        return Devices(self.fleet, self.groups, self.origin, self.now)
 
     def task(self, task_id: str) -> Task:
         """A task by its id.
@@ -135,8 +146,6 @@ class World:
         """A task as the API shows it."""
         shown: dict[str, Any] = {"task_id": task.task_id}
         shown.update((key, value) for key, value in task.fields.items() if key != "app_id")
-        if len(shown.get("targets", ())) > self.switches.echo_targets:
-            del shown["targets"]
         shown["status"] = str(task.status)
         if task.status_desc is not None:
             shown["status_desc"] = task.status_desc
@@ -171,25 +180,35 @@ class World:
     def create_task(self, body: object) -> Task:
         """Create a batch task from the body of the call."""
         wish = read_wish(body, self.moment())
-        return self._add(wish, self._devices_of(wish), None)
+        # Whatever may refuse comes first: a refused call must leave no trace in the world.
+        versions = self.library.target_versions(wish.task_type, wish.package_ids)
+        return self._add(wish, self._devices_of(wish), versions, None)
 
     def _devices_of(self, wish: Wish) -> Sequence[int]:
         if wish.group_ids is not None:
-            return self.registry.devices_of(wish.group_ids)
+            return self.groups.devices_of(wish.group_ids)
         if wish.file_id is None:
             return array("I", map(self.fleet.intern, wish.targets or ()))
-        devices = array("I", map(self.fleet.intern, self.registry.file_targets(wish.file_id)))
+        devices = array("I", map(self.fleet.intern, self.library.file_targets(wish.file_id)))
         if wish.task_type is TaskType.CREATE_DEVICES:
             for device in devices:
                 self.fleet.register(device)
         return devices
 
-    def _add(self, wish: Wish, devices: Sequence[int], task_id: str | None) -> Task:
-        versions = self.registry.target_versions(wish.task_type, wish.package_ids)
+    def _add(
+        self,
+        wish: Wish,
+        devices: Sequence[int],
+        versions: Mapping[str, int],
+        task_id: str | None,
+    ) -> Task:
         number = self._made = self._made + 1
         if task_id is None:
             task_id = f"{int(self.moment()):08x}{self._instance}{number:06x}"
         fields = dict(wish.fields)
+        if len(fields.get("targets", ())) > self.switches.echo_targets:
+            # Never shown, so not kept either: it would be the largest part of a large task.
+            del fields["targets"]
         if wish.app_id is not None:
             fields["app_id"] = wish.app_id
         task = Task(number, task_id, wish.task_type, fields, devices, self.now)
@@ -211,9 +230,9 @@ class World:
             task.become(TaskStatus.FAIL)
         return task
 
-    def _seed(self, seed: SeedTask) -> None:
+    def _seed(self, seed: SeedTask, name: str) -> None:
         if seed.task_id in self._tasks:
-            raise ScenarioError(f"batch_tasks hold two with the task_id {seed.task_id}")
+            raise ScenarioError(f"{name}.task_id is taken: {seed.task_id}")
         devices: Sequence[int] | None = None
         if seed.all_devices:
             devices = range(self.fleet.made)
@@ -221,9 +240,12 @@ class World:
             devices = range(seed.first_devices)
         try:
             wish = read_wish(seed.body, self.moment(), targets_known=devices is not None)
-            self._add(wish, self._devices_of(wish) if devices is None else devices, seed.task_id)
+            versions = self.library.target_versions(wish.task_type, wish.package_ids)
+            if devices is None:
+                devices = self._devices_of(wish)
+            self._add(wish, devices, versions, seed.task_id)
         except ApiError as error:
-            raise ScenarioError(f"batch_tasks hold one that is refused: {error}") from None
+            raise ScenarioError(f"{name} is refused: {error}") from None
 
     def stop(self, task_id: str, targets: object = None) -> list[dict[str, str]] | None:
         """Stop a task, or these targets of it; answers what came of each target."""
@@ -260,8 +282,8 @@ class World:
 
     def remove_device(self, device_id: str) -> None:
         """Delete a device from the platform; running subtasks for it become Removed."""
-        device = self.registry.device(device_id)
-        self.registry.forget(device)
+        device = self.groups.device(device_id)
+        self.groups.forget(device)
         for task in self._tasks.values():
             if not task.status.is_terminal:
                 self.engine.remove_device(task, device)
@@ -321,6 +343,15 @@ class World:
             ids = self.fleet.id_of
             return [{"target": ids(task.devices[row]), "status": "success"} for row in rows]
         return [] if answer == "empty" else None
+
+
+def _current_versions(scenario: Scenario) -> dict[str, str]:
+    """The version that devices which are already current run, by product; "" is for any."""
+    current: dict[str, str] = {}
+    for package in scenario.packages:
+        if package.package_type == "firmwarePackage":
+            current.setdefault(package.product_id or "", package.version)
+    return current
 
 
 def _failure(target: str, code: str, message: str) -> dict[str, str]:

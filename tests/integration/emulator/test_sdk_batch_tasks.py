@@ -33,7 +33,7 @@ def client(emulator: Emulator, derived: bool) -> v5.IoTDAClient:
 def make_client(
     emulator: Emulator, derived: Callable[[object], bool], sk: str | None = None
 ) -> v5.IoTDAClient:
-    settings = emulator.platform.settings
+    settings = emulator.instance.settings
     credentials = BasicCredentials(settings.ak, sk or settings.sk, settings.project_id)
     return (
         v5.IoTDAClient.new_builder()

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 
 from iotda_provider.emulator import errors
 from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
+from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.paging import Page, described
-from iotda_provider.emulator.platform import Platform
 from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
 
 _TASK_ID = re.compile(r"[a-f0-9]{1,24}")
@@ -18,26 +18,26 @@ _TASKS = PREFIX + "/batchtasks"
 _TASK = _TASKS + "/{task_id}"
 
 
-def router(platform: Platform) -> APIRouter:
+def router(instance: Instance) -> APIRouter:
     """The routes of the batch-task calls."""
-    routes = APIRouter(route_class=gateway_route(platform))
+    routes = APIRouter(route_class=gateway_route(instance))
 
     @routes.post(_TASKS)
     async def create_batch_task(request: Request) -> Response:
         body = await read_json(request)
-        task = platform.run("create_task", body=body)
-        return JsonResponse(platform.world.describe(task), 201)
+        task = instance.run("create_task", body=body)
+        return JsonResponse(instance.world.describe(task), 201)
 
     @routes.get(_TASKS)
     async def list_batch_tasks(request: Request) -> Response:
         query = request.query_params
         page = Page.read(query)
         task_type, status = query.get("task_type"), query.get("status")
-        if task_type is None and platform.scenario.switches.list_requires_type:
+        if task_type is None and instance.scenario.switches.list_requires_type:
             raise errors.invalid("task_type is required.")
         _check_word(TaskType, task_type, "task_type")
         _check_word(TaskStatus, status, "status")
-        world = platform.present()
+        world = instance.present()
         count, tasks = world.tasks(page, query.get("app_id"), task_type, status)
         return JsonResponse(
             {
@@ -51,7 +51,7 @@ def router(platform: Platform) -> APIRouter:
         query = request.query_params
         page = Page.read(query)
         status = _check_word(SubtaskStatus, query.get("task_detail_status"), "task_detail_status")
-        world = platform.present()
+        world = instance.present()
         task = world.task(_checked(task_id))
         count, rows = world.rows(task, page, status, query.get("target"))
         return JsonResponse(
@@ -64,7 +64,7 @@ def router(platform: Platform) -> APIRouter:
 
     @routes.delete(_TASK)
     async def delete_batch_task(task_id: str) -> Response:
-        platform.run("delete_task", task_id=_checked(task_id))
+        instance.run("delete_task", task_id=_checked(task_id))
         return Response(status_code=204)
 
     @routes.post(_TASK + "/stop")
@@ -83,7 +83,7 @@ def router(platform: Platform) -> APIRouter:
         body = await read_json(request)
         if not isinstance(body, dict):
             raise errors.bad_format("The body must be a JSON object.")
-        results = platform.run(command, task_id=_checked(task_id), targets=body.get("targets"))
+        results = instance.run(command, task_id=_checked(task_id), targets=body.get("targets"))
         return JsonResponse({} if results is None else {"targets": results})
 
     return routes

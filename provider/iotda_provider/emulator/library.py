@@ -1,0 +1,200 @@
+"""OTA packages, and the files that list a batch task's targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iotda_provider.emulator import errors
+from iotda_provider.emulator.clock import basic
+from iotda_provider.emulator.draws import Draws
+from iotda_provider.emulator.errors import ApiError
+from iotda_provider.emulator.fleet import Versions
+from iotda_provider.emulator.scenario import Scenario
+from iotda_provider.models import TaskType
+
+MAX_FILES = 10
+FILE_LIFETIME = 3600.0
+
+_PACKAGE_TYPES = {
+    TaskType.FIRMWARE_UPGRADE: "firmwarePackage",
+    TaskType.SOFTWARE_UPGRADE: "softwarePackage",
+    TaskType.MODULE_UPGRADE: "modulePackage",
+}
+
+
+@dataclass
+class OtaPackage:
+    """An OTA package; ``fields`` is what the API shows of it besides its id and time."""
+
+    record_id: str
+    package_id: str
+    fields: Mapping[str, Any]
+    created: float
+
+    def describe(self, brief: bool = False) -> dict[str, Any]:
+        """The package as the API shows it; lists leave out where its file is."""
+        shown: dict[str, Any] = {"package_id": self.package_id, **self.fields}
+        if brief:
+            shown.pop("file_location", None)
+        shown["create_time"] = basic(self.created)
+        return shown
+
+
+@dataclass
+class TaskFile:
+    """An uploaded list of targets."""
+
+    file_id: str
+    file_name: str
+    targets: tuple[str, ...]
+    uploaded: float
+
+    def describe(self) -> dict[str, Any]:
+        """The file as the API shows it."""
+        return {
+            "file_id": self.file_id,
+            "file_name": self.file_name,
+            "upload_time": basic(self.uploaded),
+        }
+
+
+class Library:
+    """All packages and files, with their rules.
+
+    :param versions: the fleet's versions, whose numbers tasks work with
+    :param moment: tells the virtual present in seconds since 1970
+    """
+
+    def __init__(
+        self, scenario: Scenario, draws: Draws, versions: Versions, moment: Callable[[], float]
+    ) -> None:
+        self._switches = scenario.switches
+        self._draws = draws
+        self._versions = versions
+        self._moment = moment
+        self._made = 0
+        self.packages: dict[str, OtaPackage] = {}
+        self.files: dict[str, TaskFile] = {}
+        self.commands: Mapping[str, Callable[..., Any]] = {
+            "create_package": self.create_package,
+            "delete_package": self.delete_package,
+            "upload_file": self.upload_file,
+            "delete_file": self.delete_file,
+        }
+        for package in scenario.packages:
+            fields = {
+                "package_type": package.package_type,
+                "product_id": package.product_id or scenario.behaviour.product_id,
+                "version": package.version,
+            }
+            if package.description is not None:
+                fields["description"] = package.description
+            self._add_package(fields, package.package_id)
+
+    def _record_id(self) -> str:
+        self._made += 1
+        return f"{int(self._moment()):08x}{self._made:016x}"
+
+    def _refusal(self, name: str, message: str) -> ApiError:
+        status, code = self._switches.error_codes[name]
+        return ApiError(status, code, message)
+
+    # Packages
+
+    def _add_package(self, fields: Mapping[str, Any], package_id: str | None) -> OtaPackage:
+        record_id = self._record_id()
+        package = OtaPackage(record_id, package_id or record_id, fields, self._moment())
+        self.packages[package.package_id] = package
+        return package
+
+    def package(self, package_id: str) -> OtaPackage:
+        """A package by its id.
+
+        :raises ApiError: there is none
+        """
+        package = self.packages.get(package_id)
+        if package is None:
+            raise self._refusal("package_not_found", f"The package {package_id} does not exist.")
+        return package
+
+    def target_versions(self, kind: TaskType, package_ids: Sequence[str]) -> dict[str, int]:
+        """The versions that packages bring, by product; ``""`` is for devices of any other.
+
+        :raises ApiError: a package does not exist, where that matters, or is of another kind
+        """
+        versions: dict[str, int] = {}
+        number = self._versions.number
+        for package_id in package_ids:
+            package = self.packages.get(package_id)
+            if package is None:
+                if self._switches.unknown_package == "refuse":
+                    raise self._refusal(
+                        "package_not_found", f"The package {package_id} does not exist."
+                    )
+                versions.setdefault("", number(f"package-{package_id[:12]}"))
+                continue
+            if package.fields["package_type"] != _PACKAGE_TYPES.get(kind):
+                raise errors.invalid(f"The package {package_id} is not for {kind}.")
+            version = number(package.fields["version"])
+            versions.setdefault(package.fields["product_id"], version)
+            versions.setdefault("", version)
+        versions.setdefault("", 0)
+        return versions
+
+    def create_package(self, fields: Mapping[str, Any]) -> OtaPackage:
+        """Create a package from its checked fields.
+
+        :raises ApiError: the product has this version already
+        """
+        same = ("package_type", "product_id", "version", "module_name")
+        for other in self.packages.values():
+            if all(other.fields.get(name) == fields.get(name) for name in same):
+                raise self._refusal("package_refused", "The package exists already.")
+        return self._add_package(fields, None)
+
+    def delete_package(self, package_id: str) -> None:
+        """Delete a package."""
+        del self.packages[self.package(package_id).package_id]
+
+    # Files
+
+    def upload_file(self, file_name: str, targets: Sequence[str]) -> TaskFile:
+        """Keep a file of targets for an hour.
+
+        :raises ApiError: there are ten already
+        """
+        self._expire_files()
+        if len(self.files) >= MAX_FILES:
+            raise self._refusal("file_refused", f"There are {MAX_FILES} files already.")
+        file_id = self._draws.hex(24, "file", self._record_id())
+        file = TaskFile(file_id, file_name, tuple(targets), self._moment())
+        self.files[file_id] = file
+        return file
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete an uploaded file."""
+        self.file_targets(file_id)
+        del self.files[file_id]
+
+    def uploaded(self) -> list[TaskFile]:
+        """The files that are kept at present."""
+        self._expire_files()
+        return list(self.files.values())
+
+    def file_targets(self, file_id: str) -> tuple[str, ...]:
+        """The targets that an uploaded file lists.
+
+        :raises ApiError: there is no such file
+        """
+        self._expire_files()
+        file = self.files.get(file_id)
+        if file is None:
+            raise self._refusal("file_not_found", f"The file {file_id} does not exist.")
+        return file.targets
+
+    def _expire_files(self) -> None:
+        oldest = self._moment() - FILE_LIFETIME
+        for file in [file for file in self.files.values() if file.uploaded < oldest]:
+            del self.files[file.file_id]
