@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import secrets
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iotda_provider.emulator import errors
+from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.reader import Reader
-from iotda_provider.emulator.signatures import Key, Verifier
+from iotda_provider.emulator.signatures import BASIC, Key, Verifier
 
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 _BATCH_TASKS = re.compile(r"/v5/iot/[^/]+/batchtasks(/[^/]+)?(/stop|/retry|/confirm)?")
@@ -94,9 +96,10 @@ class Grant:
 class Iam:
     """Gives out tokens and temporary keys, and recognises callers by them.
 
-    :param key: the permanent key, which also names the account's only project
-    :param verifier: makes a verifier of signatures for the keys that are good at the moment
-    :param now: real time in seconds since 1970
+    :param key: the permanent key
+    :param project_id: the account's only project
+    :param kind: the kind of signature that calls of IoTDA must carry, or ``any``
+    :param signed_region: the region that a derived signature must name; None: any
     """
 
     def __init__(
@@ -104,8 +107,8 @@ class Iam:
         settings: IamSettings,
         key: Key,
         project_id: str,
-        verifier: Callable[[Iterable[Key]], Verifier],
-        now: Callable[[], float],
+        kind: str = "any",
+        signed_region: str | None = None,
     ) -> None:
         self.settings = settings
         self.project_id = project_id
@@ -113,17 +116,12 @@ class Iam:
         #: How often a ``token``, ``agency_key``, ``federated_key`` or ``projects`` was given out.
         self.given: Counter[str] = Counter()
         self._permanent = key
-        self._make_verifier = verifier
-        self._now = now
-        self._ahead = 0.0
+        self._kind = kind
+        self._signed_region = signed_region
         self._tokens: dict[str, Grant] = {}
         self._metadata_tokens: dict[str, Grant] = {}
         self._keys: dict[str, Grant] = {}
         self._lock = threading.Lock()
-
-    def now(self) -> float:
-        """Real time, and what was added to it."""
-        return self._now() + self._ahead
 
     def expire_everything(self) -> None:
         """Whatever was given out until now is no longer good; what is given out next is."""
@@ -161,7 +159,7 @@ class Iam:
         return self._token(None)
 
     def _token(self, project_id: str | None) -> tuple[str, Grant]:
-        now = self.now()
+        now = time.time()
         text = secrets.token_urlsafe(48)
         with self._lock:
             grant = Grant(now + self.settings.token_lifetime, now, project_id)
@@ -174,7 +172,7 @@ class Iam:
         :raises IamError: the token is not good
         """
         known = self._tokens.get(token) if isinstance(token, str) else None
-        if known is None or known.expires_at <= self.now():
+        if known is None or known.expires_at <= time.time():
             raise IamError(401, "The token must be updated.")
         wanted = float(seconds) if isinstance(seconds, (int, float)) else 900.0
         self.given["federated_key"] += 1
@@ -184,7 +182,7 @@ class Iam:
         """A token of the metadata service."""
         text = secrets.token_urlsafe(24)
         with self._lock:
-            self._metadata_tokens[text] = Grant(self.now() + seconds, self.now())
+            self._metadata_tokens[text] = Grant(time.time() + seconds, time.time())
         return text
 
     def key_for_agency(self, metadata_token: str | None) -> Grant:
@@ -196,13 +194,13 @@ class Iam:
             raise IamError(401, "Please configure Cloud Service Agency first")
         if self.settings.metadata_token:
             known = self._metadata_tokens.get(metadata_token or "")
-            if known is None or known.expires_at <= self.now():
+            if known is None or known.expires_at <= time.time():
                 raise IamError(401, "The metadata token is missing or has expired.")
         self.given["agency_key"] += 1
         return self._key(self.settings.key_lifetime)
 
     def _key(self, seconds: float) -> Grant:
-        now = self.now()
+        now = time.time()
         key = Key("HST" + secrets.token_hex(9).upper(), secrets.token_urlsafe(30), _long_token())
         grant = Grant(now + seconds, now, self.project_id, key)
         with self._lock:
@@ -220,51 +218,65 @@ class Iam:
         body: bytes,
         now: float,
     ) -> Key:
-        """Whose request it is, by its token or by its signature; a token's key has no secret.
+        """Whose call of IoTDA it is, by its token or by its signature; a token's key has no secret.
 
         :param now: the present as the gateway's clock has it
         :raises ApiError: 401 where that can't be told, 403 where the caller lacks the permission
         """
-        sent = list(headers)
-        key = self.recognise(method, raw_path, query, sent, body, now)
-        action = action_of(method, raw_path.decode("latin-1"))
-        if action in self.denied:
-            raise errors.not_permitted()
+        verifier = Verifier(self._good_keys(), self._kind, self._signed_region)
+        key = self._recognise(verifier, method, raw_path, query, list(headers), body, now)
+        if action_of(method, raw_path.decode("latin-1")) in self.denied:
+            raise ApiError(
+                403, "IOTDA.000022", "Operation not allowed. The user does not have the permission."
+            )
         return key
 
-    def recognise(
+    def verify_own(
         self,
         method: str,
         raw_path: bytes,
         query: bytes,
         headers: Iterable[tuple[bytes, bytes]],
         body: bytes,
-        now: float,
     ) -> Key:
-        """Whose request it is, whatever it asks for.
+        """Whose call of IAM itself it is.
 
         :raises ApiError: 401
         """
-        sent = list(headers)
-        names = {name: value.decode("latin-1") for name, value in sent}
+        verifier = Verifier(self._good_keys(), BASIC)
+        now = time.time()
+        return self._recognise(verifier, method, raw_path, query, list(headers), body, now)
+
+    def _good_keys(self) -> list[Key]:
+        with self._lock:
+            grants = list(self._keys.values())
+        return [self._permanent, *(grant.key for grant in grants if grant.key is not None)]
+
+    def _recognise(
+        self,
+        verifier: Verifier,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        now: float,
+    ) -> Key:
+        names = {name: value.decode("latin-1") for name, value in headers}
         token = names.get(b"x-auth-token")
         if token is not None:
             return self._by_token(token, now)
         access = _ACCESS.search(names.get(b"authorization", ""))
-        with self._lock:
-            grants = list(self._keys.values())
-        if access is not None:
-            grant = self._keys.get(access[1])
-            if grant is not None and grant.expires_at <= now + self._ahead:
-                raise errors.unauthenticated("the security token has expired")
-        keys = [self._permanent, *(grant.key for grant in grants if grant.key is not None)]
-        return self._make_verifier(keys).verify(method, raw_path, query, sent, body, now)
+        grant = self._keys.get(access[1]) if access else None
+        if grant is not None and grant.expires_at <= now:
+            raise errors.unauthenticated("the security token has expired")
+        return verifier.verify(method, raw_path, query, headers, body, now)
 
     def _by_token(self, token: str, now: float) -> Key:
         grant = self._tokens.get(token)
         if grant is None:
             raise errors.unauthenticated("decrypt token fail")
-        if grant.expires_at <= now + self._ahead:
+        if grant.expires_at <= now:
             raise errors.unauthenticated("token expires")
         if grant.project_id is None:
             raise errors.unauthenticated("the token is not for a project")

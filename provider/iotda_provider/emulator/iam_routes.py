@@ -25,9 +25,7 @@ class IamRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 return await inner(request)
-            except IamError as error:
-                return _refused(error.status, error.message)
-            except ApiError as error:
+            except (IamError, ApiError) as error:
                 return _refused(error.status, error.message)
 
         return handle
@@ -44,7 +42,7 @@ def router(iam: Iam) -> APIRouter:
 
     @routes.post("/v3/auth/tokens")
     async def create_token(request: Request) -> Response:
-        """A token for a user and password, or for another token's holder."""
+        """A token for a user and password."""
         auth = _inside(await _body(request), "auth")
         user = _inside(auth, "identity", "password", "user")
         text, grant = iam.token_for_user(
@@ -60,13 +58,12 @@ def router(iam: Iam) -> APIRouter:
     async def list_projects(request: Request) -> Response:
         """The account's projects, by name."""
         scope = request.scope
-        iam.recognise(
+        iam.verify_own(
             scope["method"],
             scope["raw_path"],
             scope["query_string"],
             scope["headers"],
             await request.body(),
-            iam.now(),
         )
         iam.given["projects"] += 1
         wanted = request.query_params.get("name", iam.settings.region)

@@ -22,7 +22,14 @@ class ConnectionFormMixin:
             Select2Widget,
         )
         from flask_babel import lazy_gettext
-        from wtforms import BooleanField, IntegerField, PasswordField, SelectField, StringField
+        from wtforms import (
+            BooleanField,
+            FloatField,
+            IntegerField,
+            PasswordField,
+            SelectField,
+            StringField,
+        )
         from wtforms.validators import NumberRange, Optional
 
         widgets: dict[str, Any] = {}
@@ -39,9 +46,10 @@ class ConnectionFormMixin:
             elif spec.kind == "choice":
                 choices = [(word, word) for word in spec.choices]
                 widget = SelectField(widget=Select2Widget(), choices=choices, **common)
-            elif spec.kind == "integer":
+            elif spec.kind in ("integer", "number"):
+                field = IntegerField if spec.kind == "integer" else FloatField
                 limits = [Optional(), NumberRange(min=spec.minimum)]
-                widget = IntegerField(widget=BS3TextFieldWidget(), validators=limits, **common)
+                widget = field(widget=BS3TextFieldWidget(), validators=limits, **common)
             else:
                 widget = StringField(widget=BS3TextFieldWidget(), **common)
             widgets[spec.name] = widget
