@@ -27,7 +27,7 @@ from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
-from iotda_provider.masking import mask
+from iotda_provider.masking import here_only, mask
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
@@ -162,9 +162,10 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
             async with self._opening:
                 if self._state is None:
                     connection = await get_async_connection(self.iotda_conn_id, hook=self)
-                    settings = load_settings(
-                        connection, conn_id=self.iotda_conn_id, **self._overrides
-                    )
+                    with here_only():
+                        settings = load_settings(
+                            connection, conn_id=self.iotda_conn_id, **self._overrides
+                        )
                     authenticator = authenticator_for(settings)
                     self._state = _Opened(settings, authenticator, await borrow(settings))
         return self._state
@@ -179,7 +180,8 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
     async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
         async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
             response, answer = await self._send(request.call, policy, request.headers)
-            mask(*answer.secrets)  # the caller gets hold of the request, and may print it
+            with here_only():
+                mask(*answer.secrets)  # the caller gets hold of the request, and may print it
             if request.check:
                 read_answer(request.call, answer)
             return response

@@ -1,0 +1,117 @@
+"""Asynchronous hooks of one host in one event loop share a session, which the last one closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.connection import get_async_connection
+
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+TASK_ID = "5c8fb0d3c1a2e45678901234"
+
+
+async def session_of(hook: IoTDAAsyncHook) -> Any:
+    return (await hook._open()).shared.session
+
+
+@pytest.mark.usefixtures("connect")
+class TestSessions:
+    async def test_hooks_of_one_host_share_one(self) -> None:
+        async with IoTDAAsyncHook() as one, IoTDAAsyncHook(project_id="other") as two:
+            assert await session_of(one) is await session_of(two)
+
+    async def test_the_last_user_closes_it(self) -> None:
+        async with IoTDAAsyncHook() as one:
+            async with IoTDAAsyncHook() as two:
+                session = await session_of(one)
+                await two.get_batch_task(TASK_ID)
+            assert not session.closed
+            await one.get_batch_task(TASK_ID)
+        assert session.closed
+
+    async def test_a_cancelled_user_gives_it_back(self) -> None:
+        started = asyncio.Event()
+
+        async def use() -> None:
+            async with IoTDAAsyncHook() as hook:
+                await session_of(hook)
+                started.set()
+                await asyncio.Event().wait()
+
+        async with IoTDAAsyncHook() as hook:
+            session = await session_of(hook)
+            user = asyncio.create_task(use())
+            await started.wait()
+            user.cancel()
+            await asyncio.wait([user])
+            assert not session.closed
+        assert session.closed
+
+    async def test_other_certificates_make_another_session(
+        self, connect: Callable[..., None]
+    ) -> None:
+        async with IoTDAAsyncHook() as one, IoTDAAsyncHook() as two:
+            session = await session_of(one)
+            connect(verify=False)
+            assert await session_of(two) is not session
+
+    async def test_a_closed_hook_can_be_used_again(self) -> None:
+        hook = IoTDAAsyncHook()
+        await hook.get_batch_task(TASK_ID)
+        await hook.close()
+        await hook.get_batch_task(TASK_ID)
+        await hook.close()
+
+    async def test_first_calls_at_the_same_time_read_the_connection_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reads = []
+
+        async def read(*args: Any, **kwargs: Any) -> Any:
+            reads.append(args)
+            return await get_async_connection(*args, **kwargs)
+
+        monkeypatch.setattr("iotda_provider.hooks.iotda_async.get_async_connection", read)
+        async with IoTDAAsyncHook() as hook:
+            await asyncio.gather(*(hook.get_batch_task(TASK_ID) for _ in range(5)))
+            session = await session_of(hook)
+        assert len(reads) == 1
+        assert session.closed
+
+    def test_each_event_loop_has_its_own(self) -> None:
+        async def use() -> Any:
+            async with IoTDAAsyncHook() as hook:
+                await hook.get_batch_task(TASK_ID)
+                return await session_of(hook)
+
+        assert asyncio.run(use()) is not asyncio.run(use())
+
+
+async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
+    fake: Any, connect: Callable[..., None]
+) -> None:
+    """Ten calls at 20 a second take half a second, more than each of them may take by itself."""
+    connect(timeout=0.3, max_requests_per_second=20)
+    async with IoTDAAsyncHook() as hook:
+        await asyncio.gather(*(hook.get_batch_task(TASK_ID) for _ in range(10)))
+    assert len(fake.seen) == 10
+
+
+async def test_cancelling_many_calls_leaves_none_behind(
+    fake: Any, connect: Callable[..., None]
+) -> None:
+    fake.answer(type(fake.answers[0])(fault="hang"))
+    async with IoTDAAsyncHook() as hook:
+        stop = asyncio.create_task(hook.stop_batch_task(TASK_ID, [f"d{n}" for n in range(5_000)]))
+        await asyncio.to_thread(fake.arrived.wait)
+        before = asyncio.all_tasks()
+        stop.cancel()
+        await asyncio.wait([stop])
+        await asyncio.sleep(0)
+        assert stop.cancelled()
+        assert len(asyncio.all_tasks()) < len(before)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
