@@ -104,6 +104,7 @@ def run_dag(
         caplog.clear()
         with caplog.at_level(logging.INFO):
             dag_run = dag.test(run_conf=conf)
+        _forget_stdout()
         printed = "".join(capfd.readouterr())
         sys.stdout.write(printed)  # for pytest, which shows it where the test fails
         return _finished(dag_run, log=f"{printed}\n{caplog.text}")
@@ -131,6 +132,13 @@ def _load(dag_file: Path, dag_id: str | None) -> Any:
     if dag_id not in bag.dags:
         pytest.fail(f"{dag_file.name} has the DAGs {sorted(bag.dags)}, not {dag_id!r}.")
     return bag.dags[dag_id]
+
+
+def _forget_stdout() -> None:
+    """Airflow 2: dag.test() leaves a handler behind that writes to this one test's stdout."""
+    log = logging.getLogger("airflow.task")
+    for handler in [handler for handler in log.handlers if type(handler) is logging.StreamHandler]:
+        log.removeHandler(handler)
 
 
 def _finished(dag_run: Any, *, log: str) -> FinishedRun:
