@@ -21,6 +21,8 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+# Airflow 3 turns what looks like a number in a connection's URI into one.
+_IDS = frozenset({"project_id", "instance_id", "domain_name", "idp_id"})
 _METADATA = "http://169.254.169.254"
 
 
@@ -223,6 +225,8 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
 
 
 def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
+    if spec.name in _IDS and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
         raise _wrong(conn_id, spec.name, f"must be text, not {type(value).__name__}")
     text = value.strip()

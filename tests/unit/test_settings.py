@@ -1,0 +1,399 @@
+"""A connection is read once: what may stand in it, what it means, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider.connection_form import EXTRA_FIELDS
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.settings import ConnectionSettings, check_url, is_loopback
+
+AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
+TOKEN = AKSK | {"login": "an iam user", "password": "a pass word"}
+NO_KEYS = {"host": "iotda.example.com"}
+
+
+def connection(extra=None, **fields) -> SimpleNamespace:
+    base = dict.fromkeys(("host", "login", "password", "schema", "port"))
+    text = extra if isinstance(extra, str) or extra is None else json.dumps(extra)
+    return SimpleNamespace(**(base | (fields or AKSK)), extra=text)
+
+
+def read(extra=None, *, conn_id="here", project_id=None, region=None, instance_id=None, **fields):
+    return ConnectionSettings.from_connection(
+        connection(extra, **fields),
+        conn_id=conn_id,
+        project_id=project_id,
+        region=region,
+        instance_id=instance_id,
+    )
+
+
+def refused(*args, **kwargs) -> str:
+    with pytest.raises(IoTDAConfigError) as caught:
+        read(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- defaults and values ------------------------------------------------------------------------
+
+
+def test_empty_extra_means_the_defaults():
+    for extra in (None, "", "  ", "{}", {"region": None, "timeout": "", "verify": ""}):
+        settings = read(extra)
+        assert (settings.auth_type, settings.derived_auth) == ("aksk", "auto")
+        assert (settings.verify, settings.timeout, settings.max_attempts) == (True, 30.0, 4)
+        assert settings.max_requests_per_second is None
+        assert settings.proxies == {}
+        assert settings.allow_http is False
+        assert settings.base_url == "https://iotda.example.com"
+
+
+def test_values_arrive_with_their_types_also_where_a_uri_made_them_texts():
+    proxies = {"https": "http://proxy.example:3128"}
+    typed = {
+        "timeout": 5.5,
+        "max_attempts": 2,
+        "max_requests_per_second": 0.5,
+        "allow_http": True,
+        "verify": False,
+        "proxies": proxies,
+        "project_id": "12345",
+    }
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in typed.items()
+    }
+    numbers = typed | {"project_id": 12345}
+
+    assert read(typed) == read(texts) == read(numbers)
+    assert read(typed).proxies == proxies
+
+
+@pytest.mark.parametrize("word", ["true", "True", " yes ", "on", "1", "t"])
+def test_flag_reads_the_words_that_people_write(word):
+    assert read({"allow_http": word}).allow_http is True
+
+
+def test_verify_may_be_the_path_of_a_bundle():
+    assert read({"verify": "/etc/ssl/private-ca.pem"}).verify == "/etc/ssl/private-ca.pem"
+
+
+def test_operators_ids_win_over_the_connections():
+    extra = {"project_id": "p1", "region": "cn-north-4", "instance_id": "i1"}
+    settings = read(extra, project_id="p2", region="cn-south-1", instance_id="i2")
+
+    assert (settings.project_id, settings.region, settings.instance_id) == (
+        "p2",
+        "cn-south-1",
+        "i2",
+    )
+    assert read(extra, project_id="").project_id == "p1"
+
+
+# --- Extra: what is wrong with it ---------------------------------------------------------------
+
+
+def test_unknown_field_is_named_with_the_one_that_was_meant():
+    assert refused({"projct_id": "x"}) == (
+        "Connection 'here': unknown Extra field 'projct_id'; did you mean 'project_id'?"
+    )
+    assert "known are region, project_id" in refused({"zzz": "x"})
+
+
+@pytest.mark.parametrize("extra", ["[]", '"text"', "5", "{", "{'a': 1}", "[" * 100_000])
+def test_extra_that_is_no_object_is_refused(extra):
+    assert "Extra" in refused(extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("region", 5, "must be text, not int"),
+        ("region", "CN North", "not a valid region"),
+        ("region", "cn-north-4/evil", "not a valid region"),
+        ("project_id", "a/b", "not a valid project id"),
+        ("project_id", "..", "not a valid project id"),
+        ("project_id", "a%2fb", "not a valid project id"),
+        ("project_id", "a\nX-Evil: 1", "control character"),
+        ("project_id", True, "must be text, not bool"),
+        ("project_id", 1.5, "must be text, not float"),
+        ("instance_id", "a b", "not a valid instance id"),
+        ("instance_id", "a\r\nX-Evil: 1", "control character"),
+        ("auth_type", "magic", "must be one of aksk, token, agency, federation"),
+        ("auth_type", ["aksk"], "must be one of"),
+        ("derived_auth", "maybe", "must be one of auto, always, never"),
+        ("timeout", "soon", "must be a number greater than 0"),
+        ("timeout", 0, "must be a number greater than 0"),
+        ("timeout", -1, "must be a number greater than 0"),
+        ("timeout", True, "must be a number greater than 0"),
+        ("timeout", "nan", "must be a number greater than 0"),
+        ("timeout", "inf", "must be a number greater than 0"),
+        ("timeout", [], "must be a number greater than 0"),
+        ("max_attempts", 0, "must be a whole number of 1 or more"),
+        ("max_attempts", 1.5, "must be a whole number of 1 or more"),
+        ("max_attempts", "many", "must be a whole number of 1 or more"),
+        ("max_requests_per_second", 0, "must be a number greater than 0"),
+        ("allow_http", "perhaps", "must be true or false"),
+        ("allow_http", 1, "must be true or false"),
+        ("verify", 5, "must be true, false or the path of a CA bundle"),
+        ("verify", {"a": 1}, "must be true, false or the path of a CA bundle"),
+        ("proxies", "http://proxy", "must be a JSON object of texts"),
+        ("proxies", {"https": 1}, "must be a JSON object of texts"),
+        ("security_token", 5, "must be text, not int"),
+    ],
+)
+def test_ill_typed_field_is_named(name, value, says):
+    text = refused({name: value})
+
+    assert f"'{name}'" in text
+    assert says in text
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"security_token": "secret\nsecret-5"},
+        {"security_token": ["secret-5"]},
+        {"proxies": "http://u:secret-5@proxy"},
+        {"proxies": {"https": ["http://u:secret-5@proxy"]}},
+        {"auth_type": "agency", "security_token": "secret-5"},
+    ],
+)
+def test_error_about_a_secret_does_not_show_it(extra):
+    assert "secret-5" not in refused(extra)
+
+
+# --- Host ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "iotda.example.com"}, "https://iotda.example.com"),
+        ({"host": "IoTDA.Example.com", "port": 8443}, "https://iotda.example.com:8443"),
+        ({"host": "https://iotda.example.com/"}, "https://iotda.example.com"),
+        (
+            {"host": "https://iotda.example.com:8443", "port": 8443},
+            "https://iotda.example.com:8443",
+        ),
+        ({"host": "iotda.example.com", "schema": "HTTPS"}, "https://iotda.example.com"),
+        ({"host": "http://127.0.0.1:8765"}, "http://127.0.0.1:8765"),
+        ({"host": "127.0.0.1", "schema": "http", "port": 8765}, "http://127.0.0.1:8765"),
+        ({"host": "localhost", "schema": "http"}, "http://localhost"),
+        ({"host": "http://[::1]:8765"}, "http://[::1]:8765"),
+        ({"host": "  iotda.example.com "}, "https://iotda.example.com"),
+    ],
+)
+def test_host_is_a_bare_host_or_a_url(fields, url):
+    settings = read({}, **(AKSK | fields))
+
+    assert settings.base_url == url
+    assert settings.host == url.split("://")[1]
+
+
+def test_empty_host_means_the_regions_shared_endpoint():
+    fields = {"login": "AK", "password": "the-secret-key"}
+
+    assert read({"region": "cn-north-4"}, **fields).host == "iotda.cn-north-4.myhuaweicloud.com"
+    assert read({}, region="cn-south-1", **fields).host == "iotda.cn-south-1.myhuaweicloud.com"
+    assert "has no Host" in refused({}, **fields)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ftp://iotda.example.com",
+        "https://user:pass-word@iotda.example.com",
+        "https://user@iotda.example.com",
+        "https://iotda.example.com/path",
+        "https://iotda.example.com?query",
+        "https://iotda.example.com#part",
+        "https://iotda.example.com\\@evil.example",
+        "https://iotda.example.com\r\nX-Evil: 1",
+        "iotda.example.com evil.example",
+        "https://",
+        "https://iotda.example.com:99999",
+        "https://iotda.example.com:port",
+        "https://[::1",
+        "iotda.ex\u0430mple.com",
+        "//evil.example",
+    ],
+)
+def test_host_that_could_lead_elsewhere_is_refused(host):
+    text = refused({}, **(AKSK | {"host": host}))
+
+    assert "Host of connection 'here'" in text
+    assert "pass-word" not in text
+
+
+def test_two_different_ports_are_refused():
+    fields = AKSK | {"host": "https://iotda.example.com:1", "port": 2}
+    assert "Host names port 1, Port says 2" in refused({}, **fields)
+
+
+@pytest.mark.parametrize(
+    "host", ["http://iotda.example.com", "http://10.0.0.8", "http://127.0.0.1.example.com"]
+)
+def test_plain_http_to_another_machine_needs_allow_http(host):
+    fields = AKSK | {"host": host}
+
+    assert "plain http" in refused({}, **fields)
+    assert read({"allow_http": True}, **fields).base_url == host
+
+
+@given(st.text(max_size=60))
+def test_no_text_as_host_leads_anywhere_but_to_a_host(host):
+    try:
+        url = check_url(f"https://{host}", "it", allow_http=False)
+    except IoTDAConfigError:
+        return
+    scheme, rest = url.split("://")
+    assert scheme == "https"
+    assert not set(rest) & set("/\\?#@ \r\n\t%")
+
+
+def test_loopback_is_told_without_asking_anybody():
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]")))
+    assert not any(map(is_loopback, ("localhost.evil.example", "0.0.0.0", "10.0.0.1", "")))
+
+
+# --- credentials --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extra", "fields", "missing"),
+    [
+        ({}, NO_KEYS, ["Login (the access key)", "Password (the secret key)"]),
+        ({}, NO_KEYS | {"login": "AK"}, ["Password (the secret key)"]),
+        (
+            {"auth_type": "token"},
+            NO_KEYS,
+            ["Login (the IAM user)", "Password", "domain_name", "project_id or region"],
+        ),
+        (
+            {"auth_type": "token", "domain_name": "d", "project_id": "p"},
+            TOKEN,
+            ["region (or iam_endpoint)"],
+        ),
+        (
+            {"auth_type": "federation"},
+            NO_KEYS,
+            ["idp_id", "id_token_file", "region (or iam_endpoint)"],
+        ),
+    ],
+)
+def test_missing_credentials_are_named_all_at_once(extra, fields, missing):
+    text = refused(extra, **fields)
+
+    assert all(name in text for name in missing)
+    assert text.endswith("must be set.")
+
+
+@pytest.mark.parametrize("auth_type", ["agency", "federation"])
+def test_keys_beside_an_agency_or_federation_are_refused(auth_type):
+    extra = {"auth_type": auth_type, "region": "r", "idp_id": "i", "id_token_file": "/f"}
+
+    assert "must be empty" in refused(extra)
+    assert read(extra, **NO_KEYS).auth_type == auth_type
+
+
+@pytest.mark.parametrize("stray", [" ", "\n", "\r\nX-Evil: 1", "\t", "é", "\x00", "\u200b"])
+@pytest.mark.parametrize("where", ["login", "password", "security_token"])
+def test_stray_characters_in_a_key_are_named_and_not_shown(where, stray):
+    extra, fields = {}, dict(AKSK)
+    if where == "security_token":
+        extra = {"security_token": f"secret-5{stray}x"}
+    else:
+        fields[where] = f"secret-5{stray}x"
+    text = refused(extra, **fields)
+
+    assert "secret-5" not in text
+
+
+def test_iam_users_password_may_hold_anything():
+    extra = {"auth_type": "token", "domain_name": "the account", "region": "cn-north-4"}
+
+    assert read(extra, **(TOKEN | {"password": " é\u4e2d \t"})).password == " é\u4e2d \t"
+
+
+def test_iam_is_the_regions_unless_an_endpoint_is_set():
+    extra = {"auth_type": "token", "domain_name": "d", "region": "cn-north-4"}
+
+    assert read(extra, **TOKEN).iam_url == "https://iam.cn-north-4.myhuaweicloud.com"
+    own = read(extra | {"iam_endpoint": "iam.example.com"}, **TOKEN)
+    assert own.iam_url == "https://iam.example.com"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://iam.example.com", "https://u:p@iam.example.com", "https://iam/v3", "ftp://x"],
+)
+def test_iam_endpoint_is_held_to_the_rules_of_host(endpoint):
+    assert "'iam_endpoint'" in refused({"iam_endpoint": endpoint})
+
+
+def test_iam_over_plain_http_only_on_this_machine_or_where_allowed():
+    assert read({"iam_endpoint": "http://127.0.0.1:1"}).iam_endpoint == "http://127.0.0.1:1"
+    allowed = read({"iam_endpoint": "http://iam.example.com", "allow_http": True})
+    assert allowed.iam_endpoint == "http://iam.example.com"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://169.254.169.254.example.com", "http://10.0.0.1", "https://metadata.example.com"],
+)
+def test_metadata_comes_from_the_instance_or_this_machine_alone(endpoint):
+    extra = {"auth_type": "agency", "metadata_endpoint": endpoint, "allow_http": True}
+
+    assert "'metadata_endpoint'" in refused(extra, **NO_KEYS)
+
+
+def test_metadata_endpoint_on_this_machine_is_for_tests():
+    extra = {"auth_type": "agency", "metadata_endpoint": "http://127.0.0.1:8765"}
+
+    assert read(extra, **NO_KEYS).metadata_endpoint == "http://127.0.0.1:8765"
+    assert read({"auth_type": "agency"}, **NO_KEYS).metadata_endpoint == "http://169.254.169.254"
+
+
+def test_project_may_be_asked_for_at_the_hosts_own_iam_only():
+    shared = {"login": "AK", "password": "k", "host": "iotda.cn-north-4.myhuaweicloud.com"}
+
+    assert read({"region": "cn-north-4"}, **shared).may_ask_for_project
+    assert not read({}, **shared).may_ask_for_project
+    assert not read({"region": "cn-north-4"}, **AKSK).may_ask_for_project
+    evil = shared | {"host": "iotda.myhuaweicloud.com.evil.example"}
+    assert not read({"region": "cn-north-4"}, **evil).may_ask_for_project
+    explicit = {"region": "cn-north-4", "iam_endpoint": "https://iam.example.com"}
+    assert read(explicit, **AKSK).may_ask_for_project
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+def test_repr_shows_no_secret():
+    extra = {
+        "security_token": "the-security-token",
+        "proxies": {"https": "http://user:proxy-pass@proxy.example:3128"},
+    }
+    settings = read(extra)
+
+    for text in (repr(settings), str(settings), f"{settings}"):
+        for secret in ("the-secret-key", "the-security-token", "proxy-pass", "'AK'"):
+            assert secret not in text
+
+
+def test_missing_project_is_named_where_it_is_needed():
+    with pytest.raises(IoTDAConfigError, match=r"No project id: set project_id .* 'here'"):
+        read({}).require_project_id()
+
+
+def test_every_field_of_the_form_is_a_setting():
+    assert {field.name for field in EXTRA_FIELDS} <= set(vars(read({})))

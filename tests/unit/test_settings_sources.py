@@ -1,0 +1,156 @@
+"""A connection means the same, wherever Airflow was told of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+from airflow.models import Connection
+from airflow.secrets.local_filesystem import LocalFilesystemBackend
+
+from iotda_provider.hooks.connection import load_settings
+from iotda_provider.hooks.iotda import IoTDAHook
+
+EXTRAS = {
+    "aksk": {
+        "region": "cn-north-4",
+        "project_id": "0123456789",
+        "instance_id": "11111111-2222-3333-4444-555555555555",
+        "security_token": "the/security+token==",
+        "verify": "/etc/ssl/private-ca.pem",
+        "timeout": 12.5,
+        "max_attempts": 2,
+        "max_requests_per_second": 4,
+        "allow_http": True,
+        "proxies": {"https": "http://user:proxy-pass@proxy.example:3128"},
+    },
+    "token": {
+        "auth_type": "token",
+        "region": "cn-north-4",
+        "project_id": "05041fffa40025702f6dc009cc6f8f33",
+        "domain_name": "the account & co",
+        "iam_endpoint": "https://iam.example.com",
+        "verify": False,
+    },
+    "federation": {
+        "auth_type": "federation",
+        "region": "cn-north-4",
+        "project_id": "p-1",
+        "idp_id": "idp-1",
+        "id_token_file": "/var/run/secrets/id token",
+        "derived_auth": "never",
+    },
+    "agency": {"auth_type": "agency", "region": "cn-north-4", "project_id": "p-1"},
+}
+
+
+def fields(auth_type: str) -> dict:
+    known = {"conn_type": "iotda", "host": "iotda.example.com", "port": 8443}
+    if auth_type in ("aksk", "token"):
+        password = "s3cret" if auth_type == "aksk" else "p@ss/w:rd%20&é"
+        known |= {"login": "AK", "password": password}
+    return known
+
+
+def as_uri(auth_type: str) -> str:
+    """By hand, as a person writes it after the documentation."""
+    known = fields(auth_type)
+    user = ""
+    if "login" in known:
+        user = f"{known['login']}:{quote(known['password'], safe='')}@"
+    extra = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in EXTRAS[auth_type].items()
+    }
+    return f"iotda://{user}{known['host']}:{known['port']}/?{urlencode(extra)}"
+
+
+def as_json(auth_type: str) -> str:
+    return json.dumps(fields(auth_type) | {"extra": EXTRAS[auth_type]})
+
+
+def from_environment(text: str, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("AIRFLOW_CONN_SOMEWHERE", text)
+    return IoTDAHook("somewhere").settings
+
+
+def from_backend(text: str, monkeypatch, tmp_path: Path):
+    file = tmp_path / "connections.json"
+    value = json.loads(text) if text.startswith("{") else text
+    file.write_text(json.dumps({"somewhere": value}))
+    connection = LocalFilesystemBackend(connections_file_path=str(file)).get_connection("somewhere")
+    return load_settings(connection, conn_id="somewhere")
+
+
+def from_ui(text: str, monkeypatch, tmp_path: Path):
+    """Both UIs store Extra as JSON in one text."""
+    known = json.loads(text)
+    connection = Connection(
+        conn_id="somewhere", **(known | {"extra": json.dumps(known.get("extra"))})
+    )
+    return load_settings(connection, conn_id="somewhere")
+
+
+@pytest.mark.parametrize("auth_type", EXTRAS)
+def test_all_sources_mean_the_same(auth_type, monkeypatch, tmp_path):
+    expected = from_environment(as_json(auth_type), monkeypatch, tmp_path)
+    assert expected.auth_type == auth_type
+    assert expected.base_url == "https://iotda.example.com:8443"
+    assert expected.password == fields(auth_type).get("password", "")
+
+    others = {
+        "environment, URI": from_environment(as_uri(auth_type), monkeypatch, tmp_path),
+        "secrets backend, JSON": from_backend(as_json(auth_type), monkeypatch, tmp_path),
+        "secrets backend, URI": from_backend(as_uri(auth_type), monkeypatch, tmp_path),
+        "UI": from_ui(as_json(auth_type), monkeypatch, tmp_path),
+    }
+    assert {name: vars(settings) for name, settings in others.items()} == {
+        name: vars(expected) for name in others
+    }
+
+
+def test_uri_that_airflow_itself_writes_is_read(monkeypatch, tmp_path):
+    known = fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}
+    uri = Connection(conn_id="somewhere", **known).get_uri()
+
+    assert from_environment(uri, monkeypatch, tmp_path) == from_environment(
+        as_json("aksk"), monkeypatch, tmp_path
+    )
+
+
+def test_uri_may_say_http_behind_the_host(monkeypatch, tmp_path):
+    uri = "iotda://AK:s3cret@127.0.0.1:8765/http?project_id=p-1&region=cn-north-4"
+
+    assert from_environment(uri, monkeypatch, tmp_path).base_url == "http://127.0.0.1:8765"
+
+
+def test_secrets_are_masked_as_soon_as_the_connection_is_read(monkeypatch):
+    masked = []
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}))
+    load_settings(connection, conn_id="c")
+
+    assert set(masked) == {"s3cret", "the/security+token==", "proxy-pass"}
+
+
+def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
+    masked = []
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    connection = Connection(conn_id="c", **(fields("aksk") | {"extra": '{"nonsense": 1}'}))
+    with pytest.raises(Exception, match="unknown Extra field"):
+        load_settings(connection, conn_id="c")
+
+    assert masked == ["s3cret"]
+
+
+def test_reading_a_connection_takes_no_time_to_speak_of():
+    connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}))
+    load_settings(connection, conn_id="c")
+    start = time.perf_counter()
+    for _ in range(20):
+        load_settings(connection, conn_id="c")
+
+    assert (time.perf_counter() - start) / 20 < 0.05
