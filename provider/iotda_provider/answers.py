@@ -20,6 +20,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.redaction import redact, secrets_of
+from iotda_provider.text import one_line
 
 T = TypeVar("T")
 
@@ -238,9 +239,7 @@ def _describe(answer: Answer) -> str:
 
 def _clip(answer: Answer, text: str, longest: int = _LONGEST_TEXT) -> str:
     """One line without secrets and control characters, no longer than a log line should be."""
-    text = redact(text, answer.secrets)
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    return " ".join(one_line(redact(text, answer.secrets), longest).split())
 
 
 def _retry_after(answer: Answer) -> float | None:

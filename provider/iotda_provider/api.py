@@ -126,10 +126,8 @@ def check_task_id(value: object) -> str:
     if not isinstance(value, str) or not _TASK_ID.fullmatch(value):
         raise IoTDAConfigError(
             f"batch_task_id must be 1 to 24 characters of a-f and 0-9, as the console shows it; "
-            "got "
-            f"{str(value)[:60]!r}. Where it comes from a template or an XCom, check that the task "
-            "before has "
-            "set it."
+            f"got {str(value)[:60]!r}. Where it comes from a template or an XCom, check that the "
+            "task before has set it."
         )
     return value
 
@@ -139,6 +137,8 @@ def check_targets(targets: Iterable[object], name: str = "targets") -> list[str]
 
     :raises IoTDAConfigError: one is not 1 to 128 letters, digits, ``_`` or ``-``
     """
+    if isinstance(targets, (str, bytes, Mapping)):
+        raise IoTDAConfigError(f"{name} must be a list of ids, got {str(targets)[:60]!r}.")
     seen: dict[str, None] = {}
     for position, target in enumerate(targets):
         if not isinstance(target, str) or not _DEVICE_ID.fullmatch(target):
@@ -174,6 +174,14 @@ def _task(data: Any) -> BatchTask:
     return BatchTask.from_wire(data.get("batchtask") or data)
 
 
+def _this_task(data: Any, task_id: str) -> BatchTask:
+    task = _task(data)
+    if task.task_id != task_id:
+        # Whoever acts on it would act on the wrong devices.
+        raise ValueError(f"it is about another task, {task.task_id}")
+    return task
+
+
 def _page(data: Any, rows: tuple[T, ...], limit: int, task: BatchTask | None = None) -> Page[T]:
     page = data.get("page") or {}
     marker, total = page.get("marker"), page.get("count")
@@ -201,7 +209,7 @@ def show_batch_task(batch_task_id: str) -> Call[BatchTask]:
         method="GET",
         path=f"{_BATCH_TASKS}/{task_id}",
         query=(("limit", "1"),),
-        read=_task,
+        read=lambda data: _this_task(data, task_id),
         permission="iotda:batchtasks:query",
     )
 
@@ -224,7 +232,7 @@ def list_subtasks(
 
     def read(data: Any) -> Page[Subtask]:
         rows = _rows(data, "task_details", Subtask.from_wire)
-        return _page(data, rows, limit, _task(data))
+        return _page(data, rows, limit, _this_task(data, task_id))
 
     return Call(
         action=f"list the subtasks of batch task {task_id}",

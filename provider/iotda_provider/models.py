@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar, overload
 
+from iotda_provider.text import one_line
+
 _Member = TypeVar("_Member", bound="_WireWord")
+
+_LONGEST_WORD = 60
+_LONGEST_TEXT = 500
 
 
 class _WireWord(str, Enum):
@@ -30,14 +35,22 @@ class _WireWord(str, Enum):
         A word added by the platform later must not break a running guard, so it becomes a member
         named ``UNKNOWN`` that means nothing: not ended, not successful. A user's own input is read
         with the plain constructor, which refuses what it does not know.
+
+        :raises ValueError: it is not even text
         """
         try:
             return cls(value)
         except ValueError:
-            word = str.__new__(cls, str(value))
+            if not isinstance(value, str):
+                raise ValueError(f"{cls.__name__} is no text but {value!r}") from None
+            word = str.__new__(cls, one_line(value, _LONGEST_WORD))
             word._name_ = "UNKNOWN"
-            word._value_ = str(value)
+            word._value_ = str.__str__(word)
             return word
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        # An enum's own way finds its members only.
+        return type(self).from_wire, (self._value_,)
 
 
 class TaskType(_WireWord):
@@ -124,6 +137,11 @@ class SubtaskStatus(_WireWord):
             SubtaskStatus.WAITING,
             SubtaskStatus.FAIL_WAIT_RETRY,
         )
+
+
+def _text(value: object) -> str | None:
+    """What the platform says, in a shape that a log line and an XCom can hold."""
+    return None if value is None else one_line(value, _LONGEST_TEXT)
 
 
 def _count(value: object, name: str) -> int:
@@ -229,16 +247,18 @@ class BatchTask:
         task_id = data.get("task_id")
         if not isinstance(task_id, str) or not task_id:
             raise ValueError("a batch task without a task_id")
+        if len(task_id) > _LONGEST_TEXT or not task_id.isprintable():
+            raise ValueError("a batch task with a task_id that can't be one")
         task_type = data.get("task_type")
         return cls(
             task_id=task_id,
             status=TaskStatus.from_wire(data.get("status") or TaskStatus.INITIALIZING),
-            task_name=data.get("task_name") or "",
+            task_name=_text(data.get("task_name")) or "",
             task_type=TaskType.from_wire(task_type) if task_type else None,
-            status_desc=data.get("status_desc"),
+            status_desc=_text(data.get("status_desc")),
             progress=TaskProgress.from_wire(data.get("task_progress")),
-            app_id=data.get("app_id"),
-            create_time=data.get("create_time"),
+            app_id=_text(data.get("app_id")),
+            create_time=_text(data.get("create_time")),
             raw=data,
         )
 
@@ -278,9 +298,9 @@ class Subtask:
         return cls(
             target=target,
             status=SubtaskStatus.from_wire(data.get("status") or SubtaskStatus.WAITING),
-            output=data.get("output"),
-            error_code=error.get("error_code"),
-            error_msg=error.get("error_msg"),
+            output=_text(data.get("output")),
+            error_code=_text(error.get("error_code")),
+            error_msg=_text(error.get("error_msg")),
         )
 
 
@@ -305,8 +325,8 @@ class TargetResult:
         return cls(
             target=target,
             succeeded=str(data.get("status")).lower() == "success",
-            error_code=data.get("error_code"),
-            error_msg=data.get("error_msg"),
+            error_code=_text(data.get("error_code")),
+            error_msg=_text(data.get("error_msg")),
         )
 
     def to_failure(self) -> dict[str, str | None]:
