@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking import mask
 from iotda_provider.settings import ConnectionLike, ConnectionSettings
+
+
+@contextmanager
+def looking_up(conn_id: str) -> Iterator[None]:
+    """Say what to do where Airflow knows no such connection.
+
+    :raises IoTDAConfigError: it does not
+    """
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise IoTDAConfigError(
+            f"There is no connection {conn_id!r}: create it in the UI (Admin, Connections), with "
+            f"airflow connections add {conn_id} --conn-type iotda, or as the environment variable "
+            f"AIRFLOW_CONN_{conn_id.upper()}; or name another one in iotda_conn_id."
+        ) from None
 
 
 def load_settings(

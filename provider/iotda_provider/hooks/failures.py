@@ -20,6 +20,7 @@ class Fault(Enum):
         "the connection's Extra to the CA bundle's path.",
         False,
     )
+    TLS = ("the TLS connection failed ({reason}). Is this an https port?", True)
     PROXY = ("the proxy did not answer ({reason}).", False)
     CONNECT_TIMEOUT = ("connecting timed out. Check Host and network.", False)
     UNREACHABLE = (

@@ -21,7 +21,7 @@ from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.connection import load_settings
+from iotda_provider.hooks.connection import load_settings, looking_up
 from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
@@ -148,9 +148,9 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
-        return load_settings(
-            self.get_connection(self.iotda_conn_id), conn_id=self.iotda_conn_id, **self._overrides
-        )
+        with looking_up(self.iotda_conn_id):
+            connection = self.get_connection(self.iotda_conn_id)
+        return load_settings(connection, conn_id=self.iotda_conn_id, **self._overrides)
 
     @cached_property
     def _authenticator(self) -> Authenticator:
@@ -358,7 +358,8 @@ def _transport_error(
 
 def _fault(error: requests.RequestException) -> Fault:
     if isinstance(error, requests.exceptions.SSLError):
-        return Fault.CERTIFICATE
+        # TLS may also break when the request has been sent.
+        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
     if isinstance(error, requests.exceptions.ProxyError):
         return Fault.PROXY
     if isinstance(error, requests.exceptions.ConnectTimeout):

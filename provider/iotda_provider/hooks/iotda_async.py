@@ -20,7 +20,7 @@ from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.connection import load_settings
+from iotda_provider.hooks.connection import load_settings, looking_up
 from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
 from iotda_provider.hooks.headers import signed_headers
@@ -161,7 +161,8 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
         if self._state is None:
             async with self._opening:
                 if self._state is None:
-                    connection = await get_async_connection(self.iotda_conn_id, hook=self)
+                    with looking_up(self.iotda_conn_id):
+                        connection = await get_async_connection(self.iotda_conn_id, hook=self)
                     with here_only():
                         settings = load_settings(
                             connection, conn_id=self.iotda_conn_id, **self._overrides
