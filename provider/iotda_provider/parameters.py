@@ -36,6 +36,11 @@ def as_list(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
+def given(value: Any) -> Any:
+    """An optional parameter; None where a template rendered to nothing."""
+    return None if str(value).strip().lower() in _NOTHING else value
+
+
 def as_count(value: Any, name: str) -> int:
     """A number of targets, given as a whole number, as text of one, or as the list of the targets.
 

@@ -110,8 +110,7 @@ class TaskWait:
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Whether an error may pass by itself: the network or the platform is in trouble, not the "
-    "request."""
+    """Whether an error may pass by itself: the trouble is the network's or the platform's."""
     return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
 
 
@@ -127,12 +126,10 @@ class Outage:
         self._said: float | None = None
 
     def trouble(self, error: IoTDAError, now: float) -> str | None:
-        """Note a failed call at ``now`` (seconds of any clock); the line to log, at most one a
-        minute.
+        """Note a failed call at ``now`` (seconds of any clock); the line to log, one a minute.
 
-        :raises IoTDAError: the same error where it will not pass by itself, or the trouble has
-            lasted longer
-            than ``max_outage``
+        :raises IoTDAError: the same error where it will not pass by itself, another one where the
+            trouble has lasted longer than ``max_outage``
         """
         if not is_trouble(error):
             raise error
@@ -142,8 +139,7 @@ class Outage:
         if lasted > self._max_outage:
             raise IoTDATransportError(
                 f"IoTDA has not answered for {lasted:.0f} s, longer than max_outage "
-                f"({self._max_outage:.0f} "
-                f"s). Last: {error}"
+                f"({self._max_outage:.0f} s). Last: {error}"
             ) from error
         if self._said is not None and now - self._said < _SAY_EVERY:
             return None

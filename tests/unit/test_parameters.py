@@ -42,35 +42,36 @@ def test_an_empty_list_is_a_list(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, "None", "none", "null", "", "  ", " None\n"])
 def test_what_was_rendered_to_none_is_an_error_that_tells_how_to_mean_none(value: Any) -> None:
-    with pytest.raises(IoTDAConfigError, match="targets was rendered to None.*pass an empty list"):
+    with pytest.raises(IoTDAConfigError, match=r"targets was rendered to None.*pass an empty list"):
         as_list(value, "targets")
 
 
 @pytest.mark.parametrize("value", ['"device1"', "'device1'", "('device1')", "b'device1'"])
 def test_one_quoted_device_is_no_list_of_its_letters(value: str) -> None:
-    with pytest.raises(IoTDAConfigError, match="targets must be a list, got"):
+    with pytest.raises(IoTDAConfigError, match=r"targets must be a list, got"):
         as_list(value, "targets")
 
 
 @pytest.mark.parametrize("value", ["device1", "a,b", "[device1]", "['a'", "{", "[[[" * 9000])
 def test_text_that_holds_no_list_is_an_error_that_shows_one(value: str) -> None:
-    with pytest.raises(IoTDAConfigError, match="targets must be a list, or text that holds one"):
+    with pytest.raises(IoTDAConfigError, match=r"targets must be a list, or text that holds one"):
         as_list(value, "targets")
 
 
 @pytest.mark.parametrize("value", [7, 1.5, True, {"a": 1}, '{"a": 1}', b"ab", "7", "true"])
 def test_what_is_no_list_is_an_error_that_names_the_parameter(value: Any) -> None:
-    with pytest.raises(IoTDAConfigError, match="^targets must be"):
+    with pytest.raises(IoTDAConfigError, match=r"^targets must be"):
         as_list(value, "targets")
 
 
 @given(text=st.text())
 def test_any_text_is_a_list_or_one_line_of_error(text: str) -> None:
     try:
-        assert isinstance(as_list(text, "targets"), list)
+        said = str(as_list(text, "targets"))
     except IoTDAConfigError as error:
-        assert "targets" in str(error)  # noqa: PT017 - either outcome is right
-        assert len(str(error).splitlines()) == 1
+        said = str(error)
+    assert said.startswith(("[", "targets"))
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("value", [3, "3", " 3 ", ["a", "b", "c"], '["a", "b", "c"]'])
@@ -80,5 +81,5 @@ def test_a_count_is_a_number_or_the_list_that_is_counted(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [-1, "-1", True, None, "None", "", 1.5, "²", "many", "9" * 5000])
 def test_what_is_no_count_is_an_error_that_names_the_parameter(value: Any) -> None:
-    with pytest.raises(IoTDAConfigError, match="^requested "):
+    with pytest.raises(IoTDAConfigError, match=r"^requested "):
         as_count(value, "requested")

@@ -1,5 +1,4 @@
-"""What all operators for one batch task share: the connection, the wait, and the shape of their "
-"XComs."""
+"""What all operators for one batch task share: the connection, and the wait in the worker."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.parameters import given
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class IoTDABaseOperator(BaseOperator):
         from iotda_provider.hooks.iotda import IoTDAHook
 
         return IoTDAHook(
-            self.iotda_conn_id, project_id=self.project_id, instance_id=self.instance_id
+            self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
         )
 
     def wait_in_worker(
@@ -90,16 +92,17 @@ class IoTDABaseOperator(BaseOperator):
         said = ""
         task: BatchTask | None = None
         while True:
+            answered = False
             try:
                 task = hook.get_batch_task(wait.batch_task_id)
+                answered = True
+                line = outage.over(time.monotonic())
             except IoTDAError as error:
                 line = outage.trouble(error, time.monotonic())
-            else:
-                line = outage.over(time.monotonic())
-                if wait.is_over(task):
-                    return task
             if line:
                 self.log.warning("%s", line)
+            if answered and task is not None and wait.is_over(task):
+                return task
             if task is not None and f"{task.status}: {task.progress}" != said:
                 said = f"{task.status}: {task.progress}"
                 self.log.info("Batch task %s is %s.", wait.batch_task_id, said)
@@ -107,9 +110,7 @@ class IoTDABaseOperator(BaseOperator):
             if left <= 0:
                 raise BatchTaskTimeoutError(
                     f"Batch task {wait.batch_task_id} is not {' or '.join(wait.target_statuses)} "
-                    "after "
-                    f"{timeout:.0f} s; last seen {said or 'never'}. A stop that was accepted goes "
-                    "on at "
-                    "the platform; raise timeout to wait for it."
+                    f"after {timeout:.0f} s; last seen {said or 'never'}. A stop that was accepted "
+                    "goes on at the platform; raise timeout to wait for it."
                 )
             time.sleep(min(poll_interval, left))

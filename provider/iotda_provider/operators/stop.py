@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
@@ -10,12 +11,18 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAConfigError,
+    IoTDAError,
     TargetFailuresError,
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TargetResults
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, one_of, positive
-from iotda_provider.operators.results import failed_rows, write_report, xcom_limit
+from iotda_provider.operators.results import (
+    check_report_path,
+    failed_rows,
+    write_report,
+    xcom_limit,
+)
 from iotda_provider.parameters import as_list
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, TaskWait
 
@@ -50,8 +57,7 @@ class StopBatchTaskOperator(IoTDABaseOperator):
     :param instance_id: instead of the connection's (templated)
     :param if_ended: what a task that has ended already means: ``succeed``, ``skip`` or ``fail``
     :param on_target_failure: what targets that could not be stopped mean: ``report`` (XComs only),
-        ``fail``
-        (no retries) or ``skip``
+        ``fail`` (no retries) or ``skip``
     :param ignore_error_codes: error codes of targets that do not count as failures
     :param wait_for_completion: wait until a stopped task has ended
     :param poll_interval: seconds between two looks while waiting
@@ -117,6 +123,7 @@ class StopBatchTaskOperator(IoTDABaseOperator):
         from iotda_provider.api import check_targets, check_task_id
 
         task_id = check_task_id(self.batch_task_id)
+        self.report_path = check_report_path(self.report_path)
         targets = self._requested_targets(context)
         if targets is not None:
             targets = check_targets(targets)
@@ -130,11 +137,11 @@ class StopBatchTaskOperator(IoTDABaseOperator):
         """The targets to stop, or None for the whole task: only where the DAG itself says so."""
         if not self._whole_task:
             return as_list(self.targets, "targets")
-        if self.targets is not None or _targets_are_mapped(self, context):
+        if self.targets is not None or not _dag_leaves_targets_out(self, context):
             raise IoTDAConfigError(
-                "targets was mapped or set to None for this task instance, which does not mean the "
-                "whole task: "
-                "leave targets out to stop everything, or pass an empty list to stop nothing."
+                "targets came out of a mapping, or was set later, as None, or not at all; only the "
+                "DAG itself can mean the whole task: pass targets=None to partial() (or leave it "
+                "out) to stop everything, or an empty list to stop nothing."
             )
         return None
 
@@ -145,9 +152,7 @@ class StopBatchTaskOperator(IoTDABaseOperator):
 
         now = f"{task.status}: {task.progress}"
         self.log.info("Batch task %s (%s) is %s.", task.task_id, task.task_name, now)
-        unfinished = task.progress.total - task.progress.finished - task.progress.stopped
-        unfinished -= task.progress.removed
-        requested = unfinished if targets is None else len(targets)
+        requested = _unfinished(task) if targets is None else len(targets)
         if task.status.is_terminal:
             return self._already_ended(context, task, requested)
         if (error := not_stoppable(task)) is not None:
@@ -170,29 +175,42 @@ class StopBatchTaskOperator(IoTDABaseOperator):
         whole = targets is None or joined
         stopped_before = task.progress.stopped
         self._push_targets(context, results)
-        if not (whole and self.wait_for_completion):
-            task = hook.get_batch_task(task.task_id)
+        if whole and self.wait_for_completion:
+            task = self._wait_for_end(context, hook, task, requested, results)
         else:
-            try:
-                task = self.wait_in_worker(
-                    hook,
-                    TaskWait(task.task_id),
-                    poll_interval=self.poll_interval,
-                    timeout=self.timeout,
-                )
-            except BatchTaskTimeoutError:
-                task = hook.get_batch_task(task.task_id)
-                context["ti"].xcom_push(
-                    key="return_value",
-                    value=self._report(context, "stopping", task, requested, results),
-                )
-                raise
+            task = hook.get_batch_task(task.task_id)
         if joined and targets is not None:
             results = hook.read_stopped_targets(task.task_id, targets)
             self._push_targets(context, results)
         outcome = "stopping" if whole and not task.status.is_terminal else "stopped"
         succeeded = None if len(results) else max(0, task.progress.stopped - stopped_before)
         return self._report(context, outcome, task, requested, results, succeeded)
+
+    def _wait_for_end(
+        self,
+        context: Context,
+        hook: IoTDAHook,
+        task: BatchTask,
+        requested: int,
+        results: TargetResults,
+    ) -> BatchTask:
+        """Wait for the end of a stop; where that fails, what is known of it is pushed first."""
+        try:
+            return self.wait_in_worker(
+                hook,
+                TaskWait(task.task_id),
+                poll_interval=self.poll_interval,
+                timeout=self.timeout,
+            )
+        except IoTDAError as error:
+            if isinstance(error, BatchTaskTimeoutError):
+                with suppress(IoTDAError):
+                    task = hook.get_batch_task(task.task_id)
+                if task.status.is_terminal:
+                    return task
+            result = self._tell(context, "stopping", task, requested, results)
+            context["ti"].xcom_push(key="return_value", value=result)
+            raise
 
     def _already_ended(self, context: Context, task: BatchTask, requested: int) -> dict[str, Any]:
         result = self._report(context, "already_ended", task, requested)
@@ -215,7 +233,7 @@ class StopBatchTaskOperator(IoTDABaseOperator):
         )
         return failures
 
-    def _report(
+    def _tell(
         self,
         context: Context,
         outcome: str,
@@ -224,10 +242,8 @@ class StopBatchTaskOperator(IoTDABaseOperator):
         results: TargetResults = _NO_RESULTS,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
-        """Push and log what came of it, and act on failed targets."""
+        """Push, write and log what came of it; the result, not pushed yet."""
         failures = self._push_targets(context, results)
-        if self.report_path:
-            write_report(self.report_path, failures)
         result = {
             "batch_task_id": self.batch_task_id,
             "outcome": outcome,
@@ -252,29 +268,58 @@ class StopBatchTaskOperator(IoTDABaseOperator):
             self.log.warning(
                 "Not stopped: %s (%s %s)", row["target"], row["error_code"], row["error_msg"]
             )
-        if failures and self.on_target_failure != "report":
+        if self.report_path:
+            # A file that can't be written must not hide what the platform has done already.
             context["ti"].xcom_push(key="return_value", value=result)
-            message = (
-                f"{len(failures)} of {requested} target(s) of batch task {self.batch_task_id} were "
-                "not stopped"
-            )
-            if self.on_target_failure == "skip":
-                raise AirflowSkipException(f"{message}.")
-            raise TargetFailuresError(
-                f"{message}, first {failures[0]['target']}: {failures[0]['error_code']} "
-                f"{failures[0]['error_msg']}. All are in XCom failed_targets"
-                f"{f' and at {self.report_path}' if self.report_path else ''}.",
-                results.failed,
-            )
+            write_report(self.report_path, failures)
         return result
 
+    def _report(
+        self,
+        context: Context,
+        outcome: str,
+        task: BatchTask | None,
+        requested: int = 0,
+        results: TargetResults = _NO_RESULTS,
+        succeeded: int | None = None,
+    ) -> dict[str, Any]:
+        """Tell what came of it, and act on failed targets."""
+        result = self._tell(context, outcome, task, requested, results, succeeded)
+        if not result["failed"] or self.on_target_failure == "report":
+            return result
+        context["ti"].xcom_push(key="return_value", value=result)
+        message = (
+            f"{result['failed']} of {requested} target(s) of batch task {self.batch_task_id} were "
+            "not stopped"
+        )
+        if self.on_target_failure == "skip":
+            raise AirflowSkipException(f"{message}.")
+        first = failed_rows(results, self.ignore_error_codes)[0]
+        raise TargetFailuresError(
+            f"{message}, first {first['target']}: {first['error_code']} {first['error_msg']}. All "
+            f"are in XCom failed_targets{f' and at {self.report_path}' if self.report_path else ''}"
+            ".",
+            results.failed,
+        )
 
-def _targets_are_mapped(operator: StopBatchTaskOperator, context: Context) -> bool:
-    """Whether ``targets`` came out of ``expand``: then None is a value like any other, not the "
-    "DAG's word."""
+
+def _unfinished(task: BatchTask) -> int:
+    """How many targets a stop may reach, by the platform's counts, which may be a torn read."""
+    counts = task.progress
+    return max(0, counts.total - counts.finished - counts.stopped - counts.removed)
+
+
+def _dag_leaves_targets_out(operator: StopBatchTaskOperator, context: Context) -> bool:
+    """Whether ``targets`` is left out, or None, in the DAG itself and not in what it maps over."""
     ti: Any = context["ti"]
-    given = getattr(operator, "_BaseOperator__init_kwargs", {"targets": None})
-    if getattr(ti, "map_index", -1) < 0 or "targets" not in given:
-        return False
+    if getattr(ti, "map_index", -1) < 0:
+        return True
     dag: Any = context["dag"]
-    return "targets" not in getattr(dag.get_task(ti.task_id), "partial_kwargs", {"targets": None})
+    mapped = dag.get_task(ti.task_id)
+    partial = getattr(mapped, "partial_kwargs", None)
+    if partial is None or "targets" in partial:  # in a mapped task group it is not mapped itself
+        return True
+    if "targets" in getattr(operator, "_BaseOperator__init_kwargs", {"targets": None}):
+        return False
+    # expand_kwargs() over an XCom: whether one of its rows names targets is not up to the DAG.
+    return isinstance(mapped.expand_input.value, (Mapping, list, tuple))

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnVa
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import TaskStatus
+from iotda_provider.parameters import given
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class BatchTaskSensor(BaseSensorOperator):
             from iotda_provider.hooks.iotda import IoTDAHook
 
             self._hook = IoTDAHook(
-                self.iotda_conn_id, project_id=self.project_id, instance_id=self.instance_id
+                self.iotda_conn_id,
+                project_id=given(self.project_id),
+                instance_id=given(self.instance_id),
             )
         return self._hook
