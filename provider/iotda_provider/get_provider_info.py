@@ -26,6 +26,11 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("iotda_provider.hooks.iotda"),
+        "operators": _modules(
+            "iotda_provider.operators.batch_task",
+            "iotda_provider.operators.branch",
+        ),
+        "sensors": _modules("iotda_provider.sensors.batch_task"),
         "connection-types": [
             {
                 "connection-type": "iotda",
