@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -61,15 +62,17 @@ class Outgoing:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    @property
-    def uri(self) -> str:
-        """Path and query as they travel: sorted and encoded as they are signed."""
-        if not self.query:
-            return self.path
-        pairs = (
+    @cached_property
+    def query_string(self) -> str:
+        """The query, sorted and encoded as it is signed."""
+        return "&".join(
             f"{quote(key, safe='~')}={quote(value, safe='~')}" for key, value in sorted(self.query)
         )
-        return f"{self.path}?{'&'.join(pairs)}"
+
+    @property
+    def uri(self) -> str:
+        """Path and query as they travel."""
+        return f"{self.path}?{self.query_string}" if self.query else self.path
 
 
 @dataclass(frozen=True)
