@@ -1,10 +1,10 @@
-"""List parameters in all the forms in which a DAG can hand them over, and counts likewise."""
+"""Parameters, in all the forms in which a DAG can hand them over, read and checked."""
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAConfigError
@@ -53,6 +53,30 @@ def as_count(value: Any, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     return len(as_list(value, name))
+
+
+def positive(value: Any, name: str, *, zero: bool = False) -> float:
+    """A number of seconds or things, checked when the DAG is parsed.
+
+    :raises ValueError: it is no number, or not greater than 0 (with ``zero``: less than 0)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    if not (value >= 0 if zero else value > 0) or value == float("inf"):
+        raise ValueError(
+            f"{name} must be {'0 or more' if zero else 'greater than 0'}, got {value!r}"
+        )
+    return value
+
+
+def one_of(value: Any, name: str, words: Sequence[str]) -> str:
+    """One of some words, checked when the DAG is parsed.
+
+    :raises ValueError: it is another
+    """
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+    return str(value)
 
 
 def _parse(text: str, name: str) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
-from iotda_provider.parameters import given
+from iotda_provider.parameters import given, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
@@ -17,30 +16,6 @@ if TYPE_CHECKING:
     from iotda_provider.models import BatchTask
 
 CONNECTION_FIELDS = ("iotda_conn_id", "project_id", "instance_id")
-
-
-def positive(value: Any, name: str, *, zero: bool = False) -> float:
-    """A number of seconds or things, checked when the DAG is parsed.
-
-    :raises ValueError: it is no number, or not greater than 0 (with ``zero``: less than 0)
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    if not (value >= 0 if zero else value > 0) or value == float("inf"):
-        raise ValueError(
-            f"{name} must be {'0 or more' if zero else 'greater than 0'}, got {value!r}"
-        )
-    return value
-
-
-def one_of(value: Any, name: str, words: Sequence[str]) -> str:
-    """One of some words, checked when the DAG is parsed.
-
-    :raises ValueError: it is another
-    """
-    if value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
-    return str(value)
 
 
 class IoTDABaseOperator(BaseOperator):

@@ -42,8 +42,8 @@ class BranchOperator(BaseOperator, BranchMixIn):
         if getattr(ti, "map_index", -1) >= 0:
             raise AirflowFailException(
                 f"{type(self).__name__} can't run mapped or in a mapped task group: Airflow would "
-                "run every "
-                "path. Start one DAG run for each batch task instead (TriggerDagRunOperator)."
+                "run every path. Start one DAG run for each batch task instead "
+                "(TriggerDagRunOperator)."
             )
 
 
@@ -66,8 +66,9 @@ class BranchOnTargetFailuresOperator(BranchOperator):
     """Follow paths by which targets failed, and how.
 
     Each failure follows the path of its error code, else that of its failure class, else
-    ``if_all`` or ``if_some``; the paths of all failures together are followed. A failure with no
-    path at all follows nothing. After a task that may fail or be skipped, this one needs
+    ``if_some``; the paths of all failures together are followed. A failure with no path at all
+    follows nothing. Where every requested target failed, ``if_all`` is followed instead of
+    ``if_some``, whatever else is followed. After a task that may fail or be skipped, this one needs
     ``trigger_rule="all_done"``; a join behind it needs
     ``trigger_rule="none_failed_min_one_success"``.
 
@@ -105,6 +106,9 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         self.failures = failures
         self.requested = requested
         self.failed = failed
+        # Said here: what a template renders to later can't become "not given".
+        self._has_requested = requested is not None
+        self._has_failed = failed is not None
         self.if_none = None if if_none is None else check_path(if_none, "if_none")
         self.if_some = None if if_some is None else check_path(if_some, "if_some")
         self.if_all = None if if_all is None else check_path(if_all, "if_all")
@@ -127,11 +131,11 @@ class BranchOnTargetFailuresOperator(BranchOperator):
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
         rows = [_row(item, at) for at, item in enumerate(as_list(self.failures, "failures"))]
-        failed = len(rows) if self.failed is None else as_count(self.failed, "failed")
+        failed = as_count(self.failed, "failed") if self._has_failed else len(rows)
         if not rows and not failed:
             return self.follow(context, self.if_none or (), "No target failed")
         everything = False
-        if self.requested is not None:
+        if self._has_requested:
             requested = as_count(self.requested, "requested")
             everything = failed >= requested > 0
         fallback = (self.if_all if everything and self.if_all else self.if_some) or ()
@@ -178,6 +182,6 @@ def _failure_class(row: Mapping[str, Any]) -> str:
     said = row.get("failure_class")
     if said is not None:
         return str(said)
-    from iotda_provider.guards import FailureClasses
+    from iotda_provider.guards import classify
 
-    return str(FailureClasses().classify(row.get("error_code"), row.get("error_msg")))
+    return classify(row.get("error_code"), row.get("error_msg"))

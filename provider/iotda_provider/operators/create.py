@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, one_of
-from iotda_provider.parameters import as_list
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.parameters import as_list, one_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -146,7 +146,6 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         if found is not None and self.on_existing == "fail":
             raise AirflowFailException(
                 f"This task instance has already created batch task {found.task_id} "
-                f"({found.status}), and "
-                "on_existing is 'fail'."
+                f"({found.status}), and on_existing is 'fail'."
             )
         return found

@@ -16,14 +16,14 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TargetResults
-from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, one_of, positive
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.results import (
     check_report_path,
     failed_rows,
     write_report,
     xcom_limit,
 )
-from iotda_provider.parameters import as_list
+from iotda_provider.parameters import as_list, one_of, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, TaskWait
 
 if TYPE_CHECKING:

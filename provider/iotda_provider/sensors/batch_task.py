@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnVa
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import TaskStatus
-from iotda_provider.parameters import given
+from iotda_provider.parameters import given, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class BatchTaskSensor(BaseSensorOperator):
     :param batch_task_id: the task to watch (templated)
     :param target_statuses: statuses that end the wait; all in which a task has ended, by default
     :param failure_statuses: statuses that fail the sensor at once with
-        :class:`~iotda_provider.exceptions.BatchTaskFailedError`; looked at first
+        :class:`~iotda_provider.exceptions.BatchTaskFailedError`; looked at first. A task that ends
+        in a status that is in neither list fails it too
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -63,12 +64,19 @@ class BatchTaskSensor(BaseSensorOperator):
         self.failure_statuses = task_statuses(failure_statuses, "failure_statuses")
         if not self.target_statuses:
             raise ValueError("target_statuses must not be empty")
+        both = set(self.target_statuses) & set(self.failure_statuses)
+        if both and self.target_statuses != ENDED:
+            raise ValueError(
+                f"failure_statuses must not hold what target_statuses holds: {sorted(both)} can't "
+                "both end the wait well and fail it (failure_statuses is ('Fail',) by default; () "
+                "lets nothing fail it)"
+            )
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id
         self.deferrable = deferrable
-        self.max_outage = max_outage
-        self._outage = Outage(max_outage)
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+        self._outage = Outage(self.max_outage)
         self._hook: IoTDAHook | None = None
         self._said = ""
 
