@@ -55,13 +55,12 @@ CONNECTION = {
             "be undone, as a stopped task can't be started again.",
         ),
         "targets": Param(
-            [],
-            type="array",
+            None,
+            type=["null", "array"],
             items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
             title="Devices",
             description="Device IDs to stop, one a line. Not looked at when the whole task is "
-            "stopped; an empty list stops nothing.",
-            examples=["e495cf17-ff79-4294-8f64-4d367919d665"],
+            "stopped; without any, nothing is stopped.",
         ),
         "iotda_conn_id": Param(
             "iotda_default",
@@ -102,7 +101,7 @@ def stop_batch_task() -> None:
     stop_some = StopBatchTaskOperator(
         task_id="stop_some_devices",
         batch_task_id="{{ params.batch_task_id }}",
-        targets="{{ params.targets | tojson }}",
+        targets="{{ (params.targets or []) | tojson }}",
         **CONNECTION,
     )
 

@@ -51,6 +51,8 @@ def serve(options: argparse.Namespace) -> int:
                 "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
                 "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+                "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(0)),
+                "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(0)),
                 # Airflow 2:
                 "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
                 "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(port),
