@@ -210,13 +210,10 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     # --- the transport -------------------------------------------------------------------------
 
     def _perform(self, call: api.Call[T]) -> T:
-        policy = RetryPolicy(self.settings, call.repeat, self.log)
-        return Retrying(**policy.options())(lambda: self._read(call, self._send(call, policy)))
+        return self._retrying(call, lambda policy: self._read(call, self._send(call, policy)))
 
     def _request(self, request: AnyRequest) -> requests.Response:
-        policy = RetryPolicy(self.settings, request.call.repeat, self.log)
-
-        def attempt() -> requests.Response:
+        def attempt(policy: RetryPolicy) -> requests.Response:
             response = self._send(request.call, policy, request.headers)
             # The caller gets hold of the request, and may print it.
             mask(*secrets_of(response.request.headers))
@@ -224,7 +221,24 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
                 self._read(request.call, response)
             return response
 
-        return Retrying(**policy.options())(attempt)
+        return self._retrying(request.call, attempt)
+
+    def _retrying(self, call: api.Call[Any], attempt: Callable[[RetryPolicy], T]) -> T:
+        policy = RetryPolicy(self.settings, call.repeat, self.log)
+        failed: IoTDAError | None
+        try:
+            return attempt(policy)  # which nearly always succeeds, and then needs no machinery
+        except IoTDAError as error:
+            failed = error
+
+        def again() -> T:
+            nonlocal failed
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return attempt(policy)
+
+        return Retrying(**policy.options())(again)
 
     def _read(self, call: api.Call[T], response: requests.Response) -> T:
         answer = Answer.of(

@@ -192,9 +192,21 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
     async def _retrying(
         self, call: api.Call[Any], attempt: Callable[[RetryPolicy], Coroutine[Any, Any, T]]
     ) -> T:
-        state = await self._open()
-        policy = RetryPolicy(state.settings, call.repeat, self.log)
-        return await AsyncRetrying(**policy.options())(attempt, policy)
+        policy = RetryPolicy((await self._open()).settings, call.repeat, self.log)
+        failed: IoTDAError | None
+        try:
+            return await attempt(policy)  # which nearly always succeeds: no machinery then
+        except IoTDAError as error:
+            failed = error
+
+        async def again() -> T:
+            nonlocal failed
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return await attempt(policy)
+
+        return await AsyncRetrying(**policy.options())(again)
 
     async def _send(
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
