@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-# Seconds before its end at which something is obtained anew; a tenth of what lives shorter.
+# Seconds before its end at which something is obtained anew; a quarter of a life that is short.
 _LONGEST_MARGIN = 300.0
 # Seconds to leave the issuer alone after a failure, as long as the old one is still good.
 _PAUSE = 30.0
@@ -47,7 +47,7 @@ class Renewing(Generic[T]):
         self,
         obtain: Callable[[], Issued[T]],
         what: str,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self._obtain = obtain
         self._what = what
@@ -129,7 +129,7 @@ class Renewing(Generic[T]):
             self._issued = issued
             lifetime = float("inf") if issued.lifetime is None else issued.lifetime
             self._expires_at = self._now() + lifetime
-            self._renew_at = self._expires_at - min(_LONGEST_MARGIN, lifetime / 10)
+            self._renew_at = self._expires_at - min(_LONGEST_MARGIN, lifetime / 4)
             self._pause_until = float("-inf")
 
     def discard(self, is_it: Callable[[T], bool]) -> None:

@@ -7,7 +7,7 @@ import logging
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from iotda_provider.emulator import control, errors
+from iotda_provider.emulator import control, errors, iam_routes
 from iotda_provider.emulator.gateway import JsonResponse, serve
 from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.routes import batch_tasks, devices, files, groups, packages
@@ -20,6 +20,7 @@ def create_app(instance: Instance) -> FastAPI:
     app = FastAPI(title="IoTDA emulator", docs_url=None, redoc_url=None, openapi_url=None)
     for part in (batch_tasks, devices, files, groups, packages):
         app.include_router(part.router(instance))
+    app.include_router(iam_routes.router(instance.iam))
     if instance.settings.control_key is not None:
         app.include_router(control.router(instance, instance.settings.control_key))
 

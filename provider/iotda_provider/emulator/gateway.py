@@ -140,7 +140,7 @@ def _admit(instance: Instance, request: Request, raw: bytes, hits: Sequence[Hit]
         raise errors.too_large()
     skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
     scope = request.scope
-    instance.verifier.verify(
+    instance.iam.verify(
         scope["method"],
         scope["raw_path"],
         scope["query_string"],

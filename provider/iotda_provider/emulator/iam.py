@@ -293,5 +293,5 @@ class IamError(Exception):
 
 
 def _long_token() -> str:
-    # As long as the real ones: whoever cuts them off shall notice.
-    return secrets.token_urlsafe(900)
+    # Long, as the real ones are: whoever cuts them off shall notice.
+    return secrets.token_urlsafe(300)

@@ -12,9 +12,10 @@ from typing import Any
 from iotda_provider.emulator.clock import MICRO, Clock, to_micro
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.faults import Fault, Faults, check_faults, read_fault
+from iotda_provider.emulator.iam import Iam
 from iotda_provider.emulator.journal import Journal
 from iotda_provider.emulator.scenario import Scenario, ScenarioError
-from iotda_provider.emulator.signatures import Key, Verifier
+from iotda_provider.emulator.signatures import Key
 from iotda_provider.emulator.store import Anchor, Command, Store
 from iotda_provider.emulator.world import World
 
@@ -59,8 +60,10 @@ class Instance:
         for limit in _documented_limits(self.scenario):
             self.limits.add(limit)
         self.journal = Journal(store.note if store else None, store.notes() if store else ())
-        self.verifier = Verifier(
-            [Key(settings.ak, settings.sk, settings.security_token)],
+        self.iam = Iam(
+            self.scenario.iam,
+            Key(settings.ak, settings.sk, settings.security_token),
+            settings.project_id,
             self.scenario.switches.signature,
             self.scenario.switches.region,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from iotda_provider.emulator.clock import parse_basic
 from iotda_provider.emulator.draws import Distribution
+from iotda_provider.emulator.iam import IamSettings, read_iam
 from iotda_provider.emulator.reader import Reader, ScenarioError
 from iotda_provider.emulator.switches import Switches, read_switches
 from iotda_provider.models import TaskType
@@ -125,6 +126,7 @@ class Scenario:
     start_time: float | None = None
     faults: tuple[Mapping[str, Any], ...] = ()
     switches: Switches = field(default_factory=Switches)
+    iam: IamSettings = field(default_factory=IamSettings)
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -156,6 +158,7 @@ class Scenario:
             start_time=start_time,
             faults=_read_faults(reader),
             switches=read_switches(reader.inner("switches")),
+            iam=read_iam(reader.inner("iam")),
             source=data if isinstance(data, dict) else {},
         )
         reader.done()

@@ -523,7 +523,7 @@ def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(web, tmp_path
     monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.add)
     issue_tokens(web)
     issue_agency_keys(web)
-    unscoped, _ = exchange_id_tokens(web)
+    exchange_id_tokens(web)
     file = tmp_path / "id_token"
     file.write_text("id-token-1")
 
@@ -536,8 +536,8 @@ def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(web, tmp_path
     authenticator_for(settings("federation", id_token_file=str(file))).prepare()
     assert masked == {"id-token-1", "unscoped-1", "ACCESS1", "secret-1", "security-token-1"}
     masked.clear()
-    unscoped_refused = {"status_code": 401, "json": {"error_msg": "no"}}
-    web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **unscoped_refused)
+    refused = {"status_code": 401, "json": {"error_msg": "no"}}
+    web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **refused)
     with pytest.raises(IoTDAAuthError):
         authenticator_for(settings("federation", id_token_file=str(file), idp_id="2")).prepare()
     assert masked == {"id-token-1"}, "even where the exchange fails"

@@ -52,7 +52,7 @@ def test_value_that_was_never_obtained_is_a_mistake_of_the_caller():
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "fresh_until"), [(100.0, 90.0), (3_000.0, 2_700.0), (86_400.0, 86_100.0)]
+    ("lifetime", "fresh_until"), [(100.0, 75.0), (3_000.0, 2_700.0), (86_400.0, 86_100.0)]
 )
 def test_value_is_renewed_before_it_expires(lifetime, fresh_until):
     desk = Desk(lifetime)
