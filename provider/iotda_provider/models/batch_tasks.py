@@ -1,4 +1,4 @@
-"""The words that all parts of the provider speak: batch tasks, their subtasks, results per target.
+"""Batch tasks, their subtasks, and results per target.
 
 Nothing here does I/O or imports Airflow. Values on the wire keep the vendor's spelling
 (``Waitting``); names in Python are spelled right (``WAITING``).

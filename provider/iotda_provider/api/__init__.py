@@ -1,0 +1,61 @@
+"""Every call of the IoTDA API, described once: a plain request and a reader of its answer."""
+
+from iotda_provider.api.batch_tasks import (
+    MAX_TARGETS_PER_CALL,
+    MAX_TARGETS_PER_TASK,
+    confirm_batch_task,
+    create_batch_task,
+    delete_batch_task,
+    list_batch_tasks,
+    list_subtasks,
+    retry_batch_task,
+    show_batch_task,
+    stop_batch_task,
+)
+from iotda_provider.api.call import Call, Outgoing, Page, Repeat
+from iotda_provider.api.checks import check_id, check_targets, check_task_id, check_word
+from iotda_provider.api.fleet import (
+    change_group,
+    create_group,
+    list_devices,
+    list_devices_in_group,
+    list_groups,
+    list_packages,
+    search_devices,
+    show_device,
+    show_package,
+)
+from iotda_provider.api.other import any_call
+from iotda_provider.api.reading import MAX_PAGE
+
+__all__ = [
+    "MAX_PAGE",
+    "MAX_TARGETS_PER_CALL",
+    "MAX_TARGETS_PER_TASK",
+    "Call",
+    "Outgoing",
+    "Page",
+    "Repeat",
+    "any_call",
+    "change_group",
+    "check_id",
+    "check_targets",
+    "check_task_id",
+    "check_word",
+    "confirm_batch_task",
+    "create_batch_task",
+    "create_group",
+    "delete_batch_task",
+    "list_batch_tasks",
+    "list_devices",
+    "list_devices_in_group",
+    "list_groups",
+    "list_packages",
+    "list_subtasks",
+    "retry_batch_task",
+    "search_devices",
+    "show_batch_task",
+    "show_device",
+    "show_package",
+    "stop_batch_task",
+]

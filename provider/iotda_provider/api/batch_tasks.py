@@ -1,0 +1,252 @@
+"""The calls on batch tasks.
+
+Source: "Batch Task" of the IoTDA API reference, and the request models of
+``huaweicloudsdkiotda.v5``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iotda_provider.api.call import Call, Page, Repeat
+from iotda_provider.api.checks import check_targets, check_task_id, check_word
+from iotda_provider.api.reading import MAX_PAGE, page_of, page_query, rows_of
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models import (
+    BatchTask,
+    Subtask,
+    SubtaskStatus,
+    TargetResult,
+    TaskStatus,
+    TaskType,
+)
+
+#: Targets that one stop, retry or confirm may name.
+MAX_TARGETS_PER_CALL = 100
+#: Targets that one batch task may have.
+MAX_TARGETS_PER_TASK = 30_000
+
+_BATCH_TASKS = "/v5/iot/{project_id}/batchtasks"
+_TASK_NAME = re.compile(r"\w{1,128}")
+
+
+def _results(data: Any) -> tuple[TargetResult, ...]:
+    # Whether the rows come in the answer to a whole-task call is not documented.
+    return rows_of(data or {}, "targets", TargetResult.from_wire)
+
+
+def _task(data: Any) -> BatchTask:
+    return BatchTask.from_wire(data.get("batchtask") or data)
+
+
+def _this_task(data: Any, task_id: str) -> BatchTask:
+    task = _task(data)
+    if task.task_id != task_id:
+        # Whoever acts on it would act on the wrong devices.
+        raise ValueError(f"it is about another task, {task.task_id}")
+    return task
+
+
+def show_batch_task(batch_task_id: str) -> Call[BatchTask]:
+    """One task with its counts, in one call whatever the fleet's size."""
+    task_id = check_task_id(batch_task_id)
+    return Call(
+        action=f"read batch task {task_id}",
+        method="GET",
+        path=f"{_BATCH_TASKS}/{task_id}",
+        query=(("limit", "1"),),
+        read=lambda data: _this_task(data, task_id),
+        permission="iotda:batchtasks:query",
+    )
+
+
+def list_subtasks(
+    batch_task_id: str,
+    *,
+    status: SubtaskStatus | str | None = None,
+    target: str | None = None,
+    marker: str | None = None,
+    limit: int = MAX_PAGE,
+) -> Call[Page[Subtask]]:
+    """A page of one task's subtasks, newest first."""
+    task_id = check_task_id(batch_task_id)
+    query = list(page_query(limit, marker))
+    if status is not None:
+        query.append(("task_detail_status", check_word(status, SubtaskStatus, "status")))
+    if target is not None:
+        query.append(("target", check_targets([target], "target")[0]))
+
+    def read(data: Any) -> Page[Subtask]:
+        rows = rows_of(data, "task_details", Subtask.from_wire)
+        return page_of(data, rows, limit, _this_task(data, task_id))
+
+    return Call(
+        action=f"list the subtasks of batch task {task_id}",
+        method="GET",
+        path=f"{_BATCH_TASKS}/{task_id}",
+        query=tuple(query),
+        read=read,
+        permission="iotda:batchtasks:query",
+    )
+
+
+def list_batch_tasks(
+    *,
+    task_type: TaskType | str | None = None,
+    status: TaskStatus | str | None = None,
+    app_id: str | None = None,
+    marker: str | None = None,
+    limit: int = MAX_PAGE,
+) -> Call[Page[BatchTask]]:
+    """A page of batch tasks, newest first."""
+    query = list(page_query(limit, marker))
+    if task_type is not None:
+        query.append(("task_type", check_word(task_type, TaskType, "task_type")))
+    if status is not None:
+        query.append(("status", check_word(status, TaskStatus, "status")))
+    if app_id is not None:
+        query.append(("app_id", app_id))
+
+    def read(data: Any) -> Page[BatchTask]:
+        rows = rows_of(data, "batchtasks", BatchTask.from_wire)
+        return page_of(data, rows, limit)
+
+    return Call(
+        action="list batch tasks",
+        method="GET",
+        path=_BATCH_TASKS,
+        query=tuple(query),
+        read=read,
+        permission="iotda:batchtasks:queryList",
+    )
+
+
+def create_batch_task(
+    *,
+    task_name: object,
+    task_type: TaskType | str,
+    targets: Sequence[str] | None = None,
+    group_ids: Sequence[str] | None = None,
+    document: Mapping[str, Any] | None = None,
+    task_policy: Mapping[str, Any] | None = None,
+    need_confirm: bool | None = None,
+    app_id: str | None = None,
+    task_mode: str | None = None,
+    task_ext_info: Mapping[str, Any] | None = None,
+    document_source: str | None = None,
+) -> Call[BatchTask]:
+    """Create a batch task; never repeated blindly, because a second call makes a second task.
+
+    :param task_name: 1 to 128 letters, digits or ``_``
+    :param task_type: such as ``firmwareUpgrade``
+    :param targets: 1 to 30,000 device ids; wins over ``group_ids``, which win over
+        ``document_source``
+    :param group_ids: device groups whose devices are the targets
+    :param document: for upgrades ``{"package_ids": [...]}``
+    :param task_policy: ``schedule_time``, ``retry_count``, ``retry_interval``
+    :param need_confirm: hold every target until it is confirmed
+    :param app_id: resource space
+    :param task_mode: ``GATEWAY`` for devices behind gateways
+    :param task_ext_info: up to 512 characters that are sent to every device
+    :param document_source: file with the targets, not for upgrades
+    :raises IoTDAConfigError: a name, type or target is not valid, or there are no targets at all
+    """
+    if not isinstance(task_name, str) or not _TASK_NAME.fullmatch(task_name):
+        raise IoTDAConfigError(
+            f"task_name must be 1 to 128 letters, digits or _ (no hyphen, no space); got "
+            f"{str(task_name)[:60]!r}."
+        )
+    body: dict[str, Any] = {
+        "task_name": task_name,
+        "task_type": check_word(task_type, TaskType, "task_type"),
+    }
+    if targets is not None:
+        body["targets"] = check_targets(targets)
+        if not 1 <= len(body["targets"]) <= MAX_TARGETS_PER_TASK:
+            raise IoTDAConfigError(
+                f"A batch task takes 1 to {MAX_TARGETS_PER_TASK} targets, got "
+                f"{len(body['targets'])}: split the "
+                "rollout over several tasks."
+            )
+    if group_ids is not None:
+        body["targets_filter"] = {"group_ids": check_targets(group_ids, "group_ids")}
+        if not body["targets_filter"]["group_ids"]:
+            raise IoTDAConfigError("group_ids is empty: the task would have no targets.")
+    if targets is None and group_ids is None and document_source is None:
+        raise IoTDAConfigError("A batch task needs targets, group_ids or document_source.")
+    for name, value in (
+        ("app_id", app_id),
+        ("document", document),
+        ("task_policy", task_policy),
+        ("need_confirm", need_confirm),
+        ("task_mode", task_mode),
+        ("task_ext_info", task_ext_info),
+        ("document_source", document_source),
+    ):
+        if value is not None:
+            body[name] = value
+    return Call(
+        action=f"create batch task {task_name}",
+        method="POST",
+        path=_BATCH_TASKS,
+        body=body,
+        read=_task,
+        repeat=Repeat.ONCE,
+        permission="iotda:batchtasks:create",
+    )
+
+
+def _act_on_targets(
+    verb: str, batch_task_id: str, targets: Sequence[str] | None, repeat: Repeat
+) -> Call[Any]:
+    task_id = check_task_id(batch_task_id)
+    if targets is not None and not 1 <= len(targets) <= MAX_TARGETS_PER_CALL:
+        # An empty list must not reach the platform: it might read it as "all".
+        raise IoTDAConfigError(
+            f"One {verb} takes 1 to {MAX_TARGETS_PER_CALL} targets, got {len(targets)}."
+        )
+    return Call(
+        action=f"{verb} batch task {task_id}",
+        method="POST",
+        path=f"{_BATCH_TASKS}/{task_id}/{verb}",
+        body={} if targets is None else {"targets": check_targets(targets)},
+        read=_results,
+        repeat=repeat,
+        permission=f"iotda:batchtasks:{verb}",
+    )
+
+
+def stop_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None
+) -> Call[tuple[TargetResult, ...]]:
+    """Stop the whole task (``targets`` None) or 1 to 100 of its targets."""
+    return _act_on_targets("stop", batch_task_id, targets, Repeat.HARMLESS)
+
+
+def confirm_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None
+) -> Call[tuple[TargetResult, ...]]:
+    """Let all waiting targets (``targets`` None) or 1 to 100 of them start."""
+    return _act_on_targets("confirm", batch_task_id, targets, Repeat.HARMLESS)
+
+
+def retry_batch_task(
+    batch_task_id: str, targets: Sequence[str] | None
+) -> Call[tuple[TargetResult, ...]]:
+    """Start all failed and stopped targets (``targets`` None) or 1 to 100 of them again."""
+    return _act_on_targets("retry", batch_task_id, targets, Repeat.ONCE)
+
+
+def delete_batch_task(batch_task_id: str) -> Call[None]:
+    """Remove a task that has ended."""
+    task_id = check_task_id(batch_task_id)
+    return Call(
+        action=f"delete batch task {task_id}",
+        method="DELETE",
+        path=f"{_BATCH_TASKS}/{task_id}",
+        read=lambda data: None,
+        repeat=Repeat.ONCE,
+        permission="iotda:batchtasks:delete",
+    )

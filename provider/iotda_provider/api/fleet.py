@@ -1,0 +1,178 @@
+"""The calls that a firmware release needs besides batch tasks: devices, groups and packages.
+
+Source: "Device Management", "Device Group Management" and "OTA Upgrade" of the IoTDA API reference,
+and the request models of ``huaweicloudsdkiotda.v5``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iotda_provider.api.call import Call, Page, Repeat
+from iotda_provider.api.checks import check_id
+from iotda_provider.api.reading import MAX_PAGE, page_of, page_query, rows_of
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models import Device, DeviceGroup, OtaPackage
+
+_DEVICES = "/v5/iot/{project_id}/devices"
+_GROUPS = "/v5/iot/{project_id}/device-group"
+_PACKAGES = "/v5/iot/{project_id}/ota-upgrades/packages"
+
+
+def show_device(device_id: str) -> Call[Device]:
+    """One device with its versions."""
+    device = check_id(device_id, "device_id")
+    return Call(
+        action=f"read device {device}",
+        method="GET",
+        path=f"{_DEVICES}/{device}",
+        read=Device.from_wire,
+        permission="iotda:devices:query",
+    )
+
+
+def list_devices(
+    *,
+    product_id: str | None = None,
+    app_id: str | None = None,
+    marker: str | None = None,
+    limit: int = MAX_PAGE,
+) -> Call[Page[Device]]:
+    """A page of devices with their versions."""
+    query = list(page_query(limit, marker))
+    query += [
+        (name, check_id(value, name))
+        for name, value in (("product_id", product_id), ("app_id", app_id))
+        if value is not None
+    ]
+    return Call(
+        action="list devices",
+        method="GET",
+        path=_DEVICES,
+        query=tuple(query),
+        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire), limit),
+        permission="iotda:devices:queryList",
+    )
+
+
+def search_devices(sql: object) -> Call[tuple[Device, ...]]:
+    """At most 50 devices that match a search, such as ``select * from device where ...``.
+
+    The platform takes about one search a second.
+    """
+    if not isinstance(sql, str) or not sql.strip() or len(sql) > 2048:
+        raise IoTDAConfigError("A search for devices is SQL text of 1 to 2048 characters.")
+    return Call(
+        action="search devices",
+        method="POST",
+        path="/v5/iot/{project_id}/search/query-devices",
+        body={"sql": sql},
+        read=lambda data: rows_of(data, "devices", Device.from_wire),
+        repeat=Repeat.READ,
+        permission="iotda:devices:search",
+    )
+
+
+def list_groups(
+    *, name: str | None = None, marker: str | None = None, limit: int = MAX_PAGE
+) -> Call[Page[DeviceGroup]]:
+    """A page of device groups."""
+    query = list(page_query(limit, marker))
+    if name is not None:
+        query.append(("name", name))
+    return Call(
+        action="list device groups",
+        method="GET",
+        path=_GROUPS,
+        query=tuple(query),
+        read=lambda data: page_of(
+            data, rows_of(data, "device_groups", DeviceGroup.from_wire), limit
+        ),
+        permission="iotda:group:queryList",
+    )
+
+
+def create_group(*, name: object, description: str = "") -> Call[DeviceGroup]:
+    """A new static device group."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 64:
+        raise IoTDAConfigError("A device group's name has 1 to 64 characters.")
+    body: dict[str, Any] = {"name": name}
+    if description:
+        body["description"] = description[:64]
+    return Call(
+        action=f"create device group {name}",
+        method="POST",
+        path=_GROUPS,
+        body=body,
+        read=DeviceGroup.from_wire,
+        repeat=Repeat.ONCE,
+        permission="iotda:group:create",
+    )
+
+
+def list_devices_in_group(
+    group_id: str, *, marker: str | None = None, limit: int = MAX_PAGE
+) -> Call[Page[Device]]:
+    """A page of one group's devices; the platform leaves their versions out."""
+    group = check_id(group_id, "group_id")
+    return Call(
+        action=f"list the devices of group {group}",
+        method="GET",
+        path=f"{_GROUPS}/{group}/devices",
+        query=page_query(limit, marker),
+        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire), limit),
+        permission="iotda:group:query",
+    )
+
+
+def change_group(group_id: str, device_id: str, *, add: bool) -> Call[None]:
+    """Put a device into a group, or take it out; asking twice changes nothing more."""
+    group, device = check_id(group_id, "group_id"), check_id(device_id, "device_id")
+    return Call(
+        action=f"add device {device} to group {group}"
+        if add
+        else f"remove device {device} from group {group}",
+        method="POST",
+        path=f"{_GROUPS}/{group}/action",
+        query=(("action_id", "addDevice" if add else "removeDevice"), ("device_id", device)),
+        read=lambda data: None,
+        repeat=Repeat.HARMLESS,
+        permission="iotda:group:update",
+    )
+
+
+def list_packages(
+    *,
+    package_type: str,
+    product_id: str | None = None,
+    version: str | None = None,
+    marker: str | None = None,
+    limit: int = MAX_PAGE,
+) -> Call[Page[OtaPackage]]:
+    """A page of upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
+    query = [*page_query(limit, marker), ("package_type", check_id(package_type, "package_type"))]
+    query += [
+        (name, value)
+        for name, value in (("product_id", product_id), ("version", version))
+        if value is not None
+    ]
+    return Call(
+        action="list upgrade packages",
+        method="GET",
+        path=_PACKAGES,
+        query=tuple(query),
+        read=lambda data: page_of(data, rows_of(data, "packages", OtaPackage.from_wire), limit),
+        permission="iotda:otapackages:queryList",
+    )
+
+
+def show_package(package_id: str) -> Call[OtaPackage]:
+    """One upgrade package."""
+    package = check_id(package_id, "package_id")
+    return Call(
+        action=f"read upgrade package {package}",
+        method="GET",
+        path=f"{_PACKAGES}/{package}",
+        read=OtaPackage.from_wire,
+        permission="iotda:otapackages:query",
+    )
