@@ -13,7 +13,9 @@ _LONGEST = 20_000
 
 
 def parse_rules(text: str) -> list[Rule]:
-    """Read rules in Python's notation or as JSON. Nothing is ever executed.
+    """Read rules in Python's notation, separated by commas or one a line, or as JSON.
+
+    Nothing is ever executed.
 
     :raises ValueError: it is neither, or a rule or parameter is unknown or makes no sense
     """
@@ -31,13 +33,23 @@ def parse_rules(text: str) -> list[Rule]:
                 raise ValueError(f"rules are not JSON: {error}") from error
         except RecursionError as error:
             raise ValueError("rules are nested too deeply") from error
+    return [_rule(node) for node in _nodes(text)]
+
+
+def _nodes(text: str) -> list[ast.expr]:
+    """The expressions in the text: separated by commas, or one a line as in a file."""
     try:
-        body = ast.parse(text, mode="eval").body
+        try:
+            body = ast.parse(f"({text}\n)", mode="eval").body
+        except SyntaxError:
+            lines = ast.parse(text).body
+            if not all(isinstance(line, ast.Expr) for line in lines):
+                raise
+            return [line.value for line in lines if isinstance(line, ast.Expr)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ValueError(f"cannot read the rules {_short(text)}: {reason}") from error
-    several = isinstance(body, (ast.Tuple, ast.List))
-    return [_rule(item) for item in (body.elts if several else [body])]  # type: ignore[attr-defined]
+    return body.elts if isinstance(body, (ast.Tuple, ast.List)) else [body]
 
 
 def notation(rule: Rule) -> str:

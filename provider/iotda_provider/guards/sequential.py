@@ -208,16 +208,17 @@ class SequentialFailureTest(EvidenceRule):
         return Evidence(left, self._without_worst(counts, most)[0], unsure, words, facts)
 
     def _without_worst(self, counts: Counts, failed: int) -> tuple[float, str | None]:
-        """The least evidence that is left when some one cluster is left out, and which it is."""
+        """The least evidence that is left when any one cluster is left out, and which it is."""
         clusters = counts.observed.clusters or {}
         # A failure that no cluster owns up to may be of any of them.
         astray = max(0, counts.progress.fail - sum(cluster[0] for cluster in clusters.values()))
-        found: list[tuple[float, str | None]] = []
+        known = max(0, failed - astray)
+        found: list[tuple[float, str | None]] = [(self.log_evidence(known, counts.devices), None)]
         for name, (failed_here, started_here) in clusters.items():
-            rest = max(0, failed - failed_here - astray)
+            rest = max(0, known - failed_here)
             devices = min(counts.devices, max(rest, counts.ever_started - started_here))
             found.append((self.log_evidence(rest, devices), name))
-        return min(found, default=(FLOOR, None), key=lambda item: item[0])
+        return min(found, key=lambda item: item[0])
 
     def _of_cluster(self, counts: Counts, name: str) -> Evidence:
         clusters = counts.observed.clusters

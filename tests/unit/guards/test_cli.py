@@ -1,0 +1,164 @@
+"""The command ``iotda-guard``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iotda_provider.guards import Look, MaxFailures, SequentialFailureTest, evaluate
+from iotda_provider.guards import plot as plot_module
+from iotda_provider.guards.audit import AuditTrail, audit_header, audit_record
+from iotda_provider.guards.cli import main
+from iotda_provider.models import TaskProgress
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def audit_file(tmp_path: Path) -> Path:
+    rules = [SequentialFailureTest(0.02)]
+    trail, state = AuditTrail(), None
+    for index in range(50):
+        progress = TaskProgress(total=1000, fail=index, processing=1000 - index)
+        look = Look(time=1_790_000_000 + 10 * index, progress=progress)
+        state, verdict = evaluate(rules, state, look)
+        trail.add(audit_record(look, verdict))
+    file = tmp_path / "audit.jsonl"
+    lines = [*trail.to_lines(audit_header(rules)), '{"time": "2026-']
+    file.write_text("".join(lines))
+    return file
+
+
+def test_replay_shows_what_other_rules_would_have_done(audit_file: Path, capsys: Output) -> None:
+    rules = "MaxFailures(3), MaxFailures(99)"
+    assert main(["replay", str(audit_file), "--rules", rules]) == 0
+    out = capsys.readouterr().out
+    assert "50 looks" in out
+    assert "cut off" in out
+    assert "as recorded: breach at 2026-09-21T14:19:50.000Z" in out
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "after 30 s" in rows["MaxFailures(3)"]
+    assert "never" in rows["MaxFailures(99)"]
+
+
+def test_replay_takes_the_rules_of_the_file_where_none_are_given(
+    audit_file: Path, capsys: Output
+) -> None:
+    assert main(["replay", str(audit_file), "--json"]) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert outcome["rule"]["rule"] == "SequentialFailureTest"
+    assert outcome["broken"]["after_seconds"] == 390
+
+
+def test_rules_may_stand_in_a_file(audit_file: Path, tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "rules.txt"
+    file.write_text('[{"rule": "MaxFailures", "count": 3}]')
+    for name in (str(file), f"@{file}"):
+        assert main(["replay", str(audit_file), "--rules", name]) == 0
+        assert "MaxFailures(3)" in capsys.readouterr().out
+
+
+def test_plan_tells_devices_exposed_and_what_cannot_work(capsys: Output) -> None:
+    argv = ["plan", "--devices", "50", "--rates", "0.02,0.2"]
+    for rule in ("SequentialFailureTest(0.02)", "MaxFailureRate(0.05)", "EnoughSuccess(0.05)"):
+        argv += ["--rule", rule]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "20 % fail" in out
+    assert "MaxFailureRate(0.05) can never stop 50 devices" in out
+    assert "EnoughSuccess(0.05) opens after 82 successes" in out
+    assert "with 50 devices a person must decide" in out
+
+
+def test_plan_looks_at_the_ends_of_waves(capsys: Output) -> None:
+    argv = ["plan", "--devices", "30000", "--rule", "SequentialFailureTest(0.02)"]
+    argv += ["--waves", "100,500,2500,10000", "--rates", "0.1", "--json"]
+    assert main(argv) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["waves"] == [100, 500, 2500, 10_000, 30_000]
+    (exposure,) = data["rules"][0]["exposures"]
+    assert exposure["mean_devices"] == pytest.approx(228.4, abs=0.1)
+
+
+def test_simulate_names_stops_of_healthy_fleets_false(capsys: Output) -> None:
+    argv = ["simulate", "--devices", "200", "--fleets", "20", "--poll", "60"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "20 fleets of 200 devices" in out
+    (aws,) = (line for line in out.splitlines() if "finished" in line and " 2 %" in line)
+    assert "false" in aws
+
+
+def test_simulate_prints_json(capsys: Output) -> None:
+    argv = ["simulate", "--devices", "50", "--fleets", "3", "--poll", "60", "--json"]
+    argv += ["--healthy", "0.01", "--faulty", "1", "--rule", "MaxFailures(2)"]
+    assert main(argv) == 0
+    healthy, faulty = json.loads(capsys.readouterr().out)
+    assert faulty["stopped"] == 1
+    assert healthy["fleet"]["failure_rate"] == 0.01
+
+
+def test_simulate_draws_a_picture(tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "out.png"
+    argv = ["simulate", "--devices", "50", "--fleets", "3", "--poll", "60"]
+    assert main([*argv, "--plot", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(plot_module, "import_module", missing)
+    assert main(["simulate", "--fleets", "1000000", "--plot", "out.png"]) == 2
+    assert "pip install 'airflow-provider-iotda[plot]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["plan", "--rule", "MaxFailures(0)"], "count must be"),
+        (["plan", "--rule", "__import__('os')"], "unknown rule"),
+        (["plan", "--rules", "MaxFailures"], "neither a rule"),
+        (["plan", "--rates", "5%"], "--rates: '5%' is not a number"),
+        (["plan", "--rates", "5"], "--rates must be a share"),
+        (["plan", "--devices", "0"], "--devices"),
+        (["plan", "--waves", "500,100"], "--waves"),
+        (["plan", "--waves", "100,5000"], "--waves"),
+        (["plan", "--in-flight", "-1"], "--in-flight"),
+        (["simulate", "--fleets", "0"], "fleets"),
+        (["simulate", "--rule", "EnoughSuccess(0.05)"], "gate"),
+        (["simulate", "--poll", "0"], "poll"),
+        (["replay", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(
+    argv: list[str], words: str, capsys: Output
+) -> None:
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert err.startswith(f"iotda-guard {argv[0]}: ")
+
+
+@pytest.mark.parametrize("text", ["", "not json\n", '{"audit": "iotda-guard", "version": 1}\n'])
+def test_a_file_without_looks_is_a_mistake(text: str, tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text(text)
+    assert main(["replay", str(file), "--rule", "MaxFailures(1)"]) == 2
+    assert capsys.readouterr().err
+
+
+def test_a_file_without_rules_needs_some(tmp_path: Path, capsys: Output) -> None:
+    look = Look(time=0, progress=TaskProgress(total=1, success=1))
+    record = audit_record(look, evaluate(MaxFailures(1), None, look)[1])
+    file = tmp_path / "audit.jsonl"
+    file.write_text(json.dumps(record) + "\n")
+    assert main(["replay", str(file)]) == 2
+    assert "--rules" in capsys.readouterr().err
