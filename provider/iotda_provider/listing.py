@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from iotda_provider import api
-from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.models import (
+    BatchTask,
+    Device,
+    DeviceGroup,
+    OtaPackage,
+    Subtask,
+    SubtaskStatus,
+    TaskStatus,
+    TaskType,
+)
 
 T = TypeVar("T")
 
@@ -94,3 +103,31 @@ def iter_subtasks(
         return api.list_subtasks(batch_task_id, status=status, target=target, marker=marker)
 
     return Listing(page_after, lambda row: seen.is_new(row.target))
+
+
+def list_devices(*, product_id: str | None = None, app_id: str | None = None) -> Listing[Device]:
+    """All devices with their versions, read page by page as they are needed."""
+    return Listing(
+        lambda marker: api.list_devices(product_id=product_id, app_id=app_id, marker=marker)
+    )
+
+
+def list_device_groups(*, name: str | None = None) -> Listing[DeviceGroup]:
+    """All device groups, or those of one name."""
+    return Listing(lambda marker: api.list_groups(name=name, marker=marker))
+
+
+def iter_group_devices(group_id: str) -> Listing[Device]:
+    """The devices of one group, without their versions."""
+    return Listing(lambda marker: api.list_devices_in_group(group_id, marker=marker))
+
+
+def list_ota_packages(
+    *, package_type: str, product_id: str | None = None, version: str | None = None
+) -> Listing[OtaPackage]:
+    """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
+    return Listing(
+        lambda marker: api.list_packages(
+            package_type=package_type, product_id=product_id, version=version, marker=marker
+        )
+    )

@@ -165,6 +165,15 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
     retry_batch_task = _procedure(procedures.retry_batch_task)
     confirm_batch_task = _procedure(procedures.confirm_batch_task)
     delete_batch_task = _procedure(procedures.delete_batch_task)
+    get_device = _call(api.show_device)
+    list_devices = _listing(listing.list_devices)
+    search_devices = _call(api.search_devices)
+    list_device_groups = _listing(listing.list_device_groups)
+    create_device_group = _call(api.create_group)
+    iter_group_devices = _listing(listing.iter_group_devices)
+    change_device_group = _call(api.change_group)
+    list_ota_packages = _listing(listing.list_ota_packages)
+    get_ota_package = _call(api.show_package)
     run = _any_request(read_arguments)
 
     def test_connection(self) -> tuple[bool, str]:
