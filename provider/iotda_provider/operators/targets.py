@@ -1,0 +1,190 @@
+"""What the operators that act on targets share: which targets, and how results are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
+from iotda_provider.models import BatchTask, TargetResults
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.results import failed_rows, write_report, xcom_limit
+from iotda_provider.parameters import as_list, one_of, positive
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+NO_RESULTS = TargetResults()
+
+
+class TargetsOperator(IoTDABaseOperator):
+    """An operator that asks something of a whole batch task, or of some of its targets.
+
+    The whole task is meant only where ``targets`` was left out or is literally None in the DAG; a
+    template that renders to None, ``"None"`` or empty text is an error, and an empty list asks
+    nothing of the platform.
+
+    :param batch_task_id: the task (templated)
+    :param targets: device ids; None means the whole task (templated)
+    :param on_target_failure: what targets mean for which it did not succeed: ``report`` (XComs
+        only), ``fail`` (no retries) or ``skip``
+    :param ignore_error_codes: error codes of targets that do not count as failures
+    :param max_xcom_targets: the most targets that a list in XCom holds; Airflow's own limit holds
+        too
+    :param report_path: URL of a file that gets every failed target, one JSON object a line
+        (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch_task_id", "targets", "report_path", *CONNECTION_FIELDS)
+
+    #: What is done, and what has been done, in words for the log.
+    verb: ClassVar[str]
+    done: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        batch_task_id: str,
+        targets: Any = None,
+        on_target_failure: str = "report",
+        ignore_error_codes: Sequence[str] = (),
+        max_xcom_targets: int = 1000,
+        report_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_task_id = batch_task_id
+        self.targets = targets
+        # Said once, here: what a template renders to later can never become "the whole task".
+        self._whole_task = targets is None
+        self.on_target_failure = one_of(
+            on_target_failure, "on_target_failure", ("report", "fail", "skip")
+        )
+        if isinstance(ignore_error_codes, str):
+            raise ValueError(
+                f"ignore_error_codes must be a list of codes, got {ignore_error_codes!r}"
+            )
+        self.ignore_error_codes = tuple(ignore_error_codes)
+        self.max_xcom_targets = int(positive(max_xcom_targets, "max_xcom_targets", zero=True))
+        self.report_path = report_path
+
+    def requested_targets(self, context: Context) -> list[str] | None:
+        """The targets, each once, or None for the whole task: only where the DAG itself says so.
+
+        :raises IoTDAConfigError: they are no list of device ids, or were rendered away
+        """
+        from iotda_provider.api import check_targets
+
+        if not self._whole_task:
+            return check_targets(as_list(self.targets, "targets"))
+        if self.targets is not None or not _dag_leaves_targets_out(self, context):
+            raise IoTDAConfigError(
+                "targets came out of a mapping, or was set later, as None, or not at all; only the "
+                "DAG itself can mean the whole task: pass targets=None to partial() (or leave it "
+                f"out) to {self.verb} everything, or an empty list to {self.verb} nothing."
+            )
+        return None
+
+    def push_targets(self, context: Context, results: TargetResults) -> list[dict[str, Any]]:
+        """Push both lists, bounded; all the failed rows."""
+        failures = failed_rows(results, self.ignore_error_codes)
+        limit = xcom_limit(self.max_xcom_targets)
+        ti = context["ti"]
+        ti.xcom_push(key="failed_targets", value=failures[:limit])
+        ti.xcom_push(
+            key="succeeded_targets", value=[result.target for result in results.succeeded[:limit]]
+        )
+        return failures
+
+    def tell(
+        self,
+        context: Context,
+        outcome: str,
+        task: BatchTask | None,
+        requested: int = 0,
+        results: TargetResults = NO_RESULTS,
+        succeeded: int | None = None,
+    ) -> dict[str, Any]:
+        """Push, write and log what came of it; the result, not pushed yet."""
+        failures = self.push_targets(context, results)
+        result = {
+            "batch_task_id": self.batch_task_id,
+            "outcome": outcome,
+            "status": str(task.status) if task else None,
+            "requested": requested,
+            "succeeded": len(results.succeeded) if succeeded is None else succeeded,
+            "failed": len(failures),
+            "failed_truncated": len(failures) > xcom_limit(self.max_xcom_targets),
+            "progress": task.progress.to_dict() if task else {},
+            "report_path": self.report_path,
+        }
+        self.log.info(
+            "%s batch task %s: %s; %d of %d target(s) %s, %d failed%s.",
+            self.verb.capitalize(),
+            self.batch_task_id,
+            outcome,
+            result["succeeded"],
+            requested,
+            self.done,
+            len(failures),
+            f"; now {task.status}: {task.progress}" if task else "",
+        )
+        for row in failures[:10]:
+            self.log.warning(
+                "Not %s: %s (%s %s)", self.done, row["target"], row["error_code"], row["error_msg"]
+            )
+        if self.report_path:
+            # A file that can't be written must not hide what the platform has done already.
+            context["ti"].xcom_push(key="return_value", value=result)
+            write_report(self.report_path, failures)
+        return result
+
+    def report(
+        self,
+        context: Context,
+        outcome: str,
+        task: BatchTask | None,
+        requested: int = 0,
+        results: TargetResults = NO_RESULTS,
+        succeeded: int | None = None,
+    ) -> dict[str, Any]:
+        """Tell what came of it, and act on failed targets.
+
+        :raises TargetFailuresError: targets failed, and ``on_target_failure`` is ``fail``
+        :raises AirflowSkipException: targets failed, and it is ``skip``
+        """
+        result = self.tell(context, outcome, task, requested, results, succeeded)
+        if not result["failed"] or self.on_target_failure == "report":
+            return result
+        context["ti"].xcom_push(key="return_value", value=result)
+        message = (
+            f"{result['failed']} of {requested} target(s) of batch task {self.batch_task_id} were "
+            f"not {self.done}"
+        )
+        if self.on_target_failure == "skip":
+            raise AirflowSkipException(f"{message}.")
+        first = failed_rows(results, self.ignore_error_codes)[0]
+        raise TargetFailuresError(
+            f"{message}, first {first['target']}: {first['error_code']} {first['error_msg']}. All "
+            f"are in XCom failed_targets{f' and at {self.report_path}' if self.report_path else ''}"
+            ".",
+            results.failed,
+        )
+
+
+def _dag_leaves_targets_out(operator: TargetsOperator, context: Context) -> bool:
+    """Whether ``targets`` is left out, or None, in the DAG itself and not in what it maps over."""
+    ti: Any = context["ti"]
+    if getattr(ti, "map_index", -1) < 0:
+        return True
+    dag: Any = context["dag"]
+    mapped = dag.get_task(ti.task_id)
+    partial = getattr(mapped, "partial_kwargs", None)
+    if partial is None or "targets" in partial:  # in a mapped task group it is not mapped itself
+        return True
+    if "targets" in getattr(operator, "_BaseOperator__init_kwargs", {"targets": None}):
+        return False
+    # expand_kwargs() over an XCom: whether one of its rows names targets is not up to the DAG.
+    return isinstance(mapped.expand_input.value, (Mapping, list, tuple))
