@@ -1,0 +1,214 @@
+"""The operators that confirm, retry, delete and list batch tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
+from iotda_provider.models import BatchTask
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.results import check_report_path, write_report, xcom_limit
+from iotda_provider.operators.targets import TargetsOperator
+from iotda_provider.parameters import given, one_of, positive
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import TargetResults
+
+
+class AskOfTargetsOperator(TargetsOperator):
+    """Asks something of targets in one go, without waiting; subclasses say what."""
+
+    def affected(self, task: BatchTask) -> int:
+        """How many targets a call for the whole task may reach."""
+        raise NotImplementedError
+
+    def ask(self, hook: IoTDAHook, task_id: str, targets: list[str] | None) -> TargetResults:
+        """Ask the platform."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from iotda_provider.api import check_task_id
+
+        task_id = check_task_id(self.batch_task_id)
+        self.report_path = check_report_path(self.report_path)
+        targets = self.requested_targets(context)
+        if targets == []:
+            self.log.info("targets is an empty list: nothing is %s.", self.done)
+            return self.report(context, self.done, None)
+        with self.hook() as hook:
+            before = hook.get_batch_task(task_id)
+            self.log.info("Batch task %s is %s: %s.", task_id, before.status, before.progress)
+            requested = self.affected(before) if targets is None else len(targets)
+            results = self.ask(hook, task_id, targets)
+            self.push_targets(context, results)
+            after = hook.get_batch_task(task_id)
+        # The answer to a call for the whole task need not hold any rows.
+        succeeded = requested if targets is None and not len(results) else None
+        return self.report(context, self.done, after, requested, results, succeeded)
+
+
+class ConfirmBatchTaskOperator(AskOfTargetsOperator):
+    """Let targets of a batch task start that was created with ``need_confirm``.
+
+    All waiting targets are confirmed only where ``targets`` was left out or is literally None in
+    the DAG; an empty list confirms nothing. Confirming twice is harmless.
+
+    XComs: the return value ``{"batch_task_id", "outcome": "confirmed", "status", "requested",
+    "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
+    ``succeeded_targets``. For a whole task ``requested`` counts the targets that were waiting.
+
+    The parameters are those of :class:`~iotda_provider.operators.targets.TargetsOperator`.
+    """
+
+    verb = "confirm"
+    done = "confirmed"
+
+    def affected(self, task: BatchTask) -> int:
+        return task.progress.waiting
+
+    def ask(self, hook: IoTDAHook, task_id: str, targets: list[str] | None) -> TargetResults:
+        return hook.confirm_batch_task(task_id, targets)
+
+
+class RetryBatchTaskOperator(AskOfTargetsOperator):
+    """Start failed and stopped targets of a batch task again.
+
+    All of them are started only where ``targets`` was left out or is literally None in the DAG; an
+    empty list starts nothing. The platform refuses it for a task that is stopped as a whole: create
+    a new task for those targets instead. The call is never repeated blindly.
+
+    XComs: the return value ``{"batch_task_id", "outcome": "retried", "status", "requested",
+    "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
+    ``succeeded_targets``. For a whole task ``requested`` counts the targets that had failed or were
+    stopped.
+
+    The parameters are those of :class:`~iotda_provider.operators.targets.TargetsOperator`.
+    """
+
+    verb = "retry"
+    done = "retried"
+
+    def affected(self, task: BatchTask) -> int:
+        return task.progress.fail + task.progress.fail_wait_retry + task.progress.stopped
+
+    def ask(self, hook: IoTDAHook, task_id: str, targets: list[str] | None) -> TargetResults:
+        return hook.retry_batch_task(task_id, targets)
+
+
+class DeleteBatchTaskOperator(IoTDABaseOperator):
+    """Remove a batch task that has ended; its record of what happened to each device goes with it.
+
+    A task that is gone already is as good as deleted, so a retry after a lost answer succeeds.
+
+    XCom: the return value ``{"batch_task_id", "outcome": "deleted" | "already_gone"}``.
+
+    :param batch_task_id: the task (templated)
+    :param if_missing: what a task that does not exist means: ``succeed``, ``skip`` or ``fail``
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch_task_id", *CONNECTION_FIELDS)
+
+    def __init__(self, *, batch_task_id: str, if_missing: str = "succeed", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_task_id = batch_task_id
+        self.if_missing = one_of(if_missing, "if_missing", ("succeed", "skip", "fail"))
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from iotda_provider.api import check_task_id
+
+        task_id = check_task_id(self.batch_task_id)
+        with self.hook() as hook:
+            try:
+                task = hook.get_batch_task(task_id)
+                if not task.status.is_terminal:
+                    raise IoTDAConfigError(
+                        f"Batch task {task_id} is {task.status} ({task.progress}): only a task "
+                        "that has ended can be deleted. Stop it first, or wait for its end."
+                    )
+                hook.delete_batch_task(task_id)
+            except IoTDANotFoundError:
+                if self.if_missing == "fail":
+                    raise
+                if self.if_missing == "skip":
+                    raise AirflowSkipException(f"Batch task {task_id} does not exist.") from None
+                self.log.info("Batch task %s does not exist (any more).", task_id)
+                return {"batch_task_id": task_id, "outcome": "already_gone"}
+        self.log.info("Deleted batch task %s (%s, %s).", task_id, task.task_name, task.status)
+        return {"batch_task_id": task_id, "outcome": "deleted"}
+
+
+class ListBatchTasksOperator(IoTDABaseOperator):
+    """List batch tasks, newest first; the list can be mapped over.
+
+    XComs: the return value, a list of ``{"batch_task_id", "task_name", "task_type", "status",
+    "status_desc", "progress", "create_time"}``, and ``truncated``: whether there were more.
+
+    :param task_type: only tasks of this type, such as ``firmwareUpgrade`` (templated)
+    :param status: only tasks in this status, such as ``Processing`` (templated)
+    :param app_id: only tasks of this resource space (templated)
+    :param max_tasks: the most tasks to return; Airflow's limit for mapped tasks holds too
+    :param report_path: URL of a file that gets every task, one JSON object a line (templated)
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "batch_task_type",
+        "status",
+        "app_id",
+        "report_path",
+        *CONNECTION_FIELDS,
+    )
+
+    def __init__(
+        self,
+        *,
+        task_type: str | None = None,
+        status: str | None = None,
+        app_id: str | None = None,
+        max_tasks: int = 1000,
+        report_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # BaseOperator has a property of its own by the name of task_type.
+        self.batch_task_type = task_type
+        self.status = status
+        self.app_id = app_id
+        self.max_tasks = int(positive(max_tasks, "max_tasks"))
+        self.report_path = report_path
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        limit = xcom_limit(self.max_tasks)
+        report_path = check_report_path(self.report_path)
+        with self.hook() as hook:
+            found = (
+                task.to_dict()
+                for task in hook.list_batch_tasks(
+                    task_type=given(self.batch_task_type),
+                    status=given(self.status),
+                    app_id=given(self.app_id),
+                )
+            )
+            kept = list(islice(found, limit))
+            more = next(found, None)
+            if report_path:
+                rest = () if more is None else (more,)
+                count = write_report(report_path, chain(kept, rest, found))
+                self.log.info("Wrote %d batch task(s) to %s.", count, report_path)
+        context["ti"].xcom_push(key="truncated", value=more is not None)
+        self.log.info("Found %d batch task(s)%s.", len(kept), " and more, left out" if more else "")
+        for row in kept[:20]:
+            self.log.info("%s  %s  %s", row["batch_task_id"], row["status"], row["task_name"])
+        return kept
