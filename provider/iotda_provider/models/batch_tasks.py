@@ -10,7 +10,7 @@ of the official SDK (``huaweicloudsdkiotda.v5``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar, overload
 
@@ -273,6 +273,23 @@ class BatchTask:
             "progress": self.progress.to_dict(),
             "create_time": self.create_time,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BatchTask:
+        """The inverse of :meth:`to_dict`, for what went through an event or an XCom.
+
+        :raises ValueError: it was not made by :meth:`to_dict`
+        """
+        progress = data.get("progress")
+        if not isinstance(progress, Mapping) or not isinstance(data.get("status"), str):
+            raise ValueError("a batch task without status and progress")
+        task = cls.from_wire({**data, "task_id": data.get("batch_task_id")})
+        counts = {name: progress.get(name) for name in TaskProgress.__dataclass_fields__}
+        return replace(
+            task,
+            progress=TaskProgress.from_wire({**counts, "waitting": counts["waiting"]}),
+            raw={},
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""What all triggers share: the connection, their arguments as plain JSON, and a user's kill."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger
+
+from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
+from iotda_provider.parameters import given
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+# Airflow tells a trigger about a user's kill since 3.3; before, the trigger finds out by itself.
+_AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
+_KILL_SECONDS = 30.0
+
+
+class IoTDATrigger(BaseTrigger):
+    """Waits in the triggerer, with the connection and the session that all triggers share.
+
+    A subclass implements :meth:`events`, and adds its own arguments to :meth:`arguments`. What must
+    survive a restart of the triggerer is in the arguments or read again from IoTDA, never only in
+    ``self``: a restarted trigger is made anew out of its arguments. Another one may even run at the
+    same time, where a triggerer was only thought to be dead.
+
+    :param iotda_conn_id: the connection
+    :param project_id: instead of the connection's
+    :param instance_id: instead of the connection's
+    :param stop_on_kill: stop the batch tasks when a user marks the task instance as failed or
+        successful, or clears it; a restart of the triggerer stops nothing
+    """
+
+    def __init__(
+        self,
+        *,
+        iotda_conn_id: str = "iotda_default",
+        project_id: str | None = None,
+        instance_id: str | None = None,
+        stop_on_kill: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.iotda_conn_id = iotda_conn_id
+        self.project_id = project_id
+        self.instance_id = instance_id
+        self.stop_on_kill = stop_on_kill
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make this trigger anew, as plain JSON."""
+        return {
+            "iotda_conn_id": self.iotda_conn_id,
+            "project_id": self.project_id,
+            "instance_id": self.instance_id,
+            "stop_on_kill": self.stop_on_kill,
+        }
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
+
+    def hook(self) -> IoTDAAsyncHook:
+        """A hook for this trigger's connection; use it as an async context manager."""
+        from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+        return IoTDAAsyncHook(
+            self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+        )
+
+    @property
+    @abstractmethod
+    def batch_task_ids(self) -> tuple[str, ...]:
+        """The tasks that are watched, and that a kill stops where the user wants that."""
+
+    @abstractmethod
+    def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        """Watch until there is an event to tell; an error that is raised fails the task."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        try:
+            async with self.hook() as hook:
+                async for event in self.events(hook):
+                    yield event
+        except asyncio.CancelledError:
+            if self.stop_on_kill and not _AIRFLOW_TELLS_OF_KILLS:
+                from iotda_provider.triggers.kills import was_killed
+
+                if await was_killed(self.task_instance):
+                    await asyncio.wait_for(self.on_kill(), _KILL_SECONDS)
+            raise
+
+    async def on_kill(self) -> None:
+        """A user has killed the task instance: stop what it watches, where that was asked for."""
+        if not self.stop_on_kill:
+            return
+        async with self.hook() as hook:
+            for batch_task_id in self.batch_task_ids:
+                try:
+                    await hook.stop_batch_task(batch_task_id)
+                    self.log.warning(
+                        "The task was killed: stopped batch task %s, as stop_on_kill asks.",
+                        batch_task_id,
+                    )
+                except TaskNotStoppableError as error:
+                    self.log.info("The task was killed, and nothing was left to stop: %s", error)
+                except IoTDAError as error:
+                    # Nobody is left to raise it to, and there may be more tasks to stop.
+                    self.log.error(
+                        "The task was killed, but batch task %s could not be stopped: %s",
+                        batch_task_id,
+                        error,
+                    )

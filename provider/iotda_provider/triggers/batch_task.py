@@ -1,0 +1,73 @@
+"""The trigger that waits for a batch task to reach one of some statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import TaskSuccessEvent
+
+from iotda_provider.triggers.events import over
+from iotda_provider.triggers.polling import PollingTrigger
+from iotda_provider.waiting import ENDED, Judgement, TaskWait
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+
+class BatchTaskTrigger(PollingTrigger):
+    """Tells when a batch task is where it was waited for, or where it was not to be.
+
+    Which of the two is judged by the resumed task, with the same function as here:
+    :meth:`iotda_provider.waiting.TaskWait.judge`.
+
+    :param batch_task_id: the task
+    :param target_statuses: statuses that end the wait
+    :param failure_statuses: statuses that end it, too; the resumed task fails
+    :param end_from_trigger: end the task instance here where the wait ends well, without a worker
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_task_id: str,
+        target_statuses: Sequence[str] = ENDED,
+        failure_statuses: Sequence[str] = (),
+        end_from_trigger: bool = False,
+        **polling: Any,
+    ) -> None:
+        super().__init__(**polling)
+        self.batch_task_id = batch_task_id
+        self.target_statuses = tuple(target_statuses)
+        self.failure_statuses = tuple(failure_statuses)
+        self.end_from_trigger = end_from_trigger
+        self._said = ""
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            **super().arguments(),
+            "batch_task_id": self.batch_task_id,
+            "target_statuses": list(self.target_statuses),
+            "failure_statuses": list(self.failure_statuses),
+            "end_from_trigger": self.end_from_trigger,
+        }
+
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        return (self.batch_task_id,)
+
+    async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
+        wait = TaskWait(self.batch_task_id, self.target_statuses, self.failure_statuses)
+        task = await hook.get_batch_task(self.batch_task_id)
+        now = f"{task.status}: {task.progress}"
+        if now != self._said:
+            self._said = now
+            self.log.info("Batch task %s is %s.", self.batch_task_id, now)
+        judgement = wait.judge(task)
+        if judgement is Judgement.WAIT:
+            return None
+        if judgement is Judgement.REACHED and self.end_from_trigger:
+            return TaskSuccessEvent(xcoms={"return_value": task.to_dict()})
+        return over(task)

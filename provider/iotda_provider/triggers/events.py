@@ -1,0 +1,120 @@
+"""What a trigger tells the task that it resumes: plain JSON, checked before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.triggers.base import TriggerEvent
+
+from iotda_provider import exceptions
+from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDATransportError
+from iotda_provider.models import BatchTask
+
+OVER, TIMEOUT, ERROR = "over", "timeout", "error"
+
+_FACTS_OF_AN_API_ERROR = (
+    "status_code",
+    "error_code",
+    "error_msg",
+    "request_id",
+    "action",
+    "hint",
+    "retry_after",
+)
+
+
+def tell(payload: dict[str, Any]) -> TriggerEvent:
+    """An event with a payload of plain JSON."""
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+
+def over(task: BatchTask) -> TriggerEvent:
+    """The wait is over: the task is not one to wait for any more."""
+    return tell({"status": OVER, "batch_task_ids": [task.task_id], "task": task.to_dict()})
+
+
+def timed_out(batch_task_ids: Sequence[str], limit: str) -> TriggerEvent:
+    """The time is over.
+
+    :param limit: the parameter that says so
+    """
+    return tell({"status": TIMEOUT, "batch_task_ids": list(batch_task_ids), "limit": limit})
+
+
+def failed(batch_task_ids: Sequence[str], error: IoTDAError) -> TriggerEvent:
+    """The wait can't go on."""
+    about = list(batch_task_ids)
+    return tell({"status": ERROR, "batch_task_ids": about, "error": error_to_json(error)})
+
+
+@dataclass(frozen=True)
+class WaitEvent:
+    """A checked event.
+
+    :param status: ``over``, ``timeout`` or ``error``
+    :param task: what was waited for, where the wait is over
+    :param limit: the parameter that ended it, where the time is over
+    :param error: why it can't go on
+    """
+
+    status: str
+    task: BatchTask | None = None
+    limit: str | None = None
+    error: IoTDAError | None = None
+
+    @classmethod
+    def read(cls, payload: Any, batch_task_id: str) -> WaitEvent:
+        """Check what came back from a trigger.
+
+        :raises IoTDAError: it makes no sense, or is about another task
+        """
+        if not isinstance(payload, Mapping) or payload.get("batch_task_ids") != [batch_task_id]:
+            raise _nonsense(payload, f"it is not about batch task {batch_task_id}")
+        status = payload.get("status")
+        if status == OVER:
+            try:
+                task = BatchTask.from_dict(payload["task"])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise _nonsense(payload, str(error)) from None
+            if task.task_id != batch_task_id:
+                raise _nonsense(payload, "it describes another task")
+            return cls(OVER, task=task)
+        if status == TIMEOUT:
+            return cls(TIMEOUT, limit=str(payload.get("limit")))
+        if status == ERROR:
+            return cls(ERROR, error=error_from_json(payload.get("error")))
+        raise _nonsense(payload, "its status is unknown")
+
+
+def _nonsense(payload: Any, why: str) -> IoTDAError:
+    return IoTDAError(f"The trigger's event makes no sense ({why}): {str(payload)[:200]}")
+
+
+def error_to_json(error: IoTDAError) -> dict[str, Any]:
+    """An error as plain JSON, so that the resumed task raises what an undeferred one would."""
+    data: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, IoTDAApiError):
+        data["facts"] = {name: getattr(error, name) for name in _FACTS_OF_AN_API_ERROR}
+    return data
+
+
+def error_from_json(data: Any) -> IoTDAError:
+    """The inverse of :func:`error_to_json`; what it can't read is still an error."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("message"), str):
+        return _nonsense(data, "it names no error")
+    message, facts = data["message"], data.get("facts")
+    kind = getattr(exceptions, str(data.get("type")), None)
+    if not isinstance(kind, type) or not issubclass(kind, IoTDAError):
+        return IoTDAError(message)
+    if issubclass(kind, IoTDAApiError):
+        if not isinstance(facts, Mapping) or not isinstance(facts.get("status_code"), int):
+            return IoTDAError(message)
+        return kind(
+            facts["status_code"],
+            **{name: facts.get(name) for name in _FACTS_OF_AN_API_ERROR if name != "status_code"},
+        )
+    if issubclass(kind, IoTDATransportError):
+        return kind(message)
+    return kind(message)

@@ -1,0 +1,95 @@
+"""A trigger that looks at IoTDA at an interval until there is something to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.triggers.base import IoTDATrigger
+from iotda_provider.triggers.events import failed, timed_out
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+#: What may end a wait before its time: the parameter that says so.
+TIMEOUT, EXECUTION_TIMEOUT = "timeout", "execution_timeout"
+
+
+class PollingTrigger(IoTDATrigger):
+    """Looks every ``poll_interval`` seconds; trouble at the API shorter than ``max_outage`` passes.
+
+    A subclass implements :meth:`look`. Besides what that returns there are two events: the time is
+    over (``{"status": "timeout", ...}``), and an error that will not pass or has lasted too long
+    (``{"status": "error", ...}``).
+
+    :param poll_interval: seconds from one look to the next
+    :param deadline: when the wait is over, in seconds since 1970; None: never
+    :param limit: the parameter that the deadline comes from
+    :param max_outage: seconds of trouble at the API that the wait outlives
+    """
+
+    def __init__(
+        self,
+        *,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        limit: str = TIMEOUT,
+        max_outage: float = DEFAULT_MAX_OUTAGE,
+        **connection: Any,
+    ) -> None:
+        super().__init__(**connection)
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.limit = limit
+        self.max_outage = max_outage
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            **super().arguments(),
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+            "limit": self.limit,
+            "max_outage": self.max_outage,
+        }
+
+    @abstractmethod
+    async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
+        """Look once: the event to tell, or None to look again.
+
+        :raises IoTDAError: the look failed; whether that ends the wait is judged here
+        """
+
+    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        outage = Outage(self.max_outage)
+        while True:
+            began = time.monotonic()
+            event = None
+            try:
+                event = await self.look(hook)
+                line = outage.over(time.monotonic())
+            except IoTDAError as error:
+                try:
+                    line = outage.trouble(error, time.monotonic())
+                except IoTDAError as final:
+                    yield failed(self.batch_task_ids, final)
+                    return
+            if line:
+                self.log.warning("%s", line)
+            if event is not None:
+                yield event
+                return
+            pause = max(0.0, began + self.poll_interval - time.monotonic())
+            if self.deadline is not None:
+                left = self.deadline - time.time()
+                if left <= 0:
+                    yield timed_out(self.batch_task_ids, self.limit)
+                    return
+                pause = min(pause, left)
+            await asyncio.sleep(pause)
