@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _TOKEN_SECONDS = 24 * 3600.0
 
 _HINT = (
-    "Check the connection's Login (an IAM user, not the account), Password and domain_name (the "
-    "account's name), and whether the user may use programmatic access"
+    "Check the connection's Login (an IAM user, not the account), Password, domain_name (the "
+    "account's name) and project_id (or region), and whether the user may use programmatic access"
 )
 
 

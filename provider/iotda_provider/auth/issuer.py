@@ -98,7 +98,6 @@ class Issuer:
             with requests.Session() as session:
                 session.trust_env = not self._direct
                 session.proxies = {} if self._direct else dict(settings.proxies)
-                session.verify = settings.verify
                 session.headers.update(_HEADERS)
                 response = session.request(
                     method,
@@ -106,6 +105,8 @@ class Issuer:
                     headers=dict(headers),
                     data=None if body is None else body.encode(),
                     auth=_no_more,
+                    # Not the session's: that one gives way to REQUESTS_CA_BUNDLE.
+                    verify=settings.verify,
                     timeout=(min(settings.timeout, _CONNECT_SECONDS), settings.timeout),
                     allow_redirects=False,
                     stream=True,
@@ -146,7 +147,11 @@ def _read(response: requests.Response, deadline: float) -> bytes:
 def _reason(error: BaseException) -> str:
     """The innermost cause, in words that help."""
     kinds: tuple[tuple[type[Exception], str], ...] = (
-        (requests.exceptions.SSLError, "its TLS certificate was not accepted"),
+        (
+            requests.exceptions.SSLError,
+            "its TLS certificate was not accepted; for a private CA set verify in the connection's "
+            "Extra to the CA bundle's path",
+        ),
         (requests.exceptions.ProxyError, "the proxy did not answer"),
         (requests.exceptions.ConnectTimeout, "connecting timed out"),
         (requests.exceptions.Timeout, "no whole answer in time"),

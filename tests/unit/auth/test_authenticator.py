@@ -416,8 +416,9 @@ def test_refused_user_is_told_what_to_check(web):
 
     assert str(caught.value) == (
         "Could not obtain a token from IAM: HTTP 401: 401 The username or password is wrong. Check "
-        "the connection's Login (an IAM user, not the account), Password and domain_name (the "
-        "account's name), and whether the user may use programmatic access"
+        "the connection's Login (an IAM user, not the account), Password, domain_name (the "
+        "account's name) and project_id (or region), and whether the user may use programmatic "
+        "access"
     )
 
 

@@ -1,0 +1,116 @@
+"""Credentials are shared by all that use a connection, and renewed by one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+TASK = "0123456789abcdef01234567"
+CALLERS = 40
+GIVEN = {"token": "token", "agency": "agency_key", "federation": "federated_key"}
+
+
+def in_threads() -> None:
+    ready = threading.Barrier(CALLERS)
+
+    def one(_: int) -> str:
+        ready.wait(30)
+        with IoTDAHook() as hook:
+            return hook.get_batch_task(TASK).task_id
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        assert list(pool.map(one, range(CALLERS))) == [TASK] * CALLERS
+
+
+def in_one_loop() -> None:
+    async def one() -> str:
+        async with IoTDAAsyncHook() as hook:
+            return (await hook.get_batch_task(TASK)).task_id
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*(one() for _ in range(CALLERS)))
+
+    assert asyncio.run(all_of_them()) == [TASK] * CALLERS
+
+
+@pytest.mark.parametrize("at_once", [in_threads, in_one_loop])
+@pytest.mark.parametrize("auth_type", GIVEN)
+def test_many_callers_at_once_take_one_set_of_credentials(start, connect, auth_type, at_once):
+    emulator = start()
+    connect(emulator, auth_type)
+    given = emulator.instance.iam.given
+
+    at_once()
+    assert given[GIVEN[auth_type]] == 1
+
+    emulator.instance.iam.expire_everything()
+    at_once()
+    assert given[GIVEN[auth_type]] == 2, "renewed once, however many calls had been rejected"
+
+
+def test_credentials_that_nobody_renews_are_kept_while_iam_is_down(
+    start, connect, hooks, monkeypatch, caplog
+):
+    emulator = start(iam={"token_lifetime": 1000})
+    connect(emulator, "token")
+    assert hooks.read() == TASK
+    ahead = SimpleNamespace(time=lambda: time.time() + 900)
+    monkeypatch.setattr("iotda_provider.auth.renewing.time", ahead)
+    object.__setattr__(emulator.instance.iam.settings, "password", "changed meanwhile")
+
+    assert hooks.read() == TASK, "the token is good for another 100 s"
+    assert "could not be renewed" in caplog.text
+    assert hooks.read() == TASK
+    assert caplog.text.count("could not be renewed") == 1, "and IAM is left alone for a while"
+
+
+def test_rotated_key_is_taken_from_the_connection_by_the_next_hook(start, connect, hooks):
+    emulator = start()
+    connect(emulator, "aksk", password="the-old-secret-key")
+    with pytest.raises(Exception, match="secret key"):
+        hooks.read()
+    connect(emulator, "aksk")
+
+    assert hooks.read() == TASK
+
+
+def test_project_of_the_region_is_found_where_none_is_set(start, connect, hooks):
+    emulator = start()
+    connect(emulator, "aksk", project_id=None, iam_endpoint=emulator.url)
+
+    assert hooks.read() == TASK
+    assert hooks.read() == TASK
+    assert emulator.instance.iam.given["projects"] == 1
+
+
+def test_token_for_a_regions_name_brings_its_project(start, connect, hooks):
+    emulator = start()
+    connect(emulator, "token", project_id=None)
+
+    assert hooks.read() == TASK
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such thing here")
+def test_forked_process_gets_its_own(start, connect):
+    emulator = start()
+    connect(emulator, "token")
+    IoTDAHook().get_batch_task(TASK)
+    child = os.fork()
+    if child == 0:
+        try:
+            IoTDAHook().get_batch_task(TASK)
+        finally:
+            # Nothing of the test run may go on here.
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+    assert emulator.instance.iam.given["token"] == 2
