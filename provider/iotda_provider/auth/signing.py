@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from iotda_provider.exceptions import IoTDAConfigError
@@ -73,7 +74,6 @@ def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     Every header whose name holds no underscore is signed. ``X-Sdk-Date`` is set to now where it is
     missing, and ``Host`` to the request's host.
     """
-    from huaweicloudsdkcore.auth.credentials import BasicCredentials
     from huaweicloudsdkcore.sdk_request import SdkRequest
     from huaweicloudsdkcore.signer.signer import DerivationAKSKSigner, Signer
 
@@ -89,7 +89,9 @@ def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
         header_params=headers,
         body=outgoing.body,
     )
-    credentials = BasicCredentials(key.access_key, key.secret_key)
+    # All that a signer reads of the SDK's credentials, whose import takes half a second and writes
+    # a file into the user's home.
+    credentials = SimpleNamespace(ak=key.access_key, sk=key.secret_key)
     if scope.derived:
         DerivationAKSKSigner(credentials).sign(request, DERIVED_SERVICE, scope.region)
     else:

@@ -1,0 +1,35 @@
+"""Signing loads only what it needs, and leaves nothing in the user's home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from iotda_provider.api import Outgoing
+from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.settings import ConnectionSettings
+
+settings = ConnectionSettings(
+    conn_id="c", base_url="https://iotda.cn-north-4.myhuaweicloud.com", region="cn-north-4",
+    project_id="p", login="AK", password="SK",
+)
+headers = authenticator_for(settings).authenticate(Outgoing("GET", settings.host, "/v5/iot/p/x"))
+assert headers["Authorization"].startswith("SDK-HMAC-SHA256 Access=AK")
+print(sorted({"requests", "huaweicloudsdkcore.auth.credentials", "simplejson"} & set(sys.modules)))
+"""
+
+
+def test_key_of_the_connection_needs_neither_http_nor_the_sdks_credentials(tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+    assert not [path for path in tmp_path.iterdir() if path.name == ".huaweicloud"]
