@@ -43,9 +43,11 @@ test-unit test-integration test-system: test-%: venv
 
 .PHONY: lint
 lint: venv ## ruff (check and format) and mypy in strict mode
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy provider/iotda_provider
+	@status=0; \
+	  $(PY) -m ruff check . || status=1; \
+	  $(PY) -m ruff format --check . || status=1; \
+	  $(PY) -m mypy provider/iotda_provider || status=1; \
+	  exit $$status
 
 .PHONY: format
 format: venv ## let ruff put the code in order
