@@ -1,144 +1,225 @@
-"""Guard the newest running firmware rollout: stop it when too many devices fail, then take the
-safe path.
+"""Guard every running rollout: stop the bad ones early, leave the good ones alone.
 
-Every five minutes it looks for a running firmware upgrade. It watches the share of failed devices
-among those that have started; when the share is too high it stops the rollout, collects the
-devices that failed and why, and branches: a faulty image is reported to the people who built it,
-devices that failed for reasons of their own (offline, low battery) are kept for another try.
+Two DAGs. `rollout_guard` looks every minute which firmware and software upgrades are running, and
+starts one run of `guard_one_rollout` for each of them. The run's id is made of the rollout's, so a
+rollout is never guarded twice, however many runs overlap.
+
+`guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
+tolerated it stops the rollout, collects the devices that failed and why, opens a ticket, and
+branches: a faulty firmware is reported to the people who built it; devices that failed for reasons
+of their own (offline, low battery) get a batch task of their own, which waits for somebody to
+confirm it in the console. It can also be started by hand:
+
+    airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
     AirflowSkipException,
     Param,
-    PokeReturnValue,
     dag,
     task,
 )
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
-from iotda_provider.operators.batch_task import StopBatchTaskOperator
-from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
+from iotda_provider.operators.batch_task import (
+    CollectFailedSubtasksOperator,
+    CreateBatchTaskOperator,
+)
+from iotda_provider.operators.branch import (
+    BranchOnTargetFailuresOperator,
+    BranchOnVerdictOperator,
+)
+from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 log = logging.getLogger(__name__)
+
+CONNECTION = "iotda_default"
+UPGRADES = ("firmwareUpgrade", "softwareUpgrade")
+UNDER_WAY = ("Initializing", "Waitting", "Processing")  # as the platform spells them
+SECONDS_BETWEEN_LOOKS = 5
+RETRY_NAME = "again_"
+
+
+def open_ticket_somewhere(title: str, text: str) -> str:
+    """Put your own ticket system here; what it returns is kept as an XCom."""
+    log.warning("TICKET: %s\n%s", title, text)
+    return "logged"
 
 
 @dag(
     dag_id="rollout_guard",
-    description="Stop a running firmware rollout when too many of its devices fail",
-    schedule="*/5 * * * *",
+    description="Start a guard for every running firmware and software rollout",
+    schedule="* * * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    max_active_runs=1,
+    tags=["iotda", "guard"],
+    doc_md=__doc__,
+)
+def rollout_guard() -> None:
+    @task
+    def running_rollouts() -> list[dict[str, Any]]:
+        from airflow.providers.common.compat.sdk import conf
+
+        from iotda_provider.hooks.iotda import IoTDAHook
+
+        with IoTDAHook(CONNECTION) as hook:
+            found = {
+                rollout.task_id: rollout
+                for kind in UPGRADES
+                for status in UNDER_WAY
+                for rollout in hook.list_batch_tasks(task_type=kind, status=status)
+            }
+        for rollout in found.values():
+            log.info("%s (%s): %s", rollout.task_id, rollout.task_name, rollout.progress)
+        runs = [
+            {"trigger_run_id": f"guard__{task_id}", "conf": {"batch_task_id": task_id}}
+            for task_id in found
+        ]
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if len(runs) > most:
+            log.error("%d rollouts are running; only %d can be guarded.", len(runs), most)
+        return runs[:most]
+
+    # Not a mapped guard: a branch behind a mapped task runs every path (apache/airflow#67265).
+    TriggerDagRunOperator.partial(
+        task_id="start_guard",
+        trigger_dag_id="guard_one_rollout",
+        skip_when_already_exists=True,
+    ).expand_kwargs(running_rollouts())
+
+
+@dag(
+    dag_id="guard_one_rollout",
+    description="Stop one rollout when too many of its devices fail, then take the safe path",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1000,
+    # A new run waits to be unpaused; a guard must not.
+    is_paused_upon_creation=False,
     tags=["iotda", "guard"],
     doc_md=__doc__,
     params={
         "batch_task_id": Param(
-            None,
-            type=["null", "string"],
+            type="string",
             pattern="^[a-f0-9]{1,24}$",
             title="Batch task ID",
-            description="The rollout to guard. Empty: the newest firmware upgrade that is running.",
+            description="The rollout to guard, as IoTDA's console shows it.",
         ),
-        "max_failure_rate": Param(
-            0.10,
+        "tolerated_rate": Param(
+            0.02,
             type="number",
             exclusiveMinimum=0,
-            maximum=1,
-            title="Highest failure rate",
-            description="Share of failed devices among the started ones at which the rollout is "
-            "stopped.",
+            exclusiveMaximum=1,
+            title="Tolerated failure rate",
+            description="The share of devices that may fail without the firmware being at fault.",
         ),
-        "min_sample": Param(
-            50,
-            type="integer",
-            minimum=1,
-            title="Smallest sample",
-            description="Devices that must have started before the failure rate says anything.",
-        ),
-        "iotda_conn_id": Param(
-            "iotda_default", type="string", title="Connection", description="Of type iotda."
+        "false_alarm": Param(
+            0.01,
+            type="number",
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
+            title="Chance of a false alarm",
+            description="The largest chance of ever stopping a rollout within that rate.",
         ),
     },
 )
-def rollout_guard() -> None:
-    @task
-    def find_rollout(params: dict[str, Any] | None = None) -> str:
-        from iotda_provider.hooks.iotda import IoTDAHook
+def guard_one_rollout() -> None:
+    rollout = "{{ params.batch_task_id }}"
+    guard = RolloutGuardSensor(
+        task_id="guard",
+        batch_task_id=rollout,
+        iotda_conn_id=CONNECTION,
+        rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}, '
+        '"false_alarm": {{ params.false_alarm }}}]',
+        stop_on_breach=True,
+        poke_interval=SECONDS_BETWEEN_LOOKS,
+        timeout=timedelta(days=9),  # a rollout may start 7 days ahead, and wait 25 h for a device
+        retries=5,
+        retry_delay=timedelta(seconds=30),
+    )
+    verdict: Any = guard.output
 
-        values = params or {}
-        if values["batch_task_id"]:
-            return str(values["batch_task_id"])
-        with IoTDAHook(values["iotda_conn_id"]) as hook:
-            running = hook.list_batch_tasks(task_type="firmwareUpgrade", status="Processing")
-            newest = next(running, None)
-        if newest is None:
-            raise AirflowSkipException("No firmware upgrade is running.")
-        log.info("Guarding %s (%s): %s.", newest.task_id, newest.task_name, newest.progress)
-        return newest.task_id
-
-    @task.sensor(poke_interval=2, timeout=24 * 3600, mode="poke")
-    def watch_failure_rate(
-        batch_task_id: str, params: dict[str, Any] | None = None
-    ) -> PokeReturnValue:
-        from iotda_provider.guards import MaxFailureRate
-        from iotda_provider.hooks.iotda import IoTDAHook
-
-        values = params or {}
-        rule = MaxFailureRate(values["max_failure_rate"], min_sample=values["min_sample"])
-        with IoTDAHook(values["iotda_conn_id"]) as hook:
-            rollout = hook.get_batch_task(batch_task_id)
-        if rollout.status.is_terminal or rollout.status.is_stop:
-            return PokeReturnValue(is_done=True, xcom_value={"breached": False})
-        verdict = rule.check(rollout.progress)
-        log.info("%s.", rollout.progress)
-        return PokeReturnValue(
-            is_done=verdict.breached,
-            xcom_value={
-                "breached": verdict.breached,
-                "why": verdict.sentence,
-                "progress": rollout.progress.to_dict(),
-            },
-        )
-
-    @task.short_circuit(ignore_downstream_trigger_rules=False)
-    def is_breached(verdict: dict[str, Any]) -> bool:
-        log.info("%s", verdict.get("why", "The rollout ended without a breach."))
-        return bool(verdict["breached"])
-
-    rollout_id = find_rollout()
-    breached = is_breached(watch_failure_rate(rollout_id))
-    stop = StopBatchTaskOperator(
-        task_id="stop_rollout",
-        batch_task_id=rollout_id,
-        iotda_conn_id="{{ params.iotda_conn_id }}",
-        poll_interval=2,
+    branch = BranchOnVerdictOperator(
+        task_id="verdict",
+        verdict=verdict,
+        if_breached="collect_failures",
+        if_completed="all_is_well",
+        if_lost="who_has_deleted_it",
+        # A guard that fails has said why before.
+        trigger_rule="all_done",
     )
 
-    @task
-    def collect_failures(
-        batch_task_id: str, params: dict[str, Any] | None = None
-    ) -> list[dict[str, Any]]:
-        """Which devices failed in the rollout, and why."""
-        from iotda_provider.hooks.iotda import IoTDAHook
-
-        with IoTDAHook((params or {})["iotda_conn_id"]) as hook:
-            return [
-                {"target": row.target, "error_code": row.error_code, "error_msg": row.error_msg}
-                for row in hook.iter_subtasks(batch_task_id, status="Fail")
-            ]
-
-    failures = collect_failures(rollout_id)
-    follow = BranchOnTargetFailuresOperator(
+    collect = CollectFailedSubtasksOperator(
+        task_id="collect_failures", batch_task_id=rollout, iotda_conn_id=CONNECTION
+    )
+    failures: Any = collect.output
+    why = BranchOnTargetFailuresOperator(
         task_id="why_did_they_fail",
         failures=failures,
+        failed="{{ ti.xcom_pull('collect_failures', key='failed') }}",
         if_none="nothing_failed",
-        if_some="report_bad_image",
-        by_failure_class={"environment": "keep_for_retry", "firmware": "report_bad_image"},
+        if_some="report_firmware",
+        by_failure_class={"environment": "what_to_retry", "firmware": "report_firmware"},
+    )
+
+    # Also where the guard failed, because it could not stop what it had to.
+    @task(trigger_rule="none_skipped")
+    def open_ticket(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+        reasons = Counter(f"{row['error_code']} {row['error_msg']}" for row in rows)
+        lines = [f"{count} device(s): {reason}" for reason, count in reasons.most_common()]
+        title = f"Rollout {result['batch_task_id']}: {result['verdict'].replace('_', ' ')}"
+        return open_ticket_somewhere(title, "\n".join([result["summary"], *lines]))
+
+    @task
+    def report_firmware(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """For the people who built the firmware."""
+        guilty = [row for row in rows if row["failure_class"] != "environment"]
+        for row in guilty[:20]:
+            log.warning("%s: %s %s", row["target"], row["error_code"], row["error_msg"])
+        return guilty
+
+    @task
+    def what_to_retry(batch_task_id: str) -> dict[str, Any]:
+        """The devices that failed for reasons of their own, and what to send them again."""
+        from iotda_provider.guards import classify
+        from iotda_provider.hooks.iotda import IoTDAHook
+
+        with IoTDAHook(CONNECTION) as hook:
+            rollout = hook.get_batch_task(batch_task_id)
+            if rollout.task_name.startswith(RETRY_NAME):
+                raise AirflowSkipException("This was the second try; a third is up to a person.")
+            return {
+                "task_name": f"{RETRY_NAME}{rollout.task_id}",
+                "task_type": str(rollout.task_type),
+                "document": rollout.raw.get("document"),
+                "targets": [
+                    row.target
+                    for row in hook.iter_subtasks(batch_task_id, status="Fail")
+                    if classify(row.error_code, row.error_msg) == "environment"
+                ],
+            }
+
+    # A new batch task, as the platform retries nothing in one that was stopped. It waits for a
+    # person, who knows by then whether the firmware was at fault.
+    again: Any = what_to_retry(rollout)
+    retry = CreateBatchTaskOperator(
+        task_id="retry_environmental",
+        iotda_conn_id=CONNECTION,
+        task_name="{{ ti.xcom_pull('what_to_retry')['task_name'] }}",
+        task_type="{{ ti.xcom_pull('what_to_retry')['task_type'] }}",
+        targets=again["targets"],
+        document=again["document"],
+        need_confirm=True,
     )
 
     @task
@@ -146,22 +227,31 @@ def rollout_guard() -> None:
         log.info("The rollout was stopped, but no device has failed.")
 
     @task
-    def keep_for_retry(rows: list[dict[str, Any]]) -> None:
-        log.info(
-            "%d device(s) failed in all; those hit by their surroundings can retry.", len(rows)
-        )
+    def all_is_well(result: dict[str, Any]) -> None:
+        log.info("%s", result["summary"])
 
-    @task
-    def report_bad_image(rows: list[dict[str, Any]]) -> None:
-        reasons: dict[str, int] = {}
-        for row in rows:
-            reason = f"{row['error_code']} {row['error_msg']}"
-            reasons[reason] = reasons.get(reason, 0) + 1
-        for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
-            log.warning("%d device(s): %s", count, reason)
+    @task(trigger_rule="none_skipped")
+    def who_has_deleted_it(result: dict[str, Any]) -> str:
+        return open_ticket_somewhere(f"Rollout {result['batch_task_id']}", result["summary"])
 
-    breached >> stop >> failures >> follow
-    follow >> [nothing_failed(), keep_for_retry(failures), report_bad_image(failures)]
+    @task(trigger_rule="none_failed_min_one_success")
+    def outcome(result: dict[str, Any]) -> str:
+        """Fails where the rollout may be going on unguarded, so that the run fails too."""
+        stop_failed = (result["stop"] or {}).get("outcome") == "failed"
+        if result["guard_lost"] or stop_failed:
+            raise AirflowFailException(result["summary"])
+        return str(result["summary"])
+
+    ticket = open_ticket(verdict, failures)
+    report = report_firmware(failures)
+    well, deleted, nothing = all_is_well(verdict), who_has_deleted_it(verdict), nothing_failed()
+    end = outcome(verdict)
+    branch >> [collect, well, deleted]
+    collect >> [why, ticket]
+    why >> [report, again, nothing]
+    again >> retry
+    [ticket, report, retry, nothing, well, deleted] >> end
 
 
 rollout_guard()
+guard_one_rollout()

@@ -14,13 +14,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from workbench import ROOT, Workbench, WorkbenchError, end, workbench
 
 SCENARIO = ROOT / "scripts" / "scenarios" / "bad_firmware.json"
-DAG_ID = "rollout_guard"
+DAG_ID = "guard_one_rollout"
+DAG_FILE = "dags/rollout_guard.py"
 
 
 def main() -> int:
@@ -47,14 +49,18 @@ def play(bench: Workbench, speed: float) -> int:
     hook = connect(bench)
     rollout = next(iter(hook.list_batch_tasks(task_type="firmwareUpgrade")))
     print(
-        f"    A rollout of firmware 2.0.0 to {rollout.progress.total:,} devices has just begun "
-        f"(batch task {rollout.task_id}).\n    The image is bad, and nobody is looking at the "
-        "console."
+        f"    A rollout of firmware 2.0.0 to {rollout.progress.total:,} devices is ready: batch task "
+        f"{rollout.task_id}.\n    The image is bad, and nobody is looking at the console."
     )
-    say("2", f"Airflow runs the DAG {DAG_ID} (dags/{DAG_ID}.py), which watches it.")
+    say("2", f"Airflow runs the DAG {DAG_ID} ({DAG_FILE}), which watches it.")
     log = bench.folder / "airflow.log"
-    airflow = bench.airflow("dags", "test", DAG_ID, log=log)
+    airflow = bench.airflow(
+        "dags", "test", DAG_ID, "--conf", json.dumps({"batch_task_id": rollout.task_id}), log=log
+    )
     try:
+        wait_for_guard(bench.folder / "airflow.db", airflow)
+        hook.confirm_batch_task(rollout.task_id)
+        print("    The guard is watching: the rollout begins.")
         watch(hook, rollout.task_id, airflow)
     finally:
         hook.close()
@@ -77,6 +83,16 @@ def connect(bench: Workbench) -> Any:
     from iotda_provider.hooks.iotda import IoTDAHook
 
     return IoTDAHook()
+
+
+def wait_for_guard(database: Path, airflow: subprocess.Popen[bytes]) -> None:
+    """Return when the guard's task runs, however long Airflow takes to start on this machine."""
+    query = "select 1 from task_instance where task_id = 'guard' and state = 'running'"
+    while airflow.poll() is None:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            if connection.execute(query).fetchone():
+                return
+        time.sleep(0.2)
 
 
 def watch(hook: Any, task_id: str, airflow: subprocess.Popen[bytes]) -> None:
@@ -129,7 +145,11 @@ class Outcome:
             rows = connection.execute(
                 "select task_id, key, value from xcom where dag_id = ?", (DAG_ID,)
             ).fetchall()
-        self._xcoms = {(task, key): json.loads(value) for task, key, value in rows}
+        # SQLite keeps a JSON number as a number.
+        self._xcoms = {
+            (task, key): json.loads(value) if isinstance(value, (str, bytes)) else value
+            for task, key, value in rows
+        }
 
     @property
     def succeeded(self) -> bool:
@@ -142,21 +162,20 @@ class Outcome:
 
 
 def report(outcome: Outcome) -> str:
-    stop = outcome.xcom("stop_rollout")
-    if stop is None:
-        return "    The rollout went well: nothing had to be stopped."
-    progress = stop["progress"]
-    breach = outcome.xcom("watch_failure_rate")
+    guard = outcome.xcom("guard")
+    if guard["verdict"] != "breached":
+        return f"    {guard['summary']}"
+    progress, evidence = guard["progress"], guard["evidence"]
     path = outcome.xcom("why_did_they_fail", "branch")
     reasons: dict[str, int] = {}
     for row in outcome.xcom("collect_failures"):
-        reason = f"{row['error_code']}  {row['error_msg']}"
+        reason = f"{row['error_code']}  {row['error_msg']}  ({row['failure_class']})"
         reasons[reason] = reasons.get(reason, 0) + 1
     most_first = sorted(reasons.items(), key=lambda item: -item[1])
     lines = [
-        f"Why         {breach['why']}",
-        f"Started     {breach['progress']['started']:,} of {progress['total']:,} devices, when the "
-        "guard decided",
+        f"Why         {guard['summary'].split(' The guard ')[0]}",
+        f"Started     {evidence['devices']:,} of {progress['total']:,} devices, when the guard "
+        "decided",
         f"Succeeded   {progress['success']:,}",
         f"Failed      {progress['fail']:,}",
         *(f"              {count:4,}  {reason}" for reason, count in most_first),
@@ -168,7 +187,7 @@ def report(outcome: Outcome) -> str:
 
 def where_to_look_next(bench: Workbench, log: Path) -> str:
     return f"""
-    The DAG          dags/{DAG_ID}.py
+    The DAG          {DAG_FILE}
     Airflow's log    {log.relative_to(ROOT)}
     Emulator's log   {(bench.folder / "emulator.log").relative_to(ROOT)}
     In the browser   make ui

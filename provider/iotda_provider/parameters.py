@@ -36,6 +36,33 @@ def as_list(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
+def as_mapping(value: Any, name: str) -> dict[str, Any]:
+    """An object parameter: a mapping, JSON of one, or as Jinja renders one.
+
+    :raises IoTDAConfigError: it is something else
+    """
+    if isinstance(value, str):
+        value = _parse(value, name)
+    if not isinstance(value, Mapping):
+        raise IoTDAConfigError(f"{name} must be an object, got {_short(value)}.")
+    return dict(value)
+
+
+def batch_task_ids(value: Any) -> tuple[str, ...]:
+    """One batch task's id, or the list of them in any form of a list parameter, each once.
+
+    :raises IoTDAConfigError: one is no id, or there is none
+    """
+    from iotda_provider.api import check_task_id
+
+    if isinstance(value, str) and not value.lstrip().startswith(("[", "(")):
+        return (check_task_id(value.strip()),)
+    ids = tuple(dict.fromkeys(map(check_task_id, as_list(value, "batch_task_id"))))
+    if not ids:
+        raise IoTDAConfigError("batch_task_id is an empty list: it names no batch task.")
+    return ids
+
+
 def given(value: Any) -> Any:
     """An optional parameter; None where a template rendered to nothing."""
     return None if str(value).strip().lower() in _NOTHING else value

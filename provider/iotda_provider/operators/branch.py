@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BranchMixIn
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.parameters import as_count, as_list
+from iotda_provider.guarding.outcome import BREACHED, COMPLETED, LOST, STOPPED_ELSEWHERE
+from iotda_provider.guards import FailureClasses
+from iotda_provider.parameters import as_count, as_list, as_mapping, given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -84,6 +86,8 @@ class BranchOnTargetFailuresOperator(BranchOperator):
     :param if_all: where every requested target failed, instead of ``if_some``
     :param by_error_code: paths by error code
     :param by_failure_class: paths by ``environment``, ``firmware`` and ``unknown``
+    :param failure_classes: how failures are classed where a row does not say so itself and the
+        default does not fit
     """
 
     template_fields: Sequence[str] = ("failures", "requested", "failed")
@@ -100,9 +104,11 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         if_all: Path | None = None,
         by_error_code: Mapping[str, Path] | None = None,
         by_failure_class: Mapping[str, Path] | None = None,
+        failure_classes: FailureClasses | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.failure_classes = FailureClasses.of(failure_classes)
         self.failures = failures
         self.requested = requested
         self.failed = failed
@@ -155,10 +161,93 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         if by_code is not None:
             return by_code
         if self.by_failure_class:
-            by_class = self.by_failure_class.get(_failure_class(row))
+            by_class = self.by_failure_class.get(self._failure_class(row))
             if by_class is not None:
                 return by_class
         return fallback
+
+    def _failure_class(self, row: Mapping[str, Any]) -> str:
+        said = row.get("failure_class")
+        if said is not None:
+            return str(said)
+        return self.failure_classes.classify(row.get("error_code"), row.get("error_msg"))
+
+
+class BranchOnVerdictOperator(BranchOperator):
+    """Follow a path by the verdict of a :class:`RolloutGuardSensor`.
+
+    A rollout that was stopped elsewhere, or that is lost, takes the path of a broken one unless it
+    has its own: nothing but a completed rollout is ever treated as one. Where there is no verdict
+    at all, it fails. After a guard that may fail, this one needs ``trigger_rule="all_done"`` (the
+    guard pushes its verdict before it fails); a join behind it needs
+    ``trigger_rule="none_failed_min_one_success"``.
+
+    XCom: ``branch``, the task ids that were followed.
+
+    :param verdict: the guard's return value, or only the word in it (templated)
+    :param if_breached: task id (or ids) to follow where a rule was broken
+    :param if_completed: where the rollout ran to its own end
+    :param if_stopped_elsewhere: where somebody else has stopped it; None: as ``if_breached``
+    :param if_lost: where the task is gone, or the guard's time was over; None: as ``if_breached``
+    """
+
+    template_fields: Sequence[str] = ("verdict",)
+    ui_color = "#f0ede4"
+
+    def __init__(
+        self,
+        *,
+        verdict: Any,
+        if_breached: Path,
+        if_completed: Path,
+        if_stopped_elsewhere: Path | None = None,
+        if_lost: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.verdict = verdict
+        self.if_breached = check_path(if_breached, "if_breached")
+        self.if_completed = check_path(if_completed, "if_completed")
+        self.if_stopped_elsewhere = (
+            self.if_breached
+            if if_stopped_elsewhere is None
+            else check_path(if_stopped_elsewhere, "if_stopped_elsewhere")
+        )
+        self.if_lost = self.if_breached if if_lost is None else check_path(if_lost, "if_lost")
+
+    def execute(self, context: Context) -> Any:
+        self.refuse_mapped(context)
+        word, summary = _read_verdict(self.verdict)
+        paths = {
+            BREACHED: self.if_breached,
+            COMPLETED: self.if_completed,
+            STOPPED_ELSEWHERE: self.if_stopped_elsewhere,
+            LOST: self.if_lost,
+        }
+        if word not in paths:
+            raise IoTDAConfigError(
+                f"verdict is {word!r}, not one of {', '.join(paths)}: pass the return value of a "
+                "RolloutGuardSensor."
+            )
+        return self.follow(context, paths[word], f"The verdict is {word}. {summary}".rstrip(". "))
+
+
+def _read_verdict(value: Any) -> tuple[str, str]:
+    """The word of a verdict and its sentence, from the result, text of it, or the word alone.
+
+    :raises IoTDAConfigError: there is none
+    """
+    if isinstance(value, str) and value.strip().startswith("{"):
+        value = as_mapping(value, "verdict")
+    if isinstance(value, Mapping):
+        return str(value.get("verdict")), str(value.get("summary") or "")
+    word = given(value)
+    if word is None:
+        raise IoTDAConfigError(
+            "verdict was rendered to nothing: the guard pushed none (was it skipped, or is the "
+            "task id wrong?)."
+        )
+    return str(word).strip(), ""
 
 
 def _check_mapping(value: Mapping[str, Path] | None, name: str) -> dict[str, tuple[str, ...]]:
@@ -176,12 +265,3 @@ def _row(item: Any, position: int) -> Mapping[str, Any]:
             "error_msg."
         )
     return item
-
-
-def _failure_class(row: Mapping[str, Any]) -> str:
-    said = row.get("failure_class")
-    if said is not None:
-        return str(said)
-    from iotda_provider.guards import classify
-
-    return classify(row.get("error_code"), row.get("error_msg"))

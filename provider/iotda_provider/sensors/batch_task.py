@@ -11,12 +11,15 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnVa
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import given, positive
+from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
+
+__all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 
 
 class BatchTaskSensor(BaseSensorOperator):

@@ -1,0 +1,96 @@
+"""What a guard remembers between two looks, as plain JSON that survives a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from iotda_provider.guards.audit import AuditTrail
+from iotda_provider.models import BatchTask, TaskProgress
+
+_VERSION = 1
+
+
+@dataclass
+class Memory:
+    """A guard's memory; all of it may be lost, which makes a guard later but never hastier.
+
+    :param batch_task_ids: whose memory it is
+    :param state: what the rules keep (:func:`iotda_provider.guards.evaluate`)
+    :param intent: the stop that the guard has decided on: ``time``, ``verdict``, ``progress``,
+        ``attempts``, ``accepted`` (when the platform took it), ``error`` (why not, the last time)
+    :param looks: how many usable looks there were
+    :param held: whether a person was told of a hold
+    :param ended: the last description of tasks that had completed, by id
+    :param trail: the audit trail
+    """
+
+    batch_task_ids: tuple[str, ...]
+    state: dict[str, Any] = field(default_factory=dict)
+    intent: dict[str, Any] | None = None
+    looks: int = 0
+    held: bool = False
+    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trail: AuditTrail = field(default_factory=AuditTrail)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON: up to some 500 bytes for each record of the trail."""
+        return {
+            "version": _VERSION,
+            "batch_task_ids": list(self.batch_task_ids),
+            "state": self.state,
+            "intent": self.intent,
+            "looks": self.looks,
+            "held": self.held,
+            "ended": self.ended,
+            "trail": self.trail.records,
+        }
+
+    @classmethod
+    def from_json(
+        cls, data: object, batch_task_ids: tuple[str, ...], audit_limit: int = 500
+    ) -> Memory:
+        """Read what :meth:`to_json` wrote; another rollout's memory is none of ours."""
+        trail = AuditTrail(audit_limit)
+        if (
+            not isinstance(data, Mapping)
+            or data.get("version") != _VERSION
+            or tuple(data.get("batch_task_ids") or ()) != batch_task_ids
+        ):
+            return cls(batch_task_ids, trail=trail)
+        trail.records = [dict(record) for record in data.get("trail") or ()]
+        intent = data.get("intent")
+        return cls(
+            batch_task_ids,
+            state=dict(data.get("state") or {}),
+            intent=dict(intent) if intent else None,
+            looks=int(data.get("looks") or 0),
+            held=bool(data.get("held")),
+            ended={str(key): dict(task) for key, task in (data.get("ended") or {}).items()},
+            trail=trail,
+        )
+
+    def note_ended(self, tasks: list[BatchTask]) -> None:
+        """Remember the tasks that have completed: deleted later, they still count."""
+        for task in tasks:
+            if task.status.is_completed:
+                self.ended[task.task_id] = _to_wire(task)
+            else:
+                self.ended.pop(task.task_id, None)
+
+    def ended_task(self, batch_task_id: str) -> BatchTask | None:
+        """A task that had completed when it was last seen."""
+        wire = self.ended.get(batch_task_id)
+        return BatchTask.from_wire(wire) if wire else None
+
+
+def _to_wire(task: BatchTask) -> dict[str, Any]:
+    counts = {name: getattr(task.progress, name) for name in TaskProgress.__dataclass_fields__}
+    counts["waitting"] = counts.pop("waiting")
+    return {
+        "task_id": task.task_id,
+        "task_type": str(task.task_type) if task.task_type else None,
+        "status": str(task.status),
+        "task_progress": counts,
+    }

@@ -1,0 +1,388 @@
+"""One watch over one rollout: what is looked at, what follows from it, and when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from iotda_provider.exceptions import (
+    IoTDAError,
+    IoTDANotFoundError,
+    TaskNotStoppableError,
+)
+from iotda_provider.guarding import outcome as outcomes
+from iotda_provider.guarding.blindness import Blindness
+from iotda_provider.guarding.memory import Memory
+from iotda_provider.guarding.outcome import Outcome
+from iotda_provider.guarding.plan import GuardPlan
+from iotda_provider.guarding.rows import FailedRows
+from iotda_provider.guarding.steps import Log, Procedure, ReadTasks, Save, StopTask, Tell
+from iotda_provider.guards import (
+    Decision,
+    Look,
+    Undecided,
+    Verdict,
+    evaluate,
+    needs_of,
+    total_progress,
+)
+from iotda_provider.guards.audit import audit_record
+from iotda_provider.models import BatchTask
+from iotda_provider.waiting import is_trouble
+
+#: Seconds between two savings of a memory that rules with a history need, and of any other.
+_SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
+#: Looks at an ended task whose counts do not add up, before its status alone is believed.
+_MOST_TORN_ENDS = 3
+#: Seconds between two looks at a rollout that is being stopped, at most.
+_WHILE_STOPPING = 10.0
+
+
+class Watch:
+    """The watch over one rollout.
+
+    :meth:`poll` and :meth:`give_up` are generators: they yield the steps to carry out and are sent
+    the answers, or thrown the ``IoTDAError`` with which a step failed.
+
+    :param plan: what to watch, and what may be done
+    :param memory: what earlier looks have left behind
+    :param log: where its lines go
+    :param carry_on: the memory is that of the same try, so a stop that it has begun is gone on with
+        even where the rule would not break on the counts of now
+    :param clock: the time in seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        plan: GuardPlan,
+        memory: Memory,
+        log: Log,
+        *,
+        carry_on: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.memory = memory
+        self.log = log
+        self.tasks: list[BatchTask] = []
+        self._clock = clock or time.time
+        self._carry_on = carry_on
+        self._blindness = Blindness(plan.poll_interval, plan.max_outage)
+        self._rows = FailedRows(plan)
+        self._saved_at = self._clock()
+        self._torn_ends = 0
+        self._said = ""
+        self._verdict: Verdict | None = None
+        history = "history" in needs_of(plan.rules)
+        self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next look."""
+        calm = self._blindness.interval
+        return min(calm, _WHILE_STOPPING) if self.is_stopping and not self._blindness.slow else calm
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this guard has decided on a stop, and is seeing it through."""
+        return self.memory.intent is not None and self._carry_on
+
+    def poll(self) -> Procedure[Outcome | None]:
+        """One look, and what follows from it; an outcome where the watch is over.
+
+        :raises IoTDAError: the very first look failed in a way that will not pass by itself
+        """
+        try:
+            gone = yield from self._read()
+        except IoTDAError as error:
+            if not self.memory.looks and not is_trouble(error):
+                raise
+            yield from self._blind(str(error), hopeless=not is_trouble(error))
+            if self.is_stopping and "accepted" not in self._intent:
+                yield from self._send()
+            return None
+        self._check_stoppable()
+        if gone:
+            if self.is_stopping and "accepted" in self._intent:
+                return self._stop_outcome(outcomes.STOPPING)
+            return outcomes.lost(self.plan, gone, self.tasks)
+        if self.memory.intent is not None:
+            if self._carry_on or any(task.status.is_stop for task in self.tasks):
+                self._carry_on = True
+                return (yield from self._see_through())
+            # It was decided by an earlier try, and nothing came of it: judge anew.
+            self.memory.intent = None
+        self._carry_on = True
+        if any(task.status.is_stop for task in self.tasks):
+            return (yield from self._stopped_elsewhere())
+        return (yield from self._judge())
+
+    def give_up(self, why: str) -> Procedure[Outcome]:
+        """The end of the guard's own time, while the rollout may still be going on."""
+        if self.is_stopping:
+            return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
+        if not self.plan.stops_when_lost:
+            return outcomes.guard_lost(self.plan, why, self.tasks)
+        sentence = f"{why} on_guard_lost is 'stop'."
+        verdict = Verdict(Decision.BREACH, "on_guard_lost", sentence=sentence)
+        self._decide(verdict, guard_lost=True)
+        yield Save(self.memory.to_json())
+        if not self.tasks:
+            try:
+                yield from self._read()
+            except IoTDAError as error:
+                self._intent["error"] = str(error)
+                return outcomes.stopped(self.plan, self._intent, (), outcomes.FAILED)
+        return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def _read(self) -> Procedure[list[str]]:
+        """Read the rollout's tasks; the ids of those that are gone.
+
+        :raises IoTDAError: one of them could not be read
+        """
+        tasks: dict[str, BatchTask] = {}
+        gone: list[str] = []
+        wanted = self.plan.batch_task_ids
+        # A second time, as nobody should lose a rollout to one stray answer.
+        for _ in range(2):
+            answers = yield ReadTasks(wanted)
+            gone = []
+            for batch_task_id, answer in zip(wanted, answers, strict=True):
+                if isinstance(answer, BatchTask):
+                    tasks[batch_task_id] = answer
+                elif not _is_gone(answer):
+                    raise answer
+                elif (ended := self.memory.ended_task(batch_task_id)) is not None:
+                    tasks[batch_task_id] = ended
+                else:
+                    gone.append(batch_task_id)
+            torn = [key for key, task in tasks.items() if not task.progress.adds_up]
+            wanted = (*gone, *torn)
+            if not wanted:
+                break
+        self.tasks = [tasks[key] for key in self.plan.batch_task_ids if key in tasks]
+        self.memory.note_ended(self.tasks)
+        return gone
+
+    def _judge(self) -> Procedure[Outcome | None]:
+        ended = all(task.status.is_terminal for task in self.tasks)
+        if not all(task.progress.adds_up for task in self.tasks):
+            self._torn_ends += ended
+            if self._torn_ends >= _MOST_TORN_ENDS:
+                return self._ended()
+            yield from self._blind("The platform's counts do not add up; they decide nothing.")
+            return None
+        self._torn_ends = 0
+        verdict, trouble = yield from self._evaluate()
+        self._verdict = verdict
+        self.memory.looks += 1
+        if trouble is not None:
+            yield from self._blind(f"Which devices failed, and why, can't be read: {trouble}")
+        elif verdict.undecided is Undecided.EVIDENCE:
+            yield from self._blind(verdict.sentence, hopeless=True)
+        elif (lasted := self._blindness.over(self._clock())) is not None:
+            self.log.warning("The guard sees again, after %.0f s.", lasted)
+        if verdict.breached:
+            return (yield from self._breach(verdict))
+        if ended and trouble is None:
+            return self._ended()
+        self._say(f"{self._statuses()}: {_counts(self.tasks)}. {verdict.sentence}")
+        if verdict.decision is Decision.HOLD and not self.memory.held:
+            self.memory.held = True
+            yield self._tell("hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
+            yield Save(self.memory.to_json())
+        elif self._clock() - self._saved_at >= self._save_every:
+            self._saved_at = self._clock()
+            yield Save(self.memory.to_json())
+        return None
+
+    def _evaluate(self) -> Procedure[tuple[Verdict, IoTDAError | None]]:
+        """Ask the rules; the failed subtasks are read only where the answer hangs on them."""
+        look = Look.of(self.tasks, time=self._clock(), already_current=self.plan.already_current)
+        look = self._rows.add_to(look)
+        state, verdict = evaluate(self.plan.rules, self.memory.state, look)
+        trouble: IoTDAError | None = None
+        if self._rows.are_asked_for(verdict):
+            try:
+                if (yield from self._rows.read(self.tasks)):
+                    look = self._rows.add_to(look)
+                    state, verdict = evaluate(self.plan.rules, self.memory.state, look)
+            except IoTDAError as error:
+                trouble = error
+        self.memory.state = state
+        status = [str(task.status) for task in self.tasks]
+        record = audit_record(look, verdict, status=status[0] if len(status) == 1 else status)
+        self.memory.trail.add(record)
+        return verdict, trouble
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _ended(self) -> Outcome:
+        """All tasks have completed by themselves, going by their statuses."""
+        counts = [task.progress for task in self.tasks]
+        # Stopped one by one, targets leave a task that ends as if it had completed.
+        if sum(c.stopped for c in counts) > sum(c.finished for c in counts):
+            return outcomes.stopped_elsewhere(self.plan, self.tasks)
+        return outcomes.completed(self.plan, self._verdict, self.tasks)
+
+    def _stopped_elsewhere(self) -> Procedure[Outcome]:
+        look = Look.of(self.tasks, time=self._clock())
+        _, verdict = evaluate(self.plan.rules, self.memory.state, look)
+        status = self._statuses()
+        self.memory.trail.add(audit_record(look, verdict, status=status))
+        yield Save(self.memory.to_json())
+        return outcomes.stopped_elsewhere(self.plan, self.tasks)
+
+    def _breach(self, verdict: Verdict) -> Procedure[Outcome | None]:
+        self.log.warning("%s", verdict.sentence)
+        if not self.plan.stops or not self._going_on():
+            return outcomes.breached(self.plan, verdict, self.tasks)
+        self._decide(verdict)
+        if not (yield Save(self.memory.to_json())):
+            self.log.error(
+                "Why the rollout is stopped could not be written down before the stop; should this "
+                "process die now, the guard will say stopped_elsewhere."
+            )
+        accepted = yield from self._send()
+        return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
+
+    def _see_through(self) -> Procedure[Outcome | None]:
+        """Go on with a stop that was decided on, until the rollout has come to rest."""
+        now, intent = self._clock(), self._intent
+        self._blindness.over(now)
+        self._say(f"{self._statuses()}: {_counts(self.tasks)}.")
+        if self._going_on():
+            accepted = yield from self._send()
+            return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
+        since = intent.get("accepted") or intent.setdefault("seen", now)
+        at_rest = all(task.status.is_terminal for task in self.tasks)
+        patient = self.plan.wait_for_stop and now - since < self.plan.stop_timeout
+        return None if patient and not at_rest else self._stop_outcome()
+
+    def _send(self) -> Procedure[bool]:
+        """Send the stop to every task that still runs; whether all have taken it."""
+        intent = self._intent
+        failure: IoTDAError | None = None
+        for task in self._going_on():
+            intent["attempts"] += 1
+            intent.setdefault("sent", self._clock())
+            try:
+                yield StopTask(task.task_id)
+            except IoTDAError as error:
+                if not _has_ended(error):
+                    failure = error
+        if failure is None:
+            intent.setdefault("accepted", self._clock())
+            intent["error"] = None
+            self.log.warning("The platform has taken the stop of %s.", self.plan.label)
+            return True
+        first, intent["error"] = not intent.get("error"), str(failure)
+        self.log.error(
+            "%s should be stopped and could not be: %s The guard tries again at each look.",
+            self.plan.label,
+            failure,
+        )
+        if first:
+            yield self._tell("stop_failed", f"{self.plan.label} could not be stopped: {failure}")
+        return False
+
+    def _stop_outcome(self, came: str | None = None) -> Outcome:
+        if came is None:
+            if not all(task.status.is_terminal for task in self.tasks):
+                came = outcomes.STOPPING
+            elif any(task.status.is_stop for task in self.tasks):
+                came = outcomes.STOPPED
+            else:
+                came = outcomes.ALREADY_ENDED
+        return outcomes.stopped(self.plan, self._intent, self.tasks, came)
+
+    def _decide(self, verdict: Verdict, **facts: Any) -> None:
+        self.memory.intent = {
+            "time": self._clock(),
+            "verdict": replace(verdict, parts=()).to_dict(),
+            "progress": [task.progress.to_dict() for task in self.tasks],
+            "attempts": 0,
+            **facts,
+        }
+        self._carry_on = True
+
+    @property
+    def _intent(self) -> dict[str, Any]:
+        assert self.memory.intent is not None
+        return self.memory.intent
+
+    # --- words ------------------------------------------------------------------------------------
+
+    def _going_on(self) -> list[BatchTask]:
+        """The tasks that nobody has stopped and that have not ended."""
+        return [t for t in self.tasks if not t.status.is_stop and not t.status.is_terminal]
+
+    def _statuses(self) -> str:
+        return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
+
+    def _check_stoppable(self) -> None:
+        """A guard that could never stop what it guards says so at its first look."""
+        if self.memory.looks or not (self.plan.stops or self.plan.stops_when_lost):
+            return
+        for task in self.tasks:
+            if task.task_type is not None and not task.task_type.is_stoppable:
+                raise TaskNotStoppableError(
+                    f"Batch task {task.task_id} is a {task.task_type}, which the platform does not "
+                    "stop: guard it with stop_on_breach=False, or as a shadow.",
+                    task.status,
+                )
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self.log.info("%s is %s", self.plan.label, line)
+
+    def _blind(self, why: str, *, hopeless: bool = False) -> Procedure[None]:
+        """Say that a look could not be judged; the guard goes on, more slowly after a while."""
+        say, tell = self._blindness.trouble(self._clock(), hopeless=hopeless)
+        if say:
+            self.log.warning(
+                "The guard can't judge %s: %s It looks again in %.0f s.",
+                self.plan.label,
+                why,
+                self.interval,
+            )
+        if tell:
+            since = self._blindness.since or self._clock()
+            yield self._tell(
+                "blind",
+                f"Since {outcomes.to_text(since)} the guard can't judge {self.plan.label}, which "
+                f"may be going on unguarded; it keeps trying. {why}",
+            )
+
+    def _tell(self, kind: str, sentence: str) -> Tell:
+        facts = {
+            "batch_task_ids": list(self.plan.batch_task_ids),
+            "time": outcomes.to_text(self._clock()),
+            "progress": [task.progress.to_dict() for task in self.tasks],
+        }
+        return Tell(kind, sentence, facts)
+
+
+def _is_gone(error: IoTDAError) -> bool:
+    """Whether the platform says that there is no such task, as against no such API."""
+    if not isinstance(error, IoTDANotFoundError):
+        return False
+    return not str(error.error_code or "").upper().startswith("APIG")
+
+
+def _has_ended(error: IoTDAError) -> bool:
+    """Whether a stop was refused because the task has run to its end."""
+    return (
+        isinstance(error, TaskNotStoppableError)
+        and error.status is not None
+        and error.status.is_terminal
+    )
+
+
+def _counts(tasks: Sequence[BatchTask]) -> str:
+    return str(total_progress(task.progress for task in tasks))

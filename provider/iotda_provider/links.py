@@ -1,0 +1,42 @@
+"""Links from a task in Airflow's UI to what explains it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+
+class RolloutGuardLink(BaseOperatorLink):
+    """Leads to why a guard decided as it did: its XComs, with the sentence in ``summary``.
+
+    It is made of the task instance's own key, so it works while the guard still watches (a hold or
+    an alert is in the XCom ``alert``), and after it failed.
+    """
+
+    name = "Why"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        return xcom_page(ti_key)
+
+
+def xcom_page(ti_key: Any) -> str:
+    """The page of Airflow's UI that shows the XComs of one task instance."""
+    dag_id, run_id, task_id = ti_key.dag_id, ti_key.run_id, ti_key.task_id
+    map_index = getattr(ti_key, "map_index", -1)
+    if not AIRFLOW_V_3_0_PLUS:
+        base = conf.get("webserver", "base_url", fallback="").rstrip("/")
+        query = {"dag_run_id": run_id, "task_id": task_id, "tab": "xcom"}
+        if map_index >= 0:
+            query["map_index"] = map_index
+        return f"{base}/dags/{quote(dag_id, safe='')}/grid?{urlencode(query)}"
+    base = conf.get("api", "base_url", fallback="").rstrip("/")
+    parts = ["dags", dag_id, "runs", run_id, "tasks", task_id]
+    if map_index >= 0:
+        parts += ["mapped", str(map_index)]
+    return f"{base}/{'/'.join(quote(part, safe='') for part in parts)}/xcom"

@@ -1,0 +1,126 @@
+"""The operator that collects which devices failed in a rollout, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.guards import FailureClasses
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.results import check_report_path, write_report, xcom_limit
+from iotda_provider.parameters import batch_task_ids, one_of, positive
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+_CLASSES = ("environment", "firmware", "unknown")
+_ENVIRONMENT, _FIRMWARE, _UNKNOWN = _CLASSES
+
+
+class CollectFailedSubtasksOperator(IoTDABaseOperator):
+    """Collect the devices that failed in a batch task, each with why and the class of its failure.
+
+    Returns rows of ``{"target", "error_code", "error_msg", "failure_class"}``, at most
+    ``max_xcom_targets`` and never more than Airflow lets a mapped task take, so that a task can be
+    mapped over them; all of them are in the file at ``report_path``. It reads fifty rows with a
+    call, in constant memory.
+
+    XComs: the return value; ``failed``, how many there are in all; ``truncated``, whether some are
+    left out of the return value; and ``failures_by_class``, how many are of which class.
+
+    :param batch_task_id: the batch task, or the list of those that a rollout was split over
+        (templated)
+    :param failure_classes: how failures are classed, where the default does not fit
+    :param only_class: collect only failures of this class
+    :param max_xcom_targets: the most rows that are returned
+    :param report_path: URL of a file that gets every row, one JSON object a line (templated)
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch_task_id", "report_path", *CONNECTION_FIELDS)
+
+    def __init__(
+        self,
+        *,
+        batch_task_id: str | Sequence[str],
+        failure_classes: FailureClasses | Mapping[str, str] | None = None,
+        only_class: str | None = None,
+        max_xcom_targets: int = 1000,
+        report_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_task_id = batch_task_id
+        self.failure_classes = FailureClasses.of(failure_classes)
+        self.only_class = None if only_class is None else one_of(only_class, "only_class", _CLASSES)
+        self.max_xcom_targets = int(positive(max_xcom_targets, "max_xcom_targets", zero=True))
+        self.report_path = report_path
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        ids = batch_task_ids(self.batch_task_id)
+        path = check_report_path(self.report_path)
+        limit = xcom_limit(self.max_xcom_targets)
+        kept: list[dict[str, Any]] = []
+        counts: Counter[str] = Counter(dict.fromkeys(_CLASSES, 0))
+
+        def rows(hook: IoTDAHook) -> Iterator[dict[str, Any]]:
+            for row in self._rows(hook, ids):
+                counts[row["failure_class"]] += 1
+                if len(kept) < limit:
+                    kept.append(row)
+                yield row
+
+        with self.hook() as hook:
+            if path:
+                write_report(path, rows(hook))
+            else:
+                for _ in rows(hook):
+                    pass
+        self._tell(context, ids, counts, len(kept), path)
+        return kept
+
+    def _rows(self, hook: IoTDAHook, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for batch_task_id in ids:
+            for row in hook.iter_subtasks(batch_task_id, status="Fail"):
+                failure_class = self.failure_classes.classify(row.error_code, row.error_msg)
+                if self.only_class in (None, failure_class):
+                    yield {
+                        "target": row.target,
+                        "error_code": row.error_code,
+                        "error_msg": row.error_msg,
+                        "failure_class": failure_class,
+                    }
+
+    def _tell(
+        self,
+        context: Context,
+        ids: Sequence[str],
+        counts: Mapping[str, int],
+        returned: int,
+        path: str | None,
+    ) -> None:
+        failed = sum(counts.values())
+        ti: Any = context["ti"]
+        ti.xcom_push(key="failed", value=failed)
+        ti.xcom_push(key="truncated", value=returned < failed)
+        ti.xcom_push(key="failures_by_class", value=dict(counts))
+        self.log.info(
+            "%d device(s) failed in batch task %s: %d by their environment, %d by the firmware, %d "
+            "unknown.",
+            failed,
+            ", ".join(ids),
+            counts[_ENVIRONMENT],
+            counts[_FIRMWARE],
+            counts[_UNKNOWN],
+        )
+        if returned < failed:
+            self.log.warning(
+                "Only the first %d are returned%s.",
+                returned,
+                f"; all are at {path}" if path else ": give a report_path to have all of them",
+            )

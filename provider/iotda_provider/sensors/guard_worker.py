@@ -1,0 +1,141 @@
+"""Carries out in a worker what the watch over a rollout asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
+from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.guarding.steps import Log, Procedure
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import BatchTask
+
+T = TypeVar("T")
+Alert = Mapping[str, Any]
+OnAlert = str | Callable[[Alert], Any]
+
+#: The key of a guard's memory, in the task state store and in XCom.
+MEMORY_KEY = "guard_memory"
+ALERT_KEY = "alert"
+
+
+class WorkerSteps:
+    """The blocking driver of a watch.
+
+    :param hook: an open hook
+    :param context: Airflow's context of the running task instance
+    :param log: where its lines go
+    :param on_alert: whom to tell besides the log and the XCom ``alert``
+    """
+
+    def __init__(
+        self,
+        hook: IoTDAHook,
+        context: Context,
+        log: Log,
+        on_alert: OnAlert | None = None,
+    ) -> None:
+        self._hook = hook
+        self._context = context
+        self._log = log
+        self._on_alert = on_alert
+
+    def run(self, procedure: Procedure[T]) -> T:
+        """Carry out all steps of a procedure; its result.
+
+        :raises IoTDAError: as the procedure does
+        """
+        answer: Any = None
+        error: IoTDAError | None = None
+        while True:
+            try:
+                step = procedure.throw(error) if error is not None else procedure.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            answer, error = None, None
+            try:
+                answer = self._do(step)
+            except IoTDAError as caught:
+                error = caught
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, ReadTasks):
+            return [self._read(batch_task_id) for batch_task_id in step.batch_task_ids]
+        if isinstance(step, ReadFailed):
+            for row in self._hook.iter_subtasks(step.batch_task_id, status="Fail"):
+                step.tally.add(row)
+            return None
+        if isinstance(step, StopTask):
+            self._hook.stop_batch_task(step.batch_task_id)
+            return None
+        if isinstance(step, Save):
+            return save_memory(self._context, step.memory, self._log)
+        return self._tell(step)
+
+    def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
+        try:
+            return self._hook.get_batch_task(batch_task_id)
+        except IoTDAError as error:
+            return error
+
+    def _tell(self, alert: Tell) -> None:
+        self._log.error("%s", alert.sentence)
+        ti: Any = self._context["ti"]
+        ti.xcom_push(key=ALERT_KEY, value=alert.to_json())
+        if self._on_alert is not None:
+            call_on_alert(self._on_alert, alert.to_json(), self._log)
+
+
+def call_on_alert(on_alert: OnAlert, alert: Alert, log: Log) -> Any:
+    """Call the user's function; whatever goes wrong in it must not end the watch."""
+    try:
+        function = load_function(on_alert) if isinstance(on_alert, str) else on_alert
+        return function(alert)
+    except Exception:
+        log.exception("on_alert failed; the guard goes on.")
+        return None
+
+
+def load_function(path: str) -> Callable[[Alert], Any]:
+    """The function behind a dotted path.
+
+    :raises IoTDAConfigError: there is none
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise IoTDAConfigError(f"on_alert: {path!r} can't be imported: {error}") from error
+    if not callable(function):
+        raise IoTDAConfigError(f"on_alert: {path!r} is not a function")
+    return function  # type: ignore[no-any-return]
+
+
+# --- memory: in the task state store, which survives retries, and before Airflow 3.3 in XCom ------
+
+
+def save_memory(context: Context, memory: Mapping[str, Any], log: Log) -> bool:
+    """Keep a guard's memory; whether that worked."""
+    ti: Any = context["ti"]
+    store: Any = context.get("task_state_store")
+    try:
+        if store is not None:
+            store.set(MEMORY_KEY, dict(memory))
+        else:
+            ti.xcom_push(key=MEMORY_KEY, value=dict(memory))
+    except Exception:  # Airflow's database or API may be down, which must not stop the guard.
+        log.exception("The guard's memory could not be written down; it goes on with what it has.")
+        return False
+    return True
+
+
+def load_memory(context: Context) -> Any:
+    """What an earlier try of this task instance has kept, or None."""
+    store: Any = context.get("task_state_store")
+    return None if store is None else store.get(MEMORY_KEY)

@@ -1,0 +1,285 @@
+"""The sensor that guards a rollout: it watches until a rule is broken or the task has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
+from iotda_provider.guarding import outcome as outcomes
+from iotda_provider.guarding.plan import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_STOP_TIMEOUT,
+    ON_GUARD_LOST,
+    check_needs,
+)
+from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
+from iotda_provider.guards import FailureClasses, Rule, checked_rules, rules_from_json
+from iotda_provider.guards.audit import audit_header
+from iotda_provider.links import RolloutGuardLink
+from iotda_provider.operators.results import check_report_path, write_report
+from iotda_provider.parameters import as_count, batch_task_ids, given, one_of, positive
+from iotda_provider.sensors.guard_worker import (
+    OnAlert,
+    WorkerSteps,
+    load_memory,
+    save_memory,
+)
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
+
+
+class RolloutGuardSensor(BaseSensorOperator):
+    """Watch a rollout until a rule is broken or it ends; succeeds in both cases.
+
+    It looks at the platform's cumulative counts every ``poke_interval`` seconds, with one API call
+    for each task however many devices it has, so a guard that was restarted decides as if it had
+    never been away. With ``stop_on_breach`` it sends the stop itself, at the look that saw the
+    breach, after writing down why; a stop that fails is tried again at each look. A guard fails
+    safe: only a rollout that ran to its own end is ``completed``, and past ``max_outage`` without a
+    usable look it tells a person and goes on trying, more slowly, until its ``timeout``.
+
+    XComs: the return value ``{"batch_task_id", "verdict": "breached" | "completed" |
+    "stopped_elsewhere" | "lost", "rule", "evidence", "status", "progress", "stop", "summary",
+    "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took, where there
+    is no ``report_path``; and ``alert``, the last thing that a person was told.
+
+    :param batch_task_id: the batch task, or the list of them that a rollout was split over, which
+        is judged by its summed counts and stopped as one (templated)
+    :param rules: the rules, as objects or as JSON of them; it breaks when any breaks (templated)
+    :param failure_classes: how failures are classed, where the default does not fit:
+        ``{error code or "re:<expression>": "environment" | "firmware" | "unknown"}``
+    :param cluster_of: the cluster of a device, for ``leave_worst_out``: a regular expression with
+        one group that is searched for in the device id, or a mapping from device id to cluster
+    :param already_current: targets that ran the version before, which the platform reports as
+        instant successes (templated)
+    :param stop_on_breach: stop the rollout when a rule breaks
+    :param shadow: decide and report, and never stop anything
+    :param on_guard_lost: what to do when ``timeout`` is over and the rollout is not: ``fail``, or
+        ``stop`` it and fail
+    :param wait_for_stop: report a stop once the task has come to rest, instead of at once
+    :param stop_timeout: for how many seconds to wait for that at most
+    :param on_alert: a function, or the dotted path of one, that is called with
+        ``{"kind": "hold" | "blind" | "stop_failed", "sentence", "batch_task_ids", "time",
+        "progress"}`` when a person should know. A deferred guard needs a path that the triggerer
+        can import
+    :param report_path: URL of a file that gets the audit trail, one JSON object a line (templated)
+    :param audit_limit: the most records of the audit trail, some 500 bytes each
+    :param poke_interval: seconds between two looks
+    :param timeout: seconds after which the guard's own time is over
+    :param stop_on_kill: stop the rollout when somebody kills this task
+    :param deferrable: watch in the triggerer instead of in the worker
+    :param max_outage: seconds without a usable look after which a person is told
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    template_fields: Sequence[str] = (
+        "batch_task_id",
+        "rules",
+        "already_current",
+        "report_path",
+        "iotda_conn_id",
+        "project_id",
+        "instance_id",
+    )
+    operator_extra_links = (RolloutGuardLink(),)
+    ui_color = "#e3eef4"
+
+    def __init__(
+        self,
+        *,
+        batch_task_id: str | Sequence[str],
+        rules: Rules,
+        failure_classes: FailureClasses | Mapping[str, str] | None = None,
+        cluster_of: ClusterOf | None = None,
+        already_current: Any = 0,
+        stop_on_breach: bool = False,
+        shadow: bool = False,
+        on_guard_lost: str = "fail",
+        wait_for_stop: bool = True,
+        stop_timeout: float = DEFAULT_STOP_TIMEOUT,
+        on_alert: OnAlert | None = None,
+        report_path: str | None = None,
+        audit_limit: int = 200,
+        poke_interval: float = DEFAULT_POLL_INTERVAL,
+        stop_on_kill: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        max_outage: float = DEFAULT_MAX_OUTAGE,
+        iotda_conn_id: str = "iotda_default",
+        project_id: str | None = None,
+        instance_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.batch_task_id = batch_task_id
+        self.rules = rules
+        self.failure_classes = FailureClasses.of(failure_classes)
+        self.cluster_of = check_cluster_of(cluster_of)
+        self.already_current = already_current
+        self.stop_on_breach = stop_on_breach
+        self.shadow = shadow
+        self.on_guard_lost = one_of(on_guard_lost, "on_guard_lost", ON_GUARD_LOST)
+        self.wait_for_stop = wait_for_stop
+        self.stop_timeout = positive(stop_timeout, "stop_timeout")
+        self.on_alert = on_alert
+        self.report_path = report_path
+        self.audit_limit = int(positive(audit_limit, "audit_limit"))
+        self.stop_on_kill = stop_on_kill
+        self.deferrable = deferrable
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+        self.iotda_conn_id = iotda_conn_id
+        self.project_id = project_id
+        self.instance_id = instance_id
+        self._watch: Watch | None = None
+        self._check(kwargs)
+
+    def _check(self, kwargs: Mapping[str, Any]) -> None:
+        positive(self.poke_interval, "poke_interval")
+        if self.audit_limit < 10:
+            raise ValueError(f"audit_limit must be at least 10, got {self.audit_limit}")
+        for name in ("soft_fail", "silent_fail", "never_fail"):
+            if kwargs.get(name):
+                raise ValueError(f"{name} would hide that a rollout is not guarded: leave it out")
+        if self.mode != "poke":
+            raise ValueError(
+                "mode: a guard stays in its worker ('poke') or, with deferrable=True, in the "
+                "triggerer; rescheduled, it would be away between two looks"
+            )
+        if not _is_template(self.rules):
+            _read_rules(self.rules, self.cluster_of)
+
+    # --- in the worker ----------------------------------------------------------------------------
+
+    def execute(self, context: Context) -> Any:
+        plan = self._plan()
+        memory = Memory.from_json(load_memory(context), plan.batch_task_ids, plan.audit_limit)
+        self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
+        deadline = time.monotonic() + self.timeout
+        with self.hook() as hook:
+            steps = self._steps(hook, context)
+            while True:
+                outcome = steps.run(watch.poll())
+                if outcome is None and time.monotonic() >= deadline:
+                    outcome = steps.run(watch.give_up(self._time_is_over()))
+                if outcome is not None:
+                    return self._finish(context, plan, memory, outcome)
+                time.sleep(max(0.0, min(watch.interval, deadline - time.monotonic())))
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """One look; for tests and for whoever drives a sensor by hand."""
+        if self._watch is None:
+            plan = self._plan()
+            self._watch = Watch(plan, Memory(plan.batch_task_ids), self.log)
+        with self.hook() as hook:
+            outcome = self._steps(hook, context).run(self._watch.poll())
+        return PokeReturnValue(outcome is not None, outcome.to_result() if outcome else None)
+
+    def hook(self) -> IoTDAHook:
+        """A hook for this sensor's connection; use it as a context manager."""
+        from iotda_provider.hooks.iotda import IoTDAHook
+
+        return IoTDAHook(
+            self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+        )
+
+    def on_kill(self) -> None:
+        """Leave the rollout alone, unless the user asked to stop it."""
+        if self.stop_on_kill:
+            with self.hook() as hook:
+                for batch_task_id in self._plan().batch_task_ids:
+                    hook.stop_batch_task(batch_task_id)
+
+    def _steps(self, hook: IoTDAHook, context: Context) -> WorkerSteps:
+        return WorkerSteps(hook, context, self.log, self.on_alert)
+
+    def _plan(self) -> GuardPlan:
+        self.report_path = check_report_path(self.report_path)
+        return GuardPlan(
+            batch_task_ids=batch_task_ids(self.batch_task_id),
+            rules=_read_rules(self.rules, self.cluster_of),
+            failure_classes=self.failure_classes,
+            cluster_of=self.cluster_of,
+            already_current=as_count(self.already_current, "already_current"),
+            stop_on_breach=self.stop_on_breach,
+            shadow=self.shadow,
+            on_guard_lost=self.on_guard_lost,
+            wait_for_stop=self.wait_for_stop,
+            stop_timeout=self.stop_timeout,
+            poll_interval=self.poke_interval,
+            max_outage=self.max_outage,
+            audit_limit=self.audit_limit,
+        )
+
+    def _time_is_over(self) -> str:
+        return f"The guard's timeout of {self.timeout:.0f} s is over."
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _finish(
+        self, context: Context, plan: GuardPlan, memory: Memory, outcome: Outcome
+    ) -> dict[str, Any]:
+        """Report the outcome.
+
+        :raises AirflowSensorTimeout: the guard's time was over first
+        :raises IoTDAError: the rollout had to be stopped, and could not be
+        """
+        ti: Any = context["ti"]
+        result = outcome.to_result()
+        ti.xcom_push(key="summary", value=outcome.summary)
+        save_memory(context, memory.to_json(), self.log)
+        header = audit_header(plan.rules, batch_task_id=result["batch_task_id"])
+        trail = [header, *memory.trail.records]
+        failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
+        if outcome.guard_lost or failed or self.report_path:
+            # Pushed before anything that may fail: a branch must find it all the same.
+            ti.xcom_push(key="return_value", value=result)
+        if self.report_path:
+            write_report(self.report_path, trail)
+        else:
+            ti.xcom_push(key="audit", value=trail)
+        level = self.log.info if outcome.verdict == outcomes.COMPLETED else self.log.warning
+        level("%s", outcome.summary)
+        if outcome.guard_lost:
+            raise AirflowSensorTimeout(outcome.summary)
+        if failed:
+            raise IoTDAError(outcome.summary)
+        return result
+
+
+def _is_template(value: Any) -> bool:
+    """Whether it will be something else when the task runs."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return hasattr(value, "resolve")
+
+
+def _read_rules(rules: Any, cluster_of: ClusterOf | None) -> tuple[Rule, ...]:
+    """The rules, from objects or JSON of them.
+
+    :raises ValueError: one makes no sense, or needs what a guard does not read
+    """
+    items = rules if isinstance(rules, (list, tuple)) else (rules,)
+    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
+    found = checked_rules(rules_from_json(rules) if is_json else rules)
+    check_needs(found, cluster_of)
+    return found
