@@ -5,13 +5,15 @@ Nothing here does I/O, so the blocking loop, the sensor's poke and the trigger c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
 from iotda_provider.exceptions import (
     BatchTaskFailedError,
+    BatchTaskTimeoutError,
     IoTDAError,
     IoTDAServerError,
     IoTDAThrottledError,
@@ -23,6 +25,8 @@ from iotda_provider.models import BatchTask, TaskStatus
 DEFAULT_MAX_OUTAGE = 900.0
 #: Seconds between two log lines about the same trouble.
 _SAY_EVERY = 60.0
+# A look may be under way when the time is over: the connection's timeout, with room.
+_AIRFLOW_MARGIN = 60.0
 
 ENDED = tuple(str(status) for status in TaskStatus if status.is_terminal)
 
@@ -95,23 +99,63 @@ class TaskWait:
             )
         return judgement is Judgement.REACHED
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON, for a trigger's arguments."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+    def timeout_error(self, timeout: float, seen: str = "") -> BatchTaskTimeoutError:
+        """What is raised where the wait was not over in time.
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TaskWait:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            batch_task_id=data["batch_task_id"],
-            target_statuses=tuple(data["target_statuses"]),
-            failure_statuses=tuple(data["failure_statuses"]),
+        :param timeout: the limit, in seconds
+        :param seen: the task as it was last seen, in words
+        """
+        return BatchTaskTimeoutError(
+            f"Batch task {self.batch_task_id} is not {' or '.join(self.target_statuses)} after "
+            f"{timeout:.0f} s; last seen {seen or 'never'}. A stop that was accepted goes on at "
+            "the platform; raise timeout to wait for it."
         )
 
 
 def is_trouble(error: BaseException) -> bool:
     """Whether an error may pass by itself: the trouble is the network's or the platform's."""
     return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a wait is over, and what says so.
+
+    :param at: the moment, in seconds since 1970, so that it outlives any process
+    :param limit: the parameter that it comes from: ``timeout`` or ``execution_timeout``
+    """
+
+    at: float
+    limit: str = "timeout"
+
+    @classmethod
+    def of(
+        cls, timeout: float, execution_timeout: timedelta | None, *, began: float, now: float
+    ) -> Deadline:
+        """The earlier of both limits.
+
+        :param timeout: seconds from ``now``
+        :param execution_timeout: Airflow's limit, from ``began``
+        """
+        own = cls(now + timeout)
+        if execution_timeout is None:
+            return own
+        whole = cls(began + execution_timeout.total_seconds(), "execution_timeout")
+        return min(own, whole, key=lambda deadline: deadline.at)
+
+    def for_airflow(self, poll_interval: float, *, now: float) -> timedelta:
+        """The framework's own limit of a deferral: late enough for the trigger to speak first.
+
+        A limit of the framework reaches no method of the task, so it is for a triggerer that is
+        away and does not come back.
+        """
+        return timedelta(seconds=max(0.0, self.at - now) + 2 * poll_interval + _AIRFLOW_MARGIN)
+
+
+def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
+    """Whether a deferred task is resumed only because the framework's own limit is over."""
+    error = (next_kwargs or {}).get("error")
+    return next_method == "__fail__" and str(getattr(error, "value", error)) == "Trigger timeout"
 
 
 class Outage:

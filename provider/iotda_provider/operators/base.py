@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.parameters import given, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
@@ -83,9 +83,5 @@ class IoTDABaseOperator(BaseOperator):
                 self.log.info("Batch task %s is %s.", wait.batch_task_id, said)
             left = deadline - time.monotonic()
             if left <= 0:
-                raise BatchTaskTimeoutError(
-                    f"Batch task {wait.batch_task_id} is not {' or '.join(wait.target_statuses)} "
-                    f"after {timeout:.0f} s; last seen {said or 'never'}. A stop that was accepted "
-                    "goes on at the platform; raise timeout to wait for it."
-                )
+                raise wait.timeout_error(timeout, said)
             time.sleep(min(poll_interval, left))

@@ -40,18 +40,17 @@ class AskOfTargetsOperator(TargetsOperator):
         self.report_path = check_report_path(self.report_path)
         targets = self.requested_targets(context)
         if targets == []:
-            self.log.info("targets is an empty list: nothing is %s.", self.done)
-            return self.report(context, self.done, None)
+            return self.nothing_asked(context)
         with self.hook() as hook:
             before = hook.get_batch_task(task_id)
             self.log.info("Batch task %s is %s: %s.", task_id, before.status, before.progress)
             requested = self.affected(before) if targets is None else len(targets)
             results = self.ask(hook, task_id, targets)
-            self.push_targets(context, results)
+            told = self.tell(context, self.done, before, requested, results)
             after = hook.get_batch_task(task_id)
         # The answer to a call for the whole task need not hold any rows.
-        succeeded = requested if targets is None and not len(results) else None
-        return self.report(context, self.done, after, requested, results, succeeded)
+        succeeded = requested if targets is None and not told.rows else None
+        return self.report(context, self.done, after, requested, told, succeeded)
 
 
 class ConfirmBatchTaskOperator(AskOfTargetsOperator):

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    conf,
+)
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import BatchTask, TargetResults
 from iotda_provider.operators.results import check_report_path
-from iotda_provider.operators.targets import NO_RESULTS, TargetsOperator
-from iotda_provider.parameters import one_of, positive
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, TaskWait
+from iotda_provider.operators.sent import Sent, remember, sent_before
+from iotda_provider.operators.targets import TargetsOperator, Told
+from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.waiting import (
+    DEFAULT_MAX_OUTAGE,
+    Deadline,
+    TaskWait,
+    is_airflows_timeout,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -101,84 +113,152 @@ class StopBatchTaskOperator(TargetsOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
 
+        began = time.time()
         task_id = check_task_id(self.batch_task_id)
         self.report_path = check_report_path(self.report_path)
         targets = self.requested_targets(context)
         if targets == []:
-            self.log.info("targets is an empty list: batch task %s goes on.", task_id)
-            return self.report(context, "stopped", None)
+            return self.nothing_asked(context)
         with self.hook() as hook:
-            return self._stop(context, hook, hook.get_batch_task(task_id), targets)
-
-    def _stop(
-        self, context: Context, hook: IoTDAHook, task: BatchTask, targets: list[str] | None
-    ) -> dict[str, Any]:
-        from iotda_provider.procedures import not_stoppable
-
-        now = f"{task.status}: {task.progress}"
-        self.log.info("Batch task %s (%s) is %s.", task.task_id, task.task_name, now)
-        requested = _unfinished(task) if targets is None else len(targets)
-        if task.status.is_terminal:
-            return self._already_ended(context, task, requested)
-        if (error := not_stoppable(task)) is not None:
-            raise error
-        results = NO_RESULTS
-        if task.status.is_stop:
-            self.log.info("It is being stopped already: joining that stop.")
-        else:
-            what = "the whole task" if targets is None else f"{len(targets)} target(s)"
-            self.log.info("Stopping %s.", what)
+            task = hook.get_batch_task(task_id)
+            self.log.info(
+                "Batch task %s (%s) is %s: %s.",
+                task.task_id,
+                task.task_name,
+                task.status,
+                task.progress,
+            )
+            sent = Sent.before(task, targets, sent_before(context, task))
+            if task.status.is_terminal and not sent.again:
+                return self._already_ended(context, task, sent)
             try:
-                results = hook.stop_batch_task(task.task_id, targets)
-            except TaskNotStoppableError:
+                results = self._send(context, hook, task, targets, sent)
+            except TaskNotStoppableError as error:
+                if error.status is None or not error.status.is_terminal:
+                    raise
                 # It ended between the look and the stop.
                 task = hook.get_batch_task(task.task_id)
-                if not task.status.is_terminal:
-                    raise
-                return self._already_ended(context, task, requested)
-        joined = task.status.is_stop and targets is not None
-        whole = targets is None or joined
-        stopped_before = task.progress.stopped
-        self.push_targets(context, results)
-        if whole and self.wait_for_completion:
-            task = self._wait_for_end(context, hook, task, requested, results)
-        else:
-            task = hook.get_batch_task(task.task_id)
-        if joined and targets is not None:
-            results = hook.read_stopped_targets(task.task_id, targets)
-            self.push_targets(context, results)
-        outcome = "stopping" if whole and not task.status.is_terminal else "stopped"
-        succeeded = None if len(results) else max(0, task.progress.stopped - stopped_before)
-        return self.report(context, outcome, task, requested, results, succeeded)
+                return self._already_ended(context, task, sent)
+            told = self.tell(context, sent.outcome, task, sent.requested, results)
+            if not (sent.whole and self.wait_for_completion):
+                task = hook.get_batch_task(task.task_id)
+                return self._conclude(context, hook, task, sent, told)
+            if self.deferrable and not task.status.is_terminal:
+                self._defer(sent, told, began)
+            try:
+                task = self.wait_in_worker(
+                    hook,
+                    TaskWait(task_id),
+                    poll_interval=self.poll_interval,
+                    timeout=self.timeout,
+                )
+            except IoTDAError as error:
+                task = self._interrupted(context, hook, error, sent, told)
+            return self._conclude(context, hook, task, sent, told)
 
-    def _wait_for_end(
+    def _send(
         self,
         context: Context,
         hook: IoTDAHook,
         task: BatchTask,
-        requested: int,
-        results: TargetResults,
-    ) -> BatchTask:
-        """Wait for the end of a stop; where that fails, what is known of it is pushed first."""
-        try:
-            return self.wait_in_worker(
-                hook,
-                TaskWait(task.task_id),
-                poll_interval=self.poll_interval,
-                timeout=self.timeout,
-            )
-        except IoTDAError as error:
-            if isinstance(error, BatchTaskTimeoutError):
-                with suppress(IoTDAError):
-                    task = hook.get_batch_task(task.task_id)
-                if task.status.is_terminal:
-                    return task
-            result = self.tell(context, "stopping", task, requested, results)
-            context["ti"].xcom_push(key="return_value", value=result)
-            raise
+        targets: list[str] | None,
+        sent: Sent,
+    ) -> TargetResults:
+        from iotda_provider.procedures import not_stoppable
 
-    def _already_ended(self, context: Context, task: BatchTask, requested: int) -> dict[str, Any]:
-        result = self.report(context, "already_ended", task, requested)
+        if task.status.is_terminal:
+            self.log.info("An earlier try of this task has stopped it.")
+            return TargetResults()
+        if (error := not_stoppable(task)) is not None:
+            raise error
+        if task.status.is_stop:
+            self.log.info("It is being stopped already: joining that stop.")
+            return TargetResults()
+        what = "the whole task" if targets is None else f"{len(targets)} target(s)"
+        self.log.info("Stopping %s.", what)
+        remember(context, task, sent)
+        return hook.stop_batch_task(task.task_id, targets)
+
+    def _defer(self, sent: Sent, told: Told, began: float) -> NoReturn:
+        """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
+        from iotda_provider.triggers.batch_task import BatchTaskTrigger
+
+        now = time.time()
+        deadline = Deadline.of(self.timeout, self.execution_timeout, began=began, now=now)
+        self.defer(
+            trigger=BatchTaskTrigger(
+                batch_task_id=self.batch_task_id,
+                iotda_conn_id=self.iotda_conn_id,
+                project_id=given(self.project_id),
+                instance_id=given(self.instance_id),
+                poll_interval=self.poll_interval,
+                deadline=deadline.at,
+                limit=deadline.limit,
+                max_outage=self.max_outage,
+            ),
+            method_name="execute_complete",
+            kwargs={"sent": sent.to_json(), "told": told.to_json()},
+            timeout=deadline.for_airflow(self.poll_interval, now=now),
+        )
+        raise AssertionError("defer() returned")
+
+    def execute_complete(
+        self, context: Context, event: Any, sent: dict[str, Any], told: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Go on where the triggerer has finished waiting."""
+        from iotda_provider.triggers.events import WaitEvent
+
+        self.report_path = check_report_path(self.report_path)
+        before, known = Sent(**sent), Told(**told)
+        happened = WaitEvent.read(event, self.batch_task_id)
+        with self.hook() as hook:
+            task = happened.task
+            if task is None:
+                if happened.limit == "execution_timeout":
+                    raise AirflowTaskTimeout("execution_timeout is over")
+                error = happened.error or TaskWait(self.batch_task_id).timeout_error(self.timeout)
+                task = self._interrupted(context, hook, error, before, known)
+            return self._conclude(context, hook, task, before, known)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if is_airflows_timeout(next_method, next_kwargs):
+            raise TaskWait(self.batch_task_id).timeout_error(self.timeout)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _interrupted(
+        self, context: Context, hook: IoTDAHook, error: IoTDAError, sent: Sent, told: Told
+    ) -> BatchTask:
+        """The task, where it has ended in the last moment; otherwise push what is known, and raise.
+
+        :raises IoTDAError: the error that the wait ended with
+        """
+        task = None
+        if isinstance(error, BatchTaskTimeoutError):
+            with suppress(IoTDAError):
+                task = hook.get_batch_task(self.batch_task_id)
+            if task is not None and task.status.is_terminal:
+                return task
+        self.push_result(context, "stopping", task, sent.requested, told)
+        raise error
+
+    def _conclude(
+        self, context: Context, hook: IoTDAHook, task: BatchTask, sent: Sent, told: Told
+    ) -> dict[str, Any]:
+        """Report a stop that has come to its end, or that nobody waits for."""
+        outcome = "stopping" if sent.whole and not task.status.is_terminal else "stopped"
+        succeeded = None if told.rows else max(0, task.progress.stopped - sent.stopped_before)
+        if sent.joined:
+            targets = self.requested_targets(context) or []
+            results = hook.read_stopped_targets(task.task_id, targets)
+            told = self.tell(context, outcome, task, sent.requested, results)
+            succeeded = None
+        return self.report(context, outcome, task, sent.requested, told, succeeded)
+
+    def _already_ended(self, context: Context, task: BatchTask, sent: Sent) -> dict[str, Any]:
+        told = self.tell(context, "already_ended", task, sent.requested, TargetResults())
+        result = self.report(context, "already_ended", task, sent.requested, told)
         message = f"Batch task {task.task_id} had already ended as {task.status}: {task.progress}."
         if self.if_ended == "succeed":
             self.log.info("%s Nothing to stop.", message)
@@ -187,9 +267,3 @@ class StopBatchTaskOperator(TargetsOperator):
         if self.if_ended == "skip":
             raise AirflowSkipException(message)
         raise AirflowFailException(f"{message} (if_ended is 'fail')")
-
-
-def _unfinished(task: BatchTask) -> int:
-    """How many targets a stop may reach, by the platform's counts, which may be a torn read."""
-    counts = task.progress
-    return max(0, counts.total - counts.finished - counts.stopped - counts.removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -16,7 +17,23 @@ from iotda_provider.parameters import as_list, one_of, positive
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-NO_RESULTS = TargetResults()
+
+@dataclass(frozen=True)
+class Told:
+    """What the rows came to that have been told already; plain JSON, so that it can be deferred.
+
+    :param rows: for how many targets the platform said what came of it
+    :param failed: for how many it did not succeed, the harmless left out
+    :param first: the first of these, in words
+    """
+
+    rows: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    first: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class TargetsOperator(IoTDABaseOperator):
@@ -87,8 +104,21 @@ class TargetsOperator(IoTDABaseOperator):
             )
         return None
 
-    def push_targets(self, context: Context, results: TargetResults) -> list[dict[str, Any]]:
-        """Push both lists, bounded; all the failed rows."""
+    def nothing_asked(self, context: Context) -> dict[str, Any]:
+        """The result for an empty list of targets: nothing was sent."""
+        self.log.info("targets is an empty list: nothing is %s.", self.done)
+        told = self.tell(context, self.done, None, 0, TargetResults())
+        return self.report(context, self.done, None, 0, told)
+
+    def tell(
+        self,
+        context: Context,
+        outcome: str,
+        task: BatchTask | None,
+        requested: int,
+        results: TargetResults,
+    ) -> Told:
+        """Push both lists, bounded, and write and log every failure: all that the rows are for."""
         failures = failed_rows(results, self.ignore_error_codes)
         limit = xcom_limit(self.max_xcom_targets)
         ti = context["ti"]
@@ -96,30 +126,60 @@ class TargetsOperator(IoTDABaseOperator):
         ti.xcom_push(
             key="succeeded_targets", value=[result.target for result in results.succeeded[:limit]]
         )
-        return failures
+        for row in failures[:10]:
+            self.log.warning("Not %s: %s", self.done, _in_words(row))
+        told = Told(
+            rows=len(results),
+            succeeded=len(results.succeeded),
+            failed=len(failures),
+            first=_in_words(failures[0]) if failures else "",
+        )
+        if self.report_path:
+            # A file that can't be written must not hide what the platform has done already.
+            self.push_result(context, outcome, task, requested, told)
+            write_report(self.report_path, failures)
+        return told
 
-    def tell(
+    def result(
         self,
-        context: Context,
         outcome: str,
         task: BatchTask | None,
-        requested: int = 0,
-        results: TargetResults = NO_RESULTS,
+        requested: int,
+        told: Told,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
-        """Push, write and log what came of it; the result, not pushed yet."""
-        failures = self.push_targets(context, results)
-        result = {
+        """What the operator returns."""
+        return {
             "batch_task_id": self.batch_task_id,
             "outcome": outcome,
             "status": str(task.status) if task else None,
             "requested": requested,
-            "succeeded": len(results.succeeded) if succeeded is None else succeeded,
-            "failed": len(failures),
-            "failed_truncated": len(failures) > xcom_limit(self.max_xcom_targets),
+            "succeeded": told.succeeded if succeeded is None else succeeded,
+            "failed": told.failed,
+            "failed_truncated": told.failed > xcom_limit(self.max_xcom_targets),
             "progress": task.progress.to_dict() if task else {},
             "report_path": self.report_path,
         }
+
+    def push_result(self, context: Context, *args: Any, **kwargs: Any) -> None:
+        """Push what would be returned, where an error is raised instead."""
+        context["ti"].xcom_push(key="return_value", value=self.result(*args, **kwargs))
+
+    def report(
+        self,
+        context: Context,
+        outcome: str,
+        task: BatchTask | None,
+        requested: int,
+        told: Told,
+        succeeded: int | None = None,
+    ) -> dict[str, Any]:
+        """Log what came of it, and act on failed targets.
+
+        :raises TargetFailuresError: targets failed, and ``on_target_failure`` is ``fail``
+        :raises AirflowSkipException: targets failed, and it is ``skip``
+        """
+        result = self.result(outcome, task, requested, told, succeeded)
         self.log.info(
             "%s batch task %s: %s; %d of %d target(s) %s, %d failed%s.",
             self.verb.capitalize(),
@@ -128,50 +188,26 @@ class TargetsOperator(IoTDABaseOperator):
             result["succeeded"],
             requested,
             self.done,
-            len(failures),
+            told.failed,
             f"; now {task.status}: {task.progress}" if task else "",
         )
-        for row in failures[:10]:
-            self.log.warning(
-                "Not %s: %s (%s %s)", self.done, row["target"], row["error_code"], row["error_msg"]
-            )
-        if self.report_path:
-            # A file that can't be written must not hide what the platform has done already.
-            context["ti"].xcom_push(key="return_value", value=result)
-            write_report(self.report_path, failures)
-        return result
-
-    def report(
-        self,
-        context: Context,
-        outcome: str,
-        task: BatchTask | None,
-        requested: int = 0,
-        results: TargetResults = NO_RESULTS,
-        succeeded: int | None = None,
-    ) -> dict[str, Any]:
-        """Tell what came of it, and act on failed targets.
-
-        :raises TargetFailuresError: targets failed, and ``on_target_failure`` is ``fail``
-        :raises AirflowSkipException: targets failed, and it is ``skip``
-        """
-        result = self.tell(context, outcome, task, requested, results, succeeded)
-        if not result["failed"] or self.on_target_failure == "report":
+        if not told.failed or self.on_target_failure == "report":
             return result
         context["ti"].xcom_push(key="return_value", value=result)
         message = (
-            f"{result['failed']} of {requested} target(s) of batch task {self.batch_task_id} were "
+            f"{told.failed} of {requested} target(s) of batch task {self.batch_task_id} were "
             f"not {self.done}"
         )
         if self.on_target_failure == "skip":
             raise AirflowSkipException(f"{message}.")
-        first = failed_rows(results, self.ignore_error_codes)[0]
         raise TargetFailuresError(
-            f"{message}, first {first['target']}: {first['error_code']} {first['error_msg']}. All "
-            f"are in XCom failed_targets{f' and at {self.report_path}' if self.report_path else ''}"
-            ".",
-            results.failed,
+            f"{message}, first {told.first}. All are in XCom failed_targets"
+            f"{f' and at {self.report_path}' if self.report_path else ''}."
         )
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    return f"{row['target']}: {row['error_code']} {row['error_msg']}"
 
 
 def _dag_leaves_targets_out(operator: TargetsOperator, context: Context) -> bool:

@@ -1,0 +1,94 @@
+"""What a stop found and asked for: kept over a deferral, and where Airflow can, over a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.models import BatchTask, TaskStatus
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_KEY = "iotda_stop"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A stop, in numbers.
+
+    :param requested: how many targets it was for
+    :param stopped_before: how many of the task's targets were stopped before it
+    :param whole: the whole task comes to an end, so that there is something to wait for
+    :param joined: some targets are asked for, and somebody else stops the whole task
+    :param again: an earlier try of this task instance has sent it
+    """
+
+    requested: int
+    stopped_before: int
+    whole: bool
+    joined: bool
+    again: bool = False
+
+    @classmethod
+    def before(cls, task: BatchTask, targets: Sequence[str] | None, earlier: Sent | None) -> Sent:
+        """What a stop will do to a task as it stands.
+
+        :param targets: None for the whole task
+        :param earlier: what an earlier try of this task instance has noted
+        """
+        if earlier is not None:
+            whole = earlier.whole or task.status.is_stop
+            requested = earlier.requested if targets is None else len(targets)
+            joined = whole and targets is not None
+            return replace(earlier, requested=requested, whole=whole, joined=joined)
+        counts = task.progress
+        # By the platform's counts, which may be a torn read.
+        unfinished = counts.total - counts.finished - counts.stopped - counts.removed
+        stopped = counts.stopped
+        if task.status is TaskStatus.STOPPING and targets is None:
+            # It was as good as sent by us: what it has stopped so far counts.
+            unfinished, stopped = unfinished + stopped, 0
+        return cls(
+            requested=max(0, unfinished) if targets is None else len(targets),
+            stopped_before=stopped,
+            whole=targets is None or task.status.is_stop,
+            joined=targets is not None and task.status.is_stop,
+        )
+
+    @property
+    def outcome(self) -> str:
+        """The operator's outcome as long as nothing more is known."""
+        return "stopping" if self.whole else "stopped"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def remember(context: Context, task: BatchTask, sent: Sent) -> None:
+    """Note a stop before it is sent, so that the next try knows it was this task's own."""
+    store: Any = context.get("task_state_store")
+    if store is not None:
+        store.set(_KEY, {"batch_task_id": task.task_id, **sent.to_json()})
+
+
+def sent_before(context: Context, task: BatchTask) -> Sent | None:
+    """The stop that an earlier try of this task instance has sent, or may have sent.
+
+    Before Airflow 3.3 nothing survives a try: a task that a later try finds stopped counts as
+    stopped by an earlier one.
+    """
+    store: Any = context.get("task_state_store")
+    if store is not None:
+        noted = store.get(_KEY)
+        if not isinstance(noted, dict) or noted.get("batch_task_id") != task.task_id:
+            return None
+        counts = {name: noted[name] for name in ("requested", "stopped_before", "whole", "joined")}
+        sent = Sent(**counts, again=True)
+        # One that never left is sent now, and what has completed was not stopped by anybody.
+        return sent if task.status.is_stop else None
+    if getattr(context["ti"], "try_number", 1) > 1 and task.status is TaskStatus.STOPPED:
+        stopped = task.progress.stopped
+        return Sent(stopped, stopped_before=0, whole=True, joined=False, again=True)
+    return None
