@@ -1,0 +1,228 @@
+"""The command ``iotda-emulator`` as a process of its own: its lines, its exit, its state file."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.sdk_request import SdkRequest
+from huaweicloudsdkcore.signer.signer import Signer
+
+TASK = "0123456789abcdef01234567"
+
+
+class Process:
+    """A running emulator process."""
+
+    def __init__(self, *options: str) -> None:
+        command = [sys.executable, "-m", "iotda_provider.emulator", "--port", "0", *options]
+        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.popen.stdout is not None
+        self.ready = self.popen.stdout.readline().rstrip("\n")
+        assert self.ready, f"it ended with {self.popen.wait(10)}; see its error output"
+        self.url = self.ready.rpartition(" ")[2]
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Signal it; answers its exit code and what else it printed."""
+        self.popen.send_signal(number)
+        out, _ = self.popen.communicate(timeout=10)
+        return self.popen.returncode, out
+
+    def call(self, method: str, path: str, body: object = None) -> requests.Response:
+        """One signed call."""
+        path = f"/v5/iot/emulator-project{path}"
+        request = SdkRequest(
+            method=method,
+            schema="http",
+            host=self.url.removeprefix("http://"),
+            resource_path=path,
+            query_params=[],
+            header_params={"Content-Type": "application/json"},
+            body="" if body is None else json.dumps(body),
+        )
+        Signer(BasicCredentials("emulator-ak", "emulator-sk", "emulator-project")).sign(request)
+        return requests.request(
+            method, self.url + path, data=request.body, headers=request.header_params, timeout=30
+        )
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Process]]:
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(Process(*map(str, options)))
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Callable[..., Path]:
+    def write(**fields: Any) -> Path:
+        path = tmp_path / "scenario.json"
+        path.write_text(json.dumps(fields))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], number: int) -> None:
+    process = run()
+    assert process.ready.startswith("iotda-emulator ready on http://127.0.0.1:")
+    assert process.call("GET", "/batchtasks").status_code == 200
+    begun = time.monotonic()
+    assert process.end(number) == (0, "")
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 is not loopback; --allow-remote permits it"),
+        (["--speed", "-1"], "--speed must not be negative"),
+        (["--scenario", "missing.json"], "No such file"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "iotda_provider.emulator", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_scenario_is_one_line_that_names_the_field(scenario: Callable[..., Path]) -> None:
+    command = [sys.executable, "-m", "iotda_provider.emulator", "--scenario"]
+    path = scenario(segments=[{"share": 0.1, "failure_rat": 1}])
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "iotda-emulator: error: segments[0].failure_rat is not a known field;"
+        " did you mean failure_rate?\n"
+    )
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "iotda_provider.emulator", "--port"]
+        port = str(taken.getsockname()[1])
+        done = subprocess.run([*command, port], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_control_calls_are_off_unless_asked_for(run: Callable[..., Process]) -> None:
+    answer = requests.get(f"{run().url}/_emulator/clock", timeout=5)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "APIGW.0101")
+
+
+def test_control_calls_need_the_key_that_is_printed(
+    run: Callable[..., Process], scenario: Callable[..., Path]
+) -> None:
+    path = scenario(devices=5, batch_tasks=[{"task_id": TASK}])
+    process = run("--control", "--speed", 0, "--scenario", path)
+    assert process.popen.stdout is not None
+    name, _, key = process.popen.stdout.readline().rstrip("\n").rpartition(" ")
+    assert name == "iotda-emulator control key"
+    control = f"{process.url}/_emulator"
+    assert requests.get(f"{control}/clock", timeout=5).status_code == 401
+    with requests.Session() as session:
+        session.headers["X-Emulator-Key"] = key
+        moved = session.post(f"{control}/clock/advance", json={"seconds": 86_400}).json()
+        assert moved["seconds"] == 86_400
+        shown = process.call("GET", f"/batchtasks/{TASK}").json()
+        assert shown["batchtask"]["status"] == "Success"
+        entries = session.get(f"{control}/journal?call=show_*").json()["entries"]
+        assert [entry["call"] for entry in entries] == ["show_batch_task"]
+        assert session.delete(f"{control}/journal").status_code == 204
+        fault = {"kind": "status", "call": "list_batch_tasks", "count": 1}
+        made = session.post(f"{control}/faults", json=fault)
+        assert made.status_code == 201
+        assert process.call("GET", "/batchtasks").status_code == 503
+        assert session.get(f"{control}/faults").json()["faults"][0]["fired"] == 1
+        assert session.delete(f"{control}/faults/{made.json()['id']}").status_code == 204
+        assert session.delete(f"{control}/faults").status_code == 204
+        wrong = session.post(f"{control}/faults", json={"kind": "nonsense"})
+        assert wrong.status_code == 400
+        assert "fault.kind must be one of" in wrong.json()["error_msg"]
+        wrong = session.post(f"{control}/clock/advance", json={"seconds": -1})
+        assert "advance.seconds must be at least 0" in wrong.json()["error_msg"]
+
+
+def test_what_was_answered_outlives_a_kill(
+    run: Callable[..., Process], scenario: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = scenario(
+        devices=50,
+        failure_rate=0.3,
+        success_after={"distribution": "uniform", "min": 100, "max": 10_000},
+    )
+    options = ["--state", tmp_path / "state.db", "--seed", 7, "--speed", 0.001]
+    first = run(*options, "--scenario", path)
+    body = {
+        "task_name": "canary",
+        "task_type": "firmwareUpgrade",
+        "targets": [f"device-{n:05d}" for n in range(50)],
+        "document": {"package_ids": ["abc"]},
+    }
+    task_id = first.call("POST", "/batchtasks", body).json()["task_id"]
+    stopped = {"targets": ["device-00003"]}
+    assert first.call("POST", f"/batchtasks/{task_id}/stop", stopped).status_code == 200
+    before = first.call("GET", f"/batchtasks/{task_id}").json()
+    first.popen.kill()
+    first.popen.wait()
+    second = run(*options)
+    after = second.call("GET", f"/batchtasks/{task_id}").json()
+    assert after == before
+
+
+def test_virtual_time_goes_on_while_the_emulator_is_down(
+    run: Callable[..., Process], tmp_path: Path, scenario: Callable[..., Path]
+) -> None:
+    path = scenario(devices=5, batch_tasks=[{"task_id": TASK}])
+    options = ["--state", tmp_path / "state.db", "--speed", 1000]
+    run(*options, "--scenario", path).popen.kill()
+    second = run(*options)
+    shown = second.call("GET", f"/batchtasks/{TASK}").json()
+    assert shown["batchtask"]["status"] == "Success"
+
+
+def test_a_state_file_is_of_one_scenario_and_one_emulator(
+    run: Callable[..., Process], scenario: Callable[..., Path], tmp_path: Path
+) -> None:
+    state = tmp_path / "state.db"
+    first = run("--state", state, "--scenario", scenario(devices=5))
+    command = [sys.executable, "-m", "iotda_provider.emulator", "--port", "0", "--state"]
+    done = subprocess.run([*command, str(state)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "can't be used as a state file" in done.stderr
+    first.end()
+    other = ["--scenario", str(scenario(devices=6))]
+    done = subprocess.run(
+        [*command, str(state), *other], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("was made with another scenario\n")
+    (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 50)
+    done = subprocess.run(
+        [*command, str(tmp_path / "text")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

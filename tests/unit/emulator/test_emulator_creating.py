@@ -1,0 +1,105 @@
+"""The limits and precedences of creating a batch task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iotda_provider.emulator.creating import read_wish
+from iotda_provider.emulator.errors import ApiError
+
+NOW = 1_767_225_600.0  # 2026-01-01
+GOOD = {
+    "task_name": "固件_v2",
+    "task_type": "firmwareUpgrade",
+    "targets": ["a"],
+    "document": {"package_ids": ["32822e5744a45ede319d2c50"]},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task_name": None},
+        {"task_name": ""},
+        {"task_name": "a-b"},
+        {"task_name": "a" * 129},
+        {"task_type": "upgrade"},
+        {"task_type": None},
+        {"app_id": "a" * 37},
+        {"app_id": "a b"},
+        {"targets": [f"d{n}" for n in range(30_001)]},
+        {"targets": ["a" * 129]},
+        {"targets": ["a/b"]},
+        {"targets": [1]},
+        {"targets": "a"},
+        {"targets": []},
+        {"targets": None},
+        {"targets": None, "targets_filter": {}},
+        {"targets": None, "targets_filter": {"group_ids": []}},
+        {"targets": None, "document_source": "file"},
+        {"document": None},
+        {"document": {"package_ids": []}},
+        {"document": {"package_ids": ["a/b"]}},
+        {"task_policy": "now"},
+        {"task_policy": {"retry_count": 1}},
+        {"task_policy": {"retry_interval": 1}},
+        {"task_policy": {"retry_count": 6, "retry_interval": 1}},
+        {"task_policy": {"retry_count": 1, "retry_interval": 1441}},
+        {"task_policy": {"retry_count": True, "retry_interval": 1}},
+        {"task_policy": {"schedule_time": "2026-01-01"}},
+        {"task_policy": {"schedule_time": "20260108T000001Z"}},
+        {"need_confirm": "yes"},
+        {"task_mode": "DEVICE"},
+        {"task_ext_info": "x" * 513},
+        {"task_ext_info": {"x": "y" * 512}},
+        {"task_type": "createCommands", "document": None},
+        {"task_type": "createDevices"},
+    ],
+)
+def test_out_of_bounds(change: dict[str, Any]) -> None:
+    read_wish(GOOD, NOW)
+    with pytest.raises(ApiError) as refusal:
+        read_wish({**GOOD, **change}, NOW)
+    assert refusal.value.status == 400
+    assert refusal.value.code in ("IOTDA.000006", "IOTDA.000009")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task_name": "a" * 128},
+        {"targets": [f"d{n}" for n in range(30_000)]},
+        {"task_policy": {"schedule_time": "20260108T000000Z"}},
+        {"task_policy": {"retry_count": 5, "retry_interval": 1440}},
+        {"task_ext_info": "x" * 512},
+        {"task_mode": "GATEWAY"},
+        {"unknown": "ignored"},
+    ],
+)
+def test_just_within_bounds(change: dict[str, Any]) -> None:
+    read_wish({**GOOD, **change}, NOW)
+
+
+def test_targets_come_before_the_filter_and_the_filter_before_a_file() -> None:
+    both = {**GOOD, "targets_filter": {"group_ids": ["ab"]}, "document_source": "f"}
+    wish = read_wish(both, NOW)
+    assert (wish.targets, wish.group_ids, wish.file_id) == (("a",), None, None)
+    wish = read_wish({**both, "targets": None}, NOW)
+    assert (wish.targets, wish.group_ids, wish.file_id) == (None, ("ab",), None)
+    by_file = {"task_name": "x", "task_type": "freezeDevices", "document_source": "f"}
+    assert read_wish(by_file, NOW).file_id == "f"
+
+
+def test_what_a_type_does_not_support_is_left_out() -> None:
+    command = {
+        **GOOD,
+        "task_type": "createCommands",
+        "document": {"service_id": "water"},
+        "need_confirm": True,
+        "task_mode": "GATEWAY",
+    }
+    wish = read_wish(command, NOW)
+    assert not wish.need_confirm
+    assert set(wish.fields) == {"task_name", "task_type", "targets", "document"}
