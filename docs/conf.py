@@ -4,7 +4,7 @@ from iotda_provider import __version__
 
 project = "airflow-provider-iotda"
 author = "The airflow-provider-iotda authors"
-copyright = "The airflow-provider-iotda authors"  # noqa: A001 - Sphinx's own name
+copyright = "The airflow-provider-iotda authors"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
