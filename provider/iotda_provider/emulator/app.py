@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from iotda_provider.emulator import control, errors, iam_routes
-from iotda_provider.emulator.gateway import JsonResponse, serve
+from iotda_provider.emulator.gateway import REQUEST_ID, JsonResponse, new_request_id, serve
 from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.routes import batch_tasks, devices, files, groups, packages
-
-_log = logging.getLogger("iotda_provider.emulator")
 
 
 def create_app(instance: Instance) -> FastAPI:
     """The application that answers for this instance."""
-    app = FastAPI(title="IoTDA emulator", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="IoTDA emulator",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # A path that nobody published is refused, not sent elsewhere.
+        redirect_slashes=False,
+    )
     for part in (batch_tasks, devices, files, groups, packages):
         app.include_router(part.router(instance))
     app.include_router(iam_routes.router(instance.iam))
@@ -34,9 +37,8 @@ def create_app(instance: Instance) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        """A fault of the emulator itself: say so here, and answer as the platform would."""
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        """A mistake of the emulator's own, which uvicorn reports: answer as the platform would."""
         body = {"error_code": "IOTDA.000001", "error_msg": "Internal server error."}
-        return JsonResponse(body, 500)
+        return JsonResponse(body, 500, {REQUEST_ID: new_request_id()})
 
     return app

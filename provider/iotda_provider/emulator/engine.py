@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from iotda_provider.emulator import rules
 from iotda_provider.emulator.clock import to_micro
@@ -28,11 +28,22 @@ _QUICK = to_micro(1.0)
 
 
 class Engine:
-    """Moves subtasks through their lives; every time is in virtual microseconds."""
+    """Moves subtasks through their lives; every time is in virtual microseconds.
 
-    def __init__(self, scenario: Scenario, fleet: Fleet, draws: Draws, queue: EventQueue) -> None:
+    :param forget: makes the whole platform forget a device that a task has deleted
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        fleet: Fleet,
+        draws: Draws,
+        queue: EventQueue,
+        forget: Callable[[int], None],
+    ) -> None:
         self.errors: list[tuple[str, str]] = list(_PLATFORM_ERRORS)
         self._fleet = fleet
+        self._forget = forget
         self._draws = draws
         self._queue = queue
         self._switches = scenario.switches
@@ -229,7 +240,7 @@ class Engine:
         elif kind is TaskType.FREEZE_DEVICES or kind is TaskType.UNFREEZE_DEVICES:
             fleet.freeze(device, kind is TaskType.FREEZE_DEVICES)
         elif kind is TaskType.DELETE_DEVICES:
-            fleet.remove(device)
+            self._forget(device)
 
     def _break(self, task: Task, row: int, now: int) -> None:
         if task.retries_left[row] and task.status is not TaskStatus.STOPPING:

@@ -47,6 +47,11 @@ class JsonResponse(Response):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def new_request_id() -> str:
+    """An id for one request, as the answer's header and the journal name it."""
+    return os.urandom(16).hex()
+
+
 def refused(error: ApiError) -> JsonResponse:
     """The answer to a refused call."""
     return JsonResponse(error.body, error.status, error.headers)
@@ -107,7 +112,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
         if fatal is not None:
             answer = _spoilt(instance, answer, fatal)
     await _delay(instance, hits, acted=True)
-    request_id = os.urandom(16).hex()
+    request_id = new_request_id()
     answer.headers[REQUEST_ID] = request_id
     instance.journal.add(
         {

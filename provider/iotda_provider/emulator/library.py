@@ -16,6 +16,7 @@ from iotda_provider.models import TaskType
 
 MAX_FILES = 10
 FILE_LIFETIME = 3600.0
+MADE_UP_PACKAGE = "32822e5744a45ede319d2c50"
 
 _PACKAGE_TYPES = {
     TaskType.FIRMWARE_UPGRADE: "firmwarePackage",
@@ -142,6 +143,14 @@ class Library:
             versions.setdefault("", version)
         versions.setdefault("", 0)
         return versions
+
+    def any_package(self, kind: TaskType) -> str:
+        """The id of a package for this kind of task: the first there is, or a made-up one."""
+        wanted = _PACKAGE_TYPES.get(kind)
+        for package in self.packages.values():
+            if package.fields["package_type"] == wanted:
+                return package.package_id
+        return MADE_UP_PACKAGE
 
     def create_package(self, fields: Mapping[str, Any]) -> OtaPackage:
         """Create a package from its checked fields.

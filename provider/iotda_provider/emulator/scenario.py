@@ -290,8 +290,6 @@ def _read_task(reader: Reader) -> SeedTask:
     ):
         if name in reader:
             body[name] = reader.raw(name)
-    if task_type in ("firmwareUpgrade", "softwareUpgrade", "moduleUpgrade"):
-        body.setdefault("document", {"package_ids": ["32822e5744a45ede319d2c50"]})
     return SeedTask(
         body=body,
         task_id=reader.text("task_id", None, RECORD_ID),

@@ -57,7 +57,7 @@ class World:
         self.groups.matching = lambda test: self.devices().matching(test)
         self.library = Library(scenario, self._draws, self.fleet.versions, self.moment)
         self.fleet.settle_versions(_current_versions(scenario))
-        self.engine = Engine(scenario, self.fleet, self._draws, self._queue)
+        self.engine = Engine(scenario, self.fleet, self._draws, self._queue, self._forget)
         self._made = 0
         self._tasks: dict[str, Task] = {}
         self._ids: list[str] = []
@@ -238,8 +238,12 @@ class World:
             devices = range(self.fleet.made)
         elif seed.first_devices is not None:
             devices = range(seed.first_devices)
+        body = dict(seed.body)
+        kind = TaskType(body["task_type"])
+        if kind.is_confirmable:
+            body.setdefault("document", {"package_ids": [self.library.any_package(kind)]})
         try:
-            wish = read_wish(seed.body, self.moment(), targets_known=devices is not None)
+            wish = read_wish(body, self.moment(), targets_known=devices is not None)
             versions = self.library.target_versions(wish.task_type, wish.package_ids)
             if devices is None:
                 devices = self._devices_of(wish)
@@ -282,7 +286,9 @@ class World:
 
     def remove_device(self, device_id: str) -> None:
         """Delete a device from the platform; running subtasks for it become Removed."""
-        device = self.groups.device(device_id)
+        self._forget(self.groups.device(device_id))
+
+    def _forget(self, device: int) -> None:
         self.groups.forget(device)
         for task in self._tasks.values():
             if not task.status.is_terminal:

@@ -38,6 +38,9 @@ def test_every_answer_has_a_request_id(emulator: Emulator, call: Call) -> None:
     [
         ("GET", "/nothing", {}, None, 404, "APIGW.0101"),
         ("PATCH", "/batchtasks", {}, None, 404, "APIGW.0101"),
+        ("GET", "/batchtasks/", {}, None, 404, "APIGW.0101"),
+        ("GET", "/batchtasks", {"app_id": "a b"}, None, 400, "IOTDA.000006"),
+        ("GET", f"/batchtasks/{TASK}", {"target": "a/b"}, None, 400, "IOTDA.000006"),
         ("GET", "/batchtasks", {"limit": "51"}, None, 400, "IOTDA.000017"),
         ("GET", "/batchtasks", {"limit": "+1"}, None, 400, "IOTDA.000017"),
         ("GET", "/batchtasks", {"marker": "xyz"}, None, 400, "IOTDA.000018"),

@@ -17,6 +17,7 @@ from iotda_provider.emulator.events import WHOLE_TASK, EventQueue
 from iotda_provider.emulator.faults import Faults, check_faults, read_fault
 from iotda_provider.emulator.instance import Instance, Settings
 from iotda_provider.emulator.journal import Journal
+from iotda_provider.emulator.paging import Page
 from iotda_provider.emulator.reader import ScenarioError
 from iotda_provider.emulator.sheets import read_targets, uploaded_file
 
@@ -205,13 +206,20 @@ def test_a_file_may_create_devices(hands: Make) -> None:
     h.pass_time(10)
     device = h.world.groups.device("meter-1")
     assert h.world.fleet.firmware(device) == "1.0.0"
-    assert h.world.devices().page(_page(), None)[0] == 12
+    assert h.world.devices().page(Page(), None)[0] == 12
 
 
-def _page() -> Any:
-    from iotda_provider.emulator.paging import Page
-
-    return Page()
+def test_a_task_may_delete_devices(hands: Make) -> None:
+    h = hands(groups=[{"name": "g", "group_id": "a", "count": 5}])
+    running = h.create()
+    h.pass_time(2)
+    body = {"task_name": "x", "task_type": "deleteDevices", "targets": ["device-00001"]}
+    h.world.commands["create_task"](body=body)
+    h.pass_time(10)
+    assert h.row(running, "device-00001")["status"] == "Removed"
+    assert len(h.world.groups.devices_of(["a"])) == 4
+    with pytest.raises(ApiError, match="does not exist"):
+        h.world.groups.device("device-00001")
 
 
 # --- the state file ------------------------------------------------------------------------------

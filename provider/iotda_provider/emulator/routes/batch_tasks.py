@@ -11,8 +11,10 @@ from iotda_provider.emulator import errors
 from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
 from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.paging import Page, described
+from iotda_provider.emulator.routes.devices import checked_device
 from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
 
+_APP_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 _TASK_ID = re.compile(r"[a-f0-9]{1,24}")
 _TASKS = PREFIX + "/batchtasks"
 _TASK = _TASKS + "/{task_id}"
@@ -37,8 +39,11 @@ def router(instance: Instance) -> APIRouter:
             raise errors.invalid("task_type is required.")
         _check_word(TaskType, task_type, "task_type")
         _check_word(TaskStatus, status, "status")
+        app_id = query.get("app_id")
+        if app_id is not None and not _APP_ID.fullmatch(app_id):
+            raise errors.invalid("app_id must be 1 to 36 letters, digits, underscores or hyphens.")
         world = instance.present()
-        count, tasks = world.tasks(page, query.get("app_id"), task_type, status)
+        count, tasks = world.tasks(page, app_id, task_type, status)
         return JsonResponse(
             {
                 "batchtasks": [world.describe(task) for task in tasks],
@@ -53,7 +58,10 @@ def router(instance: Instance) -> APIRouter:
         status = _check_word(SubtaskStatus, query.get("task_detail_status"), "task_detail_status")
         world = instance.present()
         task = world.task(_checked(task_id))
-        count, rows = world.rows(task, page, status, query.get("target"))
+        target = query.get("target")
+        if target is not None:
+            checked_device(target)
+        count, rows = world.rows(task, page, status, target)
         return JsonResponse(
             {
                 "batchtask": world.describe(task),

@@ -1,0 +1,106 @@
+"""The pytest plugin as users' own projects have it: by installing the provider and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import iotda_provider
+
+pytest_plugins = ("pytester",)
+
+PLUGIN = "iotda_provider.emulator.pytest_plugin"
+
+
+@pytest.fixture
+def run(
+    pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    installed = request.config.pluginmanager.has_plugin("iotda_emulator")
+    monkeypatch.setenv("PYTHONPATH", str(Path(iotda_provider.__file__).parents[1]))
+    pytester.makeini("[pytest]")  # a project of its own, below this one's folder though it is
+    return Run(pytester, [] if installed else ["-p", PLUGIN])
+
+
+class Run:
+    """Runs a project's tests in a process of their own."""
+
+    def __init__(self, pytester: pytest.Pytester, options: list[str]) -> None:
+        self._pytester = pytester
+        self._options = options
+
+    def __call__(self, source: str) -> pytest.RunResult:
+        self._pytester.makepyfile(source)
+        return self._pytester.runpytest_subprocess(*self._options, "--strict-markers")
+
+
+def test_loading_the_plugin_imports_no_web_framework(run: Run) -> None:
+    result = run(
+        """
+        import sys
+
+        def test_light():
+            assert not {"fastapi", "uvicorn", "starlette", "sqlite3"} & set(sys.modules)
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_fixtures_give_an_emulator_and_a_connection_in_force(run: Run) -> None:
+    result = run(
+        """
+        import json, os, urllib.request
+        import pytest
+
+        @pytest.mark.iotda_emulator(scenario={"devices": 5, "batch_tasks": [{}]}, speed=0, seed=3)
+        def test_marked(iotda_emulator, iotda_connection):
+            assert iotda_emulator.instance.settings.seed == 3
+            in_force = json.loads(os.environ["AIRFLOW_CONN_IOTDA_DEFAULT"])
+            assert in_force == iotda_connection
+            assert in_force["conn_type"] == "iotda"
+            assert in_force["host"] == iotda_emulator.url
+            assert in_force["extra"]["project_id"]
+
+        def test_gone_afterwards():
+            assert "AIRFLOW_CONN_IOTDA_DEFAULT" not in os.environ
+
+        def test_several(iotda_emulator_factory):
+            one, two = iotda_emulator_factory(), iotda_emulator_factory({"devices": 2}, speed=0)
+            assert one.url != two.url
+            for emulator in (one, two):
+                with pytest.raises(urllib.error.HTTPError) as refusal:
+                    urllib.request.urlopen(emulator.url)
+                assert refusal.value.code == 404
+                refusal.value.close()
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_a_wrong_scenario_fails_the_test_in_one_line(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.iotda_emulator(scenario={"devises": 5})
+        def test_marked(iotda_emulator):
+            pass
+        """
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ScenarioError: devises is not a known field*"])
+
+
+def test_airflow_reads_the_connection(run: Run) -> None:
+    result = run(
+        """
+        def test_connection(iotda_emulator, iotda_connection):
+            from airflow.providers.common.compat.sdk import BaseHook
+
+            connection = BaseHook.get_connection("iotda_default")
+            assert connection.host == iotda_emulator.url
+            assert connection.extra_dejson["region"] == "cn-north-4"
+        """
+    )
+    result.assert_outcomes(passed=1)
