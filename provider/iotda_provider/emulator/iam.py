@@ -132,6 +132,13 @@ class Iam:
                         float("-inf"), grant.issued_at, grant.project_id, grant.key
                     )
 
+    def given_secrets(self) -> set[str]:
+        """Everything secret that was ever given out, for tests that look where it ended up."""
+        with self._lock:
+            keys = [grant.key for grant in self._keys.values() if grant.key is not None]
+            tokens = {*self._tokens, *self._metadata_tokens}
+        return tokens | {key.secret for key in keys} | {key.security_token or "" for key in keys}
+
     # --- giving out ------------------------------------------------------------------------------
 
     def token_for_user(

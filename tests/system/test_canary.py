@@ -1,0 +1,474 @@
+"""No secret turns up anywhere: marked ones go through every operator, sensor and trigger there is.
+
+What is new in the provider is picked up by itself. A parameter that this file does not know yet is
+an error that says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator, redact
+from airflow.triggers.base import BaseTrigger
+
+from iotda_provider.emulator import Emulator
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.get_provider_info import get_provider_info
+from iotda_provider.guarding.plan import GuardPlan
+from iotda_provider.guards import MaxFailures
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.settings import ConnectionSettings
+
+#: What to give for a parameter, as it stands in a DAG file; ``{task}`` is a batch task's id.
+VALUES = {
+    "batch_task_id": "'{task}'",
+    "task_name": "'canary_{task}'",
+    "task_type": "'firmwareUpgrade'",
+    "targets": "['device-00001']",
+    "document": "{{'package_ids': ['32822e5744a45ede319d2c50']}}",
+    "rules": "[MaxFailures(count=1)]",
+    "failures": "[{{'target': 'device-00001', 'error_code': 'X', 'error_msg': 'y'}}]",
+    "requested": "1",
+    "if_some": "'after'",
+    "verdict": "{{'verdict': 'breached'}}",
+    "if_breached": "'after'",
+    "if_completed": "'after'",
+    "plan": "GuardPlan(batch_task_ids=('{task}',), rules=(MaxFailures(count=1),)).to_dict()",
+    "owner": "{{'dag_id': 'd', 'run_id': 'r', 'task_id': 't', 'map_index': -1}}",
+    "poll_interval": "0.2",
+    "poke_interval": "0.2",
+    "timeout": "4",
+    "max_outage": "1",
+}
+#: Optional parameters that are given nevertheless, where there are such.
+WANTED = {
+    "targets",
+    "document",
+    "requested",
+    "if_some",
+    "poll_interval",
+    "poke_interval",
+    "timeout",
+    "max_outage",
+}
+#: These act on every device or wait for people; they are tried without targets.
+WHOLE = {"CollectFailedSubtasksOperator"}
+GOOD = ("aksk", "token", "agency", "federation")
+BAD = ("wrong", "forbidden", "echoing", "down")
+
+HEAD = """
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.python import PythonOperator
+from iotda_provider.guards import MaxFailures
+{imports}
+
+with DAG("canary", schedule=None):
+    after = EmptyOperator(task_id="after", trigger_rule="all_done")
+"""
+
+
+def leaves(kind: type) -> list[type]:
+    """Every class of this kind in the provider that is not merely a base of others."""
+    packages = [f"iotda_provider.{name}" for name in ("operators", "sensors", "triggers")]
+    modules = {
+        f"{package}.{module.name}"
+        for package in packages
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+    }
+    info = get_provider_info()
+    for section in ("operators", "sensors", "triggers"):
+        for entry in info.get(section, ()):
+            modules |= set(entry["python-modules"])
+    found = {
+        thing
+        for module in modules
+        for thing in vars(importlib.import_module(module)).values()
+        if inspect.isclass(thing)
+        and issubclass(thing, kind)
+        and thing.__module__.startswith("iotda_provider.")
+    }
+    bases = {base for thing in found for base in thing.__mro__[1:]}
+    return sorted(found - bases, key=lambda thing: thing.__name__)
+
+
+def parameters(thing: type) -> dict[str, inspect.Parameter]:
+    """The keyword parameters that the provider's own constructors take."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in thing.__mro__:
+        if base.__module__.startswith("iotda_provider.") and "__init__" in vars(base):
+            for name, parameter in inspect.signature(base.__init__).parameters.items():
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                    found.setdefault(name, parameter)
+    return found
+
+
+def arguments(thing: type, task: str, **more: str) -> dict[str, str]:
+    """Arguments for one of them, as source text."""
+    known = parameters(thing)
+    needed = [name for name, p in known.items() if p.default is inspect.Parameter.empty]
+    unknown = [name for name in needed if name not in VALUES and name not in more]
+    if unknown:
+        pytest.fail(f"{thing.__name__} takes {', '.join(unknown)}: say in VALUES what to give it")
+    wanted = needed + [name for name in known if name in WANTED and name not in needed]
+    if issubclass(thing, BaseOperator) and "Sensor" in thing.__name__:
+        wanted += ["timeout", "poke_interval"]
+    given = {name: VALUES[name].format(task=task) for name in dict.fromkeys(wanted)}
+    return given | {name: text for name, text in more.items() if name in known}
+
+
+# --- where secrets come from --------------------------------------------------------------------
+
+
+@dataclass
+class Secrets:
+    """The marked secrets of one test, and whatever else became secret while it ran."""
+
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    signatures: set[str] = field(default_factory=set)
+    emulator: Emulator | None = None
+
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return f"CANARY-{name}-{self.mark}"
+
+    def all(self) -> set[str]:
+        known = {
+            getattr(self, name)
+            for name in ("key", "security_token", "password", "id_token", "wrong_key", "proxy")
+        }
+        assert self.emulator is not None
+        return known | self.signatures | self.emulator.instance.iam.given_secrets()
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Refuses every request, and says all that it was sent."""
+
+    def answer(self) -> None:
+        sent = "; ".join(f"{name}: {value}" for name, value in self.headers.items())
+        Echo.seen.add(re.sub(r".*Signature=", "", self.headers.get("Authorization", "")))
+        body = json.dumps({"error_code": "APIGW.0301", "error_msg": f"refused: {sent}"}).encode()
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Request-Id", self.headers.get("X-Security-Token", "none"))
+        self.end_headers()
+        self.wfile.write(body)
+
+    seen: set[str] = set()
+    do_GET = do_POST = do_DELETE = do_PUT = answer
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, echo: str, tmp_path: Path) -> Iterator[Secrets]:
+    """One connection of each kind, good and bad, with marked secrets."""
+    secrets = Secrets()
+    scenario = {
+        "devices": 5,
+        "failure_rate": 0.5,
+        "success_after": 30,
+        "failure_after": 30,
+        "batch_tasks": [{"task_id": task_id(number)} for number in range(100)],
+        "iam": {
+            "password": secrets.password,
+            "id_token": secrets.id_token,
+            "denied": ["iotda:batchtasks:none"],
+        },
+    }
+    with Emulator(
+        scenario, sk=secrets.key, security_token=secrets.security_token, speed=600, seed=1
+    ) as emulator:
+        secrets.emulator = emulator
+        record_signatures(emulator, secrets)
+        for name, connection in connections(emulator, secrets, echo, tmp_path).items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+        yield secrets
+
+
+def task_id(number: int) -> str:
+    return f"{number:024x}"
+
+
+def record_signatures(emulator: Emulator, secrets: Secrets) -> None:
+    iam = emulator.instance.iam
+    real = iam.verify
+
+    def verify(method, raw_path, query, headers, body, now):
+        headers = list(headers)
+        for name, value in headers:
+            if name == b"authorization":
+                secrets.signatures |= set(re.findall(r"Signature=(\w+)", value.decode()))
+        return real(method, raw_path, query, headers, body, now)
+
+    iam.verify = verify  # type: ignore[method-assign]
+
+
+def connections(
+    emulator: Emulator, secrets: Secrets, echo: str, folder: Path
+) -> dict[str, dict[str, Any]]:
+    own = emulator.airflow_connection
+    extra = own["extra"] | {"max_attempts": 1}
+    iam = emulator.instance.iam.settings
+    id_token_file = folder / "id_token"
+    id_token_file.write_text(secrets.id_token)
+    no_token = {name: value for name, value in extra.items() if name != "security_token"}
+    no_key = {"conn_type": "iotda", "host": emulator.url}
+    proxy = {"https": f"http://user:{secrets.proxy}@127.0.0.1:9"}
+    return {
+        "aksk": own | {"extra": extra | {"proxies": proxy}},
+        "token": no_key
+        | {"login": iam.user, "password": secrets.password}
+        | {
+            "extra": no_token
+            | {"auth_type": "token", "domain_name": iam.domain, "iam_endpoint": emulator.url}
+        },
+        "agency": no_key
+        | {"extra": no_token | {"auth_type": "agency", "metadata_endpoint": emulator.url}},
+        "federation": no_key
+        | {
+            "extra": no_token
+            | {
+                "auth_type": "federation",
+                "idp_id": iam.idp_id,
+                "id_token_file": str(id_token_file),
+                "iam_endpoint": emulator.url,
+            }
+        },
+        "wrong": own | {"password": secrets.wrong_key, "extra": extra},
+        "forbidden": own | {"extra": extra | {"project_id": "another-project"}},
+        "echoing": own | {"host": echo, "extra": extra},
+        "down": own | {"host": "http://127.0.0.1:9", "extra": extra},
+    }
+
+
+@pytest.fixture
+def without_masker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's masker forgets what it is told, so that only what we do keeps secrets in."""
+    from airflow.providers.common.compat import sdk
+
+    assert sdk.mask_secret  # it is loaded
+    maskers = {
+        vars(module)["SecretsMasker"]
+        for module in list(sys.modules.values())
+        if inspect.isclass(getattr(module, "__dict__", {}).get("SecretsMasker"))
+    }
+    assert maskers
+    for masker in maskers:
+        monkeypatch.setattr(masker, "add_mask", lambda self, secret, name=None: None)
+
+
+# --- where secrets must not be ------------------------------------------------------------------
+
+
+def spellings(secret: str) -> set[bytes]:
+    raw = secret.encode()
+    both = base64.b64encode(b"emulator-ak:" + raw)
+    return {raw, quote(secret, safe="").encode(), base64.b64encode(raw), both}
+
+
+def assert_absent(secrets: Secrets, places: dict[str, bytes]) -> None:
+    found = {
+        f"{place}: {secret[:40]}"
+        for secret in secrets.all()
+        for spelling in spellings(secret)
+        for place, content in places.items()
+        if secret and spelling in content
+    }
+    assert not found
+
+
+def everything_kept(database: Path, run: Any) -> dict[str, bytes]:
+    """All that a run left behind: deleted rows are still in the database's file."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    files = [*home.glob("logs/**/*"), *database.parent.glob(f"{database.name}*")]
+    places = {str(file.relative_to(home)): file.read_bytes() for file in files if file.is_file()}
+    return places | {"the log": run.log.encode(), "the outcome": repr(run).encode()}
+
+
+# --- the tests ----------------------------------------------------------------------------------
+
+
+def canary_dag(file: Path) -> set[str]:
+    """Every operator and sensor, blocking and deferred, with good and with bad connections."""
+    operators = leaves(BaseOperator)
+    imports = "\n".join(f"from {op.__module__} import {op.__name__}" for op in operators)
+    lines = [HEAD.format(imports=imports)]
+    tasks: set[str] = set()
+
+    def add(operator: type, connection: str, **more: str) -> None:
+        task = task_id(len(tasks))
+        name = "_".join([operator.__name__, connection, *(f"{k}_{v}" for k, v in more.items())])
+        given = arguments(operator, task, iotda_conn_id=repr(connection), **more)
+        if operator.__name__ in WHOLE:
+            given.pop("targets", None)
+        text = ", ".join(f"{key}={value}" for key, value in given.items())
+        lines.append(f"    {operator.__name__}(task_id={name!r}, {text}) >> after\n")
+        tasks.add(name)
+
+    for position, operator in enumerate(operators):
+        talks = "iotda_conn_id" in parameters(operator)
+        modes = [{}]
+        if "deferrable" in parameters(operator):
+            modes = [{"deferrable": "False"}, {"deferrable": "True"}]
+        for mode in modes:
+            add(operator, GOOD[position % len(GOOD)] if talks else "none", **mode)
+            position += 1
+        for mode in modes if talks else ():
+            add(operator, "echoing", **mode)
+            add(operator, BAD[position % len(BAD)].replace("echoing", "wrong"), **mode)
+            position += 1
+    file.write_text("".join(lines))
+    return tasks
+
+
+def test_no_secret_is_kept_or_logged_even_without_airflows_masker(
+    secrets, without_masker, run_dag, airflow_database, tmp_path
+):
+    file = tmp_path / "canary.py"
+    tasks = canary_dag(file)
+    run = run_dag(file)
+
+    ended = {task: state for task, state in run.states.items() if task in tasks}
+    assert set(ended) == tasks
+    assert set(ended.values()) <= {"success", "failed", "skipped"}, ended
+    good = [task for task in tasks if any(f"_{name}" in task for name in (*GOOD, "none"))]
+    assert not [task for task in good if ended[task] == "failed"], ended
+    assert "failed" in ended.values()
+    assert len(secrets.signatures) >= len(good), "what is looked for did exist"
+    assert secrets.emulator.instance.iam.given_secrets()
+    assert "refused: " in run.log, "and there were answers that echo what they were sent"
+    secrets.signatures |= Echo.seen - {""}
+
+    assert_absent(secrets, everything_kept(airflow_database, run))
+
+
+LEAKS = """
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.python import PythonOperator
+
+
+def leak(conn_id):
+    import asyncio
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+    with IoTDAHook(conn_id) as hook:
+        answer = hook.run("batchtasks", params={"limit": 1})
+        print("sent by the blocking hook:", dict(answer.request.headers))
+        print("the settings:", vars(hook.settings))
+        raised = ValueError("an error with " + str(dict(answer.request.headers)))
+
+    async def again():
+        async with IoTDAAsyncHook(conn_id) as hook:
+            answer = await hook.run("batchtasks", params={"limit": 1})
+            print("sent by the other:", dict(answer.request_info.headers))
+
+    asyncio.run(again())
+    raise raised
+
+
+with DAG("leaks", schedule=None):
+    for name in ("aksk", "token", "agency", "federation"):
+        PythonOperator(task_id=name, python_callable=leak, op_args=[name])
+"""
+
+
+def test_task_that_prints_its_secrets_prints_stars(secrets, run_dag, airflow_database, tmp_path):
+    """All of them are known to Airflow's masker: those of the connection, what was obtained for
+    them, and the signatures of requests that are handed out."""
+    file = tmp_path / "leaks.py"
+    file.write_text(LEAKS)
+    run = run_dag(file)
+
+    assert set(run.states.values()) == {"failed"}
+    assert run.log.count("sent by the blocking hook:") == 4
+    assert run.log.count("sent by the other:") == 4
+    # dag.test() lets output through as it is; a task's own process redacts it, with this function.
+    assert_absent(secrets, {"the log": redact(run.log).encode()})
+    with pytest.raises(AssertionError):
+        assert_absent(secrets, {"the log": run.log.encode()})
+
+
+def test_reprs_and_errors_show_no_secret(secrets, without_masker):
+    places: dict[str, bytes] = {}
+
+    def keep(name: str, thing: object) -> None:
+        texts = [repr(thing), str(thing)]
+        if not isinstance(thing, ConnectionSettings):  # which is there to hold them
+            texts.append(repr(getattr(thing, "__dict__", None)))
+        if isinstance(thing, BaseException):
+            texts += traceback.format_exception(thing)
+            texts += [repr(thing.__cause__), repr(thing.__context__), repr(thing.args)]
+        places[name] = "\n".join(texts).encode()
+
+    for name in (*GOOD, *BAD):
+        with IoTDAHook(name) as hook:
+            try:
+                hook.get_batch_task(task_id(1))
+            except IoTDAError as error:
+                keep(f"{name}: error", error)
+            works, text = hook.test_connection()
+            assert works is (name in GOOD), (name, text)
+            places[f"{name}: test"] = text.encode()
+            keep(f"{name}: hook", hook)
+            keep(f"{name}: settings", hook.settings)
+            keep(f"{name}: authenticator", hook._authenticator)
+            keep(f"{name}: asynchronous hook", IoTDAAsyncHook(name))
+    assert len([place for place in places if place.endswith("error")]) == len(BAD)
+
+    scope = {"MaxFailures": MaxFailures, "GuardPlan": GuardPlan}
+    for thing in (*leaves(BaseOperator), *leaves(BaseTrigger)):
+        more = {"task_id": "'one'"} if issubclass(thing, BaseOperator) else {}
+        given = arguments(thing, task_id(1), iotda_conn_id="'aksk'")
+        text = ", ".join(f"{key}={value}" for key, value in (given | more).items())
+        made = eval(f"Thing({text})", scope | {"Thing": thing})
+        keep(thing.__name__, made)
+        if isinstance(made, BaseTrigger):
+            keep(f"{thing.__name__}, serialized", made.serialize())
+    secrets.signatures |= Echo.seen - {""}
+
+    assert secrets.signatures
+    assert_absent(secrets, places)
+
+
+def test_canary_knows_every_operator_sensor_and_trigger():
+    names = {thing.__name__ for thing in leaves(BaseOperator)}
+
+    assert {"StopBatchTaskOperator", "BatchTaskSensor", "CreateBatchTaskOperator"} <= names
+    assert leaves(BaseTrigger)
+    for thing in (*leaves(BaseOperator), *leaves(BaseTrigger)):
+        arguments(thing, task_id(0))
