@@ -96,7 +96,7 @@ class TargetsOperator(IoTDABaseOperator):
 
         if not self._whole_task:
             return check_targets(as_list(self.targets, "targets"))
-        if self.targets is not None or not _dag_leaves_targets_out(self, context):
+        if self.targets is not None or not _dag_leaves_targets_out(context):
             raise IoTDAConfigError(
                 "targets came out of a mapping, or was set later, as None, or not at all; only the "
                 "DAG itself can mean the whole task: pass targets=None to partial() (or leave it "
@@ -210,7 +210,7 @@ def _in_words(row: Mapping[str, Any]) -> str:
     return f"{row['target']}: {row['error_code']} {row['error_msg']}"
 
 
-def _dag_leaves_targets_out(operator: TargetsOperator, context: Context) -> bool:
+def _dag_leaves_targets_out(context: Context) -> bool:
     """Whether ``targets`` is left out, or None, in the DAG itself and not in what it maps over."""
     ti: Any = context["ti"]
     if getattr(ti, "map_index", -1) < 0:
@@ -220,7 +220,8 @@ def _dag_leaves_targets_out(operator: TargetsOperator, context: Context) -> bool
     partial = getattr(mapped, "partial_kwargs", None)
     if partial is None or "targets" in partial:  # in a mapped task group it is not mapped itself
         return True
-    if "targets" in getattr(operator, "_BaseOperator__init_kwargs", {"targets": None}):
-        return False
-    # expand_kwargs() over an XCom: whether one of its rows names targets is not up to the DAG.
-    return isinstance(mapped.expand_input.value, (Mapping, list, tuple))
+    mapped_over = mapped.expand_input.value
+    if isinstance(mapped_over, (list, tuple)):  # expand_kwargs() with rows of the DAG itself
+        mapped_over = mapped_over[ti.map_index]
+    # Of rows that come from elsewhere, nobody knows here whether they name targets.
+    return isinstance(mapped_over, Mapping) and "targets" not in mapped_over
