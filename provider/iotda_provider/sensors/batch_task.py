@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import given, positive
+from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
+from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 
 
-class BatchTaskSensor(BaseSensorOperator):
+class BatchTaskSensor(DeferringSensor):
     """Wait until a batch task is in one of some statuses; returns its final state.
 
     XCom: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
@@ -37,6 +41,12 @@ class BatchTaskSensor(BaseSensorOperator):
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
     :param deferrable: wait in the triggerer instead of in the worker
+    :param start_from_trigger: start in the triggerer, and end there where the wait ends well, so
+        that no worker is needed at all (Airflow 3.3 and later). Templated parameters must then be
+        plain, or hold nothing but ``{{ params.x }}``; not for mapped tasks
+    :param stop_on_kill: stop the batch task when a user ends this task instance: marks or clears
+        it. In a worker Airflow says no difference between that, an eviction and the end of
+        ``execution_timeout``, so these stop it too
     :param max_outage: seconds that the wait outlives trouble at the API
     """
 
@@ -58,6 +68,8 @@ class BatchTaskSensor(BaseSensorOperator):
         project_id: str | None = None,
         instance_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
+        stop_on_kill: bool = False,
         max_outage: float = DEFAULT_MAX_OUTAGE,
         **kwargs: Any,
     ) -> None:
@@ -77,11 +89,85 @@ class BatchTaskSensor(BaseSensorOperator):
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id
-        self.deferrable = deferrable
+        self.deferrable = deferrable or start_from_trigger
+        self.stop_on_kill = stop_on_kill
         self.max_outage = positive(max_outage, "max_outage", zero=True)
         self._outage = Outage(self.max_outage)
         self._hook: IoTDAHook | None = None
         self._said = ""
+        if start_from_trigger:
+            from airflow.triggers.base import StartTriggerArgs
+
+            check_start_from_trigger({name: getattr(self, name) for name in self.template_fields})
+            check_plain_id(batch_task_id)
+            self.start_from_trigger = True
+            # The time begins when the wait does, not when the DAG is parsed: Airflow keeps it.
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls="iotda_provider.triggers.batch_task.BatchTaskTrigger",
+                trigger_kwargs={**self._trigger_arguments(), "end_from_trigger": True},
+                next_method="execute_complete",
+                next_kwargs=None,
+                timeout=timedelta(seconds=self.timeout),
+            )
+
+    def execute(self, context: Context) -> Any:
+        began = time.time()
+        if not self.deferrable:
+            return super().execute(context)
+        # What has happened already needs no triggerer, and a wrong id or key is said at once.
+        look = self.as_in_a_worker(lambda: self.poke(context))
+        self.close()
+        if look:
+            return look.xcom_value
+        from iotda_provider.triggers.batch_task import BatchTaskTrigger
+
+        deadline = self.deadline(began)
+        return self.defer(
+            trigger=BatchTaskTrigger(
+                **self._trigger_arguments(), deadline=deadline.at, limit=deadline.limit
+            ),
+            method_name="execute_complete",
+            timeout=deadline.for_airflow(self.poke_interval, now=time.time()),
+        )
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Go on where the triggerer has finished waiting."""
+        from iotda_provider.triggers.events import WaitEvent
+
+        happened = WaitEvent.read(event, self.batch_task_id)
+        if happened.error is not None:
+            raise happened.error
+        if happened.task is None:
+            raise self.time_is_over(happened.limit)
+        wait = TaskWait(self.batch_task_id, self.target_statuses, self.failure_statuses)
+        if not wait.is_over(happened.task):
+            raise IoTDAError(f"The triggerer ended a wait that is not over: {happened.task}")
+        return happened.task.to_dict()
+
+    def on_kill(self) -> None:
+        """Leave the batch task alone, unless the user asked to stop it."""
+        if self.stop_on_kill:
+            with suppress(TaskNotStoppableError):
+                self._connected().stop_batch_task(self.batch_task_id)
+
+    def close(self) -> None:
+        """Close the hook that all looks share."""
+        if self._hook is not None:
+            self._hook.close()
+            self._hook = None
+
+    def _trigger_arguments(self) -> dict[str, Any]:
+        return {
+            "batch_task_id": self.batch_task_id,
+            "target_statuses": list(self.target_statuses),
+            "failure_statuses": list(self.failure_statuses),
+            "iotda_conn_id": self.iotda_conn_id,
+            "project_id": given(self.project_id),
+            "instance_id": given(self.instance_id),
+            "poll_interval": self.poke_interval,
+            "max_outage": self.max_outage,
+            "stop_on_kill": self.stop_on_kill,
+        }
 
     def poke(self, context: Context) -> PokeReturnValue:
         from iotda_provider.api import check_task_id

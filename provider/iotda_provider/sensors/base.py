@@ -1,0 +1,83 @@
+"""A sensor that fails, skips and times out in the triggerer just as it does in the worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    BaseSensorOperator,
+)
+
+from iotda_provider.waiting import Deadline, is_airflows_timeout
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+T = TypeVar("T")
+
+
+class DeferringSensor(BaseSensorOperator):
+    """A sensor that may wait in the triggerer.
+
+    Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker
+    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way.
+    """
+
+    _over: BaseException | None = None
+
+    def deadline(self, began: float) -> Deadline:
+        """When this wait is over.
+
+        :param began: when the task began, in seconds since 1970
+        """
+        return Deadline.of(self.timeout, self.execution_timeout, began=began, now=time.time())
+
+    def time_is_over(self, limit: str | None = None) -> BaseException:
+        """The error for a wait that ran out of its time: a skip where ``soft_fail`` is set.
+
+        :param limit: the parameter that says so
+        """
+        if limit == "execution_timeout":
+            return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+        message = f"Sensor has timed out: {self.timeout:.0f} s are over."
+        self._over = (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
+        return self._over
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        def resume() -> Any:
+            if is_airflows_timeout(next_method, next_kwargs):
+                whole = self.execution_timeout
+                shorter = whole is not None and whole.total_seconds() < self.timeout
+                raise self.time_is_over("execution_timeout" if shorter else "timeout")
+            # Not BaseSensorOperator's, which skips too much.
+            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+        return self.as_in_a_worker(resume)
+
+    def as_in_a_worker(self, act: Callable[[], T]) -> T:
+        """Do what a poke may do, and skip where a failing poke would skip."""
+        try:
+            return act()
+        except AirflowSkipException:
+            raise
+        except (AirflowSensorTimeout, AirflowFailException) as error:
+            if error is self._over:  # never_fail is about pokes, and this was none
+                raise
+            if self.soft_fail:
+                raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
+            raise
+        except Exception as error:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
+            raise

@@ -1,0 +1,139 @@
+"""Runs an operator as Airflow does, either waiting in its worker or deferred to a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import timeout as airflow_timeout
+
+TASK_ID = "0123456789abcdef01234567"
+
+
+class TaskInstance:
+    """A running task instance as far as operators look at it."""
+
+    def __init__(self, try_number: int = 1) -> None:
+        self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1
+        self.try_number = try_number
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+
+class Store(dict[str, Any]):
+    """Airflow 3.3's task state store, which survives tries."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+@dataclass
+class Ended:
+    """How a task instance ended: with a result or an error, and its XComs either way."""
+
+    result: Any = None
+    error: BaseException | None = None
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    deferred: int = 0
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """The error's type and text."""
+        return type(self.error).__name__, str(self.error)
+
+
+@contextlib.contextmanager
+def limited(operator: Any) -> Iterator[None]:
+    """Airflow's ``execution_timeout``, around each stay in a worker."""
+    if operator.execution_timeout is None:
+        yield
+        return
+    seconds = operator.execution_timeout.total_seconds()
+    with airflow_timeout(seconds):  # type: ignore[no-untyped-call]
+        yield
+
+
+def fired(trigger: Any) -> Any:
+    """The event of a trigger, made anew out of its arguments as a triggerer does."""
+    classpath, arguments = trigger.serialize()
+    module, _, name = classpath.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    again = kind(**json.loads(json.dumps(arguments)))
+
+    async def first() -> Any:
+        async for event in again.run():
+            return json.loads(json.dumps(event.payload))
+        raise AssertionError("the trigger ended without an event")
+
+    return asyncio.run(first())
+
+
+class Runner:
+    """Runs operators one way.
+
+    :param way: ``worker`` or ``triggerer``
+    """
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.store = Store()
+
+    def __call__(self, make: Callable[..., Any], *, try_number: int = 1, **parameters: Any) -> Any:
+        """Make an operator and run one try of it."""
+        operator = make(task_id="task", deferrable=self.way == "triggerer", **parameters)
+        ti = TaskInstance(try_number)
+        context = {"ti": ti, "task_state_store": self.store}
+        ended = Ended(xcoms=ti.xcoms)
+        act: Callable[[], Any] = lambda: operator.execute(context)  # noqa: E731
+        while True:
+            try:
+                with limited(operator):
+                    ended.result = act()
+                return ended
+            except TaskDeferred as deferral:
+                ended.deferred += 1
+                operator = make(task_id="task", deferrable=True, **parameters)  # self is lost
+                event = fired(deferral.trigger)
+                kwargs = {**json.loads(json.dumps(deferral.kwargs or {})), "event": event}
+                act = self.resumption(operator, deferral.method_name, kwargs, context)
+            except BaseException as error:  # noqa: BLE001 - whatever ends a task
+                ended.error = error
+                return ended
+
+    def resumption(
+        self, operator: Any, method: str, kwargs: dict[str, Any], context: Any
+    ) -> Callable[[], Any]:
+        return lambda: operator.resume_execution(method, kwargs, context)
+
+
+@pytest.fixture(params=["worker", "triggerer"])
+def run(
+    request: pytest.FixtureRequest, iotda_emulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> Runner:
+    connection = iotda_emulator.airflow_connection
+    connection["extra"]["max_attempts"] = 1  # a look that fails is left to the next one
+    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
+    return Runner(request.param)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What has been logged so far, however the installed Airflow logs."""
+    caplog.set_level(logging.INFO)
+    seen: list[str] = []
+
+    def log() -> str:
+        seen.extend(capsys.readouterr())
+        return "".join(seen) + caplog.text
+
+    return log

@@ -1,0 +1,179 @@
+"""A stop ends the same way whether it is waited for in the worker or in the triggerer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import (
+    BatchTaskTimeoutError,
+    IoTDANotFoundError,
+    IoTDATransportError,
+    TargetFailuresError,
+)
+from iotda_provider.operators.batch_task import StopBatchTaskOperator
+
+TASK_ID = "0123456789abcdef01234567"
+#: Stopped within 0.3 real seconds.
+SOON: dict[str, Any] = {"stop_after": 30}
+#: Stopping for as long as a test looks.
+NEVER: dict[str, Any] = {"stop_after": 1e6, "stopping_timeout": 1e6}
+
+
+def stop(**parameters: Any) -> StopBatchTaskOperator:
+    return StopBatchTaskOperator(**{"batch_task_id": TASK_ID, "poll_interval": 0.05, **parameters})
+
+
+def rollout(devices: int = 5, **switches: Any) -> pytest.MarkDecorator:
+    """A mark: a rollout that takes for ever, unless it is stopped."""
+    scenario = {
+        "devices": devices,
+        "batch_tasks": [{"task_id": TASK_ID}],
+        "success_after": 1e9,
+        "switches": switches,
+    }
+    return pytest.mark.iotda_emulator(scenario=scenario, speed=100)
+
+
+def stops_sent(emulator: Any) -> int:
+    return len(emulator.journal("stop_batch_task"))
+
+
+@rollout(**SOON)
+def test_a_whole_task(run: Any, iotda_emulator: Any) -> None:
+    ended = run(stop)
+
+    assert ended.error is None
+    assert {name: ended.result[name] for name in ("outcome", "status", "requested")} == {
+        "outcome": "stopped",
+        "status": "Stopped",
+        "requested": 5,
+    }
+    assert (ended.result["succeeded"], ended.result["failed"]) == (5, 0)
+    assert ended.xcoms["failed_targets"] == []
+    assert ended.deferred == (run.way == "triggerer")
+    assert stops_sent(iotda_emulator) == 1
+
+
+@rollout(all_answer="results", **SOON)
+def test_a_whole_task_whose_answer_has_rows(run: Any) -> None:
+    ended = run(stop)
+
+    assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 5)
+    assert len(ended.xcoms["succeeded_targets"]) == 5
+
+
+@rollout(**SOON)
+def test_some_targets_of_a_task_that_somebody_else_stops(run: Any, iotda_emulator: Any) -> None:
+    type(run)("worker")(stop, wait_for_completion=False)
+
+    ended = run(stop, targets=["device-00001", "device-00002"])
+
+    assert (ended.result["outcome"], ended.result["status"]) == ("stopped", "Stopped")
+    assert (ended.result["requested"], ended.result["succeeded"]) == (2, 2)
+    assert ended.xcoms["succeeded_targets"] == ["device-00001", "device-00002"]
+    assert stops_sent(iotda_emulator) == 1
+
+
+@rollout(**SOON)
+def test_targets_are_not_waited_for_by_anybody(run: Any) -> None:
+    ended = run(stop, targets=["device-00001", "elsewhere"])
+
+    assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 1)
+    assert [row["target"] for row in ended.xcoms["failed_targets"]] == ["elsewhere"]
+    assert ended.deferred == 0
+
+
+@rollout(**NEVER)
+def test_its_timeout(run: Any) -> None:
+    ended = run(stop, timeout=0.3)
+
+    assert isinstance(ended.error, BatchTaskTimeoutError)
+    assert f"Batch task {TASK_ID} is not" in str(ended.error)
+    assert ended.xcoms["return_value"]["outcome"] == "stopping"
+    assert ended.xcoms["return_value"]["status"] == "Stopping"
+
+
+@rollout(**NEVER)
+def test_its_execution_timeout(run: Any) -> None:
+    ended = run(stop, execution_timeout=timedelta(seconds=1), poll_interval=30)
+
+    assert ended.said[0] == "AirflowTaskTimeout"
+
+
+@rollout(**SOON)
+def test_an_outage_is_outlived(run: Any, iotda_emulator: Any, lines: Any) -> None:
+    iotda_emulator.add_fault("reset", call="show_batch_task", after=1, count=5)
+
+    ended = run(stop)
+
+    assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 5)
+    assert "IoTDA answers again" in lines()
+    assert stops_sent(iotda_emulator) == 1
+
+
+@rollout(**NEVER)
+def test_one_that_lasts_longer_than_max_outage_is_an_error(run: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("reset", call="show_batch_task", after=1)
+
+    ended = run(stop, max_outage=0.2)
+
+    assert isinstance(ended.error, IoTDATransportError)
+    assert "longer than max_outage" in str(ended.error)
+    assert ended.xcoms["return_value"]["outcome"] == "stopping"
+
+
+@rollout(**NEVER)
+def test_a_task_that_goes_away_is_an_error(run: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("status", status=404, body={}, call="show_batch_task", after=2)
+
+    ended = run(stop)
+
+    assert isinstance(ended.error, IoTDANotFoundError)
+    assert ended.xcoms["return_value"]["requested"] == 5
+
+
+@rollout(**SOON)
+@pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
+def test_a_retry_knows_its_own_stop(run: Any, iotda_emulator: Any, kept: bool) -> None:
+    """The worker was killed after the stop; the task has come to rest before the next try."""
+    first = run(stop, wait_for_completion=False)
+    assert first.result["outcome"] == "stopping"
+    iotda_emulator.advance(100)
+    if not kept:
+        run.store = None
+
+    ended = run(stop, try_number=2, if_ended="fail")
+
+    assert ended.error is None
+    assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 5)
+    assert ended.result["requested"] == 5
+    assert stops_sent(iotda_emulator) == 1
+
+
+@rollout(**SOON)
+def test_somebody_elses_stop_is_not_its_own(run: Any, iotda_emulator: Any) -> None:
+    type(run)("worker")(stop, wait_for_completion=False)
+    iotda_emulator.advance(100)
+
+    ended = run(stop)
+
+    assert ended.result["outcome"] == "already_ended"
+
+
+@rollout(all_answer="results", **SOON)
+def test_failed_targets_fail_the_task_after_the_wait(run: Any, iotda_emulator: Any) -> None:
+    rows = [{"target": f"device-0000{n}", "status": "success"} for n in range(1, 5)]
+    rows.append({"target": "device-00005", "status": "failure", "error_code": "IOTDA.000001"})
+    iotda_emulator.add_fault(
+        "status", status=200, body={"targets": rows}, call="stop_batch_task", acted=True
+    )
+
+    ended = run(stop, on_target_failure="fail")
+
+    assert isinstance(ended.error, TargetFailuresError)
+    assert "1 of 5 target(s)" in str(ended.error)
+    assert "device-00005: IOTDA.000001" in str(ended.error)
+    assert ended.xcoms["return_value"]["status"] == "Stopped"
