@@ -1,0 +1,60 @@
+"""The README's examples do what they say, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pendulum
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from iotda_provider.settings import ConnectionSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_connection_example_is_one_that_the_hook_takes() -> None:
+    (example,) = [block for block in blocks("bash") if "AIRFLOW_CONN_" in block]
+    data = json.loads(example.split("'")[1])
+    host = data["host"].replace("<instance>", "1a2b3c")
+    extra = {**data["extra"], "project_id": "0a1b2c", "instance_id": "3d4e5f"}
+    connection = SimpleNamespace(
+        host=host,
+        login=data["login"].replace("<access key>", "AK"),
+        password=data["password"].replace("<secret key>", "SK"),
+        schema=None,
+        port=None,
+        extra=json.dumps(extra),
+    )
+    settings = ConnectionSettings.from_connection(connection, conn_id="iotda_default")
+    assert settings.base_url == f"https://{host}"
+    assert settings.region == "cn-north-4"
+
+
+def test_the_operators_example_builds_its_tasks() -> None:
+    (example,) = [block for block in blocks("python") if "StopBatchTaskOperator" in block]
+    with DAG("readme", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")) as dag:
+        names: dict[str, Any] = {}
+        exec(example, names)
+    assert set(dag.task_ids) == {"stop", "what_failed"}
+    assert names["branch"].upstream_task_ids == {"stop"}
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
+def test_links_inside_the_project_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"[`$] ?make ([a-z-]+)", README))))
+def test_every_make_target_that_is_named_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
