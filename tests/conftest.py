@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,10 @@ def remove(home: Path, *, by: int) -> None:
 
 
 AIRFLOW_HOME = prepare_environment()
+
+# A machine that is busy with something else proves nothing about our code.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 class NetworkBlockedError(RuntimeError):
