@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,6 +128,28 @@ def run(
 
 
 @pytest.fixture
+def after_looks(iotda_emulator: Any) -> Iterator[Callable[..., None]]:
+    """Has something done once the task was looked at so many times."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(looks: int, act: Callable[[], object]) -> None:
+        def watch() -> None:
+            while not over.wait(0.01):
+                if len(iotda_emulator.journal("show_batch_task")) >= looks:
+                    act()
+                    return
+
+        threads.append(threading.Thread(target=watch))
+        threads[-1].start()
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Any:
     """What has been logged so far, however the installed Airflow logs."""
     caplog.set_level(logging.INFO)
@@ -134,6 +157,6 @@ def lines(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) 
 
     def log() -> str:
         seen.extend(capsys.readouterr())
-        return "".join(seen) + caplog.text
+        return "".join(seen) or caplog.text
 
     return log

@@ -34,8 +34,10 @@ def rollout(*, seconds: float = 0.5, **scenario: Any) -> pytest.MarkDecorator:
     return pytest.mark.iotda_emulator(scenario=scenario, speed=100)
 
 
-@rollout()
-def test_the_final_state_is_returned(run: Any) -> None:
+@rollout(seconds=1e4)
+def test_the_final_state_is_returned(run: Any, iotda_emulator: Any, after_looks: Any) -> None:
+    after_looks(3, lambda: iotda_emulator.advance(1e6))
+
     ended = run(sensor)
 
     assert ended.error is None
