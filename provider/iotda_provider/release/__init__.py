@@ -1,0 +1,43 @@
+"""A release in waves: who comes when, whether a wave may go on, and what came of it.
+
+The planning and the arithmetic are pure: no Airflow, no I/O. ``staged_rollout``, the task group
+made of them, is imported from here too, and loads Airflow only then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.release.gating import GateReading, as_gate, forecast, read_gate
+from iotda_provider.release.manifest import Manifest
+from iotda_provider.release.planning import plan_waves
+from iotda_provider.release.reconciling import Reconciliation, reconcile
+from iotda_provider.release.waves import WaveSpec, parse_waves
+from iotda_provider.release.window import MaintenanceWindow
+
+if TYPE_CHECKING:
+    from iotda_provider.task_groups.staged_rollout import StagedRollout, staged_rollout
+
+__all__ = [
+    "GateReading",
+    "MaintenanceWindow",
+    "Manifest",
+    "Reconciliation",
+    "StagedRollout",
+    "WaveSpec",
+    "as_gate",
+    "forecast",
+    "parse_waves",
+    "plan_waves",
+    "read_gate",
+    "reconcile",
+    "staged_rollout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("StagedRollout", "staged_rollout"):
+        from iotda_provider.task_groups import staged_rollout as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""Which devices to confirm next: who still waits, and how many may be under way at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from iotda_provider.models import TaskProgress
+
+#: The most targets that the platform takes in one call.
+MAX_CHUNK = 100
+
+
+def still_waiting(members: Sequence[str], waiting: Iterable[str]) -> list[str]:
+    """The members that wait at the platform now, in the manifest's order: nobody else, ever."""
+    found = set(waiting)
+    return [device for device in members if device in found]
+
+
+def next_chunk(
+    queue: Sequence[str], in_flight: int, max_in_flight: int | None, chunk: int = MAX_CHUNK
+) -> list[str]:
+    """The devices to confirm in the next call; an empty list means: call nobody now.
+
+    :param in_flight: devices that were confirmed and have no outcome yet
+    :param max_in_flight: the most of these at a time; None: no limit
+    :param chunk: the most devices in one call
+    """
+    size = min(chunk, MAX_CHUNK, len(queue))
+    if max_in_flight is not None:
+        size = min(size, max(0, max_in_flight - in_flight))
+    return list(queue[:size])
+
+
+def checked_chunk(chunk: Sequence[str], members: Collection[str]) -> list[str]:
+    """What is about to be confirmed, refused where it could reach anybody else.
+
+    An empty list would be one mistake away from ``{}``, which confirms a whole fleet.
+
+    :raises ValueError: it is empty, too long, or names a device that is in no wave so far
+    """
+    if not chunk or len(chunk) > MAX_CHUNK:
+        raise ValueError(f"a confirmation must name 1 to {MAX_CHUNK} devices, not {len(chunk)}")
+    strangers = [device for device in chunk if device not in members]
+    if strangers:
+        raise ValueError(f"{strangers[0]} is in no wave that may start")
+    return list(chunk)
+
+
+def in_flight(progress: TaskProgress, unstarted: int) -> int:
+    """Devices under way.
+
+    :param unstarted: devices that were confirmed and that the platform still shows as waiting
+    """
+    return progress.processing + progress.fail_wait_retry + max(0, unstarted)

@@ -1,0 +1,160 @@
+"""Whether a wave may be followed by the next one, by what has really succeeded so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iotda_provider.guards import EnoughSuccess
+from iotda_provider.models import TaskProgress
+
+
+@dataclass(frozen=True)
+class GateReading:
+    """One reading of the gate.
+
+    :param passes: the failure rate is shown to be low enough
+    :param settled: waiting longer can't open it any more
+    :param devices: devices in the waves so far, without those that had the version before
+    :param succeeded: of these, the ones that have
+    :param evidence: log evidence for going on; the gate opens at ``bound``
+    """
+
+    passes: bool
+    settled: bool
+    devices: int
+    succeeded: int
+    evidence: float
+    bound: float
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def as_gate(value: Any) -> EnoughSuccess:
+    """The gate that a parameter means: itself, or the failure rate that it is to rule out.
+
+    :raises ValueError: it is neither
+    """
+    if isinstance(value, EnoughSuccess):
+        return value
+    try:
+        return EnoughSuccess(float(value))
+    except TypeError:
+        raise ValueError(
+            f"gate must be EnoughSuccess or a failure rate between 0 and 1, got {value!r}"
+        ) from None
+
+
+def read_gate(
+    gate: EnoughSuccess,
+    progress: TaskProgress,
+    *,
+    members: int,
+    already_current: int = 0,
+) -> GateReading:
+    """Judge all waves so far together; whatever has not succeeded counts as failed.
+
+    Devices that are confirmed and have not started count too, which is why the number comes from
+    the manifest. Where more have started than that (somebody has confirmed some by hand), those
+    count as well, and so do devices that somebody has stopped.
+
+    :param members: devices in this wave and those before it
+    :param already_current: of them, those that ran the version before: they prove nothing
+    """
+    seen = progress.started + progress.stopped + progress.removed
+    everybody = max(members, seen)
+    current = min(already_current, progress.success)
+    devices = everybody - current
+    succeeded = progress.success - current
+    unproven = devices - succeeded
+    evidence = gate.log_evidence(unproven, devices)
+    passes = devices > 0 and progress.adds_up and evidence >= gate.log_bound
+    lost = progress.fail + progress.stopped + progress.removed
+    can_pass = gate.passes(min(lost, devices), devices) if devices else False
+    if passes:
+        words = "enough to go on"
+    elif can_pass:
+        words = "not enough yet"
+    else:
+        words = "not enough, and it can't become enough in this wave"
+    return GateReading(
+        passes=passes,
+        settled=not passes and not can_pass,
+        devices=devices,
+        succeeded=succeeded,
+        evidence=evidence,
+        bound=gate.log_bound,
+        sentence=f"{succeeded} of {devices} device(s) have succeeded ({words}: to go on, the "
+        f"failure rate must be shown to be below {100 * gate.max_failure_rate:g} %).",
+    )
+
+
+@dataclass(frozen=True)
+class WaveForecast:
+    """What can be said of a wave before the start.
+
+    :param can_pass: it could pass by itself, if every device succeeded
+    :param may_fail: how many devices may fail at most so that it still passes by itself
+    :param needed: the fewest devices that a gate like this one needs
+    """
+
+    wave: int
+    label: str
+    devices: int
+    cumulative: int
+    can_pass: bool
+    may_fail: int
+    needed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """The same for a person."""
+        size = (
+            f"Wave {self.wave} ({self.label}): {self.devices} device(s), {self.cumulative} so far"
+        )
+        if self.can_pass:
+            return f"{size}; passes by itself with at most {self.may_fail} of them not successful."
+        return (
+            f"{size}; TOO SMALL to pass by itself, even if every device succeeds ({self.needed} "
+            "devices are needed): a person must decide."
+        )
+
+
+def forecast(
+    gate: EnoughSuccess, labels: Sequence[str], cumulative: Sequence[int]
+) -> list[WaveForecast]:
+    """Which waves can pass by themselves at all."""
+    needed = gate.smallest_passing_sample()
+    found = []
+    before = 0
+    for place, (label, devices) in enumerate(zip(labels, cumulative, strict=True), start=1):
+        can_pass = devices >= needed
+        found.append(
+            WaveForecast(
+                place,
+                label,
+                devices - before,
+                devices,
+                can_pass,
+                _most_failures(gate, devices) if can_pass else 0,
+                needed,
+            )
+        )
+        before = devices
+    return found
+
+
+def _most_failures(gate: EnoughSuccess, devices: int) -> int:
+    low, high = 0, devices
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if gate.passes(middle, devices) else (low, middle)
+    return low

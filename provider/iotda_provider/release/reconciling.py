@@ -1,0 +1,129 @@
+"""What really came of a release: the platform's statuses held against what the devices run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from iotda_provider.guards import FailureClasses
+from iotda_provider.models import Subtask, SubtaskStatus
+
+UPDATED = "updated"
+SUCCESS_OLD_VERSION = "success_with_old_version"
+UPDATED_AFTER_STOP = "updated_after_stop"
+UPDATED_THOUGH_FAILED = "updated_though_failed"
+ENVIRONMENT, FIRMWARE, UNKNOWN = "environment", "firmware", "unknown"
+NEVER_STARTED, INTERRUPTED, UNFINISHED = "never_started", "interrupted", "unfinished"
+REMOVED = "removed"
+KINDS = (
+    UPDATED,
+    SUCCESS_OLD_VERSION,
+    UPDATED_AFTER_STOP,
+    UPDATED_THOUGH_FAILED,
+    ENVIRONMENT,
+    FIRMWARE,
+    UNKNOWN,
+    NEVER_STARTED,
+    INTERRUPTED,
+    UNFINISHED,
+    REMOVED,
+)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Every device of a release under the one word that fits it.
+
+    ``updated``: success, and it runs the version; ``success_with_old_version``: success, and it
+    does not (it rolled back, or the report was wrong); ``updated_after_stop``: stopped, and yet it
+    runs it; ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
+    ``unknown``: failed, by class; ``never_started``: it was never let start; ``interrupted``: let
+    start, and stopped; ``unfinished``: let start, with no outcome yet; ``removed``: gone.
+
+    :param devices: device ids by word, each in the platform's order
+    """
+
+    devices: Mapping[str, tuple[str, ...]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many devices there are under each word."""
+        return {kind: len(self.devices.get(kind, ())) for kind in KINDS}
+
+    def of(self, *kinds: str) -> list[str]:
+        """The devices under these words."""
+        return [device for kind in kinds for device in self.devices.get(kind, ())]
+
+    @property
+    def exposed(self) -> int:
+        """Devices that were let start, whatever became of them."""
+        return sum(self.counts.values()) - self.counts[NEVER_STARTED]
+
+    @property
+    def running(self) -> int:
+        """Devices that run the version now."""
+        counts = self.counts
+        return counts[UPDATED] + counts[UPDATED_AFTER_STOP] + counts[UPDATED_THOUGH_FAILED]
+
+    @property
+    def to_retry(self) -> list[str]:
+        """Devices worth another try: never started, or failed by their environment."""
+        return self.of(NEVER_STARTED, ENVIRONMENT)
+
+    @property
+    def to_quarantine(self) -> list[str]:
+        """Devices that failed by the firmware's own fault."""
+        return self.of(FIRMWARE)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{count} {kind.replace('_', ' ')}" for kind, count in self.counts.items() if count
+        ]
+        return ", ".join(parts) or "no devices"
+
+
+def reconcile(
+    rows: Iterable[Subtask],
+    versions: Mapping[str, str | None],
+    version: str,
+    *,
+    let_start: Collection[str],
+    classes: FailureClasses | None = None,
+) -> Reconciliation:
+    """Put every device of a release under the word that fits it.
+
+    A device whose version nobody knows is believed where it says success.
+
+    :param rows: the subtasks, as the platform shows them now
+    :param versions: what each device runs now
+    :param version: what it was to run
+    :param let_start: devices that were confirmed, by the manifest and the waves that began
+    :param classes: how failures are classed
+    """
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    judge = classes or FailureClasses()
+    for row in rows:
+        runs = versions.get(row.target)
+        found[_word(row, runs == version, runs is None, row.target in let_start, judge)].append(
+            row.target
+        )
+    return Reconciliation({kind: tuple(devices) for kind, devices in found.items()})
+
+
+def _word(row: Subtask, new: bool, unclear: bool, started: bool, judge: FailureClasses) -> str:
+    status = row.status
+    if status == SubtaskStatus.SUCCESS:
+        return UPDATED if new or unclear else SUCCESS_OLD_VERSION
+    if status == SubtaskStatus.FAIL:
+        if new:
+            return UPDATED_THOUGH_FAILED
+        return str(judge.classify(row.error_code, row.error_msg))
+    if status == SubtaskStatus.REMOVED:
+        return REMOVED
+    if status == SubtaskStatus.STOPPED:
+        if new:
+            return UPDATED_AFTER_STOP
+        return INTERRUPTED if started else NEVER_STARTED
+    if status == SubtaskStatus.WAITING and not started:
+        return NEVER_STARTED
+    return UNFINISHED

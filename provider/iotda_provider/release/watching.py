@@ -1,0 +1,35 @@
+"""The guard's watch as a wave needs it: whether it sees, and whether it lets anybody start."""
+
+from __future__ import annotations
+
+from iotda_provider.guarding import Watch
+from iotda_provider.guards import Decision, total_progress
+from iotda_provider.models import TaskProgress
+
+
+class WaveWatch(Watch):
+    """A watch that also says whether its last look lets more devices start."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether the last look could be judged."""
+        return self._verdict is not None and self._blindness.since is None and bool(self.tasks)
+
+    @property
+    def why_not(self) -> str:
+        """Why nobody may start now, in words; empty where the guard has nothing against it."""
+        if not self.sees:
+            return "the guard is blind: the last look could not be judged"
+        if self.is_stopping:
+            return "the release is being stopped"
+        verdict = self._verdict
+        if verdict is not None and verdict.decision is Decision.HOLD:
+            return f"the guard holds: {verdict.sentence}"
+        if verdict is not None and (verdict.undecided or verdict.decision is not Decision.CONTINUE):
+            return f"the guard can't tell: {verdict.sentence}"
+        return ""
+
+    @property
+    def progress(self) -> TaskProgress:
+        """The counts of the last look."""
+        return total_progress(task.progress for task in self.tasks)

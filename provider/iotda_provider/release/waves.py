@@ -1,0 +1,95 @@
+"""How the waves of a release are written down: shares, counts, groups, and the rest."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
+_GROUP = re.compile(r"group:([A-Za-z0-9_-]{1,64})")
+
+
+@dataclass(frozen=True)
+class WaveSpec:
+    """One wave as it is asked for.
+
+    :param kind: ``percent`` and ``count`` are cumulative, of the devices that are not kept for the
+        end; ``group`` is every device of a group that is in no wave yet; ``rest`` all that is left
+    :param label: the wave in the words in which it was asked for
+    :param share: for ``percent``, from 0 to 1
+    :param count: for ``count``, in devices
+    :param group_id: for ``group``
+    """
+
+    kind: str
+    label: str
+    share: Fraction = Fraction(0)
+    count: int = 0
+    group_id: str = ""
+
+    @classmethod
+    def parse(cls, value: Any) -> WaveSpec:
+        """Read ``"5%"``, ``500`` (or ``"500"``), ``"group:<id>"`` or ``"rest"``.
+
+        :raises ValueError: it is none of these
+        """
+        text = str(value).strip()
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValueError(f"waves: {value!r} is no wave: {_FORMS}")
+        if match := _PERCENT.fullmatch(text):
+            share = Fraction(match[1]) / 100
+            if not 0 < share <= 1:
+                raise ValueError(f"waves: {text!r} must be above 0 % and at most 100 %")
+            return cls(REST if share == 1 else PERCENT, text, share=share)
+        if text.isascii() and text.isdecimal() and 0 < len(text) <= 9 and int(text) > 0:
+            return cls(COUNT, text, count=int(text))
+        if match := _GROUP.fullmatch(text):
+            return cls(GROUP, text, group_id=match[1])
+        if text.lower() == REST:
+            return cls(REST, REST)
+        raise ValueError(f"waves: {text[:60]!r} is no wave: {_FORMS}")
+
+    def size(self, fleet: int) -> int:
+        """How many of so many devices are in this wave and those before it, rounded up."""
+        if self.kind == PERCENT:
+            return math.ceil(self.share * fleet)
+        return min(self.count, fleet) if self.kind == COUNT else fleet
+
+
+_FORMS = "give '5%' or 500 (both count from the first device), 'group:<group id>' or 'rest'"
+
+
+def parse_waves(value: Any) -> tuple[WaveSpec, ...]:
+    """The waves of a release, in order; the last one takes all that is left.
+
+    :param value: a list, or text with commas: ``"1%, 5%, 25%, 100%"``
+    :raises ValueError: a wave makes no sense, they do not grow, or the last leaves devices out
+    """
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise ValueError(f"waves must be a list, got {value!r}")
+    specs = tuple(WaveSpec.parse(item) for item in items)
+    if not specs:
+        raise ValueError("waves must name at least one wave")
+    if specs[-1].kind != REST:
+        raise ValueError(
+            f"waves must end with '100%' or 'rest', not {specs[-1].label!r}: devices that no wave "
+            "takes would wait for ever"
+        )
+    if any(spec.kind == REST for spec in specs[:-1]):
+        raise ValueError("waves: nothing is left for a wave after '100%' or 'rest'")
+    for kind in (PERCENT, COUNT):
+        sizes = [spec.share or spec.count for spec in specs if spec.kind == kind]
+        if any(later <= earlier for earlier, later in pairwise(sizes)):
+            raise ValueError(f"waves must grow, each counting from the first device: {value!r}")
+    groups = [spec.group_id for spec in specs if spec.kind == GROUP]
+    if len(set(groups)) < len(groups):
+        raise ValueError(f"waves name a group twice: {value!r}")
+    return specs

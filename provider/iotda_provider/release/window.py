@@ -1,0 +1,132 @@
+"""Maintenance windows: when a wave may start, in the local time of those whom it concerns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WINDOW = re.compile(
+    r"(?:([a-z, -]+?)\s+)?(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class MaintenanceWindow:
+    """A span of local time on some days of the week, such as 22:00 to 05:00 on weekdays.
+
+    Local means by the clock on the wall: on a day when clocks change, 02:00 to 04:00 is as long as
+    it is there. A window over midnight belongs to the day on which it begins; one whose times are
+    equal lasts a whole day.
+
+    :param start: ``HH:MM``
+    :param end: ``HH:MM``, not included
+    :param timezone: a name such as ``Asia/Shanghai``
+    :param days: the days on which it begins
+    :raises ValueError: a parameter makes no sense; the message names it
+    """
+
+    start: str
+    end: str
+    timezone: str = "UTC"
+    days: Sequence[str] = DAYS
+    _from: int = field(init=False, repr=False, compare=False, default=0)
+    _to: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        import pendulum
+
+        object.__setattr__(self, "_from", _minutes("start", self.start))
+        object.__setattr__(self, "_to", _minutes("end", self.end))
+        days = (self.days,) if isinstance(self.days, str) else tuple(self.days)
+        short = tuple(str(day).strip().lower()[:3] for day in days)
+        if not short or set(short) - set(DAYS):
+            raise ValueError(f"days must be some of {', '.join(DAYS)}, got {self.days!r}")
+        object.__setattr__(self, "days", tuple(day for day in DAYS if day in short))
+        try:
+            pendulum.timezone(self.timezone)
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(f"timezone: there is none called {self.timezone!r}") from error
+
+    @classmethod
+    def parse(cls, text: str, timezone: str = "UTC") -> MaintenanceWindow:
+        """Read ``"22:00-05:00"``, ``"mon, tue 22:00-05:00"`` or ``"mon-fri 22:00-05:00"``.
+
+        :raises ValueError: it is something else
+        """
+        match = _WINDOW.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"window must look like 'mon-fri 22:00-05:00', got {text!r}")
+        start, end = f"{match[2]}:{match[3]}", f"{match[4]}:{match[5]}"
+        return cls(start, end, timezone, _days(match[1]) if match[1] else DAYS)
+
+    @classmethod
+    def of(cls, value: Any, timezone: str = "UTC") -> MaintenanceWindow | None:
+        """The window that a parameter means; None where it is empty: at any time.
+
+        :raises ValueError: it is something else
+        """
+        if value is None or isinstance(value, MaintenanceWindow):
+            return value
+        if str(value).strip().lower() in ("", "none"):
+            return None
+        return cls.parse(str(value), timezone)
+
+    def is_open(self, at: datetime) -> bool:
+        """Whether this moment (with a timezone) is inside."""
+        local = self._local(at)
+        minute = local.hour * 60 + local.minute
+        today, yesterday = DAYS[local.weekday()], DAYS[local.weekday() - 1]
+        if self._from < self._to:
+            return today in self.days and self._from <= minute < self._to
+        late = today in self.days and minute >= self._from
+        return late or (yesterday in self.days and minute < self._to)
+
+    def opens(self, at: datetime) -> datetime:
+        """The moment at which it is open next: this one, where it is; to the minute."""
+        moment = at
+        if self.is_open(moment):
+            return moment
+        moment = moment.replace(second=0, microsecond=0)
+        # Eight days hold every window at least once, whatever the clocks do.
+        for _ in range(8 * 24 * 60):
+            moment += timedelta(minutes=1)
+            if self.is_open(moment):
+                return moment
+        raise ValueError(f"{self} never opens")  # pragma: no cover - a local time skipped each week
+
+    def _local(self, at: datetime) -> Any:
+        import pendulum
+
+        if at.tzinfo is None:
+            raise ValueError("a moment needs a timezone")
+        return pendulum.instance(at).in_timezone(self.timezone)
+
+    def __str__(self) -> str:
+        days = "" if tuple(self.days) == DAYS else f"{', '.join(self.days)} "
+        return f"{days}{self.start}-{self.end} {self.timezone}"
+
+
+def _minutes(name: str, text: str) -> int:
+    match = re.fullmatch(r"(\d{1,2}):(\d{2})", str(text).strip())
+    if match is None or int(match[1]) > 24 or int(match[2]) > 59:
+        raise ValueError(f"{name} must be a time such as 22:00, got {text!r}")
+    minutes = int(match[1]) * 60 + int(match[2])
+    if minutes > 24 * 60:
+        raise ValueError(f"{name} must be a time such as 22:00, got {text!r}")
+    return minutes
+
+
+def _days(text: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for part in text.lower().replace(",", " ").split():
+        first, dash, last = part.partition("-")
+        ends = [name.strip()[:3] for name in ((first, last) if dash else (first,))]
+        if set(ends) - set(DAYS):
+            raise ValueError(f"days must be some of {', '.join(DAYS)}, got {text!r}")
+        start, end = DAYS.index(ends[0]), DAYS.index(ends[-1])
+        found += DAYS[start : end + 1] if start <= end else (*DAYS[start:], *DAYS[: end + 1])
+    return tuple(dict.fromkeys(found))

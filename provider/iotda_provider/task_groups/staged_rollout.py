@@ -1,0 +1,267 @@
+"""The task group that releases a batch task in waves, each behind a guard and a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from airflow.providers.common.compat.sdk import TaskGroup
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+from iotda_provider.guards import EnoughSuccess, FailureClasses
+from iotda_provider.operators.stop import StopBatchTaskOperator
+from iotda_provider.operators.wave import is_template
+from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
+from iotda_provider.operators.wave_gate import (
+    APPROVALS,
+    NEVER,
+    RolloutOutcomeOperator,
+    WaveGateOperator,
+)
+from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
+from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
+from iotda_provider.parameters import one_of, positive
+from iotda_provider.sensors.guard_worker import OnAlert
+from iotda_provider.sensors.window import MaintenanceWindowSensor
+
+_JOIN = "none_failed_min_one_success"
+
+
+class StagedRollout(NamedTuple):
+    """A staged rollout in a DAG.
+
+    :param group: the task group, for ``create >> rollout.group``
+    :param plan: its first task; ``plan.output`` says which wave has how many devices
+    :param outcome: its last task; ``outcome.output["verdict"]`` says how it has ended
+    """
+
+    group: TaskGroup
+    plan: PlanWavesOperator
+    outcome: RolloutOutcomeOperator
+
+
+def staged_rollout(
+    group_id: str = "rollout",
+    *,
+    batch_task_id: Any,
+    rules: Any,
+    waves: Any = ("1%", "5%", "25%", "100%"),
+    gate: Any = None,
+    max_waves: int = 6,
+    late: Any = (),
+    seed: str | None = None,
+    manifest_path: str | None = None,
+    bake_time: Any = 0,
+    wave_timeout: Any = 86400,
+    evidence: Evidence | None = None,
+    already_current: Any = 0,
+    chunk: int = 100,
+    max_in_flight: Any = None,
+    window: Any = None,
+    timezone: str = "UTC",
+    approval: str = NEVER,
+    on_no_answer: str = "hold",
+    answer_within: timedelta | None = None,
+    on_alert: OnAlert | None = None,
+    failure_classes: FailureClasses | Mapping[str, str] | None = None,
+    poll_interval: float = 10,
+    iotda_conn_id: str = "iotda_default",
+    project_id: str | None = None,
+    instance_id: str | None = None,
+    **task_arguments: Any,
+) -> StagedRollout:
+    """Release a batch task that was created with ``need_confirm`` in waves.
+
+    Each wave: wait for the maintenance window, confirm (at most 100 devices in a call, with a look
+    of the guard before each), watch, bake, and the gate. A wave passes on ``EnoughSuccess`` over
+    all devices so far, where every unfinished one counts as failed; on a person's word; or not at
+    all. On a breach the guard stops the batch task; on a person's no, the group does.
+
+    The number of waves is known only when the DAG runs, so ``max_waves`` of them are unrolled, and
+    those that a release does not have are passed through or skipped. A task that was killed or
+    cleared decides anew from what the platform says, so no device is confirmed twice or forgotten.
+
+    :param group_id: the id of the task group
+    :param batch_task_id: the batch task (templated)
+    :param rules: the guard's rules, as objects or as JSON of them (templated)
+    :param waves: see :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator` (templated)
+    :param gate: ``EnoughSuccess(...)``, or the failure rate that a wave must rule out; None: 5 %
+        (templated)
+    :param max_waves: the most waves that a release may have
+    :param late: devices that form the last wave, as they were not online lately (templated)
+    :param seed: what the order is drawn from; None: the batch task's id (templated)
+    :param manifest_path: URL of a file for who is in which wave; None: in XCom (templated)
+    :param bake_time: seconds after its last confirmation before which no wave passes (templated)
+    :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
+    :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
+        :class:`~iotda_provider.operators.wave_watch.WatchWaveOperator`
+    :param already_current: devices of the batch task that ran the version before (templated)
+    :param chunk: the most devices in one call
+    :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
+    :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00`` (templated)
+    :param timezone: the timezone of a window that is text (templated)
+    :param approval: when a person is asked: ``never`` (an unproven wave stops the release), ``when
+        unproven`` or ``before every wave``; a template needs Airflow 3.1 too (templated)
+    :param on_no_answer: what a person's silence means: ``hold``, for as long as it takes, or
+        ``stop`` after ``answer_within``
+    :param answer_within: for ``stop``
+    :param on_alert: a function, or the dotted path of one, that is told what a person should know
+    :param failure_classes: how failures are classed, where the default does not fit
+    :param poll_interval: seconds between two looks
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    :param task_arguments: for every task in it, such as ``retries``
+    :raises ValueError: a parameter makes no sense, or needs a newer Airflow; the message names it
+    """
+    positive(max_waves, "max_waves")
+    one_of(on_no_answer, "on_no_answer", ("hold", "stop"))
+    if (on_no_answer == "stop") != (answer_within is not None):
+        raise ValueError("answer_within goes with on_no_answer='stop', and that with it")
+    if not is_template(approval):
+        one_of(approval, "approval", APPROVALS)
+    if approval != NEVER and not AIRFLOW_V_3_1_PLUS:
+        raise ValueError(
+            f"approval={approval!r} needs Airflow 3.1 or later, which can ask a person "
+            "(HITLBranchOperator); below it, only approval='never' works"
+        )
+    if not is_template(waves) and len(wave_specs(waves)) > max_waves:
+        raise ValueError(
+            f"waves has {len(wave_specs(waves))} of them, and max_waves is {max_waves}"
+        )
+    gate = EnoughSuccess(0.05) if gate is None else gate
+    connection = {
+        "iotda_conn_id": iotda_conn_id,
+        "project_id": project_id,
+        "instance_id": instance_id,
+    }
+    common = {**connection, **task_arguments}
+
+    with TaskGroup(group_id) as group:
+        plan = PlanWavesOperator(
+            task_id="plan",
+            batch_task_id=batch_task_id,
+            waves=waves,
+            gate=gate,
+            late=late,
+            seed=seed,
+            max_waves=max_waves,
+            manifest_path=manifest_path,
+            poll_interval=min(poll_interval, 5),
+            **common,
+        )
+        stop = StopBatchTaskOperator(
+            task_id="stop",
+            batch_task_id=batch_task_id,
+            poll_interval=poll_interval,
+            trigger_rule=_JOIN,
+            **common,
+        )
+        places = range(1, max_waves + 1)
+        prefix = plan.task_id.removesuffix("plan")
+
+        def name(place: int, step: str) -> str:
+            return f"{prefix}wave_{place}_{step}"
+
+        steps = [
+            {
+                "confirm": name(place, "confirm"),
+                "watch": name(place, "watch"),
+                "gate": name(place, "gate"),
+                "ask": name(place, "ask") if approval != NEVER else None,
+            }
+            for place in places
+        ]
+        outcome = RolloutOutcomeOperator(
+            task_id="outcome",
+            plan_task_id=plan.task_id,
+            steps=steps,
+            stop_task_id=stop.task_id,
+            trigger_rule=_JOIN,
+            **task_arguments,
+        )
+        stop >> outcome
+        before: list[Any] = [plan]
+        guards: list[str] = []
+        for place, step in zip(places, steps, strict=True):
+            opens = MaintenanceWindowSensor(
+                task_id=f"wave_{place}_window",
+                window=window,
+                timezone=timezone,
+                wave=place,
+                plan_task_id=plan.task_id,
+                trigger_rule=_JOIN,
+                **task_arguments,
+            )
+            guarded = {
+                "wave": place,
+                "plan_task_id": plan.task_id,
+                "rules": rules,
+                "failure_classes": failure_classes,
+                "on_alert": on_alert,
+                "poll_interval": poll_interval,
+            }
+            confirm = ConfirmWaveOperator(
+                task_id=f"wave_{place}_confirm",
+                chunk=chunk,
+                max_in_flight=max_in_flight,
+                window=window,
+                timezone=timezone,
+                after=tuple(guards),
+                **guarded,
+                **common,
+            )
+            guards.append(confirm.task_id)
+            watch = WatchWaveOperator(
+                task_id=f"wave_{place}_watch",
+                confirm_task_id=confirm.task_id,
+                gate=gate,
+                bake_time=bake_time,
+                wave_timeout=wave_timeout,
+                evidence=evidence,
+                already_current=already_current,
+                after=tuple(guards),
+                **guarded,
+                **common,
+            )
+            guards.append(watch.task_id)
+            follows = name(place + 1, "window") if place < max_waves else outcome.task_id
+            gate_task = WaveGateOperator(
+                task_id=f"wave_{place}_gate",
+                wave=place,
+                plan_task_id=plan.task_id,
+                watch_task_id=watch.task_id,
+                if_passed=follows,
+                if_ask=step["ask"],
+                if_stop=stop.task_id,
+                if_over=outcome.task_id,
+                approval=approval,
+                **task_arguments,
+            )
+            before >> opens >> confirm >> watch >> gate_task >> [stop, outcome]
+            before = [gate_task]
+            if step["ask"] is not None:
+                ask = _ask(place, watch.task_id, follows, stop.task_id, answer_within)
+                gate_task >> ask >> stop
+                before.append(ask)
+                if place == max_waves:
+                    ask >> outcome
+    return StagedRollout(group, plan, outcome)
+
+
+def _ask(
+    place: int, watch_task_id: str, follows: str, stop_task_id: str, within: timedelta | None
+) -> Any:
+    from iotda_provider.operators.wave_approval import GO_ON, STOP, WaveApprovalOperator
+
+    result = f"ti.xcom_pull('{watch_task_id}')"
+    return WaveApprovalOperator(
+        task_id=f"wave_{place}_ask",
+        subject=f"Wave {place}: may the release go on?",
+        body=f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}",
+        options=[GO_ON, STOP],
+        options_mapping={GO_ON: follows, STOP: stop_task_id},
+        defaults=None if within is None else [STOP],
+        response_timeout=within,
+    )
