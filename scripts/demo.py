@@ -49,8 +49,8 @@ def play(bench: Workbench, speed: float) -> int:
     hook = connect(bench)
     rollout = next(iter(hook.list_batch_tasks(task_type="firmwareUpgrade")))
     print(
-        f"    A rollout of firmware 2.0.0 to {rollout.progress.total:,} devices is ready: batch task "
-        f"{rollout.task_id}.\n    The image is bad, and nobody is looking at the console."
+        f"    A rollout of firmware 2.0.0 to {rollout.progress.total:,} devices is ready: batch "
+        f"task {rollout.task_id}.\n    The image is bad, and nobody is looking at the console."
     )
     say("2", f"Airflow runs the DAG {DAG_ID} ({DAG_FILE}), which watches it.")
     log = bench.folder / "airflow.log"

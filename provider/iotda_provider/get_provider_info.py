@@ -31,6 +31,11 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.operators.branch",
         ),
         "sensors": _modules("iotda_provider.sensors.batch_task"),
+        "triggers": _modules(
+            "iotda_provider.triggers.batch_task",
+            "iotda_provider.triggers.rollout_guard",
+        ),
+        "extra-links": ["iotda_provider.links.RolloutGuardLink"],
         "connection-types": [
             {
                 "connection-type": "iotda",

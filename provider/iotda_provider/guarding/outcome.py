@@ -112,6 +112,11 @@ def _now(tasks: Sequence[BatchTask]) -> str:
     return f"{statuses}: {total_progress(task.progress for task in tasks)}"
 
 
+def capitalised(text: str) -> str:
+    """The text as the beginning of a sentence; ``str.capitalize`` would lower the rest."""
+    return text[:1].upper() + text[1:]
+
+
 def to_text(time: float | None) -> str | None:
     """A moment as ISO 8601 in UTC."""
     if time is None:
@@ -153,8 +158,7 @@ def stopped(
     """This guard decided on a stop, and this came of it."""
     verdict = Verdict.from_dict(intent["verdict"])
     label = plan.label
-    said = _WHAT_CAME[came].format(label=label)
-    said = said[0].upper() + said[1:]
+    said = capitalised(_WHAT_CAME[came].format(label=label))
     error = intent.get("error") if came == FAILED else None
     lost = bool(intent.get("guard_lost"))
     return Outcome(

@@ -7,15 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from iotda_provider.exceptions import (
-    IoTDAError,
-    IoTDANotFoundError,
-    TaskNotStoppableError,
-)
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import outcome as outcomes
 from iotda_provider.guarding.blindness import Blindness
+from iotda_provider.guarding.checks import check_stoppable, has_ended, is_gone
 from iotda_provider.guarding.memory import Memory
-from iotda_provider.guarding.outcome import Outcome
+from iotda_provider.guarding.outcome import Outcome, capitalised
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guarding.rows import FailedRows
 from iotda_provider.guarding.steps import Log, Procedure, ReadTasks, Save, StopTask, Tell
@@ -36,6 +33,8 @@ from iotda_provider.waiting import is_trouble
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
 #: Looks at an ended task whose counts do not add up, before its status alone is believed.
 _MOST_TORN_ENDS = 3
+#: Looks at whether a stop has come true.
+_MOST_VERIFICATIONS = 3
 #: Seconds between two looks at a rollout that is being stopped, at most.
 _WHILE_STOPPING = 10.0
 
@@ -103,7 +102,8 @@ class Watch:
             if self.is_stopping and "accepted" not in self._intent:
                 yield from self._send()
             return None
-        self._check_stoppable()
+        if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
+            check_stoppable(self.tasks)
         if gone:
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome(outcomes.STOPPING)
@@ -137,6 +137,24 @@ class Watch:
                 return outcomes.stopped(self.plan, self._intent, (), outcomes.FAILED)
         return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
 
+    def verify(self) -> Procedure[Outcome | None]:
+        """See whether the stop that was reported has come true, and ask again where it has not.
+
+        None where the platform can't be read, so that what was reported stands.
+        """
+        seen = False
+        for _ in range(_MOST_VERIFICATIONS):
+            try:
+                gone = yield from self._read()
+            except IoTDAError as error:
+                self.log.warning("The stop can't be verified: %s", error)
+                continue
+            seen = True
+            if gone or not self._going_on():
+                return self._stop_outcome()
+            yield from self._send()
+        return self._stop_outcome(outcomes.FAILED) if seen else None
+
     # --- looking ----------------------------------------------------------------------------------
 
     def _read(self) -> Procedure[list[str]]:
@@ -154,7 +172,7 @@ class Watch:
             for batch_task_id, answer in zip(wanted, answers, strict=True):
                 if isinstance(answer, BatchTask):
                     tasks[batch_task_id] = answer
-                elif not _is_gone(answer):
+                elif not is_gone(answer):
                     raise answer
                 elif (ended := self.memory.ended_task(batch_task_id)) is not None:
                     tasks[batch_task_id] = ended
@@ -273,7 +291,7 @@ class Watch:
             try:
                 yield StopTask(task.task_id)
             except IoTDAError as error:
-                if not _has_ended(error):
+                if not has_ended(error):
                     failure = error
         if failure is None:
             intent.setdefault("accepted", self._clock())
@@ -281,13 +299,14 @@ class Watch:
             self.log.warning("The platform has taken the stop of %s.", self.plan.label)
             return True
         first, intent["error"] = not intent.get("error"), str(failure)
+        name = capitalised(self.plan.label)
         self.log.error(
             "%s should be stopped and could not be: %s The guard tries again at each look.",
-            self.plan.label,
+            name,
             failure,
         )
         if first:
-            yield self._tell("stop_failed", f"{self.plan.label} could not be stopped: {failure}")
+            yield self._tell("stop_failed", f"{name} could not be stopped: {failure}")
         return False
 
     def _stop_outcome(self, came: str | None = None) -> Outcome:
@@ -324,22 +343,10 @@ class Watch:
     def _statuses(self) -> str:
         return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
 
-    def _check_stoppable(self) -> None:
-        """A guard that could never stop what it guards says so at its first look."""
-        if self.memory.looks or not (self.plan.stops or self.plan.stops_when_lost):
-            return
-        for task in self.tasks:
-            if task.task_type is not None and not task.task_type.is_stoppable:
-                raise TaskNotStoppableError(
-                    f"Batch task {task.task_id} is a {task.task_type}, which the platform does not "
-                    "stop: guard it with stop_on_breach=False, or as a shadow.",
-                    task.status,
-                )
-
     def _say(self, line: str) -> None:
         if line != self._said:
             self._said = line
-            self.log.info("%s is %s", self.plan.label, line)
+            self.log.info("%s is %s", capitalised(self.plan.label), line)
 
     def _blind(self, why: str, *, hopeless: bool = False) -> Procedure[None]:
         """Say that a look could not be judged; the guard goes on, more slowly after a while."""
@@ -366,22 +373,6 @@ class Watch:
             "progress": [task.progress.to_dict() for task in self.tasks],
         }
         return Tell(kind, sentence, facts)
-
-
-def _is_gone(error: IoTDAError) -> bool:
-    """Whether the platform says that there is no such task, as against no such API."""
-    if not isinstance(error, IoTDANotFoundError):
-        return False
-    return not str(error.error_code or "").upper().startswith("APIG")
-
-
-def _has_ended(error: IoTDAError) -> bool:
-    """Whether a stop was refused because the task has run to its end."""
-    return (
-        isinstance(error, TaskNotStoppableError)
-        and error.status is not None
-        and error.status.is_terminal
-    )
 
 
 def _counts(tasks: Sequence[BatchTask]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class WorkerSteps:
     def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:
             return self._hook.get_batch_task(batch_task_id)
+        except IoTDAAuthError as error:
+            # Perhaps the connection has new keys by the next look.
+            self._hook.close()
+            return error
         except IoTDAError as error:
             return error
 
@@ -139,3 +143,9 @@ def load_memory(context: Context) -> Any:
     """What an earlier try of this task instance has kept, or None."""
     store: Any = context.get("task_state_store")
     return None if store is None else store.get(MEMORY_KEY)
+
+
+def load_triggers_memory(context: Context) -> Any:
+    """What the trigger of this try has kept, or None: it can reach XComs only."""
+    ti: Any = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=MEMORY_KEY, map_indexes=ti.map_index)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -29,12 +30,14 @@ from iotda_provider.links import RolloutGuardLink
 from iotda_provider.operators.results import check_report_path, write_report
 from iotda_provider.parameters import as_count, batch_task_ids, given, one_of, positive
 from iotda_provider.sensors.guard_worker import (
+    MEMORY_KEY,
     OnAlert,
     WorkerSteps,
     load_memory,
+    load_triggers_memory,
     save_memory,
 )
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -163,6 +166,13 @@ class RolloutGuardSensor(BaseSensorOperator):
                 "mode: a guard stays in its worker ('poke') or, with deferrable=True, in the "
                 "triggerer; rescheduled, it would be away between two looks"
             )
+        if self.deferrable and self.on_alert is not None:
+            path = self._on_alert_path() or ""
+            if "<" in path or path.startswith("unusual_prefix_"):
+                raise ValueError(
+                    "on_alert: a deferred guard needs a function, or its dotted path, that the "
+                    f"triggerer can import, which {path!r} is not: move it into a module"
+                )
         if not _is_template(self.rules):
             _read_rules(self.rules, self.cluster_of)
 
@@ -172,16 +182,28 @@ class RolloutGuardSensor(BaseSensorOperator):
         plan = self._plan()
         memory = Memory.from_json(load_memory(context), plan.batch_task_ids, plan.audit_limit)
         self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
-        deadline = time.monotonic() + self.timeout
         with self.hook() as hook:
             steps = self._steps(hook, context)
-            while True:
-                outcome = steps.run(watch.poll())
-                if outcome is None and time.monotonic() >= deadline:
-                    outcome = steps.run(watch.give_up(self._time_is_over()))
-                if outcome is not None:
-                    return self._finish(context, plan, memory, outcome)
-                time.sleep(max(0.0, min(watch.interval, deadline - time.monotonic())))
+            try:
+                outcome = self._wait(context, steps, watch)
+            except AirflowTaskTimeout:
+                # A retry may go on guarding; whoever wants a stop instead wants it now.
+                if not plan.stops_when_lost:
+                    raise
+                outcome = steps.run(watch.give_up("The task's execution_timeout is over."))
+            return self._finish(context, watch, self._verified(steps, watch, outcome))
+
+    def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome:
+        while True:
+            outcome = steps.run(watch.poll())
+            left = self._seconds_left(watch.plan)
+            if outcome is None and left <= 0:
+                outcome = steps.run(watch.give_up(self._time_is_over()))
+            if outcome is not None:
+                return outcome
+            if self.deferrable:
+                self._defer(context, watch)
+            time.sleep(max(0.0, min(watch.interval, left)))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look; for tests and for whoever drives a sensor by hand."""
@@ -209,6 +231,13 @@ class RolloutGuardSensor(BaseSensorOperator):
                 for batch_task_id in self._plan().batch_task_ids:
                     hook.stop_batch_task(batch_task_id)
 
+    @staticmethod
+    def _verified(steps: WorkerSteps, watch: Watch, outcome: Outcome) -> Outcome:
+        """The outcome once its stop was seen to have come true, where nobody waited for that."""
+        if outcome.stop is None or outcome.stop["outcome"] != outcomes.STOPPING:
+            return outcome
+        return steps.run(watch.verify()) or outcome
+
     def _steps(self, hook: IoTDAHook, context: Context) -> WorkerSteps:
         return WorkerSteps(hook, context, self.log, self.on_alert)
 
@@ -227,17 +256,94 @@ class RolloutGuardSensor(BaseSensorOperator):
             stop_timeout=self.stop_timeout,
             poll_interval=self.poke_interval,
             max_outage=self.max_outage,
+            deadline=self._deadline().at,
             audit_limit=self.audit_limit,
         )
 
+    def _deadline(self) -> Deadline:
+        now = time.time()
+        return Deadline.of(self.timeout, self.execution_timeout, began=now, now=now)
+
     def _time_is_over(self) -> str:
-        return f"The guard's timeout of {self.timeout:.0f} s is over."
+        return f"The guard's {self._deadline().limit} is over."
+
+    @staticmethod
+    def _seconds_left(plan: GuardPlan) -> float:
+        assert plan.deadline is not None
+        return plan.deadline - time.time()
+
+    # --- in the triggerer -------------------------------------------------------------------------
+
+    def _defer(self, context: Context, watch: Watch) -> None:
+        from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
+
+        ti: Any = context["ti"]
+        ti.xcom_push(key=MEMORY_KEY, value=watch.memory.to_json())
+        trigger = RolloutGuardTrigger(
+            plan=watch.plan.to_dict(),
+            owner={
+                "dag_id": ti.dag_id,
+                "run_id": ti.run_id,
+                "task_id": ti.task_id,
+                "map_index": ti.map_index,
+            },
+            on_alert=self._on_alert_path(),
+            iotda_conn_id=self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+            stop_on_kill=self.stop_on_kill,
+        )
+        limit = self._deadline().for_airflow(self.poke_interval, now=time.time())
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if not is_airflows_timeout(next_method, next_kwargs):
+            return super().resume_execution(next_method, next_kwargs, context)
+        # No triggerer has been there to say that the guard's time is over.
+        watch = self._resumed_watch(context, load_triggers_memory(context))
+        with self.hook() as hook:
+            steps = self._steps(hook, context)
+            outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
+            return self._finish(context, watch, self._verified(steps, watch, outcome))
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Verify and report what the trigger has seen and done.
+
+        :raises IoTDAError: the trigger could not watch; or as :meth:`execute`
+        """
+        from iotda_provider.triggers.events import ERROR, OVER, error_from_json
+
+        if not isinstance(event, Mapping) or event.get("status") not in (OVER, ERROR):
+            raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
+        watch = self._resumed_watch(context, event.get("memory") or load_triggers_memory(context))
+        if tuple(event.get("batch_task_ids") or ()) != watch.plan.batch_task_ids:
+            raise IoTDAError(f"The trigger's event is about another rollout: {str(event)[:200]}")
+        if event["status"] == ERROR:
+            raise error_from_json(event.get("error"))
+        try:
+            outcome = Outcome.from_result(event["result"])
+        except (KeyError, ValueError) as error:
+            raise IoTDAError(f"The trigger's event makes no sense: {error}") from None
+        if outcome.stop is not None and watch.memory.intent is not None:
+            with self.hook() as hook:
+                outcome = self._steps(hook, context).run(watch.verify()) or outcome
+        return self._finish(context, watch, outcome)
+
+    def _resumed_watch(self, context: Context, kept: Any) -> Watch:
+        plan = self._plan()
+        memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
+        return Watch(plan, memory, self.log, carry_on=True, clock=time.time)
+
+    def _on_alert_path(self) -> str | None:
+        if self.on_alert is None or isinstance(self.on_alert, str):
+            return self.on_alert
+        return f"{self.on_alert.__module__}.{self.on_alert.__qualname__}"
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _finish(
-        self, context: Context, plan: GuardPlan, memory: Memory, outcome: Outcome
-    ) -> dict[str, Any]:
+    def _finish(self, context: Context, watch: Watch, outcome: Outcome) -> dict[str, Any]:
         """Report the outcome.
 
         :raises AirflowSensorTimeout: the guard's time was over first
@@ -246,9 +352,9 @@ class RolloutGuardSensor(BaseSensorOperator):
         ti: Any = context["ti"]
         result = outcome.to_result()
         ti.xcom_push(key="summary", value=outcome.summary)
-        save_memory(context, memory.to_json(), self.log)
-        header = audit_header(plan.rules, batch_task_id=result["batch_task_id"])
-        trail = [header, *memory.trail.records]
+        save_memory(context, watch.memory.to_json(), self.log)
+        header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"])
+        trail = [header, *watch.memory.trail.records]
         failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
         if outcome.guard_lost or failed or self.report_path:
             # Pushed before anything that may fail: a branch must find it all the same.
@@ -260,7 +366,8 @@ class RolloutGuardSensor(BaseSensorOperator):
         level = self.log.info if outcome.verdict == outcomes.COMPLETED else self.log.warning
         level("%s", outcome.summary)
         if outcome.guard_lost:
-            raise AirflowSensorTimeout(outcome.summary)
+            by_task = self._deadline().limit == "execution_timeout"
+            raise (AirflowTaskTimeout if by_task else AirflowSensorTimeout)(outcome.summary)
         if failed:
             raise IoTDAError(outcome.summary)
         return result
