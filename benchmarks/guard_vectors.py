@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import mpmath  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -55,7 +56,7 @@ def integral(hits: int, misses: int, a: Any, b: Any, low: Any, high: Any, rate: 
         return mp.exp(height(t) - top)
 
     total = mp.mpf(0)
-    for left, right in zip(cuts, cuts[1:], strict=False):
+    for left, right in pairwise(cuts):
         if right > left and max(scaled(left), scaled(right), scaled((left + right) / 2)) > 1e-25:
             total += mp.quad(scaled, [left, right], method="gauss-legendre", maxdegree=5)
     return top + mp.log(total)

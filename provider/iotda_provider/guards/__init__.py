@@ -1,17 +1,24 @@
 """The stopping rules of a rollout: numbers in, a verdict out. No Airflow, no I/O."""
 
-from iotda_provider.guards.classes import FailureClasses, classify
-from iotda_provider.guards.combined import Combined
-from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
-from iotda_provider.guards.gate import EnoughSuccess
-from iotda_provider.guards.history import History
-from iotda_provider.guards.observed import Look, Observed, total_progress
-from iotda_provider.guards.rule import Rule
-from iotda_provider.guards.sequential import SequentialFailureTest
-from iotda_provider.guards.serialization import rules_from_json, rules_to_json
-from iotda_provider.guards.state import checked_rules, evaluate, needs_of
-from iotda_provider.guards.timed import Overdue, Stalled
-from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider.lazy import lazily
+
+if TYPE_CHECKING:
+    from iotda_provider.guards.classes import FailureClasses, classify
+    from iotda_provider.guards.combined import Combined
+    from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+    from iotda_provider.guards.gate import EnoughSuccess
+    from iotda_provider.guards.history import History
+    from iotda_provider.guards.observed import Look, Observed, total_progress
+    from iotda_provider.guards.rule import Rule
+    from iotda_provider.guards.sequential import SequentialFailureTest
+    from iotda_provider.guards.serialization import rules_from_json, rules_to_json
+    from iotda_provider.guards.state import checked_rules, evaluate, needs_of
+    from iotda_provider.guards.timed import Overdue, Stalled
+    from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 __all__ = [
     "Combined",
@@ -37,3 +44,31 @@ __all__ = [
     "rules_to_json",
     "total_progress",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Combined": "combined",
+        "Decision": "verdict",
+        "EnoughSuccess": "gate",
+        "FailureClasses": "classes",
+        "History": "history",
+        "Look": "observed",
+        "MaxFailureRate": "counting",
+        "MaxFailures": "counting",
+        "Observed": "observed",
+        "Overdue": "timed",
+        "Rule": "rule",
+        "SequentialFailureTest": "sequential",
+        "Stalled": "timed",
+        "Undecided": "verdict",
+        "Verdict": "verdict",
+        "checked_rules": "state",
+        "classify": "classes",
+        "evaluate": "state",
+        "needs_of": "state",
+        "rules_from_json": "serialization",
+        "rules_to_json": "serialization",
+        "total_progress": "observed",
+    },
+)

@@ -79,7 +79,9 @@ def _log_mass(hits: int, misses: int, rate: float, a: float, b: float, above: bo
     """log ∫ t^(a+hits-1)·(1-t)^(b+misses-1) dt on one side of p, less log(p^hits·(1-p)^misses)."""
     functions: Any = special()
     alpha, beta = a + hits, b + misses
-    share = float((functions.betaincc if above else functions.betainc)(alpha, beta, rate))
+    # Above p is below 1-p with the sides exchanged; scipy has betaincc only since 1.14.
+    near, far, edge = (beta, alpha, 1.0 - rate) if above else (alpha, beta, rate)
+    share = float(functions.betainc(near, far, edge))
     log_rate, log_rest = math.log(rate), math.log1p(-rate)
     if share > _TINY:
         whole = float(functions.betaln(alpha, beta))
@@ -88,7 +90,6 @@ def _log_mass(hits: int, misses: int, rate: float, a: float, b: float, above: bo
         return math.nan
     # Far out in the tail the integral is its value at the edge times a continued fraction that
     # converges at once there; rate^hits·(1-rate)^misses cancels exactly instead of numerically.
-    near, far, edge = (beta, alpha, 1.0 - rate) if above else (alpha, beta, rate)
     fraction = _continued_fraction(near, far, edge)
     return a * log_rate + b * log_rest - math.log(near) + math.log(fraction)
 

@@ -90,15 +90,30 @@ def exposure(
         every device
     :param in_flight: devices that have started and have no outcome yet, at each look
     """
-    np: Any = numpy()
     points = tuple(looks) if looks is not None else every_device(devices)
     critical = critical_failures(rule, points, devices, in_flight)
+    return exposure_of(critical, points, rate, devices, in_flight=in_flight)
+
+
+def exposure_of(
+    critical: Sequence[int | None],
+    looks: Sequence[int],
+    rate: float,
+    devices: int,
+    *,
+    in_flight: int = 0,
+) -> Exposure:
+    """The same for any rule that stops at so many failures at each look.
+
+    :param critical: as :func:`critical_failures`
+    """
+    np: Any = numpy()
     alive = np.ones(1)
     before = 0
     stopped = mean = 0.0
     median: int | None = None
-    for known, fewest in zip(points, critical, strict=True):
-        alive = np.convolve(alive, _binomial(known - before, rate))
+    for known, fewest in zip(looks, critical, strict=True):
+        alive = _after(alive, known - before, rate)
         before = known
         if fewest is None:
             continue
@@ -112,11 +127,23 @@ def exposure(
     return Exposure(stopped, mean + max(0.0, 1.0 - stopped) * devices, median)
 
 
+def _after(alive: Any, more: int, rate: float) -> Any:
+    """The chances of each number of failures once ``more`` devices have reported."""
+    np: Any = numpy()
+    if more != 1:
+        return np.convolve(alive, _binomial(more, rate))
+    after = np.empty(len(alive) + 1)
+    after[:-1] = alive * (1.0 - rate)
+    after[-1] = 0.0
+    after[1:] += alive * rate
+    return after
+
+
 @lru_cache(maxsize=256)
 def _binomial(trials: int, rate: float) -> Any:
     """The chances of 0, 1, ... failures among so many devices."""
     np: Any = numpy()
-    if trials == 1 or rate in (0.0, 1.0):
+    if rate in (0.0, 1.0):
         chances = np.zeros(trials + 1)
         chances[0], chances[-1] = 1.0 - rate, rate
         return chances
