@@ -16,7 +16,7 @@ from requests.auth import AuthBase
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from tenacity import Retrying
 
-from iotda_provider import api, listing, procedures
+from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
@@ -157,6 +157,7 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         return authenticator_for(self.settings)
 
     create_batch_task = _call(api.create_batch_task)
+    create_batch_task_once = _procedure(creating.create_batch_task_once)
     get_batch_task = _call(api.show_batch_task)
     list_batch_tasks = _listing(listing.list_batch_tasks)
     iter_subtasks = _listing(listing.iter_subtasks)

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from tenacity import AsyncRetrying
 from yarl import URL
 
-from iotda_provider import api, listing, procedures
+from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
@@ -138,6 +138,7 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
         return (await self._open()).settings
 
     create_batch_task = _call(api.create_batch_task)
+    create_batch_task_once = _procedure(creating.create_batch_task_once)
     get_batch_task = _call(api.show_batch_task)
     list_batch_tasks = _listing(listing.list_batch_tasks)
     iter_subtasks = _listing(listing.iter_subtasks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -14,9 +16,6 @@ from iotda_provider.parameters import as_list, one_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask
 
 _LONGEST_NAME = 128
 
@@ -36,11 +35,14 @@ def stamped_name(task_name: str, stamp: str) -> str:
 class CreateBatchTaskOperator(IoTDABaseOperator):
     """Create a batch task, never a second one for one task instance.
 
-    The name at the platform ends with a stamp of the task instance, which is looked for before
-    anything is created, so that a retried task finds what its first try has made.
+    The name at the platform ends with a stamp of the task instance, the same at every try. It is
+    looked for before anything is created and where an answer got lost, so that a retried task finds
+    what its first try has made; and once more afterwards. Where two are found, because a worker
+    that was thought dead went on, the oldest is kept and the other is stopped.
 
     XComs: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
-    "progress", "create_time", "created"}`` and ``batch_task_id``.
+    "progress", "create_time", "created", "surplus"}`` and ``batch_task_id``; ``surplus`` lists what
+    was created a second time.
 
     :param task_name: 1 to 128 letters, digits or ``_``; the stamp is added (templated)
     :param task_type: such as ``firmwareUpgrade`` (templated)
@@ -123,29 +125,47 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_mode": self.task_mode,
             "task_ext_info": self.task_ext_info,
         }
-        create_batch_task(**wanted)  # refuses bad input before anything is sent
+        create_batch_task(**wanted)  # refuses bad input before the connection is read
         with self.hook() as hook:
-            task = self._existing(hook, name)
-            created = task is None
-            if task is None:
-                task = hook.create_batch_task(**wanted)
+            made = hook.create_batch_task_once(not_before=_not_before(context), **wanted)
+        if not made.created and self.on_existing == "fail":
+            raise AirflowFailException(
+                f"This task instance has already created batch task {made.task.task_id} "
+                f"({made.task.status}), and on_existing is 'fail'."
+            )
+        task = made.task
         ti.xcom_push(key="batch_task_id", value=task.task_id)
         self.log.info(
             "%s batch task %s (%s), now %s: %s.",
-            "Created" if created else "Found this task instance's own",
+            "Created" if made.created else "Found this task instance's own",
             task.task_id,
             name,
             task.status,
             task.progress,
         )
-        return {**task.to_dict(), "created": created}
-
-    def _existing(self, hook: IoTDAHook, name: str) -> BatchTask | None:
-        tasks = hook.list_batch_tasks(task_type=self.batch_task_type, app_id=self.app_id)
-        found = next((task for task in tasks if task.task_name == name), None)
-        if found is not None and self.on_existing == "fail":
-            raise AirflowFailException(
-                f"This task instance has already created batch task {found.task_id} "
-                f"({found.status}), and on_existing is 'fail'."
+        for surplus in made.surplus:
+            self.log.error(
+                "Batch task %s was created a second time, as %s (by a worker that was thought "
+                "dead?): kept %s, the oldest, and %s.",
+                name,
+                surplus.batch_task_id,
+                task.task_id,
+                f"could NOT stop the other: {surplus.error}" if surplus.error else "stopped it",
             )
-        return found
+        return {
+            **task.to_dict(),
+            "created": made.created,
+            "surplus": [asdict(surplus) for surplus in made.surplus],
+        }
+
+
+def _not_before(context: Context) -> str | None:
+    """A moment before which this run can't have created anything, in the platform's spelling.
+
+    By the run's own time, which clearing does not change; with a day for clocks that differ.
+    """
+    run: Any = context.get("dag_run")
+    moment = getattr(run, "run_after", None) or getattr(run, "data_interval_end", None)
+    if moment is None or moment > datetime.now(timezone.utc):
+        return None
+    return str((moment - timedelta(days=1)).astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ"))

@@ -1,0 +1,175 @@
+"""One task instance never leaves two batch tasks, whatever gets lost and whoever else tries."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAServerError,
+    IoTDATransportError,
+)
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.operators.create import CreateBatchTaskOperator, stamp_of, stamped_name
+
+pytestmark = pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=1)
+
+NAME = stamped_name("canary", stamp_of("dag", "run", "create", -1))
+# What becomes of the answer to a creation: the platform has acted, or it has acted or not.
+SPOILT: list[tuple[str, dict[str, Any]]] = [("lost", {}), ("truncate", {}), ("malformed", {})]
+INSTEAD: list[tuple[str, dict[str, Any]]] = [
+    ("reset", {}),
+    ("html", {}),
+    ("status", {"status": 500, "body": {}}),
+    ("status", {"status": 503, "body": {}}),
+]
+AMBIGUOUS = [
+    *((kind, more, True) for kind, more in (*SPOILT, *INSTEAD)),
+    *((kind, more, False) for kind, more in INSTEAD),
+]
+
+
+class TaskInstance:
+    dag_id, run_id, task_id, map_index, try_number = "dag", "run", "create", -1, 1
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+
+@pytest.fixture
+def create(iotda_connection: Any) -> Callable[..., dict[str, Any]]:
+    """Runs the operator once, as one try of one task instance."""
+
+    def run(**parameters: Any) -> dict[str, Any]:
+        operator = CreateBatchTaskOperator(
+            **{
+                "task_id": "create",
+                "task_name": "canary",
+                "task_type": "firmwareUpgrade",
+                "targets": ["device-00001"],
+                "document": {"package_ids": ["32822e5744a45ede319d2c50"]},
+                **parameters,
+            }
+        )
+        return operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+
+    return run
+
+
+def tasks(emulator: Any) -> list[Any]:
+    """The emulator's tasks with this task instance's stamp."""
+    with IoTDAHook() as hook:
+        return [task for task in hook.list_batch_tasks() if task.task_name == NAME]
+
+
+def test_the_name_holds_the_stamp(create: Any, iotda_emulator: Any) -> None:
+    result = create()
+
+    (task,) = tasks(iotda_emulator)
+    assert (task.task_id, result["created"]) == (result["batch_task_id"], True)
+    assert len(iotda_emulator.journal("create_batch_task")) == 1
+
+
+@pytest.mark.parametrize(("kind", "more", "acted"), AMBIGUOUS)
+def test_a_lost_answer_neither_loses_nor_doubles_the_task(
+    create: Any, iotda_emulator: Any, kind: str, more: dict[str, Any], acted: bool
+) -> None:
+    iotda_emulator.add_fault(kind, call="create_batch_task", count=1, acted=acted, **more)
+
+    result = create()
+
+    (task,) = tasks(iotda_emulator)
+    assert (task.task_id, result["created"]) == (result["batch_task_id"], True)
+    assert len(iotda_emulator.journal("create_batch_task")) == (1 if acted else 2)
+
+
+@pytest.mark.parametrize(("kind", "more"), INSTEAD)
+def test_trouble_that_stays_is_an_error_and_the_next_try_finds_nothing_twice(
+    create: Any, iotda_emulator: Any, kind: str, more: dict[str, Any]
+) -> None:
+    iotda_emulator.add_fault(kind, call="create_batch_task", acted=False, **more)
+    with pytest.raises((IoTDATransportError, IoTDAServerError)):
+        create()
+    iotda_emulator.clear_faults()
+
+    result = create()
+
+    (task,) = tasks(iotda_emulator)
+    assert (task.task_id, result["created"]) == (result["batch_task_id"], True)
+
+
+def test_a_throttled_creation_is_repeated(create: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("throttle", call="create_batch_task", count=1, retry_after=0)
+
+    create()
+
+    assert len(tasks(iotda_emulator)) == 1
+
+
+def test_a_refusal_is_final(create: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("status", status=400, body={}, call="create_batch_task")
+
+    with pytest.raises(IoTDAApiError):
+        create()
+    assert len(iotda_emulator.journal("create_batch_task")) == 1
+
+
+def test_another_try_finds_the_task(create: Any, iotda_emulator: Any) -> None:
+    first = create()
+    second = create()
+
+    assert second["batch_task_id"] == first["batch_task_id"]
+    assert (first["created"], second["created"]) == (True, False)
+    assert len(iotda_emulator.journal("create_batch_task")) == 1
+
+
+def test_another_try_may_be_told_to_fail(create: Any) -> None:
+    create()
+
+    with pytest.raises(Exception, match="on_existing is 'fail'"):
+        create(on_existing="fail")
+
+
+def test_the_answer_that_was_lost_is_not_an_existing_task(create: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("reset", call="create_batch_task", count=1, acted=True)
+
+    assert create(on_existing="fail")["created"]
+
+
+def test_a_zombies_task_is_stopped_and_said(create: Any, iotda_emulator: Any, capsys: Any) -> None:
+    """Two workers look, find nothing, and create: the platform is slow for the second."""
+    iotda_emulator.add_fault("latency", call="create_batch_task", count=1, seconds=1)
+    results: list[dict[str, Any]] = []
+    zombie = threading.Thread(target=lambda: results.append(create()))
+    zombie.start()
+    while not iotda_emulator.journal("list_batch_tasks"):
+        pass
+    with IoTDAHook() as hook:
+        other = hook.create_batch_task(
+            task_name=NAME,
+            task_type="firmwareUpgrade",
+            targets=["device-00001"],
+            document={"package_ids": ["32822e5744a45ede319d2c50"]},
+        )
+    zombie.join()
+
+    (result,) = results
+    found = {task.task_id: task.status for task in tasks(iotda_emulator)}
+    assert len(found) == 2
+    (surplus,) = result["surplus"]
+    kept = result["batch_task_id"]
+    assert {kept, surplus["batch_task_id"]} == set(found)
+    assert other.task_id in found
+    assert kept == min(found)  # the oldest, for whoever looks
+    assert found[surplus["batch_task_id"]].is_stop
+    assert not found[kept].is_stop
+    said = capsys.readouterr()
+    assert "was created a second time" in said.out + said.err
