@@ -1,0 +1,64 @@
+"""What docs/emulator.md lists is what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from iotda_provider.emulator import control, faults, iam, scenario, switches
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^##+ {title}\n(.*?)(?=^##+ )", PAGE + "\n## end", re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(switches.Switches)])
+def test_every_switch_is_listed(field: str) -> None:
+    assert f"`{field}`" in section("Switches")
+
+
+@pytest.mark.parametrize(("name", "default"), switches.DEFAULT_ERROR_CODES.items())
+def test_every_refusal_is_listed_with_its_code(name: str, default: tuple[int, str]) -> None:
+    [row] = [line for line in section("Switches").splitlines() if f"`{name}`" in line]
+    assert " ".join(map(str, default)) in row
+
+
+@pytest.mark.parametrize("kind", faults.KINDS)
+def test_every_fault_is_listed(kind: str) -> None:
+    assert f"| `{kind}` |" in section("Faults")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        field.name
+        for kind in (scenario.Scenario, scenario.Behaviour, scenario.Segment, scenario.Group)
+        for field in dataclasses.fields(kind)
+        if field.name not in ("behaviour", "mixed", "source")
+    ],
+)
+def test_every_field_of_a_scenario_is_listed(field: str) -> None:
+    assert f"`{field}`" in section("Scenarios")
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(iam.IamSettings)])
+def test_every_field_of_iam_is_listed(field: str) -> None:
+    assert f"`{field}`" in section("IAM")
+
+
+def test_control_calls_are_listed_under_their_prefix() -> None:
+    assert control.CONTROL_KEY in section("Control calls")
+    assert section("Control calls").count(control.CONTROL_PREFIX) >= 6
+
+
+def test_the_scenario_of_the_first_example_is_one() -> None:
+    [example] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert scenario.Scenario.read(json.loads(example)).devices == 1000
