@@ -1,0 +1,328 @@
+"""What one look costs and what it may decide on: classes, torn counts, outages, holds, memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
+from iotda_provider.guards import (
+    FailureClasses,
+    MaxFailureRate,
+    MaxFailures,
+    Overdue,
+    SequentialFailureTest,
+    Stalled,
+)
+from iotda_provider.guards.audit import read_audit
+
+OFFLINE, BROKEN = "IOTDA.014016", "IOTDA.005010"
+DOWN = IoTDATransportError("unreachable")
+
+
+def rows(platform: Any, offline: int = 0, broken: int = 0) -> list[Any]:
+    """Failed devices of two kinds."""
+    environment = [platform.row(f"offline-{n}", OFFLINE) for n in range(offline)]
+    return environment + [
+        platform.row(f"broken-{n}", BROKEN, "installation failed") for n in range(broken)
+    ]
+
+
+# --- what a look costs ----------------------------------------------------------------------------
+
+
+def test_a_look_in_the_steady_state_is_one_reading(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=100))
+    watched = guard(SequentialFailureTest(0.02, failure_class="firmware"))
+
+    for _ in range(5):
+        watched.poll(10)
+
+    assert platform.asked == ["read"] * 5
+
+
+def test_failed_subtasks_are_read_only_where_the_answer_hangs_on_them(
+    platform: Any, guard: Any
+) -> None:
+    rule = MaxFailures(5, failure_class="firmware")
+    platform.show(platform.task(fail=4, processing=96), platform.task(fail=5, processing=95))
+    platform.rows = rows(platform, offline=5)
+    watched = guard(rule)
+
+    watched.poll()
+    assert "rows" not in platform.asked
+    watched.poll()
+    assert platform.asked.count("rows") == 1
+
+
+def test_failed_subtasks_are_read_again_only_when_their_count_has_changed(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    platform.rows = rows(platform, offline=5)
+    watched = guard(MaxFailures(5, failure_class="firmware"))
+
+    watched.poll()
+    watched.poll()
+    assert platform.asked.count("rows") == 1
+    platform.show(platform.task(fail=10, processing=90))
+    platform.rows = rows(platform, offline=5, broken=5)
+    assert watched.poll().verdict == "breached"
+    assert platform.asked.count("rows") == 2
+
+
+def test_a_rule_that_breaks_without_classes_waits_for_none(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    rules = (MaxFailures(2, failure_class="firmware"), MaxFailures(5))
+
+    assert guard(rules).poll().verdict == "breached"
+    assert "rows" not in platform.asked
+
+
+def test_an_environmental_outage_does_not_break_a_rule_about_firmware(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(fail=100))
+    platform.rows = rows(platform, offline=100)
+
+    assert guard(SequentialFailureTest(0.02, failure_class=("firmware", "unknown"))).poll() is None
+
+
+def test_classes_can_be_overridden(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    platform.rows = rows(platform, broken=5)
+    classes = FailureClasses({BROKEN: "environment"})
+
+    watched = guard(MaxFailures(5, failure_class="firmware"), failure_classes=classes)
+
+    assert watched.poll() is None
+
+
+def test_failed_subtasks_that_cannot_be_read_decide_nothing(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    platform.rows = [DOWN]
+    watched = guard(MaxFailures(5, failure_class="firmware"), max_outage=60)
+
+    assert watched.poll() is None
+    assert watched.poll(61) is None
+    assert [told.kind for told in platform.told] == ["blind"]
+    platform.rows = rows(platform, broken=5)
+    assert watched.poll(10).verdict == "breached"
+
+
+def test_a_rollout_that_has_ended_waits_for_classes_that_cannot_be_read(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task("Fail", fail=5))
+    platform.rows = [DOWN]
+
+    assert guard(MaxFailures(5, failure_class="firmware")).poll() is None
+
+
+def test_one_site_that_is_down_can_be_left_out(platform: Any, guard: Any) -> None:
+    rule = SequentialFailureTest(0.02, leave_worst_out=True)
+    platform.show(platform.task(fail=30, processing=970))
+    platform.rows = [platform.row(f"lyon-{n}", OFFLINE) for n in range(30)]
+    watched = guard(rule, cluster_of="^([a-z]+)-")
+
+    assert watched.poll() is None
+    platform.show(platform.task(fail=90, processing=910))
+    platform.rows = [
+        platform.row(f"{site}-{n}", OFFLINE) for site in ("lyon", "oslo", "bern") for n in range(30)
+    ]
+    assert watched.poll().verdict == "breached"
+
+
+# --- what may decide ------------------------------------------------------------------------------
+
+
+def test_counts_that_do_not_add_up_are_read_again_and_never_decide(
+    platform: Any, guard: Any
+) -> None:
+    torn = platform.task(fail=50, processing=100, total=120)
+    platform.show(torn)
+    watched = guard(MaxFailures(5))
+
+    assert watched.poll() is None
+    assert platform.asked == ["read", "read"]
+    platform.show(torn, platform.task(fail=5, processing=95))
+    assert watched.poll().verdict == "breached"
+
+
+def test_counts_that_never_add_up_are_told_to_a_person(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(fail=50, processing=100, total=120))
+    watched = guard(max_outage=60)
+
+    for _ in range(8):
+        watched.poll(10)
+
+    assert [told.kind for told in platform.told] == ["blind"]
+    assert "do not add up" in platform.told[0].sentence
+
+
+def test_an_ended_task_is_believed_by_its_status_in_the_end(platform: Any, guard: Any) -> None:
+    platform.show(platform.task("Success", success=99, total=100))
+    watched = guard()
+
+    assert [watched.poll(), watched.poll()] == [None, None]
+    assert watched.poll().verdict == "completed"
+
+
+def test_devices_stopped_by_hand_do_not_make_the_rest_look_worse(platform: Any, guard: Any) -> None:
+    rule = MaxFailureRate(0.1, min_sample=1)
+    platform.show(
+        platform.task(fail=5, processing=95), platform.task(fail=5, processing=5, stopped=90)
+    )
+    watched = guard(rule)
+
+    watched.poll()
+    assert watched.poll() is None  # 5 of 10 now, and still 5 of the 100 that had started
+
+
+def test_a_hold_tells_a_person_once_and_stops_nothing(platform: Any, guard: Any) -> None:
+    rule = SequentialFailureTest(0.02, hold_at=10)
+    platform.show(platform.task(fail=3, processing=17))  # evidence 19.6 to 1
+    watched = guard(rule, stop_on_breach=True)
+
+    assert [watched.poll(10), watched.poll(10)] == [None, None]
+    assert [told.kind for told in platform.told] == ["hold"]
+    assert "3 failures among 20" in platform.told[0].sentence
+    assert platform.told[0].to_json()["batch_task_ids"] == [platform.task_id]
+
+
+def test_a_hold_is_not_told_again_by_a_restarted_guard(platform: Any, guard: Any) -> None:
+    rule = SequentialFailureTest(0.02, hold_at=10)
+    platform.show(platform.task(fail=3, processing=17))
+    guard(rule).poll()
+
+    guard(rule, memory=platform.saved[-1], carry_on=True).poll()
+
+    assert len(platform.told) == 1
+
+
+# --- trouble --------------------------------------------------------------------------------------
+
+
+def test_a_guard_does_not_give_up_past_max_outage_but_tells_a_person_and_slows_down(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(processing=100), DOWN)
+    watched = guard(max_outage=600, poll_interval=10.0)
+    watched.poll()
+
+    for _ in range(60):
+        assert watched.poll(10) is None
+    assert (platform.told, watched.watch.interval) == ([], 10.0)
+    watched.poll(30)
+    assert [told.kind for told in platform.told] == ["blind"]
+    assert watched.watch.interval == 100.0
+    assert "unreachable" in platform.told[0].sentence
+
+    platform.show(platform.task(fail=5, processing=95))
+    assert watched.poll(100).verdict == "breached"
+
+
+def test_a_person_is_told_again_after_an_hour(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=100), DOWN)
+    watched = guard(max_outage=0)
+    watched.poll()
+
+    for _ in range(73):
+        watched.poll(100)
+
+    assert len(platform.told) == 2
+
+
+def test_lost_rights_are_told_at_once_and_tried_on(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=100), IoTDAAuthError(401, "APIGW.0301", "bad key"))
+    watched = guard()
+    watched.poll()
+
+    assert watched.poll(10) is None
+    assert [told.kind for told in platform.told] == ["blind"]
+    platform.show(platform.task(processing=100))
+    watched.poll(100)
+    assert watched.watch.interval == 10.0
+
+
+def test_an_outage_is_logged_once_a_minute(platform: Any, guard: Any, caplog: Any) -> None:
+    platform.show(platform.task(processing=100), DOWN)
+    watched = guard()
+    watched.poll()
+
+    for _ in range(12):
+        watched.poll(10)
+
+    assert sum("unreachable" in record.message for record in caplog.records) == 2
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_rules_with_a_history_keep_it_over_a_restart(platform: Any, guard: Any) -> None:
+    rule = Overdue(3600, tolerated_rate=0.02)
+    platform.show(platform.task(processing=100))
+    first = guard(rule)
+    for _ in range(60):
+        first.poll(60)
+
+    second = guard(rule, memory=platform.saved[-1], carry_on=True)
+
+    assert second.poll(120).rule == "Overdue"
+    assert guard(rule).poll() is None  # without it, the hour begins anew
+
+
+def test_a_history_is_saved_every_minute_and_nothing_else_so_often(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(processing=100))
+    with_history, without = guard(Stalled(86_400)), guard(MaxFailures(5))
+
+    for watched, saved in ((with_history, 10), (without, 2)):
+        platform.saved.clear()
+        for _ in range(60):
+            watched.poll(10)
+        assert len(platform.saved) == saved
+
+
+def test_the_trail_is_what_replay_reads(platform: Any, guard: Any) -> None:
+    platform.show(
+        platform.task(processing=100),
+        platform.task(fail=1, processing=99),
+        platform.task(fail=5, processing=95),
+    )
+    watched = guard()
+    watched.until_over()
+
+    trail = watched.watch.memory.trail
+    audit = read_audit(trail.to_lines())
+    assert [record["decision"] for record in audit.records] == ["continue", "continue", "breach"]
+    assert audit.records[-1]["progress"]["fail"] == 5
+    assert audit.records[-1]["status"] == "Processing"
+
+
+def test_the_trail_and_the_memory_are_bounded(platform: Any, guard: Any) -> None:
+    watched = guard(MaxFailures(100_000), audit_limit=20)
+    for number in range(500):
+        platform.show(platform.task(fail=number, processing=500 - number))
+        watched.poll(10)
+
+    assert len(watched.watch.memory.trail.records) <= 20
+
+
+@pytest.mark.parametrize("nonsense", [None, 1, "x", [], {}, {"version": 2}, {"version": 1}])
+def test_a_memory_that_makes_no_sense_is_no_memory(
+    platform: Any, guard: Any, nonsense: Any
+) -> None:
+    platform.show(platform.task(processing=1))
+
+    assert guard(memory=nonsense).poll() is None
+
+
+def test_already_current_devices_do_not_dilute_the_rate(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(success=900, fail=6, processing=44, waitting=50))
+    rule = SequentialFailureTest(0.02)
+
+    assert guard(rule).poll() is None
+    assert guard(rule, already_current=950).poll().verdict == "breached"
