@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import secrets
 import signal
 import sys
@@ -18,6 +17,9 @@ from iotda_provider.emulator.reader import ScenarioError
 
 if TYPE_CHECKING:
     from iotda_provider.emulator.server import Server
+
+MAX_PORT = 65_535
+MAX_SPEED = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,8 +72,10 @@ def _run(options: argparse.Namespace) -> None:
 
     if not options.allow_remote and not is_loopback(options.host):
         raise ScenarioError(f"--host {options.host} is not loopback; --allow-remote permits it")
-    if not 0 <= options.speed < math.inf:
-        raise ScenarioError("--speed must not be negative")
+    if not 0 <= options.speed <= MAX_SPEED:
+        raise ScenarioError(f"--speed must be from 0 to {MAX_SPEED}, not {options.speed:g}")
+    if not 0 <= options.port <= MAX_PORT:
+        raise ScenarioError(f"--port must be from 0 to {MAX_PORT}, not {options.port}")
     control_key = options.control_key
     if control_key is None and options.control:
         control_key = secrets.token_urlsafe(18)

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from iotda_provider.emulator import errors
 from iotda_provider.emulator.clock import MICRO, basic
+from iotda_provider.emulator.draws import LONGEST
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.gateway import JsonResponse, read_json, refused
 from iotda_provider.emulator.instance import Instance
@@ -53,7 +54,7 @@ def router(instance: Instance, key: str) -> APIRouter:
     async def advance_clock(request: Request) -> Response:
         """Move virtual time forward by ``{"seconds": ...}``."""
         reader = Reader(await read_json(request), "advance")
-        seconds = reader.number("seconds", None, 0.0)
+        seconds = reader.number("seconds", None, 0.0, LONGEST)
         reader.done()
         if seconds is None:
             raise reader.fail("seconds", "is missing")
@@ -105,7 +106,7 @@ def router(instance: Instance, key: str) -> APIRouter:
     async def refuse_connections(request: Request) -> Response:
         """Stop listening for ``{"seconds": ...}`` of real time."""
         reader = Reader(await read_json(request), "refuse")
-        seconds = reader.number("seconds", 1.0, 0.0)
+        seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
         reader.done()
         if instance.refuse is not None:
             instance.refuse(seconds)

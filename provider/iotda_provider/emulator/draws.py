@@ -16,6 +16,9 @@ _UNPACK = struct.Struct("<4Q").unpack
 _TO_UNIT = 2.0**-53
 _NORMAL = NormalDist()
 
+# No delay is longer: 31 years, in seconds, and far from what 64 bits hold in microseconds.
+LONGEST = 1e9
+
 Uniforms = tuple[float, float, float, float]
 
 
@@ -65,7 +68,7 @@ class Distribution:
     kind: Literal["constant", "uniform", "exponential", "lognormal"]
     first: float
     second: float = 0.0
-    most: float = math.inf
+    most: float = LONGEST
 
     def at(self, u: float) -> float:
         """The seconds at this quantile (0 ≤ u < 1)."""

@@ -44,7 +44,9 @@ class JsonResponse(Response):
 
     def render(self, content: object) -> bytes:
         """The content as bytes."""
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        # Half of a surrogate pair is JSON that a client may send, but no UTF-8 that we could.
+        return text.encode("utf-8", "replace")
 
 
 def new_request_id() -> str:
@@ -65,7 +67,7 @@ async def read_json(request: Request) -> object:
     raw = await request.body()
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise errors.bad_format("The body is not JSON.") from None
 
 

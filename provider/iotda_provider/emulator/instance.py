@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -50,11 +51,24 @@ class Instance:
     def __init__(self, scenario: object, settings: Settings) -> None:
         self.settings = settings
         self._store = None if settings.state is None else Store(settings.state)
+        try:
+            self._begin(scenario)
+        except BaseException:
+            self.close()
+            raise
+        # Stops listening for so many real seconds; set by whoever listens.
+        self.refuse: Callable[[float], None] | None = None
+        # Sleeps for so many real seconds, or until the end.
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def _begin(self, scenario: object) -> None:
+        settings, store = self.settings, self._store
         source, start_time = self._identify(scenario)
         self.scenario = Scenario.read(source)
         self.world = World(self.scenario, settings.seed, start_time)
-        store = self._store
         self.faults = Faults(Draws(settings.seed), store.count_fault if store else None)
+        for fault in check_faults(self.scenario.faults, self.faults.next_id):
+            self.faults.add(fault)
         # What the platform itself limits; unlike faults, these can't be taken back.
         self.limits = Faults(Draws(settings.seed))
         for limit in _documented_limits(self.scenario):
@@ -72,14 +86,11 @@ class Instance:
             "add_fault": self._add_fault,
             "remove_fault": self.faults.remove,
         }
-        for fault in check_faults(self.scenario.faults, self.faults.next_id):
-            self.faults.add(fault)
+        if store is not None:
+            # Only now that the scenario has proved to be one that can be emulated.
+            store.identify(source, settings.seed, start_time)
         self.clock = Clock(settings.speed, self._replay())
         self._anchor()
-        # Stops listening for so many real seconds; set by whoever listens.
-        self.refuse: Callable[[float], None] | None = None
-        # Sleeps for so many real seconds, or until the end.
-        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def close(self) -> None:
         """Let go of the state file."""
@@ -127,22 +138,20 @@ class Instance:
             self._store.forget_notes()
 
     def _identify(self, scenario: object) -> tuple[object, float]:
-        """The scenario and start time: those of the state file, where there is one."""
-        store, seed = self._store, self.settings.seed
-        if store is None:
-            return scenario or {}, _start_time(scenario)
-        known = store.get("scenario")
+        """The scenario and start time: those of the state file, where it has some."""
+        known = None if self._store is None else self._store.identity
         if known is None:
-            source, start_time = scenario or {}, _start_time(scenario)
-            store.identity({"scenario": source, "seed": seed, "start_time": start_time})
-            return source, start_time
-        if scenario is not None and scenario != known:
-            raise ScenarioError(f"{self.settings.state} was made with another scenario")
-        if store.get("seed") != seed:
-            raise ScenarioError(
-                f"{self.settings.state} was made with the seed {store.get('seed')}, not {seed}"
-            )
-        return known, store.get("start_time")
+            source = {} if scenario is None else scenario
+            start = Scenario.read(source).start_time
+            # Whole seconds, as ids are.
+            return source, float(int(time.time())) if start is None else start
+        state, seed = self.settings.state, self.settings.seed
+        # As JSON has it, for the file knows no tuples.
+        if scenario is not None and json.loads(json.dumps(scenario)) != known.scenario:
+            raise ScenarioError(f"{state} was made with another scenario")
+        if known.seed != seed:
+            raise ScenarioError(f"{state} was made with the seed {known.seed}, not {seed}")
+        return known.scenario, known.start_time
 
     def _replay(self) -> int:
         """Bring the world to where its file says it is; answers the virtual time."""
@@ -169,9 +178,3 @@ def _documented_limits(scenario: Scenario) -> list[Fault]:
     if rate is None:
         return []
     return [Fault("search_devices", "rate_limit", ("search_devices",), per_second=rate)]
-
-
-def _start_time(scenario: object) -> float:
-    """When the world begins: as the scenario says, or now (in whole seconds, as ids are)."""
-    start = Scenario.read(scenario or {}).start_time
-    return float(int(time.time())) if start is None else start

@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from iotda_provider.emulator.draws import Distribution
+from iotda_provider.emulator.draws import LONGEST, Distribution
 
 _T = TypeVar("_T")
 _MISSING = object()
+_MAX_SIGMA = 10.0
 
 _DISTRIBUTION_FIELDS = {
     "constant": ("value",),
@@ -139,7 +140,7 @@ class Reader:
             return default
         if isinstance(value, Mapping):
             return _read_distribution(Reader(value, self.name(name)))
-        seconds = self.number(name, 0.0, 0.0)
+        seconds = self.number(name, 0.0, 0.0, LONGEST)
         return Distribution("constant", seconds)
 
     def done(self) -> None:
@@ -155,15 +156,15 @@ def _read_distribution(reader: Reader) -> Distribution:
     kind = reader.choice("distribution", "", tuple(_DISTRIBUTION_FIELDS))
     numbers = []
     for field in _DISTRIBUTION_FIELDS[kind]:
-        number = reader.number(field, None, 0.0)
+        number = reader.number(field, None, 0.0, _MAX_SIGMA if field == "sigma" else LONGEST)
         if number is None:
             raise reader.fail(field, "is missing")
         numbers.append(number)
     if kind == "uniform" and numbers[1] < numbers[0]:
         raise reader.fail("max", "must not be below min")
-    most = math.inf
+    most = LONGEST
     if kind in ("exponential", "lognormal"):
-        most = reader.number("max", math.inf, 0.0)
+        most = reader.number("max", LONGEST, 0.0, LONGEST)
     reader.done()
     first, second = (*numbers, 0.0)[:2]
     return Distribution(cast(Any, kind), first, second, most)

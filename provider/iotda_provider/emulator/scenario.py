@@ -20,6 +20,8 @@ VERSION = r"[A-Za-z0-9_.-]{1,256}"
 RECORD_ID = r"[0-9a-f]{24}"
 GROUP_ID = r"[0-9a-fA-F-]{1,36}"
 MAX_DEVICES = 1_000_000
+# Three years: a longer past would begin before the task ids do.
+_LONGEST_AGO = 1e8
 
 _SUCCESS_AFTER = Distribution("constant", 60.0)
 _FAILURE_AFTER = Distribution("constant", 30.0)
@@ -295,7 +297,7 @@ def _read_task(reader: Reader) -> SeedTask:
         task_id=reader.text("task_id", None, RECORD_ID),
         all_devices=everything,
         first_devices=first,
-        created_ago=reader.number("created_ago", 0.0, 0.0),
+        created_ago=reader.number("created_ago", 0.0, 0.0, _LONGEST_AGO),
     )
 
 

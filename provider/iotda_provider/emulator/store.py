@@ -19,6 +19,9 @@ from iotda_provider.emulator.reader import ScenarioError
 # Raised whenever the same commands would make another world than before.
 FORMAT = 1
 
+# After how many entries the journal's oldest are looked for.
+_SWEEP = 1000
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS commands (
@@ -41,6 +44,15 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What the world of a state file was made from."""
+
+    scenario: object
+    seed: int
+    start_time: float
+
+
+@dataclass(frozen=True)
 class Anchor:
     """A moment at which real and virtual time met.
 
@@ -60,22 +72,9 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            # The emulator opens it in one thread and serves in another, never both at once.
-            self._db = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            # Two emulators with one state would each be right about half of it.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise ScenarioError(f"{path} can't be used as a state file: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise ScenarioError(f"{path} is not a state file: {error}") from None
-        found = self.get("format", FORMAT)
-        if found != FORMAT:
+        self._db = _open(path)
+        if self._get("format") not in (None, FORMAT):
+            self.close()
             raise ScenarioError(f"{path} was made by another version of the emulator")
         self._put("format", FORMAT)
 
@@ -83,23 +82,27 @@ class Store:
         """Let go of the file."""
         self._db.close()
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A remembered value."""
+    def _get(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        return None if row is None else json.loads(row[0])
 
     def _put(self, name: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _text(value)))
 
-    def identity(self, identity: Mapping[str, Any]) -> None:
-        """Remember what world this is, once; ``start_time`` and the like never change."""
-        for name, value in identity.items():
-            self._put(name, value)
+    @property
+    def identity(self) -> Identity | None:
+        """What world this is the state of; None while it is of none."""
+        value = self._get("identity")
+        return None if value is None else Identity(*value)
+
+    def identify(self, scenario: object, seed: int, start_time: float) -> None:
+        """Say what world this is the state of."""
+        self._put("identity", [scenario, seed, start_time])
 
     @property
     def anchor(self) -> Anchor | None:
         """Where virtual time stood."""
-        value = self.get("anchor")
+        value = self._get("anchor")
         return None if value is None else Anchor(*value)
 
     @anchor.setter
@@ -120,7 +123,10 @@ class Store:
 
     def note(self, entry: Entry) -> None:
         """Keep an entry of the journal."""
-        self._db.execute("INSERT INTO journal VALUES (?, ?)", (entry["n"], _text(entry)))
+        number = entry["n"]
+        self._db.execute("INSERT INTO journal VALUES (?, ?)", (number, _text(entry)))
+        if number % _SWEEP == 0:
+            self._db.execute("DELETE FROM journal WHERE n <= ?", (number - MAX_ENTRIES,))
 
     def forget_notes(self) -> None:
         """Let go of the journal's entries."""
@@ -142,6 +148,25 @@ class Store:
     def fault_counts(self) -> list[tuple[str, int, int]]:
         """How far each rule had come."""
         return self._db.execute("SELECT fault_id, seen, fired FROM fault_counts").fetchall()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = None
+    try:
+        # The emulator opens it in one thread and serves in another, never both at once.
+        db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # Two emulators with one state would each be right about half of it.
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.executescript(_SCHEMA)
+    except sqlite3.DatabaseError as error:
+        if db is not None:
+            db.close()
+        in_the_way = isinstance(error, sqlite3.OperationalError)
+        what = "can't be used as" if in_the_way else "is not"
+        raise ScenarioError(f"{path} {what} a state file: {error}") from None
+    return db
 
 
 def _text(value: Any) -> str:

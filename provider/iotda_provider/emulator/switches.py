@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from iotda_provider.emulator.draws import Distribution
+from iotda_provider.emulator.draws import LONGEST, Distribution
 from iotda_provider.emulator.reader import Reader
 
 # Refusals whose code nobody published, by name: HTTP status and error code.
@@ -91,17 +91,17 @@ def read_switches(reader: Reader) -> Switches:
     """Check the scenario's ``switches``."""
     base = Switches()
     switches = Switches(
-        initializing=reader.number("initializing", base.initializing, 0),
-        version_query=reader.number("version_query", base.version_query, 0),
-        offline_wait=reader.number("offline_wait", base.offline_wait, 0),
-        report_timeout=reader.number("report_timeout", base.report_timeout, 0),
+        initializing=reader.number("initializing", base.initializing, 0, LONGEST),
+        version_query=reader.number("version_query", base.version_query, 0, LONGEST),
+        offline_wait=reader.number("offline_wait", base.offline_wait, 0, LONGEST),
+        report_timeout=reader.number("report_timeout", base.report_timeout, 0, LONGEST),
         offline_status=reader.choice(
             "offline_status", base.offline_status, ("Waitting", "Processing")
         ),
         stop_after=reader.distribution("stop_after", base.stop_after),
         stop_installing=reader.choice("stop_installing", base.stop_installing, STOP_INSTALLING),
         install_share=reader.number("install_share", base.install_share, 0, 1),
-        stopping_timeout=reader.number("stopping_timeout", base.stopping_timeout, 0),
+        stopping_timeout=reader.number("stopping_timeout", base.stopping_timeout, 0, LONGEST),
         empty_targets=reader.choice("empty_targets", base.empty_targets, EMPTY_TARGETS),
         all_answer=reader.choice("all_answer", base.all_answer, STOP_ALL_ANSWER),
         echo_targets=reader.whole("echo_targets", base.echo_targets),

@@ -97,7 +97,9 @@ def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], numbe
     ("options", "message"),
     [
         (["--host", "0.0.0.0"], "--host 0.0.0.0 is not loopback; --allow-remote permits it"),
-        (["--speed", "-1"], "--speed must not be negative"),
+        (["--speed", "-1"], "--speed must be from 0 to 1000000, not -1"),
+        (["--speed", "nan"], "--speed must be from 0 to 1000000, not nan"),
+        (["--port", "65536"], "--port must be from 0 to 65535, not 65536"),
         (["--scenario", "missing.json"], "No such file"),
     ],
 )
@@ -164,7 +166,7 @@ def test_control_calls_need_the_key_that_is_printed(
         assert wrong.status_code == 400
         assert "fault.kind must be one of" in wrong.json()["error_msg"]
         wrong = session.post(f"{control}/clock/advance", json={"seconds": -1})
-        assert "advance.seconds must be at least 0" in wrong.json()["error_msg"]
+        assert "advance.seconds must be from 0" in wrong.json()["error_msg"]
 
 
 def test_what_was_answered_outlives_a_kill(

@@ -93,6 +93,21 @@ def test_a_signature_covers_path_query_body_and_headers(emulator: Emulator, call
     assert again.status_code == 200
 
 
+def test_strange_json_is_refused_or_comes_back(emulator: Emulator, call: Call) -> None:
+    deep = b"[" * 100_000
+    assert call(emulator, "POST", "/batchtasks", deep).json()["error_code"] == "IOTDA.000008"
+    body = {
+        "task_name": "x",
+        "task_type": "firmwareUpgrade",
+        "targets": ["a"],
+        "document": {"package_ids": ["1"]},
+        "task_ext_info": "half a pair: \ud800",
+    }
+    answer = call(emulator, "POST", "/batchtasks", body)
+    assert answer.status_code == 201
+    assert answer.json()["task_ext_info"] == "half a pair: ?"
+
+
 def test_the_query_is_signed_whatever_its_characters(emulator: Emulator, call: Call) -> None:
     query = {"name": "a b+c&d=é水/~", "limit": "5"}
     for derived in (False, True):

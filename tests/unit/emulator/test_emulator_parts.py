@@ -303,6 +303,14 @@ def test_a_restarted_instance_is_the_same_world(reopen: Callable[..., Instance])
     assert everything(reopen(scenario, seed=3)) == later
 
 
+def test_a_scenario_that_was_refused_leaves_the_state_file_free(tmp_path: Path) -> None:
+    settings = Settings("a", "s", "p", state=tmp_path / "state")
+    for wrong in ({"devises": 1}, {"batch_tasks": [{"task_name": "a-b"}]}, {"faults": [{}]}):
+        with pytest.raises(ScenarioError):
+            Instance(wrong, settings)
+    Instance({"devices": 1}, settings).close()
+
+
 def test_another_seed_is_another_world(reopen: Callable[..., Instance]) -> None:
     reopen({"devices": 5}, seed=1)
     with pytest.raises(ScenarioError, match="made with the seed 1, not 2"):
