@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from iotda_provider.lazy import lazily
 
 if TYPE_CHECKING:
+    from iotda_provider.guards._lazy import warm_up
     from iotda_provider.guards.classes import FailureClasses, classify
     from iotda_provider.guards.combined import Combined
     from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
@@ -43,6 +44,7 @@ __all__ = [
     "rules_from_json",
     "rules_to_json",
     "total_progress",
+    "warm_up",
 ]
 
 __getattr__ = lazily(
@@ -70,5 +72,6 @@ __getattr__ = lazily(
         "rules_from_json": "serialization",
         "rules_to_json": "serialization",
         "total_progress": "observed",
+        "warm_up": "_lazy",
     },
 )

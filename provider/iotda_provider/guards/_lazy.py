@@ -13,6 +13,14 @@ def special() -> Any:
     return import_module("scipy.special")
 
 
+def warm_up() -> None:
+    """Import now what the rules import at their first look.
+
+    That takes up to a second or two: on an event loop, call it in a thread before the first look.
+    """
+    special()
+
+
 @cache
 def numpy() -> Any:
     """``numpy``, which scipy brings along."""

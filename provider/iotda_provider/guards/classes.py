@@ -22,8 +22,9 @@ _DEFAULT: tuple[tuple[str, str], ...] = (
     ("IOTDA.014112", ENVIRONMENT),  # topic not subscribed
     # A device that stays silent once it has the package may be a brick.
     (r"re:result time(?:d )?out|updating time(?:d )?out", FIRMWARE),
+    (r"re:not report (?:the )?(?:upgrade )?result", FIRMWARE),
     (r"re:not online|offline|online time(?:d )?out|not subscribed", ENVIRONMENT),
-    (r"re:task conflict|device (?:is )?in use", ENVIRONMENT),
+    (r"re:task conflict|another (?:upgrade )?task|device (?:is )?in use", ENVIRONMENT),
     (r"re:report cellid time|report device \w+ version time", ENVIRONMENT),
     (r"re:download(?:ed|ing)?(?: package)? time(?:d )?out|connection lost", ENVIRONMENT),
     (r"re:poor signal|low battery|already (?:the )?latest", ENVIRONMENT),

@@ -31,6 +31,10 @@ from iotda_provider.models import Subtask, SubtaskStatus
         ("", "Connection lost during downloading process", "environment"),
         ("", "Firmware update failed", "firmware"),
         ("", "Invalid URI", "unknown"),
+        # The same, as others put it.
+        ("", "The device did not report the upgrade result in time", "firmware"),
+        ("", "The device has another upgrade task in progress", "environment"),
+        ("", "Device upgrade failed: installation failed", "firmware"),
         # Its result codes, as devices report them.
         ("IOTDA.005011", "device in use", "environment"),
         ("IOTDA.005012", "poor signal", "environment"),
