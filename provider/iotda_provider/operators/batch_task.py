@@ -1,14 +1,21 @@
 """Operators for batch tasks: the names to import."""
 
-from iotda_provider.operators.collect import CollectFailedSubtasksOperator
-from iotda_provider.operators.create import CreateBatchTaskOperator
-from iotda_provider.operators.release import (
-    ConfirmBatchTaskOperator,
-    DeleteBatchTaskOperator,
-    ListBatchTasksOperator,
-    RetryBatchTaskOperator,
-)
-from iotda_provider.operators.stop import StopBatchTaskOperator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider.lazy import lazily
+
+if TYPE_CHECKING:
+    from iotda_provider.operators.collect import CollectFailedSubtasksOperator
+    from iotda_provider.operators.create import CreateBatchTaskOperator
+    from iotda_provider.operators.release import (
+        ConfirmBatchTaskOperator,
+        DeleteBatchTaskOperator,
+        ListBatchTasksOperator,
+        RetryBatchTaskOperator,
+    )
+    from iotda_provider.operators.stop import StopBatchTaskOperator
 
 __all__ = [
     "CollectFailedSubtasksOperator",
@@ -19,3 +26,16 @@ __all__ = [
     "RetryBatchTaskOperator",
     "StopBatchTaskOperator",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "CollectFailedSubtasksOperator": "collect",
+        "ConfirmBatchTaskOperator": "release",
+        "CreateBatchTaskOperator": "create",
+        "DeleteBatchTaskOperator": "release",
+        "ListBatchTasksOperator": "release",
+        "RetryBatchTaskOperator": "release",
+        "StopBatchTaskOperator": "stop",
+    },
+)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BranchMixIn
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.guarding.outcome import BREACHED, COMPLETED, LOST, STOPPED_ELSEWHERE
-from iotda_provider.guards import FailureClasses
+from iotda_provider.operators.results import checked_classes
 from iotda_provider.parameters import as_count, as_list, as_mapping, given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.guards import FailureClasses
 
 Path = str | Sequence[str]
 
@@ -108,7 +110,7 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.failure_classes = FailureClasses.of(failure_classes)
+        self.failure_classes = checked_classes(failure_classes)
         self.failures = failures
         self.requested = requested
         self.failed = failed
@@ -170,7 +172,13 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         said = row.get("failure_class")
         if said is not None:
             return str(said)
-        return self.failure_classes.classify(row.get("error_code"), row.get("error_msg"))
+        return self._classes.classify(row.get("error_code"), row.get("error_msg"))
+
+    @cached_property
+    def _classes(self) -> FailureClasses:
+        from iotda_provider.guards import FailureClasses
+
+        return FailureClasses.of(self.failure_classes)
 
 
 class BranchOnVerdictOperator(BranchOperator):
@@ -217,6 +225,8 @@ class BranchOnVerdictOperator(BranchOperator):
 
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
+        from iotda_provider.guarding.outcome import BREACHED, COMPLETED, LOST, STOPPED_ELSEWHERE
+
         word, summary = _read_verdict(self.verdict)
         paths = {
             BREACHED: self.if_breached,

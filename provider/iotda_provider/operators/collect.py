@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import check_report_path, write_report, xcom_limit
+from iotda_provider.operators.results import (
+    check_report_path,
+    checked_classes,
+    write_report,
+    xcom_limit,
+)
 from iotda_provider.parameters import batch_task_ids, one_of, positive
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.guards import FailureClasses
     from iotda_provider.hooks.iotda import IoTDAHook
 
 _CLASSES = ("environment", "firmware", "unknown")
@@ -56,7 +61,7 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.batch_task_id = batch_task_id
-        self.failure_classes = FailureClasses.of(failure_classes)
+        self.failure_classes = checked_classes(failure_classes)
         self.only_class = None if only_class is None else one_of(only_class, "only_class", _CLASSES)
         self.max_xcom_targets = int(positive(max_xcom_targets, "max_xcom_targets", zero=True))
         self.report_path = report_path
@@ -85,9 +90,12 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
         return kept
 
     def _rows(self, hook: IoTDAHook, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        from iotda_provider.guards import FailureClasses
+
+        classes = FailureClasses.of(self.failure_classes)
         for batch_task_id in ids:
             for row in hook.iter_subtasks(batch_task_id, status="Fail"):
-                failure_class = self.failure_classes.classify(row.error_code, row.error_msg)
+                failure_class = classes.classify(row.error_code, row.error_msg)
                 if self.only_class in (None, failure_class):
                     yield {
                         "target": row.target,

@@ -10,6 +10,7 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.parameters import given
 
 if TYPE_CHECKING:
+    from iotda_provider.guards import FailureClasses
     from iotda_provider.models import TargetResults
 
 
@@ -38,6 +39,20 @@ def check_report_path(path: str | None) -> str | None:
             "provider of that storage."
         ) from None
     return path
+
+
+def checked_classes(
+    value: FailureClasses | Mapping[str, str] | None,
+) -> FailureClasses | None:
+    """How failures are classed, checked when the DAG is parsed; None for the default.
+
+    :raises ValueError: it is no mapping to failure classes
+    """
+    if value is None:
+        return None  # and need not be loaded before it is used
+    from iotda_provider.guards import FailureClasses
+
+    return FailureClasses.of(value)
 
 
 def failed_rows(results: TargetResults, ignore_error_codes: Sequence[str]) -> list[dict[str, Any]]:

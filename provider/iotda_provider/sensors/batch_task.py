@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
+from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import given, positive
 from iotda_provider.sensors.base import DeferringSensor
-from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
 
 __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
+
+__getattr__ = lazily(__name__, {"RolloutGuardSensor": "rollout_guard"})
 
 
 class BatchTaskSensor(DeferringSensor):
