@@ -27,6 +27,7 @@ from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
+from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking import here_only, mask
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
@@ -172,7 +173,10 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
             async with self._opening:
                 if self._state is None:
                     with looking_up(self.iotda_conn_id):
-                        connection = await get_async_connection(self.iotda_conn_id, hook=self)
+                        connection = await single_flight(
+                            ("connection", self.iotda_conn_id),
+                            lambda: get_async_connection(self.iotda_conn_id, hook=self),
+                        )
                     with here_only():
                         settings = load_settings(
                             connection, conn_id=self.iotda_conn_id, **self._overrides

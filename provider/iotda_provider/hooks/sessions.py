@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS
-from iotda_provider.hooks.network import proxy_for, ssl_context_for, verify_for
+from iotda_provider.hooks.network import proxy_for, ssl_context_for
 from iotda_provider.settings import ConnectionSettings
 
 #: Requests to one host that one event loop has under way at the same time.
@@ -17,13 +16,8 @@ MAX_IN_FLIGHT = 64
 _KEEP_ALIVE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class _Route:
-    """What makes two connections share a session: credentials do not, each request has its own."""
-
-    base_url: str
-    proxy: str | None
-    verify: bool | str
+# What makes two connections share a session: not credentials, which each request has of its own.
+_Route = tuple[str, bool | str, frozenset[tuple[str, str]]]
 
 
 class SharedSession:
@@ -47,7 +41,7 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
     :raises IoTDAConfigError: the connection's CA bundle can't be read
     """
     routes = _sessions.setdefault(asyncio.get_running_loop(), {})
-    route = _Route(settings.base_url, proxy_for(settings), verify_for(settings))
+    route = (settings.base_url, settings.verify, frozenset(settings.proxies.items()))
     if route not in routes:
         context = await asyncio.to_thread(ssl_context_for, settings)
         if route not in routes:  # somebody else may have opened it meanwhile
@@ -58,7 +52,7 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
                 headers=UNSIGNED_HEADERS,
                 trust_env=False,  # or a .netrc would replace the authentication
             )
-            routes[route] = SharedSession(session, route.proxy)
+            routes[route] = SharedSession(session, proxy_for(settings))
     shared = routes[route]
     shared.users += 1
     return shared

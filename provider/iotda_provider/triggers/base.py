@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # Airflow tells a trigger about a user's kill since 3.3; before, the trigger finds out by itself.
 _AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 _KILL_SECONDS = 30.0
+_HOOKS = "iotda_provider.hooks.iotda_async"
 
 
 class IoTDATrigger(BaseTrigger):
@@ -83,6 +86,8 @@ class IoTDATrigger(BaseTrigger):
         """Watch until there is an event to tell; an error that is raised fails the task."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        if _HOOKS not in sys.modules:  # its HTTP library takes long enough to hold up all others
+            await asyncio.to_thread(import_module, _HOOKS)
         try:
             async with self.hook() as hook:
                 async for event in self.events(hook):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
@@ -68,6 +69,8 @@ class PollingTrigger(IoTDATrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         outage = Outage(self.max_outage)
+        # A triggerer that starts begins all its triggers at once; they need not stay in step.
+        spread = random.random()  # noqa: S311 - no secret
         while True:
             began = time.monotonic()
             event = None
@@ -85,7 +88,8 @@ class PollingTrigger(IoTDATrigger):
             if event is not None:
                 yield event
                 return
-            pause = max(0.0, began + self.poll_interval - time.monotonic())
+            pause = max(0.0, began + spread * self.poll_interval - time.monotonic())
+            spread = 1.0
             if self.deadline is not None:
                 left = self.deadline - time.time()
                 if left <= 0:
