@@ -1,0 +1,305 @@
+"""Release a firmware or software package in waves, behind a guard, gates and, if wanted, a person.
+
+Start it from the form: which package, for which device groups, in which waves. It looks first (does
+the package exist, who runs it already, is another upgrade under way?), creates one batch task in
+which every device waits to be confirmed, and confirms wave after wave. A wave is followed by the
+next one only when enough of *all* devices so far have succeeded, or when a person says so.
+
+When too many devices fail, or a person says no, the batch task is stopped. Then the devices' own
+versions are read back, those that failed by the firmware's fault are put into a quarantine group,
+and those that never started or failed by their environment get a batch task of their own, which
+waits for somebody to confirm it in the console: with this package, or not at all.
+
+The run is green only where the version was announced, as an asset event that other DAGs can start
+on. From a shell:
+
+    airflow dags trigger firmware_release --conf \
+        '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["north"]}'
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, Param, dag, task
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.create import CreateBatchTaskOperator
+from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
+from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.release import staged_rollout
+
+log = logging.getLogger(__name__)
+
+CONNECTION = "iotda_default"
+SECONDS_BETWEEN_LOOKS = 10
+SECONDS_OF_GRACE = 600  # for devices that were installing when the release was stopped
+RELEASED = Asset("iotda://firmware/released")
+
+# Whether a person can be asked depends on Airflow: 3.1 and later can.
+APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
+
+
+def tell_people(title: str, text: str) -> None:
+    """Put your own chat, mail or ticket system here."""
+    log.warning("%s\n%s", title, text)
+
+
+def external_evidence(facts: Mapping[str, Any]) -> str:
+    """Put your own telemetry here: "go", "wait" or "stop", once a wave's numbers say go."""
+    return "go"
+
+
+@dag(
+    dag_id="firmware_release",
+    description="Release a package in waves, behind a guard, gates and a person",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    tags=["iotda", "release"],
+    doc_md=__doc__,
+    params={
+        "package_id": Param(
+            type="string",
+            pattern="^[A-Za-z0-9-]{1,36}$",
+            title="Package",
+            description="The upgrade package's ID, as IoTDA's console shows it. Firmware or "
+            "software; its version is read from it.",
+        ),
+        "group_ids": Param(
+            type="array",
+            items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            minItems=1,
+            title="Device groups",
+            description="IDs of the device groups to release to, one a line; at most 30,000 "
+            "devices in all. Devices that run the version already are left out.",
+        ),
+        "waves": Param(
+            "1%, 5%, 25%, 100%",
+            type="string",
+            minLength=1,
+            title="Waves",
+            description="Up to five, with commas: shares (5%) and numbers (500) count from the "
+            "first device; group:ID takes a whole device group; the last one is 100% or rest. "
+            "Devices that were not online lately come after them, in a wave of their own.",
+        ),
+        "tolerated_rate": Param(
+            0.02,
+            type="number",
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
+            title="Tolerated failure rate",
+            description="The share of devices that may fail without the firmware being at fault. "
+            "The release is stopped once more than that is shown.",
+        ),
+        "gate_rate": Param(
+            0.05,
+            type="number",
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
+            title="Failure rate to rule out",
+            description="A wave is followed by the next one when the failure rate so far is shown "
+            "to be below this; unfinished devices count as failed. At 0.05 it takes 82 "
+            "devices without a failure; smaller waves need a person.",
+        ),
+        "report_within_minutes": Param(
+            240,
+            type="number",
+            exclusiveMinimum=0,
+            title="A healthy device reports within (minutes)",
+            description="Devices that take longer count as failed: bricked ones never report.",
+        ),
+        "bake_minutes": Param(
+            30,
+            type="number",
+            minimum=0,
+            title="Bake time (minutes)",
+            description="No wave passes sooner than this after its last device was let start.",
+        ),
+        "wave_hours": Param(
+            12,
+            type="number",
+            exclusiveMinimum=0,
+            title="Time for a wave (hours)",
+            description="A wave that has not passed by then is unproven.",
+        ),
+        "max_in_flight": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Devices at a time",
+            description="The most devices that are being upgraded at the same time; empty: no "
+            "limit.",
+        ),
+        "window": Param(
+            None,
+            type=["null", "string"],
+            title="Maintenance window",
+            description="No device is let start outside of it, such as mon-fri 22:00-05:00; empty: "
+            "at any time.",
+        ),
+        "timezone": Param(
+            "UTC",
+            type="string",
+            title="Timezone of the window",
+            description="Such as Asia/Shanghai.",
+        ),
+        "online_within_hours": Param(
+            24,
+            type="number",
+            minimum=0,
+            title="Online lately (hours)",
+            description="Devices that are offline for longer come last.",
+        ),
+        "approval": Param(
+            APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
+            type="string",
+            enum=APPROVALS,
+            title="Ask a person",
+            description="Never: what is not shown by the numbers is stopped. When unproven: a "
+            "person decides where the numbers can't. Nobody's answer holds the release, for as "
+            "long as it takes.",
+        ),
+    },
+)
+def firmware_release() -> None:
+    rules = (
+        '[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}, '
+        '"false_alarm": 0.005}, '
+        '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
+        '"tolerated_rate": {{ params.tolerated_rate }}, "false_alarm": 0.005}]'
+    )
+    check = CheckReleaseOperator(
+        task_id="check",
+        package_id="{{ params.package_id }}",
+        group_ids="{{ params.group_ids | tojson }}",
+        online_within="{{ params.online_within_hours }}",
+        create_task_id="create",
+        iotda_conn_id=CONNECTION,
+    )
+    checked: Any = check.output
+    create = CreateBatchTaskOperator(
+        task_id="create",
+        task_name="release",
+        task_type="{{ ti.xcom_pull('check')['task_type'] }}",
+        targets=checked["targets"],
+        document={"package_ids": ["{{ params.package_id }}"]},
+        need_confirm=True,
+        iotda_conn_id=CONNECTION,
+    )
+    batch_task_id = "{{ ti.xcom_pull('create', key='batch_task_id') }}"
+    # [waves]
+    rollout = staged_rollout(
+        "rollout",
+        batch_task_id=batch_task_id,
+        rules=rules,
+        waves="{{ params.waves }}",
+        gate="{{ params.gate_rate }}",
+        max_waves=6,
+        late=checked["late"],
+        bake_time="{{ params.bake_minutes * 60 }}",
+        wave_timeout="{{ params.wave_hours * 3600 }}",
+        max_in_flight="{{ params.max_in_flight or '' }}",
+        window="{{ params.window or '' }}",
+        timezone="{{ params.timezone }}",
+        evidence=external_evidence,
+        approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
+        on_no_answer="hold",
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        iotda_conn_id=CONNECTION,
+    )
+    # [end of waves]
+    outcome: Any = rollout.outcome.output
+
+    @task.branch
+    def is_it_there(result: dict[str, Any]) -> str:
+        """A batch task that somebody has deleted can't be reconciled."""
+        return "report" if result["verdict"] == "lost" else "at_rest"
+
+    at_rest = WaitUntilAtRestOperator(
+        task_id="at_rest",
+        batch_task_id=batch_task_id,
+        grace=SECONDS_OF_GRACE,
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        iotda_conn_id=CONNECTION,
+    )
+    reconcile = ReconcileReleaseOperator(
+        task_id="reconcile",
+        batch_task_id=batch_task_id,
+        version="{{ ti.xcom_pull('check')['version'] }}",
+        kind="{{ ti.xcom_pull('check')['kind'] }}",
+        product_id="{{ ti.xcom_pull('check')['product_id'] or '' }}",
+        outcome=outcome,
+        plan_task_id=rollout.plan.task_id,
+        gate="{{ params.gate_rate }}",
+        tolerated_rate="{{ params.tolerated_rate }}",
+        iotda_conn_id=CONNECTION,
+    )
+
+    found: Any = reconcile.output
+
+    @task.branch
+    def what_to_do(result: dict[str, Any], found: dict[str, Any]) -> list[str]:
+        """Announce what is released and proven; otherwise clean up."""
+        if result["verdict"] == "released" and found["proven"]:
+            return ["announce"]
+        counts = found["counts"]
+        chosen = ["report"]
+        if counts["never_started"] or counts["environment"]:
+            chosen.append("try_again")
+        if counts["firmware"]:
+            chosen.append("quarantine")
+        return chosen
+
+    # The platform retries nothing in a stopped task. This one waits for a person, who knows by then
+    # whether the firmware was at fault.
+    try_again = CreateBatchTaskOperator(
+        task_id="try_again",
+        task_name="again",
+        task_type="{{ ti.xcom_pull('check')['task_type'] }}",
+        targets="{{ ti.xcom_pull('reconcile', key='to_retry') | tojson }}",
+        document={"package_ids": ["{{ params.package_id }}"]},
+        need_confirm=True,
+        iotda_conn_id=CONNECTION,
+    )
+    quarantine = QuarantineDevicesOperator(
+        task_id="quarantine",
+        targets="{{ ti.xcom_pull('reconcile', key='to_quarantine') | tojson }}",
+        group_name="quarantine_{{ ti.xcom_pull('check')['version'] }}",
+        description="Failed by the firmware's own fault",
+        iotda_conn_id=CONNECTION,
+    )
+
+    @task(outlets=[RELEASED])
+    def announce(about: dict[str, Any], found: dict[str, Any], outlet_events: Any = None) -> str:
+        """Emit the asset event of the released version."""
+        facts = {name: about[name] for name in ("version", "package_id", "kind")}
+        outlet_events[RELEASED].extra = {**facts, "devices": found["running"]}
+        return str(found["summary"])
+
+    @task(trigger_rule="none_failed_min_one_success")
+    def report(result: dict[str, Any], ti: Any = None) -> dict[str, Any]:
+        """Tell people, and be red unless the version was announced."""
+        found = ti.xcom_pull(task_ids="reconcile") or {}
+        announced = ti.xcom_pull(task_ids="announce") is not None
+        title = f"Release {'announced' if announced else 'NOT announced'}: {result['verdict']}"
+        text = f"{result['summary']} {found.get('summary', '')}".strip()
+        tell_people(title, text)
+        facts = {**result, "announced": announced, "counts": found.get("counts")}
+        if not announced:
+            ti.xcom_push(key="return_value", value=facts)
+            raise AirflowFailException(f"{title}. {text}")
+        return facts
+
+    there, todo = is_it_there(outcome), what_to_do(outcome, found)
+    end, announced = report(outcome), announce(checked, found)
+    check >> create >> rollout.group >> there >> [at_rest, end]
+    at_rest >> reconcile >> todo >> [announced, try_again, quarantine, end]
+    [announced, try_again, quarantine] >> end
+
+
+firmware_release()
