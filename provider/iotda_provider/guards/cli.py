@@ -132,7 +132,7 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
 
 def _text_of(text: str) -> str:
     # A rule has a parenthesis and JSON a bracket; what has neither can only be a file's name.
-    if any(mark in text for mark in "([{"):
+    if not text.startswith("@") and any(mark in text for mark in "([{"):
         return text
     try:
         return Path(text.removeprefix("@")).read_text(encoding="utf-8")
@@ -211,11 +211,22 @@ def _plan(options: argparse.Namespace) -> object:
     plan = reports.Plan(
         rules=tuple(_rules(options) or DEFAULT_RULES),
         rates=tuple(_rates(options.rates, "rates")),
-        devices=parameters.whole("--devices", options.devices, least=1),
+        devices=_fleet_size(options.devices),
         waves=_waves(options.waves, options.devices) if options.waves else None,
         in_flight=parameters.whole("--in-flight", options.in_flight),
     )
     return plan.to_json() if options.json else plan.to_text()
+
+
+def _fleet_size(devices: int) -> int:
+    if devices > _MOST_DEVICES:
+        raise ValueError(
+            f"--devices: at most {_MOST_DEVICES:,}; what a bigger fleet adds is decided long before"
+        )
+    return parameters.whole("--devices", devices, least=1)
+
+
+_MOST_DEVICES = 1_000_000
 
 
 def _waves(text: str, devices: int) -> tuple[int, ...]:

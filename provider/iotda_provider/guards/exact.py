@@ -13,6 +13,10 @@ from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 
+# Fleets that are left when this share of them is cannot change a printed digit.
+_NOTHING = 1e-12
+_NEVER = 1e-25
+
 
 @dataclass(frozen=True)
 class Exposure:
@@ -108,7 +112,8 @@ def exposure_of(
     :param critical: as :func:`critical_failures`
     """
     np: Any = numpy()
-    alive = np.ones(1)
+    # The chances that a fleet still runs with `lowest`, `lowest` + 1, ... failures.
+    alive, lowest = np.ones(1), 0
     before = 0
     stopped = mean = 0.0
     median: int | None = None
@@ -117,13 +122,19 @@ def exposure_of(
         before = known
         if fewest is None:
             continue
-        breaking = float(alive[fewest:].sum())
-        alive = alive[:fewest] if fewest else np.zeros(1)
+        kept = max(0, fewest - lowest)
+        breaking = float(alive[kept:].sum())
+        # Far fewer failures than expected are too unlikely to be carried along.
+        empty = int(np.argmax(alive > _NEVER))
+        alive = alive[empty:kept] if empty < kept else np.zeros(1)
+        lowest += empty if empty < kept else kept
         stopped += breaking
         exposed = min(devices, known + in_flight)
         mean += breaking * exposed
         if median is None and stopped >= 0.5:
             median = exposed
+        if alive.sum() < _NOTHING:
+            break
     return Exposure(stopped, mean + max(0.0, 1.0 - stopped) * devices, median)
 
 

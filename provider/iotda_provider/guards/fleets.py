@@ -13,6 +13,7 @@ from iotda_provider.models import TaskProgress
 SPREADS = ("exponential", "lognormal", "fixed")
 
 _PLATFORM_GIVES_UP = 24 * 3600.0
+_MOST_LOOKS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +162,10 @@ def run(fleet: Fleet, random: Any) -> Course:
         by_hand[running & (random.random(size) < fleet.hand_stop_share)] = fleet.hand_stop_at
     counted = np.isinf(by_hand)
     last = float(np.where(counted, end, by_hand).max())
+    if last / fleet.poll > _MOST_LOOKS:
+        parameters.refuse(
+            "poll", f"longer, for at most {_MOST_LOOKS:,} looks a rollout", fleet.poll
+        )
     time = np.arange(0.0, last + 2 * fleet.poll, fleet.poll)
 
     def by(moments: Any) -> Any:

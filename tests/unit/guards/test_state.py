@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,23 @@ def test_a_guard_that_was_restarted_or_looked_less_often_decides_the_same(
         whole, verdict = evaluate(MEMORYLESS, whole, seen)
         broken, after_loss = evaluate(MEMORYLESS, None if index in lost_before else broken, seen)
         assert verdict == after_loss
+
+
+@settings(deadline=None)
+@given(growing_rollouts(), st.randoms())
+def test_the_order_of_looks_does_not_matter_where_nobody_stops_devices(
+    looks: list[Look], random: Random
+) -> None:
+    last = max(looks, key=lambda seen: seen.time)
+    rest = [seen for seen in looks if seen is not last]
+    random.shuffle(rest)
+    verdicts = []
+    for order in (looks, [*rest, last]):
+        state = None
+        for seen in order:
+            state, verdict = evaluate(MEMORYLESS, state, seen)
+        verdicts.append(verdict)
+    assert verdicts[0] == verdicts[1]
 
 
 @settings(deadline=None)
