@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
@@ -27,12 +27,20 @@ class TriggerSteps:
     :param xcoms: where memory and alerts are kept
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
+    :param read: how a batch task is read; None: by the hook, one call each
     """
 
     def __init__(
-        self, hook: IoTDAAsyncHook, xcoms: OwnXComs, log: Log, on_alert: str | None = None
+        self,
+        hook: IoTDAAsyncHook,
+        xcoms: OwnXComs,
+        log: Log,
+        on_alert: str | None = None,
+        *,
+        read: Callable[[str], Awaitable[BatchTask]] | None = None,
     ) -> None:
         self._hook = hook
+        self._read_task = read or hook.get_batch_task
         self._xcoms = xcoms
         self._log = log
         self._on_alert = on_alert
@@ -71,7 +79,7 @@ class TriggerSteps:
 
     async def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:
-            return await self._hook.get_batch_task(batch_task_id)
+            return await self._read_task(batch_task_id)
         except IoTDAAuthError as error:
             # Perhaps the connection has new keys by the next look.
             await self._hook.close()

@@ -11,6 +11,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.sensors.guard_worker import MEMORY_KEY
 from iotda_provider.triggers.base import IoTDATrigger
+from iotda_provider.triggers.board import seconds_to_tick, shared_board
 from iotda_provider.triggers.events import OVER, failed, tell
 from iotda_provider.triggers.guard_steps import OwnXComs, TriggerSteps
 
@@ -66,21 +67,33 @@ class RolloutGuardTrigger(IoTDATrigger):
         kept = await xcoms.pull(MEMORY_KEY)
         memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
         watch = Watch(plan, memory, self.log, carry_on=True)
-        steps = TriggerSteps(hook, xcoms, self.log, self.on_alert)
+        connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
+        async with shared_board(connection, self.hook) as board:
+            steps = TriggerSteps(hook, xcoms, self.log, self.on_alert, read=board.read)
+            try:
+                event = await self._over(await self._wait(watch, steps), memory, xcoms)
+            except IoTDAError as error:
+                event = failed(plan.batch_task_ids, error)
+            finally:
+                board.forget(plan.batch_task_ids)
+        yield event
+
+    async def _wait(self, watch: Watch, steps: TriggerSteps) -> Outcome:
+        """Look until it is over, at the same moments as all guards with the same interval.
+
+        :raises IoTDAError: the first look failed in a way that will not pass
+        """
+        deadline = watch.plan.deadline
         while True:
             began = time.monotonic()
-            try:
-                outcome = await steps.run(watch.poll())
-            except IoTDAError as error:
-                yield failed(plan.batch_task_ids, error)
-                return
-            left = float("inf") if plan.deadline is None else plan.deadline - time.time()
-            if outcome is None and left <= 0:
-                outcome = await steps.run(watch.give_up("The guard's timeout is over."))
+            outcome = await steps.run(watch.poll())
             if outcome is not None:
-                yield await self._over(outcome, memory, xcoms)
-                return
-            await asyncio.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
+                return outcome
+            left = float("inf") if deadline is None else deadline - time.time()
+            if left <= 0:
+                return await steps.run(watch.give_up("The guard's timeout is over."))
+            pause = seconds_to_tick(began, watch.interval, time.monotonic())
+            await asyncio.sleep(min(pause, left))
 
     async def _over(self, outcome: Outcome, memory: Memory, xcoms: OwnXComs) -> TriggerEvent:
         payload: dict[str, Any] = {

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.emulator import Emulator
+from iotda_provider.guards import SequentialFailureTest
+from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 START = 1_790_000_000.0
 """When a rollout begins, in seconds since the epoch, as the guard's clock has it."""
+
+
+class _AtOnce:
+    """Something to await that is over."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
 
 
 class Fleet:
@@ -21,19 +33,24 @@ class Fleet:
     :param emulator: stands still but for :meth:`sleep`
     """
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, deferrable: bool) -> None:
         self.emulator = emulator
+        self.deferrable = deferrable
         self.now = 0.0
         self._plans: list[tuple[float, Callable[[], Any]]] = []
 
-    def sleep(self, seconds: float) -> None:
-        """Let time pass, for the fleet and for its guards; what was planned happens on time."""
+    def sleep(self, seconds: float) -> Any:
+        """Let time pass, for the fleet and for its guards; what was planned happens on time.
+
+        It may be awaited, too.
+        """
         until = self.now + seconds
         while self._plans and self._plans[0][0] <= until:
             at, act = self._plans.pop(0)
             self._to(max(at, self.now))
             act()
         self._to(until)
+        return _AtOnce()
 
     def _to(self, moment: float) -> None:
         if moment > self.now:
@@ -77,25 +94,83 @@ class Fleet:
         """The requests that were made."""
         return self.emulator.journal(call)
 
-    def run(self, sensor: Any, ti: Any, **context: Any) -> dict[str, Any]:
-        """Run a guard to its end; its XComs, with the result among them."""
-        value = sensor.execute({"ti": ti, **context})
-        if value is not None:
-            ti.xcom_push("return_value", value)
+    def guard(self, **parameters: Any) -> RolloutGuardSensor:
+        """A guard over the fleet's batch tasks."""
+        ids = self.task_ids
+        given = {"task_id": "guard", "batch_task_id": ids[0] if len(ids) == 1 else ids}
+        given |= {"rules": SequentialFailureTest(0.02), "deferrable": self.deferrable}
+        return RolloutGuardSensor(**given | parameters)
+
+    def run(self, ti: TaskInstance, **parameters: Any) -> dict[str, Any]:
+        """Run a guard to its end, here or in a triggerer; its XComs, its result among them."""
+        context: Any = {"ti": ti, "task_state_store": ti.store}
+        try:
+            value = self.guard(**parameters).execute(context)
+        except TaskDeferred as deferral:
+            event = self.trigger(deferral.trigger, ti)
+            value = self.guard(**parameters).execute_complete(context, event)
+        ti.xcom_push("return_value", value)
         return ti.xcoms
+
+    def trigger(self, trigger: Any, ti: TaskInstance) -> Any:
+        """What a triggerer would do: make the trigger from its arguments, run it to its event."""
+        path, arguments = trigger.serialize()
+        module, _, name = path.rpartition(".")
+        made = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
+
+        async def run() -> Any:
+            events = made.run()
+            event = await anext(events)
+            await events.aclose()
+            return event.payload
+
+        with ti.as_own_xcoms():
+            return json.loads(json.dumps(asyncio.run(run())))
 
 
 class TaskInstance:
-    """A running task instance as far as guards look at it."""
+    """A running task instance as far as guards look at it; ``store`` outlives its tries."""
 
     def __init__(self) -> None:
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "guard", -1
-        self.try_number = 1
         self.xcoms: dict[str, Any] = {}
+        self.store = Store()
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep what is pushed, as JSON as Airflow does."""
         self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        """One of its own XComs."""
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+    def new_try(self) -> None:
+        """Clear what Airflow clears when a task instance starts anew."""
+        self.xcoms.clear()
+
+    @contextmanager
+    def as_own_xcoms(self) -> Iterator[None]:
+        """Let its trigger read and write its XComs."""
+
+        async def write(xcoms: Any, key: str, value: Any) -> None:
+            self.xcom_push(key, value)
+
+        async def read(xcoms: Any, key: str) -> Any:
+            return self.xcoms.get(key)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("iotda_provider.triggers.guard_steps.OwnXComs._set", write)
+            patch.setattr("iotda_provider.triggers.guard_steps.OwnXComs._get", read)
+            yield
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self[key] = json.loads(json.dumps(value))
 
 
 @pytest.fixture
@@ -104,9 +179,17 @@ def ti() -> TaskInstance:
     return TaskInstance()
 
 
+@pytest.fixture(params=["worker", "triggerer"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """Whether guards are deferred: what they do must be the same."""
+    return bool(request.param == "triggerer")
+
+
 @pytest.fixture
 def fleet(
-    iotda_emulator_factory: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+    deferrable: bool,
+    iotda_emulator_factory: Callable[..., Emulator],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Fleet]:
     """Makes an emulated fleet, with a connection to it in force as ``iotda_default``.
 
@@ -117,13 +200,14 @@ def fleet(
         scenario = {"batch_tasks": [{"task_name": "rollout", "targets": "all"}], **(scenario or {})}
         emulator = iotda_emulator_factory(scenario, **{"speed": 0, "seed": 7, **options})
         connection = emulator.airflow_connection
+        connection["extra"]["max_attempts"] = 1
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
-        made = Fleet(emulator)
-        for module in ("iotda_provider.sensors.rollout_guard.time",):
-            monkeypatch.setattr(module, made)
+        made = Fleet(emulator, deferrable)
+        monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", made)
+        monkeypatch.setattr("iotda_provider.guarding.watch.time", made)
+        monkeypatch.setattr("iotda_provider.triggers.rollout_guard.time", made)
+        monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", made)
+        monkeypatch.setattr("iotda_provider.triggers.board._GATHER_SECONDS", 0.0)
         return made
 
     return make
-
-
-__all__ = ["START", "Fleet", "TaskInstance", "fleet", "ti", "time"]

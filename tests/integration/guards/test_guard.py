@@ -1,0 +1,202 @@
+"""A guard over emulated fleets, in the worker and in the triggerer: what it does, and when."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guards import MaxFailures, SequentialFailureTest
+from iotda_provider.guards.audit import read_audit
+
+BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
+
+
+def test_a_bad_rollout_is_stopped_and_the_reason_told(fleet: Any, ti: Any) -> None:
+    bad = fleet(BAD)
+
+    xcoms = bad.run(ti, stop_on_breach=True)
+
+    result = xcoms["return_value"]
+    assert (result["verdict"], result["rule"]) == ("breached", "SequentialFailureTest")
+    assert result["evidence"]["value"] >= result["evidence"]["bound"]
+    assert (result["status"], result["stop"]["outcome"]) == ("Stopped", "stopped")
+    assert result["progress"]["stopped"] > 100
+    assert xcoms["summary"] == result["summary"]
+    assert len(bad.calls("stop_batch_task")) == 1
+
+
+def test_a_good_rollout_is_left_alone(fleet: Any, ti: Any) -> None:
+    good = fleet({"devices": 200, "failure_rate": 0.01})
+
+    result = good.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["stop"]) == ("completed", None)
+    assert not good.calls("stop_batch_task")
+
+
+def test_a_look_is_one_call_whatever_the_fleets_size(fleet: Any, ti: Any) -> None:
+    good = fleet({"devices": 3000, "success_after": 600})
+
+    good.run(ti, poke_interval=10)
+
+    calls = good.calls()
+    assert {entry["call"] for entry in calls} == {"show_batch_task"}
+    assert {entry["query"].get("limit") for entry in calls} == {"1"}
+    assert 600 / 10 <= len(calls) <= 600 / 10 + 4
+
+
+def test_the_stop_is_taken_within_a_poll_of_the_breach(fleet: Any, ti: Any) -> None:
+    """The counts that break the rule are there from 30 s on; no look of the guard's is wasted."""
+    bad = fleet({"devices": 100, "failure_rate": 1.0, "failure_after": 29})
+
+    result = bad.run(ti, rules=MaxFailures(100), stop_on_breach=True, poke_interval=10)
+
+    assert result["return_value"]["verdict"] == "breached"
+    assert bad.now <= 40 + 10
+
+
+def test_a_stop_that_fails_at_first_is_tried_at_each_look(fleet: Any, ti: Any) -> None:
+    bad = fleet({"devices": 100, "failure_rate": 1.0, "dispatch_rate": 1.0})
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503, count=3)
+
+    result = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert result["stop"]["outcome"] == "stopped"
+    assert len(bad.calls("stop_batch_task")) == 4
+    assert ti.xcoms["alert"]["kind"] == "stop_failed"
+
+
+def test_a_lost_answer_to_the_stop_stops_once_and_is_reported_right(fleet: Any, ti: Any) -> None:
+    bad = fleet({"devices": 100, "failure_rate": 1.0, "dispatch_rate": 1.0})
+    bad.emulator.add_fault("lost", call="stop_batch_task", count=1)
+
+    result = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert result["stop"]["outcome"] == "stopped"
+
+
+def test_two_guards_on_one_task_do_not_hinder_each_other(fleet: Any, ti: Any) -> None:
+    bad = fleet(BAD)
+    first = bad.run(ti, stop_on_breach=True)["return_value"]
+    ti.new_try()
+    ti.store.clear()
+
+    second = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (first["verdict"], second["verdict"]) == ("breached", "stopped_elsewhere")
+    assert second["evidence"] == {}
+
+
+def test_a_guard_that_is_cleared_and_run_again_says_the_same(fleet: Any, ti: Any) -> None:
+    bad = fleet(BAD)
+    first = bad.run(ti, stop_on_breach=True)["return_value"]
+    ti.new_try()
+
+    second = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert second["verdict"] == "breached"
+    assert second["evidence"] == first["evidence"]
+
+
+def test_a_guard_that_starts_hours_late_decides_on_all_that_has_happened(
+    fleet: Any, ti: Any
+) -> None:
+    bad = fleet({**BAD, "success_after": 90_000})
+    bad.sleep(4 * 3600)
+
+    result = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert result["verdict"] == "breached"
+    assert bad.now <= 4 * 3600 + 60 + 30
+
+
+def test_the_trail_is_written_where_the_user_wants_it(fleet: Any, ti: Any, tmp_path: Any) -> None:
+    bad = fleet(BAD)
+    path = tmp_path / "audit" / "rollout.jsonl"
+
+    xcoms = bad.run(ti, stop_on_breach=True, report_path=str(path))
+
+    assert "audit" not in xcoms
+    audit = read_audit(path.read_text().splitlines())
+    assert audit.header["batch_task_id"] == bad.task_id
+    assert [r["decision"] for r in audit.records].count("breach") == 1
+
+
+def test_the_trail_is_an_xcom_otherwise(fleet: Any, ti: Any) -> None:
+    bad = fleet(BAD)
+
+    trail = bad.run(ti)["audit"]
+
+    audit = read_audit(json.dumps(item) for item in trail)
+    assert audit.records[-1]["decision"] == "breach"
+    assert audit.records[-1]["progress"]["total"] == 200
+
+
+def test_a_shadow_never_stops(fleet: Any, ti: Any) -> None:
+    bad = fleet(BAD)
+
+    result = bad.run(ti, stop_on_breach=True, shadow=True)["return_value"]
+
+    assert (result["verdict"], result["shadow"], result["stop"]) == ("breached", True, None)
+    assert not bad.calls("stop_batch_task")
+
+
+def test_an_outage_longer_than_max_outage_is_told_and_outlived(fleet: Any, ti: Any) -> None:
+    bad = fleet({**BAD, "failure_after": 4000, "success_after": 90_000})
+    bad.at(100, lambda: bad.emulator.add_fault("status", status=503))
+    bad.at(5000, bad.emulator.clear_faults)
+
+    result = bad.run(ti, stop_on_breach=True, max_outage=600)["return_value"]
+
+    assert result["verdict"] == "breached"
+    assert ti.xcoms["alert"]["kind"] == "blind"
+    assert len(bad.calls()) < 5100 / 10  # more slowly
+
+
+def test_a_guard_whose_time_is_over_fails_loudly_with_its_verdict(fleet: Any, ti: Any) -> None:
+    slow = fleet({"devices": 10, "success_after": 90_000})
+
+    with pytest.raises(AirflowSensorTimeout, match="Nobody guards"):
+        slow.run(ti, timeout=300)
+
+    assert ti.xcoms["return_value"]["verdict"] == "lost"
+    assert ti.xcoms["return_value"]["guard_lost"] is True
+    assert 300 <= slow.now <= 310
+
+
+def test_a_guard_whose_time_is_over_stops_the_rollout_where_that_is_asked(
+    fleet: Any, ti: Any
+) -> None:
+    slow = fleet({"devices": 10, "success_after": 90_000})
+
+    with pytest.raises(AirflowSensorTimeout, match="on_guard_lost"):
+        slow.run(ti, timeout=300, on_guard_lost="stop")
+
+    slow.sleep(60)
+    assert slow.progress()["stopped"] == 10
+
+
+def test_a_stop_that_never_works_fails_loudly(fleet: Any, ti: Any) -> None:
+    bad = fleet({**BAD, "success_after": 90_000})
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503)
+
+    with pytest.raises(IoTDAError, match="could NOT stop"):
+        bad.run(ti, stop_on_breach=True, timeout=1000)
+
+    assert ti.xcoms["return_value"]["verdict"] == "breached"
+    assert ti.xcoms["return_value"]["stop"]["outcome"] == "failed"
+
+
+def test_a_hold_is_told_while_the_guard_watches_on(fleet: Any, ti: Any) -> None:
+    rule = SequentialFailureTest(0.02, hold_at=5)
+    middling = fleet({"devices": 100, "failure_rate": 0.07})
+
+    result = middling.run(ti, rules=rule)["return_value"]
+
+    assert result["verdict"] == "completed"
+    assert ti.xcoms["alert"]["kind"] == "hold"
+    assert "enough to hold" in ti.xcoms["alert"]["sentence"]

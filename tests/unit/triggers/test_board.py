@@ -1,0 +1,215 @@
+"""One reading for all guards that look at the same moment: how many calls it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import IoTDANotFoundError, IoTDAServerError
+from iotda_provider.models import BatchTask
+from iotda_provider.triggers import board as boards
+from iotda_provider.triggers.board import Board, seconds_to_tick, shared_board
+
+
+class Platform:
+    """Some running upgrades, and a count of the calls that reading them took."""
+
+    def __init__(self, tasks: int, *, others: int = 0, counts_in_list: bool = True) -> None:
+        self.wire = {
+            f"{number:024x}": {
+                "task_id": f"{number:024x}",
+                "task_type": "firmwareUpgrade",
+                "status": "Processing",
+                "task_progress": {"total": 1, "processing": 1},
+            }
+            for number in range(tasks + others)
+        }
+        self.ids = list(self.wire)[:tasks]  # the oldest; the others were made after them
+        self.counts_in_list = counts_in_list
+        self.calls: Counter[str] = Counter()
+        self.error: Exception | None = None
+        self.closed = False
+
+    async def get_batch_task(self, batch_task_id: str) -> BatchTask:
+        self.calls["show"] += 1
+        if self.error:
+            raise self.error
+        if batch_task_id not in self.wire:
+            raise IoTDANotFoundError(404)
+        return BatchTask.from_wire(self.wire[batch_task_id])
+
+    async def list_batch_tasks(self, *, task_type: Any, status: Any) -> Any:
+        rows = [row for row in self.wire.values() if row["status"] == status]
+        for place, row in enumerate(sorted(rows, key=lambda r: r["task_id"], reverse=True)):
+            if place % 50 == 0:
+                self.calls["list"] += 1
+                if self.error:
+                    raise self.error
+            shown = dict(row)
+            if not self.counts_in_list:
+                del shown["task_progress"]
+            yield BatchTask.from_wire(shown)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "_GATHER_SECONDS", 0.0)
+
+
+async def look(board: Board, ids: Any) -> list[Any]:
+    """All of them look at the same moment."""
+    return await asyncio.gather(*map(board.read, ids), return_exceptions=True)
+
+
+async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
+    platform = Platform(1000)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    await look(board, platform.ids)
+    assert platform.calls == {"show": 1000}  # what they are is not known yet
+    platform.calls.clear()
+    tasks = await look(board, platform.ids)
+
+    assert [task.task_id for task in tasks] == platform.ids
+    assert platform.calls == {"list": 20}
+
+
+async def test_a_few_are_read_one_by_one() -> None:
+    platform = Platform(3, others=500)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    for _ in range(3):
+        await look(board, platform.ids)
+
+    assert platform.calls == {"show": 9}
+
+
+async def test_two_guards_on_one_task_share_one_call() -> None:
+    platform = Platform(1)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    first, second = await look(board, platform.ids * 2)
+
+    assert first is second
+    assert platform.calls == {"show": 1}
+
+
+async def test_a_list_without_counts_is_asked_for_once_and_never_again() -> None:
+    platform = Platform(100, counts_in_list=False)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    for _ in range(4):
+        tasks = await look(board, platform.ids)
+
+    assert all(task.progress.total == 1 for task in tasks)
+    assert platform.calls == {"show": 400, "list": 1}
+
+
+async def test_a_list_full_of_other_peoples_tasks_is_left_alone_for_a_while() -> None:
+    platform = Platform(10, others=5000)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    for _ in range(10):
+        await look(board, platform.ids)
+
+    assert platform.calls["show"] == 100
+    assert platform.calls["list"] <= 5
+
+
+async def test_one_that_has_moved_on_is_read_by_itself() -> None:
+    platform = Platform(50)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    await look(board, platform.ids)
+    platform.wire[platform.ids[7]]["status"] = "Stopped"
+    platform.calls.clear()
+
+    tasks = await look(board, platform.ids)
+
+    assert str(tasks[7].status) == "Stopped"
+    assert platform.calls == {"list": 1, "show": 1}
+
+
+async def test_each_gets_its_own_error_and_the_others_their_tasks() -> None:
+    platform = Platform(50)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    await look(board, platform.ids)
+    del platform.wire[platform.ids[7]]
+
+    tasks = await look(board, platform.ids)
+
+    assert isinstance(tasks[7], IoTDANotFoundError)
+    assert sum(isinstance(task, BatchTask) for task in tasks) == 49
+
+
+async def test_an_outage_reaches_all_and_passes() -> None:
+    platform = Platform(50)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    await look(board, platform.ids)
+    platform.error = IoTDAServerError(503)
+
+    assert {type(answer) for answer in await look(board, platform.ids)} == {IoTDAServerError}
+    platform.error = None
+    assert all(isinstance(task, BatchTask) for task in await look(board, platform.ids))
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
+    platform = Platform(1)
+    platform.error = ZeroDivisionError()
+    board: Any = Board(platform)  # type: ignore[arg-type]
+
+    (answer,) = await look(board, platform.ids)
+
+    assert isinstance(answer, ZeroDivisionError)
+
+
+async def test_who_asks_during_a_reading_gets_the_next_one() -> None:
+    platform = Platform(1)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    first = asyncio.ensure_future(board.read(platform.ids[0]))
+    await asyncio.sleep(0)
+    await first
+
+    await board.read(platform.ids[0])
+
+    assert platform.calls == {"show": 2}
+
+
+async def test_a_guard_that_is_cancelled_does_not_take_the_others_along() -> None:
+    platform = Platform(2)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    first, second = (asyncio.ensure_future(board.read(key)) for key in platform.ids)
+    await asyncio.sleep(0)
+    first.cancel()
+
+    assert (await second).task_id == platform.ids[1]
+
+
+async def test_a_board_is_shared_by_a_connection_and_closed_by_the_last() -> None:
+    made: list[Platform] = []
+
+    def make() -> Any:
+        made.append(Platform(1))
+        return made[-1]
+
+    async with shared_board("a", make) as first:
+        async with shared_board("a", make) as second, shared_board("b", make) as third:
+            assert first is second
+            assert third is not first
+        assert [platform.closed for platform in made] == [False, True]
+    assert [platform.closed for platform in made] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "pause"),
+    [(100.0, 100.5, 9.5), (103.0, 103.5, 6.5), (109.9, 110.1, 0.0), (100.0, 125.0, 0.0)],
+)
+def test_all_look_at_the_same_moments_and_never_later_than_an_interval(
+    began: float, now: float, pause: float
+) -> None:
+    assert seconds_to_tick(began, 10.0, now) == pytest.approx(pause)
