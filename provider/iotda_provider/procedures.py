@@ -189,7 +189,6 @@ def _on_targets(
     outcomes = yield Together(calls)
     if all(isinstance(outcome, (IoTDAAuthError, IoTDANotFoundError)) for outcome in outcomes):
         raise outcomes[0]
-    is_harmless = calls[0].repeat is api.Repeat.HARMLESS
     results: dict[str, TargetResult] = {}
     unclear: _Unclear = {}
     for chunk, outcome in zip(chunks, outcomes, strict=True):
@@ -201,8 +200,9 @@ def _on_targets(
             row = answered.get(target)
             if row is None:
                 unclear[target] = IoTDATransportError("the platform's answer leaves it out")
-            elif is_harmless and not row.succeeded and row.error_code != _NOT_IN_TASK:
-                # Asked a second time, the platform refuses what the first time has done already.
+            elif not row.succeeded and row.error_code != _NOT_IN_TASK:
+                # Asked a second time (by us, or by a worker that was killed), the platform refuses
+                # what the first time has done already.
                 unclear[target] = row
             else:
                 results[target] = row

@@ -291,11 +291,13 @@ class TestRetrying:
         assert platform.run(procedures.retry_batch_task(TASK_ID, ["d1"]))[0].succeeded
         assert platform.sent == ["retry"]
 
-    def test_a_refused_target_stays_refused(self) -> None:
-        platform = Platform({"d1": "Processing"})
+    def test_a_target_that_was_retried_before_is_retried(self) -> None:
+        platform = Platform({"d1": "Processing", "d2": "Success"})
 
-        assert not platform.run(procedures.retry_batch_task(TASK_ID, ["d1"]))[0].succeeded
-        assert platform.reads == 0
+        results = platform.run(procedures.retry_batch_task(TASK_ID, ["d1", "d2"]))
+
+        assert [result.succeeded for result in results] == [True, False]
+        assert platform.sent == ["retry"]
 
     def test_all_with_a_lost_answer_are_read_back(self) -> None:
         platform = Platform(fleet(2, "Fail"), lost=[LOST])
