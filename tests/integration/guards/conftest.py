@@ -37,6 +37,7 @@ class Fleet:
         self.emulator = emulator
         self.deferrable = deferrable
         self.now = 0.0
+        self.watched: list[str] = []
         self._plans: list[tuple[float, Callable[[], Any]]] = []
 
     def sleep(self, seconds: float) -> Any:
@@ -96,7 +97,7 @@ class Fleet:
 
     def guard(self, **parameters: Any) -> RolloutGuardSensor:
         """A guard over the fleet's batch tasks."""
-        ids = self.task_ids
+        ids = self.watched = self.watched or self.task_ids
         given = {"task_id": "guard", "batch_task_id": ids[0] if len(ids) == 1 else ids}
         given |= {"rules": SequentialFailureTest(0.02), "deferrable": self.deferrable}
         return RolloutGuardSensor(**given | parameters)
