@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from iotda_provider.auth.renewing import Issued, Renewing
-from iotda_provider.auth.signing import AccessKey, Scope, sign
+from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers, sign
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
@@ -87,9 +87,11 @@ class AccessKeyAuthenticator:
         return self._project.value if self._project else self._settings.require_project_id()
 
     def is_ready(self) -> bool:
-        return self._key.is_fresh() and (self._project is None or self._project.is_fresh())
+        parts = (self._key, self._project)
+        return can_sign() and all(part is None or part.is_fresh() for part in parts)
 
     def prepare(self) -> None:
+        load_signers()
         self._key.renew()
         if self._project is not None:
             self._project.renew()
@@ -167,18 +169,33 @@ def authenticator_for(settings: ConnectionSettings) -> Authenticator:
 
 def _new(settings: ConnectionSettings) -> Authenticator:
     if settings.auth_type == "token":
-        from iotda_provider.auth.iam import obtain_token
-
-        return TokenAuthenticator(settings, obtain_token)
+        return TokenAuthenticator(settings, _token)
     if settings.auth_type == "agency":
-        from iotda_provider.auth.temporary_keys import obtain_agency_key
-
-        return AccessKeyAuthenticator(settings, obtain_agency_key)
+        return AccessKeyAuthenticator(settings, _agency_key)
     if settings.auth_type == "federation":
-        from iotda_provider.auth.temporary_keys import obtain_federated_key
-
-        return AccessKeyAuthenticator(settings, obtain_federated_key)
+        return AccessKeyAuthenticator(settings, _federated_key)
     return AccessKeyAuthenticator(settings)
+
+
+# What these load takes long, and is loaded where they block: in prepare(), never on an event loop.
+
+
+def _token(settings: ConnectionSettings) -> Issued[Token]:
+    from iotda_provider.auth.iam import obtain_token
+
+    return obtain_token(settings)
+
+
+def _agency_key(settings: ConnectionSettings) -> Issued[AccessKey]:
+    from iotda_provider.auth.temporary_keys import obtain_agency_key
+
+    return obtain_agency_key(settings)
+
+
+def _federated_key(settings: ConnectionSettings) -> Issued[AccessKey]:
+    from iotda_provider.auth.temporary_keys import obtain_federated_key
+
+    return obtain_federated_key(settings)
 
 
 # Connections change rarely; those that did are forgotten.

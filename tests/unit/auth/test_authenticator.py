@@ -98,11 +98,11 @@ def issue_agency_keys(web, lifetime=6 * 3600):
 # --- aksk ---------------------------------------------------------------------------------------
 
 
-def test_key_of_the_connection_is_ready_at_once_and_never_renewed(web):
+def test_key_of_the_connection_is_never_asked_for_nor_renewed(web):
     authenticator = authenticator_for(settings("aksk"))
 
-    assert authenticator.is_ready()
     authenticator.prepare()
+    assert authenticator.is_ready()
     headers = authenticator.authenticate(outgoing())
     assert headers["Authorization"].startswith("SDK-HMAC-SHA256 Access=somebody, ")
     assert "X-Security-Token" not in headers
@@ -169,6 +169,7 @@ def test_project_is_not_looked_up_where_iam_is_not_the_hosts_own(web):
     private = settings("aksk", project_id=None, base_url="https://iotda.example.com")
     authenticator = authenticator_for(private)
 
+    authenticator.prepare()
     assert authenticator.is_ready()
     with pytest.raises(IoTDAConfigError, match="No project id"):
         _ = authenticator.project_id

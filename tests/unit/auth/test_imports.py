@@ -22,6 +22,29 @@ print(sorted({"requests", "huaweicloudsdkcore.auth.credentials", "simplejson"} &
 """
 
 
+LAZY = """
+import sys
+from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.settings import ConnectionSettings
+
+for auth_type in ("aksk", "token", "agency", "federation"):
+    settings = ConnectionSettings(
+        conn_id="c", base_url="https://iotda.cn-north-4.myhuaweicloud.com", region="cn-north-4",
+        project_id="p", login="AK", password="SK", auth_type=auth_type,
+    )
+    assert not authenticator_for(settings).is_ready()
+print(sorted({"requests", "huaweicloudsdkcore"} & set(sys.modules)))
+"""
+
+
+def test_nothing_slow_is_loaded_before_prepare_which_runs_in_a_thread():
+    answer = subprocess.run(
+        [sys.executable, "-c", LAZY], capture_output=True, text=True, check=True
+    )
+
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
 def test_key_of_the_connection_needs_neither_http_nor_the_sdks_credentials(tmp_path):
     answer = subprocess.run(
         [sys.executable, "-c", SCRIPT],
