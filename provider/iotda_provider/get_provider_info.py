@@ -33,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": _modules("iotda_provider.sensors.batch_task"),
         "triggers": _modules(
             "iotda_provider.triggers.batch_task",
+            "iotda_provider.triggers.rollout_breach",
             "iotda_provider.triggers.rollout_guard",
         ),
         "extra-links": ["iotda_provider.links.RolloutGuardLink"],

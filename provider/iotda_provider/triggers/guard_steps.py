@@ -24,7 +24,7 @@ class TriggerSteps:
     """The asynchronous driver of a watch.
 
     :param hook: an open hook
-    :param xcoms: where memory and alerts are kept
+    :param xcoms: where memory and alerts are kept, or ``Nowhere``
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param read: how a batch task is read; None: by the hook, one call each
@@ -33,7 +33,7 @@ class TriggerSteps:
     def __init__(
         self,
         hook: IoTDAAsyncHook,
-        xcoms: OwnXComs,
+        xcoms: OwnXComs | Nowhere,
         log: Log,
         on_alert: str | None = None,
         *,
@@ -92,6 +92,14 @@ class TriggerSteps:
         await self._xcoms.push(ALERT_KEY, alert.to_json())
         if self._on_alert is not None:
             await asyncio.to_thread(call_on_alert, self._on_alert, alert.to_json(), self._log)
+
+
+class Nowhere:
+    """In the place of XComs where there is no task instance."""
+
+    async def push(self, key: str, value: Mapping[str, Any]) -> bool:
+        """Keep nothing."""
+        return True
 
 
 class OwnXComs:

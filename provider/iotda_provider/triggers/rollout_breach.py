@@ -1,0 +1,250 @@
+"""The event-driven form of a guard: an asset's watcher that fires when a running rollout breaks.
+
+Airflow 3 only. One reading of all running upgrades is shared by all watchers of a connection
+(Airflow 3.3; before, each reads for itself), each with its own rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.triggers import BaseEventTrigger
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDANotFoundError
+from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
+from iotda_provider.guarding.blindness import Blindness
+from iotda_provider.guarding.outcome import BREACHED
+from iotda_provider.guarding.plan import DEFAULT_POLL_INTERVAL, check_needs
+from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
+from iotda_provider.guards import (
+    FailureClasses,
+    Rule,
+    checked_rules,
+    rules_from_json,
+    rules_to_json,
+)
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.triggers.board import UNDER_WAY, UPGRADES
+from iotda_provider.triggers.events import tell
+from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, is_trouble
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+_log = logging.getLogger(__name__)
+_RUNNING = tuple(status for status in UNDER_WAY if status is not TaskStatus.STOPPING)
+_FIRED_KEY = "fired"
+#: Rollouts that a watcher remembers to have fired for.
+_MOST_FIRED = 1000
+Snapshot = dict[str, BatchTask]
+
+
+class RolloutBreachTrigger(BaseEventTrigger):
+    """Fires once for each running upgrade that breaks a rule; for an ``AssetWatcher``.
+
+    The payload of an event is the return value of a :class:`RolloutGuardSensor` whose verdict is
+    ``breached``. It stops nothing: that is for the DAG that is scheduled on the asset. Which
+    rollouts it has fired for is kept in the asset's state (Airflow 3.3), so that a restart does not
+    fire again; a DAG run may still get several events, or one twice.
+
+    :param rules: the rules as JSON (:func:`iotda_provider.guards.rules_to_json`), or as objects
+    :param failure_classes: how failures are classed, where the default does not fit
+    :param cluster_of: the cluster of a device, for ``leave_worst_out``
+    :param task_types: ``firmwareUpgrade``, ``softwareUpgrade`` or both
+    :param poll_interval: seconds between two readings of the list
+    :param max_outage: seconds of trouble at the API after which the log says so as an error
+    :param iotda_conn_id: the connection
+    :param project_id: instead of the connection's
+    :param instance_id: instead of the connection's
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: Any,
+        failure_classes: FailureClasses | Mapping[str, Any] | None = None,
+        cluster_of: ClusterOf | None = None,
+        task_types: Sequence[str] = tuple(map(str, UPGRADES)),
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        max_outage: float = DEFAULT_MAX_OUTAGE,
+        iotda_conn_id: str = "iotda_default",
+        project_id: str | None = None,
+        instance_id: str | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rules = _read(rules)
+        self.failure_classes = FailureClasses.of(failure_classes)
+        self.cluster_of = check_cluster_of(cluster_of)
+        check_needs(self.rules, self.cluster_of)
+        self.task_types = tuple(
+            one_of(kind, "task_types", tuple(map(str, UPGRADES))) for kind in task_types
+        )
+        self.poll_interval = positive(poll_interval, "poll_interval")
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+        self.iotda_conn_id = iotda_conn_id
+        self.project_id = project_id
+        self.instance_id = instance_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        clusters = self.cluster_of
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "rules": rules_to_json(self.rules),
+                "failure_classes": self.failure_classes.to_json(),
+                "cluster_of": dict(clusters) if isinstance(clusters, Mapping) else clusters,
+                "task_types": list(self.task_types),
+                "poll_interval": self.poll_interval,
+                "max_outage": self.max_outage,
+                "iotda_conn_id": self.iotda_conn_id,
+                "project_id": self.project_id,
+                "instance_id": self.instance_id,
+            },
+        )
+
+    def shared_stream_key(self) -> Hashable | None:
+        """All watchers of one connection with one interval share one reading."""
+        return (
+            "iotda-running-rollouts",
+            self.iotda_conn_id,
+            self.project_id,
+            self.instance_id,
+            self.task_types,
+            self.poll_interval,
+        )
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Snapshot]:
+        """All running upgrades with their counts, at every interval, through any outage."""
+        blindness = Blindness(kwargs["poll_interval"], kwargs["max_outage"])
+        async with _hook(kwargs) as hook:
+            while True:
+                began = time.monotonic()
+                try:
+                    snapshot = await _running(hook, kwargs["task_types"])
+                except IoTDAConfigError:
+                    raise
+                except IoTDAError as error:
+                    say, tell_now = blindness.trouble(began, hopeless=not is_trouble(error))
+                    if say:
+                        level = logging.ERROR if tell_now else logging.WARNING
+                        _log.log(level, "The rollouts can't be watched: %s Trying on.", error)
+                    await hook.close()  # perhaps the connection has new keys by the next time
+                else:
+                    blindness.over(began)
+                    yield snapshot
+                ends = began + blindness.interval
+                await asyncio.sleep(max(0.0, ends - time.monotonic()))
+
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[Snapshot]
+    ) -> AsyncIterator[TriggerEvent]:
+        """This watcher's own judgement on what all of them are shown."""
+        fired = await self._load_fired()
+        watches: dict[str, Watch] = {}
+        async with _hook(self.serialize()[1]) as hook:
+            async for snapshot in shared_stream:
+                # One that has left the list has ended, and is read once more.
+                for batch_task_id in [*snapshot, *(watches.keys() - snapshot.keys())]:
+                    if batch_task_id in fired:
+                        continue
+                    outcome = await self._look(batch_task_id, watches, snapshot, hook)
+                    if outcome is None or outcome.verdict != BREACHED:
+                        continue
+                    fired.append(batch_task_id)
+                    await self._save_fired(fired[-_MOST_FIRED:])
+                    yield tell(outcome.to_result())
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The same without anybody to share with: before Airflow 3.3."""
+        stream = self.open_shared_stream(self.serialize()[1])
+        async for event in self.filter_shared_stream(stream):
+            yield event
+
+    async def _look(
+        self,
+        batch_task_id: str,
+        watches: dict[str, Watch],
+        snapshot: Snapshot,
+        hook: IoTDAAsyncHook,
+    ) -> Outcome | None:
+        if batch_task_id not in watches:
+            plan = self._plan(batch_task_id)
+            memory = Memory.from_json(None, plan.batch_task_ids)
+            watches[batch_task_id] = Watch(plan, memory, self.log)
+
+        async def read(wanted: str) -> BatchTask:
+            return snapshot.get(wanted) or await hook.get_batch_task(wanted)
+
+        steps = TriggerSteps(hook, Nowhere(), self.log, read=read)
+        outcome = await steps.run(watches[batch_task_id].poll())
+        if outcome is not None:
+            del watches[batch_task_id]
+        return outcome
+
+    def _plan(self, batch_task_id: str) -> GuardPlan:
+        return GuardPlan(
+            batch_task_ids=(batch_task_id,),
+            rules=self.rules,
+            failure_classes=self.failure_classes,
+            cluster_of=self.cluster_of,
+            poll_interval=self.poll_interval,
+            max_outage=self.max_outage,
+            audit_limit=10,
+        )
+
+    async def _load_fired(self) -> list[str]:
+        store = self._store()
+        kept = None if store is None else await store.aget(_FIRED_KEY)
+        return [str(item) for item in kept] if isinstance(kept, list) else []
+
+    async def _save_fired(self, fired: list[str]) -> None:
+        if (store := self._store()) is not None:
+            await store.aset(_FIRED_KEY, fired)
+
+    def _store(self) -> Any:
+        """The state of the asset that this watcher fires for; Airflow 3.3 has one."""
+        return getattr(self, "asset_state_store", None)
+
+
+async def _running(hook: IoTDAAsyncHook, task_types: Sequence[str]) -> Snapshot:
+    """All upgrades that are under way; one whose counts the list lacks is read by itself."""
+    snapshot: Snapshot = {}
+    for task_type in task_types:
+        for status in _RUNNING:
+            listed: Any = hook.list_batch_tasks(task_type=task_type, status=status)
+            async with aclosing(listed) as tasks:
+                async for task in tasks:
+                    snapshot[task.task_id] = task
+    for task_id, task in list(snapshot.items()):
+        if "task_progress" not in task.raw:
+            try:
+                snapshot[task_id] = await hook.get_batch_task(task_id)
+            except IoTDANotFoundError:
+                del snapshot[task_id]
+    return snapshot
+
+
+def _hook(kwargs: Mapping[str, Any]) -> IoTDAAsyncHook:
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+    return IoTDAAsyncHook(
+        kwargs["iotda_conn_id"],
+        project_id=given(kwargs["project_id"]),
+        instance_id=given(kwargs["instance_id"]),
+    )
+
+
+def _read(rules: Any) -> tuple[Rule, ...]:
+    items = rules if isinstance(rules, (list, tuple)) else (rules,)
+    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
+    return checked_rules(rules_from_json(rules) if is_json else rules)
