@@ -79,7 +79,7 @@ def can_sign() -> bool:
 
 
 def load_signers() -> None:
-    """Load the vendor's signers: a third of a second, mostly for ciphers that IoTDA has no use for."""
+    """Load the vendor's signers: a third of a second, mostly for ciphers of no use here."""
     importlib.import_module(_SIGNERS)
 
 
