@@ -108,7 +108,7 @@ async def _serve(make: Callable[[], Server], announce: Callable[[], None]) -> No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
-    await server.run(announce)
+    await server.serve_until_end(announce)
 
 
 def _read(path: Path | None) -> object:

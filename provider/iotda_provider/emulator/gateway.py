@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http
+import http.client
 import json
 import math
 import os
@@ -29,6 +29,7 @@ MAX_BODY = 12 * 1024 * 1024
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
+_WITHOUT_BODY = (204, 304)
 _SPOILS_THE_ANSWER = ("lost", "truncate", "malformed")
 
 
@@ -176,11 +177,8 @@ def _acts(fault: Fault) -> bool:
 def _refusal(instance: Instance, hit: Hit) -> Response:
     """The answer in place of the call's own."""
     fault = hit.fault
-    if fault.kind == "status":
+    if fault.kind in ("status", "html"):
         return _as_configured(fault)
-    if fault.kind == "html":
-        page = html_page(fault.status, http.HTTPStatus(fault.status).phrase)
-        return Response(page, fault.status, dict(fault.headers), "text/html")
     if fault.kind == "throttle":
         throttled = errors.throttled(fault.retry_after or 0)
         if fault.retry_after is None:
@@ -196,6 +194,11 @@ def _refusal(instance: Instance, hit: Hit) -> Response:
 
 
 def _as_configured(fault: Fault) -> Response:
+    if fault.status in _WITHOUT_BODY:
+        return Response(status_code=fault.status, headers=dict(fault.headers))
+    if fault.kind == "html":
+        page = html_page(fault.status, http.client.responses.get(fault.status, "Error"))
+        return Response(page, fault.status, dict(fault.headers), "text/html")
     if fault.body is None:
         error = ApiError(fault.status, "APIGW.0201", "Backend unavailable", fault.headers)
         return refused(error)

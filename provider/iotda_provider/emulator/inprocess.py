@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from iotda_provider.emulator.instance import Instance, Settings
 from iotda_provider.emulator.journal import Entry
 from iotda_provider.emulator.server import Server, bind, is_loopback, url_of
+from iotda_provider.emulator.signatures import DERIVED
 
 _T = TypeVar("_T")
 _START_SECONDS = 60.0
@@ -113,7 +114,7 @@ class Emulator:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             self._server = Server(self.instance, bound)
-            await self._server.run(lambda: ready.set_result(None))
+            await self._server.serve_until_end(lambda: ready.set_result(None))
 
         try:
             asyncio.run(serve())
@@ -127,7 +128,7 @@ class Emulator:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        if self._server is not None and self._loop is not None:
+        if self._server is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._server.end)
         thread.join()
         self._loop = self._server = self._url = None
@@ -147,13 +148,14 @@ class Emulator:
     @property
     def airflow_connection(self) -> dict[str, Any]:
         """An Airflow connection to it; as JSON it fits ``AIRFLOW_CONN_IOTDA_DEFAULT``."""
-        settings = self.instance.settings
-        extra = {"region": self._region, "project_id": settings.project_id}
+        settings, switches = self.instance.settings, self.instance.scenario.switches
+        extra = {"region": switches.region or self._region, "project_id": settings.project_id}
         if settings.security_token is not None:
             extra["security_token"] = settings.security_token
-        instance_id = self.instance.scenario.switches.instance_id
-        if instance_id is not None:
-            extra["instance_id"] = instance_id
+        if switches.instance_id is not None:
+            extra["instance_id"] = switches.instance_id
+        if switches.signature != "any":
+            extra["derived_auth"] = "always" if switches.signature == DERIVED else "never"
         return {
             "conn_type": "iotda",
             "host": self.url,

@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
         """Leave signals alone: they are the process's business, not the server's."""
         yield
 
-    async def run(self, ready: Callable[[], None]) -> None:  # type: ignore[override]
+    async def serve_until_end(self, ready: Callable[[], None]) -> None:
         """Serve until ``end`` is called.
 
         :param ready: called once connections are taken

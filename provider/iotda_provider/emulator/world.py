@@ -187,13 +187,10 @@ class World:
     def _devices_of(self, wish: Wish) -> Sequence[int]:
         if wish.group_ids is not None:
             return self.groups.devices_of(wish.group_ids)
-        if wish.file_id is None:
-            return array("I", map(self.fleet.intern, wish.targets or ()))
-        devices = array("I", map(self.fleet.intern, self.library.file_targets(wish.file_id)))
-        if wish.task_type is TaskType.CREATE_DEVICES:
-            for device in devices:
-                self.fleet.register(device)
-        return devices
+        targets = wish.targets or ()
+        if wish.file_id is not None:
+            targets = self.library.file_targets(wish.file_id)
+        return array("I", map(self.fleet.intern, targets))
 
     def _add(
         self,

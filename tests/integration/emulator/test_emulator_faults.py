@@ -118,6 +118,14 @@ def test_a_proxy_answers_html(emulator: Emulator, call: Call) -> None:
     assert "<h1>502 Bad Gateway</h1>" in answer.text
 
 
+@pytest.mark.parametrize("kind", ["status", "html"])
+@pytest.mark.parametrize("code", [200, 204, 304, 418, 499, 599])
+def test_any_status_can_be_answered(emulator: Emulator, call: Call, kind: str, code: int) -> None:
+    emulator.add_fault(kind, status=code, count=1)
+    assert call(emulator, *LIST).status_code == code
+    assert call(emulator, *LIST).status_code == 200
+
+
 def test_a_key_expires(emulator: Emulator, call: Call) -> None:
     emulator.add_fault("expired_key", after=1)
     assert call(emulator, *LIST).status_code == 200

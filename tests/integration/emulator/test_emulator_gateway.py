@@ -129,7 +129,8 @@ def test_an_instance_may_want_its_id_and_one_kind_of_signature(
     start: Callable[..., Emulator], call: Call
 ) -> None:
     emulator = start({"switches": {"instance_id": "mine", "signature": "V11-HMAC-SHA256"}})
-    assert emulator.airflow_connection["extra"]["instance_id"] == "mine"
+    extra = emulator.airflow_connection["extra"]
+    assert (extra["instance_id"], extra["derived_auth"]) == ("mine", "always")
     mine = {"Instance-Id": "mine"}
     assert call(emulator, "GET", "/batchtasks", headers=mine, derived=True).status_code == 200
     assert call(emulator, "GET", "/batchtasks", derived=True).status_code == 403

@@ -200,13 +200,17 @@ def test_files_are_ten_at_most_and_kept_for_an_hour(hands: Make) -> None:
 
 def test_a_file_may_create_devices(hands: Make) -> None:
     h = hands()
-    file = h.world.commands["upload_file"](file_name="new.xlsx", targets=["meter-1", "meter-2"])
+    targets = ["meter-1", "meter-2", "device-00003"]
+    file = h.world.commands["upload_file"](file_name="new.xlsx", targets=targets)
     body = {"task_name": "x", "task_type": "createDevices", "document_source": file.file_id}
-    h.world.commands["create_task"](body=body)
+    task = h.world.commands["create_task"](body=body)
+    with pytest.raises(ApiError, match="does not exist"):
+        h.world.groups.device("meter-1")
     h.pass_time(10)
     device = h.world.groups.device("meter-1")
     assert h.world.fleet.firmware(device) == "1.0.0"
     assert h.world.devices().page(Page(), None)[0] == 12
+    assert h.row(task, "device-00003")["error"]["error_code"] == "IOTDA.014031"
 
 
 def test_a_task_may_delete_devices(hands: Make) -> None:
