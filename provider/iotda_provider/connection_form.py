@@ -44,7 +44,7 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
         "project_id",
         "Project ID",
         "Project that the IoTDA instance belongs to (console: My Credentials, API Credentials). "
-        "Empty: the region's, where IAM can tell.",
+        "Empty: the region's, as the IAM at iam_endpoint tells.",
     ),
     ExtraField(
         "instance_id",

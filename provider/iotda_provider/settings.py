@@ -88,9 +88,8 @@ class ConnectionSettings:
 
     @property
     def may_ask_for_project(self) -> bool:
-        """Whether IAM may be asked for the region's project: it must be the host's own IAM."""
-        name = urlsplit(self.base_url).hostname or ""
-        return bool(self.region) and bool(self.iam_endpoint or name.endswith(".myhuaweicloud.com"))
+        """Whether IAM may be asked for the region's project: only one that the connection names."""
+        return bool(self.region and self.iam_endpoint)
 
     def require_project_id(self) -> str:
         """The project id.

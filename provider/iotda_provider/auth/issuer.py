@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import requests
+from requests.utils import get_environ_proxies
 
 from iotda_provider import __version__
 from iotda_provider.answers import Answer, clock_hint, refusal
@@ -96,17 +98,17 @@ class Issuer:
         deadline = time.monotonic() + settings.timeout
         try:
             with requests.Session() as session:
-                session.trust_env = not self._direct
-                session.proxies = {} if self._direct else dict(settings.proxies)
+                # Left to itself, requests prefers the environment's proxies and bundle to those of
+                # the connection, and adds what a .netrc says.
+                session.trust_env = False
+                session.proxies = self._proxies()
+                session.verify = self._verify()
                 session.headers.update(_HEADERS)
                 response = session.request(
                     method,
                     self.endpoint + uri,
                     headers=dict(headers),
                     data=None if body is None else body.encode(),
-                    auth=_no_more,
-                    # Not the session's: that one gives way to REQUESTS_CA_BUNDLE.
-                    verify=settings.verify,
                     timeout=(min(settings.timeout, _CONNECT_SECONDS), settings.timeout),
                     allow_redirects=False,
                     stream=True,
@@ -125,10 +127,16 @@ class Issuer:
         names = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, names, content, secrets)
 
+    def _proxies(self) -> dict[str, str]:
+        if self._direct:
+            return {}
+        return {**get_environ_proxies(self.endpoint), **self._settings.proxies}
 
-def _no_more(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps requests from adding what a ``.netrc`` says."""
-    return request
+    def _verify(self) -> bool | str:
+        if self._settings.verify is not True:
+            return self._settings.verify
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        return bundle or True
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:

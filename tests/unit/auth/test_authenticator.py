@@ -143,7 +143,7 @@ def test_derived_signature_without_a_region_is_an_error_before_anything_is_sent(
 
 def test_missing_project_is_looked_up_once(web):
     lookup = web.get(f"{IAM}/v3/projects", json={"projects": [{"id": "found-1"}]})
-    authenticator = authenticator_for(settings("aksk", project_id=None))
+    authenticator = authenticator_for(settings("aksk", project_id=None, iam_endpoint=IAM))
     assert not authenticator.is_ready()
 
     authenticator.prepare()
@@ -159,15 +159,14 @@ def test_missing_project_is_looked_up_once(web):
 @pytest.mark.parametrize("found", [[], [{"id": "a-1"}, {"id": "a-2"}], [{"id": "../x"}]])
 def test_project_that_is_not_one_is_an_error_that_says_so(web, found):
     web.get(f"{IAM}/v3/projects", json={"projects": found})
-    authenticator = authenticator_for(settings("aksk", project_id=None))
+    authenticator = authenticator_for(settings("aksk", project_id=None, iam_endpoint=IAM))
 
     with pytest.raises(IoTDAConfigError, match=rf"lists {len(found)} projects .* Set project_id"):
         authenticator.prepare()
 
 
-def test_project_is_not_looked_up_where_iam_is_not_the_hosts_own(web):
-    private = settings("aksk", project_id=None, base_url="https://iotda.example.com")
-    authenticator = authenticator_for(private)
+def test_project_is_not_looked_up_at_an_iam_that_nobody_named(web):
+    authenticator = authenticator_for(settings("aksk", project_id=None))
 
     authenticator.prepare()
     assert authenticator.is_ready()
@@ -497,6 +496,20 @@ def test_redirects_are_not_followed_with_credentials(web, tmp_path, auth_type):
     with pytest.raises(IoTDAApiError, match="redirects are not followed"):
         authenticator_for(settings(auth_type, id_token_file=str(file))).prepare()
     assert elsewhere.call_count == 0
+
+
+def test_connections_proxy_and_bundle_win_over_the_environments(web, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://environment.example:1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/environment.pem")
+    iam = issue_tokens(web)
+    authenticator_for(settings("token")).prepare()
+    assert iam.last_request.proxies["https"] == "http://environment.example:1"
+    assert iam.last_request.verify == "/environment.pem"
+
+    own = {"proxies": {"https": "http://own.example:1"}, "verify": "/own.pem"}
+    authenticator_for(settings("token", **own)).prepare()
+    assert iam.last_request.proxies["https"] == "http://own.example:1"
+    assert iam.last_request.verify == "/own.pem"
 
 
 def test_netrc_adds_nothing_to_a_request_for_a_token(web, tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ settings = ConnectionSettings(
 )
 headers = authenticator_for(settings).authenticate(Outgoing("GET", settings.host, "/v5/iot/p/x"))
 assert headers["Authorization"].startswith("SDK-HMAC-SHA256 Access=AK")
-print(sorted({"requests", "huaweicloudsdkcore.auth.credentials", "simplejson"} & (set(sys.modules) - before)))
+needless = {"requests", "huaweicloudsdkcore.auth.credentials", "simplejson"}
+print(sorted(needless & (set(sys.modules) - before)))
 """
 )
 
