@@ -4,6 +4,7 @@
 #   make test AIRFLOW=2.11          the same on another Airflow, in a virtual environment of its own
 #   make test PYTHON=python3.10     with a Python of your choice (VENV=.venv-3.10 keeps both)
 #   make test ARGS="-k stop -x"     arguments for pytest (or for the demo, the benchmarks, ...)
+#   make test JOBS=0                in one process, for a debugger
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -13,6 +14,7 @@ AIRFLOW ?= 3.3
 VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 PYTHON ?=
 ARGS ?=
+JOBS ?= logical
 
 # Airflow 2: ends at Python 3.12.
 HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
@@ -20,6 +22,9 @@ HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
 # Our own code writes no dot files into the user's home, nor does what it uses (the Huawei Cloud SDK does).
 RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
 PY := $(RUN) $(VENV)/bin/python
+# One file's tests stay together; each process has an Airflow of its own, so more than four gain little.
+PYTEST := $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile \
+  --no-loadscope-reorder
 
 .PHONY: help
 help: ## list the targets
@@ -35,11 +40,11 @@ ui: venv ## Airflow's web UI with the emulator and the example DAGs
 
 .PHONY: test
 test: venv ## all tests: unit, integration, system
-	@$(PY) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 .PHONY: test-unit test-integration test-system
 test-unit test-integration test-system: test-%: venv
-	@$(PY) -m pytest tests/$* $(ARGS)
+	@$(PYTEST) tests/$* $(ARGS)
 
 .PHONY: lint
 lint: venv ## ruff (check and format) and mypy in strict mode
@@ -56,7 +61,7 @@ format: venv ## let ruff put the code in order
 
 .PHONY: docs
 docs: venv ## the documentation, into docs/_build/html
-	@$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
 
 .PHONY: bench
 bench: venv ## the measurements that the documentation quotes

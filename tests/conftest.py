@@ -49,6 +49,8 @@ def prepare_environment() -> Path:
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "as long as Airflow wants it, and secret to nobody "
+            * 2,
             # Empty but for system tests, whose conftest.py puts the tables there.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
