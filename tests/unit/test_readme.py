@@ -41,12 +41,12 @@ def test_the_connection_example_is_one_that_the_hook_takes() -> None:
     assert settings.region == "cn-north-4"
 
 
-def test_the_operators_example_builds_its_tasks() -> None:
-    (example,) = [block for block in blocks("python") if "StopBatchTaskOperator" in block]
+def test_the_examples_build_their_tasks() -> None:
+    names: dict[str, Any] = {}
     with DAG("readme", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")) as dag:
-        names: dict[str, Any] = {}
-        exec(example, names)
-    assert set(dag.task_ids) == {"stop", "what_failed"}
+        for example in blocks("python"):
+            exec(example, names)
+    assert set(dag.task_ids) == {"guard", "stop", "what_failed"}
     assert names["branch"].upstream_task_ids == {"stop"}
 
 
