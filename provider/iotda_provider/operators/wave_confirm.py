@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import BatchTaskTimeoutError
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
 from iotda_provider.guarding import Outcome
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.operators.wave import CONFIRMED, Guarded, WaveOperator, is_template, read_number
@@ -22,6 +22,7 @@ from iotda_provider.release.confirming import (
     still_waiting,
 )
 from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.waiting import is_trouble
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -106,7 +107,7 @@ class ConfirmWaveOperator(WaveOperator):
         attempts: Counter[str] = Counter()
         confirmed: set[str] = set()
 
-        def waiting_now() -> tuple[list[str], int]:
+        def waiting_now() -> tuple[list[str], int, int]:
             found = guarded.hook.iter_subtasks(task_id, status=SubtaskStatus.WAITING)
             rows = {row.target for row in found}
             wanted = [
@@ -114,12 +115,23 @@ class ConfirmWaveOperator(WaveOperator):
                 for device in still_waiting(members, rows)
                 if device not in confirmed and attempts[device] < _MOST_ATTEMPTS
             ]
-            return wanted, len(rows | confirmed)
+            return wanted, len(rows), len(rows | confirmed)
 
-        # Read before the first look, which may send a stop: who waits now has not started.
-        queue, waiting = waiting_now()
+        queue: list[str] = []
+        listed = waiting = rounds = 0
+        stale, fresh, complete = True, False, False
         pause = _Pause(self.timeout, self.poll_interval, self.wave, self.log)
         while True:
+            if stale:
+                # Read before the look, which may send a stop: who waits now has not started.
+                try:
+                    queue, listed, waiting = waiting_now()
+                except IoTDAError as error:
+                    if not is_trouble(error):
+                        raise
+                    pause.wait(f"the guard is blind: {error}")
+                    continue
+                stale, fresh, rounds = False, True, rounds + 1
             outcome = guarded.look()
             if outcome is not None:
                 left = [device for device in queue if not attempts[device]]
@@ -128,15 +140,18 @@ class ConfirmWaveOperator(WaveOperator):
                     before = plan["waves"][self.wave - 2]["cumulative"] if self.wave > 1 else 0
                     left = members[before:]
                 return self._result(outcome, watch, len(members), confirmed, attempts, left)
+            if fresh and watch.sees:
+                # Rows move between pages: the list is whole where the counts bear it out.
+                fresh, complete = False, watch.progress.waiting <= listed
+            if not queue and not fresh:
+                if (complete and attempts.keys() <= confirmed) or rounds > _MOST_ATTEMPTS:
+                    return self._result(None, watch, len(members), confirmed, attempts, [])
+                stale = True
+                continue
             why = watch.why_not or self._closed()
             if why:
                 pause.wait(why)
                 continue
-            if not queue:
-                queue, waiting = waiting_now()
-                if not queue:
-                    return self._result(None, watch, len(members), confirmed, attempts, [])
-                continue  # that took its time: look again before the next call
             unstarted = 0 if late else watch.progress.waiting - (waiting - len(confirmed))
             chunk = next_chunk(queue, in_flight(watch.progress, unstarted), most, self.chunk)
             if not chunk:

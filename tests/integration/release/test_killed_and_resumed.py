@@ -1,0 +1,81 @@
+"""A rollout that is killed in the middle of a wave and started again ends as if it never was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+WAVES = (1, 2, 3, 4)
+
+
+def finish(run: Any, wave: int) -> list[tuple[str, int]]:
+    """Go through the waves from this one on; what each came to."""
+    found = []
+    for number in WAVES[wave - 1 :]:
+        assert run.confirm(number, chunk=15)["verdict"] == "confirmed"
+        result = run.watch(number)
+        found.append((result["verdict"], result["progress"]["success"]))
+    return found
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before the call", "after the call"])
+@pytest.mark.parametrize("wave", WAVES)
+def test_no_device_is_confirmed_twice_or_forgotten(
+    rollout: Any, kill: Any, wave: int, sent: bool
+) -> None:
+    run = rollout()
+    plan = run.plan()
+    for number in WAVES[: wave - 1]:
+        run.confirm(number, chunk=15)
+        run.watch(number)
+    kill(2, sent=sent)
+    with pytest.raises(BaseException) as death:
+        run.confirm(wave, chunk=15)
+    assert type(death.value).__name__ == "KilledError"
+    before = set(run.confirmed)
+    assert 0 < len(set(run.wave(wave)) - before) < len(run.wave(wave))
+    results = finish(run, wave)
+    assert [verdict for verdict, _ in results] == ["passed"] * len(results)
+    assert Counter(run.confirmed) == Counter(
+        device for number in WAVES for device in run.wave(number)
+    )
+    assert len(run.confirmed) == plan["waves"][-1]["cumulative"] == 400
+    assert not run.stops
+
+
+def test_a_run_that_is_cleared_as_a_whole_does_nothing_twice(rollout: Any) -> None:
+    run = rollout()
+    first = run.plan()
+    finish(run, 1)
+    calls = len(run.confirmations)
+    again = run.plan()
+    assert again == first
+    # The batch task has ended: there is nobody left to confirm.
+    assert run.confirm(1)["verdict"] == "completed"
+    assert run.watch(1)["verdict"] == "passed"
+    assert len(run.confirmations) == calls
+
+
+def test_a_breach_that_a_dying_worker_has_begun_to_stop_is_seen_by_the_next(rollout: Any) -> None:
+    run = rollout(failure_rate=0.5)
+    run.plan()
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "breached"
+    # Cleared, it finds the release stopped, and opens nothing.
+    assert run.watch(1)["verdict"] == "stopped_elsewhere"
+    assert run.confirm(2)["verdict"] == "stopped_elsewhere"
+    assert set(run.confirmed) == set(run.wave(1))
+
+
+def test_what_a_plan_has_written_down_is_obeyed(rollout: Any, tmp_path: Any) -> None:
+    path = (tmp_path / "releases" / "manifest.json").as_uri()
+    run = rollout()
+    first = run.plan(manifest_path=path)
+    assert ("plan", "wave_1") not in run.xcoms
+    # Other devices are offline by now, and somebody has changed the waves: it is too late for that.
+    again = run.plan("50%, 100%", manifest_path=path, late=["device-00001"])
+    assert again["digest"] == first["digest"]
+    assert [wave["devices"] for wave in again["waves"]] == [40, 60, 100, 200]
+    assert run.confirm(1)["confirmed"] == 40

@@ -1,0 +1,151 @@
+"""How waves are written down, and who comes when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider.models import Device
+from iotda_provider.release import Manifest, parse_waves, plan_waves
+from iotda_provider.release.planning import shuffled, was_online_lately
+
+FLEET = [f"device-{n:05}" for n in range(1000)]
+
+
+def plan(waves: Any, fleet: list[str] = FLEET, **given: Any) -> Manifest:
+    return plan_waves("aa", fleet, parse_waves(waves), **{"seed": "s", **given})
+
+
+def test_shares_count_from_the_first_device() -> None:
+    manifest = plan("1%, 5%, 25%, 100%")
+    assert manifest.cumulative == (10, 50, 250, 1000)
+    assert manifest.labels == ("1%", "5%", "25%", "100%")
+
+
+def test_counts_and_the_rest() -> None:
+    assert plan([30, 300, "rest"]).cumulative == (30, 300, 1000)
+
+
+def test_a_share_of_a_small_fleet_is_rounded_up() -> None:
+    assert plan("1%, 100%", FLEET[:7]).cumulative == (1, 7)
+
+
+def test_a_wave_that_would_be_empty_is_left_out() -> None:
+    assert plan([5, 50, 500, "rest"], FLEET[:20]).labels == ("5", "50")
+
+
+def test_a_group_comes_whole_and_nobody_comes_twice() -> None:
+    groups = {"lab": FLEET[:10], "north": FLEET[5:200]}
+    manifest = plan(["group:lab", "group:north", "50%", "rest"], groups=groups)
+    assert set(manifest.waves[0]) == set(FLEET[:10])
+    assert set(manifest.waves[1]) == set(FLEET[10:200])
+    assert manifest.cumulative == (10, 200, 500, 1000)
+
+
+def test_devices_that_were_not_online_lately_come_last_and_count_in_no_share() -> None:
+    late = FLEET[::10]
+    manifest = plan("10%, 100%", late=[*late, "somebody-else"])
+    assert manifest.cumulative == (90, 900, 1000)
+    assert set(manifest.waves[-1]) == set(late)
+    assert [manifest.is_late(wave) for wave in (1, 2, 3)] == [False, False, True]
+
+
+def test_the_order_hangs_on_seed_and_device_only() -> None:
+    assert shuffled(FLEET, "s") == shuffled(reversed(FLEET), "s") != shuffled(FLEET, "t")
+    without = [device for device in shuffled(FLEET, "s") if device != FLEET[7]]
+    assert shuffled([d for d in FLEET if d != FLEET[7]], "s") == without
+    # Unrelated to the ids: of the first hundred, about half are from the upper half.
+    upper = sum(device >= FLEET[500] for device in shuffled(FLEET, "s")[:100])
+    assert 30 < upper < 70
+
+
+@given(
+    size=st.integers(1, 300),
+    shares=st.lists(st.integers(1, 99), max_size=5, unique=True),
+    late=st.integers(0, 300),
+    seed=st.text(max_size=5),
+)
+def test_every_device_is_in_exactly_one_wave(
+    size: int, shares: list[int], late: int, seed: str
+) -> None:
+    fleet = FLEET[:size]
+    waves = [*(f"{share}%" for share in sorted(shares)), "100%"]
+    manifest = plan(waves, fleet, late=fleet[:late], seed=seed)
+    assert Counter(device for wave in manifest.waves for device in wave) == Counter(fleet)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("waves", "why"),
+    [
+        ("", "no wave"),
+        ([], "at least one"),
+        ("5%, 25%", "must end with"),
+        ("25%, 5%, 100%", "must grow"),
+        ("500, 50, rest", "must grow"),
+        ("0%, 100%", "above 0"),
+        ("101%, 100%", "at most 100"),
+        ("100%, rest", "nothing is left"),
+        ("five, rest", "no wave"),
+        ([0, "rest"], "no wave"),
+        ([True, "rest"], "no wave"),
+        ([0.05, "rest"], "no wave"),
+        ("group:a, group:a, rest", "twice"),
+        (5, "must be a list"),
+    ],
+)
+def test_waves_that_make_no_sense_are_refused(waves: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_waves(waves)
+
+
+def test_nobody_to_release_to_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no device"):
+        plan("100%", [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"waves": [["a", "b"], ["a"]], "labels": ["1", "2"]},
+        {"waves": [["b", "a"]]},
+        {"digest": "0" * 16},
+        {"version": 9},
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(change: dict[str, Any]) -> None:
+    good = Manifest("aa", "s", ("100%",), (("a", "b"),)).to_json()
+    with pytest.raises(ValueError, match=r"manifest|two waves"):
+        Manifest.from_json({**good, **change})
+
+
+@pytest.mark.parametrize("what", [None, [], {}, "text", {"version": 1}])
+def test_what_is_no_manifest_is_refused(what: Any) -> None:
+    with pytest.raises(ValueError, match="manifest"):
+        Manifest.from_json(what)
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("status", "changed", "lately"),
+    [
+        ("ONLINE", None, True),
+        ("OFFLINE", "20260301T000000Z", True),
+        ("OFFLINE", "2026-03-01T00:00:00.000Z", True),
+        ("OFFLINE", "20260227T000000Z", False),
+        ("OFFLINE", None, False),
+        ("OFFLINE", "yesterday", False),
+        ("INACTIVE", "20260301T000000Z", False),
+        (None, None, False),
+    ],
+)
+def test_who_was_online_lately(status: str | None, changed: str | None, lately: bool) -> None:
+    device = Device("d", status=status, status_changed=changed)
+    assert was_online_lately(device, NOW, timedelta(hours=24)) is lately

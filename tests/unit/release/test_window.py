@@ -1,0 +1,100 @@
+"""Maintenance windows, over midnight and over changes of the clock."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from iotda_provider.release import MaintenanceWindow
+
+BERLIN, SHANGHAI, UTC = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("UTC")
+
+
+def at(text: str, zone: ZoneInfo = UTC) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=zone)
+
+
+def test_a_window_in_local_time() -> None:
+    window = MaintenanceWindow("02:00", "04:00", "Asia/Shanghai")
+    assert window.is_open(at("2026-03-02T02:00", SHANGHAI))
+    assert window.is_open(at("2026-03-01T18:30"))
+    assert not window.is_open(at("2026-03-02T04:00", SHANGHAI))
+    assert not window.is_open(at("2026-03-02T02:30"))
+
+
+def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins() -> None:
+    window = MaintenanceWindow.parse("fri 22:00-05:00")
+    assert window.is_open(at("2026-03-06T22:00"))  # a Friday
+    assert window.is_open(at("2026-03-07T04:59"))
+    assert not window.is_open(at("2026-03-07T05:00"))
+    assert not window.is_open(at("2026-03-07T22:30"))
+    assert not window.is_open(at("2026-03-06T04:00"))
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("22:00-05:00", ("mon", "tue", "wed", "thu", "fri", "sat", "sun")),
+        ("mon-fri 22:00-05:00", ("mon", "tue", "wed", "thu", "fri")),
+        ("Sat, Sun 1:30 - 5:00", ("sat", "sun")),
+        ("fri-mon 01:00-02:00", ("mon", "fri", "sat", "sun")),
+        ("monday 01:00-02:00", ("mon",)),
+    ],
+)
+def test_windows_as_text(text: str, days: tuple[str, ...]) -> None:
+    assert MaintenanceWindow.parse(text).days == days
+
+
+def test_times_that_are_equal_are_a_whole_day() -> None:
+    window = MaintenanceWindow.parse("sun 00:00-00:00")
+    assert window.is_open(at("2026-03-08T00:00"))
+    assert window.is_open(at("2026-03-08T23:59"))
+    assert not window.is_open(at("2026-03-09T00:00"))
+
+
+def test_the_day_when_the_clocks_change() -> None:
+    window = MaintenanceWindow("01:00", "04:00", "Europe/Berlin")
+    # From 02:00 the clocks go on at 03:00: the window is two hours long.
+    first = at("2026-03-29T00:00")  # 01:00 in Berlin
+    minutes = sum(window.is_open(first + timedelta(minutes=n)) for n in range(-60, 300))
+    assert minutes == 120
+    autumn = at("2026-10-25T00:00")
+    assert sum(window.is_open(autumn + timedelta(minutes=n)) for n in range(-120, 300)) == 240
+
+
+def test_when_it_opens_next() -> None:
+    window = MaintenanceWindow("22:00", "05:00", "Europe/Berlin", days=("mon",))
+    assert window.opens(at("2026-03-03T12:00")) == at("2026-03-09T22:00", BERLIN)
+    assert window.opens(at("2026-03-09T23:00", BERLIN)) == at("2026-03-09T23:00", BERLIN)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "None"])
+def test_no_window_means_at_any_time(nothing: Any) -> None:
+    assert MaintenanceWindow.of(nothing) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: MaintenanceWindow("25:00", "05:00"), "start"),
+        (lambda: MaintenanceWindow("22:00", "5"), "end"),
+        (lambda: MaintenanceWindow("22:00", "05:60"), "end"),
+        (lambda: MaintenanceWindow("24:30", "05:00"), "start"),
+        (lambda: MaintenanceWindow("22:00", "05:00", "Mars/Olympus"), "timezone"),
+        (lambda: MaintenanceWindow("22:00", "05:00", days=()), "days"),
+        (lambda: MaintenanceWindow("22:00", "05:00", days=("someday",)), "days"),
+        (lambda: MaintenanceWindow.parse("at night"), "window"),
+        (lambda: MaintenanceWindow.parse("someday 22:00-05:00"), "days"),
+    ],
+)
+def test_windows_that_make_no_sense_are_refused(make: Any, names: str) -> None:
+    with pytest.raises(ValueError, match=names):
+        make()
+
+
+def test_a_moment_needs_a_timezone() -> None:
+    with pytest.raises(ValueError, match="timezone"):
+        MaintenanceWindow("22:00", "05:00").is_open(datetime(2026, 3, 1))  # noqa: DTZ001
