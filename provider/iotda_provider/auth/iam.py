@@ -15,6 +15,7 @@ from iotda_provider.auth.issuer import Issuer
 from iotda_provider.auth.renewing import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking import mask
+from iotda_provider.redaction import secrets_of
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -114,7 +115,7 @@ def find_project(
         "GET",
         f"{path}?name={quote(settings.region or '', safe='~')}",
         headers=headers,
-        secrets=list(headers.values()),
+        secrets=secrets_of(headers),
     )
     try:
         found = [str(project["id"]) for project in json.loads(answer.body)["projects"]]

@@ -81,8 +81,9 @@ class Issuer:
         if isinstance(error, IoTDAServerError):
             # Nothing was asked of IoTDA yet, so it may be asked again.
             raise IoTDATransportError(str(error), sent=False)
-        if error.status_code < 500 and not 300 <= error.status_code < 400:
-            error.hint = clock_hint(answer) or self._hint
+        if not 300 <= error.status_code < 400:
+            clock = clock_hint(answer) if error.status_code == 401 else None
+            error.hint = f"{self._hint}. {clock}" if clock else self._hint
         raise error
 
     def _send(

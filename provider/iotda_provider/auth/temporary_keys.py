@@ -34,7 +34,7 @@ class _SdkAnswer:
         self.content = answer.body
         self.headers = (
             {"X-Subject-Token": answer.headers["x-subject-token"]}
-            if ("x-subject-token" in answer.headers)
+            if "x-subject-token" in answer.headers
             else {}
         )
 
@@ -140,8 +140,8 @@ def _obtain(accessor: StsAccessor, **how: object) -> Issued[AccessKey]:
     try:
         credential = accessor.get_credential(**how)
         lifetime = _lifetime(credential.expire_at)
-    except (SdkException, OSError) as error:
-        reason = error.error_msg if isinstance(error, SdkException) else error.strerror
+    except (SdkException, OSError, UnicodeDecodeError) as error:
+        reason = error.error_msg if isinstance(error, SdkException) else str(error)
         raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise senseless("temporary key") from None

@@ -73,6 +73,20 @@ def test_credentials_that_nobody_renews_are_kept_while_iam_is_down(
     assert caplog.text.count("could not be renewed") == 1, "and IAM is left alone for a while"
 
 
+def test_token_that_lasts_seconds_never_comes_too_late(start, connect):
+    """By the real clock, where the others move their own."""
+    emulator = start(iam={"token_lifetime": 8})
+    connect(emulator, "token")
+    deadline = time.monotonic() + 60
+    with IoTDAHook() as hook:
+        while emulator.instance.iam.given["token"] < 2:
+            assert time.monotonic() < deadline
+            hook.get_batch_task(TASK)
+            threading.Event().wait(0.05)
+
+    assert {entry["status"] for entry in emulator.journal()} == {200}
+
+
 def test_rotated_key_is_taken_from_the_connection_by_the_next_hook(start, connect, hooks):
     emulator = start()
     connect(emulator, "aksk", password="the-old-secret-key")

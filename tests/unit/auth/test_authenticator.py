@@ -394,11 +394,13 @@ def test_id_token_is_exchanged_for_a_key_and_read_anew_each_time(web, tmp_path):
     assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id-token-2"}}}
 
 
-@pytest.mark.parametrize("content", [None, ""])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\xfa", ...])
 def test_id_token_that_is_not_there_is_an_error_that_names_the_file(web, tmp_path, content):
     file = tmp_path / "id_token"
-    if content is not None:
-        file.write_text(content)
+    if content is ...:
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
     with pytest.raises(IoTDAConfigError, match="id_token_file"):
         authenticator_for(settings("federation", id_token_file=str(file))).prepare()
     assert web.call_count == 0
@@ -420,6 +422,13 @@ def test_refused_user_is_told_what_to_check(web):
         "account's name) and project_id (or region), and whether the user may use programmatic "
         "access"
     )
+
+
+def test_wrong_clock_is_named_beside_what_else_may_be_wrong(web):
+    date = {"Date": "Tue, 01 Jan 2030 00:00:00 GMT"}
+    web.post(f"{IAM}/v3/auth/tokens", status_code=401, json=WRONG_PASSWORD, headers=date)
+    with pytest.raises(IoTDAAuthError, match=r"Check the .* This machine's clock is \d+ days"):
+        authenticator_for(settings("token")).prepare()
 
 
 def test_trouble_of_iam_leaves_the_callers_request_unsent(web):
