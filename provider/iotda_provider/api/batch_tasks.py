@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
-from iotda_provider.api.checks import check_targets, check_task_id, check_word
+from iotda_provider.api.checks import check_id, check_targets, check_task_id, check_word
 from iotda_provider.api.reading import MAX_PAGE, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import (
@@ -107,7 +107,7 @@ def list_batch_tasks(
     if status is not None:
         query.append(("status", check_word(status, TaskStatus, "status")))
     if app_id is not None:
-        query.append(("app_id", app_id))
+        query.append(("app_id", check_id(app_id, "app_id")))
 
     def read(data: Any) -> Page[BatchTask]:
         rows = rows_of(data, "batchtasks", BatchTask.from_wire)
@@ -177,7 +177,7 @@ def create_batch_task(
     if targets is None and group_ids is None and document_source is None:
         raise IoTDAConfigError("A batch task needs targets, group_ids or document_source.")
     for name, value in (
-        ("app_id", app_id),
+        ("app_id", None if app_id is None else check_id(app_id, "app_id")),
         ("document", document),
         ("task_policy", task_policy),
         ("need_confirm", need_confirm),

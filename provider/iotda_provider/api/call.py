@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import BatchTask
 
 T = TypeVar("T")
@@ -71,10 +72,21 @@ class Call(Generic[T]):
     permission: str | None = None
 
     def outgoing(self, *, host: str, project_id: str, headers: Mapping[str, str]) -> Outgoing:
-        """The request for one project at one host, not yet signed."""
-        body = b"" if self.body is None else json.dumps(self.body, ensure_ascii=False).encode()
+        """The request for one project at one host, not yet signed.
+
+        :raises IoTDAConfigError: the body holds what JSON can't
+        """
+        body = b"" if self.body is None else self._json_body()
         path = self.path.replace("{project_id}", quote(project_id, safe="~"))
         return Outgoing(self.method, host, path, self.query, headers, body)
+
+    def _json_body(self) -> bytes:
+        try:
+            return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise IoTDAConfigError(
+                f"Could not {self.action}: the body is not plain JSON ({error})."
+            ) from None
 
 
 @dataclass(frozen=True)

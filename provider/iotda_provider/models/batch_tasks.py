@@ -149,7 +149,10 @@ def _count(value: object, name: str) -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"task_progress.{name} is not a count: {value!r}")
-    count = int(value)
+    try:
+        count = int(value)
+    except ValueError:
+        raise ValueError(f"task_progress.{name} is not a count: {str(value)[:20]!r}") from None
     if count < 0:
         raise ValueError(f"task_progress.{name} is negative: {count}")
     return count

@@ -271,9 +271,7 @@ def test_a_long_list_of_failures_is_bounded_in_xcom_whole_in_the_file_and_branch
     assert len(stops(iotda_emulator)) == 15
 
 
-@pytest.mark.iotda_emulator(
-    scenario={"batch_tasks": [{"task_id": TASK, "task_type": "moduleUpgrade"}]}
-)
+@rollouts(TASK, batch_tasks=[{"task_id": TASK, "task_type": "moduleUpgrade"}])
 def test_a_module_upgrade_an_unknown_task_and_an_impossible_id_fail_with_one_line_each(
     iotda_emulator, run_tasks
 ):

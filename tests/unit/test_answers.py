@@ -1,0 +1,233 @@
+"""From the bytes that came back to a result or a typed error in one line, whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider import api
+from iotda_provider.answers import Answer, read_answer
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAAuthError,
+    IoTDAError,
+    IoTDANotFoundError,
+    IoTDAServerError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+
+TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
+SHOW = api.show_batch_task(TASK_ID)
+STOP = api.stop_batch_task(TASK_ID, None)
+CALLS = [
+    SHOW,
+    STOP,
+    api.list_subtasks(TASK_ID),
+    api.list_batch_tasks(),
+    api.create_batch_task(task_name="a", task_type="firmwareUpgrade", targets=["a"]),
+    api.any_call("GET", "devices"),
+]
+NAMES = ["batchtask", "batchtasks", "task_details", "page", "targets", "task_id", "status"]
+NAMES += ["task_progress", "marker", "count", "target", "error", "error_code", "error_msg"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["date", "retry-after", "x-request-id", "location", "content-type"]),
+    st.text(max_size=60)
+    | st.sampled_from(["Mon, 01 Jan 2024 00:00:00 +" + "9" * n for n in (4, 25)]),
+)
+
+
+def answer(status: int, body: Any = b"", /, **headers: str) -> Answer:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    names = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return Answer.of(status, names, raw)
+
+
+@given(
+    call=st.sampled_from(CALLS),
+    status=st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 429, 500, 503, 999]),
+    body=st.binary(max_size=200) | JSON.map(lambda data: json.dumps(data).encode()),
+    headers=HEADERS,
+)
+def test_any_answer_is_a_result_or_one_line_of_a_typed_error(call, status, body, headers):
+    try:
+        read_answer(call, Answer.of(status, headers.items(), body))
+    except IoTDAError as error:
+        line = str(error)
+    else:
+        return
+    assert len(line.splitlines()) == 1
+    assert len(line) < 2_500
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, IoTDAApiError),
+        (401, IoTDAAuthError),
+        (403, IoTDAAuthError),
+        (404, IoTDANotFoundError),
+        (429, IoTDAThrottledError),
+        (500, IoTDAServerError),
+        (502, IoTDAServerError),
+    ],
+)
+def test_the_status_tells_the_type(status, kind):
+    with pytest.raises(IoTDAApiError) as error:
+        read_answer(SHOW, answer(status))
+    assert type(error.value) is kind
+    assert error.value.status_code == status
+    assert f"Could not read batch task {TASK_ID}: HTTP {status}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error_code": "IOTDA.000006", "error_msg": "bad"},
+        {"errorCode": "IOTDA.000006", "errorMsg": "bad"},
+        {"code": "IOTDA.000006", "message": "bad"},
+        {"error": {"code": "IOTDA.000006", "message": "bad"}},
+        {"error_code": "IOTDA.000006", "error_msg": "bad", "encoded_authorization_message": "xx"},
+    ],
+)
+def test_code_message_and_request_id_are_kept_in_every_shape_a_gateway_uses(body):
+    with pytest.raises(IoTDAApiError, match=r"IOTDA\.000006 bad.*\(request id req-7\)") as error:
+        read_answer(SHOW, answer(400, body, x_request_id="req-7"))
+    assert (error.value.error_code, error.value.error_msg) == ("IOTDA.000006", "bad")
+    assert error.value.request_id == "req-7"
+
+
+@pytest.mark.parametrize("status", [200, 502])
+def test_an_html_page_is_told_by_its_title(status):
+    page = b"<html><head><title>502 Bad\nGateway</title></head>" + b"x" * 100_000
+    with pytest.raises(IoTDAError, match="an HTML page titled '502 Bad Gateway'"):
+        read_answer(SHOW, answer(status, page))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"batchtask": {"task_id": "5c8f',
+        b"null",
+        b"[]",
+        b'"text"',
+        b"7",
+        b'{"batchtask": null}',
+        b'{"batchtask": []}',
+        b'{"batchtask": {"status": "Success"}}',
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_is_no_answer_of_this_api_is_a_transport_error(body):
+    with pytest.raises(IoTDATransportError, match=f"Could not read batch task {TASK_ID}: the an"):
+        read_answer(SHOW, answer(200, body))
+
+
+@pytest.mark.parametrize("rows", [[None], ["a"], [7], {"a": 1}, "text", [{}], [{"target": None}]])
+def test_rows_that_are_none_make_the_answer_unusable_never_a_success(rows):
+    with pytest.raises(IoTDATransportError, match="makes no sense"):
+        read_answer(STOP, answer(200, {"targets": rows}))
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"targets": null}', b'{"targets": []}'])
+def test_a_stop_of_all_may_be_answered_without_rows(body):
+    assert read_answer(STOP, answer(200, body)) == ()
+
+
+@pytest.mark.parametrize("count", [-1, "many", 1.5, True, [1]])
+def test_a_count_that_makes_no_sense_is_not_believed(count):
+    task = {"task_id": TASK_ID, "status": "Processing", "task_progress": {"fail": count}}
+    with pytest.raises(IoTDATransportError, match=r"task_progress\.fail is"):
+        read_answer(SHOW, answer(200, {"batchtask": task}))
+
+
+def test_an_unknown_status_is_kept_as_it_is():
+    task = {"task_id": TASK_ID, "status": "Paused"}
+    assert str(read_answer(SHOW, answer(200, {"batchtask": task})).status) == "Paused"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("7", 7.0),
+        ("1.5", 1.5),
+        ("soon", None),
+        ("-3", None),
+        ("9" * 12, None),
+        ("", None),
+    ],
+)
+def test_retry_after_in_seconds(value, seconds):
+    with pytest.raises(IoTDAThrottledError) as error:
+        read_answer(SHOW, answer(429, retry_after=value))
+    assert error.value.retry_after == seconds
+
+
+def test_retry_after_as_a_date():
+    in_a_minute = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)
+    with pytest.raises(IoTDAThrottledError) as error:
+        read_answer(SHOW, answer(429, retry_after=in_a_minute))
+    assert 50 < error.value.retry_after <= 60
+
+    with pytest.raises(IoTDAThrottledError) as error:
+        read_answer(SHOW, answer(429, retry_after="Mon, 01 Jan 2024 00:00:00 GMT"))
+    assert error.value.retry_after == 0
+
+
+def test_a_refused_permission_names_the_iam_action():
+    with pytest.raises(IoTDAAuthError, match="iotda:batchtasks:stop"):
+        read_answer(STOP, answer(403, {"error_code": "APIGW.0302", "error_msg": "no"}))
+
+
+def test_a_wrong_clock_is_named_before_a_wrong_key():
+    an_hour_ago = format_datetime(datetime.now(timezone.utc) - timedelta(hours=1), usegmt=True)
+    with pytest.raises(IoTDAAuthError, match=r"clock is (1 hour|59 minutes).* ahead"):
+        read_answer(SHOW, answer(401, date=an_hour_ago))
+    now = format_datetime(datetime.now(timezone.utc), usegmt=True)
+    with pytest.raises(IoTDAAuthError, match="check the connection's access key"):
+        read_answer(SHOW, answer(401, date=now))
+
+
+def test_a_redirect_is_an_error_that_says_where_to():
+    with pytest.raises(IoTDAApiError, match=r"redirects to https://evil\.test/; redirects are not"):
+        read_answer(SHOW, answer(302, location="https://evil.test/"))
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_secrets_that_an_answer_echoes_are_not_shown(status):
+    secrets = {"Authorization": "SDK-HMAC Access=AK, Signature=" + "ab" * 32}
+    secrets |= {"X-Security-Token": 'to"ken/+%', "X-Auth-Token": "auth-token"}
+    echoed = json.dumps(secrets).encode() + b"<<" + b"ab" * 32
+    headers = [("X-Request-Id", "auth-token")]
+
+    with pytest.raises(IoTDAError) as error:
+        read_answer(SHOW, Answer.of(status, headers, echoed, sent=secrets))
+
+    seen = str(error.value) + repr(error.value) + repr(vars(error.value))
+    for secret in ("ab" * 16, "auth-token", "ken/"):
+        assert secret not in seen
+
+
+def test_an_answer_shows_neither_body_nor_secrets_in_its_repr():
+    shown = repr(Answer.of(200, [], b"body-text", sent={"X-Auth-Token": "auth-token"}))
+    assert "body-text" not in shown
+    assert "auth-token" not in shown
