@@ -1,0 +1,168 @@
+"""The release pipeline in real Airflow against an emulated fleet, with its waiting made short."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from iotda_provider.emulator import Emulator
+
+DAGS = Path(__file__).resolve().parents[3] / "dags"
+PACKAGE = "a1b2c3d4e5f60718293a4b5c"
+VERSION = "2.0.0"
+ALL = "0000000a-0000"
+BRICK_CODE = "IOTDA.005010"
+
+
+@pytest.fixture
+def hurried(tmp_path: Path) -> Callable[[], Path]:
+    """The DAG file with its seconds shortened, as virtual time runs faster."""
+
+    def copy() -> Path:
+        text = (DAGS / "firmware_release.py").read_text()
+        text, first = re.subn(
+            r"(?m)^SECONDS_BETWEEN_LOOKS = 10$", "SECONDS_BETWEEN_LOOKS = 0.1", text
+        )
+        text, second = re.subn(r"(?m)^SECONDS_OF_GRACE = 600", "SECONDS_OF_GRACE = 1", text)
+        assert (first, second) == (1, 1)
+        file = tmp_path / "firmware_release.py"
+        file.write_text(text)
+        return file
+
+    return copy
+
+
+@dataclass
+class Platform:
+    """An emulated fleet, and what was done to it."""
+
+    emulator: Emulator
+
+    def asked(self, verb: str) -> list[Any]:
+        """The bodies of all calls whose path ends with a verb."""
+        return [e["body"] for e in self.emulator.journal() if e["path"].endswith(f"/{verb}")]
+
+    @property
+    def confirmed(self) -> list[str]:
+        """Every device that was confirmed, as often as it was."""
+        bodies = self.asked("confirm")
+        assert all(body and 1 <= len(body["targets"]) <= 100 for body in bodies)
+        return [device for body in bodies for device in body["targets"]]
+
+    def rows(self, batch_task_id: str) -> dict[str, tuple[str, str]]:
+        """Status and error message of every device of a batch task."""
+        world = self.emulator.instance.present()
+        task = world.task(batch_task_id)
+        shown = [world.describe_row(task, row) for row in range(len(task))]
+        return {r["target"]: (r["status"], r.get("error", {}).get("error_code", "")) for r in shown}
+
+    def group(self, name: str) -> set[str]:
+        """The devices of a group, by its name."""
+        world = self.emulator.instance.present()
+        for device_group in world.groups.by_id.values():
+            if device_group.name == name:
+                return {world.fleet.id_of(device) for device in device_group.members.devices}
+        return set()
+
+    def versions(self) -> dict[str, str]:
+        """The firmware that every device runs."""
+        fleet = self.emulator.instance.present().fleet
+        return {fleet.id_of(device): fleet.firmware(device) for device in fleet}
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
+    """Starts an emulated fleet of 10,000 devices in one group, with a package."""
+    running: list[Emulator] = []
+
+    def start(speed: float = 600, devices: int = 10_000, **scenario: Any) -> Platform:
+        whole = {
+            "devices": devices,
+            "success_after": 60,
+            "failure_after": 30,
+            "packages": [{"package_id": PACKAGE, "version": VERSION}],
+            "groups": [{"name": "all", "group_id": ALL, "count": devices}],
+            **scenario,
+        }
+        emulator = Emulator(whole, speed=speed)
+        emulator.start()
+        running.append(emulator)
+        monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+        return Platform(emulator)
+
+    yield start
+    for emulator in running:
+        emulator.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``dag.test()`` sleeps a second for each rank of tasks that it only skips: not here."""
+    import airflow.sdk.definitions.dag as module
+
+    if hasattr(module, "time"):
+        hasty = SimpleNamespace(**vars(time))
+        hasty.sleep = lambda seconds: time.sleep(min(seconds, 0.05))
+        monkeypatch.setattr(module, "time", hasty)
+
+
+@pytest.fixture
+def answer(airflow_database: Path) -> Iterator[Callable[[str, str], None]]:
+    """Answers a question of the pipeline as soon as it is asked, through Airflow's own API."""
+    from fastapi.testclient import TestClient
+
+    threads: list[threading.Thread] = []
+    over = threading.Event()
+
+    def give(task_id: str, option: str) -> None:
+        from airflow.api_fastapi.app import create_app
+
+        client = TestClient(create_app(apps="core"))
+        token = client.get("/auth/token").json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        base = "/api/v2/dags/firmware_release/dagRuns"
+        while not over.wait(0.2):
+            runs = client.get(base).json().get("dag_runs", ())
+            for run in runs:
+                path = f"{base}/{run['dag_run_id']}/taskInstances/{task_id}/-1/hitlDetails"
+                body = {"chosen_options": [option], "params_input": {}}
+                if client.patch(path, json=body).status_code == 200:
+                    return
+
+    def start(task_id: str, option: str) -> None:
+        thread = threading.Thread(target=give, args=(task_id, option), daemon=True)
+        threads.append(thread)
+        thread.start()
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def release(run_dag: Any, hurried: Callable[[], Path], impatient: None) -> Callable[..., Any]:
+    """Runs the pipeline; what is not said is short, and nobody is asked."""
+
+    def run(**params: Any) -> Any:
+        conf = {
+            "package_id": PACKAGE,
+            "group_ids": [ALL],
+            "gate_rate": 0.1,
+            "bake_minutes": 0,
+            "wave_hours": 10 / 3600,
+            "approval": "never",
+            **params,
+        }
+        return run_dag(hurried(), conf=conf)
+
+    return run
