@@ -173,12 +173,9 @@ def clock_hint(answer: Answer) -> str | None:
 
     A signature holds the time, so a wrong clock looks like a wrong key.
     """
-    try:
-        theirs = parsedate_to_datetime(answer.headers.get("date", ""))
-    except (TypeError, ValueError, IndexError):
+    theirs = _moment(answer.headers.get("date", ""))
+    if theirs is None:
         return None
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=timezone.utc)
     ahead = (datetime.now(timezone.utc) - theirs).total_seconds()
     if abs(ahead) <= _CLOCK_TOLERANCE:
         return None
@@ -247,10 +244,17 @@ def _retry_after(answer: Answer) -> float | None:
     value = answer.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
         return float(value)
+    moment = _moment(value)
+    if moment is None:
+        return None
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+def _moment(value: str) -> datetime | None:
+    """A header's date in UTC; None where it is none."""
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError):
+        zone = moment.tzinfo or timezone.utc
+        return moment.replace(tzinfo=zone).astimezone(timezone.utc)
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())

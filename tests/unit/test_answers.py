@@ -182,6 +182,21 @@ def test_retry_after_in_seconds(value, seconds):
     assert error.value.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("", "soon", "Fri, 31 Dec 9999 23:59:59 -0100"),
+        *(f"Mon, 01 Jan 2024 00:00:00 +{'9' * digits}" for digits in (4, 14, 25)),
+    ],
+)
+def test_a_date_that_can_not_be_is_no_date(date):
+    with pytest.raises(IoTDAThrottledError) as throttled:
+        read_answer(SHOW, answer(429, retry_after=date, date=date))
+    assert throttled.value.retry_after is None
+    with pytest.raises(IoTDAAuthError, match="check the connection's access key"):
+        read_answer(SHOW, answer(401, date=date))
+
+
 def test_retry_after_as_a_date():
     in_a_minute = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)
     with pytest.raises(IoTDAThrottledError) as error:
