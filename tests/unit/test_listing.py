@@ -1,0 +1,143 @@
+"""Lists in pages: every row once, whatever moves, and an end whatever the platform says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider import api, listing
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.listing import Listing, SeenTargets
+
+TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
+
+
+def read_all(rows: Listing[Any], answer: Any, most: int = 500) -> list[Any]:
+    """Everything that a list gives, where ``answer(marker, limit)`` is the platform's page."""
+    found: list[Any] = []
+    calls = 0
+    while rows.next is not None:
+        calls += 1
+        assert calls <= most, "endless"
+        query = dict(rows.next.query)
+        data = answer(query.get("marker"), int(query["limit"]))
+        found += rows.take(rows.next.read({"batchtask": {"task_id": TASK_ID}, **data}))
+    return found
+
+
+def page(rows: list[str], marker: Any, count: Any = None) -> dict[str, Any]:
+    details = [{"target": row, "status": "Fail"} for row in rows]
+    return {"task_details": details, "page": {"marker": marker, "count": count}}
+
+
+@given(
+    total=st.integers(0, 400),
+    size=st.integers(1, 50),
+    counts=st.booleans(),
+)
+def test_every_row_comes_once_in_order_whatever_page_size_the_platform_allows(total, size, counts):
+    ids = [f"d{n:03}" for n in range(total)]
+    if not counts:
+        size = 50  # a shorter page is the last one, where there is no count
+
+    def answer(marker: str | None, limit: int) -> dict[str, Any]:
+        start = 0 if marker is None else ids.index(marker) + 1
+        rows = ids[start : start + min(size, limit)]
+        return page(rows, rows[-1] if rows else marker, total if counts else None)
+
+    found = read_all(listing.iter_subtasks(TASK_ID), answer)
+
+    assert [row.target for row in found] == ids
+
+
+@given(
+    data=st.data(),
+    total=st.integers(0, 300),
+)
+def test_no_row_comes_twice_while_rows_move_between_the_pages(data, total):
+    ids = [f"d{n:03}" for n in range(total)]
+    left = list(ids)
+
+    def answer(marker: str | None, limit: int) -> dict[str, Any]:
+        # Between two pages some rows go and come back elsewhere, as they change their status.
+        gone = data.draw(st.sets(st.sampled_from(ids), max_size=5)) if ids else set()
+        left[:] = [one for one in left if one not in gone] + sorted(gone)
+        at = left.index(marker) + 1 if marker in left else 0
+        rows = left[at : at + limit]
+        return page(rows, rows[-1] if rows else None, len(left))
+
+    found = [row.target for row in read_all(listing.iter_subtasks(TASK_ID), answer)]
+
+    assert len(found) == len(set(found))
+    assert set(found) <= set(ids)
+
+
+@given(
+    pages=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from("abcdef"), max_size=60),
+            st.none() | st.sampled_from(["m1", "m2", ""]) | st.integers(),
+            st.none() | st.integers(-5, 10**9) | st.booleans() | st.text(max_size=3),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_series_of_odd_pages_is_endless_or_gives_a_target_twice(pages):
+    calls = iter(range(10**6))
+
+    def answer(marker: str | None, limit: int) -> dict[str, Any]:
+        rows, new_marker, count = pages[next(calls) % len(pages)]
+        return page(rows, new_marker, count)
+
+    found = [row.target for row in read_all(listing.iter_subtasks(TASK_ID), answer)]
+
+    assert len(found) == len(set(found))
+
+
+def test_a_marker_that_repeats_ends_the_list():
+    found = read_all(
+        listing.iter_subtasks(TASK_ID), lambda marker, limit: page(["a"] * 50, "same", 10**6), 3
+    )
+    assert [row.target for row in found] == ["a"]
+
+
+def test_a_list_that_shrinks_below_its_count_ends():
+    answers = iter([page(["a", "b"], "m1", 9), page([], "m2", 9)])
+    found = read_all(listing.iter_subtasks(TASK_ID), lambda *_: next(answers))
+    assert [row.target for row in found] == ["a", "b"]
+
+
+def test_filters_travel_with_every_page():
+    rows = listing.iter_subtasks(TASK_ID, status="Fail")
+    assert rows.next is not None
+    rows.take(rows.next.read({"batchtask": {"task_id": TASK_ID}, **page(["a"], "m", 2)}))
+    assert rows.next is not None
+    assert dict(rows.next.query) == {"limit": "50", "marker": "m", "task_detail_status": "Fail"}
+
+
+def test_bad_input_is_refused_before_the_first_page():
+    with pytest.raises(IoTDAConfigError, match="batch_task_id"):
+        listing.iter_subtasks("../x")
+    with pytest.raises(IoTDAConfigError, match="status must be one of"):
+        listing.list_batch_tasks(status="Waiting")
+
+
+@given(at_least=st.integers(1, 20), targets=st.lists(st.integers(0, 60), max_size=300))
+def test_targets_are_remembered_as_long_as_promised(at_least, targets):
+    seen = SeenTargets(at_least)
+    for position, target in enumerate(targets):
+        is_new = seen.is_new(str(target))
+        recent = list(dict.fromkeys(reversed(targets[:position])))[:at_least]
+        if target in recent and len(set(targets[:position])) <= at_least:
+            assert not is_new
+        if target not in targets[:position]:
+            assert is_new
+
+
+def test_a_page_holds_as_many_rows_as_the_platform_gives():
+    assert api.MAX_PAGE == 50
+    assert dict(api.list_batch_tasks().query) == {"limit": "50"}
