@@ -29,8 +29,18 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules(
             "iotda_provider.operators.batch_task",
             "iotda_provider.operators.branch",
+            "iotda_provider.operators.at_rest",
+            "iotda_provider.operators.reconcile",
+            "iotda_provider.operators.release_check",
+            "iotda_provider.operators.wave_confirm",
+            "iotda_provider.operators.wave_gate",
+            "iotda_provider.operators.wave_plan",
+            "iotda_provider.operators.wave_watch",
         ),
-        "sensors": _modules("iotda_provider.sensors.batch_task"),
+        "sensors": _modules(
+            "iotda_provider.sensors.batch_task",
+            "iotda_provider.sensors.window",
+        ),
         "triggers": _modules(
             "iotda_provider.triggers.batch_task",
             "iotda_provider.triggers.rollout_breach",

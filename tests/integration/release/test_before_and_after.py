@@ -1,0 +1,133 @@
+"""What is looked at before a release, and what is tidied up after it, against the emulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
+from iotda_provider.operators.release_check import CheckReleaseOperator
+
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+PACKAGE, VERSION, GROUP = "a1b2c3d4e5f60718293a4b5c", "2.0.0", "0000000a-0000"
+WORLD: dict[str, Any] = {
+    "devices": 100,
+    "packages": [{"package_id": PACKAGE, "version": VERSION}],
+    "groups": [{"name": "all", "group_id": GROUP, "count": 100}],
+    "batch_tasks": [],
+}
+
+
+def check(run: Any, **given: Any) -> Any:
+    return run.run(
+        CheckReleaseOperator(
+            task_id="check", **{"package_id": PACKAGE, "group_ids": [GROUP], **given}
+        )
+    )
+
+
+def test_devices_that_run_the_version_already_are_left_out(rollout: Any) -> None:
+    run = rollout(**WORLD, already_current=0.3)
+    found = check(run)
+    assert (found["version"], found["task_type"]) == (VERSION, "firmwareUpgrade")
+    assert 10 < found["already_current"] < 60
+    assert found["devices"] == len(run.xcoms["check", "targets"]) == 100 - found["already_current"]
+
+
+def test_devices_that_are_not_online_are_named_as_late(rollout: Any) -> None:
+    run = rollout(**WORLD, offline_share=0.2)
+    found = check(run)
+    late = run.xcoms["check", "late"]
+    assert 5 < len(late) == found["late"] < 50
+    assert set(late) < set(run.xcoms["check", "targets"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"package_id": "0" * 24}, "no package"),
+        ({"group_ids": ["0000000f-0000"]}, "no device group"),
+        ({"group_ids": []}, "no device to release"),
+    ],
+)
+def test_what_is_not_there_ends_the_release_at_once(
+    rollout: Any, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=says):
+        check(rollout(**WORLD), **given)
+
+
+def test_nobody_is_left_where_all_run_the_version(rollout: Any) -> None:
+    with pytest.raises(AirflowFailException, match="100 run it already"):
+        check(rollout(**WORLD, already_current=1))
+
+
+def test_another_upgrade_of_any_of_the_devices_ends_the_release_at_once(rollout: Any) -> None:
+    task = {"task_id": TASK_ID, "task_name": "other", "targets": 3, "need_confirm": True}
+    run = rollout(**{**WORLD, "batch_tasks": [task]})
+    with pytest.raises(AirflowFailException, match=f"{TASK_ID} .* 3 of these devices"):
+        check(run)
+
+
+def test_this_runs_own_batch_task_is_no_other(rollout: Any) -> None:
+    from iotda_provider.operators.create import stamp_of, stamped_name
+
+    name = stamped_name("release", stamp_of("dag", "run", "create", -1))
+    task = {"task_id": TASK_ID, "task_name": name, "targets": "all", "need_confirm": True}
+    run = rollout(**{**WORLD, "batch_tasks": [task]})
+    assert check(run)["devices"] == 100
+
+
+def test_a_release_is_reconciled_with_what_the_devices_run(rollout: Any) -> None:
+    task = {"task_id": TASK_ID, "need_confirm": True, "package_ids": [PACKAGE]}
+    run = rollout(
+        **{**WORLD, "batch_tasks": [task]},
+        failure_rate=0.4,
+        failure_mix={"IOTDA.005010|installation failed": 1, "IOTDA.014016|device offline": 1},
+    )
+    run.plan("50%, 100%")
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "breached"
+    rest = run.run(
+        WaitUntilAtRestOperator(task_id="rest", batch_task_id=TASK_ID, grace=0, poll_interval=0.05)
+    )
+    assert (rest["at_rest"], rest["under_way"]) == (True, 0)
+    outcome: dict[str, Any] = {"wave": 1, "unconfirmed_from": None, "approved_by_person": []}
+    found = run.run(
+        ReconcileReleaseOperator(
+            task_id="reconcile",
+            batch_task_id=TASK_ID,
+            version=VERSION,
+            outcome=outcome,
+            plan_task_id="plan",
+            gate=0.1,
+        )
+    )
+    counts = found["counts"]
+    assert (found["exposed"], counts["never_started"], found["proven"]) == (50, 50, False)
+    assert counts["firmware"] > 0
+    assert counts["environment"] > 0
+    assert len(run.xcoms["reconcile", "to_retry"]) == 50 + counts["environment"]
+    assert len(run.xcoms["reconcile", "to_quarantine"]) == counts["firmware"]
+
+
+def test_devices_are_put_into_quarantine_once(rollout: Any) -> None:
+    run = rollout(**WORLD)
+
+    def quarantine(*targets: str) -> Any:
+        return run.run(
+            QuarantineDevicesOperator(task_id="q", targets=list(targets), group_name="bad_2.0.0")
+        )
+
+    assert quarantine()["group_id"] is None
+    first = quarantine("device-00001", "device-00002", "nobody")
+    assert (first["requested"], first["added"]) == (3, 2)
+    assert [row["target"] for row in first["failed"]] == ["nobody"]
+    again = quarantine("device-00002", "device-00003")
+    assert (again["group_id"], again["added"]) == (first["group_id"], 2)
+    groups = run.emulator.instance.present().groups.by_id
+    assert len(groups[first["group_id"]].members) == 3
+    assert [group.name for group in groups.values()].count("bad_2.0.0") == 1

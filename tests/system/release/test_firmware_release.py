@@ -1,0 +1,152 @@
+"""The whole release pipeline in real Airflow, six ways, with 10,000 devices."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+VERSION = "2.0.0"
+# Ten thousand devices take their time where many tests run at once.
+pytestmark = pytest.mark.timeout(600)
+WEAK, BAD = "IOTDA.014016|device offline", "IOTDA.005010|installation failed"
+
+
+def assert_over(run: Any, platform: Any, verdict: str, exposed: set[str]) -> dict[str, Any]:
+    """Who was let start, retried and quarantined, and that nothing was announced."""
+    assert run.state == "failed", run.log[-4000:]
+    assert run.states["announce"] != "success"
+    outcome, found = run.xcom("rollout.outcome"), run.xcom("reconcile")
+    assert outcome["verdict"] == verdict
+    confirmed = platform.confirmed
+    assert len(confirmed) == len(set(confirmed))
+    assert set(confirmed) == exposed
+    assert found["exposed"] == outcome["exposed"] == len(exposed)
+    rows = platform.rows(run.xcom("create", "batch_task_id"))
+    never = set(rows) - exposed
+    assert all(rows[device][0] == "Stopped" for device in never)
+    failed = {device: code for device, (status, code) in rows.items() if status == "Fail"}
+    weak = {device for device, code in failed.items() if code == WEAK.split("|")[0]}
+    bad = {device for device, code in failed.items() if code == BAD.split("|")[0]}
+    # Tried again: a task of their own, in which everybody waits for a person.
+    again = platform.rows(run.xcom("try_again", "batch_task_id"))
+    assert set(again) == never | weak
+    assert {status for status, _ in again.values()} == {"Waitting"}
+    assert platform.group(f"quarantine_{VERSION}") == bad
+    counts: dict[str, Any] = found["counts"]
+    assert (counts["firmware"], counts["environment"]) == (len(bad), len(weak))
+    assert counts["never_started"] == len(never)
+    return counts
+
+
+def test_a_healthy_release_reaches_everybody_and_is_announced(release: Any, fleet: Any) -> None:
+    platform = fleet(failure_rate=0.002, already_current=0.01)
+    run = release()
+    assert run.state == "success", run.log[-4000:]
+    about, outcome = run.xcom("check"), run.xcom("rollout.outcome")
+    current = about["already_current"]
+    assert current > 50
+    assert about["devices"] + current == 10_000
+    assert (outcome["verdict"], outcome["exposed"]) == ("released", about["devices"])
+    confirmed = platform.confirmed
+    assert len(confirmed) == len(set(confirmed)) == about["devices"]
+    assert not platform.asked("stop")
+    found = run.xcom("reconcile")
+    assert found["running"] == sum(v == VERSION for v in platform.versions().values()) - current
+    assert run.states["announce"] == "success"
+    assert run.states["try_again"] == run.states["quarantine"] == "skipped"
+    assert run.states["rollout.wave_6_confirm"] == "skipped"
+
+
+def test_bad_from_the_first_wave_stops_within_it(release: Any, fleet: Any) -> None:
+    platform = fleet(failure_rate=0.3, failure_mix={BAD: 3, WEAK: 1})
+    run = release()
+    first = set(run.xcom("rollout.plan", "wave_1"))
+    assert len(first) == 100
+    assert len(platform.asked("stop")) == 1
+    assert_over(run, platform, "breached", first)
+
+
+def test_bad_in_one_segment_stops_in_its_wave(release: Any, fleet: Any) -> None:
+    north, south = "0000000b-0000", "0000000c-0000"
+    platform = fleet(
+        groups=[
+            {"name": "north", "group_id": north, "count": 1000},
+            {"name": "south", "group_id": south, "count": 1000},
+            {"name": "rest", "group_id": "0000000d-0000", "count": 8000},
+        ],
+        segments=[{"name": "cold", "group": "south", "failure_rate": 0.4}],
+        failure_mix={BAD: 1},
+    )
+    run = release(
+        group_ids=[north, south, "0000000d-0000"],
+        waves=f"group:{north}, group:{south}, rest",
+    )
+    exposed = set(platform.confirmed)
+    in_north, in_south = platform.group("north"), platform.group("south")
+    # The guard looks between the calls, so it need not have come to all of the bad segment.
+    assert in_north < exposed <= in_north | in_south
+    counts = assert_over(run, platform, "breached", exposed)
+    assert counts["updated"] >= 1000
+    assert not platform.group("rest") & exposed
+    versions = platform.versions()
+    assert {versions[device] for device in in_north} == {VERSION}
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
+def test_a_persons_no_stops_it(release: Any, fleet: Any, answer: Any) -> None:
+    platform = fleet()
+    answer("rollout.wave_1_ask", "Stop the release")
+    run = release(approval="before every wave")
+    assert run.xcom("rollout.wave_1_ask", "answer")["option"] == "Stop the release"
+    counts = assert_over(run, platform, "refused", set(run.xcom("rollout.plan", "wave_1")))
+    assert counts["updated"] == 100
+    assert len(platform.asked("stop")) == 1
+
+
+def test_an_image_that_bricks_every_tenth_device_opens_no_wave(release: Any, fleet: Any) -> None:
+    platform = fleet(hang_rate=0.1)
+    run = release(report_within_minutes=2 / 60)
+    first = set(run.xcom("rollout.plan", "wave_1"))
+    counts = assert_over(run, platform, run.xcom("rollout.outcome")["verdict"], first)
+    assert run.xcom("rollout.outcome")["verdict"] in ("breached", "unproven")
+    assert counts["interrupted"] + counts["unfinished"] > 0
+
+
+def test_a_stop_at_the_console_in_the_middle_of_a_wave_opens_no_wave(
+    release: Any, fleet: Any
+) -> None:
+    platform = fleet(success_after=600)
+    over = threading.Event()
+
+    def console() -> None:
+        """Stops the release once the second wave is half confirmed."""
+        while not over.wait(0.02):
+            asked = [e for e in platform.emulator.journal() if e["path"].endswith("/confirm")]
+            if len(asked) >= 3:
+                task_id = asked[0]["path"].split("/")[-2]
+                stop = partial(platform.emulator.instance.run, "stop", task_id=task_id)
+                platform.emulator._on_loop(stop)
+                return
+
+    thread = threading.Thread(target=console)
+    thread.start()
+    run = release()
+    over.set()
+    thread.join()
+    first, second = (set(run.xcom("rollout.plan", f"wave_{n}")) for n in (1, 2))
+    exposed = set(platform.confirmed)
+    assert first < exposed
+    assert exposed <= first | second
+    outcome = run.xcom("rollout.outcome")
+    assert (outcome["verdict"], outcome["wave"]) == ("stopped_elsewhere", 2)
+    assert run.state == "failed"
+    assert run.states["announce"] != "success"
+    assert not platform.asked("stop")
+    assert "rollout.wave_3_confirm" not in {task_id for task_id, _, _ in run.xcoms}
+    again = platform.rows(run.xcom("try_again", "batch_task_id"))
+    assert not set(again) & first
+    assert set(again) >= set(platform.rows(run.xcom("create", "batch_task_id"))) - first - second

@@ -1,0 +1,129 @@
+"""The task group as a DAG's author sees it: what it is made of, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+from iotda_provider.guards import Overdue, SequentialFailureTest
+from iotda_provider.release import StagedRollout, staged_rollout
+from iotda_provider.task_groups import staged_rollout as module
+
+ASKS = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
+
+
+def make(**given: Any) -> tuple[Any, StagedRollout]:
+    with DAG("release", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as dag:
+        arguments = {"batch_task_id": "aa", "rules": SequentialFailureTest(0.02), **given}
+        return dag, staged_rollout(**arguments)
+
+
+def test_the_waves_are_unrolled_to_a_maximum() -> None:
+    dag, rollout = make(max_waves=3, waves=["5%", "100%"])
+    steps = {f"rollout.wave_{n}_{step}" for n in (1, 2, 3) for step in STEPS}
+    assert set(dag.task_ids) == steps | {"rollout.plan", "rollout.stop", "rollout.outcome"}
+    assert rollout.group.group_id == "rollout"
+    assert rollout.outcome.task_id == "rollout.outcome"
+
+
+STEPS = ("window", "confirm", "watch", "gate")
+
+
+def test_a_wave_is_reached_only_through_the_gate_of_the_one_before() -> None:
+    dag, _ = make(max_waves=3, waves="5%, 50%, 100%")
+    assert dag.get_task("rollout.wave_1_window").upstream_task_ids == {"rollout.plan"}
+    assert dag.get_task("rollout.wave_2_window").upstream_task_ids == {"rollout.wave_1_gate"}
+    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_2_window"}
+    stop = dag.get_task("rollout.stop")
+    assert stop.upstream_task_ids == {f"rollout.wave_{n}_gate" for n in (1, 2, 3)}
+    assert stop.targets is None
+
+
+@ASKS
+def test_a_person_stands_between_two_waves_where_one_may_be_asked() -> None:
+    dag, _ = make(max_waves=2, waves="5%, 100%", approval="when unproven")
+    assert dag.get_task("rollout.wave_2_window").upstream_task_ids == {
+        "rollout.wave_1_gate",
+        "rollout.wave_1_ask",
+    }
+    first, last = dag.get_task("rollout.wave_1_ask"), dag.get_task("rollout.wave_2_ask")
+    assert first.downstream_task_ids == {"rollout.wave_2_window", "rollout.stop"}
+    assert last.downstream_task_ids == {"rollout.outcome", "rollout.stop"}
+    # Silence holds.
+    assert first.response_timeout is None
+    assert first.defaults is None
+
+
+@ASKS
+def test_silence_stops_only_where_the_dag_says_so() -> None:
+    dag, _ = make(
+        approval="before every wave", on_no_answer="stop", answer_within=timedelta(hours=2)
+    )
+    ask = dag.get_task("rollout.wave_1_ask")
+    assert ask.response_timeout == timedelta(hours=2)
+    assert ask.defaults == ["Stop the release"]
+
+
+def test_older_airflow_can_ask_nobody_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AIRFLOW_V_3_1_PLUS", False)
+    with pytest.raises(ValueError, match=r"needs Airflow 3\.1"):
+        make(approval="when unproven")
+    with pytest.raises(ValueError, match=r"needs Airflow 3\.1"):
+        make(approval="{{ params.approval }}")
+    make(approval="never")
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"waves": "5%, 25%"}, "waves"),
+        ({"waves": "1%, 2%, 100%", "max_waves": 2}, "max_waves"),
+        ({"max_waves": 0}, "max_waves"),
+        ({"gate": 2}, "max_failure_rate"),
+        ({"rules": []}, "rules"),
+        ({"rules": "[]"}, "rules"),
+        ({"chunk": 101}, "chunk"),
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"bake_time": -1}, "bake_time"),
+        ({"wave_timeout": 0}, "wave_timeout"),
+        ({"window": "at night"}, "window"),
+        ({"window": "22:00-05:00", "timezone": "Mars"}, "timezone"),
+        ({"approval": "sometimes"}, "approval"),
+        ({"on_no_answer": "go on"}, "on_no_answer"),
+        ({"on_no_answer": "stop"}, "answer_within"),
+        ({"answer_within": timedelta(hours=1)}, "answer_within"),
+        ({"poll_interval": 0}, "poll_interval"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_dag_is_parsed(
+    given: dict[str, Any], names: str
+) -> None:
+    with pytest.raises(ValueError, match=names):
+        make(**given)
+
+
+def test_rules_may_be_objects_json_or_a_template() -> None:
+    make(rules=[SequentialFailureTest(0.02), Overdue(60, 0.02)])
+    make(rules='[{"rule": "SequentialFailureTest", "tolerated_rate": 0.02}]')
+    make(rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.rate }}}]')
+
+
+def test_parsing_a_dag_with_it_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "import iotda_provider.release\n"
+        "assert 'airflow' not in sys.modules\n"
+        "from iotda_provider.release import staged_rollout\n"
+        "import iotda_provider.operators.reconcile, iotda_provider.operators.release_check\n"
+        "heavy = {'requests', 'scipy', 'huaweicloudsdkcore', 'iotda_provider.hooks.iotda'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
