@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import as_list, one_of
+from iotda_provider.parameters import as_list, as_mapping, given, one_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -81,12 +82,12 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         task_type: str,
         targets: Any = None,
         group_ids: Any = None,
-        document: Mapping[str, Any] | None = None,
-        task_policy: Mapping[str, Any] | None = None,
+        document: Mapping[str, Any] | str | None = None,
+        task_policy: Mapping[str, Any] | str | None = None,
         need_confirm: bool | None = None,
         app_id: str | None = None,
         task_mode: str | None = None,
-        task_ext_info: Mapping[str, Any] | None = None,
+        task_ext_info: Mapping[str, Any] | str | None = None,
         on_existing: str = "reuse",
         **kwargs: Any,
     ) -> None:
@@ -98,6 +99,9 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         self.group_ids = group_ids
         self.document = document
         self.task_policy = task_policy
+        if need_confirm is not None and not isinstance(need_confirm, bool):
+            # The platform might not take "true" for a reason to hold anything.
+            raise ValueError(f"need_confirm must be True, False or None, got {need_confirm!r}")
         self.need_confirm = need_confirm
         self.app_id = app_id
         self.task_mode = task_mode
@@ -110,20 +114,22 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         from iotda_provider.api import create_batch_task
 
         ti: Any = context["ti"]
+        if given(self.task_name) is None:
+            raise IoTDAConfigError(f"task_name was rendered to nothing: {self.task_name!r}.")
         name = stamped_name(
-            self.task_name, stamp_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+            str(self.task_name), stamp_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         )
         wanted: dict[str, Any] = {
             "task_name": name,
             "task_type": self.batch_task_type,
             "targets": as_list(self.targets, "targets") if self._has_targets else None,
             "group_ids": as_list(self.group_ids, "group_ids") if self._has_groups else None,
-            "document": self.document,
-            "task_policy": self.task_policy,
+            "document": _object(self.document, "document"),
+            "task_policy": _object(self.task_policy, "task_policy"),
             "need_confirm": self.need_confirm,
-            "app_id": self.app_id,
+            "app_id": given(self.app_id),
             "task_mode": self.task_mode,
-            "task_ext_info": self.task_ext_info,
+            "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
         create_batch_task(**wanted)  # refuses bad input before the connection is read
         with self.hook() as hook:
@@ -157,6 +163,11 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "created": made.created,
             "surplus": [asdict(surplus) for surplus in made.surplus],
         }
+
+
+def _object(value: Any, name: str) -> dict[str, Any] | None:
+    """An optional object, in any form in which a template renders one."""
+    return None if given(value) is None else as_mapping(value, name)
 
 
 def _not_before(context: Context) -> str | None:

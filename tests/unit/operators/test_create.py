@@ -1,0 +1,145 @@
+"""Creating a batch task: what is sent, and what is refused before it is; once only elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.operators.batch_task import CreateBatchTaskOperator
+from iotda_provider.operators.create import stamp_of, stamped_name
+
+TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
+
+
+def create(**parameters: Any) -> CreateBatchTaskOperator:
+    """The operator, with what every upgrade needs."""
+    parameters = {
+        "task_name": "canary",
+        "task_type": "firmwareUpgrade",
+        "targets": ["a", "b"],
+        "document": {"package_ids": ["p"]},
+        **parameters,
+    }
+    return CreateBatchTaskOperator(task_id="create", **parameters)
+
+
+@pytest.fixture
+def creations(iotda) -> Any:
+    """The bodies of the creations that were sent."""
+    iotda.answers("GET", "", {"batchtasks": [], "page": {"count": 0}})
+    iotda.answers("POST", "", {"json": iotda.task("Initializing"), "status_code": 201})
+    return lambda: [r.json() for r in iotda.requests if r.method == "POST"]
+
+
+def test_the_task_is_returned_and_its_id_is_an_xcom(creations, run):
+    xcoms = run(create())
+
+    assert xcoms["batch_task_id"] == xcoms["return_value"]["batch_task_id"] == TASK_ID
+    assert xcoms["return_value"]["status"] == "Initializing"
+    assert xcoms["return_value"]["created"] is True
+    (body,) = creations()
+    assert body == {
+        "task_name": stamped_name("canary", stamp_of("dag", "run", "task", -1)),
+        "task_type": "firmwareUpgrade",
+        "targets": ["a", "b"],
+        "document": {"package_ids": ["p"]},
+    }
+
+
+@pytest.mark.parametrize("targets", ['["a", "b"]', "['a', 'b']", ("a", "b"), ["a", "b", "a"]])
+@pytest.mark.parametrize("document", [{"package_ids": ["p"]}, '{"package_ids": ["p"]}'])
+def test_lists_and_objects_are_taken_in_every_form(creations, run, targets, document):
+    run(create(targets=targets, document=document))
+
+    (body,) = creations()
+    assert body["targets"] == ["a", "b"]
+    assert body["document"] == {"package_ids": ["p"]}
+
+
+@pytest.mark.parametrize("rendered", [None, "None", ""])
+def test_options_rendered_to_nothing_are_not_sent(creations, run, rendered):
+    run(create(app_id=rendered, task_policy=rendered, task_ext_info=rendered))
+
+    (body,) = creations()
+    assert set(body) == {"task_name", "task_type", "targets", "document"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"task_name": "my-rollout"}, r"^task_name must be 1 to 128 letters.*my-rollout"),
+        ({"task_name": ""}, r"^task_name was rendered to nothing"),
+        ({"task_name": "None"}, r"^task_name was rendered to nothing"),
+        ({"task_type": "firmware"}, r"^task_type must be one of"),
+        ({"targets": "None"}, r"^targets was rendered to None"),
+        ({"targets": "[]"}, r"takes 1 to 30000 targets, got 0"),
+        ({"targets": ["a/b"]}, r"^targets\[0\] is not a device id"),
+        ({"targets": None}, r"needs targets, group_ids or document_source"),
+        ({"targets": None, "group_ids": "''"}, r"^group_ids must be a list"),
+        ({"document": "[1]"}, r"^document must be an object"),
+        ({"task_policy": "soon"}, r"^task_policy must be"),
+        ({"app_id": "a/b"}, r"^app_id must be"),
+        ({"document": {"package_ids": {1}}}, r"Could not create batch task .*not plain JSON"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_is_created(
+    creations, run, parameters, message
+):
+    with pytest.raises(IoTDAConfigError, match=message) as error:
+        run(create(**parameters))
+    assert len(str(error.value).splitlines()) == 1
+    assert creations() == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("need_confirm", "true"), ("need_confirm", 1), ("on_existing", "x")]
+)
+def test_a_wrong_parameter_is_named_when_the_dag_is_parsed(parameter, value):
+    with pytest.raises(ValueError, match=f"^{parameter} must be"):
+        create(**{parameter: value})
+
+
+def test_a_held_rollout_is_sent_as_one(creations, run):
+    run(create(need_confirm=True))
+
+    assert creations()[0]["need_confirm"] is True
+
+
+@given(
+    name=st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=200),
+    identity=st.tuples(st.text(), st.text(), st.text(), st.integers(-1, 1024)),
+)
+def test_a_stamp_fits_the_platform_and_belongs_to_one_task_instance(name, identity):
+    stamped = stamped_name(name, stamp_of(*identity))
+
+    assert len(stamped) <= 128
+    assert stamped.replace("_", "a").isalnum()
+    assert stamped == stamped_name(name, stamp_of(*identity)), "the same at every try"
+    dag_id, run_id, task_id, map_index = identity
+    for other in (
+        (dag_id + "x", run_id, task_id, map_index),
+        (dag_id, run_id + "x", task_id, map_index),
+        (dag_id, run_id, task_id + "x", map_index),
+        (dag_id, run_id, task_id, map_index + 1),
+    ):
+        assert stamp_of(*other) != stamp_of(*identity)
+
+
+def test_every_documented_template_field_is_one():
+    assert set(CreateBatchTaskOperator.template_fields) >= {
+        *("task_name", "targets", "group_ids", "document", "task_policy", "app_id"),
+        *("iotda_conn_id", "project_id", "instance_id"),
+    }
+
+
+def test_what_is_sent_is_json_that_keeps_every_letter(creations, run):
+    run(create(task_name="固件"))
+
+    (body,) = creations()
+    assert body["task_name"].startswith("固件_af")
+    assert json.loads(json.dumps(body)) == body
