@@ -1,0 +1,68 @@
+"""Tasks that die in the middle of every wave, and whose next tries go on, in real Airflow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iotda_provider.emulator import Emulator
+from iotda_provider.hooks.iotda import IoTDAHook
+
+DAG_FILE = Path(__file__).parent / "dags" / "small_rollout.py"
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    scenario = {
+        "devices": 400,
+        "success_after": 60,
+        "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
+    }
+    with Emulator(scenario, speed=300) as emulator:
+        emulator.advance(5)
+        monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+        yield emulator
+
+
+def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
+    run_dag: Any, emulator: Emulator, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = IoTDAHook.confirm_batch_task
+    sizes: Counter[int] = Counter()
+    deaths = 0
+
+    def confirm(self: IoTDAHook, task_id: str, targets: Any = None) -> Any:
+        """Dies at the second call of each wave: in turn before and after it is sent."""
+        nonlocal deaths
+        begun = len(confirmed(emulator))
+        wave = sum(begun >= end for end in (40, 100, 200))
+        sizes[wave] += 1
+        dies = sizes[wave] == 2
+        deaths += dies
+        if dies and wave % 2:
+            raise RuntimeError("the worker dies")
+        result = real(self, task_id, targets)
+        if dies:
+            raise RuntimeError("the worker dies")
+        return result
+
+    monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
+    run = run_dag(DAG_FILE)
+    assert run.state == "success", run.log[-4000:]
+    assert deaths == 4
+    outcome = run.xcom("rollout.outcome")
+    assert (outcome["verdict"], outcome["exposed"], outcome["wave"]) == ("released", 400, 4)
+    assert sorted(confirmed(emulator)) == [f"device-{n:05}" for n in range(400)]
+    assert not emulator.journal("stop_batch_task")
+
+
+def confirmed(emulator: Emulator) -> list[str]:
+    """Every device that was confirmed, as often as it was."""
+    bodies = [entry["body"] for entry in emulator.journal("confirm_batch_task")]
+    return [device for body in bodies for device in body["targets"]]
