@@ -1,0 +1,216 @@
+"""How often a guard stops healthy and faulty fleets, over the emulator, with its reporting delays.
+
+    python benchmarks/bench_guards_emulator.py [--fleets 1000] [--poll 30]
+
+Fleets of 1,000 devices; a failure is reported after 10 minutes, a success after 120 minutes on
+average (exponentially). Three kinds of arrival: all devices at once; staggered over two hours; at
+once, with a quarter of the devices stopped by hand after half an hour. Each fleet has its own fixed
+seed. Its guard is the one of the sensor and the trigger (``iotda_provider.guarding.Watch``), it
+really stops, and it looks at the emulator's world without HTTP between, which would only take time.
+AWS's rule is judged on the same fleets, unstopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from iotda_provider.emulator.clock import to_micro
+from iotda_provider.emulator.errors import ApiError
+from iotda_provider.emulator.scenario import Scenario
+from iotda_provider.emulator.world import World
+from iotda_provider.exceptions import IoTDAApiError
+from iotda_provider.guarding import GuardPlan, Memory, Outcome, ReadTasks, StopTask, Watch
+from iotda_provider.guards import MaxFailureRate, Rule, SequentialFailureTest
+from iotda_provider.models import BatchTask
+
+DEVICES = 1000
+HEALTHY, FAULTY = 0.02, 0.10
+RULE = SequentialFailureTest(tolerated_rate=0.02, false_alarm=0.01)
+AWS = MaxFailureRate(0.05, min_sample=100, denominator="finished")
+TASK = "0123456789abcdef01234567"
+START = 1_790_000_000.0
+ARRIVALS = ("at once", "staggered", "stopped by hand")
+
+
+def scenario(rate: float, arrival: str) -> Scenario:
+    """A fleet, as a scenario file would describe it."""
+    data: dict[str, Any] = {
+        "devices": DEVICES,
+        "failure_rate": rate,
+        "failure_after": {"distribution": "exponential", "mean": 600},
+        "success_after": {"distribution": "exponential", "mean": 7200},
+        "batch_tasks": [{"task_id": TASK, "task_name": "rollout", "targets": "all"}],
+    }
+    if arrival == "staggered":
+        data["dispatch_rate"] = DEVICES / 7200
+    return Scenario.read(data)
+
+
+@dataclass
+class Run:
+    """One emulated fleet, and the time that its guards live in."""
+
+    world: World
+    by_hand: float | None
+    now: float = 0.0
+
+    @classmethod
+    def of(cls, rate: float, arrival: str, seed: int) -> Run:
+        """A rollout that has just begun."""
+        world = World(scenario(rate, arrival), seed, START)
+        return cls(world, 1800.0 if arrival == "stopped by hand" else None)
+
+    def clock(self) -> float:
+        """The guards' clock."""
+        return START + self.now
+
+    def looks(self, poll: float) -> Iterator[None]:
+        """Every look at which the counts differ from the look before, up to the rollout's end.
+
+        A look at the same counts can only say the same again.
+        """
+        task, before = self.world.task(TASK), None
+        while True:
+            if self.by_hand is not None and self.now >= self.by_hand:
+                self.by_hand = None
+                self._stop_by_hand()
+            self.world.advance(to_micro(self.now))
+            seen = (task.status, task.progress())
+            if seen != before:
+                before = seen
+                yield
+            if task.status.is_terminal:
+                return
+            self.now += poll
+
+    def _stop_by_hand(self) -> None:
+        targets = [f"device-{number:05}" for number in range(0, DEVICES, 4)]
+        for start in range(0, len(targets), 100):
+            self.world.stop(TASK, targets[start : start + 100])
+
+    def show(self) -> BatchTask:
+        """The task as the API would show it."""
+        return BatchTask.from_wire(self.world.describe(self.world.task(TASK)))
+
+    def drive(self, procedure: Any) -> Any:
+        """Carry out what a watch asks for."""
+        answer: Any = None
+        error: IoTDAApiError | None = None
+        while True:
+            try:
+                step = procedure.throw(error) if error else procedure.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer, error = True, None
+            if isinstance(step, ReadTasks):
+                answer = [self.show()]
+            elif isinstance(step, StopTask):
+                try:
+                    self.world.stop(TASK)
+                except ApiError as refused:
+                    error = IoTDAApiError(refused.status, None, str(refused))
+
+
+def guard(run: Run, poll: float, rule: Rule = RULE) -> tuple[Outcome, float | None]:
+    """Let a guard watch a fleet to its end; the outcome, and when it decided to stop."""
+    plan = GuardPlan(batch_task_ids=(TASK,), rules=(rule,), stop_on_breach=True)
+    memory = Memory.from_json(None, plan.batch_task_ids, 10)
+    watch = Watch(plan, memory, logging.getLogger("guard"), clock=run.clock)
+    decided: float | None = None
+    outcome: Outcome | None = None
+    for _ in run.looks(poll):
+        outcome = outcome or run.drive(watch.poll())
+        if decided is None and memory.intent is not None:
+            decided = run.now
+    assert outcome is not None
+    return outcome, decided
+
+
+def breaks(run: Run, poll: float, rule: Rule) -> bool:
+    """Whether a rule that stops nothing would break at any look."""
+    return any(rule.check(run.show().progress).breached for _ in run.looks(poll))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of the fleets of one kind."""
+
+    rate: float
+    arrival: str
+    fleets: int
+    stopped: int
+    aws: int
+    median_minutes: float | None
+    mean_started: float
+
+
+def measure(
+    rate: float,
+    arrival: str,
+    fleets: int,
+    poll: float,
+    show: Callable[[int], None] = lambda done: None,
+    *,
+    with_aws: bool = True,
+) -> Row:
+    """Guard some fleets of one kind, each with its own seed."""
+    times: list[float] = []
+    started: list[int] = []
+    aws = 0
+    for seed in range(fleets):
+        outcome, decided = guard(Run.of(rate, arrival, seed), poll)
+        if decided is not None:
+            times.append(decided)
+            assert outcome.verdict == "breached", outcome
+        started.append(outcome.evidence.get("devices", DEVICES))
+        if with_aws:
+            aws += breaks(Run.of(rate, arrival, seed), poll, AWS)
+        show(seed + 1)
+    median = sorted(times)[len(times) // 2] / 60 if times else None
+    return Row(rate, arrival, fleets, len(times), aws, median, sum(started) / fleets)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--fleets", type=int, default=1000, help="of each kind")
+    options.add_argument("--poll", type=float, default=30.0, help="seconds between two looks")
+    chosen = options.parse_args()
+    logging.getLogger("guard").setLevel(logging.CRITICAL)
+    print(
+        f"{chosen.fleets} fleets of {DEVICES} devices of each kind, a look every "
+        f"{chosen.poll:g} s; SequentialFailureTest(0.02, false_alarm=0.01)\n"
+        "beside AWS's rule, 5 % of the finished ones from 100 on, on the same fleets\n"
+    )
+    print("true rate  arrival          stopped  of them after  devices started  AWS's stops")
+    began, good = time.monotonic(), True
+    for rate in (HEALTHY, FAULTY):
+        for arrival in ARRIVALS:
+            show = _progress(rate, arrival) if sys.stderr.isatty() else lambda done: None
+            row = measure(rate, arrival, chosen.fleets, chosen.poll, show)
+            after = "-" if row.median_minutes is None else f"{row.median_minutes:.1f} min"
+            print(
+                f"{rate:9.0%}  {arrival:15}  {row.stopped / row.fleets:7.1%}  {after:>13}  "
+                f"{row.mean_started:15.0f}  {row.aws / row.fleets:11.1%}",
+                flush=True,
+            )
+            share = row.stopped / row.fleets
+            good &= share <= 0.01 if rate == HEALTHY else share >= 0.99
+    print(f"\n{time.monotonic() - began:.0f} s")
+    return 0 if good else 1
+
+
+def _progress(rate: float, arrival: str) -> Callable[[int], None]:
+    def show(done: int) -> None:
+        print(f"  {rate:.0%} {arrival}: {done}\r", end="", file=sys.stderr)
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())
