@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from airflow.providers.common.compat.sdk import mask_secret
+# Not from common.compat, whose newest release for Python 3.10 does not have it.
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # Airflow 2:
+    from airflow.utils.log.secrets_masker import mask_secret
 
 _here_only: ContextVar[bool] = ContextVar("iotda_mask_here_only", default=False)
 

@@ -9,7 +9,8 @@ import sys
 # What Airflow itself has loaded is no concern of ours.
 BEGIN = """
 import sys
-from airflow.providers.common.compat.sdk import AirflowException, mask_secret
+from airflow.providers.common.compat.sdk import AirflowException
+import iotda_provider.masking
 before = set(sys.modules)
 """
 SCRIPT = (
