@@ -10,7 +10,9 @@ from contextvars import ContextVar
 try:
     from airflow.sdk.log import mask_secret
 except ImportError:  # Airflow 2:
-    from airflow.utils.log.secrets_masker import mask_secret
+    from airflow.utils.log.secrets_masker import (  # type: ignore[import-not-found,no-redef]
+        mask_secret,
+    )
 
 _here_only: ContextVar[bool] = ContextVar("iotda_mask_here_only", default=False)
 
