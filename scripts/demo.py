@@ -20,7 +20,7 @@ from typing import Any
 
 from workbench import ROOT, Workbench, WorkbenchError, end, workbench
 
-SCENARIO = ROOT / "scripts" / "scenarios" / "bad_firmware.json"
+SCENARIO = ROOT / "scripts" / "scenarios" / "bad_firmware_to_confirm.json"
 DAG_ID = "guard_one_rollout"
 DAG_FILE = "dags/rollout_guard.py"
 
