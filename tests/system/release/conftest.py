@@ -118,20 +118,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def answer(airflow_database: Path) -> Iterator[Callable[[str, str], None]]:
+def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
     """Answers a question of the pipeline as soon as it is asked, through Airflow's own API."""
     from fastapi.testclient import TestClient
 
     threads: list[threading.Thread] = []
     over = threading.Event()
 
-    def give(task_id: str, option: str) -> None:
+    def give(task_id: str, option: str, dag_id: str) -> None:
         from airflow.api_fastapi.app import create_app
 
         client = TestClient(create_app(apps="core"))
         token = client.get("/auth/token").json()["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
-        base = "/api/v2/dags/firmware_release/dagRuns"
+        base = f"/api/v2/dags/{dag_id}/dagRuns"
         while not over.wait(0.2):
             runs = client.get(base).json().get("dag_runs", ())
             for run in runs:
@@ -140,8 +140,8 @@ def answer(airflow_database: Path) -> Iterator[Callable[[str, str], None]]:
                 if client.patch(path, json=body).status_code == 200:
                     return
 
-    def start(task_id: str, option: str) -> None:
-        thread = threading.Thread(target=give, args=(task_id, option), daemon=True)
+    def start(task_id: str, option: str, dag_id: str = "firmware_release") -> None:
+        thread = threading.Thread(target=give, args=(task_id, option, dag_id), daemon=True)
         threads.append(thread)
         thread.start()
 
