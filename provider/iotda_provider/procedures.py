@@ -44,6 +44,8 @@ _STARTED = frozenset(SubtaskStatus) - {
     SubtaskStatus.REMOVED,
 }
 _STOPPABLE = frozenset(status for status in SubtaskStatus if status.is_stoppable)
+# Seconds between looks at targets that were told to stop and have not come to rest.
+_SETTLING = (0.5, 1.0, 2.0, 4.0)
 _NOT_IN_TASK = "IOTDA.014219"
 
 
@@ -54,7 +56,14 @@ class Together:
     calls: tuple[api.Call[Any], ...]
 
 
-Step = api.Call[Any] | Together
+@dataclass(frozen=True)
+class Pause:
+    """Seconds in which the platform may get something done; answered by None."""
+
+    seconds: float
+
+
+Step = api.Call[Any] | Together | Pause
 Procedure = Generator[Step, Any, T]
 _ActOnTargets = Callable[[str, Sequence[str] | None], api.Call[tuple[TargetResult, ...]]]
 # Targets to read back, each with what is known so far: why there is no answer, or a refusal.
@@ -232,62 +241,93 @@ def _settle(
 def _reread(
     task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
 ) -> Procedure[dict[str, TargetResult]]:
-    """Judge targets by where each of them stands now, in as few calls as possible."""
-    if goal is _STOPPED and task.status is TaskStatus.STOPPING:
+    """Judge targets by where each of them stands now; a stop may take a moment to show."""
+    if goal is not _STOPPED:
+        return (yield from _look_at(task, unclear, goal))
+    if task.status is TaskStatus.STOPPING:
         # Somebody stops the whole task, these targets included.
-        goal = goal | _STOPPABLE
+        return (yield from _look_at(task, unclear, goal | _STOPPABLE))
     results: dict[str, TargetResult] = {}
-    pages = -(-task.progress.total // api.MAX_PAGE)
-    if 0 < pages < len(unclear):
-        results = yield from _read_pages(task, unclear, goal)
-    targets = [target for target in unclear if target not in results]
-    outcomes = yield Together(
-        tuple(api.list_subtasks(task.task_id, target=target, limit=1) for target in targets)
-    )
-    for target, outcome in zip(targets, outcomes, strict=True):
-        if isinstance(outcome, IoTDAError):
-            results[target] = _unknown(target, unclear[target], outcome)
-        else:
-            row = next((row for row in outcome.rows if row.target == target), None)
-            results[target] = _judged(target, row, goal, unclear[target])
+    left = unclear
+    for pause in (*_SETTLING, None):
+        moving: set[str] = set()
+        results |= yield from _look_at(task, left, goal, moving)
+        left = {target: why for target, why in left.items() if target in moving}
+        if not left or pause is None:
+            break
+        yield Pause(pause)
     return results
 
 
-def _read_pages(
-    task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+def _look_at(
+    task: BatchTask,
+    unclear: _Unclear,
+    goal: frozenset[SubtaskStatus],
+    moving: set[str] | None = None,
 ) -> Procedure[dict[str, TargetResult]]:
+    """One look at targets, in as few calls as possible.
+
+    :param moving: gets the targets that a stop may still reach
+    """
+    found: dict[str, Subtask | IoTDAError | None] = {}
+    pages = -(-task.progress.total // api.MAX_PAGE)
+    if 0 < pages < len(unclear):
+        found = yield from _read_pages(task, unclear)
+    missing = [target for target in unclear if target not in found]
+    outcomes = yield Together(
+        tuple(api.list_subtasks(task.task_id, target=target, limit=1) for target in missing)
+    )
+    for target, outcome in zip(missing, outcomes, strict=True):
+        found[target] = (
+            outcome
+            if isinstance(outcome, IoTDAError)
+            else next((row for row in outcome.rows if row.target == target), None)
+        )
+    if moving is not None:
+        moving |= {
+            target
+            for target, row in found.items()
+            if isinstance(row, Subtask) and row.status.is_stoppable
+        }
+    return {target: _judged(target, row, goal, unclear[target]) for target, row in found.items()}
+
+
+def _read_pages(
+    task: BatchTask, unclear: _Unclear
+) -> Procedure[dict[str, Subtask | IoTDAError | None]]:
     """What the whole task's rows say, where that takes fewer calls than asking for each target."""
     rows: Listing[Subtask] = Listing(
         lambda marker: api.list_subtasks(task.task_id, marker=marker),
         lambda row: row.target in unclear,
     )
-    results: dict[str, TargetResult] = {}
+    found: dict[str, Subtask | IoTDAError | None] = {}
     while rows.next is not None:
         try:
             page = yield rows.next
         except IoTDAError as error:
-            missing = unclear.keys() - results.keys()
-            return results | {
-                target: _unknown(target, unclear[target], error) for target in missing
-            }
-        for row in rows.take(page):
-            results[row.target] = _judged(row.target, row, goal, unclear[row.target])
-    return results
+            return {**dict.fromkeys(unclear, error), **found}
+        found |= {row.target: row for row in rows.take(page)}
+    return found
 
 
 def _judged(
     target: str,
-    row: Subtask | None,
+    row: Subtask | IoTDAError | None,
     goal: frozenset[SubtaskStatus],
     why: IoTDAError | TargetResult,
 ) -> TargetResult:
-    """The result for a target that was found, or not, where it was looked for."""
-    if row is not None and row.status in goal:
+    """The result for a target by what was found where it was looked for.
+
+    :param row: None where there was none, an error where the look failed
+    """
+    if isinstance(row, Subtask) and row.status in goal:
         return TargetResult(target, True)
     if isinstance(why, TargetResult):
         return why
     if row is None:
         return TargetResult(target, False, _NOT_IN_TASK, "The target is not in the task")
+    if isinstance(row, IoTDAError):
+        return _unknown(target, why, row)
     return TargetResult(target, False, _code(why), f"the target's status is {row.status}: {why}")
 
 

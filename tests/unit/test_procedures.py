@@ -29,6 +29,7 @@ class Platform:
 
     :param lost: what each call for some targets, in turn, meets instead of its answer
     :param acts: whether it does what is asked although the answer gets lost
+    :param settles_after: pauses until a stop of some targets shows
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Platform:
         lost: Iterable[IoTDAError | None] = (),
         acts: bool = True,
         unreadable: bool = False,
+        settles_after: int = 0,
     ) -> None:
         self.targets = dict(targets)
         self.status = status
@@ -46,6 +48,9 @@ class Platform:
         self.acts = acts
         self.unreadable = unreadable
         self.calls: list[api.Call[Any]] = []
+        self.settles_after = settles_after
+        self.stopping: set[str] = set()
+        self.pauses = 0
 
     def run(self, procedure: procedures.Procedure[Any]) -> Any:
         """Drive a procedure as a hook does."""
@@ -60,8 +65,16 @@ class Platform:
                 return end.value
             if isinstance(step, procedures.Together):
                 answer = [self.perform(call) for call in step.calls]
+            elif isinstance(step, procedures.Pause):
+                self.pauses += 1
+                answer = None
+                if self.settles_after == self.pauses:
+                    self.settle()
             else:
                 answer = self.perform(step)
+
+    def settle(self) -> None:
+        self.targets |= dict.fromkeys(self.stopping, "Stopped")
 
     def perform(self, call: api.Call[Any]) -> Any:
         self.calls.append(call)
@@ -92,7 +105,9 @@ class Platform:
                 if able
                 else {"target": target, "status": "failure", "error_code": code}
             )
-            if able:
+            if able and verb == "stop" and self.settles_after:
+                self.stopping.add(target)
+            elif able:
                 self.targets[target] = becomes
         return rows
 
@@ -161,6 +176,16 @@ class TestStoppingTargets:
 
         assert not results[0].succeeded
         assert "Processing" in str(results[0].error_msg)
+        assert platform.pauses > 1
+
+    def test_a_stop_may_take_a_moment_to_show(self) -> None:
+        platform = Platform({**fleet(300), "d2": "Success"}, lost=[LOST], settles_after=2)
+
+        results = platform.run(procedures.stop_batch_task(TASK_ID, ["d1", "d2"]))
+
+        assert [result.succeeded for result in results] == [True, False]
+        # Only what may still move is looked at again.
+        assert platform.reads == 1 + 2 + 1 + 1
 
     def test_many_unclear_targets_are_read_by_the_page(self) -> None:
         platform = Platform(fleet(1000), lost=[LOST] * 10)

@@ -327,6 +327,8 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             try:
                 if isinstance(step, procedures.Together):
                     answer = self._together(step)
+                elif isinstance(step, procedures.Pause):
+                    time.sleep(step.seconds)
                 else:
                     answer = self._perform(step)
             except IoTDAError as caught:

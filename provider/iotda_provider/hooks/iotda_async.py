@@ -288,6 +288,8 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
             try:
                 if isinstance(step, procedures.Together):
                     answer = await self._together(step)
+                elif isinstance(step, procedures.Pause):
+                    await asyncio.sleep(step.seconds)
                 else:
                     answer = await self._perform(step)
             except IoTDAError as caught:

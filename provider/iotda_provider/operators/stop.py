@@ -171,12 +171,12 @@ class StopBatchTaskOperator(TargetsOperator):
             return TargetResults()
         if (error := not_stoppable(task)) is not None:
             raise error
+        remember(context, task, sent)
         if task.status.is_stop:
             self.log.info("It is being stopped already: joining that stop.")
             return TargetResults()
         what = "the whole task" if targets is None else f"{len(targets)} target(s)"
         self.log.info("Stopping %s.", what)
-        remember(context, task, sent)
         return hook.stop_batch_task(task.task_id, targets)
 
     def _defer(self, sent: Sent, told: Told, began: float) -> NoReturn:
