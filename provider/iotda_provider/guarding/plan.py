@@ -11,6 +11,7 @@ from iotda_provider.guards import (
     FailureClasses,
     Rule,
     SequentialFailureTest,
+    checked_rules,
     needs_of,
     rules_from_json,
     rules_to_json,
@@ -99,6 +100,18 @@ class GuardPlan:
                 "failure_classes": FailureClasses.of(data.get("failure_classes")),
             }
         )
+
+
+def read_rules(rules: Any, cluster_of: ClusterOf | None = None) -> tuple[Rule, ...]:
+    """The rules of a guard, from objects or JSON of them.
+
+    :raises ValueError: one makes no sense, or needs what a guard does not read
+    """
+    items = rules if isinstance(rules, (list, tuple)) else (rules,)
+    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
+    found = checked_rules(rules_from_json(rules) if is_json else rules)
+    check_needs(found, cluster_of)
+    return found
 
 
 def check_needs(rules: tuple[Rule, ...], cluster_of: ClusterOf | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from iotda_provider.guarding.steps import Log, Procedure
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Alert = Mapping[str, Any]
@@ -139,10 +142,16 @@ def save_memory(context: Context, memory: Mapping[str, Any], log: Log) -> bool:
     return True
 
 
-def load_memory(context: Context) -> Any:
+def load_memory(context: Context, log: Log | None = None) -> Any:
     """What an earlier try of this task instance has kept, or None."""
     store: Any = context.get("task_state_store")
-    return None if store is None else store.get(MEMORY_KEY)
+    if store is None:
+        return None
+    try:
+        return store.get(MEMORY_KEY)
+    except Exception:  # noqa: BLE001 - the same: one that has forgotten is better than none
+        (log or _log).exception("What an earlier try knew can't be read; the guard begins afresh.")
+        return None
 
 
 def load_triggers_memory(context: Context) -> Any:

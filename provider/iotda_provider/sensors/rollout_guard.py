@@ -21,10 +21,10 @@ from iotda_provider.guarding.plan import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_STOP_TIMEOUT,
     ON_GUARD_LOST,
-    check_needs,
+    read_rules,
 )
 from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
-from iotda_provider.guards import FailureClasses, Rule, checked_rules, rules_from_json
+from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
 from iotda_provider.operators.results import check_report_path, write_report
@@ -156,6 +156,8 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     def _check(self, kwargs: Mapping[str, Any]) -> None:
         positive(self.poke_interval, "poke_interval")
+        if self.shadow and self.stop_on_kill:
+            raise ValueError("stop_on_kill: a shadow never stops anything")
         if self.audit_limit < 10:
             raise ValueError(f"audit_limit must be at least 10, got {self.audit_limit}")
         for name in ("soft_fail", "silent_fail", "never_fail"):
@@ -174,13 +176,15 @@ class RolloutGuardSensor(BaseSensorOperator):
                     f"triggerer can import, which {path!r} is not: move it into a module"
                 )
         if not _is_template(self.rules):
-            _read_rules(self.rules, self.cluster_of)
+            read_rules(self.rules, self.cluster_of)
 
     # --- in the worker ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
         plan = self._plan()
-        memory = Memory.from_json(load_memory(context), plan.batch_task_ids, plan.audit_limit)
+        memory = Memory.from_json(
+            load_memory(context, self.log), plan.batch_task_ids, plan.audit_limit
+        )
         self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
         with self.hook() as hook:
             steps = self._steps(hook, context)
@@ -195,6 +199,7 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome:
         while True:
+            began = time.monotonic()
             outcome = steps.run(watch.poll())
             left = self._seconds_left(watch.plan)
             if outcome is None and left <= 0:
@@ -203,7 +208,7 @@ class RolloutGuardSensor(BaseSensorOperator):
                 return outcome
             if self.deferrable:
                 self._defer(context, watch)
-            time.sleep(max(0.0, min(watch.interval, left)))
+            time.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look; for tests and for whoever drives a sensor by hand."""
@@ -245,7 +250,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         self.report_path = check_report_path(self.report_path)
         return GuardPlan(
             batch_task_ids=batch_task_ids(self.batch_task_id),
-            rules=_read_rules(self.rules, self.cluster_of),
+            rules=read_rules(self.rules, self.cluster_of),
             failure_classes=self.failure_classes,
             cluster_of=self.cluster_of,
             already_current=as_count(self.already_current, "already_current"),
@@ -378,15 +383,3 @@ def _is_template(value: Any) -> bool:
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     return hasattr(value, "resolve")
-
-
-def _read_rules(rules: Any, cluster_of: ClusterOf | None) -> tuple[Rule, ...]:
-    """The rules, from objects or JSON of them.
-
-    :raises ValueError: one makes no sense, or needs what a guard does not read
-    """
-    items = rules if isinstance(rules, (list, tuple)) else (rules,)
-    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
-    found = checked_rules(rules_from_json(rules) if is_json else rules)
-    check_needs(found, cluster_of)
-    return found

@@ -19,15 +19,9 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDANotFoun
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import BREACHED
-from iotda_provider.guarding.plan import DEFAULT_POLL_INTERVAL, check_needs
+from iotda_provider.guarding.plan import DEFAULT_POLL_INTERVAL, read_rules
 from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
-from iotda_provider.guards import (
-    FailureClasses,
-    Rule,
-    checked_rules,
-    rules_from_json,
-    rules_to_json,
-)
+from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.parameters import given, one_of, positive
 from iotda_provider.triggers.board import UNDER_WAY, UPGRADES
@@ -81,10 +75,9 @@ class RolloutBreachTrigger(BaseEventTrigger):
         instance_id: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rules = _read(rules)
         self.failure_classes = FailureClasses.of(failure_classes)
         self.cluster_of = check_cluster_of(cluster_of)
-        check_needs(self.rules, self.cluster_of)
+        self.rules = read_rules(rules, self.cluster_of)
         self.task_types = tuple(
             one_of(kind, "task_types", tuple(map(str, UPGRADES))) for kind in task_types
         )
@@ -242,9 +235,3 @@ def _hook(kwargs: Mapping[str, Any]) -> IoTDAAsyncHook:
         project_id=given(kwargs["project_id"]),
         instance_id=given(kwargs["instance_id"]),
     )
-
-
-def _read(rules: Any) -> tuple[Rule, ...]:
-    items = rules if isinstance(rules, (list, tuple)) else (rules,)
-    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
-    return checked_rules(rules_from_json(rules) if is_json else rules)

@@ -51,6 +51,7 @@ def guard(**parameters: Any) -> RolloutGuardSensor:
         ({"soft_fail": True}, "soft_fail"),
         ({"silent_fail": True}, "silent_fail"),
         ({"never_fail": True}, "never_fail"),
+        ({"shadow": True, "stop_on_kill": True}, "stop_on_kill"),
         ({"deferrable": True, "on_alert": lambda alert: None}, "on_alert"),
     ],
 )

@@ -1,0 +1,46 @@
+"""The link from a guard to why it decided as it did."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from iotda_provider.get_provider_info import get_provider_info
+from iotda_provider.links import RolloutGuardLink
+from iotda_provider.sensors.batch_task import RolloutGuardSensor
+
+
+@pytest.fixture(autouse=True)
+def _base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in ("API", "WEBSERVER"):
+        monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://airflow.example/root/")
+
+
+def link(map_index: int = -1) -> str:
+    key: Any = SimpleNamespace(
+        dag_id="a dag", run_id="guard__ab+c/d", task_id="group.guard", map_index=map_index
+    )
+    return RolloutGuardLink().get_link(None, ti_key=key)  # type: ignore[arg-type]
+
+
+def test_it_leads_to_the_xcoms_of_the_task_instance() -> None:
+    if AIRFLOW_V_3_0_PLUS:
+        run = "https://airflow.example/root/dags/a%20dag/runs/guard__ab%2Bc%2Fd"
+        assert link() == f"{run}/tasks/group.guard/xcom"
+        assert link(3) == f"{run}/tasks/group.guard/mapped/3/xcom"
+    else:
+        grid = "https://airflow.example/root/dags/a%20dag/grid?dag_run_id=guard__ab%2Bc%2Fd"
+        assert link() == f"{grid}&task_id=group.guard&tab=xcom"
+        assert link(3) == f"{grid}&task_id=group.guard&tab=xcom&map_index=3"
+
+
+def test_airflow_is_told_of_it_and_the_guard_has_it() -> None:
+    names = [f"{type(item).__module__}.{type(item).__qualname__}" for item in _links()]
+    assert names == get_provider_info()["extra-links"]
+
+
+def _links() -> Any:
+    return RolloutGuardSensor.operator_extra_links
