@@ -52,6 +52,11 @@ def test_path_characters_in_a_task_id_are_refused_by_every_call(value):
             call(value)
 
 
+def test_an_id_that_was_made_a_number_of_says_so():
+    with pytest.raises(IoTDAConfigError, match=r"got '123' \(int, not text\)"):
+        api.check_task_id(123)
+
+
 @given(targets=st.lists(DEVICE_IDS, max_size=30))
 def test_device_ids_keep_their_order_and_come_once(targets):
     checked = api.check_targets(targets)

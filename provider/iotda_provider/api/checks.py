@@ -19,10 +19,12 @@ def check_task_id(value: object) -> str:
     :raises IoTDAConfigError: it is not 1 to 24 characters of a-f and 0-9
     """
     if not isinstance(value, str) or not _TASK_ID.fullmatch(value):
+        # Native rendering makes a number of an id that happens to look like one.
+        kind = "" if isinstance(value, str) else f" ({type(value).__name__}, not text)"
         raise IoTDAConfigError(
-            f"batch_task_id must be 1 to 24 characters of a-f and 0-9, as the console shows it; "
-            f"got {str(value)[:60]!r}. Where it comes from a template or an XCom, check that the "
-            "task before has set it."
+            "batch_task_id must be 1 to 24 characters of a-f and 0-9, as the console shows it; "
+            f"got {str(value)[:60]!r}{kind}. Where it comes from a template or an XCom, check that "
+            "the task before has set it."
         )
     return value
 

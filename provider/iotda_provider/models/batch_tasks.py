@@ -20,6 +20,7 @@ _Member = TypeVar("_Member", bound="_WireWord")
 
 _LONGEST_WORD = 60
 _LONGEST_TEXT = 500
+_LARGEST_COUNT = 10**9
 
 
 class _WireWord(str, Enum):
@@ -155,6 +156,8 @@ def _count(value: object, name: str) -> int:
         raise ValueError(f"task_progress.{name} is not a count: {str(value)[:20]!r}") from None
     if count < 0:
         raise ValueError(f"task_progress.{name} is negative: {count}")
+    if count > _LARGEST_COUNT:
+        raise ValueError(f"task_progress.{name} is larger than any fleet")
     return count
 
 

@@ -25,13 +25,13 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def run_tasks(iotda_connection: dict[str, Any], run_dag: Any, tmp_path: Path) -> Any:
-    """Runs a DAG of these tasks, against the emulator of the test's mark."""
+    """Runs a DAG of these tasks, with more options, against the emulator of the test's mark."""
 
-    def run(tasks: str, **conf: Any) -> Any:
+    def run(tasks: str, options: str = "") -> Any:
         name = f"dag_{next(_numbers)}"
         body = "".join(f"    {line}\n" for line in dedent(tasks).strip().splitlines())
         file = tmp_path / f"{name}.py"
-        file.write_text(f"{HEAD}with DAG({name!r}, schedule=None):\n{body}")
-        return run_dag(file, name, conf or None)
+        file.write_text(f"{HEAD}with DAG({name!r}, schedule=None{options}):\n{body}")
+        return run_dag(file, name)
 
     return run

@@ -118,6 +118,32 @@ def test_upstream_tasks_that_find_nothing_or_push_nothing_never_stop_the_whole_t
 
 
 @rollouts(TASK)
+def test_native_rendering_makes_no_whole_task_of_nothing(iotda_emulator, run_tasks):
+    run = run_tasks(
+        """
+        @task
+        def find():
+            return {"some": ["device-00002"], "empty": [], "nothing": None}
+        found = find()
+        for name in ("some", "empty", "nothing", "absent"):
+            found >> StopBatchTaskOperator(
+                task_id=name, batch_task_id=TASK,
+                targets="{{ ti.xcom_pull(task_ids='find').get('" + name + "') }}",
+            )
+        """,
+        ", render_template_as_native_obj=True",
+    )
+
+    assert {name: state for name, state in run.states.items() if name != "find"} == {
+        "some": "success",
+        "empty": "success",
+        "nothing": "failed",
+        "absent": "failed",
+    }
+    assert stops(iotda_emulator) == [(TASK, {"targets": ["device-00002"]})]
+
+
+@rollouts(TASK)
 def test_mapped_targets_stop_what_each_names_and_none_is_no_whole_task(iotda_emulator, run_tasks):
     run = run_tasks("""
         StopBatchTaskOperator.partial(task_id="stop", batch_task_id=TASK).expand(
