@@ -1,0 +1,200 @@
+"""Whoever issues credentials refuses, is silent or talks nonsense; and no secret gets out."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+import requests_mock
+
+from iotda_provider.auth import authenticator as module
+from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAAuthError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+
+IAM = "https://iam.cn-north-4.myhuaweicloud.com"
+METADATA = "http://169.254.169.254"
+
+
+WRONG_PASSWORD = {"error": {"code": 401, "message": "The username or password is wrong."}}
+
+
+def test_refused_user_is_told_what_to_check(web, settings):
+    web.post(f"{IAM}/v3/auth/tokens", status_code=401, json=WRONG_PASSWORD)
+    with pytest.raises(IoTDAAuthError) as caught:
+        authenticator_for(settings("token")).prepare()
+
+    assert str(caught.value) == (
+        "Could not obtain a token from IAM: HTTP 401: 401 The username or password is wrong. Check "
+        "the connection's Login (an IAM user, not the account), Password, domain_name (the "
+        "account's name) and project_id (or region), and whether the user may use programmatic "
+        "access"
+    )
+
+
+def test_wrong_clock_is_named_beside_what_else_may_be_wrong(web, settings):
+    date = {"Date": "Tue, 01 Jan 2030 00:00:00 GMT"}
+    web.post(f"{IAM}/v3/auth/tokens", status_code=401, json=WRONG_PASSWORD, headers=date)
+    with pytest.raises(IoTDAAuthError, match=r"Check the .* This machine's clock is \d+ days"):
+        authenticator_for(settings("token")).prepare()
+
+
+def test_trouble_of_iam_leaves_the_callers_request_unsent(web, settings):
+    web.post(f"{IAM}/v3/auth/tokens", status_code=503)
+    with pytest.raises(IoTDATransportError, match="503") as caught:
+        authenticator_for(settings("token")).prepare()
+    assert not caught.value.sent
+
+
+def test_silence_of_iam_leaves_the_callers_request_unsent(web, settings):
+    web.post(f"{IAM}/v3/auth/tokens", exc=requests.exceptions.ConnectTimeout("pass-word-1 late"))
+    with pytest.raises(
+        IoTDATransportError, match=r"connecting timed out \(\*\*\* late\)"
+    ) as caught:
+        authenticator_for(settings("token")).prepare()
+    assert not caught.value.sent
+
+
+def test_throttling_by_iam_says_when_to_come_back(web, settings):
+    web.post(f"{IAM}/v3/auth/tokens", status_code=429, headers={"Retry-After": "7"})
+    with pytest.raises(IoTDAThrottledError) as caught:
+        authenticator_for(settings("token")).prepare()
+    assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, {"token": {}}),
+        ({"X-Subject-Token": "token\xe9-1"}, {"token": {}}),
+        ({"X-Subject-Token": "two words"}, {"token": {}}),
+        ({"X-Subject-Token": "token-1"}, []),
+        ({"X-Subject-Token": "token-1"}, {"token": {"expires_at": "tomorrow"}}),
+        ({"X-Subject-Token": "token-1"}, {"token": {"expires_at": 5}}),
+    ],
+)
+def test_answer_without_a_usable_token_is_named_and_not_quoted(web, headers, body, settings):
+    web.post(f"{IAM}/v3/auth/tokens", status_code=201, headers=headers, json=body)
+    with pytest.raises(IoTDATransportError, match="should hold a token makes no sense") as caught:
+        authenticator_for(settings("token")).prepare()
+    assert not caught.value.sent
+    assert "token-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"access": "A\r\nX-Evil: 1"},
+        {"secret": None},
+        {"securitytoken": "a b"},
+        {"expires_at": None},
+        {"expires_at": "soon"},
+    ],
+)
+def test_answer_without_a_usable_key_is_named_and_not_quoted(
+    web, change, settings, key, issue_agency_keys
+):
+    issue_agency_keys(web)
+    answer = {"credential": key(1)["credential"] | change}
+    web.get(f"{METADATA}/openstack/latest/securitykey", json=answer)
+    with pytest.raises(IoTDATransportError, match="makes no sense") as caught:
+        authenticator_for(settings("agency")).prepare()
+    assert "secret-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("auth_type", ["token", "agency", "federation"])
+def test_redirects_are_not_followed_with_credentials(web, tmp_path, auth_type, settings):
+    file = tmp_path / "id_token"
+    file.write_text("id-token-1")
+    elsewhere = web.register_uri(requests_mock.ANY, "https://evil.example/x", text="thanks")
+    away = {"status_code": 307, "headers": {"Location": "https://evil.example/x"}}
+    web.post(f"{IAM}/v3/auth/tokens", **away)
+    web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **away)
+    web.put(f"{METADATA}/meta-data/latest/api/token", **away)
+
+    with pytest.raises(IoTDAApiError, match="redirects are not followed"):
+        authenticator_for(settings(auth_type, id_token_file=str(file))).prepare()
+    assert elsewhere.call_count == 0
+
+
+def test_connections_proxy_and_bundle_win_over_the_environments(
+    web, monkeypatch, settings, issue_tokens
+):
+    monkeypatch.setenv("HTTPS_PROXY", "http://environment.example:1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/environment.pem")
+    iam = issue_tokens(web)
+    authenticator_for(settings("token")).prepare()
+    assert iam.last_request.proxies["https"] == "http://environment.example:1"
+    assert iam.last_request.verify == "/environment.pem"
+
+    own = {"proxies": {"https": "http://own.example:1"}, "verify": "/own.pem"}
+    authenticator_for(settings("token", **own)).prepare()
+    assert iam.last_request.proxies["https"] == "http://own.example:1"
+    assert iam.last_request.verify == "/own.pem"
+
+
+def test_netrc_adds_nothing_to_a_request_for_a_token(
+    web, tmp_path, monkeypatch, settings, issue_tokens
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine iam.cn-north-4.myhuaweicloud.com login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    iam = issue_tokens(web)
+    authenticator_for(settings("token")).prepare()
+
+    assert "Authorization" not in iam.last_request.headers
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_secret_that_iam_echoes_is_not_in_the_error(web, status, settings):
+    web.post(
+        f"{IAM}/v3/auth/tokens",
+        status_code=status,
+        json={"error": {"message": "bad: pass-word-1", "code": status}},
+    )
+    with pytest.raises((IoTDAApiError, IoTDATransportError), match=r"bad: \*\*\*"):
+        authenticator_for(settings("token")).prepare()
+
+
+def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(
+    web, tmp_path, monkeypatch, settings, issue_tokens, issue_agency_keys, exchange_id_tokens
+):
+    masked = set()
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.add)
+    issue_tokens(web)
+    issue_agency_keys(web)
+    exchange_id_tokens(web)
+    file = tmp_path / "id_token"
+    file.write_text("id-token-1")
+
+    authenticator_for(settings("token")).prepare()
+    assert masked == {"token-1"}
+    masked.clear()
+    authenticator_for(settings("agency")).prepare()
+    assert masked == {"metadata-token", "ACCESS1", "secret-1", "security-token-1"}
+    masked.clear()
+    authenticator_for(settings("federation", id_token_file=str(file))).prepare()
+    assert masked == {"id-token-1", "unscoped-1", "ACCESS1", "secret-1", "security-token-1"}
+    masked.clear()
+    refused = {"status_code": 401, "json": {"error_msg": "no"}}
+    web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **refused)
+    with pytest.raises(IoTDAAuthError):
+        authenticator_for(settings("federation", id_token_file=str(file), idp_id="2")).prepare()
+    assert masked == {"id-token-1"}, "even where the exchange fails"
+
+
+def test_reprs_show_no_secret(web, settings, issue_tokens):
+    issue_tokens(web)
+    secrets = ("pass-word-1", "security-token-0", "token-1", "proxy-pass")
+    own = settings(
+        "token", security_token="security-token-0", proxies={"https": "http://u:proxy-pass@p:1"}
+    )
+    authenticator = authenticator_for(own)
+    authenticator.prepare()
+
+    for thing in (own, authenticator, authenticator._token.value, module._shared):
+        for text in (repr(thing), str(thing)):
+            assert not [secret for secret in secrets if secret in text]
