@@ -6,23 +6,12 @@ an error that says so.
 
 from __future__ import annotations
 
-import base64
 import importlib
 import inspect
-import json
-import os
 import pkgutil
-import re
-import sys
-import threading
 import traceback
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -33,7 +22,6 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import BaseTrigger
 
 from iotda_provider import guards
-from iotda_provider.emulator import Emulator
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.get_provider_info import get_provider_info
 from iotda_provider.guarding.plan import GuardPlan
@@ -216,188 +204,8 @@ def made(thing: type, task: str, **more: str) -> Any:
         pytest.fail(f"{thing.__name__}({text}): {error}. Say in VALUES what to give it")
 
 
-# --- where secrets come from --------------------------------------------------------------------
-
-
-@dataclass
-class Secrets:
-    """The marked secrets of one test, and whatever else became secret while it ran."""
-
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
-    signatures: set[str] = field(default_factory=set)
-    emulator: Emulator | None = None
-
-    def __getattr__(self, name: str) -> str:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return f"CANARY-{name}-{self.mark}"
-
-    def all(self) -> set[str]:
-        known = {
-            getattr(self, name)
-            for name in ("key", "security_token", "password", "id_token", "wrong_key", "proxy")
-        }
-        assert self.emulator is not None
-        return known | self.signatures | self.emulator.instance.iam.given_secrets()
-
-
-class Echo(BaseHTTPRequestHandler):
-    """Refuses every request, and says all that it was sent."""
-
-    def answer(self) -> None:
-        sent = "; ".join(f"{name}: {value}" for name, value in self.headers.items())
-        Echo.seen.add(re.sub(r".*Signature=", "", self.headers.get("Authorization", "")))
-        body = json.dumps({"error_code": "APIGW.0301", "error_msg": f"refused: {sent}"}).encode()
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(403)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Request-Id", self.headers.get("X-Security-Token", "none"))
-        self.end_headers()
-        self.wfile.write(body)
-
-    seen: set[str] = set()
-    do_GET = do_POST = do_DELETE = do_PUT = answer
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def echo() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def secrets(monkeypatch: pytest.MonkeyPatch, echo: str, tmp_path: Path) -> Iterator[Secrets]:
-    """One connection of each kind, good and bad, with marked secrets."""
-    secrets = Secrets()
-    scenario = {
-        "devices": 5,
-        "failure_rate": 0.5,
-        "success_after": 30,
-        "failure_after": 30,
-        "batch_tasks": [{"task_id": task_id(number)} for number in range(100)],
-        "iam": {
-            "password": secrets.password,
-            "id_token": secrets.id_token,
-            "denied": ["iotda:batchtasks:none"],
-        },
-    }
-    with Emulator(
-        scenario, sk=secrets.key, security_token=secrets.security_token, speed=600, seed=1
-    ) as emulator:
-        secrets.emulator = emulator
-        record_signatures(emulator, secrets)
-        for name, connection in connections(emulator, secrets, echo, tmp_path).items():
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
-        yield secrets
-
-
 def task_id(number: int) -> str:
     return f"{number:024x}"
-
-
-def record_signatures(emulator: Emulator, secrets: Secrets) -> None:
-    iam = emulator.instance.iam
-    real = iam.verify
-
-    def verify(method, raw_path, query, headers, body, now):
-        headers = list(headers)
-        for name, value in headers:
-            if name == b"authorization":
-                secrets.signatures |= set(re.findall(r"Signature=(\w+)", value.decode()))
-        return real(method, raw_path, query, headers, body, now)
-
-    iam.verify = verify  # type: ignore[method-assign]
-
-
-def connections(
-    emulator: Emulator, secrets: Secrets, echo: str, folder: Path
-) -> dict[str, dict[str, Any]]:
-    own = emulator.airflow_connection
-    extra = own["extra"] | {"max_attempts": 1}
-    iam = emulator.instance.iam.settings
-    id_token_file = folder / "id_token"
-    id_token_file.write_text(secrets.id_token)
-    no_token = {name: value for name, value in extra.items() if name != "security_token"}
-    no_key = {"conn_type": "iotda", "host": emulator.url}
-    proxy = {"https": f"http://user:{secrets.proxy}@127.0.0.1:9"}
-    return {
-        "aksk": own | {"extra": extra | {"proxies": proxy}},
-        "token": no_key
-        | {"login": iam.user, "password": secrets.password}
-        | {
-            "extra": no_token
-            | {"auth_type": "token", "domain_name": iam.domain, "iam_endpoint": emulator.url}
-        },
-        "agency": no_key
-        | {"extra": no_token | {"auth_type": "agency", "metadata_endpoint": emulator.url}},
-        "federation": no_key
-        | {
-            "extra": no_token
-            | {
-                "auth_type": "federation",
-                "idp_id": iam.idp_id,
-                "id_token_file": str(id_token_file),
-                "iam_endpoint": emulator.url,
-            }
-        },
-        "wrong": own | {"password": secrets.wrong_key, "extra": extra},
-        "forbidden": own | {"extra": extra | {"project_id": "another-project"}},
-        "echoing": own | {"host": echo, "extra": extra},
-        "down": own | {"host": "http://127.0.0.1:9", "extra": extra},
-    }
-
-
-@pytest.fixture
-def without_masker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's masker forgets what it is told, so that only what we do keeps secrets in."""
-    from airflow.providers.common.compat import sdk
-
-    assert sdk.mask_secret  # it is loaded
-    maskers = {
-        vars(module)["SecretsMasker"]
-        for module in list(sys.modules.values())
-        if inspect.isclass(getattr(module, "__dict__", {}).get("SecretsMasker"))
-    }
-    assert maskers
-    for masker in maskers:
-        monkeypatch.setattr(masker, "add_mask", lambda self, secret, name=None: None)
-
-
-# --- where secrets must not be ------------------------------------------------------------------
-
-
-def spellings(secret: str) -> set[bytes]:
-    raw = secret.encode()
-    both = base64.b64encode(b"emulator-ak:" + raw)
-    return {raw, quote(secret, safe="").encode(), base64.b64encode(raw), both}
-
-
-def assert_absent(secrets: Secrets, places: dict[str, bytes]) -> None:
-    found = {
-        f"{place}: {secret[:40]}"
-        for secret in secrets.all()
-        for spelling in spellings(secret)
-        for place, content in places.items()
-        if secret and spelling in content
-    }
-    assert not found
-
-
-def everything_kept(database: Path, run: Any) -> dict[str, bytes]:
-    """All that a run left behind: deleted rows are still in the database's file."""
-    home = Path(os.environ["AIRFLOW_HOME"])
-    files = [*home.glob("logs/**/*"), *database.parent.glob(f"{database.name}*")]
-    places = {str(file.relative_to(home)): file.read_bytes() for file in files if file.is_file()}
-    return places | {"the log": run.log.encode(), "the outcome": repr(run).encode()}
 
 
 # --- the tests ----------------------------------------------------------------------------------
@@ -440,7 +248,7 @@ def canary_dag(file: Path) -> set[str]:
 
 @pytest.mark.timeout(600)
 def test_no_secret_is_kept_or_logged_even_without_airflows_masker(
-    secrets, without_masker, run_dag, airflow_database, tmp_path
+    secrets, without_masker, run_dag, assert_absent, everything_kept, tmp_path
 ):
     file = tmp_path / "canary.py"
     tasks = canary_dag(file)
@@ -457,9 +265,7 @@ def test_no_secret_is_kept_or_logged_even_without_airflows_masker(
     assert len(secrets.signatures) >= len(good), "what is looked for did exist"
     assert secrets.emulator.instance.iam.given_secrets()
     assert "refused: " in run.log, "and there were answers that echo what they were sent"
-    secrets.signatures |= Echo.seen - {""}
-
-    assert_absent(secrets, everything_kept(airflow_database, run))
+    assert_absent(everything_kept(run))
 
 
 LEAKS = """
@@ -493,7 +299,7 @@ with DAG("leaks", schedule=None):
 """
 
 
-def test_task_that_prints_its_secrets_prints_stars(secrets, run_dag, airflow_database, tmp_path):
+def test_task_that_prints_its_secrets_prints_stars(secrets, run_dag, assert_absent, tmp_path):
     """All of them are known to Airflow's masker: those of the connection, what was obtained for
     them, and the signatures of requests that are handed out."""
     file = tmp_path / "leaks.py"
@@ -504,12 +310,12 @@ def test_task_that_prints_its_secrets_prints_stars(secrets, run_dag, airflow_dat
     assert run.log.count("sent by the blocking hook:") == 4
     assert run.log.count("sent by the other:") == 4
     # dag.test() lets output through as it is; a task's own process redacts it, with this function.
-    assert_absent(secrets, {"the log": redact(run.log).encode()})
+    assert_absent({"the log": redact(run.log).encode()})
     with pytest.raises(AssertionError):
-        assert_absent(secrets, {"the log": run.log.encode()})
+        assert_absent({"the log": run.log.encode()})
 
 
-def test_reprs_and_errors_show_no_secret(secrets, without_masker):
+def test_reprs_and_errors_show_no_secret(secrets, without_masker, assert_absent):
     places: dict[str, bytes] = {}
 
     def keep(name: str, thing: object) -> None:
@@ -541,10 +347,8 @@ def test_reprs_and_errors_show_no_secret(secrets, without_masker):
         keep(thing.__name__, thing_itself)
         if isinstance(thing_itself, BaseTrigger):
             keep(f"{thing.__name__}, serialized", thing_itself.serialize())
-    secrets.signatures |= Echo.seen - {""}
-
     assert secrets.signatures
-    assert_absent(secrets, places)
+    assert_absent(places)
 
 
 def test_canary_knows_every_operator_sensor_and_trigger():
