@@ -71,6 +71,20 @@ class Memory:
             trail=trail,
         )
 
+    def adopt(self, older: Memory) -> None:
+        """Take over what was remembered before, after some looks without it.
+
+        The rules go on from their older state, as if those looks had not been.
+        """
+        self.state = older.state or self.state
+        self.intent = self.intent or older.intent
+        self.looks += older.looks
+        self.held = self.held or older.held
+        self.ended = {**older.ended, **self.ended}
+        looks, self.trail.records = self.trail.records, older.trail.records
+        for record in looks:
+            self.trail.add(record)
+
     def note_ended(self, tasks: list[BatchTask]) -> None:
         """Remember the tasks that have completed: deleted later, they still count."""
         for task in tasks:

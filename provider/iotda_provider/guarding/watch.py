@@ -116,7 +116,7 @@ class Watch:
             self.memory.intent = None
         self._carry_on = True
         if any(task.status.is_stop for task in self.tasks):
-            return (yield from self._stopped_elsewhere())
+            return self._stopped_elsewhere()
         return (yield from self._judge())
 
     def give_up(self, why: str) -> Procedure[Outcome]:
@@ -247,12 +247,11 @@ class Watch:
             return outcomes.stopped_elsewhere(self.plan, self.tasks)
         return outcomes.completed(self.plan, self._verdict, self.tasks)
 
-    def _stopped_elsewhere(self) -> Procedure[Outcome]:
+    def _stopped_elsewhere(self) -> Outcome:
         look = Look.of(self.tasks, time=self._clock())
         _, verdict = evaluate(self.plan.rules, self.memory.state, look)
         status = self._statuses()
         self.memory.trail.add(audit_record(look, verdict, status=status))
-        yield Save(self.memory.to_json())
         return outcomes.stopped_elsewhere(self.plan, self.tasks)
 
     def _breach(self, verdict: Verdict) -> Procedure[Outcome | None]:

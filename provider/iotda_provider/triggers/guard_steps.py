@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from iotda_provider.models import BatchTask
 
 T = TypeVar("T")
-#: Seconds that Airflow may take to keep an XCom before a guard goes on without.
-_XCOM_SECONDS = 20.0
+#: Seconds that Airflow may take to keep an XCom before a guard goes on; it may still be kept then.
+_XCOM_SECONDS = 10.0
 
 
 class TriggerSteps:
@@ -127,9 +127,9 @@ class OwnXComs:
         return True
 
     async def pull(self, key: str) -> Any:
-        """A value that was kept, or None."""
+        """A value that was kept, or None; it may take long where a triggerer has just started."""
         try:
-            return await asyncio.wait_for(self._get(key), _XCOM_SECONDS)
+            return await self._get(key)
         except Exception:  # noqa: BLE001 - the same; what the trigger was given has to do
             self._log.exception(f"XCom {key} could not be read; the guard goes on.")
             return None

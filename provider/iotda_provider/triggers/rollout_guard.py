@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
+from iotda_provider.guarding.outcome import STOPPED_ELSEWHERE
 from iotda_provider.sensors.guard_worker import MEMORY_KEY
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.board import seconds_to_tick, shared_board
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+
+#: Seconds to wait for what was known before a restart: to begin with, and where a verdict hangs on
+#: it. A triggerer that has just started answers slowly.
+_USUAL_SECONDS, _PATIENT_SECONDS = 5.0, 300.0
 
 
 class RolloutGuardTrigger(IoTDATrigger):
@@ -64,21 +70,23 @@ class RolloutGuardTrigger(IoTDATrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         plan = GuardPlan.from_dict(self.plan)
         xcoms = OwnXComs(self.owner, self.log)
-        kept = await xcoms.pull(MEMORY_KEY)
-        memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
+        memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = Watch(plan, memory, self.log, carry_on=True)
+        earlier = _Earlier(watch, asyncio.ensure_future(xcoms.pull(MEMORY_KEY)))
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
         async with shared_board(connection, self.hook) as board:
             steps = TriggerSteps(hook, xcoms, self.log, self.on_alert, read=board.read)
             try:
-                event = await self._over(await self._wait(watch, steps), memory, xcoms)
+                await earlier.wait(_USUAL_SECONDS)
+                event = await self._over(await self._wait(watch, steps, earlier), memory, xcoms)
             except IoTDAError as error:
                 event = failed(plan.batch_task_ids, error)
             finally:
                 board.forget(plan.batch_task_ids)
+                earlier.give_up()
         yield event
 
-    async def _wait(self, watch: Watch, steps: TriggerSteps) -> Outcome:
+    async def _wait(self, watch: Watch, steps: TriggerSteps, earlier: _Earlier) -> Outcome:
         """Look until it is over, at the same moments as all guards with the same interval.
 
         :raises IoTDAError: the first look failed in a way that will not pass
@@ -87,8 +95,13 @@ class RolloutGuardTrigger(IoTDATrigger):
         while True:
             began = time.monotonic()
             outcome = await steps.run(watch.poll())
+            # It may have been this guard's own stop, before the triggerer was restarted.
+            is_strange = outcome is not None and outcome.verdict == STOPPED_ELSEWHERE
+            if is_strange and await earlier.wait(_PATIENT_SECONDS):
+                outcome = await steps.run(watch.poll())
             if outcome is not None:
                 return outcome
+            await earlier.wait(0.0)
             left = float("inf") if deadline is None else deadline - time.time()
             if left <= 0:
                 return await steps.run(watch.give_up("The guard's timeout is over."))
@@ -104,3 +117,33 @@ class RolloutGuardTrigger(IoTDATrigger):
         if not await xcoms.push(MEMORY_KEY, memory.to_json()):
             payload["memory"] = memory.to_json()
         return tell(payload)
+
+
+class _Earlier:
+    """What the guard knew before its triggerer was restarted; a guard does not wait for it long.
+
+    :param watch: gets it, once it is there
+    :param pulled: the XCom, under way
+    """
+
+    def __init__(self, watch: Watch, pulled: asyncio.Future[Any]) -> None:
+        self._watch = watch
+        self._pulled = pulled
+        self._is_known = False
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether it has come just now."""
+        if self._is_known:
+            return False
+        done, _ = await asyncio.wait({self._pulled}, timeout=seconds)
+        if not done:
+            return False
+        self._is_known = True
+        plan = self._watch.plan
+        kept = Memory.from_json(self._pulled.result(), plan.batch_task_ids, plan.audit_limit)
+        self._watch.memory.adopt(kept)
+        return True
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self._pulled.cancel()

@@ -53,6 +53,10 @@ class Fleet:
         self._to(until)
         return _AtOnce()
 
+    def __getattr__(self, name: str) -> Any:
+        """Everything else of ``asyncio``, in whose place it stands in a trigger."""
+        return getattr(asyncio, name)
+
     def _to(self, moment: float) -> None:
         if moment > self.now:
             self.emulator.advance(moment - self.now)

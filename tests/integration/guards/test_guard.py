@@ -200,3 +200,51 @@ def test_a_hold_is_told_while_the_guard_watches_on(fleet: Any, ti: Any) -> None:
     assert result["verdict"] == "completed"
     assert ti.xcoms["alert"]["kind"] == "hold"
     assert "enough to hold" in ti.xcoms["alert"]["sentence"]
+
+
+# --- a triggerer that has just started, and answers slowly ----------------------------------------
+
+
+@pytest.fixture
+def slow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a trigger knew before comes late."""
+    monkeypatch.setattr("iotda_provider.triggers.rollout_guard._USUAL_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_guard_does_not_wait_for_its_memory_before_it_stops(
+    fleet: Any, ti: Any, slow_memory: None
+) -> None:
+    bad = fleet(BAD)
+
+    assert bad.run(ti, stop_on_breach=True)["return_value"]["stop"]["outcome"] == "stopped"
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_stop_it_cannot_explain_makes_it_wait_for_its_memory(
+    fleet: Any, ti: Any, slow_memory: None
+) -> None:
+    bad = fleet(BAD)
+    first = bad.run(ti, stop_on_breach=True)["return_value"]
+    kept = ti.xcoms["guard_memory"]
+    ti.store.clear()
+    ti.new_try()
+    ti.xcom_push("guard_memory", kept)
+    trigger = _trigger_of(bad, ti)
+
+    event = bad.trigger(trigger, ti)
+
+    assert event["result"]["verdict"] == "breached"
+    assert event["result"]["evidence"] == first["evidence"]
+
+
+def _trigger_of(fleet: Any, ti: Any) -> Any:
+    """The trigger of a guard that was restarted after its stop."""
+    from iotda_provider.guarding import GuardPlan
+    from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
+
+    plan = GuardPlan(
+        batch_task_ids=(fleet.task_id,), rules=(SequentialFailureTest(0.02),), stop_on_breach=True
+    )
+    owner = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+    return RolloutGuardTrigger(plan=plan.to_dict(), owner=owner)
