@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotda_provider.models import (
@@ -171,6 +171,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("model", [BatchTask, Subtask, TargetResult])
+@settings(max_examples=40)
 @given(data=st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_hostile_rows_are_read_into_short_plain_text_or_refused(model: Any, data: dict[str, Any]):
     try:
