@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-GROUP, PACKAGE = "0000000a-0000", "a1b2c3d4e5f60718293a4b5c"
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+PACKAGE = "a1b2c3d4e5f60718293a4b5c"
 
 
 def events(run: Any) -> list[dict[str, Any]]:
@@ -24,6 +27,10 @@ def test_the_released_version_is_an_asset_event(release: Any, fleet: Any) -> Non
     platform = fleet(devices=200)
     run = release(waves="50%, 100%")
     assert run.state == "success", run.log[-4000:]
+    assert run.xcom("report")["announced"]
+    assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]
+    if not AIRFLOW_V_3_0_PLUS:
+        pytest.skip("dag.test() of Airflow 2 knows no datasets, and so keeps no events of them")
     (event,) = events(run)
     assert {name: event[name] for name in ("version", "package_id", "kind", "devices")} == {
         "version": "2.0.0",
@@ -31,8 +38,6 @@ def test_the_released_version_is_an_asset_event(release: Any, fleet: Any) -> Non
         "kind": "firmware",
         "devices": 200,
     }
-    assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]
-    assert run.xcom("report")["announced"]
 
 
 def test_devices_of_another_product_are_no_reason_to_begin(release: Any, fleet: Any) -> None:
