@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guards import Look, Rule, evaluate
+from iotda_provider.models import TaskProgress
 from iotda_provider.sensors.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
 
 if TYPE_CHECKING:
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds that Airflow may take to keep an XCom before a guard goes on; it may still be kept then.
 _XCOM_SECONDS = 10.0
+
+
+async def warm_up(rules: Sequence[Rule]) -> None:
+    """Let the rules load what they reckon with in a thread: it takes a second, once a process."""
+    look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
+    await asyncio.to_thread(evaluate, rules, None, look)
 
 
 class TriggerSteps:

@@ -26,7 +26,7 @@ from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.parameters import given, one_of, positive
 from iotda_provider.triggers.board import UNDER_WAY, UPGRADES
 from iotda_provider.triggers.events import tell
-from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps
+from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps, warm_up
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, is_trouble
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class RolloutBreachTrigger(BaseEventTrigger):
         self, shared_stream: AsyncIterator[Snapshot]
     ) -> AsyncIterator[TriggerEvent]:
         """This watcher's own judgement on what all of them are shown."""
+        await warm_up(self.rules)
         fired = await self._load_fired()
         watches: dict[str, Watch] = {}
         async with _hook(self.serialize()[1]) as hook:

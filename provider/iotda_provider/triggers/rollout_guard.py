@@ -14,7 +14,7 @@ from iotda_provider.sensors.guard_worker import MEMORY_KEY
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.board import seconds_to_tick, shared_board
 from iotda_provider.triggers.events import OVER, failed, tell
-from iotda_provider.triggers.guard_steps import OwnXComs, TriggerSteps
+from iotda_provider.triggers.guard_steps import OwnXComs, TriggerSteps, warm_up
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -77,6 +77,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         async with shared_board(connection, self.hook) as board:
             steps = TriggerSteps(hook, xcoms, self.log, self.on_alert, read=board.read)
             try:
+                await warm_up(plan.rules)
                 await earlier.wait(_USUAL_SECONDS)
                 event = await self._over(await self._wait(watch, steps, earlier), memory, xcoms)
             except IoTDAError as error:
