@@ -161,7 +161,7 @@ def release(run_dag: Any, hurried: Callable[[], Path], impatient: None) -> Calla
             "group_ids": [ALL],
             "gate_rate": 0.1,
             "bake_minutes": 0,
-            "wave_hours": 10 / 3600,
+            "wave_hours": 60 / 3600,
             "approval": "never",
             **params,
         }
