@@ -71,7 +71,7 @@ def router(instance: Instance) -> APIRouter:
         )
 
     @routes.delete(_TASK)
-    async def delete_batch_task(task_id: str) -> Response:
+    async def delete_batch_task(request: Request, task_id: str) -> Response:
         instance.run("delete_task", task_id=_checked(task_id))
         return Response(status_code=204)
 

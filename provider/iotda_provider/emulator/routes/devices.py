@@ -42,18 +42,18 @@ def router(instance: Instance) -> APIRouter:
         )
 
     @routes.get(_DEVICE)
-    async def show_device(device_id: str) -> Response:
+    async def show_device(request: Request, device_id: str) -> Response:
         world = instance.present()
         device = world.groups.device(checked_device(device_id))
         return JsonResponse(world.devices().full(device))
 
     @routes.delete(_DEVICE)
-    async def delete_device(device_id: str) -> Response:
+    async def delete_device(request: Request, device_id: str) -> Response:
         instance.run("remove_device", device_id=checked_device(device_id))
         return Response(status_code=204)
 
     @routes.post(_DEVICE + "/list-device-group")
-    async def list_device_groups_by_device(device_id: str) -> Response:
+    async def list_device_groups_by_device(request: Request, device_id: str) -> Response:
         groups = instance.present().groups
         found = groups.groups_of(groups.device(checked_device(device_id)))
         return JsonResponse({"device_groups": [group.describe(brief=True) for group in found]})

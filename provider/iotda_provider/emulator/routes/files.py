@@ -33,12 +33,12 @@ def router(instance: Instance) -> APIRouter:
         return JsonResponse(file.describe(), 201)
 
     @routes.get(_FILES)
-    async def list_batch_task_files() -> Response:
+    async def list_batch_task_files(request: Request) -> Response:
         files = instance.present().library.uploaded()
         return JsonResponse({"files": [file.describe() for file in files]})
 
     @routes.delete(_FILES + "/{file_id}")
-    async def delete_batch_task_file(file_id: str) -> Response:
+    async def delete_batch_task_file(request: Request, file_id: str) -> Response:
         instance.run("delete_file", file_id=file_id)
         return Response(status_code=204)
 

@@ -70,7 +70,7 @@ def router(instance: Instance) -> APIRouter:
         return JsonResponse(group.describe(), 201)
 
     @routes.get(_GROUP)
-    async def show_device_group(group_id: str) -> Response:
+    async def show_device_group(request: Request, group_id: str) -> Response:
         group = instance.present().groups.group(_checked(group_id))
         return JsonResponse(group.describe())
 
@@ -86,7 +86,7 @@ def router(instance: Instance) -> APIRouter:
         return JsonResponse(group.describe())
 
     @routes.delete(_GROUP)
-    async def delete_device_group(group_id: str) -> Response:
+    async def delete_device_group(request: Request, group_id: str) -> Response:
         instance.run("delete_group", group_id=_checked(group_id))
         return Response(status_code=204)
 

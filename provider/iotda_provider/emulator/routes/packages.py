@@ -70,11 +70,11 @@ def router(instance: Instance) -> APIRouter:
         return JsonResponse(package.describe(), 201)
 
     @routes.get(_PACKAGE)
-    async def show_ota_package(package_id: str) -> Response:
+    async def show_ota_package(request: Request, package_id: str) -> Response:
         return JsonResponse(instance.present().library.package(package_id).describe())
 
     @routes.delete(_PACKAGE)
-    async def delete_ota_package(package_id: str) -> Response:
+    async def delete_ota_package(request: Request, package_id: str) -> Response:
         instance.run("delete_package", package_id=package_id)
         return Response(status_code=204)
 
