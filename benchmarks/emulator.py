@@ -5,6 +5,26 @@ size, with 30,000 devices in one task and 1,000 tasks at once; memory grows by a
 device. Every figure is over real HTTP with real signatures, one call after the other on one
 connection. The times leave the client's signing out; the CPU column has client and server in it,
 and is what to compare where other work shares the machine.
+
+Measured with Python 3.11 on two cores that other work kept busy (load average 11 to 13), so that
+the times are those of a crowded machine:
+
+    what                                        median     99th percentile   CPU a call
+    show limit=1, 1 device                      3.73 ms    27.80 ms          1.56 ms
+    show limit=1, 1,000 devices                 2.55 ms    18.54 ms          1.22 ms
+    show limit=1, 30,000 devices                1.77 ms    15.95 ms          1.06 ms
+    show limit=1, 30,000 devices, 1,000 tasks   2.35 ms    24.35 ms          1.07 ms
+    show limit=50 of the failed, the same       1.24 ms    10.86 ms          1.15 ms
+    list limit=50, the same                     5.97 ms    21.13 ms          2.30 ms
+    show device, the same                       2.53 ms    25.35 ms          1.00 ms
+
+    create, 30,000 targets                       101 ms
+    all 30,000 begin at one moment               707 ms
+    stop of all                                  392 ms
+    all 30,000 have stopped                      279 ms
+    a day of 30,000 devices                    1,550 ms
+
+    72 bytes a device, all of them in a running task
 """
 
 from __future__ import annotations
