@@ -279,6 +279,9 @@ def leak(conn_id):
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
     with IoTDAHook(conn_id) as hook:
+        hook.test_connection()
+        held = getattr(hook._authenticator, "_token", None) or hook._authenticator._key
+        print("what was obtained:", vars(held.value))
         answer = hook.run("batchtasks", params={"limit": 1})
         print("sent by the blocking hook:", dict(answer.request.headers))
         print("the settings:", vars(hook.settings))
@@ -307,6 +310,7 @@ def test_task_that_prints_its_secrets_prints_stars(secrets, run_dag, assert_abse
     run = run_dag(file)
 
     assert set(run.states.values()) == {"failed"}
+    assert run.log.count("what was obtained:") == 4
     assert run.log.count("sent by the blocking hook:") == 4
     assert run.log.count("sent by the other:") == 4
     # dag.test() lets output through as it is; a task's own process redacts it, with this function.
