@@ -41,6 +41,7 @@ SECONDS_OF_GRACE = 600  # for devices that were installing when the release was 
 RELEASED = Asset("iotda://firmware/released")
 
 # Whether a person can be asked depends on Airflow: 3.1 and later can.
+# Airflow 2: has nobody to ask.
 APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
 
 
@@ -207,6 +208,7 @@ def firmware_release() -> None:
         window="{{ params.window or '' }}",
         timezone="{{ params.timezone }}",
         evidence=external_evidence,
+        # Airflow 2: has nobody to ask.
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
         poll_interval=SECONDS_BETWEEN_LOOKS,

@@ -2,7 +2,8 @@
 
 Two DAGs. `rollout_guard` looks every minute which firmware and software upgrades are running, and
 starts one run of `guard_one_rollout` for each of them. The run's id is made of the rollout's, so a
-rollout is never guarded twice, however many runs overlap.
+rollout is never guarded twice, however many runs overlap. A guard run that has failed for good is
+not replaced either: it is red, and its rollout unguarded, until somebody clears it.
 
 `guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
 tolerated it stops the rollout, collects the devices that failed and why, opens a ticket, and

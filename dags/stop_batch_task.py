@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import Param, dag, task
+from airflow.providers.common.compat.sdk import AirflowFailException, Param, dag, task
 
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
 from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
@@ -90,8 +90,7 @@ def stop_batch_task() -> None:
         return "stop_the_whole_task" if whole else "stop_some_devices"
 
     # Two operators, so that no empty form field can ever mean "everything": the whole task is
-    # stopped only
-    # where targets is left out in the DAG.
+    # stopped only where targets is left out in the DAG.
     stop_whole = StopBatchTaskOperator(
         task_id="stop_the_whole_task",
         batch_task_id="{{ params.batch_task_id }}",
@@ -128,6 +127,16 @@ def stop_batch_task() -> None:
 
     @task
     def all_stopped(result: dict[str, Any]) -> None:
+        # Green must mean that something was stopped.
+        if result["outcome"] == "already_ended":
+            raise AirflowFailException(
+                f"Nothing was stopped: the task had already ended as {result['status']}."
+            )
+        if not result["requested"]:
+            raise AirflowFailException(
+                "Nothing was stopped: the form named no devices. List them, or choose "
+                f"{WHOLE_TASK!r}."
+            )
         log.info("%s device(s) stopped; the task is %s.", result["succeeded"], result["status"])
 
     @task

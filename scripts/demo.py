@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,14 @@ def connect(bench: Workbench) -> Any:
 
 def wait_for_guard(database: Path, airflow: subprocess.Popen[bytes]) -> None:
     """Return when the guard's task runs, however long Airflow takes to start on this machine."""
-    query = "select 1 from task_instance where task_id = 'guard' and state = 'running'"
+    query = (
+        "select 1 from task_instance where task_id = 'guard' and state in ('running', 'deferred')"
+    )
     while airflow.poll() is None:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        with (
+            suppress(sqlite3.OperationalError),  # the database is locked for a moment
+            closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+        ):
             if connection.execute(query).fetchone():
                 return
         time.sleep(0.2)

@@ -132,6 +132,11 @@ def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> st
         return _forbidden(call, code, message)
     if answer.status == 404 and code and code.startswith("APIG"):
         return "This host does not serve the IoTDA API: check the connection's Host"
+    if answer.status == 404 and "/batchtasks/" in call.path:
+        return (
+            "Check the id in the console (it may have been deleted), and that the connection's "
+            "project_id and instance_id are those of the task"
+        )
     return None
 
 

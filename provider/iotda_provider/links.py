@@ -29,7 +29,7 @@ def xcom_page(ti_key: Any) -> str:
     """The page of Airflow's UI that shows the XComs of one task instance."""
     dag_id, run_id, task_id = ti_key.dag_id, ti_key.run_id, ti_key.task_id
     map_index = getattr(ti_key, "map_index", -1)
-    if not AIRFLOW_V_3_0_PLUS:
+    if not AIRFLOW_V_3_0_PLUS:  # Airflow 2:
         base = conf.get("webserver", "base_url", fallback="").rstrip("/")
         query = {"dag_run_id": run_id, "task_id": task_id, "tab": "xcom"}
         if map_index >= 0:

@@ -163,8 +163,8 @@ def check_url(url: str, what: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise IoTDAConfigError(f"{what} is not a valid address: {error}.") from None
+    except ValueError:  # whose text would repeat a part of the address
+        raise IoTDAConfigError(f"{what} is not a valid address: is its port a number?") from None
     if parts.username is not None or parts.password is not None:
         raise IoTDAConfigError(f"{what} must not hold a user name or password.")
     host = parts.netloc.rsplit(":", 1)[0] if port is not None else parts.netloc.rstrip(":")
@@ -305,8 +305,8 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
         if not extra.get("region"):
             raise IoTDAConfigError(
                 f"Connection {conn_id!r} has no Host: set it to the instance's endpoint (console: "
-                "Overview, "
-                "Access Details), or set region in Extra to use the region's shared endpoint."
+                "Overview, Access Details), or set region in Extra to use the region's shared "
+                "endpoint."
             )
         host = f"iotda.{extra['region']}.myhuaweicloud.com"
     if "://" not in host:

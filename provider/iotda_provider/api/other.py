@@ -20,8 +20,7 @@ def any_call(
     """A call to any other path of IoTDA; its result is the answer's JSON.
 
     :param endpoint: a path below the connection's host, ``{project_id}`` filled in; without a
-        leading
-        ``/v5`` it is taken below ``/v5/iot/{project_id}/``
+        leading ``/v5`` it is taken below ``/v5/iot/{project_id}/``
     :raises IoTDAConfigError: the endpoint could lead to another host or out of its place
     """
     method = str(method).upper()
@@ -42,7 +41,7 @@ def any_call(
         raise IoTDAConfigError(
             "endpoint must be a plain path such as /v5/iot/{project_id}/devices, without a host, a "
             "query "
-            f"(pass it as query), empty parts or '..'; got {str(endpoint)[:80]!r}."
+            f"(pass it as params), empty parts or '..'; got {str(endpoint)[:80]!r}."
         )
     path = "/" + path.lstrip("/")
     if not path.startswith("/v5/"):

@@ -52,12 +52,19 @@ def read_arguments(
     check = bool(options.pop("check_response", True))
     if request_kwargs or options:
         unknown = ", ".join(sorted({*request_kwargs, *options}))
-        raise TypeError(f"run() does not take {unknown}: set it in the connection's Extra.")
+        raise TypeError(
+            f"run() does not take {unknown}; it takes data, headers, params, json and method. "
+            "Timeout, proxies and verify belong in the connection's Extra."
+        )
     body = json
     if data is not None and (method or "").upper() != "GET" and body is None:
         body = _parsed(data) if isinstance(data, str) else data
     elif data is not None and isinstance(data, Mapping):
         params = {**data, **(params or {})}
+    elif data is not None:
+        raise IoTDAConfigError(
+            "data must be an object where it is the query of a GET or stands beside json."
+        )
     verb = method or ("GET" if body is None else "POST")
     call = api.any_call(verb, endpoint or "", query=params, body=body)
     return AnyRequest(call, checked_headers(headers or {}), check)

@@ -46,6 +46,8 @@ class StopBatchTaskOperator(TargetsOperator):
     ``succeeded_targets``, device ids. For a whole task ``requested`` counts the devices that were
     not finished when the stop was sent, ``succeeded`` those that it stopped.
 
+    A task that had already ended is asked nothing, so none of its targets has a result.
+
     Stopping does not reach into a device that is installing: it may still end as Success.
 
     :param batch_task_id: the task to stop (templated)

@@ -23,7 +23,7 @@ async def was_killed(task_instance: Any) -> bool:
         from airflow.models.taskinstance import TaskInstance
 
         from_database = hasattr(TaskInstance, "get_task_instance")
-    except ImportError:
+    except ImportError:  # Airflow 2:
         from_database = False
     state, resumes = await asyncio.to_thread(
         _read_database if from_database else _ask_airflow, task_instance

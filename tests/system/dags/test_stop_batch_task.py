@@ -56,11 +56,20 @@ def test_one_stopped_and_one_unknown_device_follow_the_path_of_partial_success(
     assert run.states["all_stopped"] == run.states["none_stopped"] == "skipped"
 
 
-def test_no_devices_stop_nothing_and_ask_nothing(run_dag: Any, emulator: Emulator) -> None:
+def test_no_devices_stop_nothing_ask_nothing_and_are_not_green(
+    run_dag: Any, emulator: Emulator
+) -> None:
     run = run_dag(DAG_FILE, conf={"batch_task_id": TASK_ID, "scope": SOME, "targets": []})
-    assert run.state == "success"
     assert run.xcom("stop_some_devices")["requested"] == 0
     assert not emulator.journal()
+    assert run.states["all_stopped"] == run.state == "failed"
+
+
+def test_a_task_that_has_ended_already_is_not_green(run_dag: Any, emulator: Emulator) -> None:
+    emulator.advance(7200)
+    run = run_dag(DAG_FILE, conf={"batch_task_id": TASK_ID, "scope": WHOLE})
+    assert run.xcom("stop_the_whole_task")["outcome"] == "already_ended"
+    assert run.states["all_stopped"] == run.state == "failed"
 
 
 def test_only_unknown_devices_fail_the_run(run_dag: Any, emulator: Emulator) -> None:

@@ -166,8 +166,9 @@ class TestRetries:
 
         assert len(fake.seen) == 1
         assert str(caught.value) == (
-            f"Could not read batch task {TASK_ID}: HTTP 404: IOTDA.014217 no such task "
-            "(request id r-1)"
+            f"Could not read batch task {TASK_ID}: HTTP 404: IOTDA.014217 no such task. "
+            "Check the id in the console (it may have been deleted), and that the connection's "
+            "project_id and instance_id are those of the task (request id r-1)"
         )
 
     def test_a_rejected_request_is_sent_once_more_with_renewed_credentials(
