@@ -33,6 +33,8 @@ class Fleet:
     :param emulator: stands still but for :meth:`sleep`
     """
 
+    start = START
+
     def __init__(self, emulator: Emulator, deferrable: bool) -> None:
         self.emulator = emulator
         self.deferrable = deferrable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
+from iotda_provider.guards.cli import main as guard_command
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 
@@ -49,14 +51,27 @@ def test_a_look_is_one_call_whatever_the_fleets_size(fleet: Any, ti: Any) -> Non
     assert 600 / 10 <= len(calls) <= 600 / 10 + 4
 
 
-def test_the_stop_is_taken_within_a_poll_of_the_breach(fleet: Any, ti: Any) -> None:
-    """The counts that break the rule are there from 30 s on; no look of the guard's is wasted."""
-    bad = fleet({"devices": 100, "failure_rate": 1.0, "failure_after": 29})
+@pytest.mark.parametrize("failure_after", [23.0, 29.0, 36.0])
+def test_the_stop_is_taken_within_a_poll_of_the_breach(
+    fleet: Any, ti: Any, failure_after: float
+) -> None:
+    """The counts that break the rule are there a second and ``failure_after`` after the start."""
+    faulty = {"count": 33, "failure_rate": 1.0, "failure_after": failure_after}
+    bad = fleet({"devices": 99, "segments": [faulty], "success_after": 90_000})
 
-    result = bad.run(ti, rules=MaxFailures(100), stop_on_breach=True, poke_interval=10)
+    xcoms = bad.run(
+        ti,
+        rules=MaxFailures(33),
+        stop_on_breach=True,
+        poke_interval=10,
+        wait_for_stop=False,
+    )
 
-    assert result["return_value"]["verdict"] == "breached"
-    assert bad.now <= 40 + 10
+    stop = xcoms["return_value"]["stop"]
+    taken = datetime.fromisoformat(stop["accepted_at"].replace("Z", "+00:00")).timestamp()
+    visible = bad.start + 1 + failure_after
+    assert visible <= taken <= visible + 10
+    assert stop["attempts"] == 1
 
 
 def test_a_stop_that_fails_at_first_is_tried_at_each_look(fleet: Any, ti: Any) -> None:
@@ -114,13 +129,17 @@ def test_a_guard_that_starts_hours_late_decides_on_all_that_has_happened(
     assert bad.now <= 4 * 3600 + 60 + 30
 
 
-def test_the_trail_is_written_where_the_user_wants_it(fleet: Any, ti: Any, tmp_path: Any) -> None:
+def test_the_trail_is_written_where_the_user_wants_it(
+    fleet: Any, ti: Any, tmp_path: Any, capsys: Any
+) -> None:
     bad = fleet(BAD)
     path = tmp_path / "audit" / "rollout.jsonl"
 
     xcoms = bad.run(ti, stop_on_breach=True, report_path=str(path))
 
     assert "audit" not in xcoms
+    assert guard_command(["replay", str(path), "--rules", "MaxFailures(1)"]) == 0
+    assert "MaxFailures(1)" in capsys.readouterr().out
     audit = read_audit(path.read_text().splitlines())
     assert audit.header["batch_task_id"] == bad.task_id
     assert [r["decision"] for r in audit.records].count("breach") == 1

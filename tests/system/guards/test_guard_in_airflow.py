@@ -61,3 +61,42 @@ def test_a_good_rollout_is_left_alone(run_tasks, deferrable):
     assert run.states["collect"] == "skipped"
     assert run.xcom("guard")["verdict"] == "completed"
     assert run.xcom("guard")["stop"] is None
+
+
+@pytest.mark.iotda_emulator(scenario=GOOD, speed=0)
+def test_a_guard_that_was_skipped_skips_its_branch_and_a_join_goes_on_elsewhere(run_tasks):
+    run = run_tasks("""
+        from airflow.providers.common.compat.sdk import AirflowSkipException
+
+        @task
+        def nothing_to_guard():
+            raise AirflowSkipException("no rollout")
+
+        guard = RolloutGuardSensor(task_id="guard", batch_task_id=TASK, rules=MaxFailures(1))
+        branch = BranchOnVerdictOperator(
+            task_id="verdict", verdict=guard.output, if_breached="bad", if_completed="good"
+        )
+        paths = [EmptyOperator(task_id="bad"), EmptyOperator(task_id="good")]
+        elsewhere = EmptyOperator(task_id="elsewhere")
+        join = EmptyOperator(task_id="join", trigger_rule="none_failed_min_one_success")
+        nothing_to_guard() >> guard >> branch >> paths >> join
+        elsewhere >> join
+    """)
+
+    skipped = ("nothing_to_guard", "guard", "verdict", "bad", "good")
+    assert {run.states[name] for name in skipped} == {"skipped"}
+    assert run.states["join"] == "success"
+
+
+@pytest.mark.iotda_emulator(scenario=GOOD, speed=0)
+def test_a_join_behind_the_verdicts_paths_runs_whichever_was_taken(run_tasks):
+    run = run_tasks(
+        GUARD.format(deferrable=False)
+        + """
+join = EmptyOperator(task_id="join", trigger_rule="none_failed_min_one_success")
+[collect, branch.dag.get_task("well")] >> join
+"""
+    )
+
+    assert (run.states["well"], run.states["collect"]) == ("success", "skipped")
+    assert run.states["join"] == "success"
