@@ -127,7 +127,7 @@ def test_targets_are_stopped_by_the_hundred_with_one_result_for_each(hook, iotda
 @rollout(400, success_after=1e7)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    inside=st.lists(st.integers(1, 400), max_size=350),
+    inside=st.lists(st.integers(0, 399), max_size=350),
     strangers=st.lists(st.text("abc_-", min_size=1, max_size=9), max_size=20),
     seed=st.randoms(use_true_random=False),
 )
