@@ -58,3 +58,18 @@ def test_links_inside_the_project_lead_somewhere(link: str) -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"[`$] ?make ([a-z-]+)", README))))
 def test_every_make_target_that_is_named_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_transcript_names_what_the_demo_runs() -> None:
+    (transcript,) = blocks("text")
+    dags = (ROOT / "dags" / "rollout_guard.py").read_text(encoding="utf-8")
+    demo = (ROOT / "scripts" / "demo.py").read_text(encoding="utf-8")
+    dag_id = re.search(r"runs the DAG (\w+)", transcript)
+    rule = re.search(r"Why +(\w+):", transcript)
+    followed = re.search(r"followed: (.+)", transcript)
+    assert dag_id and rule and followed
+    assert f'"{dag_id[1]}"' in dags
+    assert f'"{dag_id[1]}"' in demo
+    assert rule[1] in dags
+    for path in followed[1].split(", "):
+        assert f"def {path}(" in dags

@@ -197,22 +197,26 @@ class StopBatchTaskOperator(TargetsOperator):
                 deadline=deadline.at,
                 limit=deadline.limit,
                 max_outage=self.max_outage,
+                memo={"sent": sent.to_json(), "told": told.to_json()},
             ),
             method_name="execute_complete",
-            kwargs={"sent": sent.to_json(), "told": told.to_json()},
             timeout=deadline.for_airflow(self.poll_interval, now=now),
         )
         raise AssertionError("defer() returned")
 
-    def execute_complete(
-        self, context: Context, event: Any, sent: dict[str, Any], told: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Go on where the triggerer has finished waiting."""
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on where the triggerer has finished waiting.
+
+        :raises IoTDAError: the event makes no sense, or the wait ended with an error
+        """
         from iotda_provider.triggers.events import WaitEvent
 
         self.report_path = check_report_path(self.report_path)
-        before, known = Sent(**sent), Told(**told)
         happened = WaitEvent.read(event, self.batch_task_id)
+        try:
+            before, known = Sent(**happened.memo["sent"]), Told(**happened.memo["told"])
+        except (KeyError, TypeError):
+            raise IoTDAError("The trigger's event does not say what was stopped.") from None
         with self.hook() as hook:
             task = happened.task
             if task is None:

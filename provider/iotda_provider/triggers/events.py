@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow.triggers.base import TriggerEvent
@@ -57,12 +57,14 @@ class WaitEvent:
     :param task: what was waited for, where the wait is over
     :param limit: the parameter that ended it, where the time is over
     :param error: why it can't go on
+    :param memo: what the task had sent along
     """
 
     status: str
     task: BatchTask | None = None
     limit: str | None = None
     error: IoTDAError | None = None
+    memo: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, payload: Any, batch_task_id: str) -> WaitEvent:
@@ -73,6 +75,9 @@ class WaitEvent:
         if not isinstance(payload, Mapping) or payload.get("batch_task_ids") != [batch_task_id]:
             raise _nonsense(payload, f"it is not about batch task {batch_task_id}")
         status = payload.get("status")
+        memo = payload.get("memo") or {}
+        if not isinstance(memo, Mapping):
+            raise _nonsense(payload, "its memo is none")
         if status == OVER:
             try:
                 task = BatchTask.from_dict(payload["task"])
@@ -80,11 +85,11 @@ class WaitEvent:
                 raise _nonsense(payload, str(error)) from None
             if task.task_id != batch_task_id:
                 raise _nonsense(payload, "it describes another task")
-            return cls(OVER, task=task)
+            return cls(OVER, task=task, memo=memo)
         if status == TIMEOUT:
-            return cls(TIMEOUT, limit=str(payload.get("limit")))
+            return cls(TIMEOUT, limit=str(payload.get("limit")), memo=memo)
         if status == ERROR:
-            return cls(ERROR, error=error_from_json(payload.get("error")))
+            return cls(ERROR, error=error_from_json(payload.get("error")), memo=memo)
         raise _nonsense(payload, "its status is unknown")
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAError
@@ -34,6 +34,8 @@ class PollingTrigger(IoTDATrigger):
     :param deadline: when the wait is over, in seconds since 1970; None: never
     :param limit: the parameter that the deadline comes from
     :param max_outage: seconds of trouble at the API that the wait outlives
+    :param memo: plain JSON that comes back with the event: ``self`` is lost over a deferral, and
+        the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PollingTrigger(IoTDATrigger):
         deadline: float | None = None,
         limit: str = TIMEOUT,
         max_outage: float = DEFAULT_MAX_OUTAGE,
+        memo: Mapping[str, Any] | None = None,
         **connection: Any,
     ) -> None:
         super().__init__(**connection)
@@ -50,6 +53,7 @@ class PollingTrigger(IoTDATrigger):
         self.deadline = deadline
         self.limit = limit
         self.max_outage = max_outage
+        self.memo = dict(memo or {})
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -58,6 +62,7 @@ class PollingTrigger(IoTDATrigger):
             "deadline": self.deadline,
             "limit": self.limit,
             "max_outage": self.max_outage,
+            "memo": self.memo,
         }
 
     @abstractmethod
@@ -68,6 +73,12 @@ class PollingTrigger(IoTDATrigger):
         """
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        async for event in self._events(hook):
+            if isinstance(event.payload, dict) and "status" in event.payload:
+                event.payload["memo"] = self.memo
+            yield event
+
+    async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         outage = Outage(self.max_outage)
         # A triggerer that starts begins all its triggers at once; they need not stay in step.
         spread = random.random()  # noqa: S311 - no secret
