@@ -67,7 +67,9 @@ def test_the_transcript_names_what_the_demo_runs() -> None:
     dag_id = re.search(r"runs the DAG (\w+)", transcript)
     rule = re.search(r"Why +(\w+):", transcript)
     followed = re.search(r"followed: (.+)", transcript)
-    assert dag_id and rule and followed
+    assert dag_id
+    assert rule
+    assert followed
     assert f'"{dag_id[1]}"' in dags
     assert f'"{dag_id[1]}"' in demo
     assert rule[1] in dags
