@@ -185,6 +185,8 @@ def bench_get(calls: int, rounds: int) -> None:
 
 
 def bench_stop(targets: int) -> None:
+    from iotda_provider.hooks import iotda, iotda_async  # noqa: F401 - their import isn't measured
+
     ids = [f"device-{number:07}" for number in range(targets)]
     calls = -(-targets // 100)
     for limit in (None, 20.0):
