@@ -17,12 +17,12 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from tenacity import Retrying
 
 from iotda_provider import api, creating, listing, procedures
-from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.answers import Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
-from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
+from iotda_provider.hooks.blocking import error_of, read_body
 from iotda_provider.hooks.connection import load_settings, looking_up
-from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.forms import ConnectionFormMixin
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.methods import described_by
@@ -301,9 +301,9 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
                 verify=session.verify,
                 proxies=session.proxies,
             )
-            _read_body(response, deadline)
+            read_body(response, deadline)
         except requests.RequestException as error:
-            raise _transport_error(call, settings, error) from None
+            raise error_of(call, settings, error) from None
         except OSError as error:  # requests lets it through where it finds no such file
             raise IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "
@@ -353,60 +353,3 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         finally:
             # Where a signal or a timeout ends the task, what has not begun must not begin.
             pool.shutdown(cancel_futures=True)
-
-
-def _read_body(response: requests.Response, deadline: float) -> None:
-    """Read the body into the response, within the deadline: requests' own timeout is per read."""
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_content(65_536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
-            response.close()
-            raise requests.exceptions.ReadTimeout(
-                "the answer is larger than any of this API"
-                if size > MAX_ANSWER_BYTES
-                else "the answer comes too slowly"
-            )
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) > 0 and size == 0:
-        raise requests.exceptions.ChunkedEncodingError("the answer was cut off")
-    response._content = b"".join(parts)
-    response._content_consumed = True  # type: ignore[attr-defined]
-
-
-def _transport_error(
-    call: api.Call[Any], settings: ConnectionSettings, error: requests.RequestException
-) -> IoTDATransportError:
-    return transport_error(call, settings, _fault(error), _reason(error))
-
-
-def _fault(error: requests.RequestException) -> Fault:
-    if isinstance(error, requests.exceptions.SSLError):
-        # TLS may also break when the request has been sent.
-        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
-    if isinstance(error, requests.exceptions.ProxyError):
-        return Fault.PROXY
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return Fault.CONNECT_TIMEOUT
-    if isinstance(error, requests.exceptions.Timeout):
-        return Fault.TIMEOUT
-    text = str(error)
-    if "NewConnectionError" in text or "NameResolutionError" in text:
-        return Fault.UNREACHABLE
-    return Fault.BROKEN
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in a few words: urllib3 wraps it several times, with object addresses."""
-    cause: Any = error
-    for _ in range(6):
-        inner = getattr(cause, "reason", None) or next(
-            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    text = str(cause).rsplit(">: ", 1)[-1]
-    return text or type(cause).__name__

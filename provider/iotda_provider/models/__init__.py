@@ -3,14 +3,12 @@
 from iotda_provider.models.batch_tasks import (
     BatchTask,
     Subtask,
-    SubtaskStatus,
     TargetResult,
     TargetResults,
     TaskProgress,
-    TaskStatus,
-    TaskType,
 )
 from iotda_provider.models.fleet import Device, DeviceGroup, OtaPackage
+from iotda_provider.models.words import SubtaskStatus, TaskStatus, TaskType
 
 __all__ = [
     "BatchTask",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BranchMixIn
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.operators.results import checked_classes
 from iotda_provider.parameters import as_count, as_list, as_mapping, given
+from iotda_provider.reporting import checked_classes
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import (
+from iotda_provider.parameters import batch_task_ids, one_of, positive
+from iotda_provider.reporting import (
     check_report_path,
     checked_classes,
     write_report,
     xcom_limit,
 )
-from iotda_provider.parameters import batch_task_ids, one_of, positive
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

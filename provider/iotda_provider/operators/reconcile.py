@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import check_report_path, write_report
 from iotda_provider.operators.wave import read_number
 from iotda_provider.operators.wave_plan import members_up_to
 from iotda_provider.parameters import as_list, as_mapping, given, one_of
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.reconciling import SUCCESS_OLD_VERSION, Reconciliation, reconcile
+from iotda_provider.reporting import check_report_path, write_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import check_report_path, write_report, xcom_limit
 from iotda_provider.operators.targets import TargetsOperator
 from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.reporting import check_report_path, write_report, xcom_limit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 class AskOfTargetsOperator(TargetsOperator):
     """Asks something of targets in one go, without waiting; subclasses say what."""
 
+    @abstractmethod
     def affected(self, task: BatchTask) -> int:
         """How many targets a call for the whole task may reach."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ask(self, hook: IoTDAHook, task_id: str, targets: list[str] | None) -> TargetResults:
         """Ask the platform."""
-        raise NotImplementedError
 
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import check_task_id

@@ -16,10 +16,10 @@ from airflow.providers.common.compat.sdk import (
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import BatchTask, TargetResults
-from iotda_provider.operators.results import check_report_path
 from iotda_provider.operators.sent import Sent, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
 from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.reporting import check_report_path
 from iotda_provider.waiting import (
     DEFAULT_MAX_OUTAGE,
     Deadline,

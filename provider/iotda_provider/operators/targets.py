@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
 from iotda_provider.models import BatchTask, TargetResults
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import failed_rows, write_report, xcom_limit
 from iotda_provider.parameters import as_list, one_of, positive
+from iotda_provider.reporting import failed_rows, write_report, xcom_limit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

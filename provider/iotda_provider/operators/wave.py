@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.guard_worker import OnAlert, WorkerSteps, load_memory, save_memory
 from iotda_provider.guarding import GuardPlan, Memory, Outcome
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, check_needs
 from iotda_provider.guards import (
@@ -20,7 +21,6 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
 from iotda_provider.release.watching import WaveWatch
-from iotda_provider.sensors.guard_worker import OnAlert, WorkerSteps, load_memory, save_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.models import TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.results import check_report_path
 from iotda_provider.parameters import as_list, given, positive
 from iotda_provider.release import Manifest, as_gate, forecast, parse_waves, plan_waves
 from iotda_provider.release.waves import GROUP, WaveSpec
+from iotda_provider.reporting import check_report_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

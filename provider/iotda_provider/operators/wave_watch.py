@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.guard_worker import load_function
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import (
     CONFIRMED,
@@ -20,7 +21,6 @@ from iotda_provider.operators.wave import (
 )
 from iotda_provider.parameters import positive
 from iotda_provider.release.gating import GateReading, as_gate, read_gate
-from iotda_provider.sensors.guard_worker import load_function
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -15,6 +15,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import (
+    MEMORY_KEY,
+    OnAlert,
+    WorkerSteps,
+    load_memory,
+    load_triggers_memory,
+    save_memory,
+)
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding import outcome as outcomes
 from iotda_provider.guarding.plan import (
@@ -27,16 +35,8 @@ from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
-from iotda_provider.operators.results import check_report_path, write_report
 from iotda_provider.parameters import as_count, batch_task_ids, given, one_of, positive
-from iotda_provider.sensors.guard_worker import (
-    MEMORY_KEY,
-    OnAlert,
-    WorkerSteps,
-    load_memory,
-    load_triggers_memory,
-    save_memory,
-)
+from iotda_provider.reporting import check_report_path, write_report
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
+from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.models import TaskProgress
-from iotda_provider.sensors.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
 
 if TYPE_CHECKING:
     from iotda_provider.guarding.steps import Log, Procedure

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import MEMORY_KEY
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding.outcome import STOPPED_ELSEWHERE
-from iotda_provider.sensors.guard_worker import MEMORY_KEY
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.board import seconds_to_tick, shared_board
 from iotda_provider.triggers.events import OVER, failed, tell

@@ -260,7 +260,8 @@ class TestTransport:
         self, client: Any, connect: Any, fake: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(max_attempts=1)
-        monkeypatch.setattr(f"{type(client.hook).__module__}.MAX_ANSWER_BYTES", 100)
+        for reader in ("blocking", "iotda_async"):
+            monkeypatch.setattr(f"iotda_provider.hooks.{reader}.MAX_ANSWER_BYTES", 100)
         fake.answer(reply(body={**TASK, "task_name": "x" * 200}))
 
         with pytest.raises(IoTDATransportError, match="larger than any of this API"):

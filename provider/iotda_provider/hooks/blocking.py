@@ -1,0 +1,72 @@
+"""What ``requests`` does not do by itself: a body read within its time, errors in our own words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+
+from iotda_provider.answers import MAX_ANSWER_BYTES
+from iotda_provider.api import Call
+from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.hooks.failures import Fault, transport_error
+from iotda_provider.settings import ConnectionSettings
+
+
+def read_body(response: requests.Response, deadline: float) -> None:
+    """Read the body into the response, within the deadline: requests' own timeout is per read."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_content(65_536):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+            response.close()
+            raise requests.exceptions.ReadTimeout(
+                "the answer is larger than any of this API"
+                if size > MAX_ANSWER_BYTES
+                else "the answer comes too slowly"
+            )
+    length = response.headers.get("Content-Length", "")
+    if length.isdigit() and int(length) > 0 and size == 0:
+        raise requests.exceptions.ChunkedEncodingError("the answer was cut off")
+    response._content = b"".join(parts)
+    response._content_consumed = True  # type: ignore[attr-defined]
+
+
+def error_of(
+    call: Call[Any], settings: ConnectionSettings, error: requests.RequestException
+) -> IoTDATransportError:
+    """The typed error for what ``requests`` raised."""
+    return transport_error(call, settings, _fault(error), _reason(error))
+
+
+def _fault(error: requests.RequestException) -> Fault:
+    if isinstance(error, requests.exceptions.SSLError):
+        # TLS may also break when the request has been sent.
+        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
+    if isinstance(error, requests.exceptions.ProxyError):
+        return Fault.PROXY
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return Fault.CONNECT_TIMEOUT
+    if isinstance(error, requests.exceptions.Timeout):
+        return Fault.TIMEOUT
+    text = str(error)
+    if "NewConnectionError" in text or "NameResolutionError" in text:
+        return Fault.UNREACHABLE
+    return Fault.BROKEN
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in a few words: urllib3 wraps it several times, with object addresses."""
+    cause: Any = error
+    for _ in range(6):
+        inner = getattr(cause, "reason", None) or next(
+            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
+        )
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    text = str(cause).rsplit(">: ", 1)[-1]
+    return text or type(cause).__name__

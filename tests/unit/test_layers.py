@@ -1,0 +1,68 @@
+"""Nothing imports upwards: the layers of the architecture, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "provider" / "iotda_provider"
+#: From the bottom up; what stands in no layer (models, api, guards, ...) is below them all.
+LAYERS = (
+    {"hooks"},
+    {"triggers"},
+    {"operators", "sensors", "links"},
+    {"task_groups"},
+)
+PURE = {"guards", "models"}
+
+
+def room(module: str) -> str:
+    """The part of the package that a module belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def level(name: str) -> int:
+    """How high a room stands; 0 is below all layers."""
+    return next((at for at, layer in enumerate(LAYERS, 1) if name in layer), 0)
+
+
+def imports(path: Path) -> set[str]:
+    """What of this package a file imports when it is loaded, types alone left out."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue  # loaded when it is used
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.ImportFrom) and child.module:
+                found.update(f"{child.module}.{name.name}" for name in child.names)
+            elif isinstance(child, ast.Import):
+                found.update(name.name for name in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_imports_upwards(file: str) -> None:
+    here = file.split("/")[0].removesuffix(".py")
+    ours = {name for name in imports(PACKAGE / file) if name.startswith("iotda_provider.")}
+    if here == "emulator":
+        ours = {name for name in ours if room(name) not in ("emulator", "models")}
+        assert not ours, "the emulator imports models, never hooks or operators"
+        return
+    above = {name for name in ours if level(room(name)) > level(here)}
+    assert not above
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.split("/")[0] in PURE])
+def test_the_pure_centre_knows_no_airflow(file: str) -> None:
+    assert not {name for name in imports(PACKAGE / file) if name.startswith("airflow")}
