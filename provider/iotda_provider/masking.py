@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
+
+from iotda_provider.redaction import signatures_of
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
 try:
@@ -14,7 +20,16 @@ except ImportError:  # Airflow 2:
         mask_secret,
     )
 
-_here_only: ContextVar[bool] = ContextVar("iotda_mask_here_only", default=False)
+#: How many signatures of one process are registered, each as it is made. The masker keeps every one
+#: for ever in one regular expression, which it compiles again at each and applies to every log
+#: line: ``benchmarks/bench_masker.py``.
+MOST_SIGNATURES = 32
+_SUPERVISOR_SECONDS = 10.0
+
+# Before Airflow 3.3 a task's process may have one conversation with its supervisor at a time.
+_telling = threading.Lock()
+_registered_signatures: set[str] = set()
+_not_told: ContextVar[list[str] | None] = ContextVar("iotda_secrets_not_told", default=None)
 
 
 def mask(*secrets: str | None) -> None:
@@ -23,23 +38,65 @@ def mask(*secrets: str | None) -> None:
 
     Airflow leaves alone what is shorter than five characters.
     """
+    not_told = _not_told.get()
     for secret in secrets:
-        if secret:
-            (_mask_here if _here_only.get() else mask_secret)(secret)
+        if not secret:
+            continue
+        if not_told is None:
+            with _telling:
+                mask_secret(secret)
+        else:
+            _mask_here(secret)
+            not_told.append(secret)
 
 
-@contextmanager
-def here_only() -> Iterator[None]:
-    """Within it, and in threads that inherit its context, the supervising process isn't told.
+def new_signatures(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The signature in the headers of a request, where it is one of the first of this process.
 
-    A triggerer talks to its supervisor on its event loop. Before Airflow 3.3 a second conversation,
-    begun in another thread, takes answers from the first.
+    :func:`mask` it before the request is sent.
     """
-    token = _here_only.set(True)
+    if len(_registered_signatures) >= MOST_SIGNATURES:
+        return ()
+    found = signatures_of(headers)
+    _registered_signatures.update(found)
+    return found
+
+
+@asynccontextmanager
+async def on_event_loop() -> AsyncIterator[None]:
+    """Within it, and in threads that inherit its context, :func:`mask` does not block the loop.
+
+    The supervising process, which writes a trigger's log, is told at the end, from the loop: a
+    triggerer talks to its supervisor there, and before Airflow 3.3 a second conversation, begun in
+    another thread, takes answers from the first.
+    """
+    not_told: list[str] = []
+    token = _not_told.set(not_told)
     try:
         yield
     finally:
-        _here_only.reset(token)
+        _not_told.reset(token)
+        if not_told:
+            await _tell_supervisor(not_told)
+
+
+async def _tell_supervisor(secrets: list[str]) -> None:
+    """Does what ``amask_secret`` does, which Airflow has from 3.3 on."""
+    # Not imported here: where nobody else has done so, there is no supervisor.
+    task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if supervisor is None:
+        return
+    from airflow.sdk.execution_time.comms import MaskSecret
+
+    for secret in secrets:
+        # As Airflow does: that a line may show it is better than no work at all.
+        with suppress(Exception):
+            message = MaskSecret(value=secret, name=None)
+            try:
+                await asyncio.wait_for(supervisor.asend(message), _SUPERVISOR_SECONDS)
+            except (AttributeError, NotImplementedError):  # that of a task, in some versions
+                supervisor.send(message)
 
 
 def _mask_here(secret: str) -> None:

@@ -24,6 +24,16 @@ def secrets_of(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> tuple[
     return tuple(found)
 
 
+def signatures_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The signature in a request's headers; empty where it is not signed."""
+    return tuple(
+        signature
+        for name, value in headers.items()
+        if name.lower() == "authorization"
+        for signature in _SIGNATURE.findall(value)
+    )
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """The text without the secrets, as they are and as JSON and URLs spell them."""
     spellings = {

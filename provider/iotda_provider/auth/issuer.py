@@ -14,6 +14,7 @@ from iotda_provider import __version__
 from iotda_provider.answers import Answer, clock_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
+from iotda_provider.masking import mask, new_signatures
 from iotda_provider.redaction import redact
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Issuer:
     ) -> Answer:
         settings = self._settings
         deadline = time.monotonic() + settings.timeout
+        mask(*new_signatures(headers))
         try:
             with requests.Session() as session:
                 # Left to itself, requests prefers the environment's proxies and bundle to those of

@@ -28,7 +28,7 @@ from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.network import proxy_for, verify_for
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
-from iotda_provider.masking import mask
+from iotda_provider.masking import mask, new_signatures
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
@@ -283,12 +283,14 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
             project_id=authenticator.project_id,
             headers=signed_headers(settings, authenticator.project_id),
         )
+        signed = authenticator.authenticate(outgoing)
+        mask(*new_signatures(signed))
         request = requests.Request(
             outgoing.method,
             settings.base_url + outgoing.uri,
             headers={**headers, **outgoing.headers},
             data=outgoing.body or None,
-            auth=_Signature(authenticator.authenticate(outgoing)),
+            auth=_Signature(signed),
         )
         seconds = max(policy.remaining, 0.1)
         deadline = time.monotonic() + seconds

@@ -28,7 +28,7 @@ from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
-from iotda_provider.masking import here_only, mask
+from iotda_provider.masking import mask, new_signatures, on_event_loop
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
@@ -177,7 +177,7 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
                             ("connection", self.iotda_conn_id),
                             lambda: get_async_connection(self.iotda_conn_id, hook=self),
                         )
-                    with here_only():
+                    async with on_event_loop():
                         settings = load_settings(
                             connection, conn_id=self.iotda_conn_id, **self._overrides
                         )
@@ -195,7 +195,7 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
     async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
         async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
             response, answer = await self._send(request.call, policy, request.headers)
-            with here_only():
+            async with on_event_loop():
                 mask(*answer.secrets)  # the caller gets hold of the request, and may print it
             if request.check:
                 read_answer(request.call, answer)
@@ -253,6 +253,9 @@ class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
                 headers=signed_headers(settings, authenticator.project_id),
             )
             sent = {**headers, **authenticator.authenticate(outgoing)}
+            if signatures := new_signatures(sent):
+                async with on_event_loop():
+                    mask(*signatures)
             seconds = max(policy.remaining, 0.1)
             try:
                 response = await shared.session.request(

@@ -36,7 +36,7 @@ class Reply:
     """What the fake does with a request.
 
     :param fault: ``close`` or ``reset`` the connection without an answer, ``cut`` the answer off,
-        or ``hang`` until the fake is closed
+        ``drip`` it a byte at a time, or ``hang`` until the fake is closed
     """
 
     status: int = 200
@@ -142,6 +142,12 @@ class FakeIoTDA:
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
+        if reply.fault == "drip":
+            for byte in data:
+                if self.closing.wait(0.05):
+                    return
+                handler.wfile.write(bytes((byte,)))
+            return
         handler.wfile.write(data[: len(data) // 2] if reply.fault == "cut" else data)
         if reply.fault == "cut":
             handler.close_connection = True

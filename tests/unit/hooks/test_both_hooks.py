@@ -202,11 +202,12 @@ class TestRetries:
 
 
 class TestTransport:
+    @pytest.mark.parametrize("fault", ["hang", "drip"])
     def test_the_timeout_is_a_budget_for_everything(
-        self, client: Any, connect: Any, fake: Any, reply: Any
+        self, client: Any, connect: Any, fake: Any, reply: Any, fault: str
     ) -> None:
         connect(timeout=0.3)
-        fake.answer(reply(fault="hang"))
+        fake.answer(reply(fault=fault, body=TASK))
 
         with pytest.raises(IoTDATransportError, match=r"no whole answer within 0\.3 s") as caught:
             client.get_batch_task(TASK_ID)

@@ -1,0 +1,120 @@
+"""Signatures are known to Airflow's masker before they are sent, within a bound."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from iotda_provider import masking
+
+
+@pytest.fixture
+def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the masker is told, in a process that has sent nothing yet."""
+    told: list[str] = []
+    monkeypatch.setattr(masking, "_registered_signatures", set())
+    monkeypatch.setattr(masking, "mask_secret", told.append)
+    monkeypatch.setattr(masking, "_mask_here", told.append)
+    return told
+
+
+@pytest.fixture
+def answering(fake: Any) -> Callable[..., None]:
+    """Lets the fake answer for whatever task it is asked about, and call a function first."""
+    reply = type(fake.answers[0])
+
+    def start(look: Callable[[Any], Any] = lambda seen: None) -> None:
+        def answer(seen: Any) -> Any:
+            look(seen)
+            return reply(body={"task_id": seen.path.rsplit("/", 1)[-1], "status": "Processing"})
+
+        fake.answer(answer)
+
+    return start
+
+
+def signature_of(seen: Any) -> str:
+    (found,) = re.findall(r"Signature=(\w+)", seen.headers["Authorization"])
+    return str(found)
+
+
+def read_tasks(client: Any, count: int) -> None:
+    for number in range(count):  # each path has a signature of its own
+        client.get_batch_task(f"{number:024}")
+
+
+def test_signature_is_masked_before_it_is_sent(client: Any, answering: Any, masked: Any) -> None:
+    arrived: list[bool] = []
+    answering(lambda seen: arrived.append(signature_of(seen) in masked))
+    read_tasks(client, 3)
+    assert arrived == [True] * 3
+
+
+def test_masker_is_not_filled_with_signatures(
+    client: Any, fake: Any, answering: Any, masked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masking, "MOST_SIGNATURES", 3)
+    answering()
+    read_tasks(client, 10)
+    sent = [signature_of(seen) for seen in fake.seen]
+    assert len(set(sent)) == 10
+    assert [signature for signature in sent if signature in masked] == sent[:3]
+
+
+def test_signature_that_is_handed_out_is_always_masked(
+    client: Any, fake: Any, answering: Any, masked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masking, "MOST_SIGNATURES", 0)
+    answering()
+    client.run("v5/iot/{project_id}/batchtasks/1")
+    assert signature_of(fake.seen[0]) in masked
+
+
+class TasksSupervisor:
+    """The process that writes a task's log; in some versions it does not answer on a loop."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def send(self, message: Any) -> None:
+        self.told.append(message.value)
+
+    async def asend(self, message: Any) -> None:
+        raise NotImplementedError
+
+
+class TriggerersSupervisor(TasksSupervisor):
+    """The process that writes a trigger's log: asked in any other way, it blocks the loop."""
+
+    def send(self, message: Any) -> None:
+        raise AssertionError("blocks the loop")
+
+    async def asend(self, message: Any) -> None:
+        self.told.append(message.value)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no supervising process")
+@pytest.mark.parametrize("client", ["asynchronous"], indirect=True)
+@pytest.mark.parametrize("kind", [TasksSupervisor, TriggerersSupervisor])
+def test_supervisor_that_writes_the_log_is_told(
+    kind: Any,
+    client: Any,
+    fake: Any,
+    answering: Any,
+    masked: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    importlib.import_module("airflow.sdk.execution_time.comms")
+    runner: Any = ModuleType("airflow.sdk.execution_time.task_runner")
+    runner.SUPERVISOR_COMMS = supervisor = kind()
+    monkeypatch.setitem(sys.modules, runner.__name__, runner)
+    answering()
+    read_tasks(client, 1)
+    assert {signature_of(fake.seen[0]), "secret-key"} <= set(supervisor.told) <= set(masked)
