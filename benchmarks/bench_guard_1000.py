@@ -31,7 +31,7 @@ from iotda_provider.guarding import GuardPlan, Watch
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.triggers import board
-from iotda_provider.triggers.guard_steps import OwnXComs
+from iotda_provider.triggers.guard_steps import OwnState
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 DEVICES = 20
@@ -110,7 +110,7 @@ class Measure:
 
         IoTDAAsyncHook._perform = perform  # type: ignore[assignment, method-assign]
         Watch._judge = judge  # type: ignore[method-assign]
-        OwnXComs._set = OwnXComs._get = nothing  # type: ignore[assignment, method-assign]
+        OwnState._write = OwnState._read = nothing  # type: ignore[assignment, method-assign]
 
 
 async def drain(trigger: RolloutGuardTrigger) -> None:

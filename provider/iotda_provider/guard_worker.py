@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.durable import LARGEST, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guarding.memory import fitted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,7 +25,7 @@ T = TypeVar("T")
 Alert = Mapping[str, Any]
 OnAlert = str | Callable[[Alert], Any]
 
-#: The key of a guard's memory, in the task state store and in XCom.
+#: The key of a guard's memory, among a task instance's notes and in XCom.
 MEMORY_KEY = "guard_memory"
 ALERT_KEY = "alert"
 
@@ -124,18 +126,13 @@ def load_function(path: str) -> Callable[[Alert], Any]:
     return function  # type: ignore[no-any-return]
 
 
-# --- memory: in the task state store, which survives retries, and before Airflow 3.3 in XCom ------
+# --- memory: among the notes that outlive a try ---------------------------------------------------
 
 
 def save_memory(context: Context, memory: Mapping[str, Any], log: Log) -> bool:
     """Keep a guard's memory; whether that worked."""
-    ti: Any = context["ti"]
-    store: Any = context.get("task_state_store")
     try:
-        if store is not None:
-            store.set(MEMORY_KEY, dict(memory))
-        else:
-            ti.xcom_push(key=MEMORY_KEY, value=dict(memory))
+        notes_of(context).set(MEMORY_KEY, fitted(memory, LARGEST))
     except Exception:  # Airflow's database or API may be down, which must not stop the guard.
         log.exception("The guard's memory could not be written down; it goes on with what it has.")
         return False
@@ -143,18 +140,78 @@ def save_memory(context: Context, memory: Mapping[str, Any], log: Log) -> bool:
 
 
 def load_memory(context: Context, log: Log | None = None) -> Any:
-    """What an earlier try of this task instance has kept, or None."""
-    store: Any = context.get("task_state_store")
-    if store is None:
-        return None
+    """What this task instance has kept, in this try or an earlier one, or None."""
     try:
-        return store.get(MEMORY_KEY)
+        return notes_of(context).get(MEMORY_KEY)
     except Exception:  # noqa: BLE001 - the same: one that has forgotten is better than none
         (log or _log).exception("What an earlier try knew can't be read; the guard begins afresh.")
         return None
 
 
+class SharedMemory:
+    """The memory of a guard that may be deferred: its trigger reaches Variables only.
+
+    While there is a Variable it is newer than what a task state store holds, because whoever goes
+    on in a worker takes it back first.
+
+    :param context: Airflow's context of the running task instance
+    :param log: where its lines go
+    """
+
+    def __init__(self, context: Context, log: Log) -> None:
+        self._context = context
+        self._log = log
+        self._ours = notes_of(context)
+        self._triggers = VariableNotes(owner_of(context["ti"]))
+        self._is_apart = not isinstance(self._ours, VariableNotes)
+
+    def load(self) -> Any:
+        """What an earlier try has kept, in its worker or in its trigger, or None."""
+        try:
+            found = self._triggers.get(MEMORY_KEY)
+        except Exception:  # noqa: BLE001 - one that has forgotten is better than none
+            self._log.exception("What a trigger knew can't be read; the guard goes on without it.")
+            found = None
+        if found is None:
+            return load_memory(self._context, self._log) if self._is_apart else None
+        if self._is_apart:
+            self.take_back(found)
+        return found
+
+    def hand_over(self, memory: Mapping[str, Any]) -> bool:
+        """Keep it where the trigger reads it; whether that worked."""
+        try:
+            self._triggers.set(MEMORY_KEY, fitted(memory, LARGEST))
+        except Exception:  # noqa: BLE001 - the same
+            self._log.exception("The guard's memory could not be handed to its trigger.")
+            return False
+        return True
+
+    def take_back(self, memory: Mapping[str, Any]) -> None:
+        """Keep it where this worker does, and there alone."""
+        if save_memory(self._context, memory, self._log) and self._is_apart:
+            self._forget()
+
+    def settle(self, memory: Mapping[str, Any]) -> None:
+        """The guard has ended well: leave no more behind than one that is cleared has to know.
+
+        In a task state store that is all of it; of the Variables only a stop's, without its trail.
+        """
+        if self._is_apart:
+            return
+        if memory.get("intent"):
+            save_memory(self._context, {**memory, "trail": []}, self._log)
+        else:
+            self._forget()
+
+    def _forget(self) -> None:
+        try:
+            self._triggers.delete(MEMORY_KEY)
+        except Exception:  # noqa: BLE001 - the same
+            self._log.exception("An Airflow Variable that nobody needs could not be deleted.")
+
+
 def load_triggers_memory(context: Context) -> Any:
-    """What the trigger of this try has kept, or None: it can reach XComs only."""
+    """What the trigger of this try has kept in full at its end, or None."""
     ti: Any = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=MEMORY_KEY, map_indexes=ti.map_index)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import requests_mock
+from tests.variables import variables
+
+__all__ = ["variables"]
 
 #: The secrets of the connection below: no log line, XCom, repr or error may hold one.
 SECRETS = ("canary-secret-key", "canary-security-token")

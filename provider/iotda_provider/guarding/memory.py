@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from iotda_provider.guards.audit import AuditTrail
 from iotda_provider.models import BatchTask, TaskProgress
 
 _VERSION = 1
+_LEAST_RECORDS = 10
 
 
 @dataclass
@@ -97,6 +99,34 @@ class Memory:
         """A task that had completed when it was last seen."""
         wire = self.ended.get(batch_task_id)
         return BatchTask.from_wire(wire) if wire else None
+
+
+def newest(*memories: Any) -> Any:
+    """The one of several copies, as JSON, that has seen most; of equals, the first."""
+    found = [memory for memory in memories if isinstance(memory, Mapping)]
+    return max(found, key=_age, default=None)
+
+
+def _age(memory: Mapping[str, Any]) -> tuple[int, bool]:
+    looks = memory.get("looks")
+    return (looks if isinstance(looks, int) else 0), bool(memory.get("intent"))
+
+
+def fitted(memory: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
+    """A memory as JSON whose trail is thinned, to nothing if need be, until all of it fits."""
+    made = dict(memory)
+    while (size := _size(made)) > most_bytes and made.get("trail"):
+        records = made["trail"]
+        limit = int(len(records) * most_bytes / size * 0.9)
+        trail = AuditTrail(max(_LEAST_RECORDS, limit))
+        for record in records:
+            trail.add(record)
+        made["trail"] = trail.records if len(trail.records) < len(records) else []
+    return made
+
+
+def _size(memory: Mapping[str, Any]) -> int:
+    return len(json.dumps(memory, separators=(",", ":")).encode())
 
 
 def _to_wire(task: BatchTask) -> dict[str, Any]:

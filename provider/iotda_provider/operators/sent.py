@@ -1,15 +1,19 @@
-"""What a stop found and asked for: kept over a deferral, and where Airflow can, over a crash."""
+"""What a stop found and asked for: kept over a deferral, and over a crash."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.durable import VariableNotes, notes_of
 from iotda_provider.models import BatchTask, TaskStatus
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+_log = logging.getLogger(__name__)
 
 _KEY = "iotda_stop"
 
@@ -68,27 +72,35 @@ class Sent:
 
 def remember(context: Context, task: BatchTask, sent: Sent) -> None:
     """Note a stop before it is sent, so that the next try knows it was this task's own."""
-    store: Any = context.get("task_state_store")
-    if store is not None:
-        store.set(_KEY, {"batch_task_id": task.task_id, **sent.to_json()})
+    try:
+        notes_of(context).set(_KEY, {"batch_task_id": task.task_id, **sent.to_json()})
+    # Airflow's database or API may be down, in many ways, which must not keep a stop back.
+    except Exception:  # noqa: BLE001
+        _log.exception("The stop could not be noted; a retry would not know it as its own.")
 
 
 def sent_before(context: Context, task: BatchTask) -> Sent | None:
-    """The stop that an earlier try of this task instance has sent, or may have sent.
-
-    Before Airflow 3.3 nothing survives a try: a task that a later try finds stopped counts as
-    stopped by an earlier one.
-    """
-    store: Any = context.get("task_state_store")
-    if store is not None:
-        noted = store.get(_KEY)
+    """The stop that an earlier try of this task instance has sent, or may have sent."""
+    try:
+        noted = notes_of(context).get(_KEY)
         if not isinstance(noted, dict) or noted.get("batch_task_id") != task.task_id:
             return None
         counts = {name: noted[name] for name in ("requested", "stopped_before", "whole", "joined")}
-        sent = Sent(**counts, again=True)
-        # One that never left is sent now, and what has completed was not stopped by anybody.
-        return sent if task.status.is_stop else None
-    if getattr(context["ti"], "try_number", 1) > 1 and task.status is TaskStatus.STOPPED:
-        stopped = task.progress.stopped
-        return Sent(stopped, stopped_before=0, whole=True, joined=False, again=True)
-    return None
+    except Exception:  # noqa: BLE001 - the same
+        _log.exception("What an earlier try has sent can't be read; going on without it.")
+        return None
+    # One that never left is sent now, and what has completed was not stopped by anybody.
+    return Sent(**counts, again=True) if task.status.is_stop else None
+
+
+def forget(context: Context) -> None:
+    """The stop has come to its end: leave no Airflow Variable behind.
+
+    A task state store keeps the note, so that there a task that is cleared knows its stop as well.
+    """
+    notes = notes_of(context)
+    if isinstance(notes, VariableNotes):
+        try:
+            notes.delete(_KEY)
+        except Exception:  # noqa: BLE001 - the same
+            _log.exception("An Airflow Variable that nobody needs could not be deleted.")

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import BatchTask, TargetResults
-from iotda_provider.operators.sent import Sent, remember, sent_before
+from iotda_provider.operators.sent import Sent, forget, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
 from iotda_provider.parameters import given, one_of, positive
 from iotda_provider.reporting import check_report_path
@@ -260,7 +260,13 @@ class StopBatchTaskOperator(TargetsOperator):
             results = hook.read_stopped_targets(task.task_id, targets)
             told = self.tell(context, outcome, task, sent.requested, results)
             succeeded = None
-        return self.report(context, outcome, task, sent.requested, told, succeeded)
+        try:
+            result = self.report(context, outcome, task, sent.requested, told, succeeded)
+        except (AirflowFailException, AirflowSkipException):  # for good
+            forget(context)
+            raise
+        forget(context)
+        return result
 
     def _already_ended(self, context: Context, task: BatchTask, sent: Sent) -> dict[str, Any]:
         told = self.tell(context, "already_ended", task, sent.requested, TargetResults())

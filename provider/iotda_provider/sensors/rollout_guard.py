@@ -14,17 +14,18 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import (
     MEMORY_KEY,
     OnAlert,
+    SharedMemory,
     WorkerSteps,
-    load_memory,
     load_triggers_memory,
-    save_memory,
 )
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding import outcome as outcomes
+from iotda_provider.guarding.memory import newest
 from iotda_provider.guarding.plan import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_STOP_TIMEOUT,
@@ -182,9 +183,8 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         plan = self._plan()
-        memory = Memory.from_json(
-            load_memory(context, self.log), plan.batch_task_ids, plan.audit_limit
-        )
+        kept = SharedMemory(context, self.log).load()
+        memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
         self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
         with self.hook() as hook:
             steps = self._steps(hook, context)
@@ -283,15 +283,12 @@ class RolloutGuardSensor(BaseSensorOperator):
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
         ti: Any = context["ti"]
-        ti.xcom_push(key=MEMORY_KEY, value=watch.memory.to_json())
+        memory = watch.memory.to_json()
+        ti.xcom_push(key=MEMORY_KEY, value=memory)
+        SharedMemory(context, self.log).hand_over(memory)
         trigger = RolloutGuardTrigger(
             plan=watch.plan.to_dict(),
-            owner={
-                "dag_id": ti.dag_id,
-                "run_id": ti.run_id,
-                "task_id": ti.task_id,
-                "map_index": ti.map_index,
-            },
+            owner=owner_of(ti),
             on_alert=self._on_alert_path(),
             iotda_conn_id=self.iotda_conn_id,
             project_id=given(self.project_id),
@@ -307,7 +304,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         if not is_airflows_timeout(next_method, next_kwargs):
             return super().resume_execution(next_method, next_kwargs, context)
         # No triggerer has been there to say that the guard's time is over.
-        watch = self._resumed_watch(context, load_triggers_memory(context))
+        watch = self._resumed_watch(context)
         with self.hook() as hook:
             steps = self._steps(hook, context)
             outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
@@ -322,7 +319,7 @@ class RolloutGuardSensor(BaseSensorOperator):
 
         if not isinstance(event, Mapping) or event.get("status") not in (OVER, ERROR):
             raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
-        watch = self._resumed_watch(context, event.get("memory") or load_triggers_memory(context))
+        watch = self._resumed_watch(context, event.get("memory"))
         if tuple(event.get("batch_task_ids") or ()) != watch.plan.batch_task_ids:
             raise IoTDAError(f"The trigger's event is about another rollout: {str(event)[:200]}")
         if event["status"] == ERROR:
@@ -336,9 +333,10 @@ class RolloutGuardSensor(BaseSensorOperator):
                 outcome = self._steps(hook, context).run(watch.verify()) or outcome
         return self._finish(context, watch, outcome)
 
-    def _resumed_watch(self, context: Context, kept: Any) -> Watch:
+    def _resumed_watch(self, context: Context, told: Any = None) -> Watch:
         plan = self._plan()
-        memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
+        known = newest(told, load_triggers_memory(context), SharedMemory(context, self.log).load())
+        memory = Memory.from_json(known, plan.batch_task_ids, plan.audit_limit)
         return Watch(plan, memory, self.log, carry_on=True, clock=time.time)
 
     def _on_alert_path(self) -> str | None:
@@ -357,7 +355,8 @@ class RolloutGuardSensor(BaseSensorOperator):
         ti: Any = context["ti"]
         result = outcome.to_result()
         ti.xcom_push(key="summary", value=outcome.summary)
-        save_memory(context, watch.memory.to_json(), self.log)
+        kept = SharedMemory(context, self.log)
+        kept.take_back(watch.memory.to_json())
         header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"])
         trail = [header, *watch.memory.trail.records]
         failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
@@ -375,6 +374,7 @@ class RolloutGuardSensor(BaseSensorOperator):
             raise (AirflowTaskTimeout if by_task else AirflowSensorTimeout)(outcome.summary)
         if failed:
             raise IoTDAError(outcome.summary)
+        kept.settle(watch.memory.to_json())
         return result
 
 

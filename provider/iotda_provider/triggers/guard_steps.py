@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.durable import LARGEST, VariableNotes
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.models import TaskProgress
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from iotda_provider.models import BatchTask
 
 T = TypeVar("T")
-#: Seconds that Airflow may take to keep an XCom before a guard goes on; it may still be kept then.
-_XCOM_SECONDS = 10.0
+#: Seconds that Airflow may take to keep something before a guard goes on; it may be kept later.
+_WRITE_SECONDS = 10.0
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
@@ -32,7 +34,7 @@ class TriggerSteps:
     """The asynchronous driver of a watch.
 
     :param hook: an open hook
-    :param xcoms: where memory and alerts are kept, or ``Nowhere``
+    :param kept: where memory and alerts are kept, or ``Nowhere``
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param read: how a batch task is read; None: by the hook, one call each
@@ -41,7 +43,7 @@ class TriggerSteps:
     def __init__(
         self,
         hook: IoTDAAsyncHook,
-        xcoms: OwnXComs | Nowhere,
+        kept: OwnState | Nowhere,
         log: Log,
         on_alert: str | None = None,
         *,
@@ -49,7 +51,7 @@ class TriggerSteps:
     ) -> None:
         self._hook = hook
         self._read_task = read or hook.get_batch_task
-        self._xcoms = xcoms
+        self._kept = kept
         self._log = log
         self._on_alert = on_alert
 
@@ -82,7 +84,7 @@ class TriggerSteps:
             await self._hook.stop_batch_task(step.batch_task_id)
             return None
         if isinstance(step, Save):
-            return await self._xcoms.push(MEMORY_KEY, step.memory)
+            return await self._kept.remember(step.memory)
         return await self._tell(step)
 
     async def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
@@ -97,24 +99,28 @@ class TriggerSteps:
 
     async def _tell(self, alert: Tell) -> None:
         self._log.error("%s", alert.sentence)
-        await self._xcoms.push(ALERT_KEY, alert.to_json())
+        await self._kept.push(ALERT_KEY, alert.to_json())
         if self._on_alert is not None:
             await asyncio.to_thread(call_on_alert, self._on_alert, alert.to_json(), self._log)
 
 
 class Nowhere:
-    """In the place of XComs where there is no task instance."""
+    """In the place of all that where there is no task instance."""
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
         """Keep nothing."""
         return True
 
+    async def remember(self, memory: Mapping[str, Any]) -> bool:
+        """Remember nothing."""
+        return True
 
-class OwnXComs:
-    """The XComs of the task instance that a trigger works for.
 
-    The only thing of Airflow's that a trigger can write to in every version, and that survives a
-    restart of the triggerer.
+class OwnState:
+    """What a trigger keeps for its task instance: XComs, and a memory that outlives the try.
+
+    Airflow's database or API may be down, in many ways, which must not stop a guard: every failure
+    is logged, and no more.
 
     :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``
     :param log: where its lines go
@@ -122,37 +128,55 @@ class OwnXComs:
 
     def __init__(self, owner: Mapping[str, Any], log: Log) -> None:
         self._owner = dict(owner)
+        self._notes = VariableNotes(owner)
         self._log = log
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
-        """Keep a value; whether that worked."""
+        """Keep an XCom; whether that worked."""
+        return await self._write(f"XCom {key}", self._set_xcom, key, dict(value))
+
+    async def remember(self, memory: Mapping[str, Any]) -> bool:
+        """Keep the memory where the next try finds it; whether that worked."""
+        return await self._write("The guard's memory", self._set_memory, dict(memory))
+
+    async def recall(self) -> Any:
+        """The memory: what this try's worker has left, or what was kept since, or None.
+
+        It may take long where a triggerer has just started.
+        """
+        first = await self._read(f"XCom {MEMORY_KEY}", self._get_xcom, MEMORY_KEY)
+        later = await self._read("The guard's memory", self._notes.get, MEMORY_KEY)
+        return newest(first, later)
+
+    async def _write(self, what: str, function: Callable[..., None], *args: Any) -> bool:
         try:
-            await asyncio.wait_for(self._set(key, dict(value)), _XCOM_SECONDS)
-        # Airflow's database or API may be down, in many ways, which must not stop the guard.
-        except Exception:  # noqa: BLE001
-            self._log.exception(f"XCom {key} could not be written; the guard goes on.")
+            await asyncio.wait_for(_in_thread(function, *args), _WRITE_SECONDS)
+        except Exception:  # noqa: BLE001 - as above
+            self._log.exception(f"{what} could not be written; the guard goes on.")
             return False
         return True
 
-    async def pull(self, key: str) -> Any:
-        """A value that was kept, or None; it may take long where a triggerer has just started."""
+    async def _read(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            return await self._get(key)
-        except Exception:  # noqa: BLE001 - the same; what the trigger was given has to do
-            self._log.exception(f"XCom {key} could not be read; the guard goes on.")
+            return await _in_thread(function, *args)
+        except Exception:  # noqa: BLE001 - as above; what the trigger was given has to do
+            self._log.exception(f"{what} could not be read; the guard goes on.")
             return None
 
-    async def _set(self, key: str, value: Any) -> None:
+    def _set_memory(self, memory: Mapping[str, Any]) -> None:
+        self._notes.set(MEMORY_KEY, fitted(memory, LARGEST))
+
+    def _set_xcom(self, key: str, value: Any) -> None:
         from airflow.providers.common.compat.sdk import XCom
 
         xcom: Any = XCom
-        await _in_thread(xcom.set, key, value, **self._owner)
+        xcom.set(key, value, **self._owner)
 
-    async def _get(self, key: str) -> Any:
+    def _get_xcom(self, key: str) -> Any:
         from airflow.providers.common.compat.sdk import XCom
 
         xcom: Any = XCom
-        return await _in_thread(xcom.get_one, key=key, **self._owner)
+        return xcom.get_one(key=key, **self._owner)
 
 
 async def _in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from iotda_provider.guarding.outcome import STOPPED_ELSEWHERE
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.board import seconds_to_tick, shared_board
 from iotda_provider.triggers.events import OVER, failed, tell
-from iotda_provider.triggers.guard_steps import OwnXComs, TriggerSteps, warm_up
+from iotda_provider.triggers.guard_steps import OwnState, TriggerSteps, warm_up
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -32,9 +32,10 @@ class RolloutGuardTrigger(IoTDATrigger):
 
     The stop is sent from here, in the same look that saw the breach, so no worker slot is waited
     for. The event is ``{"status": "over", "batch_task_ids", "result", "memory"}``, with the
-    sensor's return value as ``result``; ``memory`` only where it could not be kept as an XCom. The
-    XCom ``guard_memory``, which the worker's first look leaves behind, is read when it starts and
-    kept up to date, so a guard whose triggerer is restarted knows what it was about.
+    sensor's return value as ``result``; ``memory`` only where it could not be kept as an XCom. What
+    the worker's first look has left behind is read when it starts and kept up to date among the
+    task instance's notes (:mod:`iotda_provider.durable`), so a guard whose triggerer is restarted,
+    or whose task is cleared, knows what it was about.
 
     :param plan: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
     :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
@@ -69,17 +70,17 @@ class RolloutGuardTrigger(IoTDATrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         plan = GuardPlan.from_dict(self.plan)
-        xcoms = OwnXComs(self.owner, self.log)
+        kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = Watch(plan, memory, self.log, carry_on=True)
-        earlier = _Earlier(watch, asyncio.ensure_future(xcoms.pull(MEMORY_KEY)))
+        earlier = _Earlier(watch, asyncio.ensure_future(kept.recall()))
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
         async with shared_board(connection, self.hook) as board:
-            steps = TriggerSteps(hook, xcoms, self.log, self.on_alert, read=board.read)
+            steps = TriggerSteps(hook, kept, self.log, self.on_alert, read=board.read)
             try:
                 await warm_up(plan.rules)
                 await earlier.wait(_USUAL_SECONDS)
-                event = await self._over(await self._wait(watch, steps, earlier), memory, xcoms)
+                event = await self._over(await self._wait(watch, steps, earlier), memory, kept)
             except IoTDAError as error:
                 event = failed(plan.batch_task_ids, error)
             finally:
@@ -109,13 +110,13 @@ class RolloutGuardTrigger(IoTDATrigger):
             pause = seconds_to_tick(began, watch.interval, time.monotonic())
             await asyncio.sleep(min(pause, left))
 
-    async def _over(self, outcome: Outcome, memory: Memory, xcoms: OwnXComs) -> TriggerEvent:
+    async def _over(self, outcome: Outcome, memory: Memory, kept: OwnState) -> TriggerEvent:
         payload: dict[str, Any] = {
             "status": OVER,
             "batch_task_ids": list(self.batch_task_ids),
             "result": outcome.to_result(),
         }
-        if not await xcoms.push(MEMORY_KEY, memory.to_json()):
+        if not await kept.push(MEMORY_KEY, memory.to_json()):
             payload["memory"] = memory.to_json()
         return tell(payload)
 
@@ -124,7 +125,7 @@ class _Earlier:
     """What the guard knew before its triggerer was restarted; a guard does not wait for it long.
 
     :param watch: gets it, once it is there
-    :param pulled: the XCom, under way
+    :param pulled: it, under way
     """
 
     def __init__(self, watch: Watch, pulled: asyncio.Future[Any]) -> None:

@@ -110,7 +110,7 @@ class Fleet:
 
     def run(self, ti: TaskInstance, **parameters: Any) -> dict[str, Any]:
         """Run a guard to its end, here or in a triggerer; its XComs, its result among them."""
-        context: Any = {"ti": ti, "task_state_store": ti.store}
+        context: Any = ti.context
         try:
             value = self.guard(**parameters).execute(context)
         except TaskDeferred as deferral:
@@ -136,12 +136,21 @@ class Fleet:
 
 
 class TaskInstance:
-    """A running task instance as far as guards look at it; ``store`` outlives its tries."""
+    """A running task instance as far as guards look at it; ``store`` outlives its tries.
 
-    def __init__(self) -> None:
+    :param has_store: whether Airflow has one, as since 3.3
+    """
+
+    def __init__(self, has_store: bool) -> None:
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "guard", -1
         self.xcoms: dict[str, Any] = {}
         self.store = Store()
+        self.has_store = has_store
+
+    @property
+    def context(self) -> Any:
+        """What Airflow hands to the task."""
+        return {"ti": self, **({"task_state_store": self.store} if self.has_store else {})}
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep what is pushed, as JSON as Airflow does."""
@@ -160,15 +169,15 @@ class TaskInstance:
     def as_own_xcoms(self) -> Iterator[None]:
         """Let its trigger read and write its XComs."""
 
-        async def write(xcoms: Any, key: str, value: Any) -> None:
+        def write(state: Any, key: str, value: Any) -> None:
             self.xcom_push(key, value)
 
-        async def read(xcoms: Any, key: str) -> Any:
+        def read(state: Any, key: str) -> Any:
             return self.xcoms.get(key)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("iotda_provider.triggers.guard_steps.OwnXComs._set", write)
-            patch.setattr("iotda_provider.triggers.guard_steps.OwnXComs._get", read)
+            patch.setattr("iotda_provider.triggers.guard_steps.OwnState._set_xcom", write)
+            patch.setattr("iotda_provider.triggers.guard_steps.OwnState._get_xcom", read)
             yield
 
 
@@ -181,9 +190,15 @@ class Store(dict[str, Any]):
 
 
 @pytest.fixture
-def ti() -> TaskInstance:
+def has_store() -> bool:
+    """Whether Airflow has a task state store, as since 3.3."""
+    return True
+
+
+@pytest.fixture
+def ti(has_store: bool) -> TaskInstance:
     """The running task instance."""
-    return TaskInstance()
+    return TaskInstance(has_store)
 
 
 @pytest.fixture(params=["worker", "triggerer"])

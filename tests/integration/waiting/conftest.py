@@ -83,17 +83,21 @@ class Runner:
     """Runs operators one way.
 
     :param way: ``worker`` or ``triggerer``
+
+    ``store`` is None for an Airflow below 3.3.
     """
 
     def __init__(self, way: str) -> None:
         self.way = way
-        self.store = Store()
+        self.store: Store | None = Store()
 
     def __call__(self, make: Callable[..., Any], *, try_number: int = 1, **parameters: Any) -> Any:
         """Make an operator and run one try of it."""
         operator = make(task_id="task", deferrable=self.way == "triggerer", **parameters)
         ti = TaskInstance(try_number)
-        context = {"ti": ti, "task_state_store": self.store}
+        context: dict[str, Any] = {"ti": ti}
+        if self.store is not None:
+            context["task_state_store"] = self.store
         ended = Ended(xcoms=ti.xcoms)
         act: Callable[[], Any] = lambda: operator.execute(context)  # noqa: E731
         while True:

@@ -13,6 +13,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     TargetFailuresError,
 )
+from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
 
 TASK_ID = "0123456789abcdef01234567"
@@ -135,21 +136,84 @@ def test_a_task_that_goes_away_is_an_error(run: Any, iotda_emulator: Any) -> Non
     assert ended.xcoms["return_value"]["requested"] == 5
 
 
-@rollout(**SOON)
-@pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
-def test_a_retry_knows_its_own_stop(run: Any, iotda_emulator: Any, kept: bool) -> None:
-    """The worker was killed after the stop; the task has come to rest before the next try."""
-    first = run(stop, wait_for_completion=False)
-    assert first.result["outcome"] == "stopping"
-    iotda_emulator.advance(100)
-    if not kept:
+class KilledError(BaseException):
+    """The end of a worker that was killed."""
+
+
+@pytest.fixture(params=[True, False], ids=["3.3", "before"])
+def has_store(request: Any, run: Any) -> bool:
+    """Whether Airflow has a task state store, as since 3.3."""
+    if not request.param:
         run.store = None
+    return bool(request.param)
+
+
+def killed_after_its_stop(run: Any, patch: Any) -> Any:
+    """A try that has sent its stop and is killed before it can tell of it."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    with patch.context() as during:
+        during.setattr(StopBatchTaskOperator, "_conclude", die)
+        ended = run(stop, wait_for_completion=False)
+    assert isinstance(ended.error, KilledError)
+    return ended
+
+
+@rollout(**SOON)
+def test_a_retry_knows_its_own_stop(
+    run: Any, iotda_emulator: Any, has_store: bool, monkeypatch: Any, variables: Any
+) -> None:
+    """The worker was killed after the stop; the task has come to rest before the next try."""
+    killed_after_its_stop(run, monkeypatch)
+    iotda_emulator.advance(100)
 
     ended = run(stop, try_number=2, if_ended="fail")
 
     assert ended.error is None
     assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 5)
     assert ended.result["requested"] == 5
+    assert stops_sent(iotda_emulator) == 1
+    assert not variables
+
+
+@rollout(**SOON)
+def test_a_retry_does_not_claim_somebody_elses_stop(
+    run: Any, iotda_emulator: Any, has_store: bool
+) -> None:
+    """The first try has failed before it could send anything."""
+    fault = iotda_emulator.add_fault("status", call="show_batch_task", status=401, body={})
+    assert run(stop).error is not None
+    iotda_emulator.remove_fault(fault)
+    with IoTDAHook() as console:
+        console.stop_batch_task(TASK_ID)
+    iotda_emulator.advance(100)
+
+    ended = run(stop, try_number=2)
+
+    assert ended.result["outcome"] == "already_ended"
+
+
+@rollout(**SOON)
+def test_a_stop_that_has_ended_for_good_leaves_no_variable(
+    run: Any, iotda_emulator: Any, after_looks: Any, variables: Any
+) -> None:
+    run.store = None
+    after_looks(3, lambda: iotda_emulator.advance(1000))
+
+    assert run(stop).result["outcome"] == "stopped"
+    assert variables.calls.count("set") == 1
+    assert not variables
+
+
+@rollout(**SOON)
+def test_a_stop_does_not_wait_for_its_note(run: Any, iotda_emulator: Any, variables: Any) -> None:
+    run.store, variables.is_down = None, True
+
+    ended = run(stop, wait_for_completion=False)
+
+    assert (ended.error, ended.result["outcome"]) == (None, "stopping")
     assert stops_sent(iotda_emulator) == 1
 
 

@@ -1,8 +1,9 @@
 """One try of a task in a process of its own, which may kill itself (SIGKILL) at one of its calls.
 
 Run by ``runpy`` with ``SPEC`` set: ``operator`` (module and class), ``parameters``, ``connection``,
-``try_number``, ``store`` (a file that survives tries, or None), ``out`` (a file for the outcome)
-and ``kill``: ``[number of the call, "before" | "during" | "after"]`` or None.
+``try_number``, ``store`` (a file for what survives tries), ``has_store`` (whether that is a task
+state store, as since Airflow 3.3, or Variables), ``out`` (a file for the outcome) and ``kill``:
+``[number of the call, "before" | "during" | "after"]`` or None.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from iotda_provider import durable
 
 #: What to do, handed in by whoever runs this file.
 SPEC: dict[str, Any] = globals()["SPEC"]
@@ -33,7 +36,7 @@ class TaskInstance:
 
 
 class Store:
-    """The task state store of Airflow 3.3, in a file."""
+    """The task state store of Airflow 3.3, or Airflow's Variables, in a file."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -44,8 +47,11 @@ class Store:
     def get(self, key: str, default: Any = None) -> Any:
         return self._read().get(key, default)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, description: str = "") -> None:
         self.path.write_text(json.dumps({**self._read(), key: value}))
+
+    def delete(self, key: str) -> None:
+        self.path.write_text(json.dumps({k: v for k, v in self._read().items() if k != key}))
 
 
 def die() -> None:
@@ -82,8 +88,10 @@ def main() -> None:
     operator = getattr(importlib.import_module(module), name)(task_id="task", **SPEC["parameters"])
     ti = TaskInstance(SPEC["try_number"])
     context: dict[str, Any] = {"ti": ti}
-    if SPEC["store"]:
-        context["task_state_store"] = Store(SPEC["store"])
+    kept = Store(SPEC["store"])
+    if SPEC["has_store"]:
+        context["task_state_store"] = kept
+    durable._variables = lambda: kept
     result = operator.execute(context)
     Path(SPEC["out"]).write_text(json.dumps({"result": result, "xcoms": ti.xcoms}))
 

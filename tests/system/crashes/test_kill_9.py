@@ -39,13 +39,14 @@ _processes.set_forkserver_preload(
 class Task:
     """One task instance, try by try.
 
-    :param store: whether something survives a try, as on Airflow 3.3
+    :param has_store: whether Airflow has a task state store, as since 3.3
     """
 
-    def __init__(self, emulator: Any, folder: Path, store: bool) -> None:
+    def __init__(self, emulator: Any, folder: Path, has_store: bool) -> None:
         self.emulator = emulator
         self.out = folder / "out.json"
-        self.store = str(folder / "store.json") if store else None
+        self.store = str(folder / "store.json")
+        self.has_store = has_store
         self.tries = 0
 
     def attempt(
@@ -60,6 +61,7 @@ class Task:
             "connection": self.emulator.airflow_connection,
             "try_number": self.tries,
             "store": self.store,
+            "has_store": self.has_store,
             "out": str(self.out),
             "kill": kill,
         }
@@ -161,10 +163,12 @@ def test_a_stop_of_some_targets(start: Start, when: str, store: bool) -> None:
         return start(store=store, batch_tasks=[{"task_id": TASK_ID}], success_after=1e9)
 
     wanted = ["device-00001", "device-00003"]
-    for _, outcome in each_kill(begin, when, STOP, {"batch_task_id": TASK_ID, "targets": wanted}):
+    parameters = {"batch_task_id": TASK_ID, "targets": wanted}
+    for task, outcome in each_kill(begin, when, STOP, parameters):
         assert outcome["xcoms"]["succeeded_targets"] == wanted
         assert outcome["xcoms"]["failed_targets"] == []
         assert outcome["result"]["requested"] == 2
+        task.emulator.advance(60)  # a stop that was accepted takes a moment
         assert statuses()["Stopped"] == set(wanted)
 
 
