@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,13 +33,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Any]:
-    """One platform for all: every device fails after a while, of which a test is the master."""
-    from iotda_provider.emulator import Emulator
-
-    scenario = {"devices": 20, "failure_rate": 1.0, "failure_after": 100, "dispatch_rate": 0.1}
-    with Emulator(scenario, speed=0) as emulator:
-        yield emulator
+def scenario() -> dict[str, Any]:
+    """Every device fails after a while, of which a test is the master."""
+    return {"devices": 20, "failure_rate": 1.0, "failure_after": 100, "dispatch_rate": 0.1}
 
 
 class Rollout:
@@ -79,17 +74,12 @@ class Rollout:
         """What the guard reports in the end."""
         self.emulator.advance(300)
         self.airflow.wait_for_states(self.dag_id, guard="success")
-        ((value,),) = self.airflow.query(
-            "select value from xcom where dag_id = ? and task_id = 'guard' and key = ?",
-            *(self.dag_id, "return_value"),
-        )
-        result = json.loads(value)
-        return json.loads(result) if isinstance(result, str) else result
+        result: dict[str, Any] = self.airflow.xcom(self.dag_id, "guard")
+        return result
 
 
 @pytest.fixture
-def rollout(airflow: Any, emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Rollout]:
-    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+def rollout(airflow: Any, emulator: Any) -> Callable[[], Rollout]:
     return lambda: Rollout(airflow, emulator)
 
 

@@ -1,25 +1,24 @@
-"""A deferred stop and a deferred sensor end right, whatever part of Airflow dies while they wait.
+"""A deferred stop and a deferred sensor end right, whatever dies while they wait.
 
-Every test leaves all parts running again. One stop is sent in effect, and none by what dies.
+That is a part of Airflow, or the platform itself. Every test leaves all parts running again. One
+stop is sent in effect, and none by what dies.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import json
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.system.restarts.parts import VERSION
 
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import BatchTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-AIRFLOW = importlib.metadata.version("apache-airflow")
 DAG = """
 import datetime
 
@@ -34,7 +33,7 @@ with DAG({dag_id!r}, schedule=None):
         batch_task_id={task_id!r},
         poll_interval=1,
         deferrable=True,
-        retries=2,
+        retries=10,
         retry_delay=datetime.timedelta(seconds=1),
     )
     BatchTaskSensor(
@@ -79,15 +78,12 @@ class Rollout:
         assert str(self.task.status) == "Stopped"
 
     def ends_right(self) -> None:
-        self.airflow.wait_for_states(self.dag_id, stop="success", wait="success")
+        self.ends()
         assert self.stops == 1
-        ((value,),) = self.airflow.query(
-            "select value from xcom where dag_id = ? and task_id = 'stop' and key = 'return_value'",
-            self.dag_id,
-        )
-        result = json.loads(value)
-        if isinstance(result, str):
-            result = json.loads(result)
+
+    def ends(self) -> None:
+        self.airflow.wait_for_states(self.dag_id, stop="success", wait="success")
+        result = self.airflow.xcom(self.dag_id, "stop")
         assert (result["outcome"], result["requested"], result["succeeded"]) == ("stopped", 5, 5)
 
     @property
@@ -105,8 +101,7 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(airflow: Any, emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Rollout]:
-    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+def rollout(airflow: Any, emulator: Any) -> Callable[[], Rollout]:
     return lambda: Rollout(airflow, emulator)
 
 
@@ -172,6 +167,40 @@ def test_another_triggerer_takes_over_while_its_old_owner_is_paused(
     airflow.kill("triggerer 2")
 
 
+def test_the_platform_is_away_while_airflow_waits(
+    airflow: Any, emulator: Any, rollout: Any
+) -> None:
+    watched = rollout()
+    watched.begin()
+    watched.wait_until_deferred()
+
+    emulator.kill()
+    airflow.wait_for("a look in vain", lambda: airflow.has_logged(watched.dag_id, "Waiting on"))
+    emulator.start()
+    watched.come_to_rest()
+
+    watched.ends_right()
+
+
+def test_the_platform_dies_with_a_stop_under_way(airflow: Any, emulator: Any, rollout: Any) -> None:
+    """It has acted, its answer never comes, and nobody answers any more for a while."""
+    watched = rollout()
+    emulator.add_fault("latency", call="stop_batch_task", seconds=60, acted=True, count=1)
+    watched.begin()
+    airflow.wait_for("the stop", lambda: watched.task.status.is_stop)
+
+    emulator.kill()
+    airflow.wait_for("a look in vain", lambda: airflow.has_logged(watched.dag_id, "Waiting on"))
+    emulator.start()
+    airflow.wait_for_states(watched.dag_id, stop="deferred", wait="deferred")
+    watched.come_to_rest()
+
+    watched.ends()
+    emulator.kill()
+    assert emulator.stops_in_effect(watched.task_id) == 1
+    emulator.start()
+
+
 STARTS_THERE = """
 from airflow.providers.common.compat.sdk import DAG, Param
 
@@ -205,9 +234,7 @@ with DAG({dag_id!r}, schedule=None, params={{"task": Param({task_id!r}, type="st
 """
 
 
-@pytest.mark.skipif(
-    tuple(map(int, AIRFLOW.split(".")[:2])) < (3, 3), reason="starts in the triggerer since 3.3"
-)
+@pytest.mark.skipif(VERSION < (3, 3), reason="starts in the triggerer since 3.3")
 def test_a_sensor_that_starts_in_the_triggerer_needs_no_worker(airflow: Any, rollout: Any) -> None:
     watched = rollout()
     text = STARTS_THERE.format(dag_id=watched.dag_id, task_id=watched.task_id)

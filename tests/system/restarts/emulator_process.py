@@ -1,0 +1,106 @@
+"""The emulated platform in a process of its own, which may be away and comes back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import requests
+from tests.system.restarts.ports import free_port
+
+
+class EmulatorProcess:
+    """``iotda-emulator --state``; its time stands still but for :meth:`advance`.
+
+    :param folder: where it keeps what outlives it; an empty one
+    :param scenario: what it emulates
+    """
+
+    def __init__(self, folder: Path, scenario: dict[str, Any]) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.airflow_connection = {
+            "conn_type": "iotda",
+            "host": self.url,
+            "login": "emulator-ak",
+            "password": "emulator-sk",
+            "extra": {"region": "cn-north-4", "project_id": "emulator-project"},
+        }
+        self._key = secrets.token_urlsafe()
+        self._state = folder / "state.db"
+        self._scenario = folder / "scenario.json"
+        self._scenario.write_text(json.dumps(scenario))
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, at the same address each time; returns when it answers."""
+        command = [sys.executable, "-m", "iotda_provider.emulator", "--speed", "0"]
+        command += ["--port", self.url.rpartition(":")[2], "--control-key", self._key]
+        command += ["--scenario", str(self._scenario), "--state", str(self._state)]
+        with (self.folder / "emulator.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline()
+        assert ready == f"iotda-emulator ready on {self.url}\n", self.log()
+
+    def kill(self) -> None:
+        """Kill -9."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def log(self) -> str:
+        return (self.folder / "emulator.log").read_text()
+
+    # --- control calls ----------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self._control("POST", "clock/advance", {"seconds": seconds})
+
+    def journal(self, call: str = "*") -> list[dict[str, Any]]:
+        """The requests of calls that match a pattern, those of earlier lives too."""
+        entries: list[dict[str, Any]] = self._control("GET", f"journal?call={call}")["entries"]
+        return entries
+
+    def add_fault(self, kind: str, **rule: Any) -> str:
+        """Put a fault's rule in force; answers its id."""
+        return str(self._control("POST", "faults", {"kind": kind, **rule})["id"])
+
+    def remove_fault(self, fault_id: str) -> None:
+        """Take one rule back."""
+        self._control("DELETE", f"faults/{fault_id}")
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        answer = requests.request(
+            method,
+            f"{self.url}/_emulator/{path}",
+            headers={"X-Emulator-Key": self._key},
+            json=body,
+            timeout=60,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    # --- what it keeps ----------------------------------------------------------------------------
+
+    def stops_in_effect(self, task_id: str) -> int:
+        """How many stops of a task it has acted upon, answered or not; read while it is dead."""
+        assert self._process is None
+        with contextlib.closing(sqlite3.connect(self._state)) as state:
+            rows = state.execute("select arguments from commands where name = 'stop'").fetchall()
+        return sum(task_id in arguments for (arguments,) in rows)

@@ -1,0 +1,289 @@
+"""A real Airflow out of its parts, each a process that can be killed, paused and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import requests
+from tests.system.restarts.ports import free_port
+
+VERSION = tuple(map(int, importlib.metadata.version("apache-airflow").split(".")[:2]))
+IS_AIRFLOW_2 = VERSION < (3, 0)
+PARTS = {
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+    **({} if IS_AIRFLOW_2 else {"api-server": ["api-server"], "dag-processor": ["dag-processor"]}),
+}
+PATIENCE = 240.0
+# What Airflow 2's own user interface does when a user marks a task instance.
+MARK = """
+from airflow.models.dagbag import DagBag
+
+dag = DagBag(read_dags_from_db=True).get_dag({dag_id!r})
+dag.set_task_instance_state(task_id={task_id!r}, run_id={run_id!r}, state={state!r}, commit=True)
+"""
+
+
+class Airflow:
+    """An Airflow installation in a folder of its own.
+
+    :param home: the folder; made where there is none
+    :param template: a migrated database to copy
+    :param connection: ``iotda_default``
+    :param options: more of its environment
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        template: Path,
+        connection: dict[str, Any],
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = home
+        self.database = home / "airflow.db"
+        self.dags = home / "dags"
+        self.dags.mkdir(parents=True)
+        shutil.copyfile(template, self.database)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if "AIRFLOW" not in name},
+            "HOME": str(home),
+            # The command airflow, which SequentialExecutor runs by its name.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW_CONN_IOTDA_DEFAULT": json.dumps(connection),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor" if IS_AIRFLOW_2 else "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
+            "AIRFLOW__CORE__FERNET_KEY": "",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
+            "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            # What is dead is found to be dead sooner than usual, and not before, on a busy machine.
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
+            "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "40",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
+            **(options or {}),
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    # --- its parts --------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a part; another one of the same kind has a name such as ``triggerer 2``."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *PARTS[name.split()[0]]],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def tree(self, name: str) -> list[psutil.Process]:
+        """A part's process and all below it, whatever sessions they are in."""
+        try:
+            root = psutil.Process(self.processes[name].pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def send(self, name: str, what: signal.Signals) -> None:
+        """Send a signal to a part and everything below it."""
+        for process in self.tree(name):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(what)
+
+    def pause(self, name: str) -> None:
+        """Stop a part as a suspended machine does; not while it holds SQLite's only lock."""
+
+        def paused() -> bool:
+            self.send(name, signal.SIGSTOP)
+            with contextlib.closing(sqlite3.connect(self.database, timeout=1)) as database:
+                try:
+                    database.execute("begin immediate")
+                except sqlite3.OperationalError:
+                    self.send(name, signal.SIGCONT)
+                    return False
+                database.rollback()
+                return True
+
+        self.wait_for(f"{name} without a lock", paused)
+
+    def kill(self, name: str) -> None:
+        """Kill -9, with everything below it."""
+        self.send(name, signal.SIGKILL)
+        self.processes.pop(name).wait()
+
+    def stop(self, name: str) -> None:
+        """Let a part end by itself, as a service's restart does: SIGTERM to its first process."""
+        below = self.tree(name)
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            for other in below:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    other.kill()
+
+    def kill_worker(self) -> None:
+        """Kill -9 what runs a task: the process of the task, and the one that supervises it."""
+        for process in self.tree("scheduler"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                line = " ".join(process.cmdline())
+                if any(word in line for word in ("task runner", "task supervisor", "tasks run")):
+                    process.kill()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.send(name, signal.SIGCONT)
+            self.kill(name)
+
+    def wait_for(self, what: str, happened: Callable[[], Any]) -> None:
+        """Look until it has happened, or for so long that it never will."""
+        until = time.monotonic() + PATIENCE
+        while not happened():
+            if time.monotonic() > until:
+                raise AssertionError(f"{what} did not happen\n{self.logs()}")
+            time.sleep(0.2)
+
+    # --- what it does -----------------------------------------------------------------------------
+
+    def query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)
+        ) as database:
+            return database.execute(text, values).fetchall()
+
+    def command(self, *words: str) -> None:
+        """Run one of Airflow's own commands."""
+        self._python("-m", "airflow", *words)
+
+    def _python(self, *arguments: str) -> None:
+        answer = subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    def run(self, dag_id: str) -> None:
+        """Begin a run of a DAG, once Airflow knows it."""
+        self.wait_for(
+            f"DAG {dag_id}",
+            lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id),
+        )
+        self.command("dags", "trigger", dag_id)
+
+    def mark(self, dag_id: str, task_id: str, state: str) -> None:
+        """What a user does by the buttons "Mark as failed" and "Mark as success"."""
+        run_id = self.run_id(dag_id)
+        if IS_AIRFLOW_2:
+            facts = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "state": state}
+            self._python("-c", MARK.format(**facts))
+            return
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}"
+        self._call("PATCH", path, {"new_state": state})
+
+    def clear(self, dag_id: str, task_id: str) -> None:
+        """What a user does by the button "Clear"."""
+        if IS_AIRFLOW_2:
+            self.command("tasks", "clear", "--yes", "--task-regex", f"^{task_id}$", dag_id)
+            return
+        wanted = {"dag_run_id": self.run_id(dag_id), "task_ids": [task_id]}
+        wanted |= {"dry_run": False, "only_failed": False}
+        self._call("POST", f"dags/{dag_id}/clearTaskInstances", wanted)
+
+    def _call(self, method: str, path: str, body: Any) -> None:
+        """Call Airflow 3's own API."""
+        answer = requests.get(f"{self.url}/auth/token", timeout=60)
+        token = answer.json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = requests.request(
+            method, f"{self.url}/api/v2/{path}", headers=headers, json=body, timeout=60
+        )
+        assert answer.ok, answer.text
+
+    def run_id(self, dag_id: str) -> str:
+        """The id of a DAG's only run."""
+        ((run_id,),) = self.query("select run_id from dag_run where dag_id = ?", dag_id)
+        return str(run_id)
+
+    def xcom(self, dag_id: str, task_id: str, key: str = "return_value") -> Any:
+        """What a task has pushed."""
+        ((value,),) = self.query(
+            "select value from xcom where dag_id = ? and task_id = ? and key = ?",
+            *(dag_id, task_id, key),
+        )
+        found = json.loads(value)
+        return json.loads(found) if isinstance(found, str) else found
+
+    def heartbeats(self, part: str) -> set[Any]:
+        """When each part of a kind, dead or alive, last showed life."""
+        kind = f"{part.capitalize()}Job"
+        return set(self.query("select id, latest_heartbeat from job where job_type = ?", kind))
+
+    def wait_for_heartbeats(self, part: str, count: int) -> None:
+        """Wait until all running parts of a kind have gone through their loop so many times."""
+        running = sum(name.startswith(part) for name in self.processes)
+        for _ in range(count):
+            before = self.heartbeats(part)
+            self.wait_for(
+                f"heartbeats of {part}",
+                lambda before=before: len(self.heartbeats(part) - before) >= running,
+            )
+
+    def states(self, dag_id: str) -> dict[str, str | None]:
+        return dict(self.query("select task_id, state from task_instance where dag_id = ?", dag_id))
+
+    def wait_for_states(self, dag_id: str, **wanted: str) -> None:
+        self.wait_for(f"{dag_id} {wanted}", lambda: wanted.items() <= self.states(dag_id).items())
+
+    def has_logged(self, dag_id: str, words: str) -> bool:
+        """Whether some task of a DAG has these words in a log of its own."""
+        files = (self.home / "logs" / f"dag_id={dag_id}").rglob("*.log*")
+        return any(words in file.read_text(errors="replace") for file in files)
+
+    def logs(self) -> str:
+        """The end of what each part has said."""
+        return "\n".join(
+            f"== {file.name}\n{file.read_text(errors='replace')[-2000:]}"
+            for file in sorted(self.home.glob("*.log"))
+        )
