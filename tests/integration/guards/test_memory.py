@@ -1,0 +1,164 @@
+"""What a guard still knows after its worker or triggerer has died, or somebody has cleared it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from iotda_provider.durable import VariableNotes, owner_of
+from iotda_provider.guards import MaxFailures, Stalled
+from iotda_provider.guards.audit import looks_of
+
+BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
+KEY = "guard_memory"
+
+
+class KilledError(BaseException):
+    """The end of the process that a guard lives in."""
+
+
+@pytest.fixture(params=[True, False], ids=["3.3", "before"])
+def has_store(request: Any) -> bool:
+    """Whether Airflow has a task state store, as since 3.3."""
+    return bool(request.param)
+
+
+def die() -> None:
+    raise KilledError
+
+
+def kept(ti: Any) -> Any:
+    """What is written down of the guard's memory, wherever that is."""
+    return ti.store.get(KEY) or VariableNotes(owner_of(ti)).get(KEY)
+
+
+def test_a_retry_goes_on_with_the_rules_history(fleet: Any, ti: Any) -> None:
+    """Devices that have started and never report: an hour is over after an hour, not after two."""
+    silent = fleet({"devices": 20, "success_after": 1e9})
+    silent.at(50 * 60, die)
+    guard = {"rules": Stalled(3600), "poke_interval": 10}
+    with pytest.raises(KilledError):
+        silent.run(ti, **guard)
+    ti.new_try()
+
+    result = silent.run(ti, **guard)["return_value"]
+
+    assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
+    assert 3600 <= silent.now <= 3600 + 60 + 20
+
+
+def test_a_guard_that_is_cleared_knows_its_own_stop(fleet: Any, ti: Any) -> None:
+    bad = fleet({**BAD, "switches": {"stop_after": 1e6, "stopping_timeout": 1e6}})
+    bad.at(120, die)
+    with pytest.raises(KilledError):
+        bad.run(ti, stop_on_breach=True)
+    assert len(bad.calls("stop_batch_task")) == 1
+    evidence = kept(ti)["intent"]["verdict"]["evidence"]
+    ti.new_try()
+
+    result = bad.run(ti, stop_on_breach=True, stop_timeout=60)["return_value"]
+
+    assert (result["verdict"], result["evidence"]) == ("breached", evidence)
+    assert len(bad.calls("stop_batch_task")) == 1
+
+
+def test_the_trail_goes_on_over_a_retry(fleet: Any, ti: Any) -> None:
+    good = fleet({"devices": 200, "failure_rate": 0.01, "success_after": 1200})
+    good.at(900, die)
+    with pytest.raises(KilledError):
+        good.run(ti, poke_interval=10)
+    ti.new_try()
+
+    xcoms = good.run(ti, poke_interval=10)
+
+    looks = list(looks_of(xcoms["audit"][1:]))
+    assert looks[0].time == good.start
+    # One in ten seconds over both tries, but for those since the memory was last written down.
+    assert 90 <= len(looks) <= 125
+
+
+def test_a_good_rollout_leaves_no_variable(fleet: Any, ti: Any, variables: Any) -> None:
+    good = fleet({"devices": 20, "success_after": 1200})
+
+    assert good.run(ti)["return_value"]["verdict"] == "completed"
+    assert not variables
+
+
+def test_a_stop_leaves_a_small_one_where_airflow_has_nothing_else(
+    fleet: Any, ti: Any, variables: Any, has_store: bool
+) -> None:
+    bad = fleet(BAD)
+
+    bad.run(ti, stop_on_breach=True)
+
+    assert len(variables) == (not has_store)
+    assert all(len(text) < 4000 for text in variables.values())
+    assert kept(ti)["intent"]["accepted"]
+
+
+def test_a_guard_that_has_failed_keeps_what_a_person_may_clear(fleet: Any, ti: Any) -> None:
+    silent = fleet({"devices": 20, "success_after": 1e9})
+
+    with pytest.raises(Exception, match="timeout is over"):
+        silent.run(ti, rules=Stalled(7200), timeout=3600)
+
+    assert kept(ti)["state"]
+
+
+def test_no_store_and_no_variable_stop_a_guard(fleet: Any, ti: Any, variables: Any) -> None:
+    variables.is_down = True
+    ti.store.get = ti.store.set = lambda *_: 1 / 0
+    bad = fleet(BAD)
+
+    result = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+
+
+def test_it_writes_once_a_minute(fleet: Any, ti: Any, variables: Any, has_store: bool) -> None:
+    writes = []
+    set_store = ti.store.set
+    ti.store.set = lambda *note: (writes.append(note), set_store(*note))
+    silent = fleet({"devices": 20, "success_after": 1e9})
+
+    silent.run(ti, rules=Stalled(3600), poke_interval=5)
+
+    count = len(writes) + variables.calls.count("set")
+    assert 55 <= count <= 66
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_an_old_note_is_not_taken_for_what_the_worker_has_just_seen(
+    fleet: Any, ti: Any, variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note could not be overwritten when the guard was deferred."""
+    good = fleet({"devices": 20, "success_after": 1200})
+    old = {"version": 1, "batch_task_ids": good.task_ids, "looks": 0, "intent": {"attempts": 1}}
+    VariableNotes(owner_of(ti)).set(KEY, old)
+    monkeypatch.setattr(variables, "set", lambda *_, **__: 1 / 0)
+
+    result = good.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["stop"]) == ("completed", None)
+    assert not good.calls("stop_batch_task")
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_guard_that_was_deferred_by_an_earlier_version_goes_on_with_its_xcom(
+    fleet: Any, ti: Any, variables: Any
+) -> None:
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    bad = fleet(BAD)
+    with pytest.raises(TaskDeferred) as deferral:
+        bad.guard(rules=MaxFailures(10), stop_on_breach=True).execute(ti.context)
+    variables.clear()
+    started = json.loads(json.dumps(ti.xcoms[KEY]))["state"]
+
+    event = bad.trigger(deferral.value.trigger, ti)
+
+    assert started
+    assert event["result"]["verdict"] == "breached"
+    assert ti.xcoms[KEY]["looks"] > 1
