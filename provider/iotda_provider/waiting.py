@@ -162,12 +162,18 @@ class Outage:
     """Tells persistent trouble at the API from a blip, for a wait that should outlive a blip.
 
     :param max_outage: seconds of trouble without one good answer, after which the wait gives up
+    :param since: when the trouble began, where an earlier look has met it already
     """
 
-    def __init__(self, max_outage: float) -> None:
+    def __init__(self, max_outage: float, since: float | None = None) -> None:
         self._max_outage = max_outage
-        self._since: float | None = None
+        self._since = since
         self._said: float | None = None
+
+    @property
+    def since(self) -> float | None:
+        """When the trouble began that goes on, or None."""
+        return self._since
 
     def trouble(self, error: IoTDAError, now: float) -> str | None:
         """Note a failed call at ``now`` (seconds of any clock); the line to log, one a minute.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -27,7 +27,8 @@ class DeferringSensor(BaseSensorOperator):
     """A sensor that may wait in the triggerer.
 
     Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker
-    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way.
+    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way. With
+    ``silent_fail`` a failing poke is logged and the wait goes on; the trigger has to do the same.
     """
 
     _over: BaseException | None = None
@@ -63,8 +64,17 @@ class DeferringSensor(BaseSensorOperator):
 
         return self.as_in_a_worker(resume)
 
-    def as_in_a_worker(self, act: Callable[[], T]) -> T:
-        """Do what a poke may do, and skip where a failing poke would skip."""
+    @overload
+    def as_in_a_worker(self, act: Callable[[], T]) -> T: ...
+
+    @overload
+    def as_in_a_worker(self, act: Callable[[], T], *, is_poke: bool) -> T | None: ...
+
+    def as_in_a_worker(self, act: Callable[[], T], *, is_poke: bool = False) -> T | None:
+        """Do what a poke may do, and skip where a failing poke would skip.
+
+        :param is_poke: it is a poke itself: None where ``silent_fail`` passes over its failure
+        """
         try:
             return act()
         except AirflowSkipException:
@@ -78,6 +88,9 @@ class DeferringSensor(BaseSensorOperator):
                 raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
             raise
         except Exception as error:
+            if is_poke and self.silent_fail:
+                self.log.exception("Sensor poke failed; silent_fail is set, so the wait goes on.")
+                return None
             if self.never_fail:
                 raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
             raise

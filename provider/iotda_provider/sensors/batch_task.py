@@ -15,6 +15,7 @@ from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import given, positive
 from iotda_provider.sensors.base import DeferringSensor
+from iotda_provider.sensors.outage import RescheduledOutage
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
@@ -115,11 +116,13 @@ class BatchTaskSensor(DeferringSensor):
 
     def execute(self, context: Context) -> Any:
         began = time.time()
-        if not self.deferrable:
-            return super().execute(context)
-        # What has happened already needs no triggerer, and a wrong id or key is said at once.
-        look = self.as_in_a_worker(lambda: self.poke(context))
-        self.close()
+        try:
+            if not self.deferrable:
+                return super().execute(context)
+            # What has happened already needs no triggerer, and a wrong id or key is said at once.
+            look = self.as_in_a_worker(lambda: self.poke(context), is_poke=True)
+        finally:
+            self.close()
         if look:
             return look.xcom_value
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
@@ -170,6 +173,7 @@ class BatchTaskSensor(DeferringSensor):
             "poll_interval": self.poke_interval,
             "max_outage": self.max_outage,
             "stop_on_kill": self.stop_on_kill,
+            "silent_fail": bool(self.silent_fail),
         }
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -179,14 +183,17 @@ class BatchTaskSensor(DeferringSensor):
             check_task_id(self.batch_task_id), self.target_statuses, self.failure_statuses
         )
         hook = self._connected()
+        apart = None
+        if self.reschedule and not self.deferrable:
+            apart = RescheduledOutage(self.max_outage, context)
         try:
             task = hook.get_batch_task(wait.batch_task_id)
         except IoTDAError as error:
-            line = self._outage.trouble(error, time.monotonic())
+            line = apart.trouble(error) if apart else self._outage.trouble(error, time.monotonic())
             if line:
                 self.log.warning("%s", line)
             return PokeReturnValue(is_done=False)
-        if line := self._outage.over(time.monotonic()):
+        if line := apart.over() if apart else self._outage.over(time.monotonic()):
             self.log.warning("%s", line)
         now = f"{task.status}: {task.progress}"
         if now != self._said:

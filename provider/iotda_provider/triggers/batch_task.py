@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.triggers.events import over
 from iotda_provider.triggers.polling import PollingTrigger
 from iotda_provider.waiting import ENDED, Judgement, TaskWait
@@ -67,6 +68,12 @@ class BatchTaskTrigger(PollingTrigger):
             self.log.info("Batch task %s is %s.", self.batch_task_id, now)
         judgement = wait.judge(task)
         if judgement is Judgement.WAIT:
+            return None
+        if judgement is not Judgement.REACHED and self.silent_fail:
+            try:
+                wait.is_over(task)
+            except IoTDAError as error:
+                self.pass_over(error)
             return None
         if judgement is Judgement.REACHED and self.end_from_trigger:
             return TaskSuccessEvent(xcoms={"return_value": task.to_dict()})

@@ -16,6 +16,7 @@ from iotda_provider.exceptions import (
 from iotda_provider.sensors.batch_task import BatchTaskSensor
 
 TASK_ID = "0123456789abcdef01234567"
+TIMEOUT = "AirflowSensorTimeout"
 
 
 def sensor(**parameters: Any) -> BatchTaskSensor:
@@ -106,6 +107,65 @@ def test_its_execution_timeout(run: Any, soft_fail: bool) -> None:
     )
 
     assert ended.said[0] == "AirflowTaskTimeout"
+
+
+@rollout(failure_rate=1)
+@pytest.mark.parametrize("more", [{}, {"soft_fail": True}, {"never_fail": True}], ids=str)
+def test_silent_fail_waits_on_over_a_failed_rollout(run: Any, lines: Any, more: Any) -> None:
+    ended = run(sensor, silent_fail=True, timeout=1.5, **more)
+
+    in_worker = type(run)("worker")(sensor, silent_fail=True, timeout=0.3, **more)
+    assert ended.said[0] == in_worker.said[0]
+    assert ended.said[0] == ("AirflowSkipException" if "soft_fail" in more else TIMEOUT)
+    assert f"Batch task {TASK_ID} is Fail" in lines()
+
+
+@rollout(seconds=1.5)
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_silent_fail_passes_over_errors_that_will_not_pass(
+    run: Any, iotda_emulator: Any, after: int
+) -> None:
+    """From the first look on, and also those that come before and after the wait is deferred."""
+    iotda_emulator.add_fault(
+        "status", status=401, body={}, call="show_batch_task", after=after, count=3
+    )
+
+    ended = run(sensor, silent_fail=True)
+
+    assert ended.error is None
+    assert ended.result["status"] == "Success"
+    assert ended.deferred == (run.way == "triggerer")
+
+
+@rollout(seconds=1.5)
+def test_silent_fail_outlives_max_outage(run: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("reset", call="show_batch_task", after=1, count=9)
+
+    ended = run(sensor, silent_fail=True, max_outage=0)
+
+    assert ended.result["status"] == "Success"
+
+
+@rollout(seconds=1e6)
+@pytest.mark.parametrize("silent_fail", [False, True])
+def test_what_is_no_error_of_the_platforms(
+    run: Any, monkeypatch: pytest.MonkeyPatch, silent_fail: bool
+) -> None:
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    looks = IoTDAHook.get_batch_task, IoTDAAsyncHook.get_batch_task
+    left = iter([looks[0]])  # the first look of both
+    monkeypatch.setattr(IoTDAHook, "get_batch_task", lambda *given: next(left, broken)(*given))
+    monkeypatch.setattr(IoTDAAsyncHook, "get_batch_task", broken)
+
+    if silent_fail:
+        assert run(sensor, silent_fail=True, timeout=0.5).said[0] == TIMEOUT
+    elif run.way == "worker":  # a trigger that breaks is the triggerer's to tell
+        assert run(sensor).said == ("RuntimeError", "a bug")
 
 
 @pytest.mark.iotda_emulator(scenario={"devices": 1})
