@@ -2,8 +2,10 @@
 
 Two DAGs. `rollout_guard` looks every minute which firmware and software upgrades are running, and
 starts one run of `guard_one_rollout` for each of them. The run's id is made of the rollout's, so a
-rollout is never guarded twice, however many runs overlap. A guard run that has failed for good is
-not replaced either: it is red, and its rollout unguarded, until somebody clears it.
+rollout is never guarded twice, however many runs overlap. Where a guard run has failed for good and
+its rollout still runs, the next look starts another one (`guard__<id>__2` and so on), up to
+MOST_GUARDS in all; then the rollout is unguarded until somebody clears one, and the log says so
+every minute.
 
 `guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
 tolerated it stops the rollout, collects the devices that failed and why, opens a ticket, and
@@ -48,12 +50,43 @@ UPGRADES = ("firmwareUpgrade", "softwareUpgrade")
 UNDER_WAY = ("Initializing", "Waitting", "Processing")  # as the platform spells them
 SECONDS_BETWEEN_LOOKS = 5
 RETRY_NAME = "again_"
+GUARD = "guard_one_rollout"
+MOST_GUARDS = 5  # guard runs that one rollout gets, each with retries of its own
 
 
 def open_ticket_somewhere(title: str, text: str) -> str:
     """Put your own ticket system here; what it returns is kept as an XCom."""
     log.warning("TICKET: %s\n%s", title, text)
     return "logged"
+
+
+def failed_runs(ti: Any, run_ids: list[str]) -> int:
+    """How many of these guard runs have failed."""
+    if hasattr(ti, "get_dr_count"):
+        return int(ti.get_dr_count(dag_id=GUARD, run_ids=run_ids, states=["failed"]))
+    from airflow.models.dagrun import DagRun  # Airflow 2: a task has the database.
+
+    return len(DagRun.find(dag_id=GUARD, run_id=run_ids, state="failed"))
+
+
+def guard_runs(ti: Any, task_ids: list[str]) -> dict[str, str]:
+    """The id of the guard run that each rollout should have, whether there is one or not yet."""
+    runs = {task_id: f"guard__{task_id}" for task_id in task_ids}
+    some = 100  # at a time: their ids become a URL
+    if not any(
+        failed_runs(ti, list(runs.values())[at : at + some]) for at in range(0, len(runs), some)
+    ):
+        return runs
+    for task_id, first in list(runs.items()):
+        every = [first, *(f"{first}__{number}" for number in range(2, MOST_GUARDS + 1))]
+        left = [run_id for run_id in every if not failed_runs(ti, [run_id])]
+        if not left:
+            log.error("%s IS NOT GUARDED: %d guard runs have failed.", task_id, MOST_GUARDS)
+            del runs[task_id]
+        elif left[0] != first:
+            log.warning("A guard of %s has failed; %s takes its place.", task_id, left[0])
+            runs[task_id] = left[0]
+    return runs
 
 
 @dag(
@@ -67,7 +100,7 @@ def open_ticket_somewhere(title: str, text: str) -> str:
 )
 def rollout_guard() -> None:
     @task
-    def running_rollouts() -> list[dict[str, Any]]:
+    def running_rollouts(ti: Any = None) -> list[dict[str, Any]]:
         from airflow.providers.common.compat.sdk import conf
 
         from iotda_provider.hooks.iotda import IoTDAHook
@@ -82,8 +115,8 @@ def rollout_guard() -> None:
         for rollout in found.values():
             log.info("%s (%s): %s", rollout.task_id, rollout.task_name, rollout.progress)
         runs = [
-            {"trigger_run_id": f"guard__{task_id}", "conf": {"batch_task_id": task_id}}
-            for task_id in found
+            {"trigger_run_id": run_id, "conf": {"batch_task_id": task_id}}
+            for task_id, run_id in guard_runs(ti, list(found)).items()
         ]
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(runs) > most:
@@ -93,13 +126,13 @@ def rollout_guard() -> None:
     # Not a mapped guard: a branch behind a mapped task runs every path (apache/airflow#67265).
     TriggerDagRunOperator.partial(
         task_id="start_guard",
-        trigger_dag_id="guard_one_rollout",
+        trigger_dag_id=GUARD,
         skip_when_already_exists=True,
     ).expand_kwargs(running_rollouts())
 
 
 @dag(
-    dag_id="guard_one_rollout",
+    dag_id=GUARD,
     description="Stop one rollout when too many of its devices fail, then take the safe path",
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),

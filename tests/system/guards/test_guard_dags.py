@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,76 @@ def test_every_running_rollout_gets_one_guard_however_many_runs_overlap(iotda_co
         run = run_dag(DAGS / "rollout_guard.py", "rollout_guard")
         assert run.xcom("running_rollouts") is not None
 
+    assert sorted(_guard_runs()) == [f"guard__{TASK}", f"guard__{OTHER}"]
+
+
+@pytest.mark.iotda_emulator(
+    scenario={
+        "devices": 20,
+        "success_after": 9000,
+        "batch_tasks": [{**ROLLOUT, "targets": 10}, {**ROLLOUT, "targets": 10, "task_id": OTHER}],
+    },
+    speed=0,
+)
+def test_a_guard_that_has_failed_for_good_is_replaced_while_its_rollout_runs(
+    iotda_connection, run_dag
+):
+    _register_both_dags()
+    _forget_guard_runs()
+    look = partial(run_dag, DAGS / "rollout_guard.py", "rollout_guard")
+    first, other = f"guard__{TASK}", f"guard__{OTHER}"
+
+    look()
+    assert _guard_runs() == {first: "queued", other: "queued"}
+    _set_state(first, "failed")
+    _set_state(other, "running")
+    run = look()
+    assert _guard_runs() == {first: "failed", f"{first}__2": "queued", other: "running"}
+    assert f"{first}__2 takes its place" in run.log
+
+    for state in ("queued", "running", "success"):
+        _set_state(f"{first}__2", state)
+        look()
+        assert len(_guard_runs()) == 3
+
+    for number in range(2, 6):
+        _set_state(f"{first}__{number}", "failed")
+        run = look()
+    assert sorted(_guard_runs()) == [first, *(f"{first}__{n}" for n in range(2, 6)), other]
+    assert f"{TASK} IS NOT GUARDED: 5 guard runs have failed." in run.log
+    assert f"{OTHER} IS NOT" not in run.log
+
+
+def _guard_runs():
+    """The guard runs that there are, and their states."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        found = session.query(DagRun.run_id).filter(DagRun.dag_id == "guard_one_rollout")
-        run_ids = [row.run_id for row in found if row.run_id.startswith("guard__")]
-    assert sorted(run_ids) == [f"guard__{TASK}", f"guard__{OTHER}"]
+        found = session.query(DagRun.run_id, DagRun.state).filter(
+            DagRun.dag_id == "guard_one_rollout", DagRun.run_id.like("guard%")
+        )
+        return {row.run_id: str(getattr(row.state, "value", row.state)) for row in found}
+
+
+def _set_state(run_id, state):
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.query(DagRun).filter(
+            DagRun.dag_id == "guard_one_rollout", DagRun.run_id == run_id
+        ).update({"state": state}, synchronize_session=False)
+
+
+def _forget_guard_runs():
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.query(DagRun).filter(
+            DagRun.dag_id == "guard_one_rollout", DagRun.run_id.like("guard%")
+        ).delete(synchronize_session=False)
 
 
 def _register_both_dags() -> None:
