@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import positive
-from iotda_provider.waiting import Outage
+from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
+from iotda_provider.parameters import given, positive
+from iotda_provider.release.resting import Resting, RestJob
+from iotda_provider.waiting import Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -28,6 +33,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     :param grace: seconds to wait after a task was stopped, for devices that were installing
     :param timeout: seconds to wait at most
     :param poll_interval: seconds between two looks
+    :param deferrable: wait in the triggerer instead of in the worker
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -42,6 +48,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         grace: float = 600,
         timeout: float = 6 * 3600,
         poll_interval: float = 10,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -49,36 +56,76 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         self.grace = positive(grace, "grace", zero=True)
         self.timeout = positive(timeout, "timeout")
         self.poll_interval = positive(poll_interval, "poll_interval")
+        self.deferrable = deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
-        deadline = time.monotonic() + self.timeout
-        outage = Outage(self.max_outage)
-        with self.hook() as hook:
-            while True:
-                try:
-                    task = hook.get_batch_task(self.batch_task_id)
-                except IoTDAError as error:
-                    if line := outage.trouble(error, time.monotonic()):
-                        self.log.warning("%s", line)
-                    time.sleep(self.poll_interval)
-                    continue
-                outage.over(time.monotonic())
-                counts = task.progress
-                under_way = counts.processing + counts.fail_wait_retry
-                if (task.status.is_terminal or not under_way) and counts.adds_up:
-                    break
-                if time.monotonic() >= deadline:
-                    self.log.warning("%d device(s) are still under way; going on.", under_way)
-                    break
-                self.log.info("%s: %s.", task.status, counts)
-                time.sleep(self.poll_interval)
-        if task.status.is_stop and counts.stopped:
-            self.log.info("Waiting %.0f s for devices that were installing.", self.grace)
-            time.sleep(self.grace)
-        return {
-            "batch_task_id": self.batch_task_id,
-            "at_rest": not under_way,
-            "under_way": under_way,
-            "status": str(task.status),
-            "progress": counts.to_dict(),
-        }
+        return self._work(context, self._job(self.timeout))
+
+    def _job(self, timeout: float) -> RestJob:
+        return RestJob(
+            batch_task_id=self.batch_task_id,
+            grace=self.grace,
+            poll_interval=self.poll_interval,
+            max_outage=self.max_outage,
+            deadline=time.time() + timeout,
+        )
+
+    def _work(self, context: Context, job: RestJob) -> dict[str, Any]:
+        began = time.time()
+        try:
+            with self.hook() as hook:
+                guard = WorkerSteps(hook, context, self.log)
+                steps = WaveSteps(hook, guard, self.log, waits=not self.deferrable)
+                return steps.run(Resting(job, self.log).run())
+        except MustWaitError as wait:
+            self._defer(job, began=began, wait=wait.seconds)
+
+    def _defer(self, job: RestJob, *, began: float, wait: float) -> NoReturn:
+        from iotda_provider.triggers.release import AtRestTrigger
+
+        now, whole = time.time(), self.execution_timeout
+        left = max(0.0, job.deadline - now) + self.grace
+        limit = Deadline.of(left, whole, began=began, now=now)
+        self.defer(
+            trigger=AtRestTrigger(
+                job=job.to_json(),
+                began=began,
+                starts_at=now + wait,
+                deadline=None if whole is None else began + whole.total_seconds(),
+                iotda_conn_id=self.iotda_conn_id,
+                project_id=given(self.project_id),
+                instance_id=given(self.instance_id),
+            ),
+            method_name="execute_complete",
+            timeout=limit.for_airflow(self.poll_interval, now=now),
+        )
+        raise AssertionError("defer() returned")
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Report what the trigger has seen.
+
+        :raises IoTDAError: the event makes no sense, or the wait ended with an error
+        """
+        from iotda_provider.triggers.events import ERROR, OVER, TIMEOUT, error_from_json
+
+        about = event.get("batch_task_ids") if isinstance(event, Mapping) else None
+        if about != [self.batch_task_id]:
+            raise IoTDAError(f"The trigger's event is about another task: {str(event)[:200]}")
+        if event["status"] == OVER and isinstance(event.get("result"), Mapping):
+            return dict(event["result"])
+        if event["status"] == TIMEOUT:
+            raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+        if event["status"] == ERROR:
+            raise error_from_json(event.get("error"))
+        raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if not is_airflows_timeout(next_method, next_kwargs):
+            return super().resume_execution(next_method, next_kwargs, context)
+        whole = self.execution_timeout
+        if whole is not None and whole.total_seconds() < self.timeout:
+            raise AirflowTaskTimeout(f"execution_timeout of {whole} is over")
+        # No triggerer has been there to say that the time is over.
+        return self._work(context, self._job(0.0))

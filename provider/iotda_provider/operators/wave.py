@@ -1,14 +1,25 @@
-"""What the operators of one wave share: whose turn it is, and a guard that looks first."""
+"""What the operators of one wave share: whose turn it is, its guard, and where it waits."""
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from iotda_provider.guard_worker import OnAlert, WorkerSteps, load_memory, save_memory
-from iotda_provider.guarding import GuardPlan, Memory, Outcome
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+
+from iotda_provider.durable import owner_of
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import (
+    MEMORY_KEY,
+    OnAlert,
+    SharedMemory,
+    WorkerSteps,
+    load_triggers_memory,
+)
+from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.guarding.memory import newest
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, check_needs
 from iotda_provider.guards import (
     FailureClasses,
@@ -19,39 +30,44 @@ from iotda_provider.guards import (
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.parameters import positive
+from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
+from iotda_provider.parameters import given, positive
+from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
+from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.waiting import Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.triggers.release import WaveTrigger
 
-CONFIRMED, PASSED, UNPROVEN, REJECTED, SURPLUS = (
-    "confirmed",
-    "passed",
-    "unproven",
-    "rejected",
-    "surplus",
-)
+__all__ = ["CONFIRMED", "PASSED", "REJECTED", "SURPLUS", "UNPROVEN", "WaveOperator"]
+SURPLUS = "surplus"
 _STATE_KEY = "guard_state"
+_AUDIT_LIMIT = 100
 
 
 class WaveOperator(IoTDABaseOperator):
     """One task of one wave. It has a guard of its own, which stops the release on a breach.
 
-    What is decided is decided from what the platform says now and from the manifest, so a task that
-    was killed and started again goes on where it was.
+    What is decided is decided from what the platform says now, from the manifest and from what was
+    written down of confirmations, so a task that was killed and started again goes on where it was.
+    With ``deferrable`` it works in its worker for as long as there is something to do, and waits in
+    the triggerer, where the guard goes on looking and sends the stop itself.
 
     :param wave: which wave, from 1
     :param plan_task_id: the task of :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator`
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last
-    :param on_alert: a function, or the dotted path of one, that is told what a person should know
+    :param on_alert: a function, or the dotted path of one, that is told what a person should know;
+        a deferred wave needs one that the triggerer can import
     :param poll_interval: seconds between two looks
+    :param deferrable: wait in the triggerer instead of in the worker
+    :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
+        that it outlives a cleared plan; None: there is none
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -69,6 +85,8 @@ class WaveOperator(IoTDABaseOperator):
         after: Sequence[str] = (),
         on_alert: OnAlert | None = None,
         poll_interval: float = 10,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        keeper_task_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,16 +97,95 @@ class WaveOperator(IoTDABaseOperator):
         self.after = tuple(after)
         self.on_alert = on_alert
         self.poll_interval = positive(poll_interval, "poll_interval")
+        self.deferrable = deferrable
+        self.keeper_task_id = keeper_task_id
+        if deferrable:
+            check_importable(on_alert)
 
-    def plan(self, context: Context) -> dict[str, Any]:
-        """What the plan task has returned."""
-        return plan_of(context["ti"], self.plan_task_id)
+    # --- what a subclass says ---------------------------------------------------------------------
 
-    @contextmanager
-    def guarded(self, context: Context, batch_task_id: str) -> Iterator[Guarded]:
-        """A hook and a guard over the release; its memory is kept when this is left."""
-        memory = self._memory(context, batch_task_id)
-        plan = GuardPlan(
+    @abstractmethod
+    def begin(self, context: Context, plan: Mapping[str, Any]) -> Any:
+        """The job of this task, or its result where there is nothing to do.
+
+        :param plan: what the plan task has returned
+        """
+
+    @abstractmethod
+    def job_from_json(self, data: Mapping[str, Any]) -> Any:
+        """A job that was sent along with a trigger."""
+
+    @abstractmethod
+    def procedure(self, job: Any, watch: WaveWatch) -> WaveConfirming | WaveWatching:
+        """The procedure that does the job."""
+
+    @abstractmethod
+    def limit(self, job: Any) -> float:
+        """When the job is over by its own parameters, in seconds since 1970."""
+
+    @abstractmethod
+    def trigger(self, **arguments: Any) -> WaveTrigger:
+        """The trigger that goes on with the job."""
+
+    def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
+        """Push what there is beside the return value."""
+
+    def ask(self, facts: Mapping[str, Any]) -> str:
+        """The external evidence's word."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
+        """The end of a wait that no triggerer has been there to end.
+
+        :raises AirflowTaskTimeout: ``execution_timeout`` was the earlier limit
+        """
+
+    # --- in the worker ----------------------------------------------------------------------------
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        began = time.time()
+        plan = plan_of(context["ti"], self.plan_task_id)
+        if self.wave > len(plan["waves"]):
+            return self.surplus()
+        job = self.begin(context, plan)
+        if isinstance(job, Mapping):
+            return self.told(dict(job))
+        memory = self._memory(context, job.batch_task_id)
+        return self._work(context, job, memory, began=began)
+
+    def files(self, context: Context) -> ReleaseFiles:
+        """Where waves and confirmations are written down."""
+        ti = context["ti"]
+        plan = plan_of(ti, self.plan_task_id)
+        return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
+
+    def _work(
+        self, context: Context, job: Any, memory: Memory, *, began: float, carry_on: bool = False
+    ) -> dict[str, Any]:
+        """Do the job here, as far as that needs no waiting where that is the triggerer's."""
+        plan = self._guard_plan(job.batch_task_id)
+        watch = WaveWatch(plan, memory, self.log, carry_on=carry_on, clock=time.time)
+        try:
+            with self.hook() as hook:
+                steps = WaveSteps(
+                    hook,
+                    WorkerSteps(hook, context, self.log, self.on_alert),
+                    self.log,
+                    files=self.files(context),
+                    ask=self.ask,
+                    waits=not self.deferrable,
+                )
+                result = steps.run(self.procedure(job, watch).run())
+        except MustWaitError as wait:
+            self._defer(context, job, watch, began=began, wait=wait.seconds)
+        except IoTDAError:
+            SharedMemory(context, self.log).take_back(memory.to_json())
+            raise
+        return self._finish(context, memory, result)
+
+    def _guard_plan(self, batch_task_id: str) -> GuardPlan:
+        return GuardPlan(
             batch_task_ids=(batch_task_id,),
             rules=read_rules(self.rules),
             failure_classes=self.failure_classes,
@@ -96,23 +193,101 @@ class WaveOperator(IoTDABaseOperator):
             stop_timeout=DEFAULT_STOP_TIMEOUT,
             poll_interval=self.poll_interval,
             max_outage=self.max_outage,
-            audit_limit=100,
+            audit_limit=_AUDIT_LIMIT,
         )
-        watch = WaveWatch(plan, memory, self.log, clock=time.time)
-        with self.hook() as hook:
-            yield Guarded(hook, watch, WorkerSteps(hook, context, self.log, self.on_alert))
-        save_memory(context, memory.to_json(), self.log)
-        ti: Any = context["ti"]
-        ti.xcom_push(key=_STATE_KEY, value=memory.state)
 
     def _memory(self, context: Context, batch_task_id: str) -> Memory:
-        memory = Memory.from_json(load_memory(context), (batch_task_id,), 100)
+        kept = SharedMemory(context, self.log).load()
+        memory = Memory.from_json(kept, (batch_task_id,), _AUDIT_LIMIT)
         ti: Any = context["ti"]
         for task_id in reversed(self.after):
             if memory.state:
                 break
             memory.state = dict(ti.xcom_pull(task_ids=task_id, key=_STATE_KEY) or {})
         return memory
+
+    # --- in the triggerer -------------------------------------------------------------------------
+
+    def _defer(
+        self, context: Context, job: Any, watch: WaveWatch, *, began: float, wait: float
+    ) -> NoReturn:
+        """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
+        ti: Any = context["ti"]
+        memory, now = watch.memory.to_json(), time.time()
+        ti.xcom_push(key=MEMORY_KEY, value=memory)
+        SharedMemory(context, self.log).hand_over(memory)
+        whole = self.execution_timeout
+        trigger = self.trigger(
+            guard=watch.plan.to_dict(),
+            job=job.to_json(),
+            files=self.files(context).to_json(),
+            owner=owner_of(ti),
+            began=began,
+            starts_at=now + wait,
+            deadline=None if whole is None else began + whole.total_seconds(),
+            on_alert=path_of(self.on_alert),
+            iotda_conn_id=self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+        )
+        left = max(0.0, self.limit(job) - now)
+        limit = Deadline.of(left, whole, began=began, now=now)
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            timeout=limit.for_airflow(max(self.poll_interval, wait), now=now),
+        )
+        raise AssertionError("defer() returned")
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Report what the trigger has seen and done, or go on where only a worker can.
+
+        :raises IoTDAError: the event makes no sense, or the work ended with an error
+        """
+        from iotda_provider.triggers.events import ERROR, OVER, TIMEOUT, error_from_json
+        from iotda_provider.triggers.release import ASK
+
+        plan = plan_of(context["ti"], self.plan_task_id)
+        batch_task_id = plan["batch_task_id"]
+        if not isinstance(event, Mapping) or event.get("batch_task_ids") != [batch_task_id]:
+            raise IoTDAError(f"The trigger's event is about another release: {str(event)[:200]}")
+        kept = SharedMemory(context, self.log)
+        known = newest(event.get("memory"), load_triggers_memory(context), kept.load())
+        memory = Memory.from_json(known, (batch_task_id,), _AUDIT_LIMIT)
+        status, memo = event.get("status"), event.get("memo")
+        if status == OVER and isinstance(event.get("result"), Mapping):
+            return self._finish(context, memory, dict(event["result"]))
+        if status == ASK and isinstance(memo, Mapping):
+            job = self.job_from_json(memo["job"])
+            return self._work(context, job, memory, began=float(memo["began"]), carry_on=True)
+        kept.take_back(memory.to_json())
+        if status == TIMEOUT:
+            raise self.time_is_over()
+        if status == ERROR:
+            raise error_from_json(event.get("error"))
+        raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if not is_airflows_timeout(next_method, next_kwargs):
+            return super().resume_execution(next_method, next_kwargs, context)
+        return self.without_triggerer(context)
+
+    def time_is_over(self) -> AirflowTaskTimeout:
+        """What Airflow raises where a task in a worker has taken too long."""
+        return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _finish(self, context: Context, memory: Memory, result: dict[str, Any]) -> dict[str, Any]:
+        ti: Any = context["ti"]
+        kept = SharedMemory(context, self.log)
+        kept.take_back(memory.to_json())
+        ti.xcom_push(key=_STATE_KEY, value=memory.state)
+        self.conclude(context, self.files(context), result)
+        kept.settle(memory.to_json())
+        return self.told(result)
 
     def told(self, result: dict[str, Any]) -> dict[str, Any]:
         """Log a result's sentence, by how well it bodes, and return the result."""
@@ -131,17 +306,24 @@ class WaveOperator(IoTDABaseOperator):
         )
 
 
-class Guarded:
-    """An open hook, and a guard that looks through it."""
+def path_of(on_alert: OnAlert | None) -> str | None:
+    """The dotted path of a function."""
+    if on_alert is None or isinstance(on_alert, str):
+        return on_alert
+    return f"{on_alert.__module__}.{on_alert.__qualname__}"
 
-    def __init__(self, hook: IoTDAHook, watch: WaveWatch, steps: WorkerSteps) -> None:
-        self.hook = hook
-        self.watch = watch
-        self._steps = steps
 
-    def look(self) -> Outcome | None:
-        """One look; an outcome where the release is over, one way or the other."""
-        return self._steps.run(self.watch.poll())
+def check_importable(on_alert: OnAlert | None) -> None:
+    """Whether a triggerer can import a function.
+
+    :raises ValueError: it is local, or lives in a DAG file
+    """
+    path = path_of(on_alert) or ""
+    if "<" in path or path.startswith("unusual_prefix_"):
+        raise ValueError(
+            "on_alert: a deferred wave needs a function, or its dotted path, that the triggerer "
+            f"can import, which {path!r} is not: move it into a module"
+        )
 
 
 def is_template(value: Any) -> bool:

@@ -12,6 +12,7 @@ from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.wave import PASSED, REJECTED, SURPLUS, UNPROVEN
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import one_of
+from iotda_provider.release_files import ReleaseFiles
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -116,6 +117,8 @@ class RolloutOutcomeOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         ti: Any = context["ti"]
         plan = plan_of(ti, self.plan_task_id)
+        # It is the keeper of a copy, which Airflow has just deleted with the rest of its XComs.
+        ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id).copy_confirmed(self.log)
         stop = ti.xcom_pull(task_ids=self.stop_task_id)
         verdict, summary, begun, by_person = "", "", 0, []
         unconfirmed, unconfirmed_from = 0, None

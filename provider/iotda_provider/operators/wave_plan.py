@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.models import TaskStatus
@@ -13,7 +14,9 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import as_list, given, positive
 from iotda_provider.release import Manifest, as_gate, forecast, parse_waves, plan_waves
 from iotda_provider.release.waves import GROUP, WaveSpec
+from iotda_provider.release_files import ReleaseFiles, read_manifest, write_json
 from iotda_provider.reporting import check_report_path
+from iotda_provider.waiting import Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
 _START_SECONDS = 600.0
+#: Looks at a task whose subtasks are there in part, before that is an error.
+_MOST_TORN_LOOKS = 5
+_BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 
 
 class PlanWavesOperator(IoTDABaseOperator):
@@ -45,6 +51,10 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param seed: what the order is drawn from; empty: the batch task's id (templated)
     :param max_waves: the most waves that can be released, the late one included
     :param manifest_path: URL of a file for the membership, which all workers can read (templated)
+    :param poll_interval: seconds between two looks at a batch task that the platform still prepares
+    :param deferrable: wait for that in the triggerer instead of in the worker
+    :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
+        that it outlives a plan that is cleared; None: there is none
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -71,6 +81,8 @@ class PlanWavesOperator(IoTDABaseOperator):
         max_waves: int = 6,
         manifest_path: str | None = None,
         poll_interval: float = 5,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        keeper_task_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,15 +94,20 @@ class PlanWavesOperator(IoTDABaseOperator):
         self.max_waves = int(positive(max_waves, "max_waves"))
         self.manifest_path = manifest_path
         self.poll_interval = positive(poll_interval, "poll_interval")
+        self.deferrable = deferrable
+        self.keeper_task_id = keeper_task_id
 
     def execute(self, context: Context) -> dict[str, Any]:
+        return self._execute(context, began=time.time())
+
+    def _execute(self, context: Context, *, began: float) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
 
         task_id = check_task_id(self.batch_task_id)
         path = check_report_path(self.manifest_path)
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
         with self.hook() as hook:
-            targets = self._targets(hook, task_id)
+            targets = self._targets(hook, task_id, began)
             known = read_manifest(path, task_id) if path else None
             manifest = known or self._plan(hook, task_id, targets, specs)
         if set(manifest.up_to(len(manifest))) != set(targets):
@@ -104,14 +121,14 @@ class PlanWavesOperator(IoTDABaseOperator):
             )
         if path:
             if known is None:
-                write_manifest(path, manifest)
+                write_json(path, manifest.to_json())
         else:
             for place, members in enumerate(manifest.waves, start=1):
                 context["ti"].xcom_push(key=f"wave_{place}", value=list(members))
         found = forecast(gate, manifest.labels, manifest.cumulative)
         for wave in found:
             (self.log.info if wave.can_pass else self.log.warning)("%s", wave.sentence)
-        return {
+        plan = {
             "batch_task_id": task_id,
             "waves": [wave.to_json() for wave in found],
             "late": manifest.late,
@@ -119,6 +136,9 @@ class PlanWavesOperator(IoTDABaseOperator):
             "digest": manifest.digest,
             "manifest_path": path,
         }
+        ti: Any = context["ti"]
+        ReleaseFiles.of(plan, ti, ti.task_id, self.keeper_task_id).copy_confirmed(self.log)
+        return plan
 
     def _plan(
         self, hook: IoTDAHook, task_id: str, targets: Sequence[str], specs: Sequence[WaveSpec]
@@ -132,24 +152,75 @@ class PlanWavesOperator(IoTDABaseOperator):
         late = set(map(str, as_list(self.late, "late")))
         return plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
 
-    def _targets(self, hook: IoTDAHook, task_id: str) -> list[str]:
+    def _targets(self, hook: IoTDAHook, task_id: str, began: float) -> list[str]:
         """The batch task's devices, once the platform has made all of its subtasks.
 
         :raises BatchTaskTimeoutError: it does not come to an end with that
         """
-        deadline = time.monotonic() + _START_SECONDS
+        torn = 0
         while True:
             task = hook.get_batch_task(task_id)
-            if task.status != TaskStatus.INITIALIZING:
+            is_torn = task.status != TaskStatus.INITIALIZING
+            if is_torn:
                 targets = [row.target for row in hook.iter_subtasks(task_id)]
                 if targets and len(targets) == task.progress.total:
                     return targets
-            if task.status.is_terminal or time.monotonic() > deadline:
+            over = time.time() - began > _START_SECONDS
+            if task.status.is_terminal or over or torn >= _MOST_TORN_LOOKS:
                 raise BatchTaskTimeoutError(
                     f"Batch task {task_id} is {task.status} ({task.progress}), and its devices "
                     "can't be read: there is nothing to release."
                 )
+            torn += is_torn
+            if self.deferrable and not is_torn:
+                self._defer(task_id, began)
             time.sleep(self.poll_interval)
+
+    def _defer(self, task_id: str, began: float) -> NoReturn:
+        from iotda_provider.triggers.batch_task import BatchTaskTrigger
+
+        now = time.time()
+        left = max(0.0, began + _START_SECONDS - now)
+        deadline = Deadline.of(left, self.execution_timeout, began=began, now=now)
+        self.defer(
+            trigger=BatchTaskTrigger(
+                batch_task_id=task_id,
+                target_statuses=_BEGUN,
+                iotda_conn_id=self.iotda_conn_id,
+                project_id=given(self.project_id),
+                instance_id=given(self.instance_id),
+                poll_interval=self.poll_interval,
+                deadline=deadline.at,
+                limit=deadline.limit,
+                max_outage=self.max_outage,
+                memo={"began": began},
+            ),
+            method_name="execute_complete",
+            timeout=deadline.for_airflow(self.poll_interval, now=now),
+        )
+        raise AssertionError("defer() returned")
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on once the platform has made all subtasks.
+
+        :raises IoTDAError: the event makes no sense, or the wait ended with an error
+        """
+        from iotda_provider.triggers.events import WaitEvent
+
+        happened = WaitEvent.read(event, str(self.batch_task_id))
+        if happened.error is not None:
+            raise happened.error
+        if happened.limit == "execution_timeout":
+            raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+        # Where the time is over, one look more says what is the matter.
+        return self._execute(context, began=float(happened.memo["began"]))
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if is_airflows_timeout(next_method, next_kwargs):
+            return self._execute(context, began=time.time() - 2 * _START_SECONDS)
+        return super().resume_execution(next_method, next_kwargs, context)
 
 
 def wave_specs(value: Any) -> tuple[WaveSpec, ...]:
@@ -161,58 +232,14 @@ def wave_specs(value: Any) -> tuple[WaveSpec, ...]:
     return parse_waves(value if text and text[0] not in "[(" else as_list(value, "waves"))
 
 
-def read_manifest(path: str, batch_task_id: str) -> Manifest | None:
-    """The manifest in a file; None where there is no such file.
-
-    :raises IoTDAConfigError: it is another release's, or damaged
-    """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    file: Any = ObjectStoragePath(path)
-    if not file.exists():
-        return None
-    try:
-        manifest = Manifest.from_json(json.loads(file.read_text()))
-    except ValueError as error:
-        raise IoTDAConfigError(f"The manifest at {path} can't be used: {error}") from error
-    if manifest.batch_task_id != batch_task_id:
-        raise IoTDAConfigError(
-            f"The manifest at {path} is that of batch task {manifest.batch_task_id}, not of "
-            f"{batch_task_id}: give every release a path of its own."
-        )
-    return manifest
-
-
-def write_manifest(path: str, manifest: Manifest) -> None:
-    """Write a manifest where every worker can read it."""
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    file: Any = ObjectStoragePath(path)
-    if file.protocol in ("", "file", "local"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(manifest.to_json()))
-
-
 def members_up_to(ti: Any, plan_task_id: str, wave: int) -> list[str]:
     """The devices of the first so many waves, from where the plan has written them.
 
     :raises IoTDAConfigError: they are not there
     """
     plan = plan_of(ti, plan_task_id)
-    if plan["manifest_path"]:
-        manifest = read_manifest(plan["manifest_path"], plan["batch_task_id"])
-        if manifest is None or manifest.digest != plan["digest"]:
-            raise IoTDAConfigError(
-                f"The manifest at {plan['manifest_path']} is not the one that was planned."
-            )
-        return list(manifest.up_to(wave))
-    lists: Iterable[Any] = (
-        ti.xcom_pull(task_ids=plan_task_id, key=f"wave_{place}") for place in range(1, wave + 1)
-    )
-    members = [device for members in lists for device in members or ()]
-    if len(members) != plan["waves"][wave - 1]["cumulative"]:
-        raise IoTDAConfigError(f"The waves that {plan_task_id} has planned are gone.")
-    return members
+    waves = ReleaseFiles.of(plan, ti, plan_task_id).read_waves()
+    return [device for members in waves[:wave] for device in members]
 
 
 def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:

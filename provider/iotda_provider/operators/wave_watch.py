@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.guard_worker import load_function
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.operators.wave import (
-    CONFIRMED,
-    PASSED,
-    REJECTED,
-    UNPROVEN,
-    Guarded,
-    WaveOperator,
-    is_template,
-    read_number,
-)
+from iotda_provider.operators.wave import WaveOperator, is_template, read_number
+from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
-from iotda_provider.release.gating import GateReading, as_gate, read_gate
+from iotda_provider.release.confirm_wave import CONFIRMED
+from iotda_provider.release.gating import as_gate
+from iotda_provider.release.steps import GO, STOP, WAIT
+from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-GO, WAIT, STOP = "go", "wait", "stop"
+    from iotda_provider.release.watching import WaveWatch
+    from iotda_provider.triggers.release import WaveTrigger
+
 Evidence = Callable[[Mapping[str, Any]], Any] | str
 
 
@@ -48,7 +45,9 @@ class WatchWaveOperator(WaveOperator):
     :param wave_timeout: seconds after it after which the wave is unproven (templated)
     :param evidence: a function, or the dotted path of one, that is asked once the numbers say go:
         it gets ``{"batch_task_id", "wave", "progress", "gate"}`` and answers ``"go"`` (or True),
-        ``"wait"`` (or False) or ``"stop"``. An error in it fails this task: nobody goes on
+        ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it fails
+        this task: nobody goes on
+    :param evidence_interval: seconds between two questions for evidence; None: six looks
     :param already_current: devices of the batch task that ran the version before (templated)
     """
 
@@ -68,6 +67,7 @@ class WatchWaveOperator(WaveOperator):
         bake_time: Any = 0,
         wave_timeout: Any = 86400,
         evidence: Evidence | None = None,
+        evidence_interval: float | None = None,
         already_current: Any = 0,
         **kwargs: Any,
     ) -> None:
@@ -77,6 +77,11 @@ class WatchWaveOperator(WaveOperator):
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
         self.evidence = evidence
+        self.evidence_interval = (
+            6 * self.poll_interval
+            if evidence_interval is None
+            else positive(evidence_interval, "evidence_interval")
+        )
         self.already_current = already_current
         if not is_template(gate):
             as_gate(gate)
@@ -85,72 +90,53 @@ class WatchWaveOperator(WaveOperator):
         if not is_template(wave_timeout):
             positive(wave_timeout, "wave_timeout")
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        plan = self.plan(context)
-        if self.wave > len(plan["waves"]):
-            return self.surplus()
+    def begin(self, context: Context, plan: Mapping[str, Any]) -> WatchJob | dict[str, Any]:
         ti: Any = context["ti"]
         confirm = ti.xcom_pull(task_ids=self.confirm_task_id)
         if not isinstance(confirm, Mapping):
             raise IoTDAConfigError(f"{self.confirm_task_id} has left no result.")
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
-            return self.told({**confirm, "gate": None})
-        with self.guarded(context, plan["batch_task_id"]) as guarded:
-            return self.told(self._watch(guarded, plan, float(confirm["confirmed_at"])))
-
-    def _watch(self, guarded: Guarded, plan: Mapping[str, Any], since: float) -> dict[str, Any]:
-        watch, gate = guarded.watch, as_gate(self.gate)
+            return {**confirm, "gate": None}
+        since = float(confirm["confirmed_at"])
         bake = since + read_number(self.bake_time, "bake_time", zero=True)
-        end = max(bake, since + read_number(self.wave_timeout, "wave_timeout"))
-        current = int(read_number(self.already_current, "already_current", zero=True))
-        members = plan["waves"][self.wave - 1]["cumulative"]
-        is_last = self.wave == len(plan["waves"])
-        said = ""
-        while True:
-            outcome = guarded.look()
-            if outcome is not None and outcome.verdict != COMPLETED:
-                return {
-                    **self._result(outcome.verdict, None, watch, outcome.summary),
-                    "rule": outcome.rule,
-                    "stop": outcome.to_result()["stop"],
-                }
-            ended, now = outcome is not None, time.time()
-            why = "" if ended else watch.why_not
-            reading = read_gate(gate, watch.progress, members=members, already_current=current)
-            over = ended or now >= end
-            if not why and now >= bake:
-                if reading.passes and (over or not is_last):
-                    word = self._ask(plan, watch, reading)
-                    if word == GO:
-                        return self._result(PASSED, reading, watch)
-                    if word == STOP:
-                        why = "The external evidence says stop."
-                        return self._result(REJECTED, reading, watch, why)
-                    why = "the external evidence says wait"
-                elif ended or (reading.settled and _nothing_under_way(watch.progress)):
-                    return self._result(UNPROVEN, reading, watch)
-            if now >= end:
-                return self._result(
-                    UNPROVEN, reading, watch, f"Its time is over; {why}" if why else ""
-                )
-            line = f"{reading.sentence} {why}".strip()
-            if line != said:
-                said = line
-                self.log.info("Wave %d: %s", self.wave, line)
-            time.sleep(min(watch.interval, max(0.0, end - now)))
-
-    def _ask(self, plan: Mapping[str, Any], watch: Any, reading: GateReading) -> str:
-        if self.evidence is None:
-            return GO
-        ask = load_function(self.evidence) if isinstance(self.evidence, str) else self.evidence
-        answer = ask(
-            {
-                "batch_task_id": plan["batch_task_id"],
-                "wave": self.wave,
-                "progress": watch.progress.to_dict(),
-                "gate": reading.to_json(),
-            }
+        return WatchJob(
+            batch_task_id=plan["batch_task_id"],
+            wave=self.wave,
+            members=plan["waves"][self.wave - 1]["cumulative"],
+            is_last=self.wave == len(plan["waves"]),
+            gate=as_gate(self.gate),
+            bake=bake,
+            end=max(bake, since + read_number(self.wave_timeout, "wave_timeout")),
+            already_current=int(read_number(self.already_current, "already_current", zero=True)),
+            asks=self.evidence is not None,
+            ask_every=self.evidence_interval,
         )
+
+    def job_from_json(self, data: Mapping[str, Any]) -> WatchJob:
+        return WatchJob.from_json(data)
+
+    def procedure(self, job: WatchJob, watch: WaveWatch) -> WaveWatching:
+        return WaveWatching(job, watch, self.log)
+
+    def limit(self, job: WatchJob) -> float:
+        return job.end
+
+    def trigger(self, **arguments: Any) -> WaveTrigger:
+        from iotda_provider.triggers.release import WatchWaveTrigger
+
+        return WatchWaveTrigger(**arguments)
+
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
+        job = self.begin(context, plan_of(context["ti"], self.plan_task_id))
+        if isinstance(job, WatchJob) and time.time() < job.end:
+            raise self.time_is_over()
+        self.log.warning("No triggerer has watched this wave to its end: looking from here.")
+        return self.execute(context)
+
+    def ask(self, facts: Mapping[str, Any]) -> str:
+        assert self.evidence is not None
+        ask = load_function(self.evidence) if isinstance(self.evidence, str) else self.evidence
+        answer = ask(facts)
         if answer is True or answer == GO:
             return GO
         if answer is False or answer == WAIT:
@@ -158,29 +144,3 @@ class WatchWaveOperator(WaveOperator):
         if answer == STOP:
             return STOP
         raise ValueError(f"evidence must answer 'go', 'wait' or 'stop', not {answer!r}")
-
-    def _result(
-        self, verdict: str, reading: GateReading | None, watch: Any, why: str = ""
-    ) -> dict[str, Any]:
-        said = " ".join(part for part in (reading.sentence if reading else "", why) if part)
-        return {
-            "wave": self.wave,
-            "verdict": verdict,
-            "gate": reading.to_json() if reading else None,
-            "progress": watch.progress.to_dict(),
-            "summary": f"Wave {self.wave} {_WORDS.get(verdict, verdict)}. {said}",
-        }
-
-
-_WORDS = {
-    PASSED: "has passed",
-    UNPROVEN: "is unproven",
-    REJECTED: "is rejected",
-    "stopped_elsewhere": "was stopped elsewhere",
-    "lost": "is lost",
-    "breached": "has breached a rule",
-}
-
-
-def _nothing_under_way(progress: Any) -> bool:
-    return not progress.processing and not progress.fail_wait_retry

@@ -75,6 +75,15 @@ class MaintenanceWindow:
             return None
         return cls.parse(str(value), timezone)
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON: its arguments."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "timezone": self.timezone,
+            "days": list(self.days),
+        }
+
     def is_open(self, at: datetime) -> bool:
         """Whether this moment (with a timezone) is inside."""
         local = self._local(at)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from airflow.providers.common.compat.sdk import TaskGroup
+from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guard_worker import OnAlert
@@ -55,6 +55,7 @@ def staged_rollout(
     bake_time: Any = 0,
     wave_timeout: Any = 86400,
     evidence: Evidence | None = None,
+    evidence_interval: float | None = None,
     already_current: Any = 0,
     chunk: int = 100,
     max_in_flight: Any = None,
@@ -66,6 +67,7 @@ def staged_rollout(
     on_alert: OnAlert | None = None,
     failure_classes: FailureClasses | Mapping[str, str] | None = None,
     poll_interval: float = 10,
+    deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
     iotda_conn_id: str = "iotda_default",
     project_id: str | None = None,
     instance_id: str | None = None,
@@ -80,7 +82,8 @@ def staged_rollout(
 
     The number of waves is known only when the DAG runs, so ``max_waves`` of them are unrolled, and
     those that a release does not have are passed through or skipped. A task that was killed or
-    cleared decides anew from what the platform says, so no device is confirmed twice or forgotten.
+    cleared decides anew from what the platform says and from what was written down of accepted
+    confirmations, so no device is confirmed twice or forgotten.
 
     :param group_id: the id of the task group
     :param batch_task_id: the batch task (templated)
@@ -96,6 +99,7 @@ def staged_rollout(
     :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
     :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
         :class:`~iotda_provider.operators.wave_watch.WatchWaveOperator`
+    :param evidence_interval: seconds between two questions for it; None: six looks
     :param already_current: devices of the batch task that ran the version before (templated)
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
@@ -109,6 +113,7 @@ def staged_rollout(
     :param on_alert: a function, or the dotted path of one, that is told what a person should know
     :param failure_classes: how failures are classed, where the default does not fit
     :param poll_interval: seconds between two looks
+    :param deferrable: wait in the triggerer, so that no worker is held while a wave is under way
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -136,11 +141,12 @@ def staged_rollout(
         "project_id": project_id,
         "instance_id": instance_id,
     }
-    common = {**connection, **task_arguments}
+    common = {**connection, "deferrable": deferrable, **task_arguments}
 
     with TaskGroup(group_id) as group:
         plan = PlanWavesOperator(
             task_id="plan",
+            keeper_task_id=group.child_id("outcome"),  # type: ignore[no-untyped-call]
             batch_task_id=batch_task_id,
             waves=waves,
             gate=gate,
@@ -191,6 +197,7 @@ def staged_rollout(
                 timezone=timezone,
                 wave=place,
                 plan_task_id=plan.task_id,
+                deferrable=deferrable,
                 trigger_rule=_JOIN,
                 **task_arguments,
             )
@@ -201,6 +208,7 @@ def staged_rollout(
                 "failure_classes": failure_classes,
                 "on_alert": on_alert,
                 "poll_interval": poll_interval,
+                "keeper_task_id": outcome.task_id,
             }
             confirm = ConfirmWaveOperator(
                 task_id=f"wave_{place}_confirm",
@@ -220,6 +228,7 @@ def staged_rollout(
                 bake_time=bake_time,
                 wave_timeout=wave_timeout,
                 evidence=evidence,
+                evidence_interval=evidence_interval,
                 already_current=already_current,
                 after=tuple(guards),
                 **guarded,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
 from iotda_provider.operators.wave_watch import WatchWaveOperator
@@ -19,42 +24,124 @@ TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 RULES = SequentialFailureTest(0.02)
 
 
+class XComs(dict[tuple[str, str], Any]):
+    """The XComs of one DAG run by task and key, in the place of Airflow's ``XCom``, too."""
+
+    def put(self, task_id: str, key: str, value: Any) -> None:
+        """Keep a value as JSON, as Airflow does."""
+        self[task_id, key] = json.loads(json.dumps(value))
+
+    def set(self, key: str, value: Any, *, task_id: str, **ids: Any) -> None:
+        """Keep any task's value."""
+        assert ids == {"dag_id": "dag", "run_id": "run", "map_index": -1}
+        self.put(task_id, key, value)
+
+    def get_one(self, *, key: str, task_id: str, **ids: Any) -> Any:
+        """Any task's value."""
+        assert ids == {"dag_id": "dag", "run_id": "run", "map_index": -1}
+        return self.get((task_id, key))
+
+    def forget(self, task_id: str) -> None:
+        """What Airflow does when a task starts again."""
+        for key in [key for key in self if key[0] == task_id]:
+            del self[key]
+
+
 class TaskInstance:
     """A running task instance as far as the operators look at it."""
 
     dag_id, run_id, map_index = "dag", "run", -1
 
-    def __init__(self, xcoms: dict[tuple[str, str], Any], task_id: str, try_number: int) -> None:
+    def __init__(self, xcoms: XComs, task_id: str, try_number: int) -> None:
         self._xcoms = xcoms
         self.task_id, self.try_number = task_id, try_number
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Keep a value as JSON, as Airflow does."""
-        self._xcoms[self.task_id, key] = json.loads(json.dumps(value))
+        """Keep a value of its own."""
+        self._xcoms.put(self.task_id, key, value)
 
-    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
-        """A value that another task has left."""
+    def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int = -1) -> Any:
+        """A value that a task has left."""
         return self._xcoms.get((task_ids, key))
 
 
-class Rollout:
-    """One rollout: its platform, and what its tasks have left."""
+class Store(dict[str, Any]):
+    """Airflow's task state store, which survives tries."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value as JSON."""
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.pop(key, None)
+
+
+def remade(trigger: Any) -> Any:
+    """A trigger made anew out of its arguments, as a triggerer does."""
+    classpath, arguments = trigger.serialize()
+    module, _, name = classpath.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+
+
+def fired(trigger: Any) -> Any:
+    """The event of a trigger, made anew out of its arguments."""
+
+    async def first() -> Any:
+        async for event in remade(trigger).run():
+            return json.loads(json.dumps(event.payload))
+        raise AssertionError("the trigger ended without an event")
+
+    return asyncio.run(first())
+
+
+class Rollout:
+    """One rollout: its platform, and what its tasks have left.
+
+    :param deferrable: whether its tasks wait in the triggerer
+    :param has_store: whether Airflow has a task state store, as since 3.3
+    """
+
+    def __init__(self, emulator: Emulator, deferrable: bool, has_store: bool) -> None:
         self.emulator = emulator
-        self.xcoms: dict[tuple[str, str], Any] = {}
+        self.deferrable = deferrable
+        self.has_store = has_store
+        self.xcoms = XComs()
+        self.stores: dict[str, Store] = {}
         self.tries: dict[str, int] = {}
+        self.deferrals: list[Any] = []
+        self.contexts: dict[str, Any] = {}
+
+    def context(self, operator: Any) -> Any:
+        """What Airflow hands to the next try of a task."""
+        number = self.tries[operator.task_id] = self.tries.get(operator.task_id, 0) + 1
+        self.xcoms.forget(operator.task_id)
+        context: dict[str, Any] = {"ti": TaskInstance(self.xcoms, operator.task_id, number)}
+        if self.has_store:
+            context["task_state_store"] = self.stores.setdefault(operator.task_id, Store())
+        self.contexts[operator.task_id] = context
+        return context
 
     def run(self, operator: Any) -> Any:
-        """Execute an operator as Airflow does, as its next try."""
-        number = self.tries[operator.task_id] = self.tries.get(operator.task_id, 0) + 1
-        for key in [key for key in self.xcoms if key[0] == operator.task_id]:
-            del self.xcoms[key]
-        ti = TaskInstance(self.xcoms, operator.task_id, number)
-        result = operator.execute({"ti": ti})
+        """Execute an operator as Airflow does, as its next try, in worker and triggerer."""
+        context = self.context(operator)
+        act: Callable[[Any], Any] = lambda fresh: fresh.execute(context)  # noqa: E731
+        while True:
+            try:
+                result = act(copy.copy(operator))  # self is lost over a deferral
+                break
+            except TaskDeferred as deferral:
+                self.deferrals.append(deferral)
+                act = self.resumption(deferral, context)
         if result is not None:
-            ti.xcom_push("return_value", result)
+            context["ti"].xcom_push("return_value", result)
         return result
+
+    @staticmethod
+    def resumption(deferral: Any, context: Any) -> Callable[[Any], Any]:
+        """Runs the trigger, and then what the task goes on with."""
+        kwargs = {**(deferral.kwargs or {}), "event": fired(deferral.trigger)}
+        return lambda fresh: fresh.resume_execution(deferral.method_name, kwargs, context)
 
     def plan(self, waves: Any = "10%, 25%, 50%, 100%", gate: Any = 0.1, **given: Any) -> Any:
         """Plan the waves."""
@@ -65,21 +152,25 @@ class Rollout:
                 waves=waves,
                 gate=gate,
                 poll_interval=0.05,
-                **given,
+                **{"keeper_task_id": "outcome", "deferrable": self.deferrable, **given},
             )
+        )
+
+    def confirming(self, wave: int = 1, **given: Any) -> ConfirmWaveOperator:
+        """The operator that confirms one wave."""
+        return ConfirmWaveOperator(
+            task_id=f"confirm_{wave}",
+            wave=wave,
+            plan_task_id="plan",
+            after=[f"watch_{wave - 1}"],
+            keeper_task_id="outcome",
+            deferrable=self.deferrable,
+            **{"rules": RULES, "poll_interval": 0.05, **given},
         )
 
     def confirm(self, wave: int = 1, **given: Any) -> Any:
         """Confirm one wave."""
-        return self.run(
-            ConfirmWaveOperator(
-                task_id=f"confirm_{wave}",
-                wave=wave,
-                plan_task_id="plan",
-                after=[f"watch_{wave - 1}"],
-                **{"rules": RULES, "poll_interval": 0.05, **given},
-            )
-        )
+        return self.run(self.confirming(wave, **given))
 
     def watch(self, wave: int = 1, **given: Any) -> Any:
         """Watch one wave."""
@@ -90,6 +181,7 @@ class Rollout:
                 plan_task_id="plan",
                 confirm_task_id=f"confirm_{wave}",
                 after=[f"confirm_{wave}"],
+                deferrable=self.deferrable,
                 **{"rules": RULES, "gate": 0.1, "poll_interval": 0.05, "wave_timeout": 20, **given},
             )
         )
@@ -117,8 +209,22 @@ class Rollout:
         return len(self.emulator.journal("stop_batch_task"))
 
 
+@pytest.fixture(params=["worker", "triggerer"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """Where the tasks wait: what they do must be the same."""
+    return bool(request.param == "triggerer")
+
+
 @pytest.fixture
-def rollout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rollout]]:
+def has_store() -> bool:
+    """Whether Airflow has a task state store, as since 3.3."""
+    return True
+
+
+@pytest.fixture
+def rollout(
+    deferrable: bool, has_store: bool, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Rollout]]:
     """Starts a platform with one batch task in which every device waits."""
     running: list[Emulator] = []
 
@@ -136,7 +242,18 @@ def rollout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rollout]]
         emulator.advance(1)
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
-        return Rollout(emulator)
+        made = Rollout(emulator, deferrable, has_store)
+        own = "iotda_provider.triggers.guard_steps.OwnState."
+        monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: made.xcoms)
+        monkeypatch.setattr(
+            own + "_set_xcom",
+            lambda state, key, value: made.xcoms.put(state._owner["task_id"], key, value),
+        )
+        monkeypatch.setattr(
+            own + "_get_xcom",
+            lambda state, key: made.xcoms.get((state._owner["task_id"], key)),
+        )
+        return made
 
     yield start
     for emulator in running:
@@ -144,26 +261,49 @@ def rollout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rollout]]
 
 
 class KilledError(BaseException):
-    """The end of a worker, at once: nothing may catch it."""
+    """The end of a worker or a triggerer, at once: nothing may catch it."""
 
 
 @pytest.fixture
-def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Kills the worker at one confirmation, before or after it has reached the platform."""
+def around_confirmations(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has functions called with the number of every confirmation, before and after it is sent."""
 
-    def at(call: int, *, sent: bool) -> None:
-        real = IoTDAHook.confirm_batch_task
-        calls = iter(range(1, 10_000))
+    def install(before: Callable[[int], None], after: Callable[[int], None]) -> None:
+        real, real_async = IoTDAHook.confirm_batch_task, IoTDAAsyncHook.confirm_batch_task
+        numbers = iter(range(1, 10_000))
 
         def confirm(self: IoTDAHook, *args: Any, **kwargs: Any) -> Any:
-            dies = next(calls) == call
-            if dies and not sent:
-                raise KilledError
+            number = next(numbers)
+            before(number)
             result = real(self, *args, **kwargs)
-            if dies:
-                raise KilledError
+            after(number)
+            return result
+
+        async def confirm_async(self: IoTDAAsyncHook, *args: Any, **kwargs: Any) -> Any:
+            number = next(numbers)
+            before(number)
+            result = await real_async(self, *args, **kwargs)
+            after(number)
             return result
 
         monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
+        monkeypatch.setattr(IoTDAAsyncHook, "confirm_batch_task", confirm_async)
+
+    return install
+
+
+@pytest.fixture
+def kill(around_confirmations: Callable[..., None]) -> Callable[..., None]:
+    """Kills whoever confirms at one call, before it is sent or before its answer is read."""
+
+    def at(call: int, *, sent: bool) -> None:
+        def die(number: int) -> None:
+            if number == call:
+                raise KilledError
+
+        def go_on(number: int) -> None:
+            pass
+
+        around_confirmations(go_on if sent else die, die if sent else go_on)
 
     return at

@@ -58,13 +58,13 @@ def test_a_run_that_is_cleared_as_a_whole_does_nothing_twice(rollout: Any) -> No
     assert len(run.confirmations) == calls
 
 
-def test_a_breach_that_a_dying_worker_has_begun_to_stop_is_seen_by_the_next(rollout: Any) -> None:
+def test_a_cleared_watch_knows_of_its_own_stop_and_others_see_one(rollout: Any) -> None:
     run = rollout(failure_rate=0.5)
     run.plan()
     run.confirm(1)
     assert run.watch(1)["verdict"] == "breached"
-    # Cleared, it finds the release stopped, and opens nothing.
-    assert run.watch(1)["verdict"] == "stopped_elsewhere"
+    # Cleared, it finds the release stopped as it had decided, and opens nothing.
+    assert run.watch(1)["verdict"] == "breached"
     assert run.confirm(2)["verdict"] == "stopped_elsewhere"
     assert set(run.confirmed) == set(run.wave(1))
 

@@ -10,7 +10,8 @@ import pytest
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.guards import Overdue, SequentialFailureTest
-from iotda_provider.hooks.iotda import IoTDAHook
+
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 
 
 def test_a_wave_confirms_its_own_devices_and_nobody_else(rollout: Any) -> None:
@@ -40,19 +41,17 @@ def test_calls_hold_at_most_a_hundred_with_a_look_before_each(rollout: Any) -> N
     assert calls[-1] == "show_batch_task"
 
 
-def test_no_more_are_under_way_than_may_be(rollout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_are_under_way_than_may_be(rollout: Any, around_confirmations: Any) -> None:
     run = rollout(speed=600, switches={"initializing": 0}, start_after=20)
     run.plan("100%")
-    real, seen = IoTDAHook.confirm_batch_task, []
+    seen: list[int] = []
 
-    def confirm(self: IoTDAHook, task_id: str, targets: Any = None) -> Any:
-        result = real(self, task_id, targets)
-        progress = self.get_batch_task(task_id).progress
-        waiting = progress.waiting - (400 - len(run.confirmed))
-        seen.append(progress.processing + max(0, waiting))
-        return result
+    def count(number: int) -> None:
+        progress = run.emulator.instance.present().task(TASK_ID).progress()
+        waiting = progress["waitting"] - (400 - len(run.confirmed))
+        seen.append(progress["processing"] + max(0, waiting))
 
-    monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
+    around_confirmations(lambda number: None, count)
     assert run.confirm(1, max_in_flight=60)["confirmed"] == 400
     assert 0 < max(seen) <= 60
 
@@ -110,7 +109,7 @@ def test_an_answer_that_is_lost_confirms_nobody_twice_in_effect(rollout: Any) ->
     run.emulator.add_fault("lost", call="confirm_batch_task", count=1)
     result = run.confirm(1)
     assert (result["verdict"], result["refused"]) == ("confirmed", 0)
-    progress = run.emulator.instance.present().task("5c8fb9d0e2f14a5b9c0d1e2f").progress()
+    progress = run.emulator.instance.present().task(TASK_ID).progress()
     assert progress["waitting"] == 360
 
 
@@ -123,9 +122,7 @@ def test_a_stop_at_the_console_ends_the_wave(rollout: Any) -> None:
     def console() -> None:
         while not over.wait(0.01):
             if len(emulator.journal("confirm_batch_task")) >= 2:
-                emulator._on_loop(
-                    lambda: emulator.instance.run("stop", task_id="5c8fb9d0e2f14a5b9c0d1e2f")
-                )
+                emulator._on_loop(lambda: emulator.instance.run("stop", task_id=TASK_ID))
                 return
 
     thread = threading.Thread(target=console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,19 @@ PLAN = {
     "batch_task_id": "aa",
     "waves": [{"cumulative": 10}, {"cumulative": 100}],
     "manifest_path": None,
+    "digest": "0123456789abcdef",
 }
 
 
+@pytest.fixture(autouse=True)
+def no_xcoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has written down anything."""
+    xcoms = SimpleNamespace(get_one=lambda **ids: None)
+    monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: xcoms)
+
+
 class TaskInstance:
-    task_id, map_index = "t", -1
+    dag_id, run_id, task_id, map_index = "d", "r", "t", -1
 
     def __init__(self, **results: Any) -> None:
         self.results = {("plan", "return_value"): PLAN}

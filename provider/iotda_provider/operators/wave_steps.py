@@ -1,0 +1,117 @@
+"""Carries out in a worker what a procedure of a release asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models import SubtaskStatus
+from iotda_provider.release.steps import (
+    Ask,
+    Confirm,
+    Note,
+    ReadWaiting,
+    ReadWaves,
+    Recall,
+    Sleep,
+)
+
+if TYPE_CHECKING:
+    from iotda_provider.guard_worker import WorkerSteps
+    from iotda_provider.guarding import Step as GuardStep
+    from iotda_provider.guarding.steps import Log
+    from iotda_provider.guarding.steps import Procedure as GuardProcedure
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.release.steps import Procedure, Step
+    from iotda_provider.release_files import ReleaseFiles
+
+T = TypeVar("T")
+AskEvidence = Callable[[Mapping[str, Any]], str]
+
+
+class MustWaitError(Exception):
+    """The procedure has to wait, and not in this worker.
+
+    :param seconds: for how long at least
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing to do for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class WaveSteps:
+    """The blocking driver of a release's procedures.
+
+    :param hook: an open hook
+    :param guard: carries out what the guard asks for
+    :param log: where its lines go
+    :param files: where waves and confirmations are written down
+    :param ask: asks for the external evidence
+    :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
+    """
+
+    def __init__(
+        self,
+        hook: IoTDAHook,
+        guard: WorkerSteps,
+        log: Log,
+        *,
+        files: ReleaseFiles | None = None,
+        ask: AskEvidence | None = None,
+        waits: bool = True,
+    ) -> None:
+        self._hook = hook
+        self._guard = guard
+        self._log = log
+        self._files = files
+        self._ask = ask
+        self._waits = waits
+
+    def run(self, procedure: Procedure[T]) -> T:
+        """Carry out all steps of a procedure; its result.
+
+        :raises MustWaitError: it has to wait, and this driver does not
+        :raises IoTDAError: as the procedure does
+        """
+        answer: Any = None
+        error: IoTDAError | None = None
+        while True:
+            try:
+                step = procedure.throw(error) if error is not None else procedure.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            answer, error = None, None
+            try:
+                answer = self._do(step)
+            except IoTDAError as caught:
+                error = caught
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, Sleep):
+            if not self._waits:
+                raise MustWaitError(step.seconds)
+            return time.sleep(max(0.0, step.seconds))
+        if isinstance(step, ReadWaiting):
+            found = self._hook.iter_subtasks(step.batch_task_id, status=SubtaskStatus.WAITING)
+            return {row.target for row in found}
+        if isinstance(step, Confirm):
+            return self._hook.confirm_batch_task(step.batch_task_id, list(step.targets))
+        if isinstance(step, Ask):
+            assert self._ask is not None
+            return self._ask(step.facts)
+        if isinstance(step, (ReadWaves, Recall, Note)):
+            assert self._files is not None
+            if isinstance(step, ReadWaves):
+                return self._files.read_waves()
+            if isinstance(step, Recall):
+                return self._files.read_confirmed(self._log)
+            return self._files.write_confirmed(step.record, self._log)
+        return self._guard.run(_alone(step))
+
+
+def _alone(step: GuardStep) -> GuardProcedure[Any]:
+    """A procedure of one step."""
+    return (yield step)

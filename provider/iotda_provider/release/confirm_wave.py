@@ -1,0 +1,293 @@
+"""Letting the devices of one wave start: whom, when, and what came of it. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from typing import Any
+
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.guarding import Outcome
+from iotda_provider.guarding.steps import Log
+from iotda_provider.release.confirming import (
+    MAX_CHUNK,
+    checked_chunk,
+    in_flight,
+    next_chunk,
+    still_waiting,
+)
+from iotda_provider.release.ledger import Ledger, pack
+from iotda_provider.release.steps import (
+    Confirm,
+    Note,
+    Procedure,
+    ReadWaiting,
+    ReadWaves,
+    Recall,
+    Sleep,
+)
+from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.waiting import is_trouble
+
+CONFIRMED = "confirmed"
+#: How often a device is asked for that the platform refuses or does not answer for.
+_MOST_ATTEMPTS = 3
+#: Seconds between two log lines about the same reason to wait.
+_SAY_EVERY = 300.0
+
+
+@dataclass
+class ConfirmJob:
+    """Which wave is to be confirmed, and within which limits; a trigger's argument.
+
+    :param wave: which wave, from 1
+    :param members: devices in this wave and those before it
+    :param before: devices in the waves before it
+    :param late: whether it holds the devices that were not online lately
+    :param chunk: the most devices in one call
+    :param max_in_flight: the most confirmed devices without an outcome; None: no limit
+    :param window: when devices may be let start; None: at any time
+    :param deadline: when it gives up waiting, in seconds since 1970
+    :param timeout: the same in seconds from the beginning, for the error
+    :param is_first: whether nobody has worked on this wave before
+    :param accepted_before: confirmations that had been accepted when this try began; None: it has
+        not begun
+    """
+
+    batch_task_id: str
+    wave: int
+    members: int
+    before: int
+    late: bool
+    deadline: float
+    timeout: float
+    chunk: int = MAX_CHUNK
+    max_in_flight: int | None = None
+    window: MaintenanceWindow | None = None
+    is_first: bool = True
+    accepted_before: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "window": None if self.window is None else self.window.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
+        """The inverse of :meth:`to_json`."""
+        window = data.get("window")
+        return cls(**{**data, "window": window and MaintenanceWindow(**window)})
+
+
+class WaveConfirming:
+    """The confirmation of one wave, with a look of the guard before every call.
+
+    It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Who
+    begins writes so into the ledger, and whoever finds somebody else there confirms nobody more.
+
+    :param job: which wave, and within which limits
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        job: ConfirmJob,
+        watch: WaveWatch,
+        log: Log,
+        *,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.job = job
+        self._watch = watch
+        self._members: list[str] = []
+        self._may_start: frozenset[str] = frozenset()
+        self._ledger = Ledger(())
+        self._has_claimed = self._is_displaced = False
+        self._log = log
+        self._clock = clock or time.time
+        self._attempts: Counter[str] = Counter()
+        self._queue: list[str] = []
+        self._rows: set[str] = set()
+        self._said = ("", 0.0)
+
+    def run(self) -> Procedure[dict[str, Any]]:
+        """The operator's result; with ``left``, the devices not let start, packed.
+
+        :raises BatchTaskTimeoutError: it had to wait for longer than it may
+        :raises IoTDAError: the platform refuses in a way that will not pass
+        """
+        watch, rounds = self._watch, 0
+        stale, fresh, complete = True, False, False
+        while True:
+            trouble = ""
+            if stale:
+                # Read before the look, which may send a stop: who waits now has not started.
+                try:
+                    yield from self._read_waves()
+                    yield from self._read_queue()
+                    stale, fresh, rounds = False, True, rounds + 1
+                except IoTDAError as error:
+                    if not is_trouble(error):
+                        raise
+                    trouble = f"the guard is blind: {error}"
+            outcome = yield from watch.poll()
+            if outcome is not None:
+                return self._result(outcome, self._never_started())
+            if fresh and watch.sees:
+                # Rows move between pages: the list is whole where the counts bear it out.
+                fresh, complete = False, watch.progress.waiting <= len(self._rows)
+            if not stale and not self._queue and not fresh:
+                asked = self._attempts.keys() <= self._ledger.accepted
+                if (complete and asked) or rounds > _MOST_ATTEMPTS:
+                    return self._result(None, [])
+                stale = True
+                continue
+            why = trouble or watch.why_not or self._closed()
+            if not why:
+                yield from self._recall()
+                if self._is_displaced:
+                    why = "another try of this task, or another triggerer, goes on with it"
+            if not why:
+                self._queue = [device for device in self._queue if device not in self._ledger]
+                if not self._queue:
+                    continue
+                chunk = self._next_chunk()
+                try:
+                    if chunk:
+                        yield from self._confirm(chunk)
+                        continue
+                    most = self.job.max_in_flight
+                    why = f"{most} device(s) are under way, as many as may be"
+                except IoTDAError as error:
+                    if not is_trouble(error):
+                        raise
+                    stale, why = True, f"the platform does not answer: {error}"
+            yield from self._wait(why)
+
+    def _read_waves(self) -> Procedure[None]:
+        """Who is in which wave, and what is known of them; once."""
+        if self._members:
+            return
+        waves: list[list[str]] = yield ReadWaves()
+        everybody = (device for wave in waves for device in wave)
+        self._ledger = Ledger(everybody, by=uuid.uuid4().hex)
+        self._members = [device for wave in waves[: self.job.wave] for device in wave]
+        self._may_start = frozenset(self._members)
+        yield from self._recall()
+        if self.job.accepted_before is None:
+            self.job.accepted_before = len(self._ledger)
+
+    def _read_queue(self) -> Procedure[None]:
+        """Who is to be confirmed: the members that wait and were not confirmed already."""
+        self._rows = set((yield ReadWaiting(self.job.batch_task_id)))
+        self._queue = [
+            device
+            for device in still_waiting(self._members, self._rows)
+            if device not in self._ledger and self._attempts[device] < _MOST_ATTEMPTS
+        ]
+
+    def _recall(self) -> Procedure[None]:
+        """Read what was written down; and write down whose turn it is, to begin with."""
+        records = yield Recall()
+        for record in records:
+            if not self._ledger.merge(record):
+                self._log.warning("What was noted of confirmations is about other devices.")
+        if self._has_claimed:
+            self._is_displaced = not self._ledger.is_mine(records)
+        else:
+            self._has_claimed = yield Note(self._ledger.to_json())
+
+    def _next_chunk(self) -> list[str]:
+        progress = self._watch.progress
+        # Devices that are not online would fill every place under way for a day.
+        held = sum(device not in self._ledger for device in self._rows)
+        unstarted = 0 if self.job.late else progress.waiting - held
+        under_way = in_flight(progress, unstarted)
+        return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
+
+    def _confirm(self, chunk: Sequence[str]) -> Procedure[None]:
+        targets = tuple(checked_chunk(chunk, self._may_start))
+        results = yield Confirm(self.job.batch_task_id, targets)
+        self._attempts.update(targets)
+        self._ledger.add(row.target for row in results.succeeded)
+        self._queue = self._queue[len(targets) :]
+        if not (yield Note(self._ledger.to_json())):
+            self._log.warning(
+                "Who was confirmed could not be written down; should this process die now, those "
+                "that still wait at the platform are asked for once more, which changes nothing."
+            )
+        self._log.info(
+            "Wave %d: %d device(s) confirmed, %d to go; %s.",
+            self.job.wave,
+            self._confirmed,
+            len(self._queue),
+            self._watch.progress,
+        )
+
+    @property
+    def _confirmed(self) -> int:
+        return len(self._ledger) - (self.job.accepted_before or 0)
+
+    def _never_started(self) -> list[str]:
+        """Devices of this wave that surely were not let start, where the release is over."""
+        left = [device for device in self._queue if not self._attempts[device]]
+        if self._queue or self._attempts or not self.job.is_first:
+            return left
+        # Somebody else has stopped it: nobody of this wave was let start before that.
+        mine = self._members[self.job.before :]
+        return [device for device in mine if device not in self._ledger]
+
+    def _closed(self) -> str:
+        window, now = self.job.window, datetime.fromtimestamp(self._clock(), timezone.utc)
+        if window is None or window.is_open(now):
+            return ""
+        return (
+            f"the maintenance window {window} is closed; it opens at {window.opens(now):%F %R %Z}"
+        )
+
+    def _wait(self, why: str) -> Procedure[None]:
+        now, job = self._clock(), self.job
+        if now >= job.deadline:
+            raise BatchTaskTimeoutError(
+                f"Wave {job.wave} could not be confirmed in {job.timeout:.0f} s: {why}. Clear "
+                "this task to go on."
+            )
+        kind = why.split(":")[0]
+        if kind != self._said[0] or now - self._said[1] >= _SAY_EVERY:
+            self._said = (kind, now)
+            self._log.info("Wave %d waits: %s.", job.wave, why)
+        yield Sleep(min(self._watch.interval, job.deadline - now))
+
+    def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
+        watch, requested = self._watch, self.job.members
+        refused = sorted(device for device in self._attempts if device not in self._ledger)
+        for device in refused[:10]:
+            self._log.warning("%s could not be confirmed, or waits for its device.", device)
+        what = f"{self._confirmed} device(s) confirmed now, {requested} are in the waves so far"
+        summary = (
+            f"Wave {self.job.wave}: {what}; {watch.progress}."
+            if outcome is None
+            else f"Wave {self.job.wave}, {what}: {outcome.summary}"
+        )
+        result = {
+            "wave": self.job.wave,
+            "verdict": CONFIRMED if outcome is None else outcome.verdict,
+            "requested": requested,
+            "confirmed": self._confirmed,
+            "refused": len(refused),
+            "unconfirmed": len(left),
+            "confirmed_at": self._clock(),
+            "progress": watch.progress.to_dict(),
+            "summary": summary,
+            "left": pack(self._members, frozenset(left)) if left else None,
+        }
+        if outcome is not None:
+            result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
+        return result

@@ -1,0 +1,100 @@
+"""Whose confirmation the platform has accepted, in one bit a device: it outlives any task."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+_VERSION = 1
+
+
+class Ledger:
+    """The devices of a release that were let start, as far as the platform has said so.
+
+    A device that is confirmed and offline still waits at the platform, which is why that can't be
+    asked. One whose answer was lost is not in here: it is asked for again, which is harmless, and
+    forgetting it would not be. Waves may be planned anew meanwhile, for the same devices.
+
+    A record names who has written it, so that of two that work on one wave, because one of them was
+    only thought to be dead, the earlier one can see that it is not its turn any more.
+
+    :param devices: every device of the release
+    :param by: who writes it: any text of its own
+    """
+
+    def __init__(self, devices: Iterable[str], by: str = "") -> None:
+        self._order = sorted(set(devices))
+        self.accepted: set[str] = set()
+        self.by = by
+
+    def __len__(self) -> int:
+        return len(self.accepted)
+
+    def __contains__(self, device: str) -> bool:
+        return device in self.accepted
+
+    def add(self, devices: Iterable[str]) -> None:
+        """Note accepted confirmations."""
+        self.accepted.update(devices)
+
+    @property
+    def digest(self) -> str:
+        """16 characters that change with the devices."""
+        return hashlib.sha256(",".join(self._order).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON: at most 5,000 bytes for 30,000 devices."""
+        return {
+            "version": _VERSION,
+            "digest": self.digest,
+            "by": self.by,
+            "accepted": pack(self._order, self.accepted),
+        }
+
+    def is_mine(self, records: Sequence[object]) -> bool:
+        """Whether one of the records found was written by this one, or there are none."""
+        found = [record.get("by") for record in records if isinstance(record, Mapping)]
+        return not found or self.by in found
+
+    def merge(self, data: object) -> bool:
+        """Add what somebody has written down with :meth:`to_json`; whether it was about this."""
+        if (
+            not isinstance(data, Mapping)
+            or data.get("version") != _VERSION
+            or data.get("digest") != self.digest
+        ):
+            return False
+        try:
+            self.add(unpack(self._order, data.get("accepted")))
+        except ValueError:
+            return False
+        return True
+
+
+def pack(order: Sequence[str], chosen: Collection[str]) -> str:
+    """Some of the devices in a known order, as short text."""
+    bits = bytearray((len(order) + 7) // 8)
+    for place, device in enumerate(order):
+        if device in chosen:
+            bits[place // 8] |= 1 << place % 8
+    return base64.b64encode(zlib.compress(bytes(bits))).decode()
+
+
+def unpack(order: Sequence[str], text: object) -> list[str]:
+    """The inverse of :func:`pack`.
+
+    :raises ValueError: it is not that, or about another number of devices
+    """
+    size = (len(order) + 7) // 8
+    try:
+        inflated = zlib.decompressobj()
+        bits = inflated.decompress(base64.b64decode(str(text), validate=True), size + 1)
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"not a list of devices: {error}") from error
+    if len(bits) != size:
+        raise ValueError("a list of other devices")
+    return [device for place, device in enumerate(order) if bits[place // 8] >> place % 8 & 1]

@@ -1,0 +1,194 @@
+"""Where a release's waves and its accepted confirmations are written down; every call blocks.
+
+Either in files at ``manifest_path``, or in XComs. Airflow deletes the XComs of a task that starts
+again, so the confirmations are in those of *two* tasks, the first of the waves and the one after
+them, which copy them from each other: whatever is cleared, one copy is left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.release.manifest import Manifest
+
+if TYPE_CHECKING:
+    from iotda_provider.guarding.steps import Log
+
+#: The XCom that holds the accepted confirmations, and the end of the file's name.
+CONFIRMED_KEY, CONFIRMED_FILE = "confirmed_devices", ".confirmed"
+
+
+@dataclass(frozen=True)
+class ReleaseFiles:
+    """Where it is; plain JSON can be made of it for a trigger.
+
+    :param batch_task_id: whose waves they are
+    :param digest: the manifest's, as it was planned
+    :param cumulative: devices in each wave and those before it, as they were planned
+    :param manifest_path: URL of the manifest; None: in XCom
+    :param dag_id: with ``run_id``: the DAG run
+    :param plan_task_id: the task that has planned the waves
+    :param keeper_task_id: a task that starts after all waves, which has a copy; None: there is none
+    """
+
+    batch_task_id: str
+    digest: str
+    cumulative: tuple[int, ...]
+    manifest_path: str | None
+    dag_id: str
+    run_id: str
+    plan_task_id: str
+    keeper_task_id: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        plan: Mapping[str, Any],
+        ti: Any,
+        plan_task_id: str,
+        keeper_task_id: str | None = None,
+    ) -> ReleaseFiles:
+        """The files of the release that a task instance works for.
+
+        :param plan: what the plan task has returned
+        """
+        return cls(
+            plan["batch_task_id"],
+            plan["digest"],
+            tuple(wave["cumulative"] for wave in plan["waves"]),
+            plan["manifest_path"],
+            ti.dag_id,
+            ti.run_id,
+            plan_task_id,
+            keeper_task_id,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "cumulative": list(self.cumulative)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReleaseFiles:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "cumulative": tuple(data["cumulative"])})
+
+    def read_waves(self) -> list[list[str]]:
+        """The devices of every wave.
+
+        :raises IoTDAConfigError: they are not what was planned
+        """
+        if self.manifest_path:
+            manifest = read_manifest(self.manifest_path, self.batch_task_id)
+            if manifest is None or manifest.digest != self.digest:
+                raise IoTDAConfigError(
+                    f"The manifest at {self.manifest_path} is not the one that was planned."
+                )
+            return [list(wave) for wave in manifest.waves]
+        count = len(self.cumulative)
+        waves = [
+            list(self._pull(self.plan_task_id, f"wave_{n}") or ()) for n in range(1, count + 1)
+        ]
+        if sum(map(len, waves)) != (self.cumulative[-1] if count else 0):
+            raise IoTDAConfigError(f"The waves that {self.plan_task_id} has planned are gone.")
+        return waves
+
+    def read_confirmed(self, log: Log) -> list[Any]:
+        """The records of accepted confirmations that are found."""
+        try:
+            if self.manifest_path:
+                found = [read_json(self.manifest_path + CONFIRMED_FILE)]
+            else:
+                found = [self._pull(task_id, CONFIRMED_KEY) for task_id in self._keepers]
+        # Storage or Airflow may be down, in many ways: asking a device again is harmless.
+        except Exception:
+            log.exception("Who was confirmed before can't be read; some may be asked for again.")
+            return []
+        return [record for record in found if record is not None]
+
+    def write_confirmed(self, record: Mapping[str, Any], log: Log) -> bool:
+        """Write a record down; whether that worked."""
+        try:
+            if self.manifest_path:
+                write_json(self.manifest_path + CONFIRMED_FILE, dict(record))
+            else:
+                for task_id in self._keepers:
+                    self._push(task_id, CONFIRMED_KEY, dict(record))
+        except Exception:
+            log.exception("Who was confirmed could not be written down.")
+            return False
+        return True
+
+    def copy_confirmed(self, log: Log) -> None:
+        """Write down again what is found: a task of the two has just lost its copy."""
+        if not self.manifest_path:
+            for record in self.read_confirmed(log)[:1]:
+                self.write_confirmed(record, log)
+
+    @property
+    def _keepers(self) -> Sequence[str]:
+        return [self.plan_task_id, *([self.keeper_task_id] if self.keeper_task_id else [])]
+
+    def _pull(self, task_id: str, key: str) -> Any:
+        return _xcom().get_one(
+            key=key, dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, map_index=-1
+        )
+
+    def _push(self, task_id: str, key: str, value: Any) -> None:
+        _xcom().set(
+            key, value, dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, map_index=-1
+        )
+
+
+def read_manifest(path: str, batch_task_id: str) -> Manifest | None:
+    """The manifest in a file; None where there is no such file.
+
+    :raises IoTDAConfigError: it is another release's, or damaged
+    """
+    file = _file(path)
+    if not file.exists():
+        return None
+    try:
+        manifest = Manifest.from_json(json.loads(file.read_text()))
+    except ValueError as error:
+        raise IoTDAConfigError(f"The manifest at {path} can't be used: {error}") from error
+    if manifest.batch_task_id != batch_task_id:
+        raise IoTDAConfigError(
+            f"The manifest at {path} is that of batch task {manifest.batch_task_id}, not of "
+            f"{batch_task_id}: give every release a path of its own."
+        )
+    return manifest
+
+
+def read_json(path: str) -> Any:
+    """What is in a file of JSON; None where there is no such file, or it was cut off."""
+    file = _file(path)
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        return None
+
+
+def write_json(path: str, data: Mapping[str, Any]) -> None:
+    """Write a file of JSON where every worker can read it."""
+    file = _file(path)
+    if file.protocol in ("", "file", "local"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(data))
+
+
+def _file(path: str) -> Any:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(path)
+
+
+def _xcom() -> Any:
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom

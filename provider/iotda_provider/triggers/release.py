@@ -1,0 +1,193 @@
+"""The triggers of a release: a wave's confirmation, its watch, and the wait for rest after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import MEMORY_KEY
+from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.release.confirm_wave import ConfirmJob, WaveConfirming
+from iotda_provider.release.resting import Resting, RestJob
+from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.triggers.base import IoTDATrigger
+from iotda_provider.triggers.events import OVER, TIMEOUT, failed, tell
+from iotda_provider.triggers.guard_steps import Nowhere, OwnState, TriggerSteps, warm_up
+from iotda_provider.triggers.release_steps import AskWorkerError, ReleaseSteps, TimeIsOverError
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.release.steps import Procedure
+
+#: The status of an event after which a worker has to go on.
+ASK = "ask"
+#: Seconds to wait for what the guard knew before; a triggerer that has just started is slow.
+_MEMORY_SECONDS = 60.0
+
+
+class ReleaseTrigger(IoTDATrigger):
+    """Goes on with a procedure of a release where its worker had to wait.
+
+    It begins the procedure anew, which decides from what the platform says now. The event is
+    ``{"status": "over" | "ask" | "timeout" | "error", "batch_task_ids", "result", "error",
+    "memo"}``; ``memo`` is ``{"job", "began"}``, what is known of the work so far.
+
+    :param job: the job as plain JSON
+    :param began: when the task began, in seconds since 1970
+    :param starts_at: when to look first
+    :param deadline: when the task's ``execution_timeout`` is over; None: it has none
+    """
+
+    def __init__(
+        self,
+        *,
+        job: Mapping[str, Any],
+        began: float,
+        starts_at: float = 0.0,
+        deadline: float | None = None,
+        **connection: Any,
+    ) -> None:
+        super().__init__(**connection)
+        self.job = dict(job)
+        self.began = began
+        self.starts_at = starts_at
+        self.deadline = deadline
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            **super().arguments(),
+            "job": self.job,
+            "began": self.began,
+            "starts_at": self.starts_at,
+            "deadline": self.deadline,
+        }
+
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        return (self.job["batch_task_id"],)
+
+    async def _event(
+        self,
+        steps: ReleaseSteps,
+        job: ConfirmJob | WatchJob | RestJob,
+        procedure: Procedure[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Carry out the procedure; the event's payload."""
+        about = {"batch_task_ids": list(self.batch_task_ids)}
+        try:
+            await steps.sleep(self.starts_at - time.time())
+            payload = {**about, "status": OVER, "result": await steps.run(procedure)}
+        except AskWorkerError:
+            payload = {**about, "status": ASK}
+        except TimeIsOverError:
+            payload = {**about, "status": TIMEOUT, "limit": "execution_timeout"}
+        except IoTDAError as error:
+            payload = dict(failed(self.batch_task_ids, error).payload)
+        return {**payload, "memo": {"job": job.to_json(), "began": self.began}}
+
+
+class WaveTrigger(ReleaseTrigger):
+    """Goes on with one wave, behind its guard, which sends its stop from here.
+
+    What the guard remembers is kept as that of a ``RolloutGuardTrigger`` is; the event has it as
+    ``memory`` only where it could not be kept. Another triggerer may take this trigger over while
+    it is still running: from then on this one goes on guarding and confirms nobody. At most the
+    call that is under way at that moment is made twice, which changes nothing.
+
+    :param guard: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
+    :param files: a :class:`~iotda_provider.release_files.ReleaseFiles` as plain JSON
+    :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
+        ``map_index``
+    :param on_alert: the dotted path of a function to call when a person should know
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Mapping[str, Any],
+        files: Mapping[str, Any],
+        owner: Mapping[str, Any],
+        on_alert: str | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.guard = dict(guard)
+        self.files = dict(files)
+        self.owner = dict(owner)
+        self.on_alert = on_alert
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            **super().arguments(),
+            "guard": self.guard,
+            "files": self.files,
+            "owner": self.owner,
+            "on_alert": self.on_alert,
+        }
+
+    @abstractmethod
+    def begin(
+        self, watch: WaveWatch
+    ) -> tuple[ConfirmJob | WatchJob, WaveConfirming | WaveWatching]:
+        """The job, and the procedure that does it."""
+
+    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        plan = GuardPlan.from_dict(self.guard)
+        kept = OwnState(self.owner, self.log)
+        memory = Memory.from_json(await _recall(kept), plan.batch_task_ids, plan.audit_limit)
+        watch = WaveWatch(plan, memory, self.log, carry_on=True, clock=time.time)
+        steps = ReleaseSteps(
+            hook,
+            TriggerSteps(hook, kept, self.log, self.on_alert),
+            self.log,
+            files=ReleaseFiles.from_json(self.files),
+            deadline=self.deadline,
+        )
+        await warm_up(plan.rules)
+        job, procedure = self.begin(watch)
+        payload = await self._event(steps, job, procedure.run())
+        if not await kept.push(MEMORY_KEY, memory.to_json()):
+            payload["memory"] = memory.to_json()
+        yield tell(payload)
+
+
+class ConfirmWaveTrigger(WaveTrigger):
+    """Goes on confirming one wave."""
+
+    def begin(self, watch: WaveWatch) -> tuple[ConfirmJob, WaveConfirming]:
+        job = ConfirmJob.from_json({**self.job, "is_first": False})
+        return job, WaveConfirming(job, watch, self.log)
+
+
+class WatchWaveTrigger(WaveTrigger):
+    """Goes on watching one wave; the event is ``ask`` where external evidence is wanted."""
+
+    def begin(self, watch: WaveWatch) -> tuple[WatchJob, WaveWatching]:
+        job = WatchJob.from_json(self.job)
+        return job, WaveWatching(job, watch, self.log)
+
+
+class AtRestTrigger(ReleaseTrigger):
+    """Waits until no device of a batch task is installing any more."""
+
+    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        guard = TriggerSteps(hook, Nowhere(), self.log)
+        steps = ReleaseSteps(hook, guard, self.log, deadline=self.deadline)
+        job = RestJob.from_json(self.job)
+        yield tell(await self._event(steps, job, Resting(job, self.log).run()))
+
+
+async def _recall(kept: OwnState) -> Any:
+    """What the guard knew; a watch that begins without it is better than none."""
+    try:
+        return await asyncio.wait_for(kept.recall(), _MEMORY_SECONDS)
+    except asyncio.TimeoutError:
+        return None

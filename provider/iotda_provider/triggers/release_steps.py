@@ -1,0 +1,136 @@
+"""Carries out in the triggerer what a procedure of a release asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.models import SubtaskStatus
+from iotda_provider.release.steps import (
+    Ask,
+    Confirm,
+    Note,
+    ReadWaiting,
+    ReadWaves,
+    Recall,
+    Sleep,
+)
+
+if TYPE_CHECKING:
+    from iotda_provider.guarding import Step as GuardStep
+    from iotda_provider.guarding.steps import Log
+    from iotda_provider.guarding.steps import Procedure as GuardProcedure
+    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.release.steps import Procedure, Step
+    from iotda_provider.release_files import ReleaseFiles
+    from iotda_provider.triggers.guard_steps import TriggerSteps
+
+T = TypeVar("T")
+
+
+class AskWorkerError(Exception):
+    """The external evidence is asked for, and the user's function belongs into a worker."""
+
+
+class TimeIsOverError(Exception):
+    """The task's ``execution_timeout`` is over."""
+
+
+class ReleaseSteps:
+    """The asynchronous driver of a release's procedures.
+
+    :param hook: an open hook
+    :param guard: carries out what the guard asks for
+    :param log: where its lines go
+    :param files: where waves and confirmations are written down
+    :param deadline: when the task's ``execution_timeout`` is over, in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        hook: IoTDAAsyncHook,
+        guard: TriggerSteps,
+        log: Log,
+        *,
+        files: ReleaseFiles | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self._hook = hook
+        self._guard = guard
+        self._log = log
+        self._files = files
+        self._deadline = deadline
+
+    async def run(self, procedure: Procedure[T]) -> T:
+        """Carry out all steps of a procedure; its result.
+
+        :raises AskWorkerError: only a worker can go on
+        :raises TimeIsOverError: it had to wait for longer than it may
+        :raises IoTDAError: as the procedure does
+        """
+        answer: Any = None
+        error: IoTDAError | None = None
+        while True:
+            try:
+                step = procedure.throw(error) if error is not None else procedure.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            answer, error = None, None
+            try:
+                answer = await self._do(step)
+            except IoTDAError as caught:
+                error = caught
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        :raises TimeIsOverError: for longer than this task may
+        """
+        left = float("inf") if self._deadline is None else self._deadline - time.time()
+        if left <= 0:
+            raise TimeIsOverError
+        await asyncio.sleep(max(0.0, min(seconds, left)))
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Sleep):
+            return await self.sleep(step.seconds)
+        if isinstance(step, ReadWaiting):
+            found = self._hook.iter_subtasks(step.batch_task_id, status=SubtaskStatus.WAITING)
+            return {row.target async for row in found}
+        if isinstance(step, Confirm):
+            return await self._hook.confirm_batch_task(step.batch_task_id, list(step.targets))
+        if isinstance(step, Ask):
+            raise AskWorkerError
+        if isinstance(step, (ReadWaves, Recall, Note)):
+            assert self._files is not None
+            if isinstance(step, ReadWaves):
+                return await self._read_waves(self._files)
+            if isinstance(step, Recall):
+                return await _in_thread(self._files.read_confirmed, self._log)
+            return await _in_thread(self._files.write_confirmed, step.record, self._log)
+        return await self._guard.run(_alone(step))
+
+    @staticmethod
+    async def _read_waves(files: ReleaseFiles) -> Any:
+        try:
+            return await _in_thread(files.read_waves)
+        except IoTDAError:
+            raise
+        # Storage or Airflow may be down; the guard goes on looking until they are back.
+        except Exception as error:
+            raise IoTDATransportError(f"The waves can't be read: {error}") from error
+
+
+def _alone(step: GuardStep) -> GuardProcedure[Any]:
+    """A procedure of one step."""
+    return (yield step)
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call what blocks; through asgiref, from whose threads Airflow's own calls find their loop."""
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(function)(*args)

@@ -1,0 +1,180 @@
+"""A device that was confirmed and is offline still waits at the platform: nobody asks for it twice.
+
+Resumed after a death or a clear, a release asks again only for devices whose answer was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from iotda_provider.operators.wave_gate import RolloutOutcomeOperator
+from iotda_provider.release_files import CONFIRMED_KEY
+
+#: Every third device is offline for longer than any test, and then waits as if nobody had let it.
+OFFLINE: dict[str, Any] = {"offline_share": 0.34}
+KILLED = "KilledError"
+
+
+def dies(run: Any, *args: Any, **given: Any) -> None:
+    """Run a confirmation that is killed in the middle."""
+    with pytest.raises(BaseException) as death:
+        run.confirm(*args, **given)
+    assert type(death.value).__name__ == KILLED
+
+
+def still_waiting(run: Any, devices: list[str]) -> list[str]:
+    """Which of some devices the platform shows as waiting."""
+    world = run.emulator.instance.present()
+    task = world.task("5c8fb9d0e2f14a5b9c0d1e2f")
+    shown = [world.describe_row(task, row) for row in range(len(task))]
+    waiting = {row["target"] for row in shown if row["status"] == "Waitting"}
+    return [device for device in devices if device in waiting]
+
+
+@pytest.fixture(params=[True, False], ids=["store", "no store"])
+def has_store(request: pytest.FixtureRequest) -> bool:
+    """What was confirmed is kept in the same way in every Airflow."""
+    return bool(request.param)
+
+
+@pytest.fixture(params=["xcom", "file"])
+def manifest(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, Any]:
+    """Where waves and confirmations are written down."""
+    if request.param == "xcom":
+        return {}
+    return {"manifest_path": (tmp_path / "releases" / "manifest.json").as_uri()}
+
+
+def test_an_accepted_confirmation_is_never_asked_for_again(
+    rollout: Any, kill: Any, manifest: Any
+) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("50%, 100%", **manifest)
+    kill(3, sent=False)
+    dies(run, 1, chunk=50)
+    first = run.confirmed
+    assert len(first) == 100
+    assert len(still_waiting(run, first)) > 20
+    result = run.confirm(1, chunk=50)
+    assert (result["verdict"], result["confirmed"], result["refused"]) == ("confirmed", 100, 0)
+    assert Counter(run.confirmed).most_common(1)[0][1] == 1
+    assert len(run.confirmed) == 200
+    # Nor by a task that is cleared, nor by the next wave, which looks after the one before it.
+    assert run.confirm(1, chunk=50)["confirmed"] == 0
+    assert run.confirm(2, chunk=50)["confirmed"] == 200
+    assert len(run.confirmed) == len(set(run.confirmed)) == 400
+
+
+def test_one_whose_answer_was_lost_is_asked_for_again(
+    rollout: Any, kill: Any, manifest: Any
+) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("50%, 100%", **manifest)
+    kill(2, sent=True)
+    dies(run, 1, chunk=50)
+    first, second = run.confirmations
+    unclear = still_waiting(run, second)
+    assert unclear
+    run.confirm(1, chunk=50)
+    counts = Counter(run.confirmed)
+    assert {device for device, count in counts.items() if count > 1} == set(unclear)
+    # The platform says no more than that they can't be confirmed (again): it is asked three times.
+    assert max(counts.values()) == 4
+    assert not set(first) & set(unclear)
+    assert len(counts) == 200
+
+
+def test_a_run_that_is_cleared_as_a_whole_asks_nobody_twice(
+    rollout: Any, kill: Any, manifest: Any
+) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("50%, 100%", **manifest)
+    kill(3, sent=False)
+    dies(run, 1, chunk=50)
+    # Other devices are offline by now, so that the waves may be others.
+    run.plan("50%, 100%", late=["device-00001"], **manifest)
+    run.confirm(1, chunk=50)
+    run.confirm(2, chunk=50)
+    run.confirm(3, chunk=50)
+    assert len(run.confirmed) == len(set(run.confirmed)) == 400
+
+
+def test_a_run_that_had_ended_remembers_too(rollout: Any, manifest: Any) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("100%", **manifest)
+    run.confirm(1)
+    assert len(run.confirmed) == 400
+    run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
+    run.run(
+        RolloutOutcomeOperator(
+            task_id="outcome",
+            plan_task_id="plan",
+            steps=[{"confirm": "confirm_1", "watch": "watch_1", "gate": "g", "ask": None}],
+            stop_task_id="stop",
+        )
+    )
+    assert (("outcome", CONFIRMED_KEY) in run.xcoms) == (not manifest)
+    run.plan("100%", **manifest)
+    assert run.confirm(1)["confirmed"] == 0
+    assert len(run.confirmed) == 400
+
+
+def test_what_can_not_be_written_down_stops_nothing(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("50%, 100%")
+    monkeypatch.setattr(run.xcoms, "set", lambda *_, **__: 1 / 0)
+    assert run.confirm(1, chunk=50)["confirmed"] == 200
+    assert len(run.confirmed) == len(set(run.confirmed)) == 200
+
+
+@pytest.mark.parametrize("deferrable", [True], indirect=False)
+def test_of_two_triggers_at_once_the_later_one_confirms(rollout: Any) -> None:
+    """One triggerer was only thought to be dead: both go on with the same wave."""
+    from tests.integration.release.conftest import remade
+
+    run = rollout(speed=100)
+    run.plan("100%")
+    operator = run.confirming(1, chunk=20, max_in_flight=60)
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(run.context(operator))
+
+    async def both() -> list[Any]:
+        async def one(delay: float) -> Any:
+            await asyncio.sleep(delay)
+            return await anext(remade(deferral.value.trigger).run())
+
+        return await asyncio.gather(one(0), one(0.1))
+
+    events = [event.payload for event in asyncio.run(both())]
+    assert [event["status"] for event in events] == ["over", "over"]
+    assert {event["result"]["verdict"] for event in events} <= {"confirmed", "completed"}
+    assert len(set(run.confirmed)) == 400
+    # One call may have been under way when the second one took over.
+    assert len(run.confirmed) <= 400 + 20
+
+
+@pytest.mark.parametrize("deferrable", [True], indirect=False)
+def test_a_triggerer_that_dies_after_an_accepted_call_asks_nobody_twice(
+    rollout: Any, kill: Any
+) -> None:
+    run = rollout(speed=100, offline_share=0.05)
+    run.plan("100%")
+    kill(7, sent=False)  # three calls of the worker, some of the triggerer
+    dies(run, 1, chunk=20, max_in_flight=60)
+    (deferral,) = run.deferrals
+    before = run.confirmed
+    assert 60 < len(before) < 400
+    # Another triggerer begins the same trigger anew.
+    context = run.contexts["confirm_1"]
+    operator = run.confirming(1, chunk=20, max_in_flight=60)
+    result = run.resumption(deferral, context)(operator)
+    assert result["verdict"] == "confirmed"
+    assert result["confirmed"] == 400
+    assert len(run.confirmed) == len(set(run.confirmed)) == 400

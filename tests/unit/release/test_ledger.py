@@ -1,0 +1,63 @@
+"""What is written down of accepted confirmations: small, exact, and about one fleet only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotda_provider.release.ledger import Ledger, pack, unpack
+
+FLEET = [f"d{n:03}" for n in range(40)]
+
+
+@given(st.integers(0, 40), st.sets(st.integers(0, 39)))
+def test_devices_come_back_as_they_were(size: int, places: set[int]) -> None:
+    order = FLEET[:size]
+    chosen = {order[place] for place in places if place < size}
+    assert set(unpack(order, pack(order, chosen))) == chosen
+
+
+def test_what_one_task_has_written_the_next_one_reads() -> None:
+    first, second = Ledger(FLEET), Ledger(reversed(FLEET))
+    first.add(FLEET[3:7])
+    second.add(FLEET[:2])
+    assert second.merge(json.loads(json.dumps(first.to_json())))
+    assert second.accepted == {*FLEET[:2], *FLEET[3:7]}
+    assert (len(second), FLEET[3] in second, FLEET[9] in second) == (6, True, False)
+
+
+@pytest.mark.parametrize(
+    "record", [None, {}, [], "text", {"version": 1}, {"version": 2, "digest": "", "accepted": ""}]
+)
+def test_what_is_no_record_is_not_believed(record: object) -> None:
+    ledger = Ledger(FLEET)
+    assert not ledger.merge(record)
+    assert not ledger.accepted
+
+
+def test_another_fleets_record_and_a_damaged_one_are_not_believed() -> None:
+    ledger, other = Ledger(FLEET), Ledger(FLEET[1:])
+    other.add(FLEET[1:3])
+    assert not ledger.merge(other.to_json())
+    for text in ("", "no base64!", "AAAA", pack(FLEET[:3], FLEET[:3])):
+        assert not ledger.merge({**ledger.to_json(), "accepted": text})
+    assert not ledger.accepted
+
+
+def test_thirty_thousand_devices_fit_where_anything_fits() -> None:
+    fleet = [f"5c8fb9d0e2f14a5b{n:08x}" for n in range(30_000)]
+    ledger = Ledger(fleet)
+    ledger.add(device for n, device in enumerate(fleet) if n * n % 7 in (1, 2))  # hard to compress
+    assert len(json.dumps(ledger.to_json())) < 6_000
+
+
+def test_text_that_would_fill_the_memory_is_refused() -> None:
+    import base64
+    import zlib
+
+    bomb = base64.b64encode(zlib.compress(bytes(50_000_000))).decode()
+    with pytest.raises(ValueError, match="other devices"):
+        unpack(FLEET, bomb)
