@@ -48,7 +48,8 @@ class RolloutBreachTrigger(BaseEventTrigger):
     The payload of an event is the return value of a :class:`RolloutGuardSensor` whose verdict is
     ``breached``. It stops nothing: that is for the DAG that is scheduled on the asset. Which
     rollouts it has fired for is kept in the asset's state (Airflow 3.3), so that a restart does not
-    fire again; a DAG run may still get several events, or one twice.
+    fire again; it is kept at the next reading, so that a triggerer that dies as it fires loses no
+    breach. A DAG run may still get several events, or one twice.
 
     :param rules: the rules as JSON (:func:`iotda_provider.guards.rules_to_json`), or as objects
     :param failure_classes: how failures are classed, where the default does not fit
@@ -144,9 +145,15 @@ class RolloutBreachTrigger(BaseEventTrigger):
         """This watcher's own judgement on what all of them are shown."""
         await warm_up(self.rules)
         fired = await self._load_fired()
+        kept = len(fired)
         watches: dict[str, Watch] = {}
         async with _hook(self.serialize()[1]) as hook:
             async for snapshot in shared_stream:
+                if len(fired) > kept:
+                    # Only now: an event that Airflow had not taken over yet would be lost with a
+                    # triggerer that dies. Better it comes twice.
+                    await self._save_fired(fired[-_MOST_FIRED:])
+                    kept = len(fired)
                 # One that has left the list has ended, and is read once more.
                 for batch_task_id in [*snapshot, *(watches.keys() - snapshot.keys())]:
                     if batch_task_id in fired:
@@ -155,7 +162,6 @@ class RolloutBreachTrigger(BaseEventTrigger):
                     if outcome is None or outcome.verdict != BREACHED:
                         continue
                     fired.append(batch_task_id)
-                    await self._save_fired(fired[-_MOST_FIRED:])
                     yield tell(outcome.to_result())
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -107,6 +107,19 @@ async def test_a_restart_does_not_fire_again(emulator: Emulator) -> None:
     assert sorted(state["fired"]) == [BAD, WORSE]
 
 
+async def test_a_triggerer_that_dies_as_it_fires_loses_no_breach(emulator: Emulator) -> None:
+    """Airflow may not have taken the event over yet."""
+    first, second = watcher(), watcher()
+    first.asset_state_store = second.asset_state_store = AssetState()  # type: ignore[assignment]
+    events = first.filter_shared_stream(looks(emulator, first, 10))
+    fired = (await anext(events)).payload["batch_task_id"]
+    await events.aclose()  # type: ignore[attr-defined]
+
+    again = await payloads(second, looks(emulator, second, 10))
+
+    assert fired in {item["batch_task_id"] for item in again}
+
+
 async def test_without_a_state_it_fires_again_rather_than_not_at_all(emulator: Emulator) -> None:
     first, second = watcher(), watcher()
     await payloads(first, looks(emulator, first, 10))
