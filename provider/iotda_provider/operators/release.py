@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import BatchTask
+from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.targets import TargetsOperator
 from iotda_provider.parameters import given, one_of, positive
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import TargetResults
+    from iotda_provider.models import TargetResult, TargetResults
 
 
 class AskOfTargetsOperator(TargetsOperator):
@@ -46,7 +48,9 @@ class AskOfTargetsOperator(TargetsOperator):
             before = hook.get_batch_task(task_id)
             self.log.info("Batch task %s is %s: %s.", task_id, before.status, before.progress)
             requested = self.affected(before) if targets is None else len(targets)
-            results = self.ask(hook, task_id, targets)
+            ask = partial(self.ask, hook, task_id)
+            results: Iterable[TargetResult]
+            results = ask(None) if targets is None else ask_in_blocks(ask, targets, self.log)
             told = self.tell(context, self.done, before, requested, results)
             after = hook.get_batch_task(task_id)
         # The answer to a call for the whole task need not hold any rows.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -15,7 +16,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, TaskNotStoppableError
-from iotda_provider.models import BatchTask, TargetResults
+from iotda_provider.models import BatchTask, TargetResult
+from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.sent import Sent, forget, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
 from iotda_provider.parameters import given, one_of, positive
@@ -165,21 +167,23 @@ class StopBatchTaskOperator(TargetsOperator):
         task: BatchTask,
         targets: list[str] | None,
         sent: Sent,
-    ) -> TargetResults:
+    ) -> Iterable[TargetResult]:
         from iotda_provider.procedures import not_stoppable
 
         if task.status.is_terminal:
             self.log.info("An earlier try of this task has stopped it.")
-            return TargetResults()
+            return ()
         if (error := not_stoppable(task)) is not None:
             raise error
         remember(context, task, sent)
         if task.status.is_stop:
             self.log.info("It is being stopped already: joining that stop.")
-            return TargetResults()
+            return ()
         what = "the whole task" if targets is None else f"{len(targets)} target(s)"
         self.log.info("Stopping %s.", what)
-        return hook.stop_batch_task(task.task_id, targets)
+        if targets is None:
+            return hook.stop_batch_task(task.task_id)
+        return ask_in_blocks(partial(hook.stop_batch_task, task.task_id), targets, self.log)
 
     def _defer(self, sent: Sent, told: Told, began: float) -> NoReturn:
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
@@ -269,7 +273,7 @@ class StopBatchTaskOperator(TargetsOperator):
         return result
 
     def _already_ended(self, context: Context, task: BatchTask, sent: Sent) -> dict[str, Any]:
-        told = self.tell(context, "already_ended", task, sent.requested, TargetResults())
+        told = self.tell(context, "already_ended", task, sent.requested, ())
         result = self.report(context, "already_ended", task, sent.requested, told)
         message = f"Batch task {task.task_id} had already ended as {task.status}: {task.progress}."
         if self.if_ended == "succeed":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
-from iotda_provider.models import BatchTask, TargetResults
+from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import as_list, one_of, positive
-from iotda_provider.reporting import failed_rows, write_report, xcom_limit
+from iotda_provider.reporting import Report, failed_row, xcom_limit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+
+#: How many failures the log shows.
+_MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class TargetsOperator(IoTDABaseOperator):
     def nothing_asked(self, context: Context) -> dict[str, Any]:
         """The result for an empty list of targets: nothing was sent."""
         self.log.info("targets is an empty list: nothing is %s.", self.done)
-        told = self.tell(context, self.done, None, 0, TargetResults())
+        told = self.tell(context, self.done, None, 0, ())
         return self.report(context, self.done, None, 0, told)
 
     def tell(
@@ -116,28 +120,40 @@ class TargetsOperator(IoTDABaseOperator):
         outcome: str,
         task: BatchTask | None,
         requested: int,
-        results: TargetResults,
+        results: Iterable[TargetResult],
     ) -> Told:
-        """Push both lists, bounded, and write and log every failure: all that the rows are for."""
-        failures = failed_rows(results, self.ignore_error_codes)
+        """Push both lists, bounded, and write every failure as it comes: all the rows are for.
+
+        :raises Exception: what went wrong with the report, after the XComs are pushed
+        """
         limit = xcom_limit(self.max_xcom_targets)
+        failures: list[dict[str, Any]] = []
+        done: list[str] = []
+        rows = succeeded = failed = 0
+        with Report(self.report_path) as report:
+            for result in results:
+                rows += 1
+                if result.succeeded:
+                    succeeded += 1
+                    if succeeded <= limit:
+                        done.append(result.target)
+                    continue
+                if result.error_code in self.ignore_error_codes:
+                    continue
+                failed += 1
+                row = failed_row(result)
+                report.add(row)
+                if failed <= max(limit, _MOST_SHOWN):
+                    failures.append(row)
+                if failed <= _MOST_SHOWN:
+                    self.log.warning("Not %s: %s", self.done, _in_words(row))
         ti = context["ti"]
         ti.xcom_push(key="failed_targets", value=failures[:limit])
-        ti.xcom_push(
-            key="succeeded_targets", value=[result.target for result in results.succeeded[:limit]]
-        )
-        for row in failures[:10]:
-            self.log.warning("Not %s: %s", self.done, _in_words(row))
-        told = Told(
-            rows=len(results),
-            succeeded=len(results.succeeded),
-            failed=len(failures),
-            first=_in_words(failures[0]) if failures else "",
-        )
-        if self.report_path:
-            # A file that can't be written must not hide what the platform has done already.
+        ti.xcom_push(key="succeeded_targets", value=done)
+        told = Told(rows, succeeded, failed, first=_in_words(failures[0]) if failures else "")
+        if report.error is not None:
             self.push_result(context, outcome, task, requested, told)
-            write_report(self.report_path, failures)
+            raise report.error
         return told
 
     def result(
