@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
-# Airflow tells a trigger about a user's kill since 3.3; before, the trigger finds out by itself.
+# Airflow calls on_kill since 3.3; before, a cancelled trigger has to ask itself.
 _AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 _KILL_SECONDS = 30.0
 _HOOKS = "iotda_provider.hooks.iotda_async"
@@ -93,16 +93,21 @@ class IoTDATrigger(BaseTrigger):
                 async for event in self.events(hook):
                     yield event
         except asyncio.CancelledError:
-            if self.stop_on_kill and not _AIRFLOW_TELLS_OF_KILLS:
-                from iotda_provider.triggers.kills import was_killed
-
-                if await was_killed(self.task_instance):
-                    await asyncio.wait_for(self.on_kill(), _KILL_SECONDS)
+            if not _AIRFLOW_TELLS_OF_KILLS:
+                await asyncio.wait_for(self.on_kill(), _KILL_SECONDS)
             raise
 
     async def on_kill(self) -> None:
-        """A user has killed the task instance: stop what it watches, where that was asked for."""
+        """Stop what is watched, where that was asked for and a user has killed the task instance.
+
+        Airflow calls it at a user's kill, and by mistake where another triggerer has taken over.
+        """
         if not self.stop_on_kill:
+            return
+        from iotda_provider.triggers.kills import was_killed
+
+        if not await was_killed(self.task_instance):
+            self.log.info("No user has killed the task: nothing is stopped.")
             return
         async with self.hook() as hook:
             for batch_task_id in self.batch_task_ids:

@@ -1,18 +1,22 @@
-"""Whether a cancelled trigger's task instance was killed by a user; for Airflow below 3.3.
+"""Whether a cancelled trigger's task instance was killed by a user: its state tells.
 
 A trigger is cancelled when a user marks its task instance or clears it, but also when the triggerer
-stops or another one takes over. Only the task instance's state tells these apart.
-Everything in this file serves those versions alone; dropping them is deleting it.
+stops, and when another one has taken over. Below 3.3 Airflow tells none of these apart. Since then
+it tells that a triggerer stops; one that was only thought to be dead, and finds its triggers gone,
+still takes this for a user's kill.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
-# Where a user's mark or clearing leads. Deferred: the triggerer is stopping, or was replaced.
-_KILLED = frozenset({None, "failed", "success", "skipped", "removed", "upstream_failed"})
+_log = logging.getLogger(__name__)
 _STARTED_AGAIN = frozenset({"scheduled", "queued", "running", "restarting"})
+_ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
+#: A triggerer that is about to end may never get its answer.
+_SECONDS = 10.0
 
 
 async def was_killed(task_instance: Any) -> bool:
@@ -20,46 +24,72 @@ async def was_killed(task_instance: Any) -> bool:
     if task_instance is None:
         return False
     try:
-        from airflow.models.taskinstance import TaskInstance
+        return await asyncio.wait_for(_judge(task_instance), _SECONDS)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it proves no kill
+        _log.error("Was this task killed by a user? Nothing is stopped, for want of: %r", error)
+        return False
 
-        from_database = hasattr(TaskInstance, "get_task_instance")
+
+async def _judge(task_instance: Any) -> bool:
+    try:
+        from airflow.sdk.execution_time import task_runner
     except ImportError:  # Airflow 2:
-        from_database = False
-    state, resumes = await asyncio.to_thread(
-        _read_database if from_database else _ask_airflow, task_instance
-    )
-    # A task instance that is about to be resumed was not killed: its trigger has timed out.
-    return state in _KILLED or (state in _STARTED_AGAIN and not resumes)
+        return await asyncio.to_thread(_by_database, task_instance)
+    return await _by_asking(task_instance, task_runner.SUPERVISOR_COMMS)
 
 
-def _read_database(task_instance: Any) -> tuple[str | None, bool]:
+def _by_database(task_instance: Any) -> bool:
     """Airflow 2: a triggerer has the database."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        found = session.query(TaskInstance.state, TaskInstance.next_method).filter(
+        found = session.query(
+            TaskInstance.state, TaskInstance.next_method, TaskInstance.try_number
+        ).filter(
             TaskInstance.dag_id == task_instance.dag_id,
             TaskInstance.task_id == task_instance.task_id,
             TaskInstance.run_id == task_instance.run_id,
             TaskInstance.map_index == task_instance.map_index,
         )
-        row = found.one_or_none()
-    return (None, False) if row is None else (row.state, row.next_method is not None)
+        return _row_says(found.one_or_none(), task_instance.try_number)
 
 
-def _ask_airflow(task_instance: Any) -> tuple[str | None, bool]:
-    """Airflow 3.1 and 3.2: a triggerer asks the API server, which does not tell what resumes."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+def _row_says(row: Any, try_number: int) -> bool:
+    if row is None or row.state is None:  # deleted with its run, or cleared
+        return True
+    if row.state in _STARTED_AGAIN:  # from the beginning; what resumes was not killed
+        return row.next_method is None
+    if row.state in _ENDED:  # where it waited; what ends by itself resumes before
+        return row.next_method is not None
+    # Where it was cleared, it may wait again already.
+    return bool(row.try_number > try_number)
 
-    states = RuntimeTaskInstance.get_task_states(
-        dag_id=task_instance.dag_id,
-        task_ids=[task_instance.task_id],
-        run_ids=[task_instance.run_id],
-        map_index=task_instance.map_index,
+
+async def _by_asking(task_instance: Any, airflow: Any) -> bool:
+    """Airflow 3: a triggerer asks the API server, which does not tell what resumes."""
+    from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
+
+    facts = {
+        "dag_id": task_instance.dag_id,
+        "run_id": task_instance.run_id,
+        "task_id": task_instance.task_id,
+        "map_index": task_instance.map_index,
+    }
+    answer = await airflow.asend(
+        GetTaskStates(
+            dag_id=facts["dag_id"],
+            map_index=facts["map_index"],
+            task_ids=[facts["task_id"]],
+            run_ids=[facts["run_id"]],
+        )
     )
-    by_task = states.get(task_instance.run_id, {})
-    key = task_instance.task_id
-    if task_instance.map_index >= 0:
-        key = f"{key}_{task_instance.map_index}"
-    return by_task.get(key, "deferred"), True
+    by_task = answer.task_states.get(facts["run_id"], {})
+    key = facts["task_id"]
+    if facts["map_index"] >= 0:
+        key = f"{key}_{facts['map_index']}"
+    state = by_task.get(key, "deferred")
+    if state == "success":  # by itself, and with a result, where another triggerer saw the end
+        result = await airflow.asend(GetXCom(key="return_value", **facts))
+        return getattr(result, "value", None) is None
+    return state is None or state in _STARTED_AGAIN or state in _ENDED

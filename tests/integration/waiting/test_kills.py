@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from iotda_provider.triggers import base, kills
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
 TASK_ID = "0123456789abcdef01234567"
+AIRFLOW_2 = importlib.metadata.version("apache-airflow").startswith("2.")
 pytestmark = [
     pytest.mark.iotda_emulator(
         scenario={"devices": 3, "batch_tasks": [{"task_id": TASK_ID}], "success_after": 1e9},
@@ -25,6 +28,26 @@ pytestmark = [
 since_3_3 = pytest.mark.skipif(
     not hasattr(BaseTrigger, "on_kill"), reason="Airflow tells triggers of kills since 3.3"
 )
+
+
+since_3 = pytest.mark.skipif(
+    AIRFLOW_2, reason="a triggerer of Airflow 2 reads the database, as tests/system/restarts sees"
+)
+
+
+def task_instance(map_index: int = -1) -> Any:
+    return SimpleNamespace(
+        dag_id="dag", run_id="run", task_id="task", map_index=map_index, try_number=1
+    )
+
+
+def by_a_user(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    """Let it be known who has ended the task instance."""
+
+    async def was_killed(task_instance: Any) -> bool:
+        return killed
+
+    monkeypatch.setattr(kills, "was_killed", was_killed)
 
 
 def trigger(**parameters: Any) -> BatchTaskTrigger:
@@ -52,10 +75,15 @@ async def drain(watching: BatchTaskTrigger) -> None:
 
 
 @since_3_3
+@pytest.mark.parametrize("killed", [True, False])
 @pytest.mark.parametrize("stop_on_kill", [True, False])
-async def test_in_airflows_own_runner(iotda_emulator: Any, stop_on_kill: bool) -> None:
+async def test_in_airflows_own_runner(
+    iotda_emulator: Any, monkeypatch: pytest.MonkeyPatch, killed: bool, stop_on_kill: bool
+) -> None:
+    """Airflow calls it a user's action, too, where another triggerer has taken over."""
     from airflow.jobs.triggerer_job_runner import TriggerRunner
 
+    by_a_user(monkeypatch, killed)
     runner = TriggerRunner()  # type: ignore[no-untyped-call]
     watching = trigger(stop_on_kill=stop_on_kill)
     runner.triggers[1] = {"name": "trigger", "events": 0}  # type: ignore[typeddict-item]
@@ -64,7 +92,7 @@ async def test_in_airflows_own_runner(iotda_emulator: Any, stop_on_kill: bool) -
         lambda: runner.run_trigger(1, watching), iotda_emulator, "__airflow_user_action__"
     )
 
-    assert stops(iotda_emulator) == stop_on_kill
+    assert stops(iotda_emulator) == (killed and stop_on_kill)
 
 
 @since_3_3
@@ -90,37 +118,87 @@ async def test_cleaning_up_stops_nothing(iotda_emulator: Any) -> None:
 async def test_where_airflow_does_not_tell(
     iotda_emulator: Any, monkeypatch: pytest.MonkeyPatch, killed: bool, stop_on_kill: bool
 ) -> None:
-    async def was_killed(task_instance: Any) -> bool:
-        return killed
-
+    by_a_user(monkeypatch, killed)
     monkeypatch.setattr(base, "_AIRFLOW_TELLS_OF_KILLS", False)
-    monkeypatch.setattr(kills, "was_killed", was_killed)
 
     await cancelled(lambda: drain(trigger(stop_on_kill=stop_on_kill)), iotda_emulator)
 
     assert stops(iotda_emulator) == (killed and stop_on_kill)
 
 
+@since_3
 @pytest.mark.parametrize(
-    ("state", "resumes", "killed"),
+    ("state", "result", "killed"),
     [
-        ("deferred", True, False),  # the triggerer stops, or another one took over
-        ("failed", True, True),
-        ("success", True, True),
-        ("skipped", True, True),
-        (None, False, True),  # cleared
-        ("queued", False, True),  # cleared, and on its way already
-        ("scheduled", True, False),  # the trigger has timed out
-        ("running", True, False),
+        ("deferred", None, False),  # another triggerer has taken over, or this one stops
+        ("failed", None, True),
+        ("success", None, True),
+        ("success", {"status": "Success"}, False),  # another triggerer saw it end
+        ("skipped", None, True),
+        (None, None, True),  # cleared
+        ("queued", None, True),  # cleared, and on its way already
+        ("up_for_retry", None, False),
     ],
 )
-async def test_what_a_state_says(
-    monkeypatch: pytest.MonkeyPatch, state: str | None, resumes: bool, killed: bool
+@pytest.mark.parametrize("map_index", [-1, 2])
+async def test_what_airflow_3_answers(
+    monkeypatch: pytest.MonkeyPatch, state: str | None, result: Any, killed: bool, map_index: int
 ) -> None:
-    for name in ("_read_database", "_ask_airflow"):
-        monkeypatch.setattr(kills, name, lambda task_instance: (state, resumes))
+    from airflow.sdk.execution_time import comms, task_runner
 
-    assert await kills.was_killed(object()) is killed
+    class Airflow:
+        async def asend(self, message: Any) -> Any:
+            if isinstance(message, comms.GetXCom):
+                assert (message.key, message.map_index) == ("return_value", map_index)
+                return comms.XComResult(key=message.key, value=result)
+            key = "task" if map_index < 0 else f"task_{map_index}"
+            return comms.TaskStatesResult(task_states={"run": {key: state}})
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Airflow(), raising=False)
+
+    assert await kills.was_killed(task_instance(map_index)) is killed
+
+
+@since_3
+async def test_what_airflow_3_does_not_answer_is_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.execution_time import task_runner
+
+    class Airflow:
+        async def asend(self, message: Any) -> Any:
+            raise ConnectionError("no")
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Airflow(), raising=False)
+
+    assert not await kills.was_killed(task_instance())
+
+
+@pytest.mark.parametrize(
+    ("state", "next_method", "try_number", "killed"),
+    [
+        ("deferred", "resume", 1, False),  # the triggerer stops, or another one has taken over
+        ("deferred", "resume", 2, True),  # cleared, and waits again already
+        ("failed", "resume", 1, True),
+        ("failed", None, 1, False),  # by itself
+        ("success", "resume", 1, True),
+        ("success", None, 1, False),
+        ("skipped", "resume", 1, True),
+        (None, None, 1, True),  # cleared
+        ("queued", None, 1, True),  # cleared, and on its way already
+        ("scheduled", "resume", 1, False),  # the trigger has timed out, or another one has fired
+        ("running", "resume", 1, False),
+        ("up_for_retry", None, 1, False),
+    ],
+)
+def test_what_airflow_2_has_in_its_database(
+    state: str | None, next_method: str | None, try_number: int, killed: bool
+) -> None:
+    row = SimpleNamespace(state=state, next_method=next_method, try_number=try_number)
+
+    assert kills._row_says(row, 1) is killed
+
+
+def test_a_deleted_run_was_killed() -> None:
+    assert kills._row_says(None, 1)
 
 
 async def test_nobody_is_known_to_have_killed_a_trigger_without_a_task() -> None:
@@ -132,6 +210,7 @@ async def test_a_stop_that_fails_is_said(
 ) -> None:
     iotda_emulator.add_fault("status", status=403, body={}, call="stop_batch_task")
 
+    by_a_user(monkeypatch, True)
     await trigger(stop_on_kill=True).on_kill()
 
     assert "could not be stopped" in lines()
