@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,19 +103,6 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``dag.test()`` sleeps a second for each rank of tasks that it only skips: not here."""
-    try:
-        import airflow.sdk.definitions.dag as module
-    except ImportError:  # Airflow 2 does not sleep
-        return
-    if hasattr(module, "time"):
-        hasty = SimpleNamespace(**vars(time))
-        hasty.sleep = lambda seconds: time.sleep(min(seconds, 0.05))
-        monkeypatch.setattr(module, "time", hasty)
-
-
-@pytest.fixture
 def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
     """Answers a question of the pipeline as soon as it is asked, through Airflow's own API."""
     from fastapi.testclient import TestClient
@@ -152,7 +137,7 @@ def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def release(run_dag: Any, hurried: Callable[[], Path], impatient: None) -> Callable[..., Any]:
+def release(run_dag: Any, hurried: Callable[[], Path]) -> Callable[..., Any]:
     """Runs the pipeline; what is not said is short, and nobody is asked."""
 
     def run(**params: Any) -> Any:
