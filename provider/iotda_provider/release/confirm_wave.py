@@ -20,7 +20,7 @@ from iotda_provider.release.confirming import (
     next_chunk,
     still_waiting,
 )
-from iotda_provider.release.ledger import Ledger, pack
+from iotda_provider.release.ledger import Ledger, pack, unpack
 from iotda_provider.release.steps import (
     Confirm,
     Note,
@@ -57,6 +57,7 @@ class ConfirmJob:
     :param is_first: whether nobody has worked on this wave before
     :param accepted_before: confirmations that had been accepted when this try began; None: it has
         not begun
+    :param left: who had not been let start when the guard's stop was sent, packed
     """
 
     batch_task_id: str
@@ -71,6 +72,7 @@ class ConfirmJob:
     window: MaintenanceWindow | None = None
     is_first: bool = True
     accepted_before: int | None = None
+    left: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -140,6 +142,9 @@ class WaveConfirming:
             outcome = yield from watch.poll()
             if outcome is not None:
                 return self._result(outcome, self._never_started())
+            if watch.is_stopping and self._members and self.job.left is None:
+                # Who waited before the stop can't be seen after it, nor by another process.
+                self.job.left = pack(self._members, frozenset(self._not_asked()))
             if fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
                 fresh, complete = False, watch.progress.waiting <= len(self._rows)
@@ -237,12 +242,17 @@ class WaveConfirming:
 
     def _never_started(self) -> list[str]:
         """Devices of this wave that surely were not let start, where the release is over."""
-        left = [device for device in self._queue if not self._attempts[device]]
+        if self.job.left is not None:
+            return unpack(self._members, self.job.left) if self._members else []
+        left = self._not_asked()
         if self._queue or self._attempts or not self.job.is_first:
             return left
         # Somebody else has stopped it: nobody of this wave was let start before that.
         mine = self._members[self.job.before :]
         return [device for device in mine if device not in self._ledger]
+
+    def _not_asked(self) -> list[str]:
+        return [device for device in self._queue if not self._attempts[device]]
 
     def _closed(self) -> str:
         window, now = self.job.window, datetime.fromtimestamp(self._clock(), timezone.utc)

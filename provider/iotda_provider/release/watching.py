@@ -18,10 +18,10 @@ class WaveWatch(Watch):
     @property
     def why_not(self) -> str:
         """Why nobody may start now, in words; empty where the guard has nothing against it."""
-        if not self.sees:
-            return "the guard is blind: the last look could not be judged"
         if self.is_stopping:
             return "the release is being stopped"
+        if not self.sees:
+            return "the guard is blind: the last look could not be judged"
         verdict = self._verdict
         if verdict is not None and verdict.decision is Decision.HOLD:
             return f"the guard holds: {verdict.sentence}"

@@ -172,19 +172,21 @@ class Rollout:
         """Confirm one wave."""
         return self.run(self.confirming(wave, **given))
 
+    def watching(self, wave: int = 1, **given: Any) -> WatchWaveOperator:
+        """The operator that watches one wave."""
+        return WatchWaveOperator(
+            task_id=f"watch_{wave}",
+            wave=wave,
+            plan_task_id="plan",
+            confirm_task_id=f"confirm_{wave}",
+            after=[f"confirm_{wave}"],
+            deferrable=self.deferrable,
+            **{"rules": RULES, "gate": 0.1, "poll_interval": 0.05, "wave_timeout": 20, **given},
+        )
+
     def watch(self, wave: int = 1, **given: Any) -> Any:
         """Watch one wave."""
-        return self.run(
-            WatchWaveOperator(
-                task_id=f"watch_{wave}",
-                wave=wave,
-                plan_task_id="plan",
-                confirm_task_id=f"confirm_{wave}",
-                after=[f"confirm_{wave}"],
-                deferrable=self.deferrable,
-                **{"rules": RULES, "gate": 0.1, "poll_interval": 0.05, "wave_timeout": 20, **given},
-            )
-        )
+        return self.run(self.watching(wave, **given))
 
     def wave(self, number: int) -> list[str]:
         """The devices of one wave."""

@@ -69,6 +69,18 @@ def test_a_breach_between_two_calls_stops_it_and_names_who_never_started(rollout
     assert run.watch(1)["verdict"] == "breached"
 
 
+def test_who_never_started_is_known_wherever_the_stop_comes_true(rollout: Any) -> None:
+    """A stop that is sent from a worker, and that a triggerer sees come true."""
+    quick = {"initializing": 0, "stop_after": 0}
+    run = rollout(speed=3000, failure_rate=0.5, failure_after=1, switches=quick)
+    run.plan("100%")
+    result = run.confirm(1, chunk=50)
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    left = run.xcoms["confirm_1", "unconfirmed"]
+    assert set(left) == set(run.wave(1)) - set(run.confirmed)
+    assert len(left) >= 250
+
+
 def test_nobody_starts_while_the_guard_is_blind(rollout: Any) -> None:
     run = rollout()
     run.plan()
