@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from operator import neg
 from typing import Any
 
 from iotda_provider.emulator.clock import MICRO, basic, millis
@@ -13,6 +16,7 @@ from iotda_provider.emulator.search import Query, Test
 
 DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 DEFAULT_APP_NAME = "DefaultApp"
+_MOST_LISTS = 16
 
 
 def record_id(device: int) -> str:
@@ -76,14 +80,30 @@ class Devices:
         """What the list of a group's devices shows: no versions."""
         return {name: shown[name] for name in ("device_id", "node_id", "device_name", "product_id")}
 
-    def page(self, page: Page, wanted: Callable[[int], bool] | None) -> tuple[int, list[int]]:
-        """How many devices there are of this kind, and one page of them."""
+    def page(self, page: Page, wanted: Sequence[tuple[str, str]] = ()) -> tuple[int, Sequence[int]]:
+        """How many devices there are of this kind, and one page of them.
+
+        :param wanted: fields that never change while a device is registered, and their values
+        """
         fleet = self._fleet
         start = below(page.marker)
-        if wanted is None:
+        if not wanted:
             return fleet.registered, page.cut(fleet.newest_first(start))
-        found = [device for device in fleet.newest_first(len(fleet)) if wanted(device)]
-        return len(found), page.cut(device for device in found if device < start)
+        found = self._newest_of(tuple(wanted))
+        first = bisect_right(found, -start, key=neg)
+        return len(found), page.cut(islice(found, first, None))
+
+    def _newest_of(self, wanted: tuple[tuple[str, str], ...]) -> list[int]:
+        kept = self._fleet.kept_lists
+        if wanted not in kept:
+            if len(kept) >= _MOST_LISTS:
+                kept.clear()
+            kept[wanted] = [
+                device
+                for device in self._fleet.newest_first(len(self._fleet))
+                if all(value in self.values(device, name) for name, value in wanted)
+            ]
+        return kept[wanted]
 
     def find(self, query: Query) -> Iterator[int]:
         """The devices that a search wants, in its order."""

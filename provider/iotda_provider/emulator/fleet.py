@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from iotda_provider.emulator.clock import to_micro
 from iotda_provider.emulator.draws import Draws
@@ -61,6 +61,8 @@ class Fleet:
         self._online = draws.stream("online")
         self._current = draws.stream("current")
         self.registered = size
+        #: Lists of devices by what they were filtered by; forgotten when a device comes or goes.
+        self.kept_lists: dict[Hashable, list[int]] = {}
 
     def assign(self, segment: int, devices: Sequence[int]) -> None:
         """Put devices into the scenario's segment of this place."""
@@ -133,6 +135,7 @@ class Fleet:
         if not self.is_registered(device):
             self._flags[device] |= _REGISTERED
             self.registered += 1
+            self.kept_lists.clear()
             behaviour = self.behaviour(device)
             self._fw[device] = self.versions.number(behaviour.fw_version)
             self._sw[device] = self.versions.number(behaviour.sw_version)
@@ -142,6 +145,7 @@ class Fleet:
         if self.is_registered(device):
             self._flags[device] = 0
             self.registered -= 1
+            self.kept_lists.clear()
 
     def freeze(self, device: int, frozen: bool) -> None:
         """Freeze or unfreeze a device."""

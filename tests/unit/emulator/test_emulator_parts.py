@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from iotda_provider.emulator.clock import MICRO, Clock, basic, millis, parse_basic
+from iotda_provider.emulator.devices import record_id
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.events import WHOLE_TASK, EventQueue
 from iotda_provider.emulator.faults import Faults, check_faults, read_fault
 from iotda_provider.emulator.instance import Instance, Settings
 from iotda_provider.emulator.journal import Journal
-from iotda_provider.emulator.paging import Page
+from iotda_provider.emulator.paging import NEWEST, Page
 from iotda_provider.emulator.reader import ScenarioError
 from iotda_provider.emulator.sheets import read_targets, uploaded_file
 
@@ -209,8 +210,29 @@ def test_a_file_may_create_devices(hands: Make) -> None:
     h.pass_time(10)
     device = h.world.groups.device("meter-1")
     assert h.world.fleet.firmware(device) == "1.0.0"
-    assert h.world.devices().page(Page(), None)[0] == 12
+    assert h.world.devices().page(Page())[0] == 12
     assert h.row(task, "device-00003")["error"]["error_code"] == "IOTDA.014031"
+
+
+def test_a_filtered_list_is_paged_and_knows_who_came_and_went(hands: Make) -> None:
+    h = hands()
+    fleet, devices = h.world.fleet, h.world.devices()
+    wanted = [("product_id", fleet.behaviour(0).product_id)]
+
+    def listed() -> list[int]:
+        found, marker = [], NEWEST
+        while page := devices.page(Page(limit=3, marker=marker), wanted)[1]:
+            found += page
+            marker = record_id(page[-1])
+        return found
+
+    everybody = list(reversed(range(10)))
+    assert listed() == everybody
+    assert devices.page(Page(), [("product_id", "another")]) == (0, [])
+    fleet.remove(4)
+    assert listed() == [device for device in everybody if device != 4]
+    fleet.register(4)
+    assert listed() == everybody
 
 
 def test_a_task_may_delete_devices(hands: Make) -> None:

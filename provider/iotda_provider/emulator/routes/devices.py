@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import islice
 
 from fastapi import APIRouter, Request, Response
 
 from iotda_provider.emulator import errors
 from iotda_provider.emulator.clock import parse_basic
-from iotda_provider.emulator.devices import DEFAULT_APP_ID, Devices, record_id
+from iotda_provider.emulator.devices import DEFAULT_APP_ID, record_id
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
 from iotda_provider.emulator.instance import Instance
@@ -32,8 +32,8 @@ def router(instance: Instance) -> APIRouter:
         page = Page.read(request.query_params)
         world = instance.present()
         devices = world.devices()
-        wanted = _filter(request, devices, world.origin)
-        count, found = devices.page(page, wanted)
+        wanted = _filters(request, world.origin)
+        count, found = (0, ()) if wanted is None else devices.page(page, wanted)
         return JsonResponse(
             {
                 "devices": [devices.brief(device) for device in found],
@@ -84,17 +84,14 @@ def checked_device(device_id: object) -> str:
     return device_id
 
 
-def _filter(request: Request, devices: Devices, registered: float) -> Callable[[int], bool] | None:
-    """Which devices a list is to hold; None for all."""
+def _filters(request: Request, registered: float) -> Sequence[tuple[str, str]] | None:
+    """What the devices of a list are to have; None where the list is to hold no device."""
     query = request.query_params
     wanted = [(name, query[name]) for name in _FILTERS if name in query]
     since, until = _time(query.get("start_time")), _time(query.get("end_time"))
     if (since is not None and registered < since) or (until is not None and registered > until):
-        return lambda device: False
-    wanted = [pair for pair in wanted if pair != ("app_id", DEFAULT_APP_ID)]
-    if not wanted:
         return None
-    return lambda device: all(value in devices.values(device, name) for name, value in wanted)
+    return [pair for pair in wanted if pair != ("app_id", DEFAULT_APP_ID)]
 
 
 def _time(text: str | None) -> float | None:
