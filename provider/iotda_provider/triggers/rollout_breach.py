@@ -7,6 +7,7 @@ Airflow 3 only. One reading of all running upgrades is shared by all watchers of
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
@@ -93,7 +94,8 @@ class RolloutBreachTrigger(BaseEventTrigger):
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
-                "rules": rules_to_json(self.rules),
+                # As one text: Airflow encodes a list of mappings anew at each of its layers.
+                "rules": json.dumps(rules_to_json(self.rules)),
                 "failure_classes": self.failure_classes.to_json(),
                 "cluster_of": dict(clusters) if isinstance(clusters, Mapping) else clusters,
                 "task_types": list(self.task_types),

@@ -192,3 +192,29 @@ async def test_without_shared_streams_it_reads_for_itself(emulator: Emulator) ->
 def test_what_makes_no_sense_is_refused_when_the_dag_is_parsed(parameters: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(parameters))):
         RolloutBreachTrigger(**{"rules": MaxFailures(1), **parameters})
+
+
+def test_a_watcher_outlives_all_of_airflows_layers() -> None:
+    """The DAG's serialized form, and the row of the trigger: Airflow finds it again by its hash."""
+    encoders = pytest.importorskip("airflow.serialization.encoders", reason="Airflow 3.3 has it")
+    from airflow.models.trigger import Trigger
+    from airflow.sdk import Asset, AssetWatcher
+    from airflow.serialization import decoders
+    from airflow.triggers.base import BaseEventTrigger
+
+    trigger = RolloutBreachTrigger(
+        rules=[MaxFailures(3), SequentialFailureTest(0.02)],
+        failure_classes={"IOTDA.000001": "environment"},
+        cluster_of={"device-00001": "one"},
+    )
+    asset = Asset("breach", watchers=[AssetWatcher(name="watcher", trigger=trigger)])
+    stored = json.loads(json.dumps(encoders.encode_asset_like(asset)))
+    (found,) = decoders.decode_asset_like(stored).watchers
+    encoded = encoders.encode_trigger(found.trigger)
+    row = Trigger(**encoded)
+
+    assert BaseEventTrigger.hash(row.classpath, row.kwargs) == BaseEventTrigger.hash(**encoded)
+    arguments = {
+        key: decoders.smart_decode_trigger_kwargs(value) for key, value in row.kwargs.items()
+    }
+    assert RolloutBreachTrigger(**arguments).serialize() == trigger.serialize()
