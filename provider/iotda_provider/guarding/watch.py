@@ -296,6 +296,7 @@ class Watch:
             intent.setdefault("accepted", self._clock())
             intent["error"] = None
             self.log.warning("The platform has taken the stop of %s.", self.plan.label)
+            yield Save(self.memory.to_json())
             return True
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)

@@ -193,6 +193,7 @@ class RolloutGuardSensor(BaseSensorOperator):
             except AirflowTaskTimeout:
                 # A retry may go on guarding; whoever wants a stop instead wants it now.
                 if not plan.stops_when_lost:
+                    SharedMemory(context, self.log).take_back(memory.to_json())
                     raise
                 outcome = steps.run(watch.give_up("The task's execution_timeout is over."))
             return self._finish(context, watch, self._verified(steps, watch, outcome))

@@ -26,7 +26,7 @@ def test_the_reason_is_kept_before_the_stop_is_sent_in_the_same_look(
 
     guard(stop_on_breach=True).poll()
 
-    assert platform.asked == ["read", "save", f"stop {platform.task_id}"]
+    assert platform.asked == ["read", "save", f"stop {platform.task_id}", "save"]
     intent = platform.saved[0]["intent"]
     assert intent["verdict"]["rule"] == "MaxFailures"
     assert intent["verdict"]["evidence"]["failed"] == 5
@@ -167,7 +167,7 @@ def test_the_stop_is_sent_where_its_reason_cannot_be_kept(
 
     guard(stop_on_breach=True).poll()
 
-    assert platform.asked[-1] == f"stop {platform.task_id}"
+    assert platform.asked[-2:] == [f"stop {platform.task_id}", "save"]
     assert "could not be written down" in caplog.text
 
 
@@ -233,7 +233,7 @@ def test_a_restarted_trigger_goes_on_with_a_stop_that_was_not_taken(
 
     guard(SequentialFailureTest(0.4), stop_on_breach=True, memory=memory, carry_on=True).poll()
 
-    assert platform.asked == ["read", f"stop {platform.task_id}"]
+    assert platform.asked == ["read", f"stop {platform.task_id}", "save"]
 
 
 def test_a_new_try_judges_anew_where_nothing_came_of_the_old_decision(
@@ -353,7 +353,7 @@ def test_on_guard_lost_stop_stops_the_rollout_with_its_reason_kept_first(
 
     outcome = watched.give_up()
 
-    assert platform.asked[-1] == f"stop {platform.task_id}"
+    assert platform.asked[-2:] == [f"stop {platform.task_id}", "save"]
     assert "save" in platform.asked[:-1]
     assert (outcome.verdict, outcome.guard_lost) == ("lost", True)
     assert outcome.stop["outcome"] == "stopping"

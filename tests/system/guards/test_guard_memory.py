@@ -1,0 +1,67 @@
+"""A guard that is retried in real Airflow goes on with what its rules have seen."""
+
+from __future__ import annotations
+
+import pytest
+
+TASK = "0123456789abcdef01234567"
+SILENT = {
+    "devices": 20,
+    "success_after": 1e9,
+    "batch_tasks": [{"task_id": TASK, "task_name": "rollout", "targets": "all"}],
+}
+GOOD = {**SILENT, "success_after": 30}
+
+# No try lasts as long as the rule waits. Airflow 2's dag.test() retries after an Exception only,
+# which a timeout is not.
+GUARD = """
+from datetime import timedelta
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
+from iotda_provider.guards import Stalled
+
+class ShortTries(RolloutGuardSensor):
+    def execute(self, context):
+        try:
+            return super().execute(context)
+        except AirflowTaskTimeout as error:
+            raise AirflowException("this try is over") from error
+
+ShortTries(
+    task_id="guard", batch_task_id=TASK, rules=Stalled(10), poke_interval=0.5,
+    execution_timeout=timedelta(seconds=6), retries=4, retry_delay=timedelta(0), deferrable=False,
+)
+"""
+
+
+def left_behind():
+    """The Variables that the provider has left."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(Variable).filter(Variable.key.like("iotda_provider.%"))
+        return [variable.key for variable in found]
+
+
+@pytest.mark.iotda_emulator(scenario=SILENT, speed=1)
+def test_a_retry_goes_on_with_the_rules_history(run_tasks):
+    run = run_tasks(GUARD)
+
+    assert run.states == {"guard": "success"}
+    result = run.xcom("guard")
+    assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+@pytest.mark.iotda_emulator(scenario=GOOD, speed=0)
+def test_a_guard_leaves_no_variable(run_tasks, deferrable):
+    run = run_tasks(f"""
+RolloutGuardSensor(
+    task_id="guard", batch_task_id=TASK, rules=MaxFailures(5), poke_interval=0.3,
+    deferrable={deferrable},
+)
+""")
+
+    assert run.xcom("guard")["verdict"] == "completed"
+    assert left_behind() == []
