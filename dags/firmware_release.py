@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 CONNECTION = "iotda_default"
 SECONDS_BETWEEN_LOOKS = 10
 SECONDS_OF_GRACE = 600  # for devices that were installing when the release was stopped
+DEFERRABLE = True  # a wave takes hours: wait in the triggerer, and hold no worker meanwhile
 RELEASED = Asset("iotda://firmware/released")
 
 # Whether a person can be asked depends on Airflow: 3.1 and later can.
@@ -212,6 +213,7 @@ def firmware_release() -> None:
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
         poll_interval=SECONDS_BETWEEN_LOOKS,
+        deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
     )
     # [end of waves]
@@ -227,6 +229,7 @@ def firmware_release() -> None:
         batch_task_id=batch_task_id,
         grace=SECONDS_OF_GRACE,
         poll_interval=SECONDS_BETWEEN_LOOKS,
+        deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
     )
     reconcile = ReconcileReleaseOperator(
@@ -290,6 +293,11 @@ def firmware_release() -> None:
         announced = ti.xcom_pull(task_ids="announce") is not None
         title = f"Release {'announced' if announced else 'NOT announced'}: {result['verdict']}"
         text = f"{result['summary']} {found.get('summary', '')}".strip()
+        if again := ti.xcom_pull(task_ids="try_again", key="batch_task_id"):
+            text += (
+                f" Batch task {again} holds the devices that were not reached, or failed by their "
+                "environment. Confirm it, or stop it before the next release to any of them."
+            )
         tell_people(title, text)
         facts = {**result, "announced": announced, "counts": found.get("counts")}
         if not announced:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDANotFoundError
-from iotda_provider.models import BatchTask, Device, OtaPackage, SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.models import Device, OtaPackage, SubtaskStatus, TaskStatus, TaskType
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import stamp_of
 from iotda_provider.operators.wave import read_number
@@ -32,6 +32,8 @@ _UNDER_WAY = (
     TaskStatus.PROCESSING,
     TaskStatus.STOPPING,
 )
+#: The most other batch tasks that an error names.
+_MOST_NAMED = 5
 _UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
 
 
@@ -39,10 +41,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
     """Check a release before anything is created, and say which devices it is for.
 
     It fails, without retries, where the package does not exist or is neither firmware nor software,
-    where no device is left, where there are more than one batch task takes, and where another
-    running upgrade has any of the devices. Devices that run the version already, and those of
-    another product, are left out. The batch task that this DAG run has made before, at an earlier
-    try, is no other.
+    where no device is left, where there are more than one batch task takes, and where other
+    upgrades that have not ended have any of the devices: the error names them, and says whether
+    they run or wait to be confirmed, as that task does which a failed release leaves behind.
+    Devices that run the version already, and those of another product, are left out. The batch task
+    that this DAG run has made before, at an earlier try, is no other.
 
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
@@ -164,24 +167,44 @@ def _sort(
 
 def _refuse_conflicts(hook: IoTDAHook, wanted: set[str], own: str) -> None:
     """
-    :raises AirflowFailException: another running upgrade has some of these devices
+    :raises AirflowFailException: other upgrades that have not ended have some of these devices
     """
-    for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE):
-        for status in _UNDER_WAY:
-            for task in list(hook.list_batch_tasks(task_type=kind, status=status)):
-                if not task.task_name.endswith(f"_af{own}"):
-                    _refuse_conflict(hook, task, wanted)
+    found = [
+        sentence
+        for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
+        for status in _UNDER_WAY
+        for task in list(hook.list_batch_tasks(task_type=kind, status=status))
+        if not task.task_name.endswith(f"_af{own}")
+        and (sentence := _conflict(hook, task.task_id, wanted))
+    ]
+    if found:
+        more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
+        raise AirflowFailException(
+            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created."
+        )
 
 
-def _refuse_conflict(hook: IoTDAHook, task: BatchTask, wanted: set[str]) -> None:
+def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
+    """What another upgrade has of these devices, and what to do about it; empty: nothing."""
     both = [
         row.target
         for status in _UNFINISHED
-        for row in hook.iter_subtasks(task.task_id, status=status)
+        for row in hook.iter_subtasks(batch_task_id, status=status)
         if row.target in wanted
     ]
-    if both:
-        raise AirflowFailException(
-            f"Batch task {task.task_id} ({task.task_name}, {task.status}) is not finished with "
-            f"{len(both)} of these devices, first {both[0]}. Let it end, or stop it."
-        )
+    if not both:
+        return ""
+    task = hook.get_batch_task(batch_task_id)
+    what = f"Batch task {task.task_id} ({task.task_name}, {task.status})"
+    some = f"{len(both)} of these devices, first {both[0]}"
+    stop = (
+        f"stop it, in IoTDA's console or with StopBatchTaskOperator(batch_task_id={task.task_id!r})"
+    )
+    if task.progress.started or task.status == TaskStatus.STOPPING:
+        return f"{what} is not finished with {some}. Let it end, or {stop}."
+    return (
+        f"{what} holds {some}: none of its devices has been let start, so it waits for somebody to "
+        "confirm it. An earlier release leaves such a task for what it did not reach. Confirm it, "
+        "to give these devices the package of that release, and let it end; "
+        f"or {stop}, to give them this one."
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator
@@ -65,11 +66,34 @@ def test_nobody_is_left_where_all_run_the_version(rollout: Any) -> None:
         check(rollout(**WORLD, already_current=1))
 
 
-def test_another_upgrade_of_any_of_the_devices_ends_the_release_at_once(rollout: Any) -> None:
-    task = {"task_id": TASK_ID, "task_name": "other", "targets": 3, "need_confirm": True}
+def test_a_task_that_waits_to_be_confirmed_is_named_with_what_to_do(rollout: Any) -> None:
+    """As a failed release leaves one for what it did not reach, and the next release finds it."""
+    task = {"task_id": TASK_ID, "task_name": "again", "targets": 3, "need_confirm": True}
     run = rollout(**{**WORLD, "batch_tasks": [task]})
-    with pytest.raises(AirflowFailException, match=f"{TASK_ID} .* 3 of these devices"):
+    with pytest.raises(AirflowFailException) as refusal:
         check(run)
+    said = str(refusal.value)
+    assert f"Batch task {TASK_ID} (again, Waitting) holds 3 of these devices" in said
+    assert "waits for somebody to confirm it" in said
+    assert f"StopBatchTaskOperator(batch_task_id='{TASK_ID}')" in said
+    assert "clear this task" in said
+    with IoTDAHook() as hook:
+        hook.stop_batch_task(TASK_ID)
+    assert check(run)["devices"] == 100
+
+
+def test_a_task_that_runs_and_one_that_waits_are_both_named(rollout: Any) -> None:
+    tasks = [
+        {"task_id": TASK_ID, "task_name": "runs", "targets": 3},
+        {"task_id": f"{TASK_ID[:-1]}0", "task_name": "waits", "targets": 5, "need_confirm": True},
+    ]
+    run = rollout(**{**WORLD, "batch_tasks": tasks}, success_after=10**6)
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run)
+    said = str(refusal.value)
+    assert "(runs, Processing) is not finished with 3 of these devices" in said
+    assert "Let it end, or stop it" in said
+    assert "(waits, Waitting) holds 5 of these devices" in said
 
 
 def test_this_runs_own_batch_task_is_no_other(rollout: Any) -> None:

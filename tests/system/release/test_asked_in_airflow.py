@@ -18,19 +18,37 @@ TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
 
+SCENARIO: dict[str, Any] = {
+    "devices": 100,
+    "success_after": 60,
+    "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
+}
+
+
+def started(monkeypatch: pytest.MonkeyPatch, **scenario: Any) -> Emulator:
+    """A platform, with a connection to it."""
+    emulator = Emulator({**SCENARIO, **scenario}, speed=300)
+    emulator.start()
+    emulator.advance(5)
+    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+    return emulator
+
+
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """Every fifth device never reports."""
-    scenario = {
-        "devices": 100,
-        "success_after": 60,
-        "hang_rate": 0.2,
-        "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
-    }
-    with Emulator(scenario, speed=300) as emulator:
-        emulator.advance(5)
-        monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
-        yield emulator
+    emulator = started(monkeypatch, hang_rate=0.2)
+    yield emulator
+    emulator.close()
+
+
+@pytest.fixture
+def late_failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """More than half of the devices fail, days after they were let start."""
+    days = 86400
+    emulator = started(monkeypatch, failure_rate=0.6, failure_after=2 * days, success_after=days)
+    yield emulator
+    emulator.close()
 
 
 def test_a_persons_yes_opens_what_the_numbers_do_not(
@@ -48,3 +66,28 @@ def test_a_persons_yes_opens_what_the_numbers_do_not(
     assert run.xcom("rollout.wave_3_confirm")["verdict"] == "surplus"
     assert run.states["rollout.stop"] == "skipped"
     assert not emulator.journal("stop_batch_task")
+
+
+def test_what_breaks_while_the_question_is_open_stops_the_release_before_anybody_else_starts(
+    run_dag: Any, late_failures: Emulator, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    from iotda_provider.operators.wave_approval import WaveApprovalOperator
+
+    resume = WaveApprovalOperator.execute_complete
+
+    def after_days(self: Any, context: Any, event: Any) -> Any:
+        """The answer comes in days after the question."""
+        late_failures.advance(5 * 86400)
+        return resume(self, context=context, event=event)
+
+    monkeypatch.setattr(WaveApprovalOperator, "execute_complete", after_days)
+    answer("rollout.wave_1_ask", "Go on", dag_id="asking_rollout")
+    run = run_dag(DAG_FILE)
+    assert run.xcom("rollout.wave_1_watch")["verdict"] == "unproven"
+    assert run.xcom("rollout.wave_2_confirm")["verdict"] == "breached"
+    first = set(run.xcom("rollout.plan", "wave_1"))
+    bodies = [entry["body"] for entry in late_failures.journal("confirm_batch_task")]
+    assert {device for body in bodies for device in body["targets"]} == first
+    assert len(late_failures.journal("stop_batch_task")) == 1
+    assert run.xcom("rollout.outcome")["verdict"] == "breached"
+    assert run.xcom("rollout.outcome")["exposed"] == len(first) == 50

@@ -30,8 +30,19 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(params=["worker", "triggerer"])
+def dag_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The DAG file, for both ways of waiting."""
+    text = DAG_FILE.read_text()
+    way = f"deferrable={request.param == 'triggerer'}"
+    assert text.count("deferrable=False") == 1
+    file = tmp_path / DAG_FILE.name
+    file.write_text(text.replace("deferrable=False", way))
+    return file
+
+
 def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
-    run_dag: Any, emulator: Emulator, impatient: None, monkeypatch: pytest.MonkeyPatch
+    run_dag: Any, emulator: Emulator, dag_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = IoTDAHook.confirm_batch_task
     sizes: Counter[int] = Counter()
@@ -53,7 +64,7 @@ def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
         return result
 
     monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
-    run = run_dag(DAG_FILE)
+    run = run_dag(dag_file)
     assert run.state == "success", run.log[-4000:]
     assert deaths == 4
     outcome = run.xcom("rollout.outcome")

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 PACKAGE = "a1b2c3d4e5f60718293a4b5c"
+
+
+@pytest.fixture(params=["worker", "triggerer"])
+def is_deferred(request: pytest.FixtureRequest) -> bool:
+    """Where the release waits."""
+    return bool(request.param == "triggerer")
+
+
+@pytest.fixture
+def hurried(is_deferred: bool, hurried: Callable[[], Path]) -> Callable[[], Path]:
+    """The DAG file, for both ways of waiting."""
+
+    def copy() -> Path:
+        file = hurried()
+        way = f"DEFERRABLE = {is_deferred}"
+        text, count = re.subn(r"(?m)^DEFERRABLE = True", way, file.read_text())
+        assert count == 1
+        file.write_text(text)
+        return file
+
+    return copy
 
 
 def events(run: Any) -> list[dict[str, Any]]:
@@ -23,11 +47,16 @@ def events(run: Any) -> list[dict[str, Any]]:
         return [dict(event.extra) for event in found]
 
 
-def test_the_released_version_is_an_asset_event(release: Any, fleet: Any) -> None:
+def test_the_released_version_is_an_asset_event(
+    release: Any, fleet: Any, is_deferred: bool
+) -> None:
     platform = fleet(devices=200)
-    run = release(waves="50%, 100%")
+    run = release(waves="100%", bake_minutes=6 / 60)
     assert run.state == "success", run.log[-4000:]
     assert run.xcom("report")["announced"]
+    # A deferred guard leaves its memory behind.
+    was_deferred = run.xcom("rollout.wave_1_watch", "guard_memory") is not None
+    assert was_deferred == is_deferred
     assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]
     if not AIRFLOW_V_3_0_PLUS:
         pytest.skip("dag.test() of Airflow 2 knows no datasets, and so keeps no events of them")
@@ -38,6 +67,22 @@ def test_the_released_version_is_an_asset_event(release: Any, fleet: Any) -> Non
         "kind": "firmware",
         "devices": 200,
     }
+
+
+def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_one(
+    release: Any, fleet: Any
+) -> None:
+    platform = fleet(devices=200, failure_rate=0.9, failure_mix={"IOTDA.005010|it is broken": 1})
+    failed = release(waves="50%, 100%")
+    again = failed.xcom("try_again", "batch_task_id")
+    assert again
+    assert f"Batch task {again} holds the devices" in failed.log
+    begun = len(platform.confirmed)
+    following = release(waves="50%, 100%")
+    assert (following.state, following.states["check"]) == ("failed", "failed")
+    assert f"Batch task {again} " in following.log
+    assert "waits for somebody to confirm it" in following.log
+    assert len(platform.confirmed) == begun
 
 
 def test_devices_of_another_product_are_no_reason_to_begin(release: Any, fleet: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pendulum
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, TaskGroup
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import Overdue, SequentialFailureTest
@@ -100,6 +100,7 @@ def test_older_airflow_can_ask_nobody_and_says_so(monkeypatch: pytest.MonkeyPatc
         ({"on_no_answer": "stop"}, "answer_within"),
         ({"answer_within": timedelta(hours=1)}, "answer_within"),
         ({"poll_interval": 0}, "poll_interval"),
+        ({"evidence_interval": 0}, "evidence_interval"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_dag_is_parsed(
@@ -113,6 +114,35 @@ def test_rules_may_be_objects_json_or_a_template() -> None:
     make(rules=[SequentialFailureTest(0.02), Overdue(60, 0.02)])
     make(rules='[{"rule": "SequentialFailureTest", "tolerated_rate": 0.02}]')
     make(rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.rate }}}]')
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_everything_that_waits_waits_where_the_dag_says(deferrable: bool) -> None:
+    dag, _ = make(max_waves=2, waves="5%, 100%", deferrable=deferrable)
+    waits = {task.task_id: task.deferrable for task in dag.tasks if hasattr(task, "deferrable")}
+    steps = [f"wave_{n}_{step}" for n in (1, 2) for step in ("window", "confirm", "watch")]
+    assert waits == {f"rollout.{name}": deferrable for name in ("plan", "stop", *steps)}
+
+
+def test_what_was_confirmed_is_kept_by_the_first_task_and_the_last() -> None:
+    dag, rollout = make(max_waves=2, waves="5%, 100%")
+    keepers = {task.task_id: getattr(task, "keeper_task_id", None) for task in dag.tasks}
+    assert keepers["rollout.plan"] == keepers["rollout.wave_2_confirm"] == rollout.outcome.task_id
+    with DAG("other", start_date=pendulum.datetime(2026, 1, 1), schedule=None), TaskGroup("outer"):
+        inner = staged_rollout(batch_task_id="aa", rules=SequentialFailureTest(0.02))
+    assert inner.plan.keeper_task_id == inner.outcome.task_id == "outer.rollout.outcome"
+
+
+def test_a_deferred_wave_refuses_an_alert_that_no_triggerer_can_import() -> None:
+    def local(alert: Any) -> None:
+        """Lives in a test."""
+
+    make(on_alert=local, deferrable=False)
+    make(on_alert="json.dumps", deferrable=True)
+    with pytest.raises(ValueError, match=r"on_alert: .* move it into a module"):
+        make(on_alert=local, deferrable=True)
+    # Evidence is asked for in a worker, which knows the DAG's file.
+    make(evidence=local, deferrable=True)
 
 
 def test_parsing_a_dag_with_it_loads_nothing_heavy() -> None:

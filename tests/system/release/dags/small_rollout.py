@@ -20,6 +20,7 @@ with DAG("small_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), sc
         chunk=15,
         wave_timeout=60,
         poll_interval=0.1,
+        deferrable=False,
         retries=4,
         retry_delay=timedelta(0),
     )
