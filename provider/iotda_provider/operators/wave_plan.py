@@ -205,9 +205,10 @@ class PlanWavesOperator(IoTDABaseOperator):
 
         :raises IoTDAError: the event makes no sense, or the wait ended with an error
         """
+        from iotda_provider.api import check_task_id
         from iotda_provider.triggers.events import WaitEvent
 
-        happened = WaitEvent.read(event, str(self.batch_task_id))
+        happened = WaitEvent.read(event, check_task_id(self.batch_task_id))
         if happened.error is not None:
             raise happened.error
         if happened.limit == "execution_timeout":

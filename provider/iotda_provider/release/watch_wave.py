@@ -12,7 +12,7 @@ from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.release.gating import GateReading, read_gate
-from iotda_provider.release.steps import GO, STOP, Ask, Procedure, Sleep
+from iotda_provider.release.steps import GO, STOP, WAIT, Ask, Procedure, Sleep
 from iotda_provider.release.watching import WaveWatch
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
@@ -110,7 +110,7 @@ class WaveWatching:
             over = ended or now >= job.end
             if not why and now >= job.bake:
                 if reading.passes and (over or not job.is_last):
-                    word = yield from self._ask(reading, now, over=over)
+                    word = yield from self._ask(reading, now)
                     if word == GO:
                         return self._result(PASSED, reading)
                     if word == STOP:
@@ -126,13 +126,13 @@ class WaveWatching:
                 self._log.info("Wave %d: %s", job.wave, line)
             yield Sleep(min(watch.interval, job.end - now))
 
-    def _ask(self, reading: GateReading, now: float, *, over: bool) -> Procedure[str]:
+    def _ask(self, reading: GateReading, now: float) -> Procedure[str]:
         """The external evidence's word; between two questions it is that of the last one: wait."""
         job = self.job
         if not job.asks:
             return GO
-        if now < job.ask_after and not over:
-            return "wait"
+        if now < min(job.ask_after, job.end):
+            return WAIT
         word: str = yield Ask(
             {
                 "batch_task_id": job.batch_task_id,

@@ -136,6 +136,21 @@ def test_evidence_is_asked_for_in_a_worker_and_the_guard_looks_meanwhile(rollout
     assert all(later - earlier > 4 for earlier, later in pairwise(asked))
 
 
+def test_evidence_is_not_asked_for_at_every_look_of_a_task_that_has_ended(rollout: Any) -> None:
+    run = rollout(success_after=1)
+    run.plan("100%")
+    run.confirm(1)
+    asked: list[float] = []
+
+    def evidence(facts: Any) -> bool:
+        asked.append(time.monotonic())
+        return len(asked) == 3
+
+    assert run.watch(1, evidence=evidence, evidence_interval=0.5)["verdict"] == "passed"
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(asked))
+    assert len(run.deferrals) == (2 if run.deferrable else 0)
+
+
 @triggerer
 def test_what_goes_wrong_in_a_trigger_goes_wrong_in_the_task(rollout: Any) -> None:
     run = rollout()

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.guards import SequentialFailureTest
+from iotda_provider.sensors.batch_task import RolloutGuardSensor
+
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+
 
 @pytest.mark.parametrize("chunk", [1, 100])
 def test_a_breach_while_the_question_is_open_stops_the_release_before_anybody_else(
@@ -26,3 +31,24 @@ def test_a_breach_while_the_question_is_open_stops_the_release_before_anybody_el
     assert set(run.confirmed) == set(run.wave(1))
     assert set(run.xcoms["confirm_2", "unconfirmed"]) == set(run.wave(2))
     assert run.watch(2)["verdict"] == "breached"
+
+
+def test_a_guard_beside_the_waves_stops_it_while_the_question_is_open(rollout: Any) -> None:
+    run = rollout(speed=0, failure_rate=0.6, failure_after=600, success_after=900)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    run.emulator.advance(1)
+    assert run.watch(1, wave_timeout=0.2)["verdict"] == "unproven"
+    run.emulator.advance(7200)
+    guard = RolloutGuardSensor(
+        task_id="guard",
+        batch_task_id=TASK_ID,
+        rules=SequentialFailureTest(0.02),
+        stop_on_breach=True,
+        poke_interval=0.05,
+    )
+    assert run.run(guard)["verdict"] == "breached"
+    # "Go on" comes too late: the waves see that it was stopped, and open nothing.
+    assert run.confirm(2)["verdict"] == "stopped_elsewhere"
+    assert set(run.confirmed) == set(run.wave(1))
+    assert run.stops == 1
