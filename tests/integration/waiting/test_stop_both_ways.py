@@ -197,14 +197,14 @@ def test_a_retry_does_not_claim_somebody_elses_stop(
 
 @rollout(**SOON)
 def test_a_stop_that_has_ended_for_good_leaves_no_variable(
-    run: Any, iotda_emulator: Any, after_looks: Any, variables: Any
+    run: Any, iotda_emulator: Any, has_store: bool, variables: Any
 ) -> None:
-    run.store = None
-    after_looks(3, lambda: iotda_emulator.advance(1000))
-
     assert run(stop).result["outcome"] == "stopped"
-    assert variables.calls.count("set") == 1
+    assert variables.calls.count("set") == (not has_store)
     assert not variables
+
+    cleared = run(stop, try_number=2)
+    assert cleared.result["outcome"] == ("stopped" if has_store else "already_ended")
 
 
 @rollout(**SOON)
