@@ -160,7 +160,8 @@ class WaveConfirming:
                 if self._is_displaced:
                     why = "another try of this task, or another triggerer, goes on with it"
             if not why:
-                self._queue = [device for device in self._queue if device not in self._ledger]
+                accepted = self._ledger.accepted
+                self._queue = [device for device in self._queue if device not in accepted]
                 if not self._queue:
                     continue
                 chunk = self._next_chunk()
@@ -212,7 +213,7 @@ class WaveConfirming:
     def _next_chunk(self) -> list[str]:
         progress = self._watch.progress
         # Devices that are not online would fill every place under way for a day.
-        held = sum(device not in self._ledger for device in self._rows)
+        held = len(self._rows - self._ledger.accepted)
         unstarted = 0 if self.job.late else progress.waiting - held
         under_way = in_flight(progress, unstarted)
         return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
