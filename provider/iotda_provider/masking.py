@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from iotda_provider.redaction import signatures_of
+from iotda_provider.supervisor import ask
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
 try:
@@ -24,7 +24,6 @@ except ImportError:  # Airflow 2:
 #: for ever in one regular expression, which it compiles again at each and applies to every log
 #: line: ``benchmarks/bench_masker.py``.
 MOST_SIGNATURES = 32
-_SUPERVISOR_SECONDS = 10.0
 
 # Before Airflow 3.3 a task's process may have one conversation with its supervisor at a time.
 _telling = threading.Lock()
@@ -94,7 +93,7 @@ async def _tell_supervisor(secrets: list[str]) -> None:
         with suppress(Exception):
             message = MaskSecret(value=secret, name=None)
             try:
-                await asyncio.wait_for(supervisor.asend(message), _SUPERVISOR_SECONDS)
+                await ask(supervisor, message)
             except (AttributeError, NotImplementedError):  # that of a task, in some versions
                 supervisor.send(message)
 

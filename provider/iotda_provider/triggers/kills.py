@@ -12,11 +12,11 @@ import asyncio
 import logging
 from typing import Any
 
+from iotda_provider.supervisor import ask
+
 _log = logging.getLogger(__name__)
 _STARTED_AGAIN = frozenset({"scheduled", "queued", "running", "restarting"})
 _ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
-#: A triggerer that is about to end may never get its answer.
-_SECONDS = 10.0
 
 
 async def was_killed(task_instance: Any) -> bool:
@@ -24,7 +24,7 @@ async def was_killed(task_instance: Any) -> bool:
     if task_instance is None:
         return False
     try:
-        return await asyncio.wait_for(_judge(task_instance), _SECONDS)
+        return await _judge(task_instance)
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves no kill
         _log.error("Was this task killed by a user? Nothing is stopped, for want of: %r", error)
         return False
@@ -76,20 +76,19 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
         "task_id": task_instance.task_id,
         "map_index": task_instance.map_index,
     }
-    answer = await airflow.asend(
-        GetTaskStates(
-            dag_id=facts["dag_id"],
-            map_index=facts["map_index"],
-            task_ids=[facts["task_id"]],
-            run_ids=[facts["run_id"]],
-        )
+    question = GetTaskStates(
+        dag_id=facts["dag_id"],
+        map_index=facts["map_index"],
+        task_ids=[facts["task_id"]],
+        run_ids=[facts["run_id"]],
     )
+    answer = await ask(airflow, question)
     by_task = answer.task_states.get(facts["run_id"], {})
     key = facts["task_id"]
     if facts["map_index"] >= 0:
         key = f"{key}_{facts['map_index']}"
     state = by_task.get(key, "deferred")
     if state == "success":  # by itself, and with a result, where another triggerer saw the end
-        result = await airflow.asend(GetXCom(key="return_value", **facts))
+        result = await ask(airflow, GetXCom(key="return_value", **facts))
         return getattr(result, "value", None) is None
     return state is None or state in _STARTED_AGAIN or state in _ENDED

@@ -12,6 +12,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from iotda_provider.sensors.batch_task import BatchTaskSensor
+from iotda_provider.supervisor import ask
 from iotda_provider.triggers import base, kills
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
@@ -170,6 +171,25 @@ async def test_what_airflow_3_does_not_answer_is_no_kill(monkeypatch: pytest.Mon
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Airflow(), raising=False)
 
     assert not await kills.was_killed(task_instance())
+
+
+async def test_a_question_to_the_supervisor_is_never_broken_off() -> None:
+    """Before Airflow 3.3 its answer would be taken for the next one's."""
+    answered, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Supervisor:
+        async def asend(self, message: str) -> None:
+            await may_answer.wait()
+            answered.set()
+
+    asking = asyncio.ensure_future(ask(Supervisor(), "?"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    may_answer.set()
+
+    await asyncio.wait_for(answered.wait(), 5)
 
 
 @pytest.mark.parametrize(
