@@ -37,6 +37,8 @@ from iotda_provider.waiting import is_trouble
 CONFIRMED = "confirmed"
 #: How often a device is asked for that the platform refuses or does not answer for.
 _MOST_ATTEMPTS = 3
+#: Seconds without a confirmation of whoever goes on with a wave, after which another one does.
+SILENCE = 60.0
 #: Seconds between two log lines about the same reason to wait.
 _SAY_EVERY = 300.0
 
@@ -90,7 +92,8 @@ class WaveConfirming:
     """The confirmation of one wave, with a look of the guard before every call.
 
     It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Who
-    begins writes so into the ledger, and whoever finds somebody else there confirms nobody more.
+    begins writes so into the ledger, and whoever finds somebody else there confirms nobody, unless
+    that one does not either for a minute.
 
     :param job: which wave, and within which limits
     :param watch: the release's guard
@@ -112,6 +115,7 @@ class WaveConfirming:
         self._may_start: frozenset[str] = frozenset()
         self._ledger = Ledger(())
         self._has_claimed = self._is_displaced = False
+        self._heard = ("", 0.0)
         self._log = log
         self._clock = clock or time.time
         self._attempts: Counter[str] = Counter()
@@ -148,7 +152,8 @@ class WaveConfirming:
             if fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
                 fresh, complete = False, watch.progress.waiting <= len(self._rows)
-            if not stale and not self._queue and not fresh:
+            # A stop that this look has sent is seen through here, or nobody knows whose it was.
+            if not (stale or self._queue or fresh or watch.is_stopping):
                 asked = self._attempts.keys() <= self._ledger.accepted
                 if (complete and asked) or rounds > _MOST_ATTEMPTS:
                     return self._result(None, [])
@@ -205,10 +210,17 @@ class WaveConfirming:
         for record in records:
             if not self._ledger.merge(record):
                 self._log.warning("What was noted of confirmations is about other devices.")
-        if self._has_claimed:
-            self._is_displaced = not self._ledger.is_mine(records)
-        else:
+        self._is_displaced = self._has_claimed and not self._ledger.is_mine(records)
+        if not self._has_claimed or (self._is_displaced and self._is_silent(records)):
             self._has_claimed = yield Note(self._ledger.to_json())
+            self._is_displaced = False
+
+    def _is_silent(self, records: Sequence[Any]) -> bool:
+        """Whether the other one has done nothing for a while; it may have died since."""
+        now, last = self._clock(), str(records)
+        if self._heard[0] != last:
+            self._heard = (last, now)
+        return now - self._heard[1] >= SILENCE
 
     def _next_chunk(self) -> list[str]:
         progress = self._watch.progress

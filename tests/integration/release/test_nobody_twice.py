@@ -6,14 +6,17 @@ Resumed after a death or a clear, a release asks again only for devices whose an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.operators.wave_gate import RolloutOutcomeOperator
-from iotda_provider.release_files import CONFIRMED_KEY
+from iotda_provider.release import confirm_wave
+from iotda_provider.release_files import CONFIRMED_KEY, ReleaseFiles
 
 #: Every third device is offline for longer than any test, and then waits as if nobody had let it.
 OFFLINE: dict[str, Any] = {"offline_share": 0.34}
@@ -158,6 +161,31 @@ def test_of_two_triggers_at_once_the_later_one_confirms(rollout: Any) -> None:
     assert len(set(run.confirmed)) == 400
     # One call may have been under way when the second one took over.
     assert len(run.confirmed) <= 400 + 20
+
+
+def test_whoever_was_displaced_goes_on_where_the_other_one_has_died(
+    rollout: Any, around_confirmations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triggerer that wakes up begins a trigger of another one's, and is told only then."""
+    monkeypatch.setattr(confirm_wave, "SILENCE", 0.5)
+    run = rollout(speed=100)
+    run.plan("100%")
+    calls: list[float] = []
+    around_confirmations(lambda number: calls.append(time.monotonic()), lambda number: None)
+    note = ReleaseFiles.write_confirmed
+
+    def then_another_claims(self: Any, record: Any, log: Any) -> bool:
+        done = note(self, record, log)
+        if len(calls) == 4:
+            calls.append(time.monotonic())
+            for keeper in ("plan", "outcome"):
+                run.xcoms.put(keeper, CONFIRMED_KEY, {**record, "by": "one who dies at once"})
+        return done
+
+    monkeypatch.setattr(ReleaseFiles, "write_confirmed", then_another_claims)
+    assert run.confirm(1, chunk=20, max_in_flight=60)["verdict"] == "confirmed"
+    assert len(run.confirmed) == len(set(run.confirmed)) == 400
+    assert max(later - earlier for earlier, later in pairwise(calls)) >= 0.5
 
 
 @pytest.mark.parametrize("deferrable", [True], indirect=False)

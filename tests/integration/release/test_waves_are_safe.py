@@ -81,6 +81,15 @@ def test_who_never_started_is_known_wherever_the_stop_comes_true(rollout: Any) -
     assert len(left) >= 250
 
 
+def test_a_breach_after_the_last_call_is_known_as_this_guards_own(rollout: Any) -> None:
+    run = rollout(speed=3000, failure_rate=0.5, failure_after=1)
+    run.plan("25%, 100%")
+    result = run.confirm(1)
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    assert (result["confirmed"], result["unconfirmed"], run.stops) == (100, 0, 1)
+    assert run.watch(1)["verdict"] == "breached"
+
+
 def test_nobody_starts_while_the_guard_is_blind(rollout: Any) -> None:
     run = rollout()
     run.plan()
