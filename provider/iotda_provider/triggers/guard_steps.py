@@ -179,8 +179,20 @@ class OwnState:
         return xcom.get_one(key=key, **self._owner)
 
 
-async def _in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call what blocks; through asgiref, from whose threads Airflow's own calls find their loop."""
+async def _in_thread(function: Any, *args: Any) -> Any:
+    """Call what blocks; through asgiref, from whose threads Airflow's own calls find their loop.
+
+    The call comes to its end even where this is cancelled: before Airflow 3.3 an answer that nobody
+    has read is taken for that of the next question, which ends the whole triggerer.
+    """
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(function)(*args, **kwargs)
+    calling = asyncio.ensure_future(sync_to_async(function)(*args))
+    calling.add_done_callback(_look_away)
+    return await asyncio.shield(calling)
+
+
+def _look_away(calling: asyncio.Future[Any]) -> None:
+    """Have an error read that nobody may be left to read."""
+    if not calling.cancelled():
+        calling.exception()
