@@ -10,7 +10,6 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.parameters import given
 
 if TYPE_CHECKING:
-
     from iotda_provider.guards import FailureClasses
     from iotda_provider.models import TargetResult
 

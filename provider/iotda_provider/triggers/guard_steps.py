@@ -13,6 +13,7 @@ from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask,
 from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.models import TaskProgress
+from iotda_provider.unbroken import in_thread
 
 if TYPE_CHECKING:
     from iotda_provider.guarding.steps import Log, Procedure
@@ -150,7 +151,7 @@ class OwnState:
 
     async def _write(self, what: str, function: Callable[..., None], *args: Any) -> bool:
         try:
-            await asyncio.wait_for(_in_thread(function, *args), _WRITE_SECONDS)
+            await asyncio.wait_for(in_thread(function, *args), _WRITE_SECONDS)
         except Exception:  # noqa: BLE001 - as above
             self._log.exception(f"{what} could not be written; the guard goes on.")
             return False
@@ -158,7 +159,7 @@ class OwnState:
 
     async def _read(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            return await _in_thread(function, *args)
+            return await in_thread(function, *args)
         except Exception:  # noqa: BLE001 - as above; what the trigger was given has to do
             self._log.exception(f"{what} could not be read; the guard goes on.")
             return None
@@ -177,22 +178,3 @@ class OwnState:
 
         xcom: Any = XCom
         return xcom.get_one(key=key, **self._owner)
-
-
-async def _in_thread(function: Any, *args: Any) -> Any:
-    """Call what blocks; through asgiref, from whose threads Airflow's own calls find their loop.
-
-    The call comes to its end even where this is cancelled: before Airflow 3.3 an answer that nobody
-    has read is taken for that of the next question, which ends the whole triggerer.
-    """
-    from asgiref.sync import sync_to_async
-
-    calling = asyncio.ensure_future(sync_to_async(function)(*args))
-    calling.add_done_callback(_look_away)
-    return await asyncio.shield(calling)
-
-
-def _look_away(calling: asyncio.Future[Any]) -> None:
-    """Have an error read that nobody may be left to read."""
-    if not calling.cancelled():
-        calling.exception()

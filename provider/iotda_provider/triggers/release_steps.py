@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
@@ -18,6 +17,7 @@ from iotda_provider.release.steps import (
     Recall,
     Sleep,
 )
+from iotda_provider.unbroken import in_thread
 
 if TYPE_CHECKING:
     from iotda_provider.guarding import Step as GuardStep
@@ -109,14 +109,14 @@ class ReleaseSteps:
             if isinstance(step, ReadWaves):
                 return await self._read_waves(self._files)
             if isinstance(step, Recall):
-                return await _in_thread(self._files.read_confirmed, self._log)
-            return await _in_thread(self._files.write_confirmed, step.record, self._log)
+                return await in_thread(self._files.read_confirmed, self._log)
+            return await in_thread(self._files.write_confirmed, step.record, self._log)
         return await self._guard.run(_alone(step))
 
     @staticmethod
     async def _read_waves(files: ReleaseFiles) -> Any:
         try:
-            return await _in_thread(files.read_waves)
+            return await in_thread(files.read_waves)
         except IoTDAError:
             raise
         # Storage or Airflow may be down; the guard goes on looking until they are back.
@@ -127,10 +127,3 @@ class ReleaseSteps:
 def _alone(step: GuardStep) -> GuardProcedure[Any]:
     """A procedure of one step."""
     return (yield step)
-
-
-async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call what blocks; through asgiref, from whose threads Airflow's own calls find their loop."""
-    from asgiref.sync import sync_to_async
-
-    return await sync_to_async(function)(*args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 import sys
@@ -118,3 +119,41 @@ def test_supervisor_that_writes_the_log_is_told(
     answering()
     read_tasks(client, 1)
     assert {signature_of(fake.seen[0]), "secret-key"} <= set(supervisor.told) <= set(masked)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no supervising process")
+def test_conversation_with_the_supervisor_is_not_broken_off(
+    masked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Airflow 3.3 the next question would get its answer, and the triggerer would end."""
+    importlib.import_module("airflow.sdk.execution_time.comms")
+    said: list[str] = []
+
+    async def slowly() -> None:
+        asked, may_answer, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        class Slow(TriggerersSupervisor):
+            async def asend(self, message: Any) -> None:
+                asked.set()
+                await may_answer.wait()
+                said.append(message.value)
+                over.set()
+
+        runner: Any = ModuleType("airflow.sdk.execution_time.task_runner")
+        runner.SUPERVISOR_COMMS = Slow()
+        monkeypatch.setitem(sys.modules, runner.__name__, runner)
+
+        async def obtain() -> None:
+            async with masking.on_event_loop():
+                masking.mask("a secret")
+
+        task = asyncio.ensure_future(obtain())
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_answer.set()
+        await over.wait()
+
+    asyncio.run(asyncio.wait_for(slowly(), 30))
+    assert said == ["a secret"]
