@@ -1,11 +1,14 @@
-"""The connection form: from the provider info on Airflow 3, from the hook on Airflow 2."""
+"""The connection form: from the provider info, or from the hook where Airflow asks that."""
 
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 from airflow.models import Connection
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from iotda_provider.connection_form import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
 from iotda_provider.hooks.connection import load_settings
@@ -60,41 +63,59 @@ def test_airflow_2_gets_the_same_behaviour():
 
 # --- Airflow 2 ----------------------------------------------------------------------------------
 
+only_airflow_2 = pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 draws it by itself")
+
 
 @pytest.fixture
 def form_class():
-    """The form as Airflow 2's web server builds it."""
-    pytest.importorskip("flask_appbuilder", reason="Airflow 3 has no such form")
+    """The form as Airflow 2's web server builds it, of what it has found in the hook."""
+    from airflow.providers_manager import ProvidersManager
     from flask import Flask
     from flask_babel import Babel
     from wtforms import Form
 
+    found = ProvidersManager().connection_form_widgets
+    prefix = "extra__iotda__"
+    fields = {
+        key.removeprefix(prefix): widget.field
+        for key, widget in found.items()
+        if key.startswith(prefix)
+    }
     app = Flask("form")
     Babel(app)
     with app.test_request_context():
-        yield type("ConnectionForm", (Form,), IoTDAHook.get_connection_form_widgets())
+        yield type("ConnectionForm", (Form,), fields)
 
 
+@only_airflow_2
 def test_airflow_2_shows_every_field_with_the_right_widget(form_class):
     form = form_class()
-    kinds = {name: type(field).__name__ for name, field in form._fields.items()}
-    expected = {
-        "secret": "PasswordField",
-        "choice": "SelectField",
-        "flag": "BooleanField",
-        "number": "FloatField",
-        "integer": "IntegerField",
+    drawn = {
+        "secret": {"<input", 'type="password"'},
+        "choice": {"<select"},
+        "flag": {"<input", 'type="checkbox"'},
+        "number": {"<input", 'type="number"', 'step="any"'},
     }
 
-    assert kinds == {
-        name: expected.get(field.kind, "StringField") for name, field in FIELDS.items()
-    }
+    assert form._fields.keys() == FIELDS.keys()
     for name, field in form._fields.items():
         assert str(field.label.text) == FIELDS[name].label
         assert field.description == FIELDS[name].description
-        assert field()  # it renders
+        words = field().replace(">", " ").split(" ")
+        expected = drawn.get(FIELDS[name].kind, {"<input"})
+        assert {*expected, f'id="{name}"', f'name="{name}"'} <= set(words)
+    assert '<option selected value="aksk">aksk</option>' in form.auth_type()
+    assert '<option value="token">token</option>' in form.auth_type()
 
 
+@only_airflow_2
+def test_airflow_2_knows_which_standard_fields_to_show():
+    from airflow.providers_manager import ProvidersManager
+
+    assert ProvidersManager().field_behaviours["iotda"]["relabeling"]["login"].startswith("Access")
+
+
+@only_airflow_2
 def test_what_airflow_2s_untouched_form_sends_means_the_defaults(form_class):
     form = form_class()
     assert form.validate()
@@ -109,6 +130,18 @@ def test_what_airflow_2s_untouched_form_sends_means_the_defaults(form_class):
     assert load_settings(filled, conn_id="c") == load_settings(empty, conn_id="c")
 
 
+@only_airflow_2
+def test_airflow_2s_form_takes_what_is_right(form_class):
+    from werkzeug.datastructures import MultiDict
+
+    form = form_class(MultiDict({"timeout": "2.5", "max_attempts": "3", "auth_type": "token"}))
+
+    assert form.validate(), form.errors
+    assert 'value="2.5"' in form.timeout()
+    assert '<option selected value="token">' in form.auth_type()
+
+
+@only_airflow_2
 def test_airflow_2s_form_refuses_what_is_no_number(form_class):
     from werkzeug.datastructures import MultiDict
 
@@ -116,3 +149,28 @@ def test_airflow_2s_form_refuses_what_is_no_number(form_class):
 
     assert not form.validate()
     assert set(form.errors) >= {"timeout", "max_attempts", "auth_type"}
+
+
+# --- Airflow 3.1 and 3.2 --------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has a web form")
+def test_stand_ins_of_airflow_3_get_the_schema_of_the_provider_info(monkeypatch):
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as service
+
+    monkeypatch.setitem(
+        sys.modules, "wtforms", SimpleNamespace(StringField=service.MockStringField)
+    )
+
+    shown = {
+        name: field.param.dump() for name, field in IoTDAHook.get_connection_form_widgets().items()
+    }
+
+    for name, expected in conn_fields().items():
+        schema = {**expected["schema"], "title": expected["label"]}
+        default = schema.pop("default", None)
+        assert shown[name]["schema"] == schema
+        assert (shown[name]["value"], shown[name]["description"]) == (
+            default,
+            expected["description"],
+        )

@@ -23,7 +23,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import error_of, read_body
 from iotda_provider.hooks.connection import load_settings, looking_up
-from iotda_provider.hooks.forms import ConnectionFormMixin
+from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.network import proxy_for, verify_for
@@ -95,7 +95,7 @@ class _Signature(AuthBase):
         return request
 
 
-class IoTDAHook(ConnectionFormMixin, HttpHook):
+class IoTDAHook(HttpHook):
     """A blocking client of IoTDA with the credentials of an Airflow connection.
 
     A context manager; it keeps one pooled session and reads its connection once, at the first call.
@@ -127,6 +127,16 @@ class IoTDAHook(ConnectionFormMixin, HttpHook):
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         self._session: requests.Session | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The widgets for the fields of Extra, for an Airflow that asks the hook."""
+        return connection_form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which of the standard fields the form shows, for an Airflow that asks the hook."""
+        return ui_field_behaviour()
 
     def __enter__(self) -> IoTDAHook:
         return self

@@ -22,7 +22,6 @@ from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.connection import load_settings, looking_up
 from iotda_provider.hooks.failures import Fault, transport_error
-from iotda_provider.hooks.forms import ConnectionFormMixin
 from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
@@ -84,7 +83,7 @@ class _Opened:
     shared: SharedSession
 
 
-class IoTDAAsyncHook(ConnectionFormMixin, BaseHook):
+class IoTDAAsyncHook(BaseHook):
     """An asynchronous client of IoTDA with the credentials of an Airflow connection.
 
     An async context manager. It reads its connection once, at the first call, and shares one pooled
