@@ -21,7 +21,8 @@ class Memory:
     :param batch_task_ids: whose memory it is
     :param state: what the rules keep (:func:`iotda_provider.guards.evaluate`)
     :param intent: the stop that the guard has decided on: ``time``, ``verdict``, ``progress``,
-        ``attempts``, ``accepted`` (when the platform took it), ``error`` (why not, the last time)
+        ``attempts``, ``accepted`` (when the platform took it), ``error`` (why not, the last time),
+        ``earlier`` (an earlier try's, and nobody has seen yet what came of it)
     :param looks: how many usable looks there were
     :param held: whether a person was told of a hold
     :param ended: the last description of tasks that had completed, by id

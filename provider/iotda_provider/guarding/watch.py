@@ -49,7 +49,8 @@ class Watch:
     :param memory: what earlier looks have left behind
     :param log: where its lines go
     :param carry_on: the memory is that of the same try, so a stop that it has begun is gone on with
-        even where the rule would not break on the counts of now
+        even where the rule would not break on the counts of now. One that an earlier try decided on
+        stays that, in whatever process, until a look has shown what came of it
     :param clock: the time in seconds since the epoch
     """
 
@@ -67,7 +68,8 @@ class Watch:
         self.log = log
         self.tasks: list[BatchTask] = []
         self._clock = clock or time.time
-        self._carry_on = carry_on
+        if memory.intent is not None and not carry_on:
+            memory.intent["earlier"] = True
         self._blindness = Blindness(plan.poll_interval, plan.max_outage)
         self._rows = FailedRows(plan)
         self._saved_at = self._clock()
@@ -86,7 +88,8 @@ class Watch:
     @property
     def is_stopping(self) -> bool:
         """Whether this guard has decided on a stop, and is seeing it through."""
-        return self.memory.intent is not None and self._carry_on
+        intent = self.memory.intent
+        return intent is not None and not intent.get("earlier") and self._may_stop
 
     def poll(self) -> Procedure[Outcome | None]:
         """One look, and what follows from it; an outcome where the watch is over.
@@ -105,17 +108,20 @@ class Watch:
         if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
             check_stoppable(self.tasks)
         if gone:
+            if self.is_stopping and self.tasks:
+                return (yield from self._see_through())
             if self.is_stopping and "accepted" in self._intent:
-                return self._stop_outcome(outcomes.STOPPING)
+                return self._stop_outcome()
             return outcomes.lost(self.plan, gone, self.tasks)
+        being_stopped = any(task.status.is_stop for task in self.tasks)
         if self.memory.intent is not None:
-            if self._carry_on or any(task.status.is_stop for task in self.tasks):
-                self._carry_on = True
+            is_own = being_stopped and (self._may_stop or not self._going_on())
+            if self.is_stopping or is_own:
+                self._intent.pop("earlier", None)
                 return (yield from self._see_through())
             # It was decided by an earlier try, and nothing came of it: judge anew.
             self.memory.intent = None
-        self._carry_on = True
-        if any(task.status.is_stop for task in self.tasks):
+        if being_stopped:
             return self._stopped_elsewhere()
         return (yield from self._judge())
 
@@ -284,11 +290,13 @@ class Watch:
         """Send the stop to every task that still runs; whether all have taken it."""
         intent = self._intent
         failure: IoTDAError | None = None
-        for task in self._going_on():
+        # Not one of them may have been seen yet, after a restart into an outage.
+        unseen = () if self.tasks else self.plan.batch_task_ids
+        for batch_task_id in (*unseen, *(task.task_id for task in self._going_on())):
             intent["attempts"] += 1
             intent.setdefault("sent", self._clock())
             try:
-                yield StopTask(task.task_id)
+                yield StopTask(batch_task_id)
             except IoTDAError as error:
                 if not has_ended(error):
                     failure = error
@@ -311,7 +319,9 @@ class Watch:
 
     def _stop_outcome(self, came: str | None = None) -> Outcome:
         if came is None:
-            if not all(task.status.is_terminal for task in self.tasks):
+            if not self.tasks:  # not seen, or gone
+                came = outcomes.STOPPING if "accepted" in self._intent else outcomes.FAILED
+            elif not all(task.status.is_terminal for task in self.tasks):
                 came = outcomes.STOPPING
             elif any(task.status.is_stop for task in self.tasks):
                 came = outcomes.STOPPED
@@ -327,7 +337,12 @@ class Watch:
             "attempts": 0,
             **facts,
         }
-        self._carry_on = True
+
+    @property
+    def _may_stop(self) -> bool:
+        """Whether the stop that was decided on is one that this guard may send."""
+        lost = self._intent.get("guard_lost")
+        return self.plan.stops_when_lost if lost else self.plan.stops
 
     @property
     def _intent(self) -> dict[str, Any]:

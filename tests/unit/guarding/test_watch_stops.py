@@ -393,3 +393,119 @@ def test_time_that_is_over_in_the_middle_of_a_stop_is_a_breach(platform: Any, gu
         "failed",
         False,
     )
+
+
+# --- a stop that is pending while the tasks can't be seen ----------------------------------------
+
+
+def decided_on(platform: Any, guard: Any, **plan: Any) -> Any:
+    """The memory of a guard that died before the platform had taken its stop."""
+    platform.show(platform.task(fail=5, processing=95))
+    platform.stops = [REFUSED]
+    guard(stop_on_breach=True, **plan).poll()
+    platform.stops = [None]
+    platform.asked.clear()
+    return platform.saved[0]
+
+
+def test_a_restarted_guard_sends_its_stop_though_it_has_not_read_the_task_yet(
+    platform: Any, guard: Any
+) -> None:
+    memory = decided_on(platform, guard)
+    platform.show(IoTDATransportError("unreachable"))
+    platform.stops = [REFUSED, None]
+    watched = guard(stop_on_breach=True, memory=memory, carry_on=True)
+
+    watched.poll()
+    assert "accepted" not in watched.watch.memory.intent
+    watched.poll()
+    assert "accepted" in watched.watch.memory.intent
+    assert platform.asked.count(f"stop {platform.task_id}") == 2
+
+
+def test_time_that_is_over_before_a_restarted_guard_sees_anything_is_no_end_of_the_task(
+    platform: Any, guard: Any
+) -> None:
+    memory = decided_on(platform, guard)
+    platform.show(IoTDATransportError("unreachable"))
+    platform.stops = [IoTDATransportError("unreachable")]
+    watched = guard(stop_on_breach=True, memory=memory, carry_on=True)
+    watched.poll()
+
+    outcome = watched.give_up()
+
+    assert (outcome.verdict, outcome.stop["outcome"]) == ("breached", "failed")
+
+
+def test_a_task_deleted_before_its_stop_is_verified_was_stopped_all_the_same(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(
+        platform.task(fail=5, processing=95), IoTDANotFoundError(404, "IOTDA.014217", "gone")
+    )
+    watched = guard(stop_on_breach=True, wait_for_stop=False)
+    watched.poll()
+
+    assert watched.verify().stop["outcome"] == "stopping"
+
+
+def test_what_is_left_of_a_split_rollout_is_stopped_though_a_part_is_gone(
+    platform: Any, guard: Any
+) -> None:
+    gone = IoTDANotFoundError(404, "IOTDA.014217", "gone")
+    other = platform.task(fail=1, processing=9, task_id=platform.other_id)
+    stopped = platform.task("Stopped", fail=1, stopped=9, task_id=platform.other_id)
+    platform.show(platform.task(fail=4, processing=6), gone)
+    platform.show(other, other, stopped, of=platform.other_id)
+    platform.stops = [None, REFUSED, None]
+
+    both = (platform.task_id, platform.other_id)
+    outcome = guard(stop_on_breach=True, batch_task_ids=both).until_over(at_most=5)
+
+    assert platform.asked.count(f"stop {platform.other_id}") == 2
+    assert (outcome.verdict, outcome.stop["outcome"]) == ("breached", "stopped")
+
+
+def test_an_earlier_trys_decision_is_not_carried_on_blindly(platform: Any, guard: Any) -> None:
+    memory = decided_on(platform, guard)
+    platform.show(IoTDATransportError("unreachable"))
+    cleared = guard(MaxFailures(50), stop_on_breach=True, memory=memory)  # by a milder rule
+    assert cleared.poll() is None
+
+    kept = cleared.watch.memory.to_json()
+    deferred = guard(MaxFailures(50), stop_on_breach=True, memory=kept, carry_on=True)
+    deferred.poll()
+    platform.show(platform.task(fail=5, processing=95))
+
+    assert deferred.poll() is None
+    assert f"stop {platform.task_id}" not in platform.asked
+
+
+def test_an_earlier_trys_stop_is_its_own_after_a_first_look_into_an_outage(
+    platform: Any, guard: Any
+) -> None:
+    memory = stopped_by(platform, guard)
+    platform.show(IoTDATransportError("unreachable"))
+    cleared = guard(stop_on_breach=True, memory=memory)
+    cleared.poll()
+
+    kept = cleared.watch.memory.to_json()
+    platform.show(platform.task("Stopped", fail=6, stopped=94))
+    deferred = guard(stop_on_breach=True, memory=kept, carry_on=True)
+
+    assert deferred.poll().verdict == "breached"
+
+
+def test_one_that_has_become_a_shadow_sends_no_more_stops(platform: Any, guard: Any) -> None:
+    both = (platform.task_id, platform.other_id)
+    running = platform.task(processing=10, task_id=platform.other_id)
+    platform.show(running, of=platform.other_id)
+    memory = decided_on(platform, guard, batch_task_ids=both)
+    platform.show(platform.task("Stopped", fail=5, stopped=95))
+
+    shadow = guard(stop_on_breach=True, shadow=True, memory=memory, batch_task_ids=both)
+    outcome = shadow.poll()
+
+    assert not [asked for asked in platform.asked if asked.startswith("stop")]
+    assert outcome.verdict == "stopped_elsewhere"
+    assert platform.other_id in outcome.summary  # which nobody guards any more
