@@ -230,7 +230,8 @@ class WaveOperator(IoTDABaseOperator):
             project_id=given(self.project_id),
             instance_id=given(self.instance_id),
         )
-        left = max(0.0, self.limit(job) - now)
+        # Beyond its time it may have to see a stop come true.
+        left = max(0.0, self.limit(job) - now) + watch.plan.stop_timeout
         limit = Deadline.of(left, whole, began=began, now=now)
         self.defer(
             trigger=trigger,

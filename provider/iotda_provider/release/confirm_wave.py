@@ -277,7 +277,7 @@ class WaveConfirming:
 
     def _wait(self, why: str) -> Procedure[None]:
         now, job = self._clock(), self.job
-        if now >= job.deadline:
+        if now >= job.deadline and not self._watch.is_stopping:
             raise BatchTaskTimeoutError(
                 f"Wave {job.wave} could not be confirmed in {job.timeout:.0f} s: {why}. Clear "
                 "this task to go on."
@@ -286,7 +286,7 @@ class WaveConfirming:
         if kind != self._said[0] or now - self._said[1] >= _SAY_EVERY:
             self._said = (kind, now)
             self._log.info("Wave %d waits: %s.", job.wave, why)
-        yield Sleep(min(self._watch.interval, job.deadline - now))
+        yield Sleep(self._watch.until(job.deadline, now))
 
     def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
         watch, requested = self._watch, self.job.members

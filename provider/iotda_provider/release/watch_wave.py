@@ -118,13 +118,14 @@ class WaveWatching:
                     why = "the external evidence says wait"
                 elif ended or (reading.settled and _nothing_under_way(watch.progress)):
                     return self._result(UNPROVEN, reading)
-            if now >= job.end:
+            # A stop that is under way is seen through, or a person is asked about a broken release.
+            if now >= job.end and not watch.is_stopping:
                 return self._result(UNPROVEN, reading, f"Its time is over; {why}" if why else "")
             line = f"{reading.sentence} {why}".strip()
             if line != self._said:
                 self._said = line
                 self._log.info("Wave %d: %s", job.wave, line)
-            yield Sleep(min(watch.interval, job.end - now))
+            yield Sleep(watch.until(job.end, now))
 
     def _ask(self, reading: GateReading, now: float) -> Procedure[str]:
         """The external evidence's word; between two questions it is that of the last one: wait."""

@@ -29,6 +29,13 @@ class WaveWatch(Watch):
             return f"the guard can't tell: {verdict.sentence}"
         return ""
 
+    def until(self, end: float, now: float) -> float:
+        """Seconds until the next look, which is at the end of the time at the latest.
+
+        A stop that is under way is seen through whatever the time.
+        """
+        return self.interval if self.is_stopping else min(self.interval, end - now)
+
     @property
     def progress(self) -> TaskProgress:
         """The counts of the last look."""

@@ -90,6 +90,20 @@ def test_a_breach_after_the_last_call_is_known_as_this_guards_own(rollout: Any) 
     assert run.watch(1)["verdict"] == "breached"
 
 
+@pytest.mark.parametrize("stop_takes", ["long to come true", "long to be taken"])
+def test_a_breach_stays_one_when_the_waves_time_is_over_before_its_stop_has_come_true(
+    rollout: Any, stop_takes: str
+) -> None:
+    slow = {"initializing": 0, "stop_after": 1000 if "true" in stop_takes else 0}
+    run = rollout(failure_rate=0.5, switches=slow)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    if "taken" in stop_takes:
+        run.emulator.add_fault("status", call="stop_batch_task", status=403, body={}, count=25)
+    result = run.watch(1, wave_timeout=0.6)
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+
+
 def test_nobody_starts_while_the_guard_is_blind(rollout: Any) -> None:
     run = rollout()
     run.plan()
