@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.durable import owner_of
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guard_worker import (
     MEMORY_KEY,
     OnAlert,
@@ -232,10 +232,21 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     def on_kill(self) -> None:
         """Leave the rollout alone, unless the user asked to stop it."""
-        if self.stop_on_kill:
-            with self.hook() as hook:
-                for batch_task_id in self._plan().batch_task_ids:
+        if not self.stop_on_kill:
+            return
+        with self.hook() as hook:
+            for batch_task_id in batch_task_ids(self.batch_task_id):
+                try:
                     hook.stop_batch_task(batch_task_id)
+                except TaskNotStoppableError as error:
+                    self.log.info("The task was killed, and nothing was left to stop: %s", error)
+                except IoTDAError as error:
+                    # There may be more tasks to stop.
+                    self.log.error(
+                        "The task was killed, but batch task %s could not be stopped: %s",
+                        batch_task_id,
+                        error,
+                    )
 
     @staticmethod
     def _verified(steps: WorkerSteps, watch: Watch, outcome: Outcome) -> Outcome:

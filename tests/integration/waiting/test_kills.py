@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from iotda_provider.sensors.batch_task import BatchTaskSensor
+from iotda_provider.guards import MaxFailures
+from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.supervisor import ask
 from iotda_provider.triggers import base, kills
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
@@ -243,3 +244,17 @@ def test_in_the_worker(iotda_emulator: Any, stop_on_kill: bool) -> None:
     sensor.on_kill()
 
     assert stops(iotda_emulator) == stop_on_kill
+
+
+def test_what_is_left_of_a_split_rollout_is_stopped_in_the_worker(iotda_emulator: Any) -> None:
+    guard = RolloutGuardSensor(
+        task_id="guard",
+        batch_task_id=["ab" * 12, TASK_ID],  # somebody has deleted the first one
+        rules=MaxFailures(5),
+        stop_on_kill=True,
+        deferrable=False,
+    )
+
+    guard.on_kill()
+
+    assert stops(iotda_emulator) == 2
