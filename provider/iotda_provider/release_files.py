@@ -8,8 +8,10 @@ them, which copy them from each other: whatever is cleared, one copy is left.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
@@ -96,17 +98,17 @@ class ReleaseFiles:
             raise IoTDAConfigError(f"The waves that {self.plan_task_id} has planned are gone.")
         return waves
 
-    def read_confirmed(self, log: Log) -> list[Any]:
-        """The records of accepted confirmations that are found."""
+    def read_confirmed(self, log: Log) -> list[Any] | None:
+        """The records of accepted confirmations that are found; None where they can't be read."""
         try:
             if self.manifest_path:
                 found = [read_json(self.manifest_path + CONFIRMED_FILE)]
             else:
                 found = [self._pull(task_id, CONFIRMED_KEY) for task_id in self._keepers]
-        # Storage or Airflow may be down, in many ways: asking a device again is harmless.
-        except Exception:
-            log.exception("Who was confirmed before can't be read; some may be asked for again.")
-            return []
+        # Storage or Airflow may be down, in many ways; whoever asks waits until it is back.
+        except Exception as error:  # noqa: BLE001
+            log.warning("Who was confirmed before can't be read: %r", error)
+            return None
         return [record for record in found if record is not None]
 
     def write_confirmed(self, record: Mapping[str, Any], log: Log) -> bool:
@@ -125,7 +127,7 @@ class ReleaseFiles:
     def copy_confirmed(self, log: Log) -> None:
         """Write down again what is found: a task of the two has just lost its copy."""
         if not self.manifest_path:
-            for record in self.read_confirmed(log)[:1]:
+            for record in (self.read_confirmed(log) or [])[:1]:
                 self.write_confirmed(record, log)
 
     @property
@@ -175,11 +177,18 @@ def read_json(path: str) -> Any:
 
 
 def write_json(path: str, data: Mapping[str, Any]) -> None:
-    """Write a file of JSON where every worker can read it."""
+    """Write a file of JSON where every worker can read it: all of it, or nothing."""
     file = _file(path)
-    if file.protocol in ("", "file", "local"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(data))
+    if file.protocol not in ("", "file", "local"):
+        file.write_text(json.dumps(data))  # object storages put a file there as a whole
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(f"{file.path}.{uuid.uuid4().hex}")
+    try:
+        beside.write_text(json.dumps(data), encoding="utf-8")
+        beside.replace(file.path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _file(path: str) -> Any:

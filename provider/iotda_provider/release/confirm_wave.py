@@ -114,7 +114,7 @@ class WaveConfirming:
         self._members: list[str] = []
         self._may_start: frozenset[str] = frozenset()
         self._ledger = Ledger(())
-        self._has_claimed = self._is_displaced = False
+        self._has_recalled = self._has_claimed = self._is_displaced = False
         self._heard = ("", 0.0)
         self._log = log
         self._clock = clock or time.time
@@ -161,8 +161,10 @@ class WaveConfirming:
                 continue
             why = trouble or watch.why_not or self._closed()
             if not why:
-                yield from self._recall()
-                if self._is_displaced:
+                if not (yield from self._recall()):
+                    # To begin without it would be to ask again, and to write down less than it.
+                    why = "who was confirmed before can't be read"
+                elif self._is_displaced:
                     why = "another try of this task, or another triggerer, goes on with it"
             if not why:
                 accepted = self._ledger.accepted
@@ -192,8 +194,6 @@ class WaveConfirming:
         self._members = [device for wave in waves[: self.job.wave] for device in wave]
         self._may_start = frozenset(self._members)
         yield from self._recall()
-        if self.job.accepted_before is None:
-            self.job.accepted_before = len(self._ledger)
 
     def _read_queue(self) -> Procedure[None]:
         """Who is to be confirmed: the members that wait and were not confirmed already."""
@@ -204,16 +204,22 @@ class WaveConfirming:
             if device not in self._ledger and self._attempts[device] < _MOST_ATTEMPTS
         ]
 
-    def _recall(self) -> Procedure[None]:
-        """Read what was written down; and write down whose turn it is, to begin with."""
+    def _recall(self) -> Procedure[bool]:
+        """Read what was written down, and write down whose turn it is; whether it could be read."""
         records = yield Recall()
+        if records is None:
+            return False
         for record in records:
             if not self._ledger.merge(record):
                 self._log.warning("What was noted of confirmations is about other devices.")
+        self._has_recalled = True
+        if self.job.accepted_before is None:
+            self.job.accepted_before = len(self._ledger)
         self._is_displaced = self._has_claimed and not self._ledger.is_mine(records)
         if not self._has_claimed or (self._is_displaced and self._is_silent(records)):
             self._has_claimed = yield Note(self._ledger.to_json())
             self._is_displaced = False
+        return True
 
     def _is_silent(self, records: Sequence[Any]) -> bool:
         """Whether the other one has done nothing for a while; it may have died since."""
@@ -258,6 +264,8 @@ class WaveConfirming:
         if self.job.left is not None:
             return unpack(self._members, self.job.left) if self._members else []
         left = self._not_asked()
+        if not self._has_recalled:
+            return left
         if self._queue or self._attempts or not self.job.is_first:
             return left
         # Somebody else has stopped it: nobody of this wave was let start before that.
@@ -265,6 +273,8 @@ class WaveConfirming:
         return [device for device in mine if device not in self._ledger]
 
     def _not_asked(self) -> list[str]:
+        if not self._has_recalled:  # some may have been confirmed, and wait for their device
+            return []
         return [device for device in self._queue if not self._attempts[device]]
 
     def _closed(self) -> str:

@@ -44,7 +44,10 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Recall:
-    """Read what was noted of accepted confirmations; answered by a list of the JSON found."""
+    """Read what was noted of accepted confirmations; answered by a list of the JSON found, or None.
+
+    None: it can't be read, which is not the same as none.
+    """
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Resumed after a death or a clear, a release asks again only for devices whose an
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from itertools import pairwise
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from iotda_provider import release_files
 from iotda_provider.operators.wave_gate import RolloutOutcomeOperator
 from iotda_provider.release import confirm_wave
 from iotda_provider.release_files import CONFIRMED_KEY, ReleaseFiles
@@ -135,6 +137,58 @@ def test_what_can_not_be_written_down_stops_nothing(
     monkeypatch.setattr(run.xcoms, "set", lambda *_, **__: 1 / 0)
     assert run.confirm(1, chunk=50)["confirmed"] == 200
     assert len(run.confirmed) == len(set(run.confirmed)) == 200
+
+
+def test_what_can_not_be_read_for_a_while_is_not_forgotten(
+    rollout: Any, kill: Any, manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rollout(**OFFLINE)
+    run.plan("50%, 100%", **manifest)
+    kill(3, sent=False)
+    dies(run, 1, chunk=50)
+    assert still_waiting(run, run.confirmed)
+    failures = iter(range(3))
+    read_file, read_xcom = release_files.read_json, run.xcoms.get_one
+
+    def fail(is_record: bool) -> None:
+        if is_record and next(failures, None) is not None:
+            raise ConnectionError("the storage is away")
+
+    def file(path: str) -> Any:
+        fail(path.endswith(release_files.CONFIRMED_FILE))
+        return read_file(path)
+
+    def xcom(**ids: Any) -> Any:
+        fail(ids["key"] == CONFIRMED_KEY)
+        return read_xcom(**ids)
+
+    monkeypatch.setattr(release_files, "read_json", file)
+    monkeypatch.setattr(run.xcoms, "get_one", xcom)
+    assert run.confirm(1, chunk=50)["confirmed"] == 100
+    assert next(failures, None) is None
+    assert len(run.confirmed) == len(set(run.confirmed)) == 200
+
+
+def test_a_file_is_never_seen_half_written(tmp_path: Any) -> None:
+    path = (tmp_path / "releases" / "manifest.json").as_uri()
+    record = {"accepted": "x" * 50_000}
+    release_files.write_json(path, record)
+    seen: list[Any] = []
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.append(release_files.read_json(path))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(300):
+        release_files.write_json(path, record)
+    over.set()
+    reader.join()
+    assert seen
+    assert all(found == record for found in seen)
+    assert [file.name for file in (tmp_path / "releases").iterdir()] == ["manifest.json"]
 
 
 @pytest.mark.parametrize("deferrable", [True], indirect=False)
