@@ -112,7 +112,7 @@ def looks_of(records: Iterable[Mapping[str, Any]]) -> Iterator[Look]:
         count = parameters.whole("looks", record.get("looks", 1), least=1)
         if count > _MOST_LOOKS:
             parameters.refuse("looks", f"at most {_MOST_LOOKS}", count)
-        span = _from_text(record["until"]) - look.time if count > 1 else 0.0
+        span = _from_text(record.get("until", look.time)) - look.time if count > 1 else 0.0
         for index in range(1, count):
             yield replace(look, time=look.time + span * index / (count - 1))
 
@@ -191,6 +191,19 @@ class Audit:
     header: Mapping[str, Any]
     records: tuple[dict[str, Any], ...]
     cut_off: bool = False
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of an audit: a file's, or those that the list in an XCom would have.
+
+    :raises ValueError: it begins as a list and is none
+    """
+    if text.lstrip().startswith("["):
+        try:
+            return [json.dumps(item) for item in json.loads(text)]
+        except RecursionError:
+            raise ValueError("the list is nested too deeply") from None
+    return text.split("\n")
 
 
 def read_audit(lines: Iterable[str]) -> Audit:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iotda_provider.guards import parameters, reports
-from iotda_provider.guards.audit import looks_of, read_audit
+from iotda_provider.guards.audit import lines_of, looks_of, read_audit
 from iotda_provider.guards.fleets import SPREADS, Fleet
 from iotda_provider.guards.notation import parse_rules
 from iotda_provider.guards.replay import replay
@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "replay":
-            sub.add_argument("file", help="an audit file (JSON lines), or - for standard input")
+            sub.add_argument(
+                "file", help="an audit: a file, or the list of an XCom; -: from standard input"
+            )
         else:
             sub.add_argument("--devices", type=int, default=1000, help="fleet size (%(default)s)")
         if name == "simulate":
@@ -158,11 +160,9 @@ def _rates(text: str, name: str) -> list[float]:
 
 
 def _replay(options: argparse.Namespace) -> object:
-    if options.file == "-":
-        audit = read_audit(sys.stdin)
-    else:
-        with Path(options.file).open(encoding="utf-8") as lines:
-            audit = read_audit(lines)
+    is_piped = options.file == "-"
+    text = sys.stdin.read() if is_piped else Path(options.file).read_text(encoding="utf-8")
+    audit = read_audit(lines_of(text))
     if not audit.records:
         raise ValueError(f"{options.file} holds no looks")
     rules = _rules(options) or rules_from_json(audit.header.get("rules") or [])

@@ -43,6 +43,20 @@ def test_replay_shows_what_other_rules_would_have_done(audit_file: Path, capsys:
     assert "never" in rows["MaxFailures(99)"]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_replay_takes_the_list_of_an_xcom(
+    audit_file: Path, indent: int | None, tmp_path: Path, capsys: Output
+) -> None:
+    xcom = [json.loads(line) for line in audit_file.read_text().splitlines()[:-1]]
+    file = tmp_path / "xcom.json"
+    file.write_text(json.dumps(xcom, indent=indent))
+
+    assert main(["replay", str(file), "--json"]) == 0
+
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert outcome["broken"]["after_seconds"] == 390
+
+
 def test_replay_takes_the_rules_of_the_file_where_none_are_given(
     audit_file: Path, capsys: Output
 ) -> None:
@@ -149,7 +163,9 @@ def test_a_mistake_is_one_line_and_exit_code_two(
     assert err.startswith(f"iotda-guard {argv[0]}: ")
 
 
-@pytest.mark.parametrize("text", ["", "not json\n", '{"audit": "iotda-guard", "version": 1}\n'])
+@pytest.mark.parametrize(
+    "text", ["", "not json\n", "[]", "[1]", "[{", '{"audit": "iotda-guard", "version": 1}\n']
+)
 def test_a_file_without_looks_is_a_mistake(text: str, tmp_path: Path, capsys: Output) -> None:
     file = tmp_path / "audit.jsonl"
     file.write_text(text)
@@ -164,3 +180,14 @@ def test_a_file_without_rules_needs_some(tmp_path: Path, capsys: Output) -> None
     file.write_text(json.dumps(record) + "\n")
     assert main(["replay", str(file)]) == 2
     assert "--rules" in capsys.readouterr().err
+
+
+def test_looks_in_one_record_without_their_end_are_replayed_all_the_same(
+    tmp_path: Path, capsys: Output
+) -> None:
+    look = Look(time=0, progress=TaskProgress(total=1, processing=1))
+    record = audit_record(look, evaluate(MaxFailures(1), None, look)[1])
+    file = tmp_path / "audit.jsonl"
+    file.write_text(json.dumps({**record, "looks": 3}) + "\n")
+    assert main(["replay", str(file), "--rule", "MaxFailures(1)"]) == 0
+    assert "3 looks" in capsys.readouterr().out
