@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
+#: The XCom with what is known where the task is deferred.
+_MEMO_KEY = "deferred_stop"
+
 
 class StopBatchTaskOperator(TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
@@ -148,7 +151,7 @@ class StopBatchTaskOperator(TargetsOperator):
                 task = hook.get_batch_task(task.task_id)
                 return self._conclude(context, hook, task, sent, told)
             if self.deferrable and not task.status.is_terminal:
-                self._defer(sent, told, began)
+                self._defer(context, sent, told, began)
             try:
                 task = self.wait_in_worker(
                     hook,
@@ -185,10 +188,13 @@ class StopBatchTaskOperator(TargetsOperator):
             return hook.stop_batch_task(task.task_id)
         return ask_in_blocks(partial(hook.stop_batch_task, task.task_id), targets, self.log)
 
-    def _defer(self, sent: Sent, told: Told, began: float) -> NoReturn:
+    def _defer(self, context: Context, sent: Sent, told: Told, began: float) -> NoReturn:
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
+        memo = {"sent": sent.to_json(), "told": told.to_json()}
+        # No event brings it back where no triggerer comes to this task.
+        context["ti"].xcom_push(key=_MEMO_KEY, value=memo)
         now = time.time()
         deadline = Deadline.of(self.timeout, self.execution_timeout, began=began, now=now)
         self.defer(
@@ -201,7 +207,7 @@ class StopBatchTaskOperator(TargetsOperator):
                 deadline=deadline.at,
                 limit=deadline.limit,
                 max_outage=self.max_outage,
-                memo={"sent": sent.to_json(), "told": told.to_json()},
+                memo=memo,
             ),
             method_name="execute_complete",
             timeout=deadline.for_airflow(self.poll_interval, now=now),
@@ -233,9 +239,17 @@ class StopBatchTaskOperator(TargetsOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
-        if is_airflows_timeout(next_method, next_kwargs):
-            raise TaskWait(self.batch_task_id).timeout_error(self.timeout)
-        return super().resume_execution(next_method, next_kwargs, context)
+        if not is_airflows_timeout(next_method, next_kwargs):
+            return super().resume_execution(next_method, next_kwargs, context)
+        from iotda_provider.triggers.events import timed_out
+
+        ti: Any = context["ti"]
+        whole = self.execution_timeout
+        shorter = whole is not None and whole.total_seconds() < self.timeout
+        limit = "execution_timeout" if shorter else "timeout"
+        memo = ti.xcom_pull(task_ids=ti.task_id, key=_MEMO_KEY, map_indexes=ti.map_index)
+        event = timed_out([self.batch_task_id], limit).payload
+        return self.execute_complete(context, {**event, "memo": memo})
 
     def _interrupted(
         self, context: Context, hook: IoTDAHook, error: IoTDAError, sent: Sent, told: Told

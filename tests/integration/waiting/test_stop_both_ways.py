@@ -104,6 +104,45 @@ def test_its_execution_timeout(run: Any) -> None:
     assert ended.said[0] == "AirflowTaskTimeout"
 
 
+@pytest.fixture
+def no_triggerer(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No triggerer comes to a deferred task, so that Airflow's own limit resumes it."""
+
+    def resumption(operator: Any, method: str, kwargs: Any, context: Any) -> Any:
+        error = {"error": "Trigger timeout"}
+        return lambda: operator.resume_execution("__fail__", error, context)
+
+    monkeypatch.setattr(run, "resumption", resumption)
+
+
+@rollout(**NEVER)
+@pytest.mark.usefixtures("no_triggerer")
+def test_its_timeout_without_a_triggerer(run: Any) -> None:
+    ended = run(stop, timeout=0.3)
+
+    assert isinstance(ended.error, BatchTaskTimeoutError)
+    assert ended.xcoms["return_value"]["outcome"] == "stopping"
+    assert ended.xcoms["return_value"]["status"] == "Stopping"
+    assert ended.xcoms["return_value"]["requested"] == 5
+
+
+@rollout(**NEVER)
+@pytest.mark.usefixtures("no_triggerer")
+def test_its_execution_timeout_without_a_triggerer(run: Any) -> None:
+    ended = run(stop, execution_timeout=timedelta(seconds=1), poll_interval=30)
+
+    assert ended.said[0] == "AirflowTaskTimeout"
+
+
+@rollout(all_answer="results", **SOON)
+@pytest.mark.usefixtures("no_triggerer")
+def test_a_stop_that_has_come_true_without_a_triggerer(run: Any) -> None:
+    ended = run(stop)
+
+    assert ended.error is None
+    assert (ended.result["outcome"], ended.result["succeeded"]) == ("stopped", 5)
+
+
 @rollout(**SOON)
 def test_an_outage_is_outlived(run: Any, iotda_emulator: Any, lines: Any) -> None:
     iotda_emulator.add_fault("reset", call="show_batch_task", after=1, count=5)
