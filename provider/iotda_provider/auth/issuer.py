@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.utils import get_environ_proxies
@@ -16,6 +17,7 @@ from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.redaction import redact
+from iotda_provider.settings import is_loopback
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -131,7 +133,8 @@ class Issuer:
         return Answer(response.status_code, names, content, secrets)
 
     def _proxies(self) -> dict[str, str]:
-        if self._direct:
+        # Nor to this machine, as of iotda_provider.hooks.network.
+        if self._direct or is_loopback(urlsplit(self.endpoint).hostname or ""):
             return {}
         return {**get_environ_proxies(self.endpoint), **self._settings.proxies}
 

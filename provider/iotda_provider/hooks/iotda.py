@@ -150,10 +150,12 @@ class IoTDAHook(HttpHook):
         self.close()
 
     def close(self) -> None:
-        """Close the pooled session; the hook opens a new one when it is used again."""
+        """Close the pooled session; used again, the hook reads its connection anew and opens one."""
         if self._session is not None:
             self._session.close()
             self._session = None
+        for name in ("settings", "_authenticator"):
+            vars(self).pop(name, None)
 
     @cached_property
     def settings(self) -> ConnectionSettings:

@@ -9,17 +9,23 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from certifi import where
 from requests.utils import get_environ_proxies, select_proxy
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.settings import ConnectionSettings, is_loopback
 
 
 def proxy_for(settings: ConnectionSettings) -> str | None:
-    """The URL of the proxy that leads to the connection's host; None where none is needed."""
+    """The URL of the proxy that leads to the connection's host; None where none is needed.
+
+    To this machine none leads, and plain http is for nobody else to see.
+    """
     url = settings.base_url
+    if is_loopback(urlsplit(url).hostname or ""):
+        return None
     proxy = select_proxy(url, {**get_environ_proxies(url), **settings.proxies})
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 

@@ -136,6 +136,18 @@ def test_connections_proxy_and_bundle_win_over_the_environments(
     assert iam.last_request.verify == "/own.pem"
 
 
+def test_a_password_for_iam_on_this_machine_is_shown_to_no_proxy(web, monkeypatch, settings):
+    monkeypatch.setenv("HTTP_PROXY", "http://environment.example:1")
+    local = "http://localhost:8765"
+    iam = web.post(f"{local}/v3/auth/tokens", status_code=401, json=WRONG_PASSWORD)
+
+    for more in ({}, {"proxies": {"http": "http://own.example:1"}}):
+        with pytest.raises(IoTDAAuthError):
+            authenticator_for(settings("token", iam_endpoint=local, **more)).prepare()
+
+    assert [request.proxies for request in iam.request_history] == [{}, {}]
+
+
 def test_netrc_adds_nothing_to_a_request_for_a_token(
     web, tmp_path, monkeypatch, settings, issue_tokens
 ):

@@ -288,6 +288,27 @@ class TestTransport:
 
         assert client.get_batch_task(TASK_ID)
 
+    @pytest.mark.usefixtures("no_backoff")
+    @pytest.mark.parametrize("extra", [{}, {"proxies": {"http": "http://127.0.0.1:1"}}])
+    def test_what_is_plain_http_within_this_machine_is_shown_to_no_proxy(
+        self, client: Any, connect: Any, extra: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        connect(max_attempts=1, **extra)
+
+        assert client.get_batch_task(TASK_ID)
+
+    def test_new_keys_in_the_connection_are_used_once_the_hook_was_closed(
+        self, client: Any, connect: Any, fake: Any
+    ) -> None:
+        client.get_batch_task(TASK_ID)
+        connect(project_id="project-2")
+        client.close()
+
+        client.get_batch_task(TASK_ID)
+
+        assert ["project-2" in seen.path for seen in fake.seen] == [False, True]
+
     def test_the_connections_proxy_wins(
         self, client: Any, connect: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
