@@ -150,7 +150,7 @@ class IoTDAHook(HttpHook):
         self.close()
 
     def close(self) -> None:
-        """Close the pooled session; used again, the hook reads its connection anew and opens one."""
+        """Close the pooled session; used again, the hook reads its connection and opens another."""
         if self._session is not None:
             self._session.close()
             self._session = None
