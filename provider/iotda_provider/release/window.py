@@ -13,6 +13,9 @@ _WINDOW = re.compile(
     r"(?:([a-z, -]+?)\s+)?(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.IGNORECASE
 )
 
+#: Minutes that clocks may be put on at a time, with room.
+_CLOCK_CHANGE = 180
+
 
 @dataclass(frozen=True)
 class MaintenanceWindow:
@@ -100,12 +103,20 @@ class MaintenanceWindow:
         if self.is_open(moment):
             return moment
         moment = moment.replace(second=0, microsecond=0)
-        # Eight days hold every window at least once, whatever the clocks do.
-        for _ in range(8 * 24 * 60):
-            moment += timedelta(minutes=1)
+        # Nine days hold every window at least once, whatever the clocks do.
+        while moment - at < timedelta(days=9):
+            moment += timedelta(minutes=max(1, self._minutes_before(moment) - _CLOCK_CHANGE))
             if self.is_open(moment):
                 return moment
         raise ValueError(f"{self} never opens")  # pragma: no cover - a local time skipped each week
+
+    def _minutes_before(self, at: datetime) -> int:
+        """Minutes until it begins, were the clocks not changed meanwhile."""
+        local = self._local(at)
+        now = local.hour * 60 + local.minute
+        week = (*DAYS[local.weekday() :], *DAYS[: local.weekday() + 1])
+        begins = (24 * 60 * n + self._from for n, day in enumerate(week) if day in self.days)
+        return min(begin - now for begin in begins if begin > now)
 
     def _local(self, at: datetime) -> Any:
         import pendulum

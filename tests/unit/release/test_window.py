@@ -98,3 +98,30 @@ def test_windows_that_make_no_sense_are_refused(make: Any, names: str) -> None:
 def test_a_moment_needs_a_timezone() -> None:
     with pytest.raises(ValueError, match="timezone"):
         MaintenanceWindow("22:00", "05:00").is_open(datetime(2026, 3, 1))  # noqa: DTZ001
+
+
+def test_the_next_opening_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A triggerer looks for it, and nobody else runs in there meanwhile."""
+    looks: list[datetime] = []
+    is_open = MaintenanceWindow.is_open
+
+    def look(self: MaintenanceWindow, moment: datetime) -> bool:
+        looks.append(moment)
+        return is_open(self, moment)
+
+    monkeypatch.setattr(MaintenanceWindow, "is_open", look)
+    window = MaintenanceWindow.parse("mon 22:00-05:00", "Asia/Shanghai")
+    assert window.opens(at("2026-11-24T11:00:30")) == at("2026-11-30T14:00")
+    assert len(looks) < 200
+
+
+@pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25", "2026-06-01"])
+@pytest.mark.parametrize("times", ["02:30-02:45", "01:59-03:01", "24:00-01:00", "23:00-02:30"])
+def test_the_next_opening_is_that_of_the_clock_on_the_wall(day: str, times: str) -> None:
+    window = MaintenanceWindow.parse(times, "Europe/Berlin")
+    for hour in range(0, 24, 5):
+        moment = at(f"{day}T{hour:02}:07") - timedelta(days=1)
+        expected = moment
+        while not window.is_open(expected):
+            expected += timedelta(minutes=1)
+        assert window.opens(moment) == expected
