@@ -113,7 +113,7 @@ class MaintenanceWindow:
     def _minutes_before(self, at: datetime) -> int:
         """Minutes until it begins, were the clocks not changed meanwhile."""
         local = self._local(at)
-        now = local.hour * 60 + local.minute
+        now: int = local.hour * 60 + local.minute
         week = (*DAYS[local.weekday() :], *DAYS[: local.weekday() + 1])
         begins = (24 * 60 * n + self._from for n, day in enumerate(week) if day in self.days)
         return min(begin - now for begin in begins if begin > now)
