@@ -59,12 +59,16 @@ def create_batch_task_once(*, not_before: str | None = None, **task: Any) -> Pro
     if found:
         return (yield from _keep_the_oldest(found, created=False))
     made: BatchTask | None = None
-    try:
-        made = yield creation
-    except (IoTDATransportError, IoTDAServerError):
-        found = yield from _find(task, pages=_PAGES_OF_THE_NEWEST)
-        if not found:
+    for attempts_left in (1, 0):
+        try:
             made = yield creation
+            break
+        except (IoTDATransportError, IoTDAServerError):
+            found = yield from _find(task, pages=_PAGES_OF_THE_NEWEST)
+            if found:
+                break
+            if not attempts_left:
+                raise
     try:
         found = yield from _find(task, pages=_PAGES_OF_THE_NEWEST)
     except IoTDAError:

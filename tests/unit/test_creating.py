@@ -84,6 +84,27 @@ def test_what_was_created_is_not_lost_by_the_look_after_it() -> None:
     assert (made.task.task_id, made.created) == ("ff", True)
 
 
+@pytest.mark.parametrize("acted", [True, False])
+def test_the_second_answer_may_be_lost_too(acted: bool) -> None:
+    class Breaking(Platform):
+        def answer(self, call: api.Call[Any]) -> Any:
+            creations = self.calls.count("POST batchtasks")
+            if call.method == "GET" or creations > 2:
+                return super().answer(call)
+            if creations == 2 and acted:
+                super().answer(call)
+            return IoTDATransportError("the connection broke")
+
+    platform = Breaking()
+    if acted:
+        made = platform.run(create_batch_task_once(**WANTED))
+        assert (made.task.task_id, made.created, made.surplus) == ("ff", True, ())
+    else:
+        with pytest.raises(IoTDATransportError):
+            platform.run(create_batch_task_once(**WANTED))
+    assert platform.calls.count("POST batchtasks") == 2
+
+
 def test_the_oldest_is_kept_and_the_others_are_stopped() -> None:
     platform = Platform(
         ("c", NAME, "20260102T000000Z"),
