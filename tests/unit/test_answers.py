@@ -243,6 +243,8 @@ def test_secrets_that_an_answer_echoes_are_not_shown(status):
 
 
 def test_an_answer_shows_neither_body_nor_secrets_in_its_repr():
-    shown = repr(Answer.of(200, [], b"body-text", sent={"X-Auth-Token": "auth-token"}))
+    names = [("X-Subject-Token", "subject-token")]
+    shown = repr(Answer.of(200, names, b"body-text", sent={"X-Auth-Token": "auth-token"}))
+    assert "subject-token" not in shown
     assert "body-text" not in shown
     assert "auth-token" not in shown

@@ -188,7 +188,12 @@ class RolloutBreachTrigger(BaseEventTrigger):
             return snapshot.get(wanted) or await hook.get_batch_task(wanted)
 
         steps = TriggerSteps(hook, Nowhere(), self.log, read=read)
-        outcome = await steps.run(watches[batch_task_id].poll())
+        try:
+            outcome = await steps.run(watches[batch_task_id].poll())
+        except IoTDAError as error:  # that has left the list, before it was ever judged
+            self.log.error("Rollout %s can't be watched: %s", batch_task_id, error)
+            del watches[batch_task_id]
+            return None
         if outcome is not None:
             del watches[batch_task_id]
         return outcome

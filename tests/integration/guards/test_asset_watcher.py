@@ -11,6 +11,7 @@ import pytest
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
+from iotda_provider.models import BatchTask
 from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
 
 GOOD, BAD, WORSE = (
@@ -176,6 +177,24 @@ async def test_a_rollout_that_breaks_as_it_ends_fires_too(emulator: Emulator) ->
 
     assert sorted(item["batch_task_id"] for item in fired) == [BAD, WORSE]
     assert all("had ended already" in item["summary"] for item in fired)
+
+
+async def test_one_rollout_that_cannot_be_read_hides_no_other(emulator: Emulator) -> None:
+    """It was shown once, with counts that did not add up, and has left the list since."""
+    emulator.add_fault("status", call="show_batch_task", status=403, body={})
+
+    def shown(task_id: str, **counts: int) -> dict[str, BatchTask]:
+        facts = {"task_id": task_id, "task_type": "firmwareUpgrade", "status": "Processing"}
+        return {task_id: BatchTask.from_wire({**facts, "task_progress": counts})}
+
+    async def stream() -> Any:
+        yield shown(GOOD, total=10, fail=1)
+        yield {}
+        yield shown(BAD, total=10, fail=5, processing=5)
+
+    fired = await payloads(watcher(rules=MaxFailures(5)), stream())
+
+    assert [item["batch_task_id"] for item in fired] == [BAD]
 
 
 async def test_without_shared_streams_it_reads_for_itself(emulator: Emulator) -> None:
