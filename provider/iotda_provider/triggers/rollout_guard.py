@@ -96,7 +96,13 @@ class RolloutGuardTrigger(IoTDATrigger):
         deadline = watch.plan.deadline
         while True:
             began = time.monotonic()
-            outcome = await steps.run(watch.poll())
+            try:
+                outcome = await steps.run(watch.poll())
+            except IoTDAError:
+                # It may not have been the guard's first look, before the triggerer was restarted.
+                if not await earlier.wait(_PATIENT_SECONDS):
+                    raise
+                outcome = await steps.run(watch.poll())
             # It may have been this guard's own stop, before the triggerer was restarted.
             is_strange = outcome is not None and outcome.verdict == STOPPED_ELSEWHERE
             if is_strange and await earlier.wait(_PATIENT_SECONDS):

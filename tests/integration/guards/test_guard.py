@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guarding import Memory
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
 from iotda_provider.guards.cli import main as guard_command
+from iotda_provider.triggers.guard_steps import OwnState
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 
@@ -227,6 +230,13 @@ def test_a_hold_is_told_while_the_guard_watches_on(fleet: Any, ti: Any) -> None:
 @pytest.fixture
 def slow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a trigger knew before comes late."""
+    recall = OwnState.recall
+
+    async def late(state: OwnState) -> Any:
+        await asyncio.sleep(0.2)
+        return await recall(state)
+
+    monkeypatch.setattr(OwnState, "recall", late)
     monkeypatch.setattr("iotda_provider.triggers.rollout_guard._USUAL_SECONDS", 0.0)
 
 
@@ -255,6 +265,21 @@ def test_a_stop_it_cannot_explain_makes_it_wait_for_its_memory(
 
     assert event["result"]["verdict"] == "breached"
     assert event["result"]["evidence"] == first["evidence"]
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_refusal_is_no_first_look_where_its_memory_only_comes_late(
+    fleet: Any, ti: Any, slow_memory: None
+) -> None:
+    good = fleet({"devices": 20, "failure_rate": 0.0})
+    ti.xcom_push("guard_memory", Memory((good.task_id,), looks=3).to_json())
+    good.emulator.add_fault("status", call="show_batch_task", status=403, body={}, count=2)
+
+    event = good.trigger(_trigger_of(good, ti), ti)
+
+    assert event["status"] == "over"
+    assert event["result"]["verdict"] == "completed"
+    assert ti.xcoms["alert"]["kind"] == "blind"
 
 
 def _trigger_of(fleet: Any, ti: Any) -> Any:
