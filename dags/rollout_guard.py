@@ -5,7 +5,8 @@ starts one run of `guard_one_rollout` for each of them. The run's id is made of 
 rollout is never guarded twice, however many runs overlap. Where a guard run has failed for good and
 its rollout still runs, the next look starts another one (`guard__<id>__2` and so on), up to
 MOST_GUARDS in all; then the rollout is unguarded until somebody clears one, and the log says so
-every minute.
+every minute. It says so, too, where a guard run has ended well and its rollout runs again, because
+somebody has retried its failed devices: clear that run to have it guarded once more.
 
 `guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
 tolerated it stops the rollout, collects the devices that failed and why, opens a ticket, and
@@ -60,32 +61,35 @@ def open_ticket_somewhere(title: str, text: str) -> str:
     return "logged"
 
 
-def failed_runs(ti: Any, run_ids: list[str]) -> int:
-    """How many of these guard runs have failed."""
+def count_runs(ti: Any, run_ids: list[str], state: str) -> int:
+    """How many of these guard runs are in this state."""
+    some = 100  # at a time: their ids become a URL
+    if len(run_ids) > some:
+        return count_runs(ti, run_ids[:some], state) + count_runs(ti, run_ids[some:], state)
     if hasattr(ti, "get_dr_count"):
-        return int(ti.get_dr_count(dag_id=GUARD, run_ids=run_ids, states=["failed"]))
+        return int(ti.get_dr_count(dag_id=GUARD, run_ids=run_ids, states=[state]))
     from airflow.models.dagrun import DagRun  # Airflow 2: a task has the database.
 
-    return len(DagRun.find(dag_id=GUARD, run_id=run_ids, state="failed"))
+    return len(DagRun.find(dag_id=GUARD, run_id=run_ids, state=state))
 
 
 def guard_runs(ti: Any, task_ids: list[str]) -> dict[str, str]:
     """The id of the guard run that each rollout should have, whether there is one or not yet."""
     runs = {task_id: f"guard__{task_id}" for task_id in task_ids}
-    some = 100  # at a time: their ids become a URL
-    if not any(
-        failed_runs(ti, list(runs.values())[at : at + some]) for at in range(0, len(runs), some)
-    ):
-        return runs
-    for task_id, first in list(runs.items()):
-        every = [first, *(f"{first}__{number}" for number in range(2, MOST_GUARDS + 1))]
-        left = [run_id for run_id in every if not failed_runs(ti, [run_id])]
-        if not left:
-            log.error("%s IS NOT GUARDED: %d guard runs have failed.", task_id, MOST_GUARDS)
-            del runs[task_id]
-        elif left[0] != first:
-            log.warning("A guard of %s has failed; %s takes its place.", task_id, left[0])
-            runs[task_id] = left[0]
+    if runs and count_runs(ti, list(runs.values()), "failed"):
+        for task_id, first in list(runs.items()):
+            every = [first, *(f"{first}__{number}" for number in range(2, MOST_GUARDS + 1))]
+            left = [run_id for run_id in every if not count_runs(ti, [run_id], "failed")]
+            if not left:
+                log.error("%s IS NOT GUARDED: %d guard runs have failed.", task_id, MOST_GUARDS)
+                del runs[task_id]
+            elif left[0] != first:
+                log.warning("A guard of %s has failed; %s takes its place.", task_id, left[0])
+                runs[task_id] = left[0]
+    if runs and count_runs(ti, list(runs.values()), "success"):
+        for task_id, run_id in runs.items():
+            if count_runs(ti, [run_id], "success"):
+                log.error("%s IS NOT GUARDED: it runs, and %s has ended well.", task_id, run_id)
     return runs
 
 

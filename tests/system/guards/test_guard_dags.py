@@ -134,8 +134,10 @@ def test_a_guard_that_has_failed_for_good_is_replaced_while_its_rollout_runs(
 
     for state in ("queued", "running", "success"):
         _set_state(f"{first}__2", state)
-        look()
+        run = look()
         assert len(_guard_runs()) == 3
+        # It runs again, say, because somebody has retried its failed devices.
+        assert (f"{TASK} IS NOT GUARDED: it runs" in run.log) is (state == "success")
 
     for number in range(2, 6):
         _set_state(f"{first}__{number}", "failed")
