@@ -96,7 +96,10 @@ class WorkerSteps:
     def _tell(self, alert: Tell) -> None:
         self._log.error("%s", alert.sentence)
         ti: Any = self._context["ti"]
-        ti.xcom_push(key=ALERT_KEY, value=alert.to_json())
+        try:
+            ti.xcom_push(key=ALERT_KEY, value=alert.to_json())
+        except Exception:  # noqa: BLE001 - as with the memory
+            self._log.exception("The alert could not be kept as an XCom; the guard goes on.")
         if self._on_alert is not None:
             call_on_alert(self._on_alert, alert.to_json(), self._log)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds that Airflow may take to keep something before a guard goes on; it may be kept later.
 _WRITE_SECONDS = 10.0
+#: Seconds that a user's function may take before a guard goes on.
+_ALERT_SECONDS = 60.0
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
@@ -102,7 +104,10 @@ class TriggerSteps:
         self._log.error("%s", alert.sentence)
         await self._kept.push(ALERT_KEY, alert.to_json())
         if self._on_alert is not None:
-            await asyncio.to_thread(call_on_alert, self._on_alert, alert.to_json(), self._log)
+            call = asyncio.to_thread(call_on_alert, self._on_alert, alert.to_json(), self._log)
+            _, slow = await asyncio.wait({asyncio.ensure_future(call)}, timeout=_ALERT_SECONDS)
+            if slow:
+                self._log.error("on_alert takes its time; the guard goes on without it.")
 
 
 class Nowhere:

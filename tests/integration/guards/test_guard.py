@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import datetime
 from typing import Any
 
@@ -222,6 +223,53 @@ def test_a_hold_is_told_while_the_guard_watches_on(fleet: Any, ti: Any) -> None:
     assert result["verdict"] == "completed"
     assert ti.xcoms["alert"]["kind"] == "hold"
     assert "enough to hold" in ti.xcoms["alert"]["sentence"]
+
+
+alerts: list[Any] = []
+
+
+def note(alert: Any) -> None:
+    """Somebody's function, which has trouble of its own."""
+    alerts.append(alert)
+    raise RuntimeError("no mail today")
+
+
+def dawdle(alert: Any) -> None:
+    """Somebody's function, which takes its time."""
+    alerts.append(alert)
+    time.sleep(0.5)
+
+
+@pytest.mark.parametrize("function", [note, dawdle])
+def test_on_alert_is_called_and_ends_no_guard(
+    fleet: Any, ti: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iotda_provider.triggers.guard_steps._ALERT_SECONDS", 0.1)
+    alerts.clear()
+    rule = SequentialFailureTest(0.02, hold_at=5)
+    middling = fleet({"devices": 100, "failure_rate": 0.07})
+
+    result = middling.run(ti, rules=rule, on_alert=function)["return_value"]
+
+    assert result["verdict"] == "completed"
+    assert alerts == [ti.xcoms["alert"]]
+
+
+def test_an_alert_that_airflow_cannot_keep_ends_no_guard(
+    fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = ti.xcom_push
+
+    def down_for_alerts(key: str, value: Any) -> None:
+        if key == "alert":
+            raise RuntimeError("the API server is down")
+        push(key, value)
+
+    monkeypatch.setattr(ti, "xcom_push", down_for_alerts)
+    bad = fleet(BAD)
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503, body={}, count=2)
+
+    assert bad.run(ti, stop_on_breach=True)["return_value"]["stop"]["outcome"] == "stopped"
 
 
 # --- a triggerer that has just started, and answers slowly ----------------------------------------
