@@ -148,7 +148,10 @@ class WaveConfirming:
                 return self._result(outcome, self._never_started())
             if watch.is_stopping and self._members and self.job.left is None:
                 # Who waited before the stop can't be seen after it, nor by another process.
-                self.job.left = pack(self._members, frozenset(self._not_asked()))
+                self._ledger.left = frozenset(self._not_asked())
+                self.job.left = pack(self._members, self._ledger.left)
+                if self._has_recalled:
+                    yield Note(self._ledger.to_json())
             if fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
                 fresh, complete = False, watch.progress.waiting <= len(self._rows)
@@ -213,6 +216,8 @@ class WaveConfirming:
             if not self._ledger.merge(record):
                 self._log.warning("What was noted of confirmations is about other devices.")
         self._has_recalled = True
+        if self._ledger.left is not None and self.job.left is None:
+            self.job.left = pack(self._members, self._ledger.left - self._ledger.accepted)
         if self.job.accepted_before is None:
             self.job.accepted_before = len(self._ledger)
         self._is_displaced = self._has_claimed and not self._ledger.is_mine(records)
@@ -241,6 +246,7 @@ class WaveConfirming:
         results = yield Confirm(self.job.batch_task_id, targets)
         self._attempts.update(targets)
         self._ledger.add(row.target for row in results.succeeded)
+        self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
         self._queue = self._queue[len(targets) :]
         if not (yield Note(self._ledger.to_json())):
             self._log.warning(
@@ -262,7 +268,8 @@ class WaveConfirming:
     def _never_started(self) -> list[str]:
         """Devices of this wave that surely were not let start, where the release is over."""
         if self.job.left is not None:
-            return unpack(self._members, self.job.left) if self._members else []
+            noted = unpack(self._members, self.job.left) if self._members else []
+            return [d for d in noted if d not in self._ledger and not self._attempts[d]]
         left = self._not_asked()
         if not self._has_recalled:
             return left

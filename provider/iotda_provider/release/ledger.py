@@ -24,6 +24,9 @@ class Ledger:
     A record names who has written it, so that of two that work on one wave, because one of them was
     only thought to be dead, the earlier one can see that it is not its turn any more.
 
+    ``left`` are the devices that had not been let start when the release was stopped: afterwards
+    nobody can tell them from the others. None: it was not.
+
     :param devices: every device of the release
     :param by: who writes it: any text of its own
     """
@@ -31,6 +34,7 @@ class Ledger:
     def __init__(self, devices: Iterable[str], by: str = "") -> None:
         self._order = sorted(set(devices))
         self.accepted: set[str] = set()
+        self.left: frozenset[str] | None = None
         self.by = by
         self._known = ""
 
@@ -50,13 +54,14 @@ class Ledger:
         return hashlib.sha256(",".join(self._order).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON: at most 5,200 bytes for 30,000 devices."""
+        """As plain JSON: at most 5,200 bytes for 30,000 devices, and twice that with ``left``."""
         self._known = pack(self._order, self.accepted)
         return {
             "version": _VERSION,
             "digest": self.digest,
             "by": self.by,
             "accepted": self._known,
+            **({} if self.left is None else {"left": pack(self._order, self.left)}),
         }
 
     def is_mine(self, records: Sequence[object]) -> bool:
@@ -72,11 +77,12 @@ class Ledger:
             or data.get("digest") != self.digest
         ):
             return False
-        text = data.get("accepted")
-        if text == self._known:
-            return True
+        text, left = data.get("accepted"), data.get("left")
         try:
-            self.add(unpack(self._order, text))
+            if text != self._known:
+                self.add(unpack(self._order, text))
+            if left is not None:
+                self.left = frozenset(unpack(self._order, left))
         except ValueError:
             return False
         return True

@@ -30,6 +30,19 @@ def test_what_one_task_has_written_the_next_one_reads() -> None:
     assert (len(second), FLEET[3] in second, FLEET[9] in second) == (6, True, False)
 
 
+def test_who_had_not_been_let_start_at_a_stop_is_in_there_too() -> None:
+    first, second = Ledger(FLEET), Ledger(FLEET)
+    assert "left" not in first.to_json()
+    first.left = frozenset()
+    assert second.merge(first.to_json())
+    assert second.left == frozenset()
+    first.left = frozenset(FLEET[5:9])
+    assert second.merge(json.loads(json.dumps(first.to_json())))
+    assert second.left == {*FLEET[5:9]}
+    assert not second.merge({**first.to_json(), "left": "no base64!"})
+    assert second.left == {*FLEET[5:9]}
+
+
 @pytest.mark.parametrize(
     "record", [None, {}, [], "text", {"version": 1}, {"version": 2, "digest": "", "accepted": ""}]
 )
