@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from iotda_provider.guards import Verdict
 from iotda_provider.guards.audit import AuditTrail
+from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
 
 _VERSION = 1
@@ -54,23 +57,37 @@ class Memory:
     def from_json(
         cls, data: object, batch_task_ids: tuple[str, ...], audit_limit: int = 500
     ) -> Memory:
-        """Read what :meth:`to_json` wrote; another rollout's memory is none of ours."""
+        """Read what :meth:`to_json` wrote; another rollout's memory is none of ours.
+
+        Nor is one that somebody has damaged: Airflow Variables can be edited.
+        """
+        if isinstance(data, Mapping) and data.get("version") == _VERSION:
+            with suppress(TypeError, ValueError, AttributeError, KeyError):
+                if tuple(data["batch_task_ids"]) == batch_task_ids:
+                    return cls._read(data, batch_task_ids, audit_limit)
+        return cls(batch_task_ids, trail=AuditTrail(audit_limit))
+
+    @classmethod
+    def _read(
+        cls, data: Mapping[str, Any], batch_task_ids: tuple[str, ...], audit_limit: int
+    ) -> Memory:
+        state, intent = dict(data.get("state") or {}), data.get("intent")
+        GuardState.from_json(state)
+        if intent:
+            intent = {"attempts": 0, **intent}
+            Verdict.from_dict(intent["verdict"])
+        ended = {str(key): dict(task) for key, task in (data.get("ended") or {}).items()}
+        for task in ended.values():
+            BatchTask.from_wire(task)
         trail = AuditTrail(audit_limit)
-        if (
-            not isinstance(data, Mapping)
-            or data.get("version") != _VERSION
-            or tuple(data.get("batch_task_ids") or ()) != batch_task_ids
-        ):
-            return cls(batch_task_ids, trail=trail)
         trail.records = [dict(record) for record in data.get("trail") or ()]
-        intent = data.get("intent")
         return cls(
             batch_task_ids,
-            state=dict(data.get("state") or {}),
-            intent=dict(intent) if intent else None,
+            state=state,
+            intent=intent or None,
             looks=int(data.get("looks") or 0),
             held=bool(data.get("held")),
-            ended={str(key): dict(task) for key, task in (data.get("ended") or {}).items()},
+            ended=ended,
             trail=trail,
         )
 

@@ -320,6 +320,33 @@ def test_a_memory_that_makes_no_sense_is_no_memory(
     assert guard(memory=nonsense).poll() is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"batch_task_ids": 5},
+        {"trail": 5},
+        {"trail": ["x"]},
+        {"state": {"version": 1}},
+        {"state": [1]},
+        {"looks": "many"},
+        {"ended": {"x": {}}},
+        {"ended": 5},
+        {"intent": {"time": 1}},
+        {"intent": "stop"},
+    ],
+)
+def test_a_memory_that_somebody_has_damaged_ends_no_guard(
+    platform: Any, guard: Any, damage: dict[str, Any]
+) -> None:
+    platform.show(platform.task(processing=1))
+    watched = guard()
+    watched.poll()
+
+    memory = {**watched.watch.memory.to_json(), **damage}
+
+    assert guard(memory=memory, carry_on=True).poll() is None
+
+
 def test_already_current_devices_do_not_dilute_the_rate(platform: Any, guard: Any) -> None:
     platform.show(platform.task(success=900, fail=6, processing=44, waitting=50))
     rule = SequentialFailureTest(0.02)
