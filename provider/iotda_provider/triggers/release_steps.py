@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from iotda_provider.triggers.guard_steps import TriggerSteps
 
 T = TypeVar("T")
+#: Seconds that a storage, or Airflow, may take to answer before the guard looks again.
+_STORAGE_SECONDS = 30.0
 
 
 class AskWorkerError(Exception):
@@ -109,19 +112,28 @@ class ReleaseSteps:
             if isinstance(step, ReadWaves):
                 return await self._read_waves(self._files)
             if isinstance(step, Recall):
-                return await in_thread(self._files.read_confirmed, self._log)
-            return await in_thread(self._files.write_confirmed, step.record, self._log)
+                return await self._in_time(None, self._files.read_confirmed, self._log)
+            write = self._files.write_confirmed
+            return await self._in_time(False, write, step.record, self._log)
         return await self._guard.run(_alone(step))
 
     @staticmethod
     async def _read_waves(files: ReleaseFiles) -> Any:
         try:
-            return await in_thread(files.read_waves)
+            return await asyncio.wait_for(in_thread(files.read_waves), _STORAGE_SECONDS)
         except IoTDAError:
             raise
         # Storage or Airflow may be down; the guard goes on looking until they are back.
         except Exception as error:
-            raise IoTDATransportError(f"The waves can't be read: {error}") from error
+            raise IoTDATransportError(f"The waves can't be read: {error!r}") from error
+
+    async def _in_time(self, otherwise: Any, call: Callable[..., Any], *args: Any) -> Any:
+        """Its result; another one where it takes so long that the guard has to look meanwhile."""
+        try:
+            return await asyncio.wait_for(in_thread(call, *args), _STORAGE_SECONDS)
+        except asyncio.TimeoutError:
+            self._log.warning("The release's files take longer than %.0f s.", _STORAGE_SECONDS)
+            return otherwise
 
 
 def _alone(step: GuardStep) -> GuardProcedure[Any]:
