@@ -94,8 +94,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     really_sleep = time.sleep
 
     def sleep(seconds: float) -> None:
-        if sys._getframe(1).f_globals.get("__name__") in _HOME_OF_DAG_TEST:
-            seconds = min(seconds, 0.02)
+        caller = sys._getframe(1)
+        if caller.f_globals.get("__name__") in _HOME_OF_DAG_TEST:
+            # Whoever answers a question needs the database, which has one lock only.
+            is_asking = bool(caller.f_locals.get("awaiting_input_tis"))
+            seconds = min(seconds, 0.3 if is_asking else 0.02)
         really_sleep(seconds)
 
     monkeypatch.setattr(time, "sleep", sleep)

@@ -109,7 +109,7 @@ def test_a_persons_no_stops_it(release: Any, fleet: Any, answer: Any) -> None:
 
 def test_an_image_that_bricks_every_tenth_device_opens_no_wave(release: Any, fleet: Any) -> None:
     platform = fleet(hang_rate=0.1)
-    run = release(report_within_minutes=2 / 60)
+    run = release(report_within_minutes=2 / 60, wave_hours=15 / 3600)
     first = set(run.xcom("rollout.plan", "wave_1"))
     counts = assert_over(run, platform, run.xcom("rollout.outcome")["verdict"], first)
     assert run.xcom("rollout.outcome")["verdict"] in ("breached", "unproven")
