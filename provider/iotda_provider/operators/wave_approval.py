@@ -9,8 +9,6 @@ from airflow.providers.standard.operators.hitl import HITLBranchOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-GO_ON, STOP = "Go on", "Stop the release"
-
 
 class WaveApprovalOperator(HITLBranchOperator):
     """Ask a person: go on with the next wave, or stop the release.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NEVER, WHEN_UNPROVEN, ALWAYS = APPROVALS = ("never", "when unproven", "before every wave")
 RELEASED, REFUSED = "released", "refused"
+#: What a person may answer.
+GO_ON, STOP = "Go on", "Stop the release"
 
 
 class WaveGateOperator(BranchOperator):
@@ -132,7 +134,10 @@ class RolloutOutcomeOperator(BaseOperator):
             unconfirmed_from = step["confirm"] if unconfirmed else None
             branch = ti.xcom_pull(task_ids=step["gate"], key="branch") or []
             asked = step["ask"] is not None and step["ask"] in branch
-            if asked and stop is not None:
+            answer = ti.xcom_pull(task_ids=step["ask"], key="answer") if asked else None
+            said_yes = isinstance(answer, Mapping) and answer.get("option") == GO_ON
+            # A stop may be that of a later wave.
+            if asked and stop is not None and not said_yes:
                 verdict = REFUSED
                 summary += " A person has said no (or nobody has answered in time)."
             elif asked:

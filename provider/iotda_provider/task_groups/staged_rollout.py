@@ -16,7 +16,9 @@ from iotda_provider.operators.wave import is_template
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import (
     APPROVALS,
+    GO_ON,
     NEVER,
+    STOP,
     RolloutOutcomeOperator,
     WaveGateOperator,
 )
@@ -262,7 +264,7 @@ def staged_rollout(
 def _ask(
     place: int, watch_task_id: str, follows: str, stop_task_id: str, within: timedelta | None
 ) -> Any:
-    from iotda_provider.operators.wave_approval import GO_ON, STOP, WaveApprovalOperator
+    from iotda_provider.operators.wave_approval import WaveApprovalOperator
 
     result = f"ti.xcom_pull('{watch_task_id}')"
     return WaveApprovalOperator(

@@ -68,6 +68,18 @@ def test_a_persons_yes_opens_what_the_numbers_do_not(
     assert not emulator.journal("stop_batch_task")
 
 
+def test_a_no_after_a_yes_stops_it(
+    run_dag: Any, emulator: Emulator, impatient: None, answer: Any
+) -> None:
+    answer("rollout.wave_1_ask", "Go on", dag_id="asking_rollout")
+    answer("rollout.wave_2_ask", "Stop the release", dag_id="asking_rollout")
+    run = run_dag(DAG_FILE)
+    outcome = run.xcom("rollout.outcome")
+    assert (outcome["verdict"], outcome["approved_by_person"]) == ("refused", [1])
+    assert run.xcom("rollout.stop")["outcome"] in ("stopped", "already_ended")
+    assert len(emulator.journal("stop_batch_task")) == 1
+
+
 def test_what_breaks_while_the_question_is_open_stops_the_release_before_anybody_else_starts(
     run_dag: Any, late_failures: Emulator, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:

@@ -133,6 +133,20 @@ def test_a_persons_no_is_told_from_a_wave_that_nobody_was_asked_about() -> None:
     )
 
 
+@pytest.mark.parametrize("verdict", ["unproven", "rejected"])
+def test_a_stop_after_a_persons_yes_is_that_of_the_later_wave(verdict: str) -> None:
+    found = outcome(
+        w1=result("unproven"),
+        g1__branch=["a1"],
+        a1__answer={"option": "Go on", "by": "ann"},
+        w2=result(verdict),
+        g2__branch=["stop"],
+        stop={"outcome": "stopped"},
+    )
+    assert (found["verdict"], found["wave"], found["exposed"]) == (verdict, 2, 100)
+    assert found["approved_by_person"] == [1]
+
+
 @pytest.mark.parametrize("verdict", ["breached", "stopped_elsewhere", "lost"])
 def test_a_release_that_was_over_in_the_middle_of_a_wave(verdict: str) -> None:
     found = outcome(w1=result("passed"), w2=result(verdict), c2=result(verdict, unconfirmed=60))
