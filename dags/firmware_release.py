@@ -62,6 +62,9 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
+    # Two that begin at the same moment would not see each other's batch task. Where releases never
+    # share a device, there may be more.
+    max_active_runs=1,
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.release.manifest import Manifest
+from iotda_provider.release.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
     from iotda_provider.guarding.steps import Log
@@ -94,8 +94,11 @@ class ReleaseFiles:
         waves = [
             list(self._pull(self.plan_task_id, f"wave_{n}") or ()) for n in range(1, count + 1)
         ]
-        if sum(map(len, waves)) != (self.cumulative[-1] if count else 0):
-            raise IoTDAConfigError(f"The waves that {self.plan_task_id} has planned are gone.")
+        if digest_of(self.batch_task_id, waves) != self.digest:
+            raise IoTDAConfigError(
+                f"The waves that {self.plan_task_id} has planned are gone, or it has planned "
+                "others meanwhile. Clear this task to go on with those."
+            )
         return waves
 
     def read_confirmed(self, log: Log) -> list[Any] | None:

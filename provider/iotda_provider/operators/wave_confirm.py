@@ -6,8 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.operators.wave import WaveOperator, is_template, read_number
+from iotda_provider.operators.wave_gate import GO_ON
 from iotda_provider.parameters import given, positive
 from iotda_provider.release.confirm_wave import ConfirmJob, WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK
@@ -37,6 +40,10 @@ class ConfirmWaveOperator(WaveOperator):
     "confirmed_at", "progress", "summary"}``; ``unconfirmed``, the ids of the devices that were not
     let start because the release was over.
 
+    :param opened_by: what has to have let the wave before pass, as task ids ``{"gate", "ask",
+        "entry"}``: the gate has followed ``entry``, or ``ask`` (None: nobody is asked), where a
+        person has said yes. Neither is so where a task was only marked as a success by hand. None:
+        nothing has to, as for the first wave
     :param chunk: the most devices in one call, up to 100
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00``; None: at any
@@ -55,6 +62,7 @@ class ConfirmWaveOperator(WaveOperator):
     def __init__(
         self,
         *,
+        opened_by: Mapping[str, str | None] | None = None,
         chunk: int = MAX_CHUNK,
         max_in_flight: Any = None,
         window: Any = None,
@@ -63,6 +71,7 @@ class ConfirmWaveOperator(WaveOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.opened_by = None if opened_by is None else dict(opened_by)
         self.chunk = int(positive(chunk, "chunk"))
         if self.chunk > MAX_CHUNK:
             raise ValueError(f"chunk must be at most {MAX_CHUNK}, got {chunk}")
@@ -76,6 +85,7 @@ class ConfirmWaveOperator(WaveOperator):
             MaintenanceWindow.of(window, timezone)
 
     def begin(self, context: Context, plan: Mapping[str, Any]) -> ConfirmJob:
+        self._check_opened(context["ti"])
         limit, waves = given(self.max_in_flight), plan["waves"]
         return ConfirmJob(
             batch_task_id=plan["batch_task_id"],
@@ -89,6 +99,27 @@ class ConfirmWaveOperator(WaveOperator):
             max_in_flight=None if limit is None else int(read_number(limit, "max_in_flight")),
             window=MaintenanceWindow.of(given(self.window), str(given(self.timezone) or "UTC")),
             is_first=getattr(context["ti"], "try_number", 1) <= 1,
+        )
+
+    def _check_opened(self, ti: Any) -> None:
+        """Whether the wave before has passed, by its numbers or by a person's word.
+
+        :raises AirflowFailException: it has not
+        """
+        if self.opened_by is None:
+            return
+        gate, ask, entry = (self.opened_by[name] for name in ("gate", "ask", "entry"))
+        followed = ti.xcom_pull(task_ids=gate, key="branch") or ()
+        if entry in followed:
+            return
+        if ask is not None and ask in followed:
+            answer = ti.xcom_pull(task_ids=ask, key="answer")
+            if isinstance(answer, Mapping) and answer.get("option") == GO_ON:
+                return
+        raise AirflowFailException(
+            f"Wave {self.wave} is not let start: neither the numbers of the wave before nor a "
+            "person's answer have opened it (was a task marked as a success by hand?). Clear "
+            f"{gate} to have that decided."
         )
 
     def job_from_json(self, data: Mapping[str, Any]) -> ConfirmJob:

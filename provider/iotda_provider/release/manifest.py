@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 _VERSION = 1
+
+
+def digest_of(batch_task_id: str, waves: Iterable[Iterable[str]]) -> str:
+    """16 characters that change with any device's wave."""
+    text = "\n".join(",".join(wave) for wave in waves)
+    return hashlib.sha256(f"{batch_task_id}\n{text}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """16 characters that change with any device's wave."""
-        text = "\n".join(",".join(wave) for wave in self.waves)
-        return hashlib.sha256(f"{self.batch_task_id}\n{text}".encode()).hexdigest()[:16]
+        return digest_of(self.batch_task_id, self.waves)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON: about 20 bytes for each device."""

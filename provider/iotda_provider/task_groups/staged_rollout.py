@@ -119,7 +119,8 @@ def staged_rollout(
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
-    :param task_arguments: for every task in it, such as ``retries``
+    :param task_arguments: for every task in it, such as ``retries``; ``execution_timeout`` for all
+        but the questions
     :raises ValueError: a parameter makes no sense, or needs a newer Airflow; the message names it
     """
     positive(max_waves, "max_waves")
@@ -192,6 +193,7 @@ def staged_rollout(
         stop >> outcome
         before: list[Any] = [plan]
         guards: list[str] = []
+        opened_by: dict[str, str | None] | None = None
         for place, step in zip(places, steps, strict=True):
             opens = MaintenanceWindowSensor(
                 task_id=f"wave_{place}_window",
@@ -214,6 +216,7 @@ def staged_rollout(
             }
             confirm = ConfirmWaveOperator(
                 task_id=f"wave_{place}_confirm",
+                opened_by=opened_by,
                 chunk=chunk,
                 max_in_flight=max_in_flight,
                 window=window,
@@ -252,8 +255,11 @@ def staged_rollout(
             )
             before >> opens >> confirm >> watch >> gate_task >> [stop, outcome]
             before = [gate_task]
+            opened_by = {"gate": gate_task.task_id, "ask": step["ask"], "entry": follows}
             if step["ask"] is not None:
-                ask = _ask(place, watch.task_id, follows, stop.task_id, answer_within)
+                ask = _ask(
+                    place, watch.task_id, follows, stop.task_id, answer_within, task_arguments
+                )
                 gate_task >> ask >> stop
                 before.append(ask)
                 if place == max_waves:
@@ -262,7 +268,12 @@ def staged_rollout(
 
 
 def _ask(
-    place: int, watch_task_id: str, follows: str, stop_task_id: str, within: timedelta | None
+    place: int,
+    watch_task_id: str,
+    follows: str,
+    stop_task_id: str,
+    within: timedelta | None,
+    task_arguments: Mapping[str, Any],
 ) -> Any:
     from iotda_provider.operators.wave_approval import WaveApprovalOperator
 
@@ -275,4 +286,6 @@ def _ask(
         options_mapping={GO_ON: follows, STOP: stop_task_id},
         defaults=None if within is None else [STOP],
         response_timeout=within,
+        # A person takes as long as a person takes.
+        **{key: task_arguments[key] for key in task_arguments if key != "execution_timeout"},
     )

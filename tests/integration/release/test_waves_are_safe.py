@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.guards import Overdue, SequentialFailureTest
@@ -260,3 +261,49 @@ def test_more_waves_than_the_dag_has_room_for_are_refused(rollout: Any) -> None:
     run = rollout()
     with pytest.raises(IoTDAConfigError, match="max_waves=2"):
         run.plan("10%, 100%", late=["device-00001"], max_waves=2)
+
+
+OPENED_BY = {"gate": "gate_1", "ask": "ask_1", "entry": "window_2"}
+
+
+@pytest.mark.parametrize(
+    ("branch", "answer", "opens"),
+    [
+        (["window_2"], None, True),
+        (["ask_1"], {"option": "Go on", "by": "somebody"}, True),
+        (["ask_1"], {"option": "Stop the release", "by": "somebody"}, False),
+        (["ask_1"], None, False),
+        (["stop"], {"option": "Go on", "by": "somebody"}, False),
+        (None, None, False),
+    ],
+)
+def test_a_wave_is_opened_by_numbers_or_by_an_answer_and_not_by_a_mark(
+    rollout: Any, branch: Any, answer: Any, opens: bool
+) -> None:
+    """Whoever marks a gate or a question as a success by hand has decided nothing."""
+    run = rollout(speed=600)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    run.watch(1)
+    first = list(run.confirmed)
+    run.xcoms.put("gate_1", "branch", branch)
+    run.xcoms.put("ask_1", "answer", answer)
+    if opens:
+        assert run.confirm(2, opened_by=OPENED_BY)["verdict"] == "confirmed"
+        return
+    with pytest.raises(AirflowFailException, match=r"neither the numbers .* Clear gate_1"):
+        run.confirm(2, opened_by=OPENED_BY)
+    assert run.confirmed == first
+
+
+def test_waves_that_were_planned_anew_are_not_taken_for_those_that_were_deferred(
+    rollout: Any,
+) -> None:
+    run = rollout(speed=600)
+    run.plan("50%, 100%")
+    one, two = run.wave(1), run.wave(2)
+    run.xcoms.put("plan", "wave_1", [two[0], *one[1:]])
+    run.xcoms.put("plan", "wave_2", [one[0], *two[1:]])
+    with pytest.raises(IoTDAConfigError, match="has planned others"):
+        run.confirm(1)
+    assert not run.confirmed
