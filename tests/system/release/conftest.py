@@ -19,6 +19,8 @@ PACKAGE = "a1b2c3d4e5f60718293a4b5c"
 VERSION = "2.0.0"
 ALL = "0000000a-0000"
 BRICK_CODE = "IOTDA.005010"
+#: A task that waits for a person: since Airflow 3.3, and before.
+_PARKED = ("awaiting_input", "deferred")
 
 
 @pytest.fixture
@@ -105,26 +107,31 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
 @pytest.fixture
 def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
     """Answers a question of the pipeline as soon as it is asked, through Airflow's own API."""
+    from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 
     threads: list[threading.Thread] = []
     over = threading.Event()
+    # A database that is locked for a moment is no reason to give up.
+    client = TestClient(create_app(apps="core"), raise_server_exceptions=False)
+
+    def ask(method: str, path: str, **more: Any) -> dict[str, Any]:
+        """The answer's body; empty where there was none."""
+        found = client.request(method, path, **more)
+        return found.json() if found.is_success else {}
 
     def give(task_id: str, option: str, dag_id: str) -> None:
-        from airflow.api_fastapi.app import create_app
-
-        # A database that is locked for a moment is no reason to give up.
-        client = TestClient(create_app(apps="core"), raise_server_exceptions=False)
-        token = client.get("/auth/token").json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
         base = f"/api/v2/dags/{dag_id}/dagRuns"
         while not over.wait(0.2):
-            answer = client.get(base)
-            runs = answer.json().get("dag_runs", ()) if answer.status_code == 200 else ()
-            for run in runs:
-                path = f"{base}/{run['dag_run_id']}/taskInstances/{task_id}/-1/hitlDetails"
+            token = ask("GET", "/auth/token").get("access_token")
+            headers = {"Authorization": f"Bearer {token}"}
+            for run in ask("GET", base, headers=headers).get("dag_runs", ()):
+                asking = f"{base}/{run['dag_run_id']}/taskInstances/{task_id}"
+                # An answer that comes before the task is parked is never looked at.
+                if ask("GET", asking, headers=headers).get("state") not in _PARKED:
+                    continue
                 body = {"chosen_options": [option], "params_input": {}}
-                if client.patch(path, json=body).status_code == 200:
+                if ask("PATCH", f"{asking}/-1/hitlDetails", json=body, headers=headers):
                     return
 
     def start(task_id: str, option: str, dag_id: str = "firmware_release") -> None:
