@@ -17,10 +17,16 @@ DAG_FILE = Path(__file__).parent / "dags" / "small_rollout.py"
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 
 
+@pytest.fixture(params=[("worker", 400), ("triggerer", 400), ("triggerer", 10_000)], ids=str)
+def case(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """Where the waves wait, and how many devices there are."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def emulator(case: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     scenario = {
-        "devices": 400,
+        "devices": case[1],
         "success_after": 60,
         "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
     }
@@ -30,20 +36,26 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(params=["worker", "triggerer"])
-def dag_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The DAG file, for both ways of waiting."""
+@pytest.fixture
+def dag_file(case: tuple[str, int], tmp_path: Path) -> Path:
+    """The DAG file, for a way of waiting and for a size."""
     text = DAG_FILE.read_text()
-    way = f"deferrable={request.param == 'triggerer'}"
-    assert text.count("deferrable=False") == 1
+    way, devices = case
+    assert text.count("deferrable=False") == text.count("chunk=15") == 1
+    text = text.replace("deferrable=False", f"deferrable={way == 'triggerer'}")
     file = tmp_path / DAG_FILE.name
-    file.write_text(text.replace("deferrable=False", way))
+    file.write_text(text.replace("chunk=15", f"chunk={min(100, devices // 26)}"))
     return file
 
 
 def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
-    run_dag: Any, emulator: Emulator, dag_file: Path, monkeypatch: pytest.MonkeyPatch
+    run_dag: Any,
+    emulator: Emulator,
+    case: tuple[str, int],
+    dag_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    devices = case[1]
     real = IoTDAHook.confirm_batch_task
     sizes: Counter[int] = Counter()
     deaths = 0
@@ -52,7 +64,7 @@ def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
         """Dies at the second call of each wave: in turn before and after it is sent."""
         nonlocal deaths
         begun = len(confirmed(emulator))
-        wave = sum(begun >= end for end in (40, 100, 200))
+        wave = sum(begun >= devices * share // 100 for share in (10, 25, 50))
         sizes[wave] += 1
         dies = sizes[wave] == 2
         deaths += dies
@@ -68,8 +80,8 @@ def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
     assert run.state == "success", run.log[-4000:]
     assert deaths == 4
     outcome = run.xcom("rollout.outcome")
-    assert (outcome["verdict"], outcome["exposed"], outcome["wave"]) == ("released", 400, 4)
-    assert sorted(confirmed(emulator)) == [f"device-{n:05}" for n in range(400)]
+    assert (outcome["verdict"], outcome["exposed"], outcome["wave"]) == ("released", devices, 4)
+    assert sorted(confirmed(emulator)) == [f"device-{n:05}" for n in range(devices)]
     assert not emulator.journal("stop_batch_task")
 
 
