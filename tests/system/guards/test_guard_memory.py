@@ -33,29 +33,36 @@ ShortTries(
 """
 
 
-def left_behind():
-    """The Variables that the provider has left."""
+def variables():
+    """The Variables that the provider has written, and not deleted."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
     with create_session() as session:
         found = session.query(Variable).filter(Variable.key.like("iotda_provider.%"))
-        return [variable.key for variable in found]
+        return {variable.key for variable in found}
+
+
+@pytest.fixture
+def left_behind(airflow_database):
+    """The same, without those of tests before this one."""
+    before = variables()
+    return lambda: variables() - before
 
 
 @pytest.mark.iotda_emulator(scenario=SILENT, speed=1)
-def test_a_retry_goes_on_with_the_rules_history(run_tasks):
+def test_a_retry_goes_on_with_the_rules_history(run_tasks, left_behind):
     run = run_tasks(GUARD)
 
     assert run.states == {"guard": "success"}
     result = run.xcom("guard")
     assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
-    assert left_behind() == []
+    assert left_behind() == set()
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
 @pytest.mark.iotda_emulator(scenario=GOOD, speed=0)
-def test_a_guard_leaves_no_variable(run_tasks, deferrable):
+def test_a_guard_leaves_no_variable(run_tasks, left_behind, deferrable):
     run = run_tasks(f"""
 RolloutGuardSensor(
     task_id="guard", batch_task_id=TASK, rules=MaxFailures(5), poke_interval=0.3,
@@ -64,4 +71,4 @@ RolloutGuardSensor(
 """)
 
     assert run.xcom("guard")["verdict"] == "completed"
-    assert left_behind() == []
+    assert left_behind() == set()
