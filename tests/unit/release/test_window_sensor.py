@@ -78,9 +78,9 @@ def test_where_it_is_still_closed_it_sleeps_on_within_the_same_time() -> None:
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"timeout": 0.01}, AirflowSensorTimeout),
-        ({"timeout": 0.01, "soft_fail": True}, AirflowSkipException),
-        ({"execution_timeout": timedelta(seconds=0.01)}, AirflowTaskTimeout),
+        ({"timeout": 1}, AirflowSensorTimeout),
+        ({"timeout": 1, "soft_fail": True}, AirflowSkipException),
+        ({"execution_timeout": timedelta(seconds=1)}, AirflowTaskTimeout),
     ],
 )
 def test_its_time_ends_it_as_in_a_worker(given: dict[str, Any], error: type[Exception]) -> None:
