@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.driving import drive
 from iotda_provider.durable import LARGEST, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
@@ -56,18 +57,7 @@ class WorkerSteps:
 
         :raises IoTDAError: as the procedure does
         """
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                answer = self._do(step)
-            except IoTDAError as caught:
-                error = caught
+        return drive(procedure, self._do)
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):

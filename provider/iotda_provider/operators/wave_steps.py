@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.driving import drive
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.steps import (
     Ask,
@@ -76,18 +76,7 @@ class WaveSteps:
         :raises MustWaitError: it has to wait, and this driver does not
         :raises IoTDAError: as the procedure does
         """
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                answer = self._do(step)
-            except IoTDAError as caught:
-                error = caught
+        return drive(procedure, self._do)
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, Sleep):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
@@ -63,18 +64,7 @@ class TriggerSteps:
 
         :raises IoTDAError: as the procedure does
         """
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                answer = await self._do(step)
-            except IoTDAError as caught:
-                error = caught
+        return await drive_async(procedure, self._do)
 
     async def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.steps import (
@@ -74,18 +75,7 @@ class ReleaseSteps:
         :raises TimeIsOverError: it had to wait for longer than it may
         :raises IoTDAError: as the procedure does
         """
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                answer = await self._do(step)
-            except IoTDAError as caught:
-                error = caught
+        return await drive_async(procedure, self._do)
 
     async def sleep(self, seconds: float) -> None:
         """Wait.

@@ -113,7 +113,9 @@ def test_token_for_a_regions_name_brings_its_project(start, connect, hooks):
     assert hooks.read() == TASK
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such thing here")
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="this system has no fork(), whose children the test is about"
+)
 def test_forked_process_gets_its_own(start, connect):
     emulator = start()
     connect(emulator, "token")
