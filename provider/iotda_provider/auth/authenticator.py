@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from iotda_provider.auth.renewing import Issued, Renewing
@@ -15,6 +16,7 @@ from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
     from iotda_provider.auth.iam import Token
+    from iotda_provider.auth.temporary_keys import TemporaryKeys
     from iotda_provider.settings import ConnectionSettings
 
 
@@ -68,14 +70,14 @@ class AccessKeyAuthenticator:
     def __init__(
         self,
         settings: ConnectionSettings,
-        obtain: Callable[[ConnectionSettings], Issued[AccessKey]] | None = None,
+        obtain: Callable[[], Issued[AccessKey]] | None = None,
     ) -> None:
         self._settings = settings
         self._scope = Scope.of(settings)
         self._can_renew = obtain is not None
         own = AccessKey(settings.login, settings.password, settings.security_token)
         where = f"The key of connection {settings.conn_id!r}"
-        self._key = Renewing(lambda: obtain(settings) if obtain else Issued(own, None), where)
+        self._key = Renewing(obtain or (lambda: Issued(own, None)), where)
         if obtain is None:
             self._key.renew()
         self._project: Renewing[str] | None = None
@@ -170,10 +172,8 @@ def authenticator_for(settings: ConnectionSettings) -> Authenticator:
 def _new(settings: ConnectionSettings) -> Authenticator:
     if settings.auth_type == "token":
         return TokenAuthenticator(settings, _token)
-    if settings.auth_type == "agency":
-        return AccessKeyAuthenticator(settings, _agency_key)
-    if settings.auth_type == "federation":
-        return AccessKeyAuthenticator(settings, _federated_key)
+    if settings.auth_type in ("agency", "federation"):
+        return AccessKeyAuthenticator(settings, _temporary_keys(settings))
     return AccessKeyAuthenticator(settings)
 
 
@@ -186,16 +186,14 @@ def _token(settings: ConnectionSettings) -> Issued[Token]:
     return obtain_token(settings)
 
 
-def _agency_key(settings: ConnectionSettings) -> Issued[AccessKey]:
-    from iotda_provider.auth.temporary_keys import obtain_agency_key
+def _temporary_keys(settings: ConnectionSettings) -> Callable[[], Issued[AccessKey]]:
+    @cache
+    def keys() -> TemporaryKeys:
+        from iotda_provider.auth.temporary_keys import TemporaryKeys
 
-    return obtain_agency_key(settings)
+        return TemporaryKeys(settings)
 
-
-def _federated_key(settings: ConnectionSettings) -> Issued[AccessKey]:
-    from iotda_provider.auth.temporary_keys import obtain_federated_key
-
-    return obtain_federated_key(settings)
+    return lambda: keys().refresh()
 
 
 # Connections change rarely; those that did are forgotten.

@@ -7,7 +7,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from huaweicloudsdkcore.auth.internal import Credential, FederalAccessor, StsAccessor
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.auth.internal import Credential, StsAccessor
 from huaweicloudsdkcore.exceptions.exceptions import SdkException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
@@ -107,52 +108,56 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
         return self._process_credential(answer.body)
 
 
-def obtain_agency_key(settings: ConnectionSettings) -> Issued[AccessKey]:
-    """Temporary keys of the agency that is bound to this ECS instance.
+class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
+    """The SDK's credentials of one connection: they obtain its keys, keep them and refresh them.
 
-    :raises IoTDAAuthError: the instance has no agency
-    :raises IoTDATransportError: there is no metadata service, as outside of an ECS instance
+    :param settings: of a connection whose ``auth_type`` is ``agency`` or ``federation``
     """
-    return _obtain(_MetadataAccessor(settings))
 
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__()
+        self._client: _SdkClient | None = None
+        if settings.auth_type == "agency":
+            self.sts_accessor = _MetadataAccessor(settings)
+            return
+        iam = iam_of(
+            settings,
+            "Check idp_id, and that id_token_file holds a token of that identity provider which "
+            "has not expired",
+        )
+        self._client = _SdkClient(iam)
+        self.with_iam_endpoint(iam.endpoint)
+        self.with_idp_id(settings.idp_id).with_id_token_file(settings.id_token_file)
 
-def obtain_federated_key(settings: ConnectionSettings) -> Issued[AccessKey]:
-    """Temporary keys for the id token in the connection's ``id_token_file``, which is read anew.
+    def _is_expired(self) -> bool:
+        # Whoever calls refresh() knows. The SDK would refresh 40 minutes before the end: keys that
+        # live for less at every request, and those that were refused before it never.
+        return True
 
-    :raises IoTDAConfigError: the file can't be read
-    :raises IoTDAAuthError: IAM refuses the id token
-    """
-    iam = iam_of(
-        settings,
-        "Check idp_id, and that id_token_file holds a token of that identity provider which has "
-        "not expired",
-    )
-    return _obtain(
-        FederalAccessor(),
-        iam_endpoint=iam.endpoint,
-        http_client=_SdkClient(iam),
-        idp_id=settings.idp_id,
-        id_token_file=settings.id_token_file,
-    )
+    def refresh(self) -> Issued[AccessKey]:
+        """Exchange them for new ones; the id token's file is read anew.
 
-
-def _obtain(accessor: StsAccessor, **how: object) -> Issued[AccessKey]:
-    try:
-        credential = accessor.get_credential(**how)
-        lifetime = _lifetime(credential.expire_at)
-    except (SdkException, OSError, UnicodeDecodeError) as error:
-        reason = error.error_msg if isinstance(error, SdkException) else str(error)
-        raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise senseless("temporary key") from None
-    return Issued(
-        AccessKey(
-            checked_secret(credential.access, "access key"),
-            checked_secret(credential.secret, "secret key"),
-            checked_secret(credential.security_token, "security token"),
-        ),
-        lifetime,
-    )
+        :raises IoTDAConfigError: the file can't be read
+        :raises IoTDAAuthError: the instance has no agency, or IAM refuses the id token
+        :raises IoTDATransportError: nothing answers, as the metadata service outside of an ECS
+            instance
+        """
+        try:
+            self.process_sts(self._client)
+            lifetime = _lifetime(self._expire_at)
+        except (SdkException, OSError, UnicodeDecodeError) as error:
+            reason = error.error_msg if isinstance(error, SdkException) else str(error)
+            raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise senseless("temporary key") from None
+        return Issued(
+            AccessKey(
+                checked_secret(self.ak, "access key"),
+                checked_secret(self.sk, "secret key"),
+                checked_secret(self.security_token, "security token"),
+            ),
+            lifetime,
+        )
 
 
 def _lifetime(expire_at: float) -> float:

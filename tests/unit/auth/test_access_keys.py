@@ -145,6 +145,20 @@ def test_agencys_key_is_renewed_before_it_expires_and_after_a_rejection(
     assert authenticator.authenticate(outgoing())["X-Security-Token"] == "security-token-3"
 
 
+def test_key_that_lives_for_minutes_is_not_renewed_at_each_request(
+    web, settings, issue_agency_keys
+):
+    """The SDK, left to itself, renews 40 minutes before the end."""
+    issue_agency_keys(web, lifetime=1200)
+    authenticator = authenticator_for(settings("agency"))
+    authenticator.prepare()
+    asked = web.call_count
+    for _ in range(3):
+        assert authenticator.is_ready()
+        authenticator.prepare()
+    assert web.call_count == asked
+
+
 def test_instance_without_an_agency_is_told_to_bind_one(web, settings):
     web.put(f"{METADATA}/meta-data/latest/api/token", status_code=404)
     web.get(

@@ -15,6 +15,20 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from iotda_provider import masking
 
+if AIRFLOW_V_3_0_PLUS:
+    from airflow.sdk._shared.secrets_masker import redact, reset_secrets_masker
+else:
+    from airflow.utils.log.secrets_masker import _secrets_masker, redact
+
+
+def reset_masker() -> None:
+    """As in a process that knows no secret yet."""
+    if AIRFLOW_V_3_0_PLUS:
+        reset_secrets_masker()
+    else:
+        _secrets_masker().patterns = set()
+        _secrets_masker().replacer = None
+
 
 @pytest.fixture
 def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -67,6 +81,23 @@ def test_masker_is_not_filled_with_signatures(
     sent = [signature_of(seen) for seen in fake.seen]
     assert len(set(sent)) == 10
     assert [signature for signature in sent if signature in masked] == sent[:3]
+
+
+def test_every_signature_is_masked_in_its_header(
+    client: Any, fake: Any, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masking, "_registered_signatures", set())
+    monkeypatch.setattr(masking, "MOST_SIGNATURES", 1)
+    reset_masker()
+    answering()
+    read_tasks(client, 3)
+    masking.mask("another secret")  # the masker makes its expression anew
+    for seen in fake.seen:
+        line = f"sent {dict(seen.headers)!r} and {seen.headers['Authorization']}"
+        assert signature_of(seen) in line
+        assert signature_of(seen) not in str(redact(line))
+    digest = "sha256 " + "a0" * 32
+    assert redact(digest) == digest
 
 
 def test_signature_that_is_handed_out_is_always_masked(
