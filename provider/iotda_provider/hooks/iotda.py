@@ -19,6 +19,7 @@ from tenacity import Retrying
 from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
+from iotda_provider.driving import drive
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import error_of, read_body
@@ -65,7 +66,7 @@ def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
 
 def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
     def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run_procedure(describe(*args, **kwargs))
+        return drive(describe(*args, **kwargs), self._take)
 
     return described_by(describe, method)
 
@@ -329,24 +330,12 @@ class IoTDAHook(HttpHook):
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
 
-    def _run_procedure(self, procedure: procedures.Procedure[T]) -> T:
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                if isinstance(step, procedures.Together):
-                    answer = self._together(step)
-                elif isinstance(step, procedures.Pause):
-                    time.sleep(step.seconds)
-                else:
-                    answer = self._perform(step)
-            except IoTDAError as caught:
-                error = caught
+    def _take(self, step: procedures.Step) -> Any:
+        if isinstance(step, procedures.Together):
+            return self._together(step)
+        if isinstance(step, procedures.Pause):
+            return time.sleep(step.seconds)
+        return self._perform(step)
 
     def _together(self, step: procedures.Together) -> list[Any]:
         """The results of some calls, or their errors, a bounded number under way at a time."""

@@ -18,6 +18,7 @@ from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
+from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.connection import load_settings, looking_up
@@ -52,7 +53,7 @@ def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
 
 def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
     async def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run_procedure(describe(*args, **kwargs))
+        return await drive_async(describe(*args, **kwargs), self._take)
 
     return described_by(describe, method)
 
@@ -278,24 +279,12 @@ class IoTDAAsyncHook(BaseHook):
             for row in rows.take(await self._perform(rows.next)):
                 yield row
 
-    async def _run_procedure(self, procedure: procedures.Procedure[T]) -> T:
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error is not None else procedure.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer, error = None, None
-            try:
-                if isinstance(step, procedures.Together):
-                    answer = await self._together(step)
-                elif isinstance(step, procedures.Pause):
-                    await asyncio.sleep(step.seconds)
-                else:
-                    answer = await self._perform(step)
-            except IoTDAError as caught:
-                error = caught
+    async def _take(self, step: procedures.Step) -> Any:
+        if isinstance(step, procedures.Together):
+            return await self._together(step)
+        if isinstance(step, procedures.Pause):
+            return await asyncio.sleep(step.seconds)
+        return await self._perform(step)
 
     async def _together(self, step: procedures.Together) -> list[Any]:
         """The results of some calls, or their errors, a bounded number under way at a time."""
