@@ -138,7 +138,7 @@ def _text_of(text: str) -> str:
         return text
     try:
         return Path(text.removeprefix("@")).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise ValueError(
             f"{text!r} is neither a rule, such as MaxFailures(5), nor a file"
         ) from None

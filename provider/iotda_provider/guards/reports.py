@@ -12,7 +12,7 @@ from iotda_provider.guards.audit import Audit
 from iotda_provider.guards.gate import EnoughSuccess
 from iotda_provider.guards.notation import notation
 from iotda_provider.guards.replay import Event, Outcome
-from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.rule import CLUSTERS, Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.simulation import Result
 from iotda_provider.guards.tables import chance, count, duration, table
@@ -191,6 +191,11 @@ class Plan:
                 notes.append(f"{notation(rule)} goes by the clock: see iotda-guard simulate.")
             elif not exact.breaks_at(rule, size, finished=size, started=size, total=size):
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
+            elif CLUSTERS in rule.needs:
+                notes.append(
+                    f"{notation(rule)} goes by clusters, which no plan knows: these are its figures "
+                    "as if there were none."
+                )
         for gate in self.gates:
             least = gate.smallest_passing_sample()
             opens = f"opens after {least} successes without a failure"

@@ -86,6 +86,12 @@ def test_plan_tells_devices_exposed_and_what_cannot_work(capsys: Output) -> None
     assert "with 50 devices a person must decide" in out
 
 
+def test_plan_says_what_it_leaves_out_of_account(capsys: Output) -> None:
+    rule = "SequentialFailureTest(0.02, leave_worst_out=True)"
+    assert main(["plan", "--devices", "50", "--rule", rule, "--rule", "MaxFailures(5)"]) == 0
+    assert f"{rule} goes by clusters" in capsys.readouterr().out
+
+
 def test_plan_looks_at_the_ends_of_waves(capsys: Output) -> None:
     argv = ["plan", "--devices", "30000", "--rule", "SequentialFailureTest(0.02)"]
     argv += ["--waves", "100,500,2500,10000", "--rates", "0.1", "--json"]
@@ -139,6 +145,7 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
         (["plan", "--rule", "MaxFailures(0)"], "count must be"),
         (["plan", "--rule", "__import__('os')"], "unknown rule"),
         (["plan", "--rules", "MaxFailures"], "neither a rule"),
+        (["plan", "--rules", ""], "neither a rule"),
         (["plan", "--rates", "5%"], "--rates: '5%' is not a number"),
         (["plan", "--rates", "5"], "--rates must be a share"),
         (["plan", "--devices", "0"], "--devices"),
