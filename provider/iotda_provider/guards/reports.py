@@ -193,8 +193,8 @@ class Plan:
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
             elif CLUSTERS in rule.needs:
                 notes.append(
-                    f"{notation(rule)} goes by clusters, which no plan knows: these are its figures "
-                    "as if there were none."
+                    f"{notation(rule)} goes by clusters, which no plan knows: these are the "
+                    "figures as if there were none."
                 )
         for gate in self.gates:
             least = gate.smallest_passing_sample()
