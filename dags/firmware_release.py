@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pendulum
@@ -39,6 +40,8 @@ CONNECTION = "iotda_default"
 SECONDS_BETWEEN_LOOKS = 10
 SECONDS_OF_GRACE = 600  # for devices that were installing when the release was stopped
 DEFERRABLE = True  # a wave takes hours: wait in the triggerer, and hold no worker meanwhile
+RETRIES = 5  # a worker that dies is no reason to end a release: its task goes on where it was
+SECONDS_BEFORE_A_RETRY = 60
 RELEASED = Asset("iotda://firmware/released")
 
 # Whether a person can be asked depends on Airflow: 3.1 and later can.
@@ -65,6 +68,10 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     # Two that begin at the same moment would not see each other's batch task. Where releases never
     # share a device, there may be more.
     max_active_runs=1,
+    default_args={
+        "retries": RETRIES,
+        "retry_delay": timedelta(seconds=SECONDS_BEFORE_A_RETRY),
+    },
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={

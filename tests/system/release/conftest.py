@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.pipeline import PACKAGE, VERSION, hurried_release
 
 from iotda_provider.emulator import Emulator
 
-DAGS = Path(__file__).resolve().parents[3] / "dags"
-PACKAGE = "a1b2c3d4e5f60718293a4b5c"
-VERSION = "2.0.0"
 ALL = "0000000a-0000"
 BRICK_CODE = "IOTDA.005010"
 #: A task that waits for a person: since Airflow 3.3, and before.
@@ -28,14 +25,8 @@ def hurried(tmp_path: Path) -> Callable[[], Path]:
     """The DAG file with its seconds shortened, as virtual time runs faster."""
 
     def copy() -> Path:
-        text = (DAGS / "firmware_release.py").read_text()
-        text, first = re.subn(
-            r"(?m)^SECONDS_BETWEEN_LOOKS = 10$", "SECONDS_BETWEEN_LOOKS = 0.1", text
-        )
-        text, second = re.subn(r"(?m)^SECONDS_OF_GRACE = 600", "SECONDS_OF_GRACE = 1", text)
-        assert (first, second) == (1, 1)
         file = tmp_path / "firmware_release.py"
-        file.write_text(text)
+        file.write_text(hurried_release(looks=0.1, grace=1, retries=0.1))
         return file
 
     return copy

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import BAD, VERSION, WEAK
 
-VERSION = "2.0.0"
 # Ten thousand devices take their time where many tests run at once.
 pytestmark = pytest.mark.timeout(600)
-WEAK, BAD = "IOTDA.014016|device offline", "IOTDA.005010|installation failed"
 
 
 def assert_over(run: Any, platform: Any, verdict: str, exposed: set[str]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from tests.system.pipeline import PACKAGE
 
-PACKAGE = "a1b2c3d4e5f60718293a4b5c"
+from iotda_provider.hooks.iotda import IoTDAHook
 
 
 @pytest.fixture(params=["worker", "triggerer"])
@@ -102,3 +103,31 @@ def test_another_upgrade_of_the_same_devices_ends_it_before_anything_is_made(
     assert run.states["check"] == "failed"
     assert not platform.emulator.journal("create_batch_task")
     assert not platform.confirmed
+
+
+def test_a_worker_that_dies_in_any_step_ends_no_release(
+    release: Any, fleet: Any, is_deferred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = fleet(devices=200)
+    died = []
+
+    def dies_once(name: str) -> None:
+        """The first call of it is made, and its caller never hears of it."""
+        real = getattr(IoTDAHook, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = real(*args, **kwargs)
+            if name not in died:
+                died.append(name)
+                raise RuntimeError("the worker dies")
+            return result
+
+        monkeypatch.setattr(IoTDAHook, name, call)
+
+    calls = ["get_ota_package", "create_batch_task_once", "iter_subtasks", "confirm_batch_task"]
+    for name in calls:
+        dies_once(name)
+    run = release(waves="100%")
+    assert run.state == "success", run.log[-4000:]
+    assert died == calls
+    assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]
