@@ -15,6 +15,8 @@ from typing import Any
 import requests
 from tests.system.restarts.ports import free_port
 
+from iotda_provider.hooks.iotda import IoTDAHook
+
 
 class EmulatorProcess:
     """``iotda-emulator --state``; its time stands still but for :meth:`advance`.
@@ -34,15 +36,27 @@ class EmulatorProcess:
             "extra": {"region": "cn-north-4", "project_id": "emulator-project"},
         }
         self._key = secrets.token_urlsafe()
-        self._state = folder / "state.db"
-        self._scenario = folder / "scenario.json"
-        self._scenario.write_text(json.dumps(scenario))
+        self._worlds = 0
+        self._emulate(scenario)
         self._process: subprocess.Popen[str] | None = None
+
+    def _emulate(self, scenario: dict[str, Any]) -> None:
+        self._worlds += 1
+        self._state = self.folder / f"state-{self._worlds}.db"
+        self._scenario = self.folder / f"scenario-{self._worlds}.json"
+        self._scenario.write_text(json.dumps(scenario))
+
+    def begin_anew(self, scenario: dict[str, Any]) -> None:
+        """Start another platform at the same address, which knows nothing of this one."""
+        self.kill()
+        self._emulate(scenario)
+        self.start()
 
     def start(self) -> None:
         """Start it, at the same address each time; returns when it answers."""
         command = [sys.executable, "-m", "iotda_provider.emulator", "--speed", "0"]
-        command += ["--port", self.url.rpartition(":")[2], "--control-key", self._key]
+        # A key may begin with a dash.
+        command += ["--port", self.url.rpartition(":")[2], f"--control-key={self._key}"]
         command += ["--scenario", str(self._scenario), "--state", str(self._state)]
         with (self.folder / "emulator.log").open("a") as log:
             self._process = subprocess.Popen(
@@ -66,6 +80,23 @@ class EmulatorProcess:
     def log(self) -> str:
         return (self.folder / "emulator.log").read_text()
 
+    def new_upgrade(self, name: str, devices: int, *, first: int = 0, **more: Any) -> str:
+        """Create a batch task for so many devices, and let it begin; its id.
+
+        :param first: the first device's number
+        :param more: what else ``create_batch_task`` takes
+        """
+        with IoTDAHook() as hook:
+            made = hook.create_batch_task(
+                task_name=name,
+                task_type="firmwareUpgrade",
+                targets=[f"device-{first + number:05}" for number in range(devices)],
+                document={"package_ids": ["32822e5744a45ede319d2c50"]},
+                **more,
+            )
+        self.advance(10)
+        return made.task_id
+
     # --- control calls ----------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
@@ -80,6 +111,14 @@ class EmulatorProcess:
     def add_fault(self, kind: str, **rule: Any) -> str:
         """Put a fault's rule in force; answers its id."""
         return str(self._control("POST", "faults", {"kind": kind, **rule})["id"])
+
+    def fired(self, fault_id: str) -> bool:
+        """Whether a rule has hit a request."""
+        return any(
+            fault["fired"]
+            for fault in self._control("GET", "faults")["faults"]
+            if fault["id"] == fault_id
+        )
 
     def remove_fault(self, fault_id: str) -> None:
         """Take one rule back."""
@@ -98,9 +137,15 @@ class EmulatorProcess:
 
     # --- what it keeps ----------------------------------------------------------------------------
 
-    def stops_in_effect(self, task_id: str) -> int:
-        """How many stops of a task it has acted upon, answered or not; read while it is dead."""
+    def commands(self, name: str) -> list[dict[str, Any]]:
+        """What it has acted upon by that name, answered or not; read while it is dead."""
         assert self._process is None
         with contextlib.closing(sqlite3.connect(self._state)) as state:
-            rows = state.execute("select arguments from commands where name = 'stop'").fetchall()
-        return sum(task_id in arguments for (arguments,) in rows)
+            rows = state.execute(
+                "select arguments from commands where name = ? order by n", (name,)
+            ).fetchall()
+        return [json.loads(arguments) for (arguments,) in rows]
+
+    def stops_in_effect(self, task_id: str) -> int:
+        """How many stops of a task it has acted upon; read while it is dead."""
+        return sum(command["task_id"] == task_id for command in self.commands("stop"))

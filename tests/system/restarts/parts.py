@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -30,6 +31,8 @@ PARTS = {
     **({} if IS_AIRFLOW_2 else {"api-server": ["api-server"], "dag-processor": ["dag-processor"]}),
 }
 PATIENCE = 240.0
+# A process that runs a task, or supervises one: of Airflow 3, and of Airflow 2.
+_AT_WORK = re.compile("airflow worker -- (?!.*<idle>)|task runner|task supervisor|tasks run")
 # What Airflow 2's own user interface does when a user marks a task instance.
 MARK = """
 from airflow.models.dagbag import DagBag
@@ -161,13 +164,46 @@ class Airflow:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     other.kill()
 
-    def kill_worker(self) -> None:
-        """Kill -9 what runs a task: the process of the task, and the one that supervises it."""
+    def kill_all(self) -> None:
+        """Kill -9 all parts at once, with everything below them: a power cut."""
+        everything = [process for name in self.processes for process in self.tree(name)]
+        for process in everything:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for name in list(self.processes):
+            self.processes.pop(name).wait()
+        _, alive = psutil.wait_procs(everything, PATIENCE)
+        assert not alive
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that run a task, and those that supervise one."""
+        found = []
         for process in self.tree("scheduler"):
             with contextlib.suppress(psutil.NoSuchProcess):
                 line = " ".join(process.cmdline())
-                if any(word in line for word in ("task runner", "task supervisor", "tasks run")):
-                    process.kill()
+                if _AT_WORK.search(line):
+                    found.append(process)
+        return found
+
+    def kill_worker(self) -> None:
+        """Kill -9 what runs a task: the process of the task, and the one that supervises it."""
+        workers = self.workers()
+        assert workers, "nothing runs a task"
+        for process in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def kill_worker_of(self, dag_id: str, task_id: str) -> None:
+        """Kill -9 the process that runs a task, by Airflow's own record, and what supervises it."""
+        ((pid,),) = self.query(
+            "select pid from task_instance where dag_id = ? and task_id = ? and state = 'running'",
+            *(dag_id, task_id),
+        )
+        workers, process = self.workers(), psutil.Process(pid)
+        assert process in workers, f"{task_id} runs as {process}, which is none of {workers}"
+        for one in [process, *process.parents()]:
+            if one in workers:
+                one.kill()
 
     def close(self) -> None:
         for name in list(self.processes):
@@ -204,13 +240,13 @@ class Airflow:
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
-    def run(self, dag_id: str) -> None:
+    def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> None:
         """Begin a run of a DAG, once Airflow knows it."""
         self.wait_for(
             f"DAG {dag_id}",
             lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id),
         )
-        self.command("dags", "trigger", dag_id)
+        self.command("dags", "trigger", dag_id, "--conf", json.dumps(conf or {}))
 
     def mark(self, dag_id: str, task_id: str, state: str) -> None:
         """What a user does by the buttons "Mark as failed" and "Mark as success"."""
@@ -254,6 +290,15 @@ class Airflow:
         )
         found = json.loads(value)
         return json.loads(found) if isinstance(found, str) else found
+
+    def triggerer_of(self, dag_id: str, task_id: str) -> int | None:
+        """The id of the triggerer that has a deferred task, by Airflow's own record."""
+        found = self.query(
+            "select t.triggerer_id from task_instance i join trigger t on t.id = i.trigger_id "
+            "where i.dag_id = ? and i.task_id = ? and i.state = 'deferred'",
+            *(dag_id, task_id),
+        )
+        return found[0][0] if found else None
 
     def heartbeats(self, part: str) -> set[Any]:
         """When each part of a kind, dead or alive, last showed life."""

@@ -67,14 +67,9 @@ class Platform:
 
     def roll_out(self, first_device: int) -> str:
         """An upgrade of twenty devices that has come to its sixth."""
-        with IoTDAHook() as hook:
-            task_id = hook.create_batch_task(
-                task_name=f"rollout_{next(_numbers)}",
-                task_type="firmwareUpgrade",
-                targets=[f"device-{first_device + number:05}" for number in range(20)],
-                document={"package_ids": ["32822e5744a45ede319d2c50"]},
-            ).task_id
-        self.emulator.advance(200)
+        name = f"rollout_{next(_numbers)}"
+        task_id = self.emulator.new_upgrade(name, 20, first=first_device)
+        self.emulator.advance(190)
         return task_id
 
     def task(self, task_id: str) -> BatchTask:

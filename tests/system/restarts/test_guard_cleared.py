@@ -47,22 +47,15 @@ def scenario() -> dict[str, Any]:
 @pytest.fixture
 def task(airflow: Any, emulator: Any) -> Callable[[], BatchTask]:
     """A bad rollout under way, as it is now; a DAG's run guards it in the triggerer."""
-    with IoTDAHook() as hook:
-        made = hook.create_batch_task(
-            task_name="rollout",
-            task_type="firmwareUpgrade",
-            targets=[f"device-{number:05}" for number in range(20)],
-            document={"package_ids": ["32822e5744a45ede319d2c50"]},
-        )
-    emulator.advance(10)
-    text = DAG.format(dag_id=DAG_ID, task_id=made.task_id)
+    task_id = emulator.new_upgrade("rollout", 20)
+    text = DAG.format(dag_id=DAG_ID, task_id=task_id)
     (airflow.dags / f"{DAG_ID}.py").write_text(text)
     airflow.run(DAG_ID)
     airflow.wait_for_states(DAG_ID, guard="deferred")
 
     def now() -> BatchTask:
         with IoTDAHook() as hook:
-            return hook.get_batch_task(made.task_id)
+            return hook.get_batch_task(task_id)
 
     return now
 

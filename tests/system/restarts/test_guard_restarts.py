@@ -44,14 +44,7 @@ class Rollout:
     def __init__(self, airflow: Any, emulator: Any) -> None:
         self.airflow, self.emulator = airflow, emulator
         self.dag_id = f"guarded_{next(_numbers)}"
-        with IoTDAHook() as hook:
-            self.task_id = hook.create_batch_task(
-                task_name=self.dag_id,
-                task_type="firmwareUpgrade",
-                targets=[f"device-{number:05}" for number in range(20)],
-                document={"package_ids": ["32822e5744a45ede319d2c50"]},
-            ).task_id
-        emulator.advance(10)
+        self.task_id = emulator.new_upgrade(self.dag_id, 20)
         text = DAG.format(dag_id=self.dag_id, task_id=self.task_id)
         (airflow.dags / f"{self.dag_id}.py").write_text(text)
         airflow.run(self.dag_id)

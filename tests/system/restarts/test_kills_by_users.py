@@ -50,17 +50,9 @@ class Rollouts:
     def __init__(self, airflow: Any, emulator: Any) -> None:
         self.airflow, self.emulator = airflow, emulator
         self.dag_id = f"killed_{next(_numbers)}"
-        with IoTDAHook() as hook:
-            self.batch_tasks = {
-                task: hook.create_batch_task(
-                    task_name=f"{self.dag_id}_{task}",
-                    task_type="firmwareUpgrade",
-                    targets=[f"device-0000{number}" for number in range(5)],
-                    document={"package_ids": ["32822e5744a45ede319d2c50"]},
-                ).task_id
-                for task in TASKS
-            }
-        emulator.advance(10)
+        self.batch_tasks = {
+            task: emulator.new_upgrade(f"{self.dag_id}_{task}", 5) for task in TASKS
+        }
         text = DAG.format(dag_id=self.dag_id, **self.batch_tasks)
         (airflow.dags / f"{self.dag_id}.py").write_text(text)
         airflow.run(self.dag_id)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from typing import Any
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
-
-from iotda_provider.hooks.iotda import IoTDAHook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -53,27 +49,8 @@ def confirmed(emulator: Any) -> list[str]:
     return [device for body in bodies for device in body["targets"]]
 
 
-def workers(airflow: Any) -> list[str]:
-    """The processes that run a task or supervise one."""
-    found = []
-    for process in airflow.tree("scheduler"):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            line = " ".join(process.cmdline())
-            if any(word in line for word in ("task runner", "task supervisor", "tasks run")):
-                found.append(line)
-    return found
-
-
 def test_a_release_outlives_its_triggerers_and_holds_no_worker(airflow: Any, emulator: Any) -> None:
-    with IoTDAHook() as hook:
-        task_id = hook.create_batch_task(
-            task_name=DAG_ID,
-            task_type="firmwareUpgrade",
-            targets=DEVICES,
-            document={"package_ids": ["32822e5744a45ede319d2c50"]},
-            need_confirm=True,
-        ).task_id
-    emulator.advance(10)
+    task_id = emulator.new_upgrade(DAG_ID, len(DEVICES), need_confirm=True)
     (airflow.dags / "release.py").write_text(DAG.format(dag_id=DAG_ID, task_id=task_id))
     airflow.run(DAG_ID)
 
@@ -91,7 +68,7 @@ def test_a_release_outlives_its_triggerers_and_holds_no_worker(airflow: Any, emu
     # As many as may be are under way, confirmed by the worker; and then no worker waits.
     airflow.wait_for_states(DAG_ID, **{"rollout.wave_1_confirm": "deferred"})
     assert len(confirmed(emulator)) == 20
-    airflow.wait_for("no worker", lambda: not workers(airflow))
+    airflow.wait_for("no worker", lambda: not airflow.workers())
 
     # The triggerer dies between two calls of the trigger; another one goes on.
     let_go_on(30)
@@ -99,7 +76,7 @@ def test_a_release_outlives_its_triggerers_and_holds_no_worker(airflow: Any, emu
     airflow.start("triggerer")
     let_go_on(50)
     airflow.wait_for_states(DAG_ID, **{"rollout.wave_1_watch": "deferred"})
-    airflow.wait_for("no worker", lambda: not workers(airflow))
+    airflow.wait_for("no worker", lambda: not airflow.workers())
     emulator.advance(120)
 
     # While the wave bakes, another triggerer takes over, and the first one wakes up again.

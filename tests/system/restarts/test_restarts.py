@@ -54,14 +54,7 @@ class Rollout:
     def __init__(self, airflow: Any, emulator: Any) -> None:
         self.airflow, self.emulator = airflow, emulator
         self.dag_id = f"rollout_{next(_numbers)}"
-        with IoTDAHook() as hook:
-            self.task_id = hook.create_batch_task(
-                task_name=self.dag_id,
-                task_type="firmwareUpgrade",
-                targets=[f"device-0000{number}" for number in range(5)],
-                document={"package_ids": ["32822e5744a45ede319d2c50"]},
-            ).task_id
-        emulator.advance(10)
+        self.task_id = emulator.new_upgrade(self.dag_id, 5)
         text = DAG.format(dag_id=self.dag_id, task_id=self.task_id)
         (airflow.dags / f"{self.dag_id}.py").write_text(text)
 
