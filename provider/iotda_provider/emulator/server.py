@@ -15,8 +15,10 @@ from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.severing import protocol_class, reset
 
 _BACKLOG = 2048
-# How long requests under way may take when the server is told to end, in seconds.
+# How long requests under way may take when the server is told to end, and how often they are looked
+# at, in seconds.
 _GRACE = 1
+_LOOK = 0.005
 
 
 def is_loopback(host: str) -> bool:
@@ -70,7 +72,6 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=_GRACE,
             )
         )
         self._socket = bound
@@ -118,11 +119,27 @@ class Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop to listen and end what is open."""
+        """Stop to listen and end what is open.
+
+        As uvicorn does, which sleeps a tenth of a second even when nothing is open: every test that
+        has an emulator of its own would wait for it.
+        """
         if self._reopening is not None:
             self._reopening.cancel()
-        await super().shutdown()
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._all_ended(), _GRACE)
+        for task in self.server_state.tasks:
+            task.cancel()
         self._socket.close()
+
+    async def _all_ended(self) -> None:
+        """Return once no connection is open and no request under way."""
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
 
     def refuse(self, seconds: float) -> None:
         """Refuse connections for so many real seconds, and reset those that are open."""
