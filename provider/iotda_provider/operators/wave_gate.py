@@ -97,8 +97,7 @@ class RolloutOutcomeOperator(BaseOperator):
     ``exposed`` counts the devices that were let start.
 
     :param plan_task_id: the task that has planned the waves
-    :param steps: for each wave the task ids ``{"confirm", "watch", "gate", "ask"}``
-    :param stop_task_id: the task that stops the release
+    :param steps: for each wave the task ids ``{"confirm", "watch", "gate", "ask", "stop"}``
     """
 
     ui_color = "#e3eef4"
@@ -108,20 +107,17 @@ class RolloutOutcomeOperator(BaseOperator):
         *,
         plan_task_id: str,
         steps: Sequence[Mapping[str, str | None]],
-        stop_task_id: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
         self.steps = [dict(step) for step in steps]
-        self.stop_task_id = stop_task_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         ti: Any = context["ti"]
         plan = plan_of(ti, self.plan_task_id)
         # It is the keeper of a copy, which Airflow has just deleted with the rest of its XComs.
         ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id).copy_confirmed(self.log)
-        stop = ti.xcom_pull(task_ids=self.stop_task_id)
         verdict, summary, begun, by_person = "", "", 0, []
         unconfirmed, unconfirmed_from = 0, None
         for place, step in enumerate(self.steps[: len(plan["waves"])], start=1):
@@ -135,9 +131,8 @@ class RolloutOutcomeOperator(BaseOperator):
             branch = ti.xcom_pull(task_ids=step["gate"], key="branch") or []
             asked = step["ask"] is not None and step["ask"] in branch
             answer = ti.xcom_pull(task_ids=step["ask"], key="answer") if asked else None
-            said_yes = isinstance(answer, Mapping) and answer.get("option") == GO_ON
-            # A stop may be that of a later wave.
-            if asked and stop is not None and not said_yes:
+            said_no = isinstance(answer, Mapping) and answer.get("option") == STOP
+            if asked and (said_no or ti.xcom_pull(task_ids=step["stop"]) is not None):
                 verdict = REFUSED
                 summary += " A person has said no (or nobody has answered in time)."
             elif asked:
@@ -145,7 +140,7 @@ class RolloutOutcomeOperator(BaseOperator):
                 verdict = PASSED
             if verdict != PASSED:
                 break
-        if verdict == PASSED and stop is None and begun == len(plan["waves"]):
+        if verdict == PASSED and begun == len(plan["waves"]):
             verdict = RELEASED
         elif verdict in ("", PASSED):
             raise AirflowFailException(

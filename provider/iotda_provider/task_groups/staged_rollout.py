@@ -160,13 +160,6 @@ def staged_rollout(
             poll_interval=min(poll_interval, 5),
             **common,
         )
-        stop = StopBatchTaskOperator(
-            task_id="stop",
-            batch_task_id=batch_task_id,
-            poll_interval=poll_interval,
-            trigger_rule=_JOIN,
-            **common,
-        )
         places = range(1, max_waves + 1)
         prefix = plan.task_id.removesuffix("plan")
 
@@ -178,6 +171,7 @@ def staged_rollout(
                 "confirm": name(place, "confirm"),
                 "watch": name(place, "watch"),
                 "gate": name(place, "gate"),
+                "stop": name(place, "stop"),
                 "ask": name(place, "ask") if approval != NEVER else None,
             }
             for place in places
@@ -186,11 +180,9 @@ def staged_rollout(
             task_id="outcome",
             plan_task_id=plan.task_id,
             steps=steps,
-            stop_task_id=stop.task_id,
             trigger_rule=_JOIN,
             **task_arguments,
         )
-        stop >> outcome
         before: list[Any] = [plan]
         guards: list[str] = []
         opened_by: dict[str, str | None] | None = None
@@ -241,6 +233,14 @@ def staged_rollout(
             )
             guards.append(watch.task_id)
             follows = name(place + 1, "window") if place < max_waves else outcome.task_id
+            # One for each wave: a common one would wait until all later waves are skipped.
+            stop = StopBatchTaskOperator(
+                task_id=f"wave_{place}_stop",
+                batch_task_id=batch_task_id,
+                poll_interval=poll_interval,
+                trigger_rule=_JOIN,
+                **common,
+            )
             gate_task = WaveGateOperator(
                 task_id=f"wave_{place}_gate",
                 wave=place,
@@ -254,6 +254,7 @@ def staged_rollout(
                 **task_arguments,
             )
             before >> opens >> confirm >> watch >> gate_task >> [stop, outcome]
+            stop >> outcome
             before = [gate_task]
             opened_by = {"gate": gate_task.task_id, "ask": step["ask"], "entry": follows}
             if step["ask"] is not None:

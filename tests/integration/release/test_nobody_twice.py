@@ -119,8 +119,9 @@ def test_a_run_that_had_ended_remembers_too(rollout: Any, manifest: Any) -> None
         RolloutOutcomeOperator(
             task_id="outcome",
             plan_task_id="plan",
-            steps=[{"confirm": "confirm_1", "watch": "watch_1", "gate": "g", "ask": None}],
-            stop_task_id="stop",
+            steps=[
+                {"confirm": "confirm_1", "watch": "watch_1", "gate": "g", "ask": None, "stop": "s"}
+            ],
         )
     )
     assert (("outcome", CONFIRMED_KEY) in run.xcoms) == (not manifest)

@@ -55,7 +55,6 @@ VALUES = {
     "plan_task_id": "'after'",
     "confirm_task_id": "'after'",
     "watch_task_id": "'after'",
-    "stop_task_id": "'after'",
     "if_passed": "'after'",
     "if_ask": "'after'",
     "if_stop": "'after'",

@@ -96,12 +96,9 @@ def test_an_approval_that_is_no_word_of_ours_is_an_error() -> None:
 
 
 def outcome(**results: Any) -> Any:
-    steps = [
-        {"confirm": f"c{n}", "watch": f"w{n}", "gate": f"g{n}", "ask": f"a{n}"} for n in (1, 2, 3)
-    ]
-    operator = RolloutOutcomeOperator(
-        task_id="outcome", plan_task_id="plan", steps=steps, stop_task_id="stop"
-    )
+    names = {"confirm": "c", "watch": "w", "gate": "g", "ask": "a", "stop": "s"}
+    steps = [{step: f"{name}{n}" for step, name in names.items()} for n in (1, 2, 3)]
+    operator = RolloutOutcomeOperator(task_id="outcome", plan_task_id="plan", steps=steps)
     return operator.execute({"ti": TaskInstance(**results)})  # type: ignore[typeddict-item]
 
 
@@ -121,16 +118,19 @@ def test_a_persons_word_makes_a_wave_pass() -> None:
 
 def test_a_persons_no_is_told_from_a_wave_that_nobody_was_asked_about() -> None:
     stopped = {"outcome": "stopped"}
-    asked = outcome(w1=result("unproven"), g1__branch=["a1"], stop=stopped)
+    asked = outcome(w1=result("unproven"), g1__branch=["a1"], s1=stopped)
     assert (asked["verdict"], asked["exposed"]) == ("refused", 10)
-    refused = outcome(w1=result("passed"), g1__branch=["a1"], stop=stopped)
+    refused = outcome(w1=result("passed"), g1__branch=["a1"], s1=stopped)
     assert refused["verdict"] == "refused"
-    assert (
-        outcome(w1=result("unproven"), g1__branch=["stop"], stop=stopped)["verdict"] == "unproven"
-    )
-    assert (
-        outcome(w1=result("rejected"), g1__branch=["stop"], stop=stopped)["verdict"] == "rejected"
-    )
+    for verdict in ("unproven", "rejected"):
+        alone = outcome(w1=result(verdict), g1__branch=["s1"], s1=stopped)
+        assert alone["verdict"] == verdict
+
+
+def test_a_persons_no_counts_where_the_stop_was_only_marked_as_done() -> None:
+    said_no = {"option": "Stop the release", "by": "ann"}
+    found = outcome(w1=result("unproven"), g1__branch=["a1"], a1__answer=said_no)
+    assert found["verdict"] == "refused"
 
 
 @pytest.mark.parametrize("verdict", ["unproven", "rejected"])
@@ -140,8 +140,8 @@ def test_a_stop_after_a_persons_yes_is_that_of_the_later_wave(verdict: str) -> N
         g1__branch=["a1"],
         a1__answer={"option": "Go on", "by": "ann"},
         w2=result(verdict),
-        g2__branch=["stop"],
-        stop={"outcome": "stopped"},
+        g2__branch=["s2"],
+        s2={"outcome": "stopped"},
     )
     assert (found["verdict"], found["wave"], found["exposed"]) == (verdict, 2, 100)
     assert found["approved_by_person"] == [1]

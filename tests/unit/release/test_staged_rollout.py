@@ -28,12 +28,12 @@ def make(**given: Any) -> tuple[Any, StagedRollout]:
 def test_the_waves_are_unrolled_to_a_maximum() -> None:
     dag, rollout = make(max_waves=3, waves=["5%", "100%"])
     steps = {f"rollout.wave_{n}_{step}" for n in (1, 2, 3) for step in STEPS}
-    assert set(dag.task_ids) == steps | {"rollout.plan", "rollout.stop", "rollout.outcome"}
+    assert set(dag.task_ids) == steps | {"rollout.plan", "rollout.outcome"}
     assert rollout.group.group_id == "rollout"
     assert rollout.outcome.task_id == "rollout.outcome"
 
 
-STEPS = ("window", "confirm", "watch", "gate")
+STEPS = ("window", "confirm", "watch", "gate", "stop")
 
 
 def test_a_wave_is_reached_only_through_the_gate_of_the_one_before() -> None:
@@ -41,9 +41,16 @@ def test_a_wave_is_reached_only_through_the_gate_of_the_one_before() -> None:
     assert dag.get_task("rollout.wave_1_window").upstream_task_ids == {"rollout.plan"}
     assert dag.get_task("rollout.wave_2_window").upstream_task_ids == {"rollout.wave_1_gate"}
     assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_2_window"}
-    stop = dag.get_task("rollout.stop")
-    assert stop.upstream_task_ids == {f"rollout.wave_{n}_gate" for n in (1, 2, 3)}
-    assert stop.targets is None
+
+
+def test_a_stop_waits_for_no_other_wave() -> None:
+    """With a common one a person's no would wait until all later waves are skipped."""
+    dag, _ = make(max_waves=3, waves="5%, 50%, 100%")
+    for wave in (1, 2, 3):
+        stop = dag.get_task(f"rollout.wave_{wave}_stop")
+        assert stop.upstream_task_ids == {f"rollout.wave_{wave}_gate"}
+        assert stop.downstream_task_ids == {"rollout.outcome"}
+        assert stop.targets is None
 
 
 @ASKS
@@ -54,8 +61,8 @@ def test_a_person_stands_between_two_waves_where_one_may_be_asked() -> None:
         "rollout.wave_1_ask",
     }
     first, last = dag.get_task("rollout.wave_1_ask"), dag.get_task("rollout.wave_2_ask")
-    assert first.downstream_task_ids == {"rollout.wave_2_window", "rollout.stop"}
-    assert last.downstream_task_ids == {"rollout.outcome", "rollout.stop"}
+    assert first.downstream_task_ids == {"rollout.wave_2_window", "rollout.wave_1_stop"}
+    assert last.downstream_task_ids == {"rollout.outcome", "rollout.wave_2_stop"}
     # Silence holds.
     assert first.response_timeout is None
     assert first.defaults is None
@@ -120,8 +127,9 @@ def test_rules_may_be_objects_json_or_a_template() -> None:
 def test_everything_that_waits_waits_where_the_dag_says(deferrable: bool) -> None:
     dag, _ = make(max_waves=2, waves="5%, 100%", deferrable=deferrable)
     waits = {task.task_id: task.deferrable for task in dag.tasks if hasattr(task, "deferrable")}
-    steps = [f"wave_{n}_{step}" for n in (1, 2) for step in ("window", "confirm", "watch")]
-    assert waits == {f"rollout.{name}": deferrable for name in ("plan", "stop", *steps)}
+    names = ("window", "confirm", "watch", "stop")
+    steps = [f"wave_{n}_{step}" for n in (1, 2) for step in names]
+    assert waits == {f"rollout.{name}": deferrable for name in ("plan", *steps)}
 
 
 def test_what_was_confirmed_is_kept_by_the_first_task_and_the_last() -> None:
