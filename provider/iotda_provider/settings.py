@@ -87,6 +87,14 @@ class ConnectionSettings:
         return f"https://iam.{self.region}.myhuaweicloud.com"
 
     @property
+    def proxy_passwords(self) -> tuple[str, ...]:
+        """The passwords in the addresses of the proxies."""
+        users = (proxy.rsplit("@", 1)[0] for proxy in self.proxies.values() if "@" in proxy)
+        return tuple(
+            password for user in users for password in user.rsplit("//", 1)[-1].split(":", 1)[1:]
+        )
+
+    @property
     def may_ask_for_project(self) -> bool:
         """Whether IAM may be asked for the region's project: only one that the connection names."""
         return bool(self.region and self.iam_endpoint)
@@ -217,7 +225,7 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
             raise IoTDAConfigError(
                 f"Connection {conn_id!r}: unknown Extra field {name[:80]!r}; {known}"
             )
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             continue
         parsed[name] = _PARSERS[spec.kind](spec, value, conn_id)
     return parsed
@@ -255,7 +263,7 @@ def _integer(spec: ExtraField, value: Any, conn_id: str) -> int:
 
 def _flag(spec: ExtraField, value: Any, conn_id: str) -> bool:
     word = str(value).strip().lower()
-    if isinstance(value, (bool, str)) and word in _TRUE | _FALSE:
+    if isinstance(value, (str, int)) and word in _TRUE | _FALSE:
         return word in _TRUE
     raise _wrong(conn_id, spec.name, "must be true or false", value)
 
@@ -309,6 +317,8 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
                 "endpoint."
             )
         host = f"iotda.{extra['region']}.myhuaweicloud.com"
+    if _is_ipv6(host):  # as Airflow takes one out of a URI, without its brackets
+        host = f"[{host}]"
     if "://" not in host:
         scheme = (connection.schema or "https").strip().lower()
         host = f"{scheme}://{host}"
@@ -322,6 +332,14 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
         if urlsplit(url).port is None:
             url = f"{url}:{connection.port}"
     return url
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id: str) -> None:

@@ -15,6 +15,7 @@ from iotda_provider.settings import ConnectionSettings, check_url, is_loopback
 
 AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
 TOKEN = AKSK | {"login": "an iam user", "password": "a pass word"}
+BLANK = dict.fromkeys((spec.name for spec in EXTRA_FIELDS), " \t")
 NO_KEYS = {"host": "iotda.example.com"}
 
 
@@ -46,7 +47,7 @@ def refused(*args, **kwargs) -> str:
 
 
 def test_empty_extra_means_the_defaults():
-    for extra in (None, "", "  ", "{}", {"region": None, "timeout": "", "verify": ""}):
+    for extra in (None, "", "  ", "{}", {"region": None, "timeout": "", "verify": ""}, BLANK):
         settings = read(extra)
         assert (settings.auth_type, settings.derived_auth) == ("aksk", "auto")
         assert (settings.verify, settings.timeout, settings.max_attempts) == (True, 30.0, 4)
@@ -71,7 +72,7 @@ def test_values_arrive_with_their_types_also_where_a_uri_made_them_texts():
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in typed.items()
     }
-    numbers = typed | {"project_id": 12345}
+    numbers = typed | {"project_id": 12345, "allow_http": 1, "verify": 0}
 
     assert read(typed) == read(texts) == read(numbers)
     assert read(typed).proxies == proxies
@@ -142,7 +143,8 @@ def test_extra_that_is_no_object_is_refused(extra):
         ("max_attempts", "many", "must be a whole number of 1 or more"),
         ("max_requests_per_second", 0, "must be a number greater than 0"),
         ("allow_http", "perhaps", "must be true or false"),
-        ("allow_http", 1, "must be true or false"),
+        ("allow_http", 2, "must be true or false"),
+        ("allow_http", 1.0, "must be true or false"),
         ("verify", 5, "must be true, false or the path of a CA bundle"),
         ("verify", {"a": 1}, "must be true, false or the path of a CA bundle"),
         ("proxies", "http://proxy", "must be a JSON object of texts"),
@@ -189,6 +191,8 @@ def test_error_about_a_secret_does_not_show_it(extra):
         ({"host": "127.0.0.1", "schema": "http", "port": 8765}, "http://127.0.0.1:8765"),
         ({"host": "localhost", "schema": "http"}, "http://localhost"),
         ({"host": "http://[::1]:8765"}, "http://[::1]:8765"),
+        ({"host": "2001:db8::7", "port": 8443}, "https://[2001:db8::7]:8443"),
+        ({"host": "::1", "schema": "http", "port": 8765}, "http://[::1]:8765"),
         ({"host": "  iotda.example.com "}, "https://iotda.example.com"),
     ],
 )

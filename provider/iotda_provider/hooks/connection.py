@@ -49,7 +49,5 @@ def load_settings(
         instance_id=instance_id,
     )
     mask(settings.security_token)
-    for proxy in settings.proxies.values():
-        if "@" in proxy:
-            mask(*proxy.rsplit("@", 1)[0].rsplit("//", 1)[-1].split(":", 1)[1:])
+    mask(*settings.proxy_passwords)
     return settings
