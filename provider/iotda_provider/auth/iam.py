@@ -77,7 +77,7 @@ def obtain_token(settings: ConnectionSettings) -> Issued[Token]:
         project_id = (facts.get("project") or {}).get("id")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise senseless("token") from None
-    return Issued(Token(text, project_id if isinstance(project_id, str) else None), lifetime)
+    return Issued(Token(text, project_id if _is_project_id(project_id) else None), lifetime)
 
 
 def _lifetime(facts: Mapping[str, Any]) -> float:
@@ -121,13 +121,18 @@ def find_project(
         found = [str(project["id"]) for project in json.loads(answer.body)["projects"]]
     except (ValueError, KeyError, TypeError):
         raise senseless("list of projects") from None
-    if len(found) != 1 or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found[0]):
+    if len(found) != 1 or not _is_project_id(found[0]):
         raise IoTDAConfigError(
             f"No project id: IAM lists {len(found)} projects for region {settings.region!r} "
             f"({', '.join(found)[:200] or 'none'}). Set project_id in the Extra of connection "
             f"{settings.conn_id!r}."
         )
     return Issued(found[0], None)
+
+
+def _is_project_id(value: object) -> bool:
+    """Whether it may stand in a path and in a header."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value))
 
 
 def checked_secret(value: object, what: str) -> str:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
-from huaweicloudsdkcore.auth.internal import Credential, StsAccessor
+from huaweicloudsdkcore.auth.internal import Credential, FederalAccessor, StsAccessor
 from huaweicloudsdkcore.exceptions.exceptions import SdkException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
@@ -32,7 +32,7 @@ class _SdkAnswer:
     """What the SDK reads of an answer."""
 
     def __init__(self, answer: Answer) -> None:
-        self.content = answer.body
+        self.content = _text(answer)
         self.headers = (
             {"X-Subject-Token": answer.headers["x-subject-token"]}
             if "x-subject-token" in answer.headers
@@ -72,6 +72,23 @@ def _secrets(body: Any) -> list[str]:
     return own + [secret for value in body.values() for secret in _secrets(value)]
 
 
+def _text(answer: Answer) -> str:
+    # Whatever is not UTF-8 is no JSON either, and then said to make no sense.
+    return answer.body.decode("utf-8", "replace")
+
+
+class _FederalAccessor(FederalAccessor):  # type: ignore[misc]
+    """The SDK's own, which says which of its errors are about the id token's file."""
+
+    @classmethod
+    def _get_content(cls, path: str) -> str:
+        try:
+            return str(super()._get_content(path))
+        except (SdkException, OSError, UnicodeDecodeError) as error:
+            reason = error.error_msg if isinstance(error, SdkException) else str(error)
+            raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
+
+
 class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
     """The keys of the agency that is bound to the ECS instance.
 
@@ -100,12 +117,12 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
         )
         headers, secrets = {}, []
         if answer.status == 200:
-            token = checked_secret(answer.body.decode("utf-8", "replace").strip(), "token")
+            token = checked_secret(_text(answer).strip(), "token")
             headers, secrets = {"X-Metadata-Token": token}, [token]
         answer = self._metadata.ask(
             action, "GET", "/openstack/latest/securitykey", headers=headers, secrets=secrets
         )
-        return self._process_credential(answer.body)
+        return self._process_credential(_text(answer))
 
 
 class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
@@ -126,6 +143,7 @@ class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
             "has not expired",
         )
         self._client = _SdkClient(iam)
+        self.sts_accessor = _FederalAccessor()
         self.with_iam_endpoint(iam.endpoint)
         self.with_idp_id(settings.idp_id).with_id_token_file(settings.id_token_file)
 
@@ -145,10 +163,7 @@ class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
         try:
             self.process_sts(self._client)
             lifetime = _lifetime(self._expire_at)
-        except (SdkException, OSError, UnicodeDecodeError) as error:
-            reason = error.error_msg if isinstance(error, SdkException) else str(error)
-            raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (SdkException, ValueError, KeyError, TypeError, AttributeError):
             raise senseless("temporary key") from None
         return Issued(
             AccessKey(

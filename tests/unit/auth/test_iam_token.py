@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.exceptions import IoTDAConfigError
 
 IAM = "https://iam.cn-north-4.myhuaweicloud.com"
 METADATA = "http://169.254.169.254"
@@ -41,6 +42,18 @@ def test_token_is_asked_for_once_and_sent_instead_of_a_signature(
         },
         "scope": {"project": {"id": "project-1"}},
     }
+
+
+@pytest.mark.parametrize("project", ["..", "a/../../b", "a\r\nX-Evil: 1", "\xe9", "", 5])
+def test_project_of_a_token_that_could_leave_its_place_is_none(
+    web, project, settings, issue_tokens
+):
+    issue_tokens(web, project=project)
+    authenticator = authenticator_for(settings("token", project_id=None))
+    authenticator.prepare()
+
+    with pytest.raises(IoTDAConfigError, match="No project id"):
+        _ = authenticator.project_id
 
 
 def test_token_without_a_project_is_for_the_regions_and_says_which_that_is(
