@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -18,11 +18,14 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDAT
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.redaction import redact
 from iotda_provider.settings import is_loopback
+from iotda_provider.text import one_line
+from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
 
 _MAX_BYTES = 1024 * 1024
+_LONGEST_REASON = 200
 _CONNECT_SECONDS = 10.0
 _HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-iotda/{__version__}"}
 
@@ -109,6 +112,8 @@ class Issuer:
                 session.proxies = self._proxies()
                 session.verify = self._verify()
                 session.headers.update(_HEADERS)
+                for scheme in ("https://", "http://"):
+                    session.mount(scheme, TimelyAdapter())
                 response = session.request(
                     method,
                     self.endpoint + uri,
@@ -120,7 +125,7 @@ class Issuer:
                 )
                 content = _read(response, deadline)
         except requests.RequestException as error:
-            reason = redact(_reason(error), secrets)
+            reason = _reason(error, (*secrets, *settings.proxy_passwords))
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
             ) from None
@@ -158,8 +163,8 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     return b"".join(parts)
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in words that help."""
+def _reason(error: requests.RequestException, secrets: Collection[str]) -> str:
+    """The innermost cause, in words that help and show no secret."""
     kinds: tuple[tuple[type[Exception], str], ...] = (
         (
             requests.exceptions.SSLError,
@@ -172,13 +177,9 @@ def _reason(error: BaseException) -> str:
         (requests.exceptions.ConnectionError, "nothing answers there"),
     )
     said = next((words for kind, words in kinds if isinstance(error, kind)), "")
-    cause: Any = error
-    while True:
-        inner = getattr(cause, "reason", None) or next(
-            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    text = str(cause).rsplit(">: ", 1)[-1][:200] or type(cause).__name__
+    if isinstance(error, requests.exceptions.SSLError) and "certificate" not in str(error).lower():
+        said = "the TLS connection failed"
+    if timed_out_within(error):
+        said = "no whole answer in time"
+    text = one_line(redact(innermost(error), secrets), _LONGEST_REASON)
     return f"{said} ({text})." if said else f"{text}."

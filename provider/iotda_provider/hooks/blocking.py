@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -11,7 +12,9 @@ from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.hooks.failures import Fault, transport_error
+from iotda_provider.redaction import secrets_of
 from iotda_provider.settings import ConnectionSettings
+from iotda_provider.timely import innermost, timed_out_within
 
 
 def read_body(response: requests.Response, deadline: float) -> None:
@@ -36,10 +39,16 @@ def read_body(response: requests.Response, deadline: float) -> None:
 
 
 def error_of(
-    call: Call[Any], settings: ConnectionSettings, error: requests.RequestException
+    call: Call[Any],
+    settings: ConnectionSettings,
+    error: requests.RequestException,
+    sent: Mapping[str, str],
 ) -> IoTDATransportError:
-    """The typed error for what ``requests`` raised."""
-    return transport_error(call, settings, _fault(error), _reason(error))
+    """The typed error for what ``requests`` raised.
+
+    :param sent: the request's headers, whose secrets must not show
+    """
+    return transport_error(call, settings, _fault(error), innermost(error), secrets_of(sent))
 
 
 def _fault(error: requests.RequestException) -> Fault:
@@ -50,23 +59,9 @@ def _fault(error: requests.RequestException) -> Fault:
         return Fault.PROXY
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return Fault.CONNECT_TIMEOUT
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout) or timed_out_within(error):
         return Fault.TIMEOUT
     text = str(error)
     if "NewConnectionError" in text or "NameResolutionError" in text:
         return Fault.UNREACHABLE
     return Fault.BROKEN
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in a few words: urllib3 wraps it several times, with object addresses."""
-    cause: Any = error
-    for _ in range(6):
-        inner = getattr(cause, "reason", None) or next(
-            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    text = str(cause).rsplit(">: ", 1)[-1]
-    return text or type(cause).__name__

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.redaction import redact
 from iotda_provider.settings import ConnectionSettings
+from iotda_provider.text import one_line
 
 _LONGEST_REASON = 200
 
@@ -20,6 +23,7 @@ class Fault(Enum):
         "the connection's Extra to the CA bundle's path.",
         False,
     )
+    HANDSHAKE = ("the TLS connection failed ({reason}). Is this an https port?", False)
     TLS = ("the TLS connection failed ({reason}). Is this an https port?", True)
     PROXY = ("the proxy did not answer ({reason}).", False)
     CONNECT_TIMEOUT = ("connecting timed out. Check Host and network.", False)
@@ -32,9 +36,18 @@ class Fault(Enum):
 
 
 def transport_error(
-    call: Call[Any], settings: ConnectionSettings, fault: Fault, reason: str = ""
+    call: Call[Any],
+    settings: ConnectionSettings,
+    fault: Fault,
+    reason: str = "",
+    secrets: Iterable[str] = (),
 ) -> IoTDATransportError:
-    """The typed error for a call that got no answer."""
+    """The typed error for a call that got no answer.
+
+    :param secrets: what was sent and must not show: the reason may quote what came back instead of
+        an answer, and that may be an echo
+    """
     words, sent = fault.value
-    text = words.format(reason=reason[:_LONGEST_REASON], timeout=settings.timeout)
+    reason = one_line(redact(reason, (*secrets, *settings.proxy_passwords)), _LONGEST_REASON)
+    text = words.format(reason=reason, timeout=settings.timeout)
     return IoTDATransportError(f"Could not {call.action} at {settings.base_url}: {text}", sent=sent)

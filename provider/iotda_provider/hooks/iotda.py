@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 from requests.auth import AuthBase
-from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from tenacity import Retrying
 
 from iotda_provider import api, creating, listing, procedures
@@ -33,6 +32,7 @@ from iotda_provider.masking import mask, new_signatures
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
+from iotda_provider.timely import TimelyAdapter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -217,7 +217,7 @@ class IoTDAHook(HttpHook):
             session.headers.update(UNSIGNED_HEADERS)
             # The API sets no cookies; whatever sets one is in between and gets nothing back.
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-            adapter = TCPKeepAliveAdapter(
+            adapter = TimelyAdapter(
                 idle=60,
                 count=5,
                 interval=15,
@@ -318,7 +318,7 @@ class IoTDAHook(HttpHook):
             )
             read_body(response, deadline)
         except requests.RequestException as error:
-            raise error_of(call, settings, error) from None
+            raise error_of(call, settings, error, signed) from None
         except OSError as error:  # requests lets it through where it finds no such file
             raise IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "

@@ -30,6 +30,7 @@ from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking import mask, new_signatures, on_event_loop
 from iotda_provider.rate_limit import shared_limit
+from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class IoTDAAsyncHook(BaseHook):
                 )
                 body = await _read_body(response)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise _transport_error(call, settings, error) from None
+                raise _transport_error(call, settings, error, sent) from None
         return response, Answer.of(response.status, response.headers.items(), body, sent=sent), sent
 
     async def _rows(self, rows: listing.Listing[T]) -> AsyncIterator[T]:
@@ -325,15 +326,19 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _transport_error(
-    call: api.Call[Any], settings: ConnectionSettings, error: BaseException
+    call: api.Call[Any],
+    settings: ConnectionSettings,
+    error: BaseException,
+    sent: Mapping[str, str],
 ) -> IoTDATransportError:
     reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
-    return transport_error(call, settings, _fault(error), reason or type(error).__name__)
+    reason = reason or type(error).__name__
+    return transport_error(call, settings, _fault(error), reason, secrets_of(sent))
 
 
 def _fault(error: BaseException) -> Fault:
-    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
-        return Fault.CERTIFICATE
+    if isinstance(error, aiohttp.ClientSSLError):  # before anything is sent
+        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         return Fault.PROXY
     if isinstance(error, aiohttp.ServerTimeoutError):  # connecting: no other is set

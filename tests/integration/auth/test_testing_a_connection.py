@@ -228,6 +228,7 @@ class Tls:
 
     url: str
     ca: Path
+    context: ssl.SSLContext
 
 
 @contextmanager
@@ -239,7 +240,7 @@ def serving_tls(folder: Path, name: str = "127.0.0.1") -> Iterator[Tls]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     with serving(Empty, context) as url:
-        yield Tls(url, ca)
+        yield Tls(url, ca, context)
 
 
 def _certificate(name: str, ca_file: Path) -> tuple[bytes, bytes]:
@@ -327,6 +328,19 @@ def test_bundle_that_is_not_there_is_named(start, connect, hooks, tls, tmp_path,
 
     assert text.startswith("The connection is not complete: ")
     assert missing in text
+
+
+@pytest.mark.parametrize("auth_type", ["aksk", "token"])
+def test_tls_that_fails_for_another_reason_is_no_matter_of_certificates(
+    start, connect, hooks, tmp_path, auth_type
+):
+    with serving_tls(tmp_path) as server:
+        server.context.maximum_version = ssl.TLSVersion.TLSv1_1
+        connect(start(), auth_type, host=server.url, iam_endpoint=server.url)
+        text = failure(hooks)
+
+    assert "the TLS connection failed" in text
+    assert "certificate" not in text
 
 
 def test_iams_certificate_is_checked_too(start, connect, hooks, tls):

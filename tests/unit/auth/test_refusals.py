@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from contextlib import ExitStack, suppress
+
 import pytest
 import requests
 import requests_mock
@@ -103,6 +108,54 @@ def test_answer_without_a_usable_key_is_named_and_not_quoted(
     with pytest.raises(IoTDATransportError, match="makes no sense") as caught:
         authenticator_for(settings("agency")).prepare()
     assert "secret-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe{", b'{"credential": null}', b"5", b"{}"])
+@pytest.mark.parametrize("auth_type", ["agency", "federation"])
+def test_answer_that_holds_no_key_is_no_fault_of_the_id_tokens_file(
+    web, tmp_path, auth_type, body, settings, issue_agency_keys, exchange_id_tokens
+):
+    issue_agency_keys(web)
+    exchange_id_tokens(web)
+    file = tmp_path / "id_token"
+    file.write_text("id-token-1")
+    web.get(f"{METADATA}/openstack/latest/securitykey", content=body)
+    web.post(f"{IAM}/v3.0/OS-CREDENTIAL/securitytokens", content=body)
+
+    with pytest.raises(IoTDATransportError, match="temporary key makes no sense") as caught:
+        authenticator_for(settings(auth_type, id_token_file=str(file))).prepare()
+    assert not caught.value.sent
+
+
+def test_issuer_that_answers_a_byte_at_a_time_has_no_longer_than_the_timeout(settings):
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        done = threading.Event()
+        stack.callback(done.set)
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n")
+                for _ in range(100):
+                    connection.sendall(b" ")
+                    done.wait(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        here = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        begun = time.monotonic()
+        with pytest.raises(IoTDATransportError, match="no whole answer in time") as caught:
+            authenticator_for(settings("token", iam_endpoint=here, timeout=0.3)).prepare()
+
+        assert time.monotonic() - begun < 3, "all of it takes five seconds to arrive"
+        assert not caught.value.sent
+
+
+def test_what_is_cut_off_an_error_is_no_half_of_a_secret(web, settings):
+    echo = "x" * 190 + "a-pass-word-of-many-characters"
+    web.post(f"{IAM}/v3/auth/tokens", exc=requests.exceptions.ChunkedEncodingError(echo))
+    with pytest.raises(IoTDATransportError, match=r"xx\*\*\*") as caught:
+        authenticator_for(settings("token", password="a-pass-word-of-many-characters")).prepare()
+    assert "a-pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize("auth_type", ["token", "agency", "federation"])

@@ -36,7 +36,8 @@ class Reply:
     """What the fake does with a request.
 
     :param fault: ``close`` or ``reset`` the connection without an answer, ``cut`` the answer off,
-        ``drip`` it a byte at a time, or ``hang`` until the fake is closed
+        ``drip`` its body or ``drip head`` a byte at a time, ``echo`` the request's secrets where
+        HTTP has no room for them, or ``hang`` until the fake is closed
     """
 
     status: int = 200
@@ -134,6 +135,16 @@ class FakeIoTDA:
             handler.close_connection = True
             handler.connection.close()
             return
+        if reply.fault == "echo":
+            handler.close_connection = True
+            signature = handler.headers["Authorization"].split("Signature=")[1]
+            sent = signature + handler.headers["X-Security-Token"]
+            start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            handler.wfile.write(f"{start}{sent}\r\n".encode())
+            return
+        if reply.fault == "drip head":
+            self.drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + bytes(100))
+            return
         text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         data = text.encode() if reply.body is not None else b""
         handler.send_response(reply.status)
@@ -143,14 +154,17 @@ class FakeIoTDA:
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         if reply.fault == "drip":
-            for byte in data:
-                if self.closing.wait(0.05):
-                    return
-                handler.wfile.write(bytes((byte,)))
+            self.drip(handler, data)
             return
         handler.wfile.write(data[: len(data) // 2] if reply.fault == "cut" else data)
         if reply.fault == "cut":
             handler.close_connection = True
+
+    def drip(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        for byte in data:
+            if self.closing.wait(0.05):
+                return
+            handler.wfile.write(bytes((byte,)))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -202,18 +203,46 @@ class TestRetries:
 
 
 class TestTransport:
-    @pytest.mark.parametrize("fault", ["hang", "drip"])
+    @pytest.mark.parametrize("fault", ["hang", "drip", "drip head"])
     def test_the_timeout_is_a_budget_for_everything(
         self, client: Any, connect: Any, fake: Any, reply: Any, fault: str
     ) -> None:
         connect(timeout=0.3)
         fake.answer(reply(fault=fault, body=TASK))
+        begun = time.monotonic()
 
         with pytest.raises(IoTDATransportError, match=r"no whole answer within 0\.3 s") as caught:
             client.get_batch_task(TASK_ID)
 
+        assert time.monotonic() - begun < 3, "all of it takes five seconds and more to arrive"
         assert caught.value.sent
         assert len(fake.seen) == 1
+
+    @pytest.mark.usefixtures("no_backoff")
+    def test_an_echo_in_place_of_http_is_quoted_without_secrets(
+        self, client: Any, connect: Any, fake: Any, reply: Any
+    ) -> None:
+        connect(max_attempts=1, security_token="the-security-token")
+        fake.answer(reply(fault="echo"))
+
+        with pytest.raises(IoTDATransportError, match=r"\*\*\*") as caught:
+            client.get_batch_task(TASK_ID)
+
+        (seen,) = fake.seen
+        assert "the-security-token" not in str(caught.value)
+        assert seen.headers["Authorization"].split("Signature=")[1] not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.usefixtures("no_backoff")
+    def test_a_proxys_address_that_is_none_is_named_without_its_password(
+        self, client: Any, connect: Any
+    ) -> None:
+        proxies = {"http": "http://user:proxy-pass@[bad"}
+        connect(host="http://iotda.example", allow_http=True, max_attempts=1, proxies=proxies)
+
+        with pytest.raises(IoTDATransportError) as caught:
+            client.get_batch_task(TASK_ID)
+        assert "proxy-pass" not in str(caught.value)
 
     @pytest.mark.usefixtures("no_backoff")
     def test_where_nothing_listens_nothing_was_sent(

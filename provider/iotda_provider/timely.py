@@ -1,0 +1,104 @@
+"""What ``requests`` lacks: a timeout for a whole answer, and errors in a few words.
+
+Its own timeout begins anew with every byte.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import time
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any
+
+from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ReadTimeoutError
+
+if TYPE_CHECKING:
+    import requests
+    from _typeshed import WriteableBuffer
+
+
+class TimelyAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
+    """An adapter that takes a read timeout for the time from the request to the answer's end."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class _Within(io.RawIOBase):
+    """What a socket receives within its timeout, which is for all of it."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        seconds = sock.gettimeout()
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer comes too slowly")
+        if left < float("inf"):
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Within(self.fp.detach(), sock))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
+def timed_out_within(error: requests.RequestException) -> bool:
+    """Whether it is a timeout in the midst of an answer's body, which has no type of its own."""
+    return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
+
+
+def innermost(error: BaseException) -> str:
+    """The innermost cause: urllib3 wraps it several times, with addresses of objects."""
+    cause: Any = error
+    for _ in range(6):
+        inner = getattr(cause, "reason", None) or next(
+            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
+        )
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    text = str(cause).rsplit(">: ", 1)[-1]
+    return re.sub(r"^\w+\(host=[^)]*\): ", "", text) or type(cause).__name__
