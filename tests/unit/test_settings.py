@@ -228,6 +228,8 @@ def test_empty_host_means_the_regions_shared_endpoint():
         "https://iotda.example.com:port",
         "https://[::1",
         "iotda.ex\u0430mple.com",
+        "iotda..example.com",
+        f"{64 * 'a'}.example.com",
         "//evil.example",
     ],
 )
