@@ -43,6 +43,9 @@ def main() -> int:
     commands.add_parser("lock")
     args = parser.parse_args()
 
+    if args.command == "install" and is_up_to_date(args.venv.absolute(), args.airflow, args.python):
+        return 0  # even while another environment is being made
+
     CACHE.mkdir(exist_ok=True)
     with one_at_a_time(CACHE / "bootstrap.lock"):
         try:
@@ -60,15 +63,26 @@ def main() -> int:
     return 0
 
 
+def is_up_to_date(venv: Path, airflow: str, wanted_python: str | None) -> bool:
+    """Whether the environment is whole: its stamp is written last, and removed first."""
+    stamp = venv / STAMP
+    version = version_of(wanted_python or base_interpreter())
+    return (
+        stamp.is_file()
+        and stamp.read_text() == fingerprint(airflow, version)
+        and version_of(str(venv / "bin" / "python")) == version
+    )
+
+
 def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
+    if is_up_to_date(venv, airflow, wanted_python):
+        return  # made by whoever had the lock before
+
     python = venv / "bin" / "python"
     stamp = venv / STAMP
     base = wanted_python or base_interpreter()
     version = version_of(base)
     state = fingerprint(airflow, version)
-    if stamp.is_file() and stamp.read_text() == state and version_of(str(python)) == version:
-        return
-
     started = time.monotonic()
     # No stamp: the last run was interrupted. Another Python: its packages are of no use.
     reusable = stamp.is_file() and version_of(str(python)) == version

@@ -12,7 +12,7 @@ TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 DAG_FILE = Path(__file__).resolve().parents[3] / "dags" / "stop_batch_task.py"
 HALF_WAY = {
     "devices": 20,
-    "success_after": 3600,
+    "success_after": 36_000,
     "batch_tasks": [{"task_id": TASK_ID, "targets": "all"}],
 }
 
