@@ -172,8 +172,16 @@ class Airflow:
                 process.kill()
         for name in list(self.processes):
             self.processes.pop(name).wait()
-        _, alive = psutil.wait_procs(everything, PATIENCE)
-        assert not alive
+
+        def are_dead() -> bool:
+            for process in everything:
+                # Whose parent has died too may stay a zombie where nobody is there to reap it.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                        return False
+            return True
+
+        self.wait_for("the end of all of Airflow", are_dead)
 
     def workers(self) -> list[psutil.Process]:
         """The processes that run a task, and those that supervise one."""
@@ -267,6 +275,21 @@ class Airflow:
         wanted |= {"dry_run": False, "only_failed": False}
         self._call("POST", f"dags/{dag_id}/clearTaskInstances", wanted)
 
+    def answer(self, dag_id: str, task_id: str, option: str) -> None:
+        """What a person does who is asked; Airflow 3.1 and later."""
+        run_id = quote(self.run_id(dag_id), safe="")
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        body = {"chosen_options": [option], "params_input": {}}
+
+        def is_taken() -> bool:
+            # Parts that have just been started may not listen yet.
+            with contextlib.suppress(requests.ConnectionError):
+                self._call("PATCH", path, body)
+                return True
+            return False
+
+        self.wait_for(f"an answer to {task_id}", is_taken)
+
     def _call(self, method: str, path: str, body: Any) -> None:
         """Call Airflow 3's own API."""
         answer = requests.get(f"{self.url}/auth/token", timeout=60)
@@ -289,7 +312,10 @@ class Airflow:
             *(dag_id, task_id, key),
         )
         found = json.loads(value)
-        return json.loads(found) if isinstance(found, str) else found
+        # Airflow 3 may have put JSON into JSON.
+        with contextlib.suppress(TypeError, ValueError):
+            return json.loads(found)
+        return found
 
     def triggerer_of(self, dag_id: str, task_id: str) -> int | None:
         """The id of the triggerer that has a deferred task, by Airflow's own record."""
