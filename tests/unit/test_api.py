@@ -255,3 +255,9 @@ def test_a_query_holds_repeated_empty_and_boolean_values_and_leaves_none_out():
 def test_a_method_that_the_api_has_not_is_refused(method):
     with pytest.raises(IoTDAConfigError, match="method must be GET"):
         api.any_call(method, "devices")
+
+
+@pytest.mark.parametrize("where", [{"query": {"app_id": "\ud800"}}, {"query": {"\ud800": "1"}}])
+def test_query_that_no_url_can_hold_is_refused_before_it_is_sent(where):
+    with pytest.raises(IoTDAConfigError, match="the query can't be encoded"):
+        outgoing(api.any_call("GET", "devices", **where))

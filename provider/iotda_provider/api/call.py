@@ -74,11 +74,18 @@ class Call(Generic[T]):
     def outgoing(self, *, host: str, project_id: str, headers: Mapping[str, str]) -> Outgoing:
         """The request for one project at one host, not yet signed.
 
-        :raises IoTDAConfigError: the body holds what JSON can't
+        :raises IoTDAConfigError: the body holds what JSON can't, or the query what UTF-8 can't
         """
         body = b"" if self.body is None else self._json_body()
         path = self.path.replace("{project_id}", quote(project_id, safe="~"))
-        return Outgoing(self.method, host, path, self.query, headers, body)
+        outgoing = Outgoing(self.method, host, path, self.query, headers, body)
+        try:
+            _ = outgoing.query_string  # which is kept
+        except UnicodeEncodeError as error:
+            raise IoTDAConfigError(
+                f"Could not {self.action}: the query can't be encoded ({error})."
+            ) from None
+        return outgoing
 
     def _json_body(self) -> bytes:
         try:
