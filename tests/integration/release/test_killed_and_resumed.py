@@ -103,6 +103,23 @@ def test_who_never_started_is_known_to_whoever_sees_a_dead_ones_stop_come_true(
     assert len(left) >= 100
 
 
+def test_people_are_told_of_all_devices_that_were_let_start_not_of_those_of_the_last_try(
+    rollout: Any, kill: Any
+) -> None:
+    quick = {"initializing": 0, "stop_after": 0}
+    run = rollout(failure_rate=0.5, failure_after=1, switches=quick)
+    run.plan("100%")
+    kill(2, sent=True)
+    with pytest.raises(BaseException) as death:
+        run.confirm(1, chunk=50, rules=MaxFailures(1000))
+    assert type(death.value).__name__ == "KilledError"
+    result = run.confirm(1, chunk=50)
+    assert result["verdict"] == "breached"
+    exposed = len(run.confirmed)
+    assert result["confirmed"] < exposed < 400
+    assert f"{exposed} of 400 device(s) in the waves so far were let start" in result["summary"]
+
+
 def test_what_a_plan_has_written_down_is_obeyed(rollout: Any, tmp_path: Any) -> None:
     path = (tmp_path / "releases" / "manifest.json").as_uri()
     run = rollout()
