@@ -14,7 +14,7 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, NotHeld
 from iotda_provider.guarding import Outcome
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.guarding.steps import Log
+from iotda_provider.guarding.steps import Log, StopTask
 from iotda_provider.release.confirming import (
     MAX_CHUNK,
     checked_chunk,
@@ -153,16 +153,12 @@ class WaveConfirming:
             if self._is_stale and not self._pauses.left(self._clock()):
                 # Read before the look, which may send a stop: who waits now has not started.
                 trouble = yield from self._read()
-            outcome = yield from watch.poll()
+            outcome = yield from self._look()
             yield from self._look_for_others(outcome)
             if outcome is not None:
                 return self._result(outcome, self._never_started())
-            if watch.is_stopping and self._members and self.job.left is None:
-                # Who waited before the stop can't be seen after it, nor by another process.
-                self._ledger.left = frozenset(self._not_asked())
-                self.job.left = pack(self._members, self._ledger.left)
-                if self._has_recalled:
-                    yield Note(self._ledger.to_json())
+            if watch.is_stopping:
+                yield from self._note_left()
             if self._is_fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
                 self._is_fresh = False
@@ -259,6 +255,33 @@ class WaveConfirming:
     def _let_start(self) -> int:
         """The most devices that may have started by the waves so far."""
         return len(self._may_start) + len(self._ledger.accepted - self._may_start)
+
+    def _look(self) -> Procedure[Outcome | None]:
+        """A look of the guard; who has not been let start is written down before it stops."""
+        poll = self._watch.poll()
+        answer: Any = None
+        error: IoTDAError | None = None
+        while True:
+            try:
+                step = poll.send(answer) if error is None else poll.throw(error)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(step, StopTask):
+                yield from self._note_left()
+            answer = error = None
+            try:
+                answer = yield step
+            except IoTDAError as caught:
+                error = caught
+
+    def _note_left(self) -> Procedure[None]:
+        """Write down who waits: after a stop nobody can see it, nor can another process before."""
+        if not self._members or self.job.left is not None:
+            return
+        self._ledger.left = frozenset(self._not_asked())
+        self.job.left = pack(self._members, self._ledger.left)
+        if self._has_recalled:
+            yield Note(self._ledger.to_json())
 
     def _read_waves(self) -> Procedure[None]:
         """Who is in which wave, and what is known of them; once."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.release.conftest import KilledError
 
+from iotda_provider.guarding.steps import StopTask
 from iotda_provider.guards import MaxFailures
 from iotda_provider.release.watching import WaveWatch
 
@@ -86,6 +87,44 @@ def test_who_never_started_is_known_to_whoever_sees_a_dead_ones_stop_come_true(
         if self.is_stopping and (death := next(deaths, None)):
             raise death
         return (yield from poll(self))
+
+    monkeypatch.setattr(WaveWatch, "poll", dies_once)
+    given = {"chunk": 50, "max_in_flight": 150}
+    with pytest.raises(KilledError):
+        run.confirm(2, **given)
+    assert run.stops == 1
+    if run.deferrals:  # another triggerer begins the same trigger anew
+        act = run.resumption(run.deferrals[-1], run.contexts["confirm_2"])
+        result = act(run.confirming(2, **given))
+    else:
+        result = run.confirm(2, **given)
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    left = set(run.xcoms["confirm_2", "unconfirmed"])
+    assert left == set(run.wave(2)) - set(run.confirmed)
+    assert len(left) >= 100
+
+
+def test_who_never_started_is_known_though_the_stop_was_never_answered(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {"initializing": 0, "stop_after": 0}
+    run = rollout(failure_rate=0.5, failure_after=1, switches=quick)
+    run.plan("25%, 100%")
+    run.confirm(1, rules=MaxFailures(1000))
+    poll, deaths = WaveWatch.poll, iter([KilledError()])
+
+    def dies_once(self: WaveWatch) -> Any:
+        """The platform has acted upon the stop when its sender dies."""
+        steps = poll(self)
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer = yield step
+            if isinstance(step, StopTask) and (death := next(deaths, None)):
+                raise death
 
     monkeypatch.setattr(WaveWatch, "poll", dies_once)
     given = {"chunk": 50, "max_in_flight": 150}
