@@ -9,7 +9,7 @@ from operator import neg
 from typing import Any
 
 from iotda_provider.emulator.clock import MICRO, basic, millis
-from iotda_provider.emulator.fleet import NEVER, Fleet
+from iotda_provider.emulator.fleet import Fleet
 from iotda_provider.emulator.groups import Groups
 from iotda_provider.emulator.paging import Page
 from iotda_provider.emulator.search import Query, Test
@@ -65,14 +65,13 @@ class Devices:
 
     def full(self, device: int) -> dict[str, Any]:
         """What showing one device shows."""
-        online = self._fleet.online_at(device)
         shown = self.brief(device)
         shown["auth_info"] = {"auth_type": "SECRET", "secure_access": True, "timeout": 0}
         shown["create_time"] = basic(self._origin)
-        if online <= self._now:
-            shown["connection_status_update_time"] = millis(self._origin + online / MICRO)
-        if online != NEVER:
-            shown["active_time"] = millis(self._origin)
+        changed = self._origin + self._fleet.connection_changed(device, self._now) / MICRO
+        # Lists leave this out.
+        shown["connection_status_update_time"] = millis(changed)
+        shown["active_time"] = millis(min(self._origin, changed))
         return shown
 
     @staticmethod

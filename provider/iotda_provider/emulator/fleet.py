@@ -196,6 +196,14 @@ class Fleet:
             return NEVER
         return self._start + to_micro(behaviour.online_after.at(delay))
 
+    def connection_changed(self, device: int, now: int) -> int:
+        """When the device's connection changed last, in virtual microseconds; before 0: earlier."""
+        online = self.online_at(device)
+        if online <= now:
+            return online
+        since = self._online(self.id_of(device))[2]
+        return self._start - to_micro(self.behaviour(device).offline_for.at(since))
+
     def status(self, device: int, now: int) -> str:
         """The device's status in the platform's words."""
         if self._flags[device] & _FROZEN:

@@ -26,6 +26,7 @@ _LONGEST_AGO = 1e8
 _SUCCESS_AFTER = Distribution("constant", 60.0)
 _FAILURE_AFTER = Distribution("constant", 30.0)
 _AT_ONCE = Distribution("constant", 0.0)
+_A_WEEK = Distribution("constant", 7 * 86400.0)
 DEFAULT_FAILURE_MIX = (("IOTDA.005010", "Device upgrade failed: installation failed", 1.0),)
 
 
@@ -42,6 +43,7 @@ class Behaviour:
     :param start_after: delay from the task's start (or the confirmation) to the device's
     :param offline_share: share that is offline when the emulator starts
     :param online_after: when an offline device comes online; None: never
+    :param offline_for: for how long an offline device has been so when the emulator starts
     :param already_current: share that runs the target version already
     """
 
@@ -54,6 +56,7 @@ class Behaviour:
     start_after: Distribution = _AT_ONCE
     offline_share: float = 0.0
     online_after: Distribution | None = None
+    offline_for: Distribution = _A_WEEK
     already_current: float = 0.0
     fw_version: str = "1.0.0"
     sw_version: str = "1.0.0"
@@ -180,6 +183,7 @@ def _read_behaviour(reader: Reader, base: Behaviour) -> Behaviour:
         start_after=reader.distribution("start_after", base.start_after),
         offline_share=reader.number("offline_share", base.offline_share, 0, 1),
         online_after=reader.distribution("online_after", base.online_after),
+        offline_for=reader.distribution("offline_for", base.offline_for),
         already_current=reader.number("already_current", base.already_current, 0, 1),
         fw_version=reader.text("fw_version", base.fw_version, VERSION),
         sw_version=reader.text("sw_version", base.sw_version, VERSION),

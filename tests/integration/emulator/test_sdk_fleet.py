@@ -127,6 +127,9 @@ def test_a_successful_upgrade_changes_the_devices_version(
     offline = client.show_device(v5.ShowDeviceRequest(device_id="device-00000"))
     nothing_lost(offline)
     assert (offline.fw_version, offline.status) == ("0.9.0", "OFFLINE")
+    # Both have changed once: when the platform began, and a week before.
+    assert new.connection_status_update_time > offline.connection_status_update_time
+    assert new.active_time > offline.active_time == offline.connection_status_update_time
     assert search(client, "select count(*) from device where fw_version = '2.0.0'").count == 40
 
 
