@@ -23,6 +23,7 @@ from iotda_provider.exceptions import (
 from iotda_provider.listing import Listing
 from iotda_provider.models import (
     BatchTask,
+    Device,
     Subtask,
     SubtaskStatus,
     TargetResult,
@@ -156,6 +157,15 @@ def read_stopped_targets(batch_task_id: str, targets: Sequence[str]) -> Procedur
     unclear: _Unclear = dict.fromkeys(wanted, IoTDATransportError("it was not stopped"))
     results = yield from _reread(task, unclear, _STOPPED)
     return TargetResults(results[target] for target in wanted)
+
+
+def read_devices(device_ids: Sequence[str]) -> Procedure[list[Device | IoTDAError]]:
+    """The details of some devices, one call each, or why there are none, in the order asked for.
+
+    Lists of devices leave out when a connection changed.
+    """
+    answers: list[Device | IoTDAError] = yield Together(tuple(map(api.show_device, device_ids)))
+    return answers
 
 
 def not_stoppable(task: BatchTask) -> TaskNotStoppableError | None:

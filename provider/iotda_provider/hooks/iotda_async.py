@@ -151,6 +151,7 @@ class IoTDAAsyncHook(BaseHook):
     delete_batch_task = _procedure(procedures.delete_batch_task)
 
     get_device = _call(api.show_device)
+    read_devices = _procedure(procedures.read_devices)
     list_devices = _listing(listing.list_devices)
     search_devices = _call(api.search_devices)
     list_device_groups = _listing(listing.list_device_groups)

@@ -53,6 +53,7 @@ def test_both_offer_the_same_methods_with_the_same_parameters() -> None:
         "iter_subtasks",
         "stop_batch_task",
         "read_stopped_targets",
+        "read_devices",
         "retry_batch_task",
         "confirm_batch_task",
         "delete_batch_task",
