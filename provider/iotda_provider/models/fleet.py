@@ -23,7 +23,8 @@ class Device:
     """One device; its versions are None where the call leaves them out.
 
     ``status`` is ``ONLINE``, ``OFFLINE``, ``ABNORMAL``, ``INACTIVE`` or ``FROZEN``;
-    ``status_changed`` the time of its last change, ``yyyyMMdd'T'HHmmss'Z'`` in UTC.
+    ``status_changed`` the time of its last change between online and offline,
+    ``yyyy-MM-dd'T'HH:mm:ss.SSS'Z'`` in UTC, which lists leave out.
     """
 
     device_id: str

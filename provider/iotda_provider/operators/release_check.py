@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDANotFoundError
-from iotda_provider.models import Device, OtaPackage, SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDANotFoundError
+from iotda_provider.models import (
+    BatchTask,
+    Device,
+    OtaPackage,
+    SubtaskStatus,
+    TaskStatus,
+    TaskType,
+)
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import stamp_of
+from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.operators.wave import read_number
-from iotda_provider.parameters import as_list
+from iotda_provider.parameters import as_list, given
 from iotda_provider.release.planning import was_online_lately
 
 if TYPE_CHECKING:
@@ -35,17 +45,28 @@ _UNDER_WAY = (
 #: The most other batch tasks that an error names.
 _MOST_NAMED = 5
 _UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
+_STAMP = re.compile(r"_af([A-Z2-7]{26})$")
+#: Devices whose details are read between two looks at the clock.
+_BLOCK = 160
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class CheckReleaseOperator(IoTDABaseOperator):
     """Check a release before anything is created, and say which devices it is for.
 
-    It fails, without retries, where the package does not exist or is neither firmware nor software,
-    where no device is left, where there are more than one batch task takes, and where other
-    upgrades that have not ended have any of the devices: the error names them, and says whether
-    they run or wait to be confirmed, as that task does which a failed release leaves behind.
-    Devices that run the version already, and those of another product, are left out. The batch task
-    that this DAG run has made before, at an earlier try, is no other.
+    It fails, without retries, where a parameter of the rollout makes no sense (it reads those that
+    it is given as the rollout will, and looks up the groups that are waves), where the package does
+    not exist or is neither firmware nor software, where no device is left, where there are more
+    than one batch task takes, and where other upgrades that have not ended have any of the devices:
+    the error names them, and says whether they run or wait to be confirmed, as that task does which
+    a failed release leaves behind. Devices that run the version already, and those of another
+    product, are left out. The batch tasks that this DAG run has made before, at an earlier try, are
+    no others.
+
+    Since when a device is offline is only in its details, which take a call for each device that is
+    offline now: sixteen at a time, as fast as the connection's ``max_requests_per_second`` lets
+    them, so 30,000 of them at 50 a second take ten minutes. The log says how long before it begins.
+    A device of which that can't be read comes last.
 
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
@@ -54,8 +75,17 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     :param package_id: the upgrade package (templated)
     :param group_ids: the device groups to release to (templated)
-    :param online_within: hours since a device was last online after which it comes last (templated)
-    :param create_task_id: the task that will create the batch task
+    :param online_within: hours since a device was last online after which it comes last; 0 or None:
+        all devices that are offline now come last, which takes no calls (templated)
+    :param create_task_id: the task that will create the batch task; or all of this DAG's that
+        create one for the same devices
+    :param waves: the rollout's, to be checked here; None: they are not (templated)
+    :param max_waves: the most waves that the rollout has room for, the late one included
+        (templated)
+    :param window: the rollout's, to be checked here; None: it is not (templated)
+    :param timezone: the rollout's, to be checked here; None: it is not (templated)
+    :param rules: the rollout's, to be checked here; None: they are not (templated)
+    :param gate: the rollout's, to be checked here; None: it is not (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -65,6 +95,12 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "package_id",
         "group_ids",
         "online_within",
+        "waves",
+        "max_waves",
+        "window",
+        "timezone",
+        "rules",
+        "gate",
         *CONNECTION_FIELDS,
     )
 
@@ -74,21 +110,47 @@ class CheckReleaseOperator(IoTDABaseOperator):
         package_id: str,
         group_ids: Any,
         online_within: Any = 24,
-        create_task_id: str = "create",
+        create_task_id: str | Sequence[str] = "create",
+        waves: Any = None,
+        max_waves: Any = 6,
+        window: Any = None,
+        timezone: Any = None,
+        rules: Any = None,
+        gate: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.package_id = package_id
         self.group_ids = group_ids
         self.online_within = online_within
-        self.create_task_id = create_task_id
+        ids = (create_task_id,) if isinstance(create_task_id, str) else create_task_id
+        self.create_task_ids = tuple(ids)
+        self.waves = waves
+        self.max_waves = max_waves
+        self.window = window
+        self.timezone = timezone
+        self.rules = rules
+        self.gate = gate
+        # A template that is rendered to nothing is no parameter that was left out.
+        self._checked = [
+            name
+            for name in ("waves", "window", "timezone", "rules", "gate")
+            if getattr(self, name) is not None
+        ]
 
     def execute(self, context: Context) -> dict[str, Any]:
         group_ids = as_list(self.group_ids, "group_ids")
-        within = timedelta(hours=read_number(self.online_within, "online_within", zero=True))
+        within = self._within()
         ti: Any = context["ti"]
-        own = stamp_of(ti.dag_id, ti.run_id, self.create_task_id, -1)
+        own = {
+            stamp_of(ti.dag_id, ti.run_id, task_id, -1): task_id for task_id in self.create_task_ids
+        }
+        asked = ReleaseParameters(
+            {name: getattr(self, name) for name in self._checked}, self.max_waves
+        )
         with self.hook() as hook:
+            wave_groups = _wave_groups(hook, asked)
+            _refuse(asked.faults)
             package = self._package(hook)
             kind, task_type, column = _KINDS[str(package.package_type)]
             members = _members(hook, group_ids)
@@ -104,8 +166,16 @@ class CheckReleaseOperator(IoTDABaseOperator):
                     "release to fewer groups at a time."
                 )
             _refuse_conflicts(hook, {device.device_id for device in devices}, own)
-        now = datetime.now(timezone.utc)
-        late = [d.device_id for d in devices if not was_online_lately(d, now, within)]
+            lately = self._online_lately(hook, devices, within)
+        late = [device.device_id for device in devices if device.device_id not in lately]
+        if fault := asked.too_many([d.device_id for d in devices], wave_groups, late):
+            _refuse([fault])
+        for group_id, members_of_it in wave_groups.items():
+            if members_of_it.isdisjoint(device.device_id for device in devices):
+                self.log.warning(
+                    "waves: none of the devices is in group %s, so there will be no such wave.",
+                    group_id,
+                )
         ti.xcom_push(key="targets", value=[device.device_id for device in devices])
         ti.xcom_push(key="late", value=late)
         self.log.info(
@@ -130,6 +200,60 @@ class CheckReleaseOperator(IoTDABaseOperator):
             "late": len(late),
         }
 
+    def _within(self) -> timedelta | None:
+        """How long ago is lately; None: only now."""
+        if given(self.online_within) is None:
+            return None
+        hours = read_number(self.online_within, "online_within", zero=True)
+        return timedelta(hours=hours) if hours else None
+
+    def _online_lately(
+        self, hook: IoTDAHook, devices: Sequence[Device], within: timedelta | None
+    ) -> set[str]:
+        """The devices that are online, or were lately.
+
+        :raises IoTDAError: none of a block of devices can be read
+        """
+        lately = {device.device_id for device in devices if device.status == "ONLINE"}
+        offline = [device.device_id for device in devices if device.status == "OFFLINE"]
+        if within is None or not offline:
+            return lately
+        per_second = hook.settings.max_requests_per_second
+        self.log.info(
+            "%d device(s) are offline now. To see since when takes one call each%s. "
+            "online_within=0 saves them, and has all of these come last.",
+            len(offline),
+            f": at {per_second:g} a second about {_minutes(len(offline) / per_second)}"
+            if per_second
+            else ", as fast as the platform answers (max_requests_per_second is not set)",
+        )
+        began = said = time.monotonic()
+        unread: list[str] = []
+        for start in range(0, len(offline), _BLOCK):
+            block = offline[start : start + _BLOCK]
+            answers = hook.read_devices(block)
+            now = datetime.now(timezone.utc)
+            errors = [answer for answer in answers if isinstance(answer, IoTDAError)]
+            if len(errors) == len(block) and not isinstance(errors[0], IoTDANotFoundError):
+                raise errors[0]
+            for device_id, answer in zip(block, answers, strict=True):
+                if isinstance(answer, IoTDAError):
+                    unread.append(f"{device_id}: {answer}")
+                elif was_online_lately(answer, now, within):
+                    lately.add(device_id)
+            done, clock = start + len(block), time.monotonic()
+            if clock - said >= _SECONDS_BETWEEN_LINES:
+                said = clock
+                left = (clock - began) / done * (len(offline) - done)
+                self.log.info("Read %d of %d; about %s left.", done, len(offline), _minutes(left))
+        if unread:
+            self.log.warning(
+                "%d device(s) can't be read, and so come last; the first is %s",
+                len(unread),
+                unread[0],
+            )
+        return lately
+
     def _package(self, hook: IoTDAHook) -> OtaPackage:
         try:
             package = hook.get_ota_package(self.package_id)
@@ -143,13 +267,46 @@ class CheckReleaseOperator(IoTDABaseOperator):
         return package
 
 
-def _members(hook: IoTDAHook, group_ids: Sequence[Any]) -> dict[str, Device]:
-    """The devices of some groups, each once."""
+def _minutes(seconds: float) -> str:
+    """How long something takes, for a person."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    """
+    :raises AirflowFailException: there are faults
+    """
+    if faults:
+        raise AirflowFailException(
+            f"{' '.join(faults)} Nothing was created. Start the release anew, with "
+            f"{'that' if len(faults) == 1 else 'those'} put right."
+        )
+
+
+def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str]]:
+    """The devices of each group that is a wave; one that does not exist is a fault."""
+    found: dict[str, set[str]] = {}
+    for group_id in asked.group_ids:
+        try:
+            found[group_id] = set(_members(hook, [group_id]))
+        except AirflowFailException as error:
+            asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
+    return found
+
+
+def _members(hook: IoTDAHook, group_ids: Iterable[Any]) -> dict[str, Device]:
+    """The devices of some groups, each once.
+
+    :raises AirflowFailException: there is no such group
+    """
     found: dict[str, Device] = {}
     for group_id in group_ids:
         try:
             found.update((d.device_id, d) for d in hook.iter_group_devices(str(group_id)))
-        except IoTDANotFoundError as error:
+        except IoTDAApiError as error:
+            # What is no id at all is a bad request.
+            if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
+                raise
             raise AirflowFailException(f"There is no device group {group_id}: {error}") from error
     return found
 
@@ -165,8 +322,9 @@ def _sort(
     return wanted, len(found) - len(wanted), len(members) - len(found)
 
 
-def _refuse_conflicts(hook: IoTDAHook, wanted: set[str], own: str) -> None:
+def _refuse_conflicts(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> None:
     """
+    :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
     :raises AirflowFailException: other upgrades that have not ended have some of these devices
     """
     found = [
@@ -174,14 +332,21 @@ def _refuse_conflicts(hook: IoTDAHook, wanted: set[str], own: str) -> None:
         for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
         for status in _UNDER_WAY
         for task in list(hook.list_batch_tasks(task_type=kind, status=status))
-        if not task.task_name.endswith(f"_af{own}")
-        and (sentence := _conflict(hook, task.task_id, wanted))
+        if _stamp(task) not in own and (sentence := _conflict(hook, task.task_id, wanted))
     ]
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
+        ours = ", ".join(f"_af{stamp} ({task_id})" for stamp, task_id in own.items())
         raise AirflowFailException(
-            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created."
+            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created. "
+            f"(The names of this run's own batch tasks end with {ours}.)"
         )
+
+
+def _stamp(task: BatchTask) -> str:
+    """The stamp of the task instance that has created a batch task; empty: it was none."""
+    match = _STAMP.search(task.task_name)
+    return match[1] if match else ""
 
 
 def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
@@ -204,7 +369,18 @@ def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
         return f"{what} is not finished with {some}. Let it end, or {stop}."
     return (
         f"{what} holds {some}: none of its devices has been let start, so it waits for somebody to "
-        "confirm it. An earlier release leaves such a task for what it did not reach. Confirm it, "
+        f"confirm it. {_whose(task)} Confirm it, "
         "to give these devices the package of that release, and let it end; "
         f"or {stop}, to give them this one."
+    )
+
+
+def _whose(task: BatchTask) -> str:
+    """Who has left a batch task that waits, as far as its name tells."""
+    stamp = _stamp(task)
+    if not stamp:
+        return "Its name has no stamp of a DAG run, so somebody has created it by other means."
+    return (
+        f"By its stamp _af{stamp} it is another run's, or of a task that create_task_id does not "
+        "name: a release leaves such a task for what it did not reach."
     )

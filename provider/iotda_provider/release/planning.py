@@ -74,12 +74,14 @@ def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
     """Whether a device is online, or was until so long ago.
 
     A device that is offline since nobody knows when was not.
+
+    :param device: with its details, as lists leave out since when it is offline
     """
     if device.status == "ONLINE":
         return True
     if device.status != "OFFLINE" or not device.status_changed:
         return False
-    for form in ("%Y%m%dT%H%M%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"):
+    for form in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%M%SZ"):
         try:
             changed = datetime.strptime(device.status_changed, form).replace(tzinfo=timezone.utc)
         except ValueError:

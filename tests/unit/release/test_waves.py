@@ -139,6 +139,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
         ("ONLINE", None, True),
         ("OFFLINE", "20260301T000000Z", True),
         ("OFFLINE", "2026-03-01T00:00:00.000Z", True),
+        ("OFFLINE", "2026-03-01T00:00:00Z", True),
+        ("OFFLINE", "2026-02-27T00:00:00.000Z", False),
         ("OFFLINE", "20260227T000000Z", False),
         ("OFFLINE", None, False),
         ("OFFLINE", "yesterday", False),

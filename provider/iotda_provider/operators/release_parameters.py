@@ -1,0 +1,138 @@
+"""Reads a release's parameters before anything is created, and says which can't be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from typing import Any
+from zoneinfo import available_timezones
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.operators.wave import read_number, read_rules
+from iotda_provider.operators.wave_plan import wave_specs
+from iotda_provider.parameters import given
+from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
+from iotda_provider.release.planning import LATE_LABEL
+from iotda_provider.release.waves import GROUP, WaveSpec
+
+_ANY_DAY = ("00:00", "00:00")
+
+
+class ReleaseParameters:
+    """What a release was asked for, read by the code that plans and carries it out.
+
+    :param values: the parameters that the DAG has passed, by name, as they were rendered: some of
+        ``waves``, ``window``, ``timezone``, ``rules`` and ``gate``
+    :param max_waves: the most waves that the DAG has room for, the late one included
+    """
+
+    def __init__(self, values: Mapping[str, Any], max_waves: Any) -> None:
+        self.specs: tuple[WaveSpec, ...] = ()
+        self.max_waves = 0
+        #: What can't be right, one sentence each, which begins with the parameter's name.
+        self.faults: list[str] = []
+        self._values = values
+        self._read("max_waves", self._read_max_waves, max_waves)
+        for name, read in (
+            ("waves", self._read_waves),
+            ("timezone", _read_timezone),
+            ("window", self._read_window),
+            ("rules", read_rules),
+            ("gate", _read_gate),
+        ):
+            if name in values:
+                self._read(name, read, values[name])
+
+    @property
+    def group_ids(self) -> list[str]:
+        """The device groups that are waves."""
+        return [spec.group_id for spec in self.specs if spec.kind == GROUP]
+
+    def too_many(
+        self,
+        devices: Collection[str],
+        groups: Mapping[str, Collection[str]],
+        late: Collection[str],
+    ) -> str:
+        """Why these devices don't fit into the waves that there is room for; empty: they do.
+
+        Waves that would be empty don't count. Where some are device groups, who is left for the
+        others is drawn only later, so that those count in any case.
+
+        :param groups: the devices of each group that is a wave
+        :param late: devices that come last, in a wave of their own
+        """
+        if not self.specs or not self.max_waves:
+            return ""
+        if groups:
+            on_time = set(devices) - set(late)
+            labels = [
+                spec.label
+                for spec in self.specs
+                if spec.kind != GROUP or on_time & set(groups.get(spec.group_id, ()))
+            ]
+            labels += [LATE_LABEL] if late else []
+        else:
+            labels = list(plan_waves("", devices, self.specs, seed="", late=late).labels)
+        if len(labels) <= self.max_waves:
+            return ""
+        room = self.max_waves - bool(late)
+        return (
+            f"waves: with these devices there are {len(labels)} ({', '.join(labels)}), and this "
+            f"DAG has room for max_waves={self.max_waves}: name at most {room}"
+            + (
+                ", as the devices that were not online lately form one of their own."
+                if late
+                else "."
+            )
+        )
+
+    def _read(self, name: str, read: Any, value: Any) -> None:
+        try:
+            read(value)
+        except (ValueError, IoTDAError) as error:
+            said = str(error).rstrip(".")
+            self.faults.append(f"{said if said.startswith(name) else f'{name}: {said}'}.")
+
+    def _read_max_waves(self, value: Any) -> None:
+        number = read_number(value, "max_waves")
+        if number != int(number):
+            raise ValueError(f"max_waves must be a whole number, got {value!r}")
+        self.max_waves = int(number)
+
+    def _read_waves(self, value: Any) -> None:
+        self.specs = wave_specs(value)
+
+    def _read_window(self, value: Any) -> None:
+        zone = self._values.get("timezone")
+        try:
+            _read_timezone(zone)
+        except ValueError:
+            zone = None  # told already
+        window = MaintenanceWindow.of(given(value), _zone(zone))
+        if window is not None:
+            window.opens(datetime.now(timezone.utc))
+
+
+def _zone(value: Any) -> str:
+    return str(given(value) or "UTC")
+
+
+def _read_timezone(value: Any) -> None:
+    zone = _zone(value)
+    try:
+        MaintenanceWindow(*_ANY_DAY, zone)
+    except ValueError as error:
+        near = difflib.get_close_matches(zone, sorted(available_timezones()), n=1)
+        hint = f"did you mean {near[0]}?" if near else "give a name such as Asia/Shanghai or UTC"
+        raise ValueError(f"{error}: {hint}") from None
+
+
+def _read_gate(value: Any) -> None:
+    try:
+        as_gate(value).smallest_passing_sample()
+    except ValueError as error:
+        raise ValueError(
+            f"gate: {error}: give the failure rate to rule out, above 0 and below 1, such as 0.05"
+        ) from None

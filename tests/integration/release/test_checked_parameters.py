@@ -1,0 +1,142 @@
+"""What can't be right is refused before anything is created, as the plan would refuse it after."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.guards import EnoughSuccess, MaxFailures
+from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.release import MaintenanceWindow
+
+PACKAGE, GROUP, CANARIES = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000", "0000000c-0000"
+WORLD: dict[str, Any] = {
+    "devices": 100,
+    "packages": [{"package_id": PACKAGE, "version": "2.0.0"}],
+    "groups": [
+        {"name": "canaries", "group_id": CANARIES, "count": 10},
+        {"name": "others", "group_id": GROUP, "count": 90},
+    ],
+    "batch_tasks": [],
+}
+RULES = [{"rule": "SequentialFailureTest", "tolerated_rate": 0.02, "false_alarm": 0.005}]
+GOOD: dict[str, Any] = {
+    "waves": f"group:{CANARIES}, 5%, 50, 100%",
+    "max_waves": "6",
+    "window": "mon-fri 22:00-05:00",
+    "timezone": "Asia/Shanghai",
+    "rules": json.dumps(RULES),
+    "gate": "0.05",
+}
+
+
+@pytest.fixture
+def deferrable() -> bool:
+    """A check waits for nothing."""
+    return False
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged until now, by whichever way Airflow does that."""
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+def check(run: Any, **given: Any) -> Any:
+    return run.run(
+        CheckReleaseOperator(
+            task_id="check",
+            package_id=PACKAGE,
+            **{"group_ids": [GROUP, CANARIES], "online_within": 0, **given},
+        )
+    )
+
+
+def refused(run: Any, **given: Any) -> str:
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run, **given)
+    assert "Nothing was created" in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_what_can_be_right_is_taken_in_every_form(rollout: Any) -> None:
+    run = rollout(**WORLD)
+    assert check(run)["devices"] == 100
+    assert check(run, **GOOD)["devices"] == 100
+    objects = {
+        "waves": ["5%", 50, "rest"],
+        "max_waves": 3,
+        "window": MaintenanceWindow("22:00", "05:00", "Asia/Shanghai"),
+        "rules": [MaxFailures(3)],
+        "gate": EnoughSuccess(0.05),
+    }
+    assert check(run, **objects)["devices"] == 100
+    assert check(run, **{**GOOD, "window": "", "timezone": ""})["devices"] == 100
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"waves": "5%, 1%, 100%"}, "waves must grow, each counting from the first device"),
+        ({"waves": "0%, 100%"}, "waves: '0%' must be above 0 %"),
+        ({"waves": "1, 2, 3"}, "waves must end with '100%' or 'rest'"),
+        ({"waves": ""}, "waves"),
+        ({"waves": "group:0000000e-0000, 100%"}, "waves: There is no device group 0000000e-0000"),
+        ({"waves": "group:canaries, 100%"}, "takes a group's ID, not its name"),
+        ({"window": "22-05"}, "window must look like 'mon-fri 22:00-05:00', got '22-05'"),
+        ({"window": "25:00-05:00"}, "window: start must be a time such as 22:00"),
+        ({"timezone": "Asia/Shangai"}, "'Asia/Shangai': did you mean Asia/Shanghai?"),
+        ({"timezone": "Mars", "window": ""}, "timezone: there is none called 'Mars'"),
+        ({"rules": '[{"rule": "MaxFailurs", "count": 5}]'}, "rules: unknown rule"),
+        ({"rules": "[{]"}, "rules"),
+        ({"rules": ""}, "rules"),
+        ({"rules": json.dumps([{**RULES[0], "tolerated_rate": 2}])}, "tolerated_rate must be"),
+        ({"gate": "1"}, "gate: max_failure_rate must be a rate above 0 and below 1"),
+        ({"gate": "five"}, "give the failure rate to rule out, above 0 and below 1"),
+        ({"gate": ""}, "gate: "),
+        ({"max_waves": "many"}, "max_waves must be a number"),
+        ({"max_waves": 2.5}, "max_waves must be a whole number"),
+    ],
+)
+def test_a_typo_is_told_by_its_field_and_with_what_is_right(
+    rollout: Any, given: dict[str, Any], says: str
+) -> None:
+    assert says in refused(rollout(**WORLD), **{**GOOD, **given})
+
+
+def test_all_typos_are_told_at_once(rollout: Any) -> None:
+    said = refused(rollout(**WORLD), **{**GOOD, "waves": "all", "window": "22-05", "gate": 7})
+    for name in ("waves", "window", "gate"):
+        assert name in said
+    assert "with those put right" in said
+
+
+def test_more_waves_than_there_is_room_for_are_refused_with_the_late_one(rollout: Any) -> None:
+    six = "1%, 2%, 5%, 10%, 50%, 100%"
+    run = rollout(**WORLD, offline_share=0.2)
+    said = refused(run, waves=six)
+    assert "waves: with these devices there are 7" in said
+    assert "max_waves=6: name at most 5, as the devices that were not online lately" in said
+    assert check(run, waves=six, max_waves=7)["late"] > 0
+    assert check(rollout(**WORLD), waves=six)["late"] == 0
+
+
+def test_waves_that_are_empty_do_not_count(rollout: Any) -> None:
+    run = rollout(**WORLD)
+    small = "0.1%, 0.2%, 0.5%, 50%, 100%"
+    assert check(run, waves=small, max_waves=3)["devices"] == 100
+    assert "max_waves=2" in refused(run, waves=small, max_waves=2)
+
+
+def test_a_group_of_none_of_the_devices_is_no_wave_and_is_told(rollout: Any, logged: Any) -> None:
+    run = rollout(**WORLD)
+    check(run, waves=f"group:{CANARIES}, 100%", max_waves=1, group_ids=[GROUP])
+    assert f"none of the devices is in group {CANARIES}" in logged()
+    assert "max_waves=1" in refused(run, waves=f"group:{CANARIES}, 100%", max_waves=1)
+
+
+def test_all_of_them_can_be_templates() -> None:
+    assert set(GOOD) <= set(CheckReleaseOperator.template_fields)
