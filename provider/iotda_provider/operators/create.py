@@ -42,8 +42,10 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     that was thought dead went on, the oldest is kept and the other is stopped.
 
     XComs: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
-    "progress", "create_time", "created", "surplus"}`` and ``batch_task_id``; ``surplus`` lists what
-    was created a second time.
+    "progress", "create_time", "created", "ended", "surplus"}``, and ``batch_task_id`` and
+    ``status``; ``surplus`` lists what was created a second time. ``status`` is the one in which it
+    was created or found. A task that is found may have ended meanwhile, or have been stopped, and
+    then holds no device any more, whatever its targets are: ``ended`` says so.
 
     :param task_name: 1 to 128 letters, digits or ``_``; the stamp is added (templated)
     :param task_type: such as ``firmwareUpgrade`` (templated)
@@ -141,6 +143,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             )
         task = made.task
         ti.xcom_push(key="batch_task_id", value=task.task_id)
+        ti.xcom_push(key="status", value=str(task.status))
+        ended = task.status.is_terminal or task.status.is_stop
         self.log.info(
             "%s batch task %s (%s), now %s: %s.",
             "Created" if made.created else "Found this task instance's own",
@@ -149,6 +153,22 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             task.status,
             task.progress,
         )
+        if ended:
+            self.log.warning(
+                "Batch task %s is %s already: it lets nothing start any more, and no second one is "
+                "created for this task instance. Start a new DAG run for another.",
+                task.task_id,
+                task.status,
+            )
+        targets = wanted["targets"]
+        if not made.created and targets and task.progress.total not in (0, len(set(targets))):
+            self.log.warning(
+                "Batch task %s was created for %d device(s), and this time there are %d: it stays "
+                "as it was.",
+                task.task_id,
+                task.progress.total,
+                len(set(targets)),
+            )
         for surplus in made.surplus:
             self.log.error(
                 "Batch task %s was created a second time, as %s (by a worker that was thought "
@@ -161,6 +181,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         return {
             **task.to_dict(),
             "created": made.created,
+            "ended": ended,
             "surplus": [asdict(surplus) for surplus in made.surplus],
         }
 

@@ -1,0 +1,107 @@
+"""The batch tasks of a run of its own: no conflict when it is cleared, and told as they are now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.operators.create import CreateBatchTaskOperator, stamp_of, stamped_name
+from iotda_provider.operators.release_check import CheckReleaseOperator
+
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"
+WORLD: dict[str, Any] = {
+    "devices": 100,
+    "packages": [{"package_id": PACKAGE, "version": "2.0.0"}],
+    "groups": [{"name": "all", "group_id": GROUP, "count": 100}],
+}
+OWN = stamp_of("dag", "run", "try_again", -1)
+
+
+@pytest.fixture
+def deferrable() -> bool:
+    """Nothing here waits."""
+    return False
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged until now, by whichever way Airflow does that."""
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+def check(run: Any, **given: Any) -> Any:
+    return run.run(
+        CheckReleaseOperator(task_id="check", package_id=PACKAGE, group_ids=[GROUP], **given)
+    )
+
+
+def waiting(name: str) -> dict[str, Any]:
+    return {"task_id": TASK_ID, "task_name": name, "targets": 5, "need_confirm": True}
+
+
+def make(run: Any, *targets: str) -> Any:
+    return run.run(
+        CreateBatchTaskOperator(
+            task_id="try_again",
+            task_name="again",
+            task_type="firmwareUpgrade",
+            targets=list(targets),
+            document={"package_ids": [PACKAGE]},
+            need_confirm=True,
+        )
+    )
+
+
+def test_a_cleared_runs_own_tasks_are_no_others(rollout: Any) -> None:
+    run = rollout(**WORLD, batch_tasks=[waiting(stamped_name("again", OWN))])
+    assert check(run, create_task_id=["create", "try_again"])["devices"] == 100
+
+
+def test_a_refusal_says_whose_task_it_is_and_which_are_its_own(rollout: Any) -> None:
+    run = rollout(**WORLD, batch_tasks=[waiting(stamped_name("again", OWN))])
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run)
+    said = str(refusal.value)
+    assert f"Batch task {TASK_ID} (again_af{OWN}, Waitting) holds 5 of these devices" in said
+    assert f"By its stamp _af{OWN} it is another run's" in said
+    assert "create_task_id does not name" in said
+    assert f"_af{stamp_of('dag', 'run', 'create', -1)} (create)" in said
+
+
+def test_a_task_without_a_stamp_is_blamed_on_no_release(rollout: Any) -> None:
+    run = rollout(**WORLD, batch_tasks=[waiting("by_hand")])
+    with pytest.raises(AirflowFailException, match="has no stamp of a DAG run"):
+        check(run)
+
+
+def test_the_same_tasks_of_another_run_are_others(rollout: Any) -> None:
+    name = stamped_name("again", stamp_of("dag", "earlier run", "try_again", -1))
+    run = rollout(**WORLD, batch_tasks=[waiting(name)])
+    with pytest.raises(AirflowFailException, match="holds 5 of these devices"):
+        check(run, create_task_id=["create", "try_again"])
+
+
+def test_a_task_of_an_earlier_pass_is_told_with_its_status_of_now(
+    rollout: Any, logged: Any
+) -> None:
+    """It is found by its stamp, rightly; that it holds devices is not said where it is stopped."""
+    run = rollout(**WORLD, batch_tasks=[])
+    made = make(run, "device-00001")
+    assert (made["created"], made["ended"]) == (True, False)
+    found = make(run, "device-00001")
+    assert (found["created"], found["ended"], found["status"]) == (False, False, "Waitting")
+    assert run.xcoms["try_again", "status"] == "Waitting"
+    with IoTDAHook() as hook:
+        hook.stop_batch_task(made["batch_task_id"])
+    run.emulator.advance(60)
+    later = make(run, "device-00001", "device-00002")
+    assert later["batch_task_id"] == made["batch_task_id"]
+    assert (later["created"], later["ended"], later["status"]) == (False, True, "Stopped")
+    assert run.xcoms["try_again", "status"] == "Stopped"
+    lines = logged()
+    assert "is Stopped already: it lets nothing start any more" in lines
+    assert "was created for 1 device(s), and this time there are 2" in lines
