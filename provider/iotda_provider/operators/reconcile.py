@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
+from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave import read_number
-from iotda_provider.operators.wave_plan import members_up_to
+from iotda_provider.operators.wave_plan import members_up_to, plan_of
 from iotda_provider.parameters import as_list, as_mapping, given, one_of
 from iotda_provider.release.gating import as_gate
-from iotda_provider.release.reconciling import SUCCESS_OLD_VERSION, Reconciliation, reconcile
+from iotda_provider.release.reconciling import (
+    SUCCESS_OLD_VERSION,
+    UNREAD,
+    Reconciliation,
+    reconcile,
+)
 from iotda_provider.reporting import check_report_path, write_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import TaskStatus
 
 _COLUMNS = {"firmware": "fw_version", "software": "sw_version"}
+_LONGEST_NAME = 64
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fff_? '#().,&%@!-]")
+#: Answers that are about one device, or about its place in the group.
+_REFUSALS = (400, 403, 404, 409)
+#: Devices in a row that the platform has trouble with, before the rest is left to a retry.
+_MOST_TROUBLE = 3
+_MOST_LINES = 20
 
 
 class ReconcileReleaseOperator(IoTDABaseOperator):
     """Hold what the platform says of a release against the versions that its devices run.
 
     It finds devices that finished after a stop, devices that report success and run the old
-    version, and sorts the rest: failed by their environment or by the firmware, never started,
-    interrupted, unfinished. Two lists are read, of subtasks and of devices, fifty rows a call.
+    version, or nobody can say which, and sorts the rest: failed by their environment or by the
+    firmware, never started, interrupted, unfinished. Two lists are read, of subtasks and of
+    devices, fifty rows a call, and then the batch task once.
 
-    XComs: the return value ``{"batch_task_id", "version", "counts", "exposed", "running",
-    "proven", "summary", "report_path"}``, ``to_retry`` (never started, or failed by their
-    environment), ``to_quarantine`` (failed by the firmware) and ``success_with_old_version``, lists
-    of device ids. ``proven``: it may be announced, as the gate opens for the devices that really
-    run the version too (or a person has said yes), and no more than ``tolerated_rate`` of the
-    successes are false.
+    XComs: the return value ``{"batch_task_id", "status", "version", "counts", "exposed",
+    "running", "proven", "unproven_because", "summary", "report_path"}``, ``to_retry`` (never
+    started, or failed by their environment), ``to_quarantine`` (failed by the firmware),
+    ``success_with_old_version`` and ``unread``, lists of device ids. ``proven``: it may be
+    announced, as the gate opens for the devices that really run the version too (or a person has
+    said yes to the last wave), no more than ``tolerated_rate`` of the successes are false or of a
+    version that nobody could read, and the batch task is not stopped; where it is not,
+    ``unproven_because`` says why, and so does the summary.
 
     :param batch_task_id: the batch task (templated)
     :param version: what its devices were to run (templated)
     :param outcome: the result of the rollout's ``outcome`` task (templated)
     :param plan_task_id: the rollout's ``plan`` task
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
-    :param tolerated_rate: the share of false successes that is no reason to keep quiet (templated)
+    :param tolerated_rate: the share of false and unread successes that is no reason to keep quiet
+        (templated)
     :param kind: which version it is: ``firmware`` or ``software`` (templated)
     :param product_id: read only this product's devices; empty: all (templated)
     :param failure_classes: how failures are classed, where the default does not fit
@@ -110,10 +129,12 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                 let_start=let_start,
                 classes=self.failure_classes,
             )
+            status = hook.get_batch_task(self.batch_task_id).status
         for key, devices in (
             ("to_retry", found.to_retry),
             ("to_quarantine", found.to_quarantine),
             (SUCCESS_OLD_VERSION, found.of(SUCCESS_OLD_VERSION)),
+            (UNREAD, found.of(UNREAD)),
         ):
             ti.xcom_push(key=key, value=devices)
         if path:
@@ -125,14 +146,18 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                     for device in devices
                 ),
             )
+        waves = len(plan_of(ti, self.plan_task_id)["waves"])
+        why = self._why_unproven(found, status, by_person=waves in outcome["approved_by_person"])
         result = {
             "batch_task_id": self.batch_task_id,
+            "status": str(status),
             "version": str(self.version),
             "counts": found.counts,
             "exposed": found.exposed,
             "running": found.running,
-            "proven": self._is_proven(found, bool(outcome["approved_by_person"])),
-            "summary": f"Version {self.version}: {found}.",
+            "proven": not why,
+            "unproven_because": why,
+            "summary": f"Version {self.version}: {found}.{f' NOT proven: {why}.' if why else ''}",
             "report_path": path,
         }
         self.log.info("%s", result["summary"])
@@ -142,15 +167,39 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                 found.counts[SUCCESS_OLD_VERSION],
                 found.of(SUCCESS_OLD_VERSION)[0],
             )
+        if found.counts[UNREAD]:
+            self.log.warning(
+                "%d device(s) report success, and their version can't be read, first %s.",
+                found.counts[UNREAD],
+                found.of(UNREAD)[0],
+            )
         return result
 
-    def _is_proven(self, found: Reconciliation, by_person: bool) -> bool:
+    def _why_unproven(
+        self, found: Reconciliation, status: TaskStatus, *, by_person: bool
+    ) -> str | None:
+        """Why the version may not be announced; None: it may.
+
+        :param by_person: a person has said yes to the last wave, which stands for the final gate
+        """
+        if status.is_stop:
+            return f"the batch task is {status}"
         rate = read_number(self.tolerated_rate, "tolerated_rate")
-        false = found.counts[SUCCESS_OLD_VERSION]
-        if false > rate * (false + found.running):
-            return False
-        unproven = found.exposed - found.running
-        return by_person or as_gate(self.gate).passes(unproven, found.exposed)
+        old, unread = found.counts[SUCCESS_OLD_VERSION], found.counts[UNREAD]
+        if old + unread > rate * (old + unread + found.running):
+            return (
+                f"{old + unread} device(s) report success and are not known to run the version "
+                f"({old} run another, {unread} could not be read), more than {100 * rate:g} % of "
+                "all that report it"
+            )
+        gate = as_gate(self.gate)
+        if not by_person and not gate.passes(found.exposed - found.running, found.exposed):
+            return (
+                f"{found.running} of {found.exposed} device(s) run the version, which does not "
+                f"show a failure rate below {100 * gate.max_failure_rate:g} %, and no person has "
+                "said yes to the last wave"
+            )
+        return None
 
     def _versions(self, hook: IoTDAHook, wanted: set[str]) -> dict[str, str | None]:
         column = _COLUMNS[one_of(self.kind, "kind", tuple(_COLUMNS))]
@@ -165,14 +214,23 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
 class QuarantineDevicesOperator(IoTDABaseOperator):
     """Put devices into a device group, which is made where it does not exist.
 
-    Asking twice changes nothing more. A device that can't be put there is told and does not keep
-    the others out.
+    It takes one call for each device, of any number. Asking twice changes nothing more. A device
+    that can't be put there is told and does not keep the others out; where that is the platform's
+    trouble rather than the device's, the task fails once the others are in, so that a retry brings
+    the rest.
 
-    XCom: the return value ``{"group_id", "name", "requested", "added", "failed": [{"target",
-    "error_msg"}, ...]}``; an empty list of devices makes no group.
+    The platform takes names of up to 64 characters: letters, digits, Chinese, ``_? '#().,&%@!-``.
+    Where ``group_name`` has others, such as a version with a ``+``, or more of them, they are
+    replaced by ``_`` or cut off, and a digest of the whole comes after them: the same name for the
+    same ``group_name``, and another for another.
+
+    XCom: the return value ``{"group_id", "name", "requested", "added", "already_in", "failed":
+    [{"target", "error_msg"}, ...]}``; ``name`` is the group's own, ``added`` counts the devices
+    that are in it now, ``already_in`` of them those that were before. An empty list of devices
+    makes no group.
 
     :param targets: device ids (templated)
-    :param group_name: the group, up to 64 characters (templated)
+    :param group_name: the group (templated)
     :param description: for a new group (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
@@ -193,42 +251,74 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
         from iotda_provider.api import check_targets
 
         targets = check_targets(as_list(self.targets, "targets"))
+        name = group_name_of(self.group_name)
         result: dict[str, Any] = {
             "group_id": None,
-            "name": self.group_name,
+            "name": name,
             "requested": len(targets),
             "added": 0,
+            "already_in": 0,
             "failed": [],
         }
         if not targets:
-            self.log.info("No device is to be put into %s.", self.group_name)
+            self.log.info("No device is to be put into %s.", name)
             return result
         with self.hook() as hook:
-            groups = hook.list_device_groups(name=self.group_name)
-            group = next((group for group in groups if group.name == self.group_name), None)
+            groups = hook.list_device_groups(name=name)
+            group = next((group for group in groups if group.name == name), None)
             if group is None:
-                group = hook.create_device_group(name=self.group_name, description=self.description)
+                group = hook.create_device_group(name=name, description=self.description)
             result["group_id"] = group.group_id
+            self.log.info("The group is %s (%s).", name, group.group_id)
             inside = {device.device_id for device in hook.iter_group_devices(group.group_id)}
-            for target in targets:
-                if target not in inside:
-                    self._add(hook, group.group_id, target, result["failed"])
+            result["already_in"] = sum(target in inside for target in targets)
+            wanted = [target for target in targets if target not in inside]
+            result["failed"] = self._add(hook, group.group_id, wanted)
         result["added"] = len(targets) - len(result["failed"])
-        self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), group.name)
+        self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), name)
         return result
 
-    def _add(
-        self, hook: IoTDAHook, group_id: str, target: str, failed: list[dict[str, Any]]
-    ) -> None:
-        try:
-            hook.change_device_group(group_id, target, add=True)
-        except IoTDAError as error:
-            if isinstance(error, IoTDANotFoundError) or getattr(error, "status_code", 0) in (
-                400,
-                403,
-                409,
-            ):
-                self.log.warning("%s can't be put into the group: %s", target, error)
-                failed.append({"target": target, "error_msg": str(error)})
-            else:
-                raise
+    def _add(self, hook: IoTDAHook, group_id: str, targets: Sequence[str]) -> list[dict[str, Any]]:
+        """Put devices into the group; those that the platform refuses.
+
+        :raises IoTDAError: it has trouble of its own with one, after all the others
+        """
+        failed: list[dict[str, Any]] = []
+        trouble: list[IoTDAError] = []
+        in_a_row = 0
+        for target in targets:
+            try:
+                hook.change_device_group(group_id, target, add=True)
+                in_a_row = 0
+                continue
+            except IoTDAError as error:
+                caught = error
+            if isinstance(caught, IoTDAApiError) and caught.status_code in _REFUSALS:
+                in_a_row = 0
+                failed.append({"target": target, "error_msg": str(caught)})
+                if len(failed) <= _MOST_LINES:
+                    self.log.warning("%s can't be put into the group: %s", target, caught)
+                continue
+            trouble.append(caught)
+            in_a_row += 1
+            self.log.warning("%s could not be put into the group: %s", target, caught)
+            if in_a_row == _MOST_TROUBLE:
+                break  # not with one device: with all of them
+        if trouble:
+            raise trouble[-1]
+        return failed
+
+
+def group_name_of(wanted: Any) -> str:
+    """A name that the platform takes for a device group: the same at every try.
+
+    :raises IoTDAConfigError: it was rendered to nothing
+    """
+    text = str(wanted).strip()
+    if given(text) is None:
+        raise IoTDAConfigError(f"group_name was rendered to nothing: {wanted!r}.")
+    name = _NOT_IN_NAMES.sub("_", text)
+    if name == text and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - len(digest) - 1]}_{digest}"

@@ -10,6 +10,7 @@ from iotda_provider.models import Subtask, SubtaskStatus
 
 UPDATED = "updated"
 SUCCESS_OLD_VERSION = "success_with_old_version"
+UNREAD = "unread"
 UPDATED_AFTER_STOP = "updated_after_stop"
 UPDATED_THOUGH_FAILED = "updated_though_failed"
 ENVIRONMENT, FIRMWARE, UNKNOWN = "environment", "firmware", "unknown"
@@ -18,6 +19,7 @@ REMOVED = "removed"
 KINDS = (
     UPDATED,
     SUCCESS_OLD_VERSION,
+    UNREAD,
     UPDATED_AFTER_STOP,
     UPDATED_THOUGH_FAILED,
     ENVIRONMENT,
@@ -35,8 +37,9 @@ class Reconciliation:
     """Every device of a release under the one word that fits it.
 
     ``updated``: success, and it runs the version; ``success_with_old_version``: success, and it
-    does not (it rolled back, or the report was wrong); ``updated_after_stop``: stopped, and yet it
-    runs it; ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
+    does not (it rolled back, or the report was wrong); ``unread``: success, and nobody can say what
+    it runs, which proves nothing; ``updated_after_stop``: stopped, and yet it runs it;
+    ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
     ``unknown``: failed, by class; ``never_started``: it was never let start; ``interrupted``: let
     start, and stopped; ``unfinished``: let start, with no outcome yet; ``removed``: gone.
 
@@ -92,10 +95,8 @@ def reconcile(
 ) -> Reconciliation:
     """Put every device of a release under the word that fits it.
 
-    A device whose version nobody knows is believed where it says success.
-
     :param rows: the subtasks, as the platform shows them now
-    :param versions: what each device runs now
+    :param versions: what each device runs now; None or left out: nobody can say
     :param version: what it was to run
     :param let_start: devices that were confirmed, by the manifest and the waves that began
     :param classes: how failures are classed
@@ -104,16 +105,17 @@ def reconcile(
     judge = classes or FailureClasses()
     for row in rows:
         runs = versions.get(row.target)
-        found[_word(row, runs == version, runs is None, row.target in let_start, judge)].append(
-            row.target
-        )
+        word = _word(row, runs == version, not runs, row.target in let_start, judge)
+        found[word].append(row.target)
     return Reconciliation({kind: tuple(devices) for kind, devices in found.items()})
 
 
-def _word(row: Subtask, new: bool, unclear: bool, started: bool, judge: FailureClasses) -> str:
+def _word(row: Subtask, new: bool, unread: bool, started: bool, judge: FailureClasses) -> str:
     status = row.status
     if status == SubtaskStatus.SUCCESS:
-        return UPDATED if new or unclear else SUCCESS_OLD_VERSION
+        if new:
+            return UPDATED
+        return UNREAD if unread else SUCCESS_OLD_VERSION
     if status == SubtaskStatus.FAIL:
         if new:
             return UPDATED_THOUGH_FAILED

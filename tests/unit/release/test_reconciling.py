@@ -21,7 +21,8 @@ def one(status: str, runs: str | None, *, let_start: bool = True, code: str = ""
     ("status", "runs", "word"),
     [
         ("Success", NEW, "updated"),
-        ("Success", None, "updated"),
+        ("Success", None, "unread"),
+        ("Success", "", "unread"),
         ("Success", OLD, "success_with_old_version"),
         ("Stopped", NEW, "updated_after_stop"),
         ("Stopped", OLD, "interrupted"),
@@ -51,6 +52,7 @@ def test_who_is_tried_again_and_who_is_set_aside() -> None:
         {
             "updated": ("a",),
             "updated_after_stop": ("b",),
+            "unread": ("h",),
             "environment": ("c",),
             "firmware": ("d",),
             "never_started": ("e", "f"),
@@ -59,5 +61,5 @@ def test_who_is_tried_again_and_who_is_set_aside() -> None:
     )
     assert found.to_retry == ["e", "f", "c"]
     assert found.to_quarantine == ["d"]
-    assert (found.exposed, found.running) == (5, 2)
-    assert str(found).startswith("1 updated, 1 updated after stop")
+    assert (found.exposed, found.running) == (6, 2)
+    assert str(found).startswith("1 updated, 1 unread, 1 updated after stop")

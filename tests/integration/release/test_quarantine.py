@@ -1,0 +1,114 @@
+"""Devices are set aside into a group with a name that the platform takes, none lost for another."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.operators.reconcile import QuarantineDevicesOperator, group_name_of
+
+#: What AddDeviceGroupDTO says of a name.
+NAME = re.compile(r"[A-Za-z0-9\u4e00-\u9fff_? '#().,&%@!-]{1,64}")
+
+
+@pytest.fixture
+def deferrable() -> bool:
+    """Nothing here waits."""
+    return False
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged until now, by whichever way Airflow does that."""
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+def quarantine(run: Any, targets: Any, name: str = "quarantine_2.0.0") -> Any:
+    return run.run(QuarantineDevicesOperator(task_id="q", targets=targets, group_name=name))
+
+
+def members(run: Any, group_id: str) -> int:
+    return len(run.emulator.instance.present().groups.by_id[group_id].members)
+
+
+def test_names_that_the_platform_takes_stay_as_they_are() -> None:
+    for name in ("quarantine_2.0.0", "隔离 (v1), it's #3 & 4 %@!-?", "x" * 64):
+        assert group_name_of(name) == name
+
+
+def test_other_names_are_made_into_some_that_differ_where_they_differ() -> None:
+    wanted = [
+        "quarantine_V1.0.0+build/17",
+        "quarantine_V1.0.0_build_17",
+        "quarantine_V1.0.0+build:17",
+        "quarantine_" + "1" * 256,
+        "quarantine_" + "1" * 255,
+        "quarantine_é\n",
+        "+" * 100,
+    ]
+    names = [group_name_of(name) for name in wanted]
+    assert len(set(names)) == len(wanted)
+    assert all(NAME.fullmatch(name) for name in names), names
+    assert names == [group_name_of(name) for name in wanted]
+    assert names[0].startswith("quarantine_V1.0.0_build_17_")
+    for nothing in ("", "None", None):
+        with pytest.raises(IoTDAConfigError, match="group_name"):
+            group_name_of(nothing)
+
+
+def test_a_version_with_other_characters_has_one_group(rollout: Any, said: Any) -> None:
+    run = rollout(devices=20, batch_tasks=[])
+    name = "quarantine_V1.0.0+build/" + "7" * 60
+    first = quarantine(run, ["device-00001"], name)
+    again = quarantine(run, ["device-00001", "device-00002"], name)
+    assert first["name"] == again["name"] == group_name_of(name)
+    assert first["group_id"] == again["group_id"]
+    assert (again["requested"], again["added"], again["already_in"]) == (2, 2, 1)
+    assert f"The group is {first['name']} ({first['group_id']})" in said()
+    assert members(run, first["group_id"]) == 2
+
+
+def test_any_number_of_devices_is_put_there_past_some_that_are_refused(rollout: Any) -> None:
+    run = rollout(devices=300, batch_tasks=[])
+    targets = [f"device-{n:05d}" for n in range(300)]
+    for place in (0, 120, 299):
+        targets[place] = f"gone-{place}"
+    found = quarantine(run, targets)
+    assert (found["requested"], found["added"]) == (300, 297)
+    assert [row["target"] for row in found["failed"]] == ["gone-0", "gone-120", "gone-299"]
+    assert members(run, found["group_id"]) == 297
+
+
+def test_trouble_with_one_device_does_not_keep_the_others_out(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rollout(devices=20, batch_tasks=[])
+    real = IoTDAHook.change_device_group
+    ill = {"device-00003"}
+    asked: list[str] = []
+
+    def change(self: Any, group_id: str, device_id: str, *, add: bool) -> None:
+        asked.append(device_id)
+        if device_id in ill:
+            raise IoTDAServerError(500, "IOTDA.000001", "trouble")
+        real(self, group_id, device_id, add=add)
+
+    monkeypatch.setattr(IoTDAHook, "change_device_group", change)
+    targets = [f"device-{n:05d}" for n in range(20)]
+    with pytest.raises(IoTDAServerError):
+        quarantine(run, targets)
+    (group,) = run.emulator.instance.present().groups.by_id.values()
+    assert len(group.members) == 19
+    ill.clear()
+    asked.clear()
+    assert quarantine(run, targets)["added"] == 20
+    assert asked == ["device-00003"]
+    ill.update(targets)
+    asked.clear()
+    with pytest.raises(IoTDAServerError):
+        quarantine(run, targets, "another")
+    assert len(asked) == 3, "where all of them fail, it is no device's fault"
