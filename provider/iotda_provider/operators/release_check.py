@@ -49,6 +49,7 @@ _STAMP = re.compile(r"_af([A-Z2-7]{26})$")
 #: Devices whose details are read between two looks at the clock.
 _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
+_MOST_HOURS = 1e6
 
 
 class CheckReleaseOperator(IoTDABaseOperator):
@@ -140,7 +141,6 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         group_ids = as_list(self.group_ids, "group_ids")
-        within = self._within()
         ti: Any = context["ti"]
         own = {
             stamp_of(ti.dag_id, ti.run_id, task_id, -1): task_id for task_id in self.create_task_ids
@@ -148,6 +148,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
         asked = ReleaseParameters(
             {name: getattr(self, name) for name in self._checked}, self.max_waves
         )
+        within = None
+        try:
+            within = self._within()
+        except ValueError as error:
+            asked.faults.append(f"{error}.")
         with self.hook() as hook:
             wave_groups = _wave_groups(hook, asked)
             _refuse(asked.faults)
@@ -205,7 +210,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         if given(self.online_within) is None:
             return None
         hours = read_number(self.online_within, "online_within", zero=True)
-        return timedelta(hours=hours) if hours else None
+        return timedelta(hours=min(hours, _MOST_HOURS)) if hours else None
 
     def _online_lately(
         self, hook: IoTDAHook, devices: Sequence[Device], within: timedelta | None
@@ -228,7 +233,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             else ", as fast as the platform answers (max_requests_per_second is not set)",
         )
         began = said = time.monotonic()
-        unread: list[str] = []
+        unread, first_unread = 0, ""
         for start in range(0, len(offline), _BLOCK):
             block = offline[start : start + _BLOCK]
             answers = hook.read_devices(block)
@@ -238,7 +243,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 raise errors[0]
             for device_id, answer in zip(block, answers, strict=True):
                 if isinstance(answer, IoTDAError):
-                    unread.append(f"{device_id}: {answer}")
+                    unread += 1
+                    first_unread = first_unread or f"{device_id}: {answer}"
                 elif was_online_lately(answer, now, within):
                     lately.add(device_id)
             done, clock = start + len(block), time.monotonic()
@@ -249,8 +255,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         if unread:
             self.log.warning(
                 "%d device(s) can't be read, and so come last; the first is %s",
-                len(unread),
-                unread[0],
+                unread,
+                first_unread,
             )
         return lately
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from datetime import datetime, timezone
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -110,9 +109,7 @@ class ReleaseParameters:
             _read_timezone(zone)
         except ValueError:
             zone = None  # told already
-        window = MaintenanceWindow.of(given(value), _zone(zone))
-        if window is not None:
-            window.opens(datetime.now(timezone.utc))
+        MaintenanceWindow.of(given(value), _zone(zone))
 
 
 def _zone(value: Any) -> str:

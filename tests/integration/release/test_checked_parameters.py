@@ -98,6 +98,8 @@ def test_what_can_be_right_is_taken_in_every_form(rollout: Any) -> None:
         ({"gate": "five"}, "give the failure rate to rule out, above 0 and below 1"),
         ({"gate": ""}, "gate: "),
         ({"max_waves": "many"}, "max_waves must be a number"),
+        ({"online_within": "a day"}, "online_within must be a number"),
+        ({"online_within": -1}, "online_within must be 0 or more"),
         ({"max_waves": 2.5}, "max_waves must be a whole number"),
     ],
 )
