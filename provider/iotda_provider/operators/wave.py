@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
@@ -15,22 +15,18 @@ from iotda_provider.guard_worker import (
     MEMORY_KEY,
     OnAlert,
     SharedMemory,
-    WorkerSteps,
     load_triggers_memory,
 )
-from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.guarding import Memory
 from iotda_provider.guarding.memory import newest
-from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, check_needs
-from iotda_provider.guards import (
-    FailureClasses,
-    Rule,
-    checked_rules,
-    rules_from_json,
-    rules_to_json,
+from iotda_provider.operators.wave_guard import (
+    AUDIT_LIMIT,
+    GuardedOperator,
+    is_template,
+    read_rules,
 )
-from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
+from iotda_provider.operators.wave_steps import MustWaitError
 from iotda_provider.parameters import given, positive
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
@@ -43,14 +39,21 @@ if TYPE_CHECKING:
 
     from iotda_provider.triggers.release import WaveTrigger
 
-__all__ = ["CONFIRMED", "PASSED", "REJECTED", "SURPLUS", "UNPROVEN", "WaveOperator"]
+__all__ = [
+    "CONFIRMED",
+    "PASSED",
+    "REJECTED",
+    "SURPLUS",
+    "UNPROVEN",
+    "WaveOperator",
+    "is_template",
+    "read_rules",
+]
 SURPLUS = "surplus"
-_STATE_KEY = "guard_state"
-_AUDIT_LIMIT = 100
 
 
-class WaveOperator(IoTDABaseOperator):
-    """One task of one wave. It has a guard of its own, which stops the release on a breach.
+class WaveOperator(GuardedOperator):
+    """One task of one wave.
 
     What is decided is decided from what the platform says now, from the manifest and from what was
     written down of confirmations, so a task that was killed and started again goes on where it was.
@@ -73,32 +76,17 @@ class WaveOperator(IoTDABaseOperator):
     :param instance_id: instead of the connection's (templated)
     """
 
-    template_fields: Sequence[str] = ("rules", *CONNECTION_FIELDS)
-
     def __init__(
         self,
         *,
         wave: int,
-        plan_task_id: str,
-        rules: Any,
-        failure_classes: FailureClasses | Mapping[str, str] | None = None,
-        after: Sequence[str] = (),
         on_alert: OnAlert | None = None,
-        poll_interval: float = 10,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        keeper_task_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(on_alert=on_alert, **kwargs)
         self.wave = int(positive(wave, "wave"))
-        self.plan_task_id = plan_task_id
-        self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
-        self.failure_classes = FailureClasses.of(failure_classes)
-        self.after = tuple(after)
-        self.on_alert = on_alert
-        self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = deferrable
-        self.keeper_task_id = keeper_task_id
         if deferrable:
             check_importable(on_alert)
 
@@ -151,60 +139,22 @@ class WaveOperator(IoTDABaseOperator):
         job = self.begin(context, plan)
         if isinstance(job, Mapping):
             return self.told(dict(job))
-        memory = self._memory(context, job.batch_task_id)
+        memory = self.memory_of(context, job.batch_task_id)
         return self._work(context, job, memory, began=began)
-
-    def files(self, context: Context) -> ReleaseFiles:
-        """Where waves and confirmations are written down."""
-        ti = context["ti"]
-        plan = plan_of(ti, self.plan_task_id)
-        return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
 
     def _work(
         self, context: Context, job: Any, memory: Memory, *, began: float, carry_on: bool = False
     ) -> dict[str, Any]:
         """Do the job here, as far as that needs no waiting where that is the triggerer's."""
-        plan = self._guard_plan(job.batch_task_id)
-        watch = WaveWatch(plan, memory, self.log, carry_on=carry_on, clock=time.time)
+        watch = self.watch_over(job.batch_task_id, memory, carry_on=carry_on)
+        procedure = self.procedure(job, watch).run()
         try:
-            with self.hook() as hook:
-                steps = WaveSteps(
-                    hook,
-                    WorkerSteps(hook, context, self.log, self.on_alert),
-                    self.log,
-                    files=self.files(context),
-                    ask=self.ask,
-                    waits=not self.deferrable,
-                )
-                result = steps.run(self.procedure(job, watch).run())
+            result = self.carry_out(
+                context, procedure, memory, ask=self.ask, waits=not self.deferrable
+            )
         except MustWaitError as wait:
             self._defer(context, job, watch, began=began, wait=wait.seconds)
-        except IoTDAError:
-            SharedMemory(context, self.log).take_back(memory.to_json())
-            raise
         return self._finish(context, memory, result)
-
-    def _guard_plan(self, batch_task_id: str) -> GuardPlan:
-        return GuardPlan(
-            batch_task_ids=(batch_task_id,),
-            rules=read_rules(self.rules),
-            failure_classes=self.failure_classes,
-            stop_on_breach=True,
-            stop_timeout=DEFAULT_STOP_TIMEOUT,
-            poll_interval=self.poll_interval,
-            max_outage=self.max_outage,
-            audit_limit=_AUDIT_LIMIT,
-        )
-
-    def _memory(self, context: Context, batch_task_id: str) -> Memory:
-        kept = SharedMemory(context, self.log).load()
-        memory = Memory.from_json(kept, (batch_task_id,), _AUDIT_LIMIT)
-        ti: Any = context["ti"]
-        for task_id in reversed(self.after):
-            if memory.state:
-                break
-            memory.state = dict(ti.xcom_pull(task_ids=task_id, key=_STATE_KEY) or {})
-        return memory
 
     # --- in the triggerer -------------------------------------------------------------------------
 
@@ -254,7 +204,7 @@ class WaveOperator(IoTDABaseOperator):
             raise IoTDAError(f"The trigger's event is about another release: {str(event)[:200]}")
         kept = SharedMemory(context, self.log)
         known = newest(event.get("memory"), load_triggers_memory(context), kept.load())
-        memory = Memory.from_json(known, (batch_task_id,), _AUDIT_LIMIT)
+        memory = Memory.from_json(known, (batch_task_id,), AUDIT_LIMIT)
         status, memo = event.get("status"), event.get("memo")
         if status == OVER and isinstance(event.get("result"), Mapping):
             return self._finish(context, memory, dict(event["result"]))
@@ -282,12 +232,9 @@ class WaveOperator(IoTDABaseOperator):
     # --- the end ----------------------------------------------------------------------------------
 
     def _finish(self, context: Context, memory: Memory, result: dict[str, Any]) -> dict[str, Any]:
-        ti: Any = context["ti"]
-        kept = SharedMemory(context, self.log)
-        kept.take_back(memory.to_json())
-        ti.xcom_push(key=_STATE_KEY, value=memory.state)
+        self.leave(context, memory)
         self.conclude(context, self.files(context), result)
-        kept.settle(memory.to_json())
+        self.settle(context, memory)
         return self.told(result)
 
     def told(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -325,25 +272,6 @@ def check_importable(on_alert: OnAlert | None) -> None:
             "on_alert: a deferred wave needs a function, or its dotted path, that the triggerer "
             f"can import, which {path!r} is not: move it into a module"
         )
-
-
-def is_template(value: Any) -> bool:
-    """Whether it will be something else when the task runs."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    return hasattr(value, "resolve")
-
-
-def read_rules(rules: Any) -> tuple[Rule, ...]:
-    """The guard's rules, from objects or JSON of them.
-
-    :raises ValueError: one makes no sense, or needs what this guard does not read
-    """
-    items = rules if isinstance(rules, (list, tuple)) else (rules,)
-    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
-    found = checked_rules(rules_from_json(rules) if is_json else rules)
-    check_needs(found, None)
-    return found
 
 
 def read_number(value: Any, name: str, *, zero: bool = False) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -19,15 +19,16 @@ from iotda_provider.operators.wave_gate import (
     GO_ON,
     NEVER,
     STOP,
-    RolloutOutcomeOperator,
     WaveGateOperator,
 )
+from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
 from iotda_provider.parameters import one_of, positive
 from iotda_provider.sensors.window import MaintenanceWindowSensor
 
 _JOIN = "none_failed_min_one_success"
+_LIMIT = "execution_timeout"
 
 
 class StagedRollout(NamedTuple):
@@ -66,6 +67,8 @@ def staged_rollout(
     approval: str = NEVER,
     on_no_answer: str = "hold",
     answer_within: timedelta | None = None,
+    subject: str = "",
+    notifiers: Sequence[Any] = (),
     on_alert: OnAlert | None = None,
     failure_classes: FailureClasses | Mapping[str, str] | None = None,
     poll_interval: float = 10,
@@ -112,6 +115,9 @@ def staged_rollout(
     :param on_no_answer: what a person's silence means: ``hold``, for as long as it takes, or
         ``stop`` after ``answer_within``
     :param answer_within: for ``stop``
+    :param subject: how a question names the release, such as ``firmware 2.0.0 for group north``;
+        empty: by its batch task (templated)
+    :param notifiers: Airflow notifiers that tell people of an open question
     :param on_alert: a function, or the dotted path of one, that is told what a person should know
     :param failure_classes: how failures are classed, where the default does not fit
     :param poll_interval: seconds between two looks
@@ -139,7 +145,7 @@ def staged_rollout(
             f"waves has {len(wave_specs(waves))} of them, and max_waves is {max_waves}"
         )
     gate = EnoughSuccess(0.05) if gate is None else gate
-    connection = {
+    connection: dict[str, Any] = {
         "iotda_conn_id": iotda_conn_id,
         "project_id": project_id,
         "instance_id": instance_id,
@@ -176,13 +182,25 @@ def staged_rollout(
             }
             for place in places
         ]
+        guarded = {
+            "plan_task_id": plan.task_id,
+            "rules": rules,
+            "failure_classes": failure_classes,
+            "on_alert": on_alert,
+            "poll_interval": poll_interval,
+            "keeper_task_id": group.child_id("outcome"),  # type: ignore[no-untyped-call]
+        }
         outcome = RolloutOutcomeOperator(
             task_id="outcome",
-            plan_task_id=plan.task_id,
             steps=steps,
+            after=tuple(str(step[kind]) for step in steps for kind in ("confirm", "watch")),
             trigger_rule=_JOIN,
+            **guarded,
+            **connection,
             **task_arguments,
         )
+        planned = f"ti.xcom_pull('{plan.task_id}')"
+        about = subject or f"the release of batch task {{{{ {planned}['batch_task_id'] }}}}"
         before: list[Any] = [plan]
         guards: list[str] = []
         opened_by: dict[str, str | None] | None = None
@@ -197,17 +215,9 @@ def staged_rollout(
                 trigger_rule=_JOIN,
                 **task_arguments,
             )
-            guarded = {
-                "wave": place,
-                "plan_task_id": plan.task_id,
-                "rules": rules,
-                "failure_classes": failure_classes,
-                "on_alert": on_alert,
-                "poll_interval": poll_interval,
-                "keeper_task_id": outcome.task_id,
-            }
             confirm = ConfirmWaveOperator(
                 task_id=f"wave_{place}_confirm",
+                wave=place,
                 opened_by=opened_by,
                 chunk=chunk,
                 max_in_flight=max_in_flight,
@@ -220,6 +230,7 @@ def staged_rollout(
             guards.append(confirm.task_id)
             watch = WatchWaveOperator(
                 task_id=f"wave_{place}_watch",
+                wave=place,
                 confirm_task_id=confirm.task_id,
                 gate=gate,
                 bake_time=bake_time,
@@ -259,7 +270,15 @@ def staged_rollout(
             opened_by = {"gate": gate_task.task_id, "ask": step["ask"], "entry": follows}
             if step["ask"] is not None:
                 ask = _ask(
-                    place, watch.task_id, follows, stop.task_id, answer_within, task_arguments
+                    place,
+                    about,
+                    f"ti.xcom_pull('{watch.task_id}')",
+                    options={GO_ON: follows, STOP: stop.task_id},
+                    defaults=None if answer_within is None else [STOP],
+                    response_timeout=answer_within,
+                    notifiers=list(notifiers),
+                    # A person takes as long as a person takes.
+                    **{key: task_arguments[key] for key in task_arguments if key != _LIMIT},
                 )
                 gate_task >> ask >> stop
                 before.append(ask)
@@ -269,24 +288,26 @@ def staged_rollout(
 
 
 def _ask(
-    place: int,
-    watch_task_id: str,
-    follows: str,
-    stop_task_id: str,
-    within: timedelta | None,
-    task_arguments: Mapping[str, Any],
+    wave: int, about: str, result: str, *, options: Mapping[str, str], **arguments: Any
 ) -> Any:
+    """The task that asks a person about a wave.
+
+    :param about: how it names the release
+    :param result: the expression, in a template, for what the wave's watch has returned
+    :param options: the answers, and the task that follows each
+    """
     from iotda_provider.operators.wave_approval import WaveApprovalOperator
 
-    result = f"ti.xcom_pull('{watch_task_id}')"
     return WaveApprovalOperator(
-        task_id=f"wave_{place}_ask",
-        subject=f"Wave {place}: may the release go on?",
-        body=f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}",
-        options=[GO_ON, STOP],
-        options_mapping={GO_ON: follows, STOP: stop_task_id},
-        defaults=None if within is None else [STOP],
-        response_timeout=within,
-        # A person takes as long as a person takes.
-        **{key: task_arguments[key] for key in task_arguments if key != "execution_timeout"},
+        task_id=f"wave_{wave}_ask",
+        subject=f"May {about} go on after wave {wave}?",
+        body=(
+            f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}\n\n"
+            f"*{GO_ON}*: the guard looks once more, and if nothing is against it, the next wave "
+            "starts, or after the last one the release is over. "
+            f"*{STOP}*: the batch task is stopped at once."
+        ),
+        options=list(options),
+        options_mapping=dict(options),
+        **arguments,
     )

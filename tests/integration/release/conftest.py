@@ -17,6 +17,7 @@ from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
+from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
 from iotda_provider.operators.wave_watch import WatchWaveOperator
 
@@ -187,6 +188,20 @@ class Rollout:
     def watch(self, wave: int = 1, **given: Any) -> Any:
         """Watch one wave."""
         return self.run(self.watching(wave, **given))
+
+    def outcome(self, waves: int = 1, **given: Any) -> Any:
+        """Say how it has ended."""
+        kinds = ("confirm", "watch", "gate", "ask", "stop")
+        return self.run(
+            RolloutOutcomeOperator(
+                task_id="outcome",
+                plan_task_id="plan",
+                steps=[{kind: f"{kind}_{n}" for kind in kinds} for n in range(1, waves + 1)],
+                after=[f"watch_{n}" for n in range(1, waves + 1)],
+                keeper_task_id="outcome",
+                **{"rules": RULES, "poll_interval": 0.05, **given},
+            )
+        )
 
     def wave(self, number: int) -> list[str]:
         """The devices of one wave."""

@@ -16,7 +16,6 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider import release_files
-from iotda_provider.operators.wave_gate import RolloutOutcomeOperator
 from iotda_provider.release import confirm_wave
 from iotda_provider.release_files import CONFIRMED_KEY, ReleaseFiles
 
@@ -115,15 +114,7 @@ def test_a_run_that_had_ended_remembers_too(rollout: Any, manifest: Any) -> None
     run.confirm(1)
     assert len(run.confirmed) == 400
     run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
-    run.run(
-        RolloutOutcomeOperator(
-            task_id="outcome",
-            plan_task_id="plan",
-            steps=[
-                {"confirm": "confirm_1", "watch": "watch_1", "gate": "g", "ask": None, "stop": "s"}
-            ],
-        )
-    )
+    run.outcome()
     assert (("outcome", CONFIRMED_KEY) in run.xcoms) == (not manifest)
     run.plan("100%", **manifest)
     assert run.confirm(1)["confirmed"] == 0

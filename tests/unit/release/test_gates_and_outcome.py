@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.operators.wave_gate import RolloutOutcomeOperator, WaveGateOperator
+from iotda_provider.guards import MaxFailures
+from iotda_provider.operators.wave_gate import WaveGateOperator
+from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 
 PLAN = {
     "batch_task_id": "aa",
@@ -98,7 +100,9 @@ def test_an_approval_that_is_no_word_of_ours_is_an_error() -> None:
 def outcome(**results: Any) -> Any:
     names = {"confirm": "c", "watch": "w", "gate": "g", "ask": "a", "stop": "s"}
     steps = [{step: f"{name}{n}" for step, name in names.items()} for n in (1, 2, 3)]
-    operator = RolloutOutcomeOperator(task_id="outcome", plan_task_id="plan", steps=steps)
+    operator = RolloutOutcomeOperator(
+        task_id="outcome", plan_task_id="plan", steps=steps, rules=MaxFailures(1)
+    )
     return operator.execute({"ti": TaskInstance(**results)})  # type: ignore[typeddict-item]
 
 

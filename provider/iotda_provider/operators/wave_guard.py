@@ -1,0 +1,163 @@
+"""What everything that guards a release in a worker shares: its rules, its memory, its files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps
+from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, check_needs
+from iotda_provider.guards import (
+    FailureClasses,
+    Rule,
+    checked_rules,
+    rules_from_json,
+    rules_to_json,
+)
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.wave_steps import AskEvidence, WaveSteps
+from iotda_provider.parameters import positive
+from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release_files import ReleaseFiles
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.release.steps import Procedure
+
+STATE_KEY = "guard_state"
+AUDIT_LIMIT = 100
+
+
+class GuardedOperator(IoTDABaseOperator):
+    """A task of a release with a guard of its own, which stops the release on a breach.
+
+    :param plan_task_id: the task of :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator`
+    :param rules: the guard's rules, as objects or as JSON of them (templated)
+    :param failure_classes: how failures are classed, where the default does not fit
+    :param after: task ids whose guards' state is carried on, the latest last
+    :param on_alert: a function, or the dotted path of one, that is told what a person should know
+    :param poll_interval: seconds between two looks
+    :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
+        that it outlives a cleared plan; None: there is none
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("rules", *CONNECTION_FIELDS)
+
+    def __init__(
+        self,
+        *,
+        plan_task_id: str,
+        rules: Any,
+        failure_classes: FailureClasses | Mapping[str, str] | None = None,
+        after: Sequence[str] = (),
+        on_alert: OnAlert | None = None,
+        poll_interval: float = 10,
+        keeper_task_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan_task_id = plan_task_id
+        self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
+        self.failure_classes = FailureClasses.of(failure_classes)
+        self.after = tuple(after)
+        self.on_alert = on_alert
+        self.poll_interval = positive(poll_interval, "poll_interval")
+        self.keeper_task_id = keeper_task_id
+
+    def files(self, context: Context) -> ReleaseFiles:
+        """Where waves and confirmations are written down."""
+        ti = context["ti"]
+        plan = plan_of(ti, self.plan_task_id)
+        return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
+
+    def watch_over(
+        self, batch_task_id: str, memory: Memory, *, carry_on: bool = False
+    ) -> WaveWatch:
+        """The guard."""
+        plan = GuardPlan(
+            batch_task_ids=(batch_task_id,),
+            rules=read_rules(self.rules),
+            failure_classes=self.failure_classes,
+            stop_on_breach=True,
+            stop_timeout=DEFAULT_STOP_TIMEOUT,
+            poll_interval=self.poll_interval,
+            max_outage=self.max_outage,
+            audit_limit=AUDIT_LIMIT,
+        )
+        return WaveWatch(plan, memory, self.log, carry_on=carry_on, clock=time.time)
+
+    def memory_of(self, context: Context, batch_task_id: str) -> Memory:
+        """What the guard remembers of this task's tries, or of the tasks before it."""
+        kept = SharedMemory(context, self.log).load()
+        memory = Memory.from_json(kept, (batch_task_id,), AUDIT_LIMIT)
+        ti: Any = context["ti"]
+        for task_id in reversed(self.after):
+            if memory.state:
+                break
+            memory.state = dict(ti.xcom_pull(task_ids=task_id, key=STATE_KEY) or {})
+        return memory
+
+    def carry_out(
+        self,
+        context: Context,
+        procedure: Procedure[dict[str, Any]],
+        memory: Memory,
+        *,
+        ask: AskEvidence | None = None,
+        waits: bool = True,
+    ) -> dict[str, Any]:
+        """The result of a procedure, carried out in this worker.
+
+        :raises MustWaitError: it has to wait, and ``waits`` says not here
+        :raises IoTDAError: as the procedure does; what the guard remembers is kept
+        """
+        try:
+            with self.hook() as hook:
+                steps = WaveSteps(
+                    hook,
+                    WorkerSteps(hook, context, self.log, self.on_alert),
+                    self.log,
+                    files=self.files(context),
+                    ask=ask,
+                    waits=waits,
+                )
+                return steps.run(procedure)
+        except IoTDAError:
+            SharedMemory(context, self.log).take_back(memory.to_json())
+            raise
+
+    def leave(self, context: Context, memory: Memory) -> None:
+        """Leave behind what the next try would know, and what later guards go on with."""
+        SharedMemory(context, self.log).take_back(memory.to_json())
+        context["ti"].xcom_push(key=STATE_KEY, value=memory.state)
+
+    def settle(self, context: Context, memory: Memory) -> None:
+        """The guard has ended well: leave no more behind than one that is cleared has to know."""
+        SharedMemory(context, self.log).settle(memory.to_json())
+
+
+def is_template(value: Any) -> bool:
+    """Whether it will be something else when the task runs."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return hasattr(value, "resolve")
+
+
+def read_rules(rules: Any) -> tuple[Rule, ...]:
+    """The guard's rules, from objects or JSON of them.
+
+    :raises ValueError: one makes no sense, or needs what this guard does not read
+    """
+    items = rules if isinstance(rules, (list, tuple)) else (rules,)
+    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
+    found = checked_rules(rules_from_json(rules) if is_json else rules)
+    check_needs(found, None)
+    return found

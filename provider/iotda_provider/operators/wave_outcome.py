@@ -1,0 +1,133 @@
+"""The operator that says how a whole release has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.operators.wave import PASSED, SURPLUS
+from iotda_provider.operators.wave_gate import GO_ON, STOP
+from iotda_provider.operators.wave_guard import GuardedOperator
+from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.parameters import positive
+from iotda_provider.release.last_look import LastLook, LookJob
+from iotda_provider.release_files import ReleaseFiles
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+RELEASED, REFUSED = "released", "refused"
+
+
+class RolloutOutcomeOperator(GuardedOperator):
+    """Say how a staged rollout has ended.
+
+    ``released`` only where every wave has passed by its numbers or by a person's word. A person may
+    have taken days for a yes to the last wave, so that after one the guard looks once more, from
+    its worker: what has broken a rule meanwhile, or was stopped, is not released.
+
+    XComs: the return value ``{"batch_task_id", "verdict": "released" | "breached" | "refused" |
+    "unproven" | "rejected" | "stopped_elsewhere" | "lost", "wave", "waves", "exposed",
+    "approved_by_person", "unconfirmed_from", "summary"}``. ``wave`` is the last one that began, and
+    ``exposed`` counts the devices that were let start.
+
+    :param plan_task_id: the task that has planned the waves
+    :param steps: for each wave the task ids ``{"confirm", "watch", "gate", "ask", "stop"}``
+    :param timeout: seconds that the last look may wait for a platform that does not answer
+    """
+
+    ui_color = "#e3eef4"
+
+    def __init__(
+        self,
+        *,
+        steps: Sequence[Mapping[str, str | None]],
+        timeout: float = 86400,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.steps = [dict(step) for step in steps]
+        self.timeout = positive(timeout, "timeout")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        ti: Any = context["ti"]
+        plan = plan_of(ti, self.plan_task_id)
+        # It is the keeper of a copy, which Airflow has just deleted with the rest of its XComs.
+        ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id).copy_confirmed(self.log)
+        result = self._ended(ti, plan)
+        if result["verdict"] == RELEASED and result["wave"] in result["approved_by_person"]:
+            look = self._look(context, plan, result["wave"])
+            if look["verdict"] != PASSED:
+                result["verdict"] = look["verdict"]
+                result["summary"] += (
+                    f" But the last look, after a person has said yes: {look['summary']}"
+                )
+        level = self.log.info if result["verdict"] == RELEASED else self.log.warning
+        level("The release is %s. %s", result["verdict"], result["summary"])
+        return result
+
+    def _ended(self, ti: Any, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """How it has ended by what its waves have left behind.
+
+        :raises AirflowFailException: they do not say so
+        """
+        verdict, summary, begun, by_person = "", "", 0, []
+        unconfirmed, unconfirmed_from = 0, None
+        for place, step in enumerate(self.steps[: len(plan["waves"])], start=1):
+            result = ti.xcom_pull(task_ids=step["watch"])
+            if not isinstance(result, Mapping) or result["verdict"] == SURPLUS:
+                break
+            begun, summary, verdict = place, str(result["summary"]), str(result["verdict"])
+            confirm = ti.xcom_pull(task_ids=step["confirm"]) or {}
+            unconfirmed = int(confirm.get("unconfirmed") or 0)
+            unconfirmed_from = step["confirm"] if unconfirmed else None
+            branch = ti.xcom_pull(task_ids=step["gate"], key="branch") or []
+            if step["ask"] is not None and step["ask"] in branch:
+                if _is_no(ti, step):
+                    verdict = REFUSED
+                    summary += " A person has said no (or nobody has answered in time)."
+                else:
+                    by_person.append(place)
+                    verdict = PASSED
+            if verdict != PASSED:
+                break
+        if verdict == PASSED and begun == len(plan["waves"]):
+            verdict = RELEASED
+        elif verdict in ("", PASSED):
+            raise AirflowFailException(
+                f"Wave {begun} is the last that has ended, of {len(plan['waves'])}, and nothing "
+                "says why: this release is not announced. Clear the waves that are missing."
+            )
+        members = plan["waves"][begun - 1]["cumulative"] if begun else 0
+        return {
+            "batch_task_id": plan["batch_task_id"],
+            "verdict": verdict,
+            "wave": begun,
+            "waves": len(plan["waves"]),
+            "exposed": members - unconfirmed,
+            "approved_by_person": by_person,
+            "unconfirmed_from": unconfirmed_from,
+            "summary": summary,
+        }
+
+    def _look(self, context: Context, plan: Mapping[str, Any], wave: int) -> dict[str, Any]:
+        """One more look of the guard, which stops what has broken a rule."""
+        job = LookJob(plan["batch_task_id"], wave, deadline=time.time() + self.timeout)
+        memory = self.memory_of(context, job.batch_task_id)
+        watch = self.watch_over(job.batch_task_id, memory)
+        result = self.carry_out(context, LastLook(job, watch, self.log).run(), memory)
+        self.leave(context, memory)
+        self.settle(context, memory)
+        return result
+
+
+def _is_no(ti: Any, step: Mapping[str, str | None]) -> bool:
+    """Whether the answer to a wave's question, or the silence after it, has stopped the release."""
+    answer = ti.xcom_pull(task_ids=step["ask"], key="answer")
+    option = answer.get("option") if isinstance(answer, Mapping) else None
+    if option == GO_ON:  # a stop may be that of an earlier pass, before the run was cleared
+        return False
+    return option == STOP or ti.xcom_pull(task_ids=step["stop"]) is not None

@@ -1,0 +1,83 @@
+"""One more look of the guard, where not the numbers end a release. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from iotda_provider.exceptions import BatchTaskTimeoutError
+from iotda_provider.guarding.outcome import COMPLETED
+from iotda_provider.guarding.steps import Log
+from iotda_provider.release.steps import Procedure, Sleep
+from iotda_provider.release.watch_wave import PASSED
+from iotda_provider.release.watching import WaveWatch
+
+
+@dataclass(frozen=True)
+class LookJob:
+    """Which release is looked at.
+
+    :param wave: its last wave, from 1
+    :param deadline: when it gives up, in seconds since 1970
+    """
+
+    batch_task_id: str
+    wave: int
+    deadline: float
+
+
+class LastLook:
+    """The look after a person's yes to the last wave, which no wave's guard follows.
+
+    The person may have taken days, and the devices may have failed meanwhile, or somebody may have
+    stopped the batch task. It waits until the guard sees; a breach is stopped, and seen through.
+
+    :param job: which release
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        job: LookJob,
+        watch: WaveWatch,
+        log: Log,
+        *,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._job = job
+        self._watch = watch
+        self._log = log
+        self._clock = clock or time.time
+
+    def run(self) -> Procedure[dict[str, Any]]:
+        """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.
+
+        :raises BatchTaskTimeoutError: the guard was blind for too long
+        :raises IoTDAError: the first look failed in a way that will not pass by itself
+        """
+        job, watch = self._job, self._watch
+        while True:
+            outcome = yield from watch.poll()
+            if outcome is not None and outcome.verdict != COMPLETED:
+                return self._result(outcome.verdict, outcome.summary)
+            if outcome is not None or (watch.sees and not watch.is_stopping):
+                return self._result(PASSED, f"The last look: {watch.progress}.")
+            now = self._clock()
+            if now >= job.deadline and not watch.is_stopping:
+                raise BatchTaskTimeoutError(
+                    f"Nothing can be announced: {watch.why_not}. Clear this task to look again."
+                )
+            self._log.info("The last look has to wait: %s.", watch.why_not)
+            yield Sleep(watch.until(job.deadline, now))
+
+    def _result(self, verdict: str, summary: str) -> dict[str, Any]:
+        return {
+            "wave": self._job.wave,
+            "verdict": verdict,
+            "progress": self._watch.progress.to_dict(),
+            "summary": summary,
+        }
