@@ -15,6 +15,8 @@ _WINDOW = re.compile(
 
 #: Minutes that clocks may be put on at a time, with room.
 _CLOCK_CHANGE = 180
+#: Days in which every window opens, also one of an hour a week that clocks skip for once.
+_LONGEST_WAIT = timedelta(days=16)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class MaintenanceWindow:
 
         object.__setattr__(self, "_from", _minutes("start", self.start))
         object.__setattr__(self, "_to", _minutes("end", self.end))
+        if (self._from, self._to) == (24 * 60, 0):
+            raise ValueError("start must be before the end of its day, got 24:00-00:00")
         days = (self.days,) if isinstance(self.days, str) else tuple(self.days)
         short = tuple(str(day).strip().lower()[:3] for day in days)
         if not short or set(short) - set(DAYS):
@@ -98,17 +102,25 @@ class MaintenanceWindow:
         return late or (yesterday in self.days and minute < self._to)
 
     def opens(self, at: datetime) -> datetime:
-        """The moment at which it is open next: this one, where it is; to the minute."""
+        """The moment at which it is open next: this one, where it is; to the minute.
+
+        Should a zone's clocks skip it again and again, it is the moment to ask again.
+        """
         moment = at
         if self.is_open(moment):
             return moment
         moment = moment.replace(second=0, microsecond=0)
-        # Nine days hold every window at least once, whatever the clocks do.
-        while moment - at < timedelta(days=9):
+        while moment - at < _LONGEST_WAIT:
             moment += timedelta(minutes=max(1, self._minutes_before(moment) - _CLOCK_CHANGE))
             if self.is_open(moment):
-                return moment
-        raise ValueError(f"{self} never opens")  # pragma: no cover - a local time skipped each week
+                break
+        return moment
+
+    @property
+    def share(self) -> float:
+        """The share of a week in which it is open, above 0 and at most 1."""
+        minutes = (self._to - self._from) % (24 * 60) or 24 * 60
+        return min(1.0, len(self.days) * minutes / (7 * 24 * 60))
 
     def _minutes_before(self, at: datetime) -> int:
         """Minutes until it begins, were the clocks not changed meanwhile."""

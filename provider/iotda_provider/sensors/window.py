@@ -27,6 +27,7 @@ class MaintenanceWindowSensor(DeferringSensor):
     :param wave: with ``plan_task_id``: whose window it is; a wave that was not planned waits for
         nothing
     :param plan_task_id: the task that has planned the waves
+    :param timeout: seconds after which it gives up; 30 days, unless given
     :param deferrable: sleep in the triggerer until it opens, instead of looking at the clock every
         ``poke_interval`` seconds in a new worker
     :raises ValueError: the window makes no sense
@@ -43,7 +44,7 @@ class MaintenanceWindowSensor(DeferringSensor):
         wave: int = 0,
         plan_task_id: str | None = None,
         poke_interval: float = 60,
-        timeout: float = 8 * 86400,
+        timeout: float = 30 * 86400,
         mode: str = "reschedule",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,

@@ -83,6 +83,7 @@ def test_no_window_means_at_any_time(nothing: Any) -> None:
         (lambda: MaintenanceWindow("22:00", "5"), "end"),
         (lambda: MaintenanceWindow("22:00", "05:60"), "end"),
         (lambda: MaintenanceWindow("24:30", "05:00"), "start"),
+        (lambda: MaintenanceWindow("24:00", "00:00"), "start"),
         (lambda: MaintenanceWindow("22:00", "05:00", "Mars/Olympus"), "timezone"),
         (lambda: MaintenanceWindow("22:00", "05:00", days=()), "days"),
         (lambda: MaintenanceWindow("22:00", "05:00", days=("someday",)), "days"),
@@ -125,3 +126,32 @@ def test_the_next_opening_is_that_of_the_clock_on_the_wall(day: str, times: str)
         while not window.is_open(expected):
             expected += timedelta(minutes=1)
         assert window.opens(moment) == expected
+
+
+@pytest.mark.parametrize(
+    ("moment", "opens"),
+    [
+        ("2026-03-22T01:30", "2026-03-22T01:30"),
+        ("2026-03-22T02:05", "2026-04-05T00:00"),
+        ("2026-03-25T12:00", "2026-04-05T00:00"),
+        ("2026-03-29T12:00", "2026-04-05T00:00"),
+    ],
+)
+def test_a_weekly_window_in_an_hour_that_clocks_skip_opens_a_week_later(
+    moment: str, opens: str
+) -> None:
+    window = MaintenanceWindow.parse("sun 02:00-03:00", "Europe/Berlin")
+    assert window.opens(at(moment)) == at(opens)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("00:00-00:00", 1.0),
+        ("22:00-04:00", 0.25),
+        ("sun 02:00-03:00", 1 / 168),
+        ("mon, tue 12:00-24:00", 1 / 7),
+    ],
+)
+def test_how_much_of_a_week_it_is_open(text: str, share: float) -> None:
+    assert MaintenanceWindow.parse(text).share == pytest.approx(share)

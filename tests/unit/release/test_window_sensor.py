@@ -100,3 +100,7 @@ def test_its_trigger_comes_back_as_it_was() -> None:
     path, arguments = trigger.serialize()
     assert path == "iotda_provider.triggers.moment.MomentTrigger"
     assert MomentTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+def test_it_waits_for_a_weekly_window_that_clocks_skip_for_once() -> None:
+    assert sensor(CLOSED).timeout > 16 * 86400
