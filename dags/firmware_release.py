@@ -25,10 +25,19 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset, Param, dag, task
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    Asset,
+    BaseNotifier,
+    Param,
+    dag,
+    task,
+)
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+from iotda_provider.dag_runs import TasksOfRun
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.create import CreateBatchTaskOperator
 from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator
@@ -37,11 +46,17 @@ from iotda_provider.release import staged_rollout
 log = logging.getLogger(__name__)
 
 CONNECTION = "iotda_default"
+MOST_WAVES = 6
 SECONDS_BETWEEN_LOOKS = 10
-SECONDS_OF_GRACE = 600  # for devices that were installing when the release was stopped
 DEFERRABLE = True  # a wave takes hours: wait in the triggerer, and hold no worker meanwhile
 RETRIES = 5  # a worker that dies is no reason to end a release: its task goes on where it was
 SECONDS_BEFORE_A_RETRY = 60
+# Where all failed devices are written to, one JSON object a line: the URL of a file, which may hold
+# {{ run_id }}; None: XComs hold a thousand of them.
+REPORT_PATH = None
+# The dotted path of a function in a module that the triggerer can import. It is told at once what
+# the guard has to say to a person: that it sees nothing, or that a stop fails. None: its log is.
+ON_ALERT = None
 RELEASED = Asset("iotda://firmware/released")
 
 # Whether a person can be asked depends on Airflow: 3.1 and later can.
@@ -52,6 +67,15 @@ APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLU
 def tell_people(title: str, text: str) -> None:
     """Put your own chat, mail or ticket system here."""
     log.warning("%s\n%s", title, text)
+
+
+class OpenQuestion(BaseNotifier):
+    """Tells people that the release waits for their answer."""
+
+    def notify(self, context: Any) -> None:
+        ti, question = context["ti"], context["task"]
+        where = getattr(ti, "log_url", "") or "Browse, Required Actions"
+        tell_people(question.subject, f"{question.body}\n\nAnswer in Airflow: {where}")
 
 
 def external_evidence(facts: Mapping[str, Any]) -> str:
@@ -123,7 +147,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             type="number",
             exclusiveMinimum=0,
             title="A healthy device reports within (minutes)",
-            description="Devices that take longer count as failed: bricked ones never report.",
+            description="Devices that take longer count as failed: bricked ones never report. When "
+            "a release was stopped, devices that are installing have as long to end.",
         ),
         "bake_minutes": Param(
             30,
@@ -165,7 +190,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             type="number",
             minimum=0,
             title="Online lately (hours)",
-            description="Devices that are offline for longer come last.",
+            description="Devices that are offline for longer come last. 0: all that are offline "
+            "when the release starts; more takes a call for each of these.",
         ),
         "approval": Param(
             APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
@@ -173,8 +199,9 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             enum=APPROVALS,
             title="Ask a person",
             description="Never: what is not shown by the numbers is stopped. When unproven: a "
-            "person decides where the numbers can't. Nobody's answer holds the release, for as "
-            "long as it takes.",
+            "person decides where the numbers can't. Before every wave: after each wave but the "
+            "last; the first one starts by itself. An open question holds the release, and every "
+            "release after it, for as long as it takes.",
         ),
     },
 )
@@ -190,7 +217,13 @@ def firmware_release() -> None:
         package_id="{{ params.package_id }}",
         group_ids="{{ params.group_ids | tojson }}",
         online_within="{{ params.online_within_hours }}",
-        create_task_id="create",
+        create_task_id=["create", "try_again"],
+        waves="{{ params.waves }}",
+        max_waves=MOST_WAVES,
+        window="{{ params.window or '' }}",
+        timezone="{{ params.timezone }}",
+        rules=rules,
+        gate="{{ params.gate_rate }}",
         iotda_conn_id=CONNECTION,
     )
     checked: Any = check.output
@@ -211,7 +244,7 @@ def firmware_release() -> None:
         rules=rules,
         waves="{{ params.waves }}",
         gate="{{ params.gate_rate }}",
-        max_waves=6,
+        max_waves=MOST_WAVES,
         late=checked["late"],
         bake_time="{{ params.bake_minutes * 60 }}",
         wave_timeout="{{ params.wave_hours * 3600 }}",
@@ -222,6 +255,10 @@ def firmware_release() -> None:
         # Airflow 2: has nobody to ask.
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
+        subject="the {{ ti.xcom_pull('check')['kind'] }} {{ ti.xcom_pull('check')['version'] }} "
+        "for {{ params.group_ids | join(', ') }}",
+        notifiers=[OpenQuestion()],
+        on_alert=ON_ALERT,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
@@ -229,17 +266,32 @@ def firmware_release() -> None:
     # [end of waves]
     outcome: Any = rollout.outcome.output
 
-    @task.branch
-    def is_it_there(result: dict[str, Any]) -> str:
-        """A batch task that somebody has deleted can't be reconciled."""
-        return "report" if result["verdict"] == "lost" else "at_rest"
+    @task
+    def warn(result: dict[str, Any]) -> None:
+        """Tell people at once; the report comes when all devices are at rest."""
+        if result["verdict"] != "released":
+            tell_people(f"Release {result['verdict']}", f"{result['summary']} A report follows.")
 
     at_rest = WaitUntilAtRestOperator(
         task_id="at_rest",
         batch_task_id=batch_task_id,
-        grace=SECONDS_OF_GRACE,
+        grace="{{ params.report_within_minutes * 60 }}",
+        timeout=86400,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
+        iotda_conn_id=CONNECTION,
+    )
+
+    @task.branch
+    def is_it_there(rest: dict[str, Any]) -> list[str]:
+        """A batch task that somebody has deleted can't be reconciled."""
+        return ["report"] if rest.get("lost") else ["collect", "reconcile"]
+
+    # Which devices failed, and why: for people, and for DAGs that go on with these.
+    collect = CollectFailedSubtasksOperator(
+        task_id="collect",
+        batch_task_id=batch_task_id,
+        report_path=REPORT_PATH,
         iotda_conn_id=CONNECTION,
     )
     reconcile = ReconcileReleaseOperator(
@@ -296,30 +348,54 @@ def firmware_release() -> None:
         outlet_events[RELEASED].extra = {**facts, "devices": found["running"]}
         return str(found["summary"])
 
-    @task(trigger_rule="none_failed_min_one_success")
-    def report(result: dict[str, Any], ti: Any = None) -> dict[str, Any]:
-        """Tell people, and be red unless the version was announced."""
-        found = ti.xcom_pull(task_ids="reconcile") or {}
-        announced = ti.xcom_pull(task_ids="announce") is not None
-        title = f"Release {'announced' if announced else 'NOT announced'}: {result['verdict']}"
-        text = f"{result['summary']} {found.get('summary', '')}".strip()
-        if again := ti.xcom_pull(task_ids="try_again", key="batch_task_id"):
-            text += (
-                f" Batch task {again} holds the devices that were not reached, or failed by their "
-                "environment. Confirm it, or stop it before the next release to any of them."
+    @task(trigger_rule="all_done")
+    def report(**context: Any) -> dict[str, Any]:
+        """Tell people what has come of it, whatever it is; be red where nothing is announced."""
+        tasks = TasksOfRun(context)
+        about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
+        result = tasks.left_by("rollout.outcome") or {"verdict": "unknown"}
+        announced = tasks.has_succeeded("announce")
+        title = (
+            f"Release of {about.get('kind', 'package')} {about.get('version', '')} "
+            f"{'announced' if announced else 'NOT announced'}: {result['verdict']}"
+        )
+        said = [result.get("summary"), found.get("summary")]
+        if tasks.failed:
+            failed = ", ".join(tasks.failed)
+            said.append(f"FAILED: {failed}. Their logs say why; clear them to go on from there.")
+            if create := tasks.left_by("create", "batch_task_id"):
+                said.append(f"See at the console what batch task {create} is doing.")
+        if reasons := tasks.left_by("collect", "failures_by_class"):
+            said.append(f"Failures: {reasons}.")
+        if group := tasks.left_by("quarantine"):
+            said.append(f"{group['added']} device(s) are in the group {group['name']}.")
+        if again := tasks.left_by("try_again"):
+            said.append(
+                f"Batch task {again['batch_task_id']} has ended already ({again['status']})."
+                if again["ended"]
+                else f"Batch task {again['batch_task_id']} holds the devices that were not "
+                "reached, or failed by their environment. Confirm it, or stop it before the next "
+                "release to any of them."
             )
+        text = " ".join(part for part in said if part)
+        facts = {
+            **result,
+            "announced": announced,
+            "failed_tasks": tasks.failed,
+            "counts": found.get("counts"),
+        }
+        # Kept, whatever becomes of the telling.
+        context["ti"].xcom_push(key="return_value", value=facts)
         tell_people(title, text)
-        facts = {**result, "announced": announced, "counts": found.get("counts")}
         if not announced:
-            ti.xcom_push(key="return_value", value=facts)
             raise AirflowFailException(f"{title}. {text}")
         return facts
 
-    there, todo = is_it_there(outcome), what_to_do(outcome, found)
-    end, announced = report(outcome), announce(checked, found)
-    check >> create >> rollout.group >> there >> [at_rest, end]
-    at_rest >> reconcile >> todo >> [announced, try_again, quarantine, end]
-    [announced, try_again, quarantine] >> end
+    there, todo = is_it_there(at_rest.output), what_to_do(outcome, found)
+    end, announced = report(), announce(checked, found)
+    check >> create >> rollout.group >> at_rest >> there >> [collect, reconcile, end]
+    reconcile >> todo >> [announced, try_again, quarantine, end]
+    [warn(outcome), collect, announced, try_again, quarantine] >> end
 
 
 firmware_release()

@@ -9,6 +9,8 @@ DAGS = Path(__file__).resolve().parents[2] / "dags"
 DAG_ID = "firmware_release"
 PACKAGE = "a1b2c3d4e5f60718293a4b5c"
 VERSION = "2.0.0"
+#: The group of all devices.
+ALL = "0000000a-0000"
 #: What failures by the environment, and by the firmware, report.
 WEAK, BAD = "IOTDA.014016|device offline", "IOTDA.005010|installation failed"
 
@@ -23,10 +25,11 @@ def hurried_release(*, looks: float, grace: float, retries: float, dag_id: str =
     text = (DAGS / "firmware_release.py").read_text()
     for name, before, now in (
         ("SECONDS_BETWEEN_LOOKS", "10", looks),
-        ("SECONDS_OF_GRACE", "600", grace),
         ("SECONDS_BEFORE_A_RETRY", "60", retries),
     ):
         text, count = re.subn(rf"(?m)^{name} = {before}\b", f"{name} = {now:g}", text)
         assert count == 1, name
-    assert text.count(f'dag_id="{DAG_ID}"') == 1
+    whole = 'grace="{{ params.report_within_minutes * 60 }}"'
+    assert text.count(whole) == text.count(f'dag_id="{DAG_ID}"') == 1
+    text = text.replace(whole, f"grace={grace:g}")
     return text.replace(f'dag_id="{DAG_ID}"', f'dag_id="{dag_id}"')

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.wave import is_template, read_number
 from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
 from iotda_provider.parameters import given, positive
 from iotda_provider.release.resting import Resting, RestJob
@@ -25,12 +26,16 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
 
     A stop does not reach into a device that is installing: it may finish afterwards, which the
     platform does not show. When the time is over it succeeds all the same and says how many devices
-    are left; whoever reads the devices next will find them ``unfinished``.
+    are left; whoever reads the devices next will find them ``unfinished``. It does so too where the
+    task is gone, with ``lost``: then ``status`` is None, ``at_rest`` is false, and ``under_way``
+    and ``progress`` are those of the last look, or of nobody.
 
-    XCom: the return value ``{"batch_task_id", "at_rest", "under_way", "status", "progress"}``.
+    XCom: the return value ``{"batch_task_id", "at_rest", "under_way", "status", "lost",
+    "progress"}``.
 
     :param batch_task_id: the batch task (templated)
     :param grace: seconds to wait after a task was stopped, for devices that were installing
+        (templated)
     :param timeout: seconds to wait at most
     :param poll_interval: seconds between two looks
     :param deferrable: wait in the triggerer instead of in the worker
@@ -39,13 +44,13 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     :param instance_id: instead of the connection's (templated)
     """
 
-    template_fields: Sequence[str] = ("batch_task_id", *CONNECTION_FIELDS)
+    template_fields: Sequence[str] = ("batch_task_id", "grace", *CONNECTION_FIELDS)
 
     def __init__(
         self,
         *,
         batch_task_id: str,
-        grace: float = 600,
+        grace: Any = 600,
         timeout: float = 6 * 3600,
         poll_interval: float = 10,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -53,7 +58,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.batch_task_id = batch_task_id
-        self.grace = positive(grace, "grace", zero=True)
+        self.grace = grace if is_template(grace) else positive(grace, "grace", zero=True)
         self.timeout = positive(timeout, "timeout")
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = deferrable
@@ -64,7 +69,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     def _job(self, timeout: float) -> RestJob:
         return RestJob(
             batch_task_id=self.batch_task_id,
-            grace=self.grace,
+            grace=read_number(self.grace, "grace", zero=True),
             poll_interval=self.poll_interval,
             max_outage=self.max_outage,
             deadline=time.time() + timeout,
@@ -84,7 +89,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         from iotda_provider.triggers.release import AtRestTrigger
 
         now, whole = time.time(), self.execution_timeout
-        left = max(0.0, job.deadline - now) + self.grace
+        left = max(0.0, job.deadline - now) + job.grace
         limit = Deadline.of(left, whole, began=began, now=now)
         self.defer(
             trigger=AtRestTrigger(

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.pipeline import PACKAGE, VERSION, hurried_release
+from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_release
 
 from iotda_provider.emulator import Emulator
 
-ALL = "0000000a-0000"
 BRICK_CODE = "IOTDA.005010"
 #: A task that waits for a person: since Airflow 3.3, and before.
 _PARKED = ("awaiting_input", "deferred")
@@ -140,7 +139,7 @@ def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
 def release(run_dag: Any, hurried: Callable[[], Path]) -> Callable[..., Any]:
     """Runs the pipeline; what is not said is short, and nobody is asked."""
 
-    def run(**params: Any) -> Any:
+    def run(file: Path | None = None, **params: Any) -> Any:
         conf = {
             "package_id": PACKAGE,
             "group_ids": [ALL],
@@ -150,6 +149,6 @@ def release(run_dag: Any, hurried: Callable[[], Path]) -> Callable[..., Any]:
             "approval": "never",
             **params,
         }
-        return run_dag(hurried(), conf=conf)
+        return run_dag(file or hurried(), conf=conf)
 
     return run

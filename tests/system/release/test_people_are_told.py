@@ -1,0 +1,123 @@
+"""Whatever becomes of a release, people are told; and what they answer outvotes no fleet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import ALL
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@contextmanager
+def once_confirmed(platform: Any, act: Callable[[str], None]) -> Any:
+    """Somebody else at work, as soon as the first device was let start."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.wait(0.02):
+            entries = platform.emulator.journal("confirm_batch_task")
+            if entries:
+                act(entries[0]["path"].split("/")[-2])
+                return
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def at_the_console(platform: Any, operation: str, task_id: str) -> None:
+    emulator = platform.emulator
+    emulator._on_loop(lambda: emulator.instance.run(operation, task_id=task_id))
+
+
+def test_a_step_that_fails_for_good_is_told(release: Any, fleet: Any) -> None:
+    platform = fleet(devices=200, hang_rate=0.5)
+    platform.emulator.add_fault("status", call="stop_batch_task", status=403, body={})
+    run = release(waves="50%, 100%", wave_hours=2 / 3600)
+    assert run.state == "failed"
+    told = run.xcom("report")
+    assert (told["announced"], told["failed_tasks"]) == (False, ["rollout.wave_1_stop"])
+    assert "FAILED: rollout.wave_1_stop" in run.log
+    created = run.xcom("create", "batch_task_id")
+    assert f"See at the console what batch task {created} is doing" in run.log
+
+
+def test_a_batch_task_that_was_deleted_is_told(release: Any, fleet: Any) -> None:
+    platform = fleet(devices=400, success_after=1200)
+
+    def delete(task_id: str) -> None:
+        at_the_console(platform, "stop", task_id)
+        platform.emulator.advance(3600)
+        at_the_console(platform, "delete_task", task_id)
+
+    with once_confirmed(platform, delete):
+        run = release(waves="25%, 100%")
+    assert run.state == "failed"
+    assert "Release of firmware 2.0.0 NOT announced" in run.log
+    assert run.states["reconcile"] != "success"
+
+
+def test_a_typo_is_told_before_anything_is_created(release: Any, fleet: Any) -> None:
+    platform = fleet(devices=200)
+    run = release(window="22:00-05:00", timezone="Asia/Shangai")
+    assert run.xcom("report")["failed_tasks"] == ["check"]
+    assert "timezone" in run.log
+    assert not platform.emulator.journal("create_batch_task")
+
+
+def test_what_is_known_is_kept_where_telling_fails(
+    release: Any, fleet: Any, hurried: Callable[[], Path], run_dag: Any
+) -> None:
+    fleet(devices=200)
+    file = hurried()
+    told = '    log.warning("%s\\n%s", title, text)\n'
+    assert file.read_text().count(told) == 1
+    file.write_text(file.read_text().replace(told, '    raise OSError("the chat is down")\n'))
+    run = release(waves="100%", file=file)
+    assert run.state == "failed"
+    assert run.xcom("report")["announced"]
+    assert run.states["announce"] == "success"
+
+
+def test_failures_are_collected_with_their_reasons(release: Any, fleet: Any) -> None:
+    mix = {"IOTDA.005010|installation failed": 1}
+    fleet(devices=400, failure_rate=0.9, failure_mix=mix)
+    run = release(waves="25%, 100%")
+    rows = run.xcom("collect")
+    assert rows
+    assert {row["error_msg"] for row in rows} == {"installation failed"}
+    assert {row["failure_class"] for row in rows} == {"firmware"}
+    assert f"{len(rows)} device(s) are in the group quarantine_2.0.0" in run.log
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
+def test_a_yes_announces_nothing_that_was_stopped_meanwhile(
+    release: Any, fleet: Any, answer: Any
+) -> None:
+    """The last wave is unproven; a colleague stops the task while the question is open."""
+    platform = fleet(devices=200, hang_rate=0.2)
+    over = threading.Event()
+
+    def stop_when_asked(task_id: str) -> None:
+        # Its wave has two seconds.
+        over.wait(6)
+        at_the_console(platform, "stop", task_id)
+        answer("rollout.wave_1_ask", "Go on")
+
+    with once_confirmed(platform, stop_when_asked):
+        run = release(waves="100%", approval="when unproven", wave_hours=2 / 3600)
+    assert run.xcom("rollout.wave_1_ask", "answer")["option"] == "Go on"
+    assert run.xcom("rollout.outcome")["verdict"] == "stopped_elsewhere"
+    assert run.states["announce"] != "success"
+    assert run.state == "failed"
+    # Who had to answer was told what about.
+    assert f"May the firmware 2.0.0 for {ALL} go on after wave 1?" in run.log
