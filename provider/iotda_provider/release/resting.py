@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import ReadTasks
+from iotda_provider.guarding.checks import is_gone
 from iotda_provider.guarding.steps import Log
-from iotda_provider.models import BatchTask
+from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.release.steps import Procedure, Sleep
 from iotda_provider.waiting import Outage
 
@@ -54,6 +56,7 @@ class Resting:
         self._clock = clock or time.time
         self._outage = Outage(job.max_outage)
         self._said = ""
+        self._seen = TaskProgress()
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The result of ``WaitUntilAtRestOperator``.
@@ -66,15 +69,22 @@ class Resting:
             if task is None:
                 yield Sleep(job.poll_interval)
                 continue
+            if not isinstance(task, BatchTask):
+                return self._lost()
             counts, now = task.progress, self._clock()
             under_way = counts.processing + counts.fail_wait_retry
-            is_over = (task.status.is_terminal or not under_way) and counts.adds_up
+            self._seen = counts
+            # While it is stopping, its counts may not show yet who is under way.
+            at_rest = not under_way and task.status != TaskStatus.STOPPING
+            is_over = (task.status.is_terminal or at_rest) and counts.adds_up
             if not is_over and now < job.deadline:
                 self._say(f"{task.status}: {counts}.")
                 yield Sleep(min(job.poll_interval, job.deadline - now))
                 continue
             if not is_over:
-                self._log.warning("%d device(s) are still under way; going on.", under_way)
+                self._log.warning(
+                    "It is %s with %d device(s) still under way; going on.", task.status, under_way
+                )
             if task.status.is_stop and counts.stopped:
                 if job.grace_until is None:
                     job.grace_until = now + job.grace
@@ -84,14 +94,38 @@ class Resting:
                     continue
             return {
                 "batch_task_id": job.batch_task_id,
-                "at_rest": not under_way,
+                "at_rest": at_rest,
                 "under_way": under_way,
                 "status": str(task.status),
+                "lost": False,
                 "progress": counts.to_dict(),
             }
 
-    def _read(self) -> Procedure[BatchTask | None]:
-        (answer,) = yield ReadTasks((self.job.batch_task_id,))
+    def _lost(self) -> dict[str, Any]:
+        """The result where somebody has deleted the task: nothing more can be known of it."""
+        job, seen = self.job, self._seen
+        self._log.warning(
+            "Batch task %s does not exist (any more): what its devices do can't be known.",
+            job.batch_task_id,
+        )
+        return {
+            "batch_task_id": job.batch_task_id,
+            "at_rest": False,
+            "under_way": seen.processing + seen.fail_wait_retry,
+            "status": None,
+            "lost": True,
+            "progress": seen.to_dict(),
+        }
+
+    def _read(self) -> Procedure[BatchTask | IoTDAError | None]:
+        """The task; the error where it is gone, or None where it can't be read now."""
+        # A second time, as nobody should lose a task to one stray answer.
+        for _ in range(2):
+            (answer,) = yield ReadTasks((self.job.batch_task_id,))
+            if isinstance(answer, BatchTask) or not is_gone(answer):
+                break
+        else:
+            return answer  # type: ignore[no-any-return]
         if isinstance(answer, BatchTask):
             line = self._outage.over(self._clock())
         else:
