@@ -139,3 +139,10 @@ class TargetFailuresError(IoTDAError, AirflowFailException):
     def __init__(self, message: str, failed: Sequence[TargetResult] = ()) -> None:
         super().__init__(message)
         self.failed = tuple(failed)
+
+
+class NotHeldError(IoTDAConfigError, AirflowFailException):
+    """Devices of a batch task run that no wave has let start: waves protect nobody there.
+
+    No retry helps; nothing was confirmed and nothing was stopped.
+    """

@@ -59,7 +59,8 @@ class Save:
 class Tell:
     """Tell a person; answered by None.
 
-    :param kind: ``hold``, ``blind`` or ``stop_failed``
+    :param kind: ``hold``, ``blind`` or ``stop_failed``; of a release in waves also
+        ``started_elsewhere``, ``confirm_failed``, ``unconfirmed`` or ``evidence_failed``
     :param sentence: what is the matter
     :param facts: the same as plain JSON
     """

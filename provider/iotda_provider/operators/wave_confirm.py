@@ -17,6 +17,10 @@ from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.window import MaintenanceWindow
 
+#: Seconds of an open window in which a wave must be confirmed, where no ``timeout`` is given, and
+#: those that it may take longer: a window that opens late, and no wave for more than a year.
+_TIMEOUT, _SLACK, _LONGEST = 7 * 86400.0, 16 * 86400.0, 366 * 86400.0
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -37,8 +41,14 @@ class ConfirmWaveOperator(WaveOperator):
 
     XComs: the return value ``{"wave", "verdict": "confirmed" | "breached" | "stopped_elsewhere" |
     "lost" | "completed" | "surplus", "requested", "confirmed", "refused", "unconfirmed",
-    "confirmed_at", "progress", "summary"}``; ``unconfirmed``, the ids of the devices that were not
-    let start because the release was over.
+    "let_start", "started_elsewhere", "confirmed_at", "progress", "summary"}``; ``unconfirmed``, the
+    ids of the devices that were not let start, because the release was over or because the platform
+    has refused them, or not shown them, for two minutes. The next wave asks for those again.
+
+    A platform that refuses a call does not end this task: the guard goes on looking, a person is
+    told, and it keeps trying. ``started_elsewhere`` counts devices that have started by somebody
+    else's doing, which a person is told once; before the first wave has let anybody start, it is an
+    error (``NotHeldError``), as a batch task that holds nobody can't be released in waves.
 
     :param opened_by: what has to have let the wave before pass, as task ids ``{"gate", "ask",
         "entry"}``: the gate has followed ``entry``, or ``ask`` (None: nobody is asked), where a
@@ -49,7 +59,9 @@ class ConfirmWaveOperator(WaveOperator):
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00``; None: at any
         time (templated)
     :param timezone: the timezone of a window that is given as text (templated)
-    :param timeout: seconds after which it gives up waiting; what it has confirmed goes on
+    :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
+        week, in which the time counts little in which the window is closed: a week divided by the
+        share of a week in which it is open, and 16 days more, and 366 days at most
     """
 
     template_fields: Sequence[str] = (
@@ -67,7 +79,7 @@ class ConfirmWaveOperator(WaveOperator):
         max_in_flight: Any = None,
         window: Any = None,
         timezone: str = "UTC",
-        timeout: float = 7 * 86400,
+        timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,7 +90,7 @@ class ConfirmWaveOperator(WaveOperator):
         self.max_in_flight = max_in_flight
         self.window = window
         self.timezone = timezone
-        self.timeout = positive(timeout, "timeout")
+        self.timeout = None if timeout is None else positive(timeout, "timeout")
         if not is_template(max_in_flight) and max_in_flight is not None:
             positive(max_in_flight, "max_in_flight")
         if not is_template(window) and not is_template(timezone):
@@ -87,19 +99,33 @@ class ConfirmWaveOperator(WaveOperator):
     def begin(self, context: Context, plan: Mapping[str, Any]) -> ConfirmJob:
         self._check_opened(context["ti"])
         limit, waves = given(self.max_in_flight), plan["waves"]
+        timeout = self._timeout()
         return ConfirmJob(
             batch_task_id=plan["batch_task_id"],
             wave=self.wave,
             members=waves[self.wave - 1]["cumulative"],
             before=waves[self.wave - 2]["cumulative"] if self.wave > 1 else 0,
             late=self.wave > len(waves) - plan["late"],
-            deadline=time.time() + self.timeout,
-            timeout=self.timeout,
+            deadline=time.time() + timeout,
+            timeout=timeout,
             chunk=self.chunk,
             max_in_flight=None if limit is None else int(read_number(limit, "max_in_flight")),
-            window=MaintenanceWindow.of(given(self.window), str(given(self.timezone) or "UTC")),
+            window=self._window(),
             is_first=getattr(context["ti"], "try_number", 1) <= 1,
+            outside=started_elsewhere_so_far(context["ti"], self.after),
         )
+
+    def _window(self) -> MaintenanceWindow | None:
+        return MaintenanceWindow.of(given(self.window), str(given(self.timezone) or "UTC"))
+
+    def _timeout(self) -> float:
+        """Seconds after which it gives up waiting."""
+        if self.timeout is not None:
+            return self.timeout
+        window = self._window()
+        if window is None:
+            return _TIMEOUT
+        return min(_TIMEOUT / window.share + _SLACK, _LONGEST)
 
     def _check_opened(self, ti: Any) -> None:
         """Whether the wave before has passed, by its numbers or by a person's word.
@@ -137,11 +163,11 @@ class ConfirmWaveOperator(WaveOperator):
         return ConfirmWaveTrigger(**arguments)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
-        whole = self.execution_timeout
-        if whole is not None and whole.total_seconds() < self.timeout:
+        whole, timeout = self.execution_timeout, self._timeout()
+        if whole is not None and whole.total_seconds() < timeout:
             raise self.time_is_over()
         raise BatchTaskTimeoutError(
-            f"Wave {self.wave} could not be confirmed in {self.timeout:.0f} s, and no triggerer "
+            f"Wave {self.wave} could not be confirmed in {timeout:.0f} s, and no triggerer "
             "has been there to say why. Clear this task to go on."
         )
 
@@ -150,3 +176,15 @@ class ConfirmWaveOperator(WaveOperator):
         if left:
             members = [device for wave in files.read_waves()[: self.wave] for device in wave]
             context["ti"].xcom_push(key="unconfirmed", value=unpack(members, left))
+
+
+def started_elsewhere_so_far(ti: Any, after: Sequence[str]) -> int:
+    """How many devices the tasks before this one have seen that no wave has let start.
+
+    :param after: their task ids, the latest last
+    """
+    for task_id in reversed(after):
+        result = ti.xcom_pull(task_ids=task_id)
+        if isinstance(result, Mapping) and "started_elsewhere" in result:
+            return int(result["started_elsewhere"] or 0)
+    return 0

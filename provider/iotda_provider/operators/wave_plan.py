@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
-from iotda_provider.models import TaskStatus
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError, NotHeldError
+from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import as_list, given, positive
-from iotda_provider.release import Manifest, as_gate, forecast, parse_waves, plan_waves
+from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
+from iotda_provider.release.ledger import Ledger
+from iotda_provider.release.others import not_held
 from iotda_provider.release.waves import GROUP, WaveSpec
 from iotda_provider.release_files import ReleaseFiles, read_manifest, write_json
 from iotda_provider.reporting import check_report_path
@@ -37,8 +39,12 @@ class PlanWavesOperator(IoTDABaseOperator):
     ``manifest_path`` the membership is in that file, and a file that is there already is obeyed
     rather than written again; otherwise it is in this task's XComs ``wave_1``, ``wave_2``, ...
 
+    A batch task whose devices have started, and not by this release, is refused: it holds nobody.
+
     XComs: the return value ``{"batch_task_id", "waves": [{"wave", "label", "devices",
-    "cumulative", "can_pass", "may_fail", "needed"}], "late", "seed", "digest", "manifest_path"}``.
+    "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed", "digest",
+    "manifest_path"}``: ``late``, how many waves at the end hold devices that were not online
+    lately; ``warnings``, sentences that a person should read before the first wave.
 
     :param batch_task_id: a batch task that was created with ``need_confirm`` (templated)
     :param waves: such as ``["1%", "5%", "25%", "100%"]`` or text of it with commas: shares and
@@ -46,10 +52,11 @@ class PlanWavesOperator(IoTDABaseOperator):
         (templated)
     :param gate: what a wave must show to pass: ``EnoughSuccess(...)``, or the failure rate to rule
         out (templated)
-    :param late: devices that form a last wave of their own, as they were not online lately
-        (templated)
+    :param late: devices that form a last wave of their own, as they were not online lately; where
+        they are more than half of the fleet, several by the shares of ``waves``, as far as
+        ``max_waves`` has room (templated)
     :param seed: what the order is drawn from; empty: the batch task's id (templated)
-    :param max_waves: the most waves that can be released, the late one included
+    :param max_waves: the most waves that can be released, the late ones included
     :param manifest_path: URL of a file for the membership, which all workers can read (templated)
     :param poll_interval: seconds between two looks at a batch task that the platform still prepares
     :param deferrable: wait for that in the triggerer instead of in the worker
@@ -107,7 +114,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         path = check_report_path(self.manifest_path)
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
         with self.hook() as hook:
-            targets = self._targets(hook, task_id, began)
+            task, targets = self._targets(hook, task_id, began)
             known = read_manifest(path, task_id) if path else None
             manifest = known or self._plan(hook, task_id, targets, specs)
         if set(manifest.up_to(len(manifest))) != set(targets):
@@ -119,26 +126,47 @@ class PlanWavesOperator(IoTDABaseOperator):
                 f"There are {len(manifest)} waves ({', '.join(manifest.labels)}), and this DAG has "
                 f"room for max_waves={self.max_waves}."
             )
+        found = forecast(gate, manifest.labels, manifest.cumulative)
+        warnings = [line for line in [late_waves.warning(manifest)] if line]
+        plan = {
+            "batch_task_id": task_id,
+            "waves": [wave.to_json() for wave in found],
+            "late": manifest.late,
+            "warnings": warnings,
+            "seed": manifest.seed,
+            "digest": manifest.digest,
+            "manifest_path": path,
+        }
+        ti: Any = context["ti"]
+        files = ReleaseFiles.of(plan, ti, ti.task_id, self.keeper_task_id)
+        self._check_held(task, targets, files)
         if path:
             if known is None:
                 write_json(path, manifest.to_json())
         else:
             for place, members in enumerate(manifest.waves, start=1):
                 context["ti"].xcom_push(key=f"wave_{place}", value=list(members))
-        found = forecast(gate, manifest.labels, manifest.cumulative)
         for wave in found:
             (self.log.info if wave.can_pass else self.log.warning)("%s", wave.sentence)
-        plan = {
-            "batch_task_id": task_id,
-            "waves": [wave.to_json() for wave in found],
-            "late": manifest.late,
-            "seed": manifest.seed,
-            "digest": manifest.digest,
-            "manifest_path": path,
-        }
-        ti: Any = context["ti"]
-        ReleaseFiles.of(plan, ti, ti.task_id, self.keeper_task_id).copy_confirmed(self.log)
+        for line in warnings:
+            self.log.warning("%s", line)
+        files.copy_confirmed(self.log)
         return plan
+
+    def _check_held(self, task: BatchTask, targets: Sequence[str], files: ReleaseFiles) -> None:
+        """Whether whoever has started was let start by an earlier try of this release.
+
+        :raises NotHeldError: nobody was
+        """
+        if not task.progress.started:
+            return
+        records = files.read_confirmed(self.log)
+        if records is None:
+            return  # the first wave looks again, once that can be read
+        ledger = Ledger(targets)
+        if not any(ledger.merge(record) for record in records):
+            progress = task.progress
+            raise NotHeldError(not_held(task.task_id, progress.started, progress.total))
 
     def _plan(
         self, hook: IoTDAHook, task_id: str, targets: Sequence[str], specs: Sequence[WaveSpec]
@@ -150,10 +178,11 @@ class PlanWavesOperator(IoTDABaseOperator):
         }
         seed = str(given(self.seed) or task_id)
         late = set(map(str, as_list(self.late, "late")))
-        return plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
+        whole = plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
+        return late_waves.split_late(whole, specs, self.max_waves)
 
-    def _targets(self, hook: IoTDAHook, task_id: str, began: float) -> list[str]:
-        """The batch task's devices, once the platform has made all of its subtasks.
+    def _targets(self, hook: IoTDAHook, task_id: str, began: float) -> tuple[BatchTask, list[str]]:
+        """The batch task and its devices, once the platform has made all of its subtasks.
 
         :raises BatchTaskTimeoutError: it does not come to an end with that
         """
@@ -164,7 +193,7 @@ class PlanWavesOperator(IoTDABaseOperator):
             if is_torn:
                 targets = [row.target for row in hook.iter_subtasks(task_id)]
                 if targets and len(targets) == task.progress.total:
-                    return targets
+                    return task, targets
             over = time.time() - began > _START_SECONDS
             if task.status.is_terminal or over or torn >= _MOST_TORN_LOOKS:
                 raise BatchTaskTimeoutError(

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive
+from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.steps import (
     Ask,
     Confirm,
+    EvidenceFailedError,
     Note,
     ReadWaiting,
     ReadWaves,
@@ -79,6 +81,14 @@ class WaveSteps:
         return drive(procedure, self._do)
 
     def _do(self, step: Step) -> Any:
+        try:
+            return self._carry_out(step)
+        except IoTDAAuthError:
+            # Perhaps the connection has new keys by the next look.
+            self._hook.close()
+            raise
+
+    def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Sleep):
             if not self._waits:
                 raise MustWaitError(step.seconds)
@@ -89,8 +99,7 @@ class WaveSteps:
         if isinstance(step, Confirm):
             return self._hook.confirm_batch_task(step.batch_task_id, list(step.targets))
         if isinstance(step, Ask):
-            assert self._ask is not None
-            return self._ask(step.facts)
+            return self._ask_evidence(step.facts)
         if isinstance(step, (ReadWaves, Recall, Note)):
             assert self._files is not None
             if isinstance(step, ReadWaves):
@@ -99,6 +108,15 @@ class WaveSteps:
                 return self._files.read_confirmed(self._log)
             return self._files.write_confirmed(step.record, self._log)
         return self._guard.run(_alone(step))
+
+    def _ask_evidence(self, facts: Mapping[str, Any]) -> str:
+        assert self._ask is not None
+        try:
+            return self._ask(facts)
+        # It is the user's function, or can't be imported: many ways to go wrong, and one answer.
+        except Exception as error:
+            self._log.exception("The external evidence can't be asked; the guard goes on.")
+            raise EvidenceFailedError(f"{type(error).__name__}: {error}") from error
 
 
 def _alone(step: GuardStep) -> GuardProcedure[Any]:

@@ -10,6 +10,7 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.guard_worker import load_function
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import WaveOperator, is_template, read_number
+from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
 from iotda_provider.release.confirm_wave import CONFIRMED
@@ -36,7 +37,9 @@ class WatchWaveOperator(WaveOperator):
     is under way, is ``unproven``: a person must decide.
 
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
-    "stopped_elsewhere" | "lost" | "surplus", "gate", "progress", "summary"}``.
+    "stopped_elsewhere" | "lost" | "surplus", "gate", "progress", "started_elsewhere", "summary"}``;
+    ``started_elsewhere`` counts devices that somebody else has let start, past the waves: they are
+    watched too, and a person is told of them once.
 
     :param confirm_task_id: the task of the wave's ``ConfirmWaveOperator``
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
@@ -45,8 +48,8 @@ class WatchWaveOperator(WaveOperator):
     :param wave_timeout: seconds after it after which the wave is unproven (templated)
     :param evidence: a function, or the dotted path of one, that is asked once the numbers say go:
         it gets ``{"batch_task_id", "wave", "progress", "gate"}`` and answers ``"go"`` (or True),
-        ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it fails
-        this task: nobody goes on
+        ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it, or
+        any other answer, means ``"wait"``: it is logged, and a person is told, once a task
     :param evidence_interval: seconds between two questions for evidence; None: six looks
     :param already_current: devices of the batch task that ran the version before (templated)
     """
@@ -110,6 +113,9 @@ class WatchWaveOperator(WaveOperator):
             already_current=int(read_number(self.already_current, "already_current", zero=True)),
             asks=self.evidence is not None,
             ask_every=self.evidence_interval,
+            let_start=int(confirm.get("let_start") or 0),
+            unconfirmed=int(confirm.get("unconfirmed") or 0),
+            outside=started_elsewhere_so_far(ti, self.after),
         )
 
     def job_from_json(self, data: Mapping[str, Any]) -> WatchJob:
@@ -134,6 +140,10 @@ class WatchWaveOperator(WaveOperator):
         return self.execute(context)
 
     def ask(self, facts: Mapping[str, Any]) -> str:
+        """The external evidence's word.
+
+        :raises ValueError: it has answered nonsense; whatever it raises itself comes through too
+        """
         assert self.evidence is not None
         ask = load_function(self.evidence) if isinstance(self.evidence, str) else self.evidence
         answer = ask(facts)

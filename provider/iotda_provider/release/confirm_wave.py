@@ -10,8 +10,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, NotHeldError
 from iotda_provider.guarding import Outcome
+from iotda_provider.guarding.blindness import Blindness
+from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log, StopTask
 from iotda_provider.release.confirming import (
     MAX_CHUNK,
@@ -21,6 +23,12 @@ from iotda_provider.release.confirming import (
     still_waiting,
 )
 from iotda_provider.release.ledger import Ledger, pack, unpack
+from iotda_provider.release.others import (
+    STARTED_ELSEWHERE,
+    in_words,
+    look_for_others,
+    not_held,
+)
 from iotda_provider.release.steps import (
     Confirm,
     Note,
@@ -35,8 +43,10 @@ from iotda_provider.release.window import MaintenanceWindow
 from iotda_provider.waiting import is_trouble
 
 CONFIRMED = "confirmed"
-#: How often a device is asked for that the platform refuses or does not answer for.
-_MOST_ATTEMPTS = 3
+#: Seconds for which devices are asked for again that the platform refuses, or shows late.
+PATIENCE = 120.0
+#: Seconds after its confirmation in which a device that was not online lately holds a place.
+LATELY = 180.0
 #: Seconds without a confirmation of whoever goes on with a wave, after which another one does.
 SILENCE = 60.0
 #: Seconds between two log lines about the same reason to wait.
@@ -60,6 +70,7 @@ class ConfirmJob:
     :param accepted_before: confirmations that had been accepted when this try began; None: it has
         not begun
     :param left: who had not been let start when the guard's stop was sent, packed
+    :param outside: devices that somebody else has let start, as far as a person was told
     """
 
     batch_task_id: str
@@ -75,6 +86,7 @@ class ConfirmJob:
     is_first: bool = True
     accepted_before: int | None = None
     left: str | None = None
+    outside: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -122,66 +134,130 @@ class WaveConfirming:
         self._queue: list[str] = []
         self._rows: set[str] = set()
         self._said = ("", 0.0)
+        self._refusals = Blindness(watch.plan.poll_interval, watch.plan.max_outage)
+        self._is_stale, self._is_fresh, self._is_complete = True, False, False
+        self._is_new = self._has_asked = False
+        self._pauses = Pauses()
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The operator's result; with ``left``, the devices not let start, packed.
 
+        :raises NotHeldError: devices have started before the first wave has let any
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
-        :raises IoTDAError: the platform refuses in a way that will not pass
+        :raises IoTDAError: the very first look failed in a way that will not pass by itself, or the
+            waves are not those that were planned
         """
-        watch, rounds = self._watch, 0
-        stale, fresh, complete = True, False, False
+        watch = self._watch
         while True:
             trouble = ""
-            if stale:
+            if self._is_stale and not self._pauses.left(self._clock()):
                 # Read before the look, which may send a stop: who waits now has not started.
-                try:
-                    yield from self._read_waves()
-                    yield from self._read_queue()
-                    stale, fresh, rounds = False, True, rounds + 1
-                except IoTDAError as error:
-                    if not is_trouble(error):
-                        raise
-                    trouble = f"the guard is blind: {error}"
+                trouble = yield from self._read()
             outcome = yield from self._look()
+            yield from self._look_for_others(outcome)
             if outcome is not None:
                 return self._result(outcome, self._never_started())
             if watch.is_stopping:
                 yield from self._note_left()
-            if fresh and watch.sees:
+            if self._is_fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
-                fresh, complete = False, watch.progress.waiting <= len(self._rows)
+                self._is_fresh = False
+                self._is_complete = watch.progress.waiting <= len(self._rows)
+            why: str | None = trouble or watch.why_not or self._closed()
             # A stop that this look has sent is seen through here, or nobody knows whose it was.
-            if not (stale or self._queue or fresh or watch.is_stopping):
-                asked = self._attempts.keys() <= self._ledger.accepted
-                if (complete and asked) or rounds > _MOST_ATTEMPTS:
-                    return self._result(None, [])
-                stale = True
-                continue
-            why = trouble or watch.why_not or self._closed()
-            if not why:
-                if not (yield from self._recall()):
-                    # To begin without it would be to ask again, and to write down less than it.
-                    why = "who was confirmed before can't be read"
-                elif self._is_displaced:
-                    why = "another try of this task, or another triggerer, goes on with it"
-            if not why:
-                accepted = self._ledger.accepted
-                self._queue = [device for device in self._queue if device not in accepted]
-                if not self._queue:
+            if not (self._is_stale or self._queue or self._is_fresh or watch.is_stopping):
+                left = self._unreached()
+                if not left or (not why and self._pauses.are_over(self._clock())):
+                    yield from self._tell_left(left)
+                    return self._result(None, left)
+                if not why:
+                    self._is_stale = True
+                    self._pauses.begin(self._clock(), watch.interval)
+            if why:
+                self._pauses.forget()
+            elif self._pauses.left(self._clock()):
+                why = f"{len(self._unreached())} device(s) can't be confirmed yet"
+            else:
+                why = yield from self._go_on()
+                if why is None:
                     continue
-                chunk = self._next_chunk()
-                try:
-                    if chunk:
-                        yield from self._confirm(chunk)
-                        continue
-                    most = self.job.max_in_flight
-                    why = f"{most} device(s) are under way, as many as may be"
-                except IoTDAError as error:
-                    if not is_trouble(error):
-                        raise
-                    stale, why = True, f"the platform does not answer: {error}"
             yield from self._wait(why)
+
+    def _go_on(self) -> Procedure[str | None]:
+        """Confirm some devices; why that is not possible, or None where it was."""
+        was_new = not self._has_recalled
+        if not (yield from self._recall(claim=True)):
+            # To begin without it would be to ask again, and to write down less than it.
+            return "who was confirmed before can't be read"
+        if was_new:
+            return None  # what it says is held against a look first
+        if self._is_displaced:
+            return "another try of this task, or another triggerer, goes on with it"
+        accepted = self._ledger.accepted
+        self._queue = [device for device in self._queue if device not in accepted]
+        if not self._queue:
+            return None
+        chunk = self._next_chunk()
+        if not chunk:
+            return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
+        try:
+            yield from self._confirm(chunk)
+        except IoTDAError as error:
+            self._is_stale = True
+            return (yield from self._refused("the platform does not confirm", error))
+        self._refusals.over(self._clock())
+        return None
+
+    def _read(self) -> Procedure[str]:
+        """Who is in which wave, and who waits; why that can't be read, or nothing."""
+        try:
+            yield from self._read_waves()
+        except IoTDAError as error:
+            if not is_trouble(error):
+                raise
+            return f"the waves can't be read: {error}"
+        try:
+            yield from self._read_queue()
+        except IoTDAError as error:
+            # The task may be gone, or keys refused: the look that follows says what that means.
+            what = "the guard is blind: who waits can't be read"
+            if is_trouble(error) or not self._watch.memory.looks:
+                return f"{what}: {error}"
+            return (yield from self._refused(what, error))
+        self._is_stale, self._is_fresh = False, True
+        return ""
+
+    def _refused(self, what: str, error: IoTDAError) -> Procedure[str]:
+        """Note that the platform has refused a call; the reason to wait."""
+        _, tell = self._refusals.trouble(self._clock(), hopeless=not is_trouble(error))
+        if tell:
+            yield self._watch.alert(
+                "confirm_failed",
+                f"Wave {self.job.wave} can't let its devices start, and keeps trying while the "
+                f"guard goes on: {what}: {error}",
+            )
+        return f"{what}: {error}"
+
+    def _look_for_others(self, outcome: Outcome | None) -> Procedure[None]:
+        """See whether devices have started that no wave has let start.
+
+        :raises NotHeldError: before the first wave has let any, so the task holds nobody
+        """
+        job, watch, progress = self.job, self._watch, self._watch.progress
+        if not self._has_recalled or not watch.sees:
+            return
+        is_first = job.wave == 1 and self._is_new and not self._has_asked
+        is_open = outcome is None or outcome.verdict == COMPLETED
+        if is_first and is_open and progress.started and not watch.is_stopping:
+            sentence = not_held(job.batch_task_id, progress.started, progress.total)
+            yield watch.alert(STARTED_ELSEWHERE, sentence)
+            raise NotHeldError(sentence)
+        job.outside = yield from look_for_others(watch, self._let_start, job.outside)
+
+    @property
+    def _let_start(self) -> int:
+        """The most devices that may have started by the waves so far."""
+        return len(self._may_start) + len(self._ledger.accepted - self._may_start)
 
     def _look(self) -> Procedure[Outcome | None]:
         """A look of the guard; who has not been let start is written down before it stops."""
@@ -219,7 +295,7 @@ class WaveConfirming:
         self._ledger = Ledger(everybody, by=uuid.uuid4().hex)
         self._members = [device for wave in waves[: self.job.wave] for device in wave]
         self._may_start = frozenset(self._members)
-        yield from self._recall()
+        yield from self._recall(claim=False)
 
     def _read_queue(self) -> Procedure[None]:
         """Who is to be confirmed: the members that wait and were not confirmed already."""
@@ -227,23 +303,30 @@ class WaveConfirming:
         self._queue = [
             device
             for device in still_waiting(self._members, self._rows)
-            if device not in self._ledger and self._attempts[device] < _MOST_ATTEMPTS
+            if device not in self._ledger
         ]
 
-    def _recall(self) -> Procedure[bool]:
-        """Read what was written down, and write down whose turn it is; whether it could be read."""
+    def _recall(self, *, claim: bool) -> Procedure[bool]:
+        """Read what was written down; whether it could be read.
+
+        :param claim: and write down whose turn it is
+        """
         records = yield Recall()
         if records is None:
             return False
-        for record in records:
-            if not self._ledger.merge(record):
-                self._log.warning("What was noted of confirmations is about other devices.")
+        merged = [self._ledger.merge(record) for record in records]
+        if not all(merged):
+            self._log.warning("What was noted of confirmations is about other devices.")
+        if not self._has_recalled:
+            self._is_new = not any(merged)
         self._has_recalled = True
         if self._ledger.left is not None and self.job.left is None:
             self.job.left = pack(self._members, self._ledger.left - self._ledger.accepted)
         if self.job.accepted_before is None:
             self.job.accepted_before = len(self._ledger)
         self._is_displaced = self._has_claimed and not self._ledger.is_mine(records)
+        if not claim:
+            return True
         if not self._has_claimed or (self._is_displaced and self._is_silent(records)):
             self._has_claimed = yield Note(self._ledger.to_json())
             self._is_displaced = False
@@ -258,17 +341,26 @@ class WaveConfirming:
 
     def _next_chunk(self) -> list[str]:
         progress = self._watch.progress
-        # Devices that are not online would fill every place under way for a day.
+        # Devices that are not online would fill every place under way for a day; whoever was
+        # confirmed a moment ago may be about to start.
         held = len(self._rows - self._ledger.accepted)
-        unstarted = 0 if self.job.late else progress.waiting - held
+        unstarted = progress.waiting - held
+        if self.job.late:
+            unstarted = min(unstarted, self._ledger.count_lately(self._clock(), LATELY))
         under_way = in_flight(progress, unstarted)
         return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
 
     def _confirm(self, chunk: Sequence[str]) -> Procedure[None]:
         targets = tuple(checked_chunk(chunk, self._may_start))
+        self._has_asked = True
         results = yield Confirm(self.job.batch_task_id, targets)
         self._attempts.update(targets)
-        self._ledger.add(row.target for row in results.succeeded)
+        accepted = [row.target for row in results.succeeded]
+        self._ledger.add(accepted)
+        if accepted:
+            self._pauses.forget()
+        if self.job.late and self.job.max_in_flight is not None:
+            self._ledger.note_lately(len(accepted), self._clock(), LATELY)
         self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
         self._queue = self._queue[len(targets) :]
         if not (yield Note(self._ledger.to_json())):
@@ -287,6 +379,25 @@ class WaveConfirming:
     @property
     def _confirmed(self) -> int:
         return len(self._ledger) - (self.job.accepted_before or 0)
+
+    def _unreached(self) -> list[str]:
+        """Devices of the waves so far that could not be let start, as far as can be seen."""
+        waiting = [d for d in self._members if d not in self._ledger]
+        if self._is_complete:
+            return [device for device in waiting if device in self._rows]
+        return waiting
+
+    def _tell_left(self, left: Sequence[str]) -> Procedure[None]:
+        """Say it to a person where some could not be let start."""
+        if not left:
+            return
+        names = f"{', '.join(left[:10])}{', ...' if len(left) > 10 else ''}"
+        yield self._watch.alert(
+            "unconfirmed",
+            f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
+            f"confirmed, or wait for their device, after {PATIENCE:.0f} s of asking: {names}. The "
+            "release goes on without them; the next wave asks again.",
+        )
 
     def _never_started(self) -> list[str]:
         """Devices of this wave that surely were not let start, where the release is over."""
@@ -326,21 +437,21 @@ class WaveConfirming:
         if kind != self._said[0] or now - self._said[1] >= _SAY_EVERY:
             self._said = (kind, now)
             self._log.info("Wave %d waits: %s.", job.wave, why)
-        yield Sleep(self._watch.until(job.deadline, now))
+        pause = self._pauses.left(now) or float("inf")
+        yield Sleep(min(self._watch.until(job.deadline, now), pause))
 
     def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
         watch, requested = self._watch, self.job.members
         refused = sorted(device for device in self._attempts if device not in self._ledger)
-        for device in refused[:10]:
-            self._log.warning("%s could not be confirmed, or waits for its device.", device)
         # By whom, and in which try, is nothing to people.
-        started = requested - len(left) - len(refused)
+        started = requested - len({*left, *refused})
         what = f"{started} of {requested} device(s) in the waves so far were let start"
-        summary = (
-            f"Wave {self.job.wave}: {what}; {watch.progress}."
-            if outcome is None
-            else f"Wave {self.job.wave}, {what}: {outcome.summary}"
-        )
+        if outcome is not None:
+            said = f"Wave {self.job.wave}, {what}: {outcome.summary}"
+        else:
+            could_not = f", {len(left)} could NOT be confirmed" if left else ""
+            said = f"Wave {self.job.wave}: {what}{could_not}; {watch.progress}."
+        summary = f"{said} {in_words(self.job.outside)}".strip()
         result = {
             "wave": self.job.wave,
             "verdict": CONFIRMED if outcome is None else outcome.verdict,
@@ -348,6 +459,8 @@ class WaveConfirming:
             "confirmed": self._confirmed,
             "refused": len(refused),
             "unconfirmed": len(left),
+            "let_start": self._let_start,
+            "started_elsewhere": self.job.outside,
             "confirmed_at": self._clock(),
             "progress": watch.progress.to_dict(),
             "summary": summary,
@@ -356,3 +469,33 @@ class WaveConfirming:
         if outcome is not None:
             result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
         return result
+
+
+class Pauses:
+    """Ever longer pauses between two rounds of asking for the same devices, for so long at most."""
+
+    def __init__(self) -> None:
+        self._until = self._last = 0.0
+        self._since: float | None = None
+
+    def begin(self, now: float, first: float) -> None:
+        """Pause from now on.
+
+        :param first: seconds of the first pause; each one after it is twice as long
+        """
+        if self._since is None:
+            self._since, self._last = now, first / 2
+        self._last *= 2
+        self._until = max(now, min(now + self._last, self._since + PATIENCE))
+
+    def left(self, now: float) -> float:
+        """Seconds until the pause is over."""
+        return max(0.0, self._until - now)
+
+    def are_over(self, now: float) -> bool:
+        """Whether it was asked for long enough."""
+        return self._since is not None and now - self._since >= PATIENCE
+
+    def forget(self) -> None:
+        """Begin anew: somebody was confirmed, or nobody could be for another reason."""
+        self._since, self._until = None, 0.0

@@ -27,6 +27,9 @@ class Ledger:
     ``left`` are the devices that had not been let start when the release was stopped: afterwards
     nobody can tell them from the others. None: it was not.
 
+    ``lately`` says how many confirmations were accepted when, by moment in seconds since 1970, for
+    as long as anybody asks for it.
+
     :param devices: every device of the release
     :param by: who writes it: any text of its own
     """
@@ -35,6 +38,7 @@ class Ledger:
         self._order = sorted(set(devices))
         self.accepted: set[str] = set()
         self.left: frozenset[str] | None = None
+        self.lately: dict[float, int] = {}
         self.by = by
         self._known = ""
 
@@ -47,6 +51,21 @@ class Ledger:
     def add(self, devices: Iterable[str]) -> None:
         """Note accepted confirmations."""
         self.accepted.update(devices)
+
+    def note_lately(self, count: int, now: float, within: float) -> None:
+        """Note that so many confirmations were accepted now; what is older is forgotten.
+
+        :param within: seconds for which it is asked for, in steps of a tenth of that
+        """
+        step = within / 10
+        self.lately = {at: n for at, n in self.lately.items() if now - at < within + step}
+        last = max(self.lately, default=0.0)
+        at = last if 0 <= now - last < step else round(now, 3)
+        self.lately[at] = self.lately.get(at, 0) + count
+
+    def count_lately(self, now: float, within: float) -> int:
+        """How many confirmations were accepted in the last so many seconds, at least."""
+        return sum(n for at, n in self.lately.items() if now - at < within + within / 10)
 
     @cached_property
     def digest(self) -> str:
@@ -62,6 +81,7 @@ class Ledger:
             "by": self.by,
             "accepted": self._known,
             **({} if self.left is None else {"left": pack(self._order, self.left)}),
+            **({"lately": [*map(list, self.lately.items())]} if self.lately else {}),
         }
 
     def is_mine(self, records: Sequence[object]) -> bool:
@@ -83,7 +103,10 @@ class Ledger:
                 self.add(unpack(self._order, text))
             if left is not None:
                 self.left = frozenset(unpack(self._order, left))
-        except ValueError:
+            for at, count in data.get("lately") or ():
+                moment = float(at)
+                self.lately[moment] = max(self.lately.get(moment, 0), int(count))
+        except (ValueError, TypeError):
             return False
         return True
 

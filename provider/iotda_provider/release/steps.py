@@ -6,11 +6,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import Step as GuardStep
 
 T = TypeVar("T")
 #: The answers to :class:`Ask`.
 GO, WAIT, STOP = "go", "wait", "stop"
+
+
+class EvidenceFailedError(IoTDAError):
+    """The external evidence could not be asked, or has answered nonsense."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask for the external evidence; answered by ``go``, ``wait`` or ``stop``."""
+    """Ask for the external evidence; answered by ``go``, ``wait`` or ``stop``.
+
+    :raises EvidenceFailedError: it has raised, or answered anything else
+    """
 
     facts: Mapping[str, Any]
 

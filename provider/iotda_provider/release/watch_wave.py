@@ -12,7 +12,16 @@ from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.release.gating import GateReading, read_gate
-from iotda_provider.release.steps import GO, STOP, WAIT, Ask, Procedure, Sleep
+from iotda_provider.release.others import in_words, look_for_others
+from iotda_provider.release.steps import (
+    GO,
+    STOP,
+    WAIT,
+    Ask,
+    EvidenceFailedError,
+    Procedure,
+    Sleep,
+)
 from iotda_provider.release.watching import WaveWatch
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
@@ -39,6 +48,10 @@ class WatchJob:
     :param asks: whether there is external evidence to ask for
     :param ask_every: seconds between two questions for it, at least
     :param ask_after: before when it is not asked for again
+    :param evidence_told: whether a person was told that it can't be asked for
+    :param let_start: the most devices that may have started by the waves so far; 0: ``members``
+    :param unconfirmed: devices of these that could not be let start
+    :param outside: devices that somebody else has let start, as far as a person was told
     """
 
     batch_task_id: str
@@ -52,6 +65,10 @@ class WatchJob:
     asks: bool = False
     ask_every: float = 60.0
     ask_after: float = 0.0
+    evidence_told: bool = False
+    let_start: int = 0
+    unconfirmed: int = 0
+    outside: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -87,6 +104,7 @@ class WaveWatching:
         self._log = log
         self._clock = clock or time.time
         self._said = ""
+        self._why_wait = "the external evidence says wait"
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The operator's result.
@@ -96,6 +114,8 @@ class WaveWatching:
         job, watch = self.job, self._watch
         while True:
             outcome = yield from watch.poll()
+            known = max(job.members, job.let_start)
+            job.outside = yield from look_for_others(watch, known, job.outside)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return {
                     **self._result(outcome.verdict, None, outcome.summary),
@@ -115,8 +135,8 @@ class WaveWatching:
                         return self._result(PASSED, reading)
                     if word == STOP:
                         return self._result(REJECTED, reading, "The external evidence says stop.")
-                    why = "the external evidence says wait"
-                elif ended or (reading.settled and _nothing_under_way(watch.progress)):
+                    why = self._why_wait
+                elif ended or (reading.settled and self._has_come_to_rest(watch.progress)):
                     return self._result(UNPROVEN, reading)
             # A stop that is under way is seen through, or a person is asked about a broken release.
             if now >= job.end and not watch.is_stopping:
@@ -134,27 +154,43 @@ class WaveWatching:
             return GO
         if now < min(job.ask_after, job.end):
             return WAIT
-        word: str = yield Ask(
-            {
-                "batch_task_id": job.batch_task_id,
-                "wave": job.wave,
-                "progress": self._watch.progress.to_dict(),
-                "gate": reading.to_json(),
-            }
-        )
+        facts = {
+            "batch_task_id": job.batch_task_id,
+            "wave": job.wave,
+            "progress": self._watch.progress.to_dict(),
+            "gate": reading.to_json(),
+        }
+        word = WAIT
+        try:
+            word = yield Ask(facts)
+            self._why_wait = "the external evidence says wait"
+        except EvidenceFailedError as error:
+            # Whatever is wrong with it lets nobody go on, and must not end the guard.
+            self._why_wait = f"the external evidence can't be asked: {error}"
+            if not job.evidence_told:
+                job.evidence_told = True
+                yield self._watch.alert(
+                    "evidence_failed",
+                    f"Wave {job.wave} does not go on, as {self._why_wait}. It is asked again every "
+                    f"{job.ask_every:.0f} s until the wave's time is over; the guard goes on.",
+                )
         job.ask_after = self._clock() + job.ask_every
         return word
 
+    def _has_come_to_rest(self, progress: TaskProgress) -> bool:
+        """Whether every device that was let start has started, and none is under way any more."""
+        gone = progress.started + progress.stopped + progress.removed
+        under_way = progress.processing + progress.fail_wait_retry
+        return not under_way and gone >= self.job.members - self.job.unconfirmed
+
     def _result(self, verdict: str, reading: GateReading | None, why: str = "") -> dict[str, Any]:
-        said = " ".join(part for part in (reading.sentence if reading else "", why) if part)
+        parts = (reading.sentence if reading else "", why, in_words(self.job.outside))
+        said = " ".join(part for part in parts if part)
         return {
             "wave": self.job.wave,
             "verdict": verdict,
             "gate": reading.to_json() if reading else None,
             "progress": self._watch.progress.to_dict(),
+            "started_elsewhere": self.job.outside,
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",
         }
-
-
-def _nothing_under_way(progress: TaskProgress) -> bool:
-    return not progress.processing and not progress.fail_wait_retry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iotda_provider.guarding import Watch
+from iotda_provider.guarding.steps import Tell
 from iotda_provider.guards import Decision, total_progress
 from iotda_provider.models import TaskProgress
 
@@ -35,6 +36,10 @@ class WaveWatch(Watch):
         A stop that is under way is seen through whatever the time.
         """
         return self.interval if self.is_stopping else min(self.interval, end - now)
+
+    def alert(self, kind: str, sentence: str) -> Tell:
+        """The step that tells a person about this release."""
+        return self._tell(kind, sentence)
 
     @property
     def progress(self) -> TaskProgress:

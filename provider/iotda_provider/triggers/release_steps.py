@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive_async
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.steps import (
     Ask,
@@ -88,6 +88,14 @@ class ReleaseSteps:
         await asyncio.sleep(max(0.0, min(seconds, left)))
 
     async def _do(self, step: Step) -> Any:
+        try:
+            return await self._carry_out(step)
+        except IoTDAAuthError:
+            # Perhaps the connection has new keys by the next look.
+            await self._hook.close()
+            raise
+
+    async def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Sleep):
             return await self.sleep(step.seconds)
         if isinstance(step, ReadWaiting):

@@ -75,3 +75,19 @@ def test_text_that_would_fill_the_memory_is_refused() -> None:
     bomb = base64.b64encode(zlib.compress(bytes(50_000_000))).decode()
     with pytest.raises(ValueError, match="other devices"):
         unpack(FLEET, bomb)
+
+
+def test_how_many_were_accepted_lately_outlives_a_task_too() -> None:
+    first, second = Ledger(FLEET), Ledger(FLEET)
+    assert "lately" not in first.to_json()
+    first.note_lately(10, 1000.0, within=100)
+    first.note_lately(5, 1005.0, within=100)
+    first.note_lately(7, 1050.0, within=100)
+    for _ in range(2):  # there are two copies of a record
+        assert second.merge(json.loads(json.dumps(first.to_json())))
+    assert second.count_lately(1060.0, within=100) == 22
+    assert second.count_lately(1140.0, within=100) == 7
+    assert second.count_lately(1200.0, within=100) == 0
+    second.note_lately(1, 1200.0, within=100)
+    assert len(second.to_json()["lately"]) == 1
+    assert not second.merge({**first.to_json(), "lately": "nonsense"})

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from iotda_provider.models import Device
 from iotda_provider.release import Manifest, parse_waves, plan_waves
-from iotda_provider.release.planning import shuffled, was_online_lately
+from iotda_provider.release.late_waves import split_late, warning
+from iotda_provider.release.planning import LATE_LABEL, shuffled, was_online_lately
 
 FLEET = [f"device-{n:05}" for n in range(1000)]
 
@@ -151,3 +152,39 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 def test_who_was_online_lately(status: str | None, changed: str | None, lately: bool) -> None:
     device = Device("d", status=status, status_changed=changed)
     assert was_online_lately(device, NOW, timedelta(hours=24)) is lately
+
+
+def split(waves: Any, late: list[str], max_waves: int = 10) -> Manifest:
+    return split_late(plan(waves, late=late), parse_waves(waves), max_waves)
+
+
+def test_late_devices_that_are_most_of_the_fleet_come_in_the_same_shares() -> None:
+    late = FLEET[50:]
+    whole, manifest = plan("1%, 5%, 25%, 100%", late=late), split("1%, 5%, 25%, 100%", late)
+    assert whole.cumulative == (1, 3, 13, 50, 1000)
+    assert manifest.cumulative == (1, 3, 13, 50, 60, 98, 288, 1000)
+    assert manifest.labels[4:] == (*(f"{LATE_LABEL}, {n}%" for n in (1, 5, 25)), LATE_LABEL)
+    assert [manifest.is_late(wave) for wave in range(1, 9)] == [False] * 4 + [True] * 4
+    assert manifest.up_to(8) == whole.up_to(5)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert warning(whole).startswith("950 of 1000 devices were not online lately, and 950 of them")
+    assert "712 of them are let start in ONE wave" in warning(manifest)
+
+
+@pytest.mark.parametrize(
+    ("max_waves", "sizes"), [(5, [950]), (6, [238, 712]), (7, [48, 190, 712]), (3, [950])]
+)
+def test_they_get_as_many_waves_as_there_is_room_for(max_waves: int, sizes: list[int]) -> None:
+    manifest = split("1%, 5%, 25%, 100%", FLEET[50:], max_waves)
+    assert [len(wave) for wave in manifest.waves[4:]] == sizes
+
+
+def test_a_fleet_that_is_late_as_a_whole_comes_in_waves_too() -> None:
+    assert split("group:lab, 10, 50%, rest", FLEET).cumulative == (10, 500, 1000)
+
+
+def test_fewer_late_devices_stay_in_one_wave() -> None:
+    manifest = split("10%, 100%", FLEET[500:])
+    assert manifest == plan("10%, 100%", late=FLEET[500:])
+    assert not warning(manifest)
+    assert not warning(plan("10%, 100%"))

@@ -1,0 +1,359 @@
+"""What a platform, a person at the console or one's own evidence may do in the middle of a wave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import BatchTaskTimeoutError, NotHeldError
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.models import TargetResult, TargetResults
+from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.release import confirm_wave
+
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+EVERYBODY = [f"device-{n:05}" for n in range(400)]
+FORBIDDEN: dict[str, Any] = {"status": 403, "body": {"error_code": "APIGW.0302"}}
+
+
+def at_the_console(run: Any, action: str) -> None:
+    """Somebody presses a button for the whole batch task."""
+    emulator = run.emulator
+    emulator._on_loop(lambda: emulator.instance.run(action, task_id=TASK_ID))
+
+
+def delete(run: Any) -> None:
+    """Somebody stops the batch task at the console, and deletes it."""
+    at_the_console(run, "stop")
+    time.sleep(0.2)
+    with IoTDAHook() as hook:
+        hook.delete_batch_task(TASK_ID)
+
+
+def alerts(run: Any) -> dict[str, str]:
+    """What kind of thing a person was last told by each task."""
+    return {task: run.xcoms[task, key]["kind"] for task, key in run.xcoms if key == "alert"}
+
+
+# --- devices that no wave has let start -----------------------------------------------------------
+
+
+def test_a_batch_task_that_holds_nobody_is_not_planned(rollout: Any) -> None:
+    """Made without need_confirm, or by a platform that does not heed it."""
+    run = rollout(batch_tasks=[{"task_id": TASK_ID}], success_after=600, speed=60)
+    with pytest.raises(NotHeldError, match=r"400 of the 400 devices .* without need_confirm"):
+        run.plan("5%, 100%")
+    assert not run.xcoms
+
+
+def test_nor_is_one_released_whose_devices_start_before_the_first_wave(rollout: Any) -> None:
+    run = rollout(success_after=600, speed=60)
+    run.plan("5%, 100%")
+    at_the_console(run, "confirm")
+    for _ in range(2):  # a try after it is refused too
+        with pytest.raises(NotHeldError, match="400 of the 400 devices"):
+            run.confirm(1)
+        assert alerts(run) == {"confirm_1": "started_elsewhere"}
+    assert not run.confirmations
+    assert not run.stops
+
+
+def test_nor_is_one_that_ends_before_the_first_wave(rollout: Any) -> None:
+    run = rollout(success_after=1)
+    run.plan("5%, 100%")
+    at_the_console(run, "confirm")
+    time.sleep(0.2)
+    with pytest.raises(NotHeldError):
+        run.confirm(1)
+
+
+def test_everything_confirmed_at_the_console_is_told_once_and_said_ever_after(rollout: Any) -> None:
+    run = rollout(success_after=60, speed=60)
+    run.plan("5%, 100%", gate=0.2)
+    run.confirm(1)
+    at_the_console(run, "confirm")
+    first = run.watch(1, gate=0.2)
+    second = run.confirm(2)
+    last = run.watch(2, gate=0.2)
+    assert alerts(run) == {"watch_1": "started_elsewhere"}
+    assert (second["verdict"], second["confirmed"]) in [("confirmed", 0), ("completed", 0)]
+    for result in (first, second, last):
+        assert result["started_elsewhere"] == 380
+        assert "380 device(s) more have started than the waves" in result["summary"]
+    assert set(run.confirmed) == set(run.wave(1))
+
+
+def test_what_an_earlier_try_of_the_run_has_let_start_is_not_somebody_elses(rollout: Any) -> None:
+    run = rollout(success_after=6000)
+    run.plan("10%, 50%, 100%")
+    run.confirm(1)
+    run.confirm(2)
+    # The whole run is cleared, and begins anew.
+    run.plan("10%, 50%, 100%")
+    again = run.confirm(1)
+    assert (again["verdict"], again["confirmed"], again["started_elsewhere"]) == ("confirmed", 0, 0)
+    assert run.watch(1, wave_timeout=0.3)["started_elsewhere"] == 0
+    assert not alerts(run)
+
+
+# --- devices that were not online lately ----------------------------------------------------------
+
+
+def test_late_devices_are_no_more_at_a_time_than_may_be(
+    rollout: Any, around_confirmations: Any
+) -> None:
+    """Those that have not started yet hold a place, too."""
+    run = rollout(devices=60, speed=60, start_after=20, success_after=20)
+    run.plan("100%", late=EVERYBODY[:60])
+    seen: list[int] = []
+
+    def count(number: int) -> None:
+        progress = run.emulator.instance.present().task(TASK_ID).progress()
+        waiting = progress["waitting"] - (60 - len(run.confirmed))
+        seen.append(progress["processing"] + waiting)
+
+    around_confirmations(lambda number: None, count)
+    assert run.confirm(1, max_in_flight=20)["confirmed"] == 60
+    assert 0 < max(seen) <= 20
+
+
+def test_late_devices_that_stay_offline_hold_their_places_for_a_while(
+    rollout: Any, around_confirmations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm_wave, "LATELY", 0.5)
+    run = rollout(devices=30, offline_share=1)
+    run.plan("100%", late=EVERYBODY[:30])
+    times: list[float] = []
+    around_confirmations(lambda number: times.append(time.monotonic()), lambda number: None)
+    assert run.confirm(1, max_in_flight=10)["confirmed"] == 30
+    assert [len(targets) for targets in run.confirmations] == [10, 10, 10]
+    assert times[1] - times[0] >= 0.5
+    assert times[2] - times[1] >= 0.5
+
+
+def test_late_devices_that_are_most_of_the_fleet_come_in_waves_where_there_is_room(
+    rollout: Any,
+) -> None:
+    run = rollout(speed=600)
+    late = EVERYBODY[40:]
+    plan = run.plan("10%, 50%, 100%", late=late)
+    assert [wave["devices"] for wave in plan["waves"]] == [4, 16, 20, 36, 144, 180]
+    assert (plan["late"], plan["warnings"]) == (3, [])
+    assert run.plan("10%, 50%, 100%", late=late) == plan
+    few = run.plan("10%, 50%, 100%", late=late, max_waves=4)
+    assert [wave["devices"] for wave in few["waves"]] == [4, 16, 20, 360]
+    (warning,) = few["warnings"]
+    assert "360 of 400 devices were not online lately" in warning
+    assert "max_waves" in warning
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_task_that_was_deleted_while_a_person_decided_is_lost(rollout: Any) -> None:
+    run = rollout(speed=600)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "passed"
+    delete(run)
+    assert run.confirm(2)["verdict"] == "lost"
+
+
+@pytest.mark.parametrize("call", ["confirm_batch_task", "show_batch_task"])
+def test_one_refusal_does_not_end_the_guard(
+    rollout: Any, around_confirmations: Any, call: str
+) -> None:
+    run = rollout(success_after=6000)
+    run.plan("100%")
+
+    def refuse(number: int) -> None:
+        if number == 2:
+            run.emulator.add_fault("status", call=call, count=1, **FORBIDDEN)
+
+    around_confirmations(refuse, lambda number: None)
+    result = run.confirm(1)
+    assert (result["verdict"], result["confirmed"], result["unconfirmed"]) == ("confirmed", 400, 0)
+
+
+def test_refusals_are_told_and_end_with_the_waves_time(rollout: Any) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    run.emulator.add_fault("status", call="confirm_batch_task", **FORBIDDEN)
+    with pytest.raises(BatchTaskTimeoutError, match=r"does not confirm.*403"):
+        run.confirm(1, timeout=1)
+    assert alerts(run) == {"confirm_1": "confirm_failed"}
+    # Meanwhile the guard has gone on, and still does after the platform has come to its senses.
+    run.emulator.clear_faults()
+    assert run.confirm(1)["confirmed"] == 200
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], bool]], None]:
+    """Has the platform refuse some devices of a confirmation: 200, and a failure in the row."""
+
+    def install(is_refused: Callable[[str], bool]) -> None:
+        real, real_async = IoTDAHook.confirm_batch_task, IoTDAAsyncHook.confirm_batch_task
+
+        def merged(targets: Any, done: Any) -> TargetResults:
+            rows = {row.target: row for row in done}
+            busy = ("IOTDA.000001", "busy")
+            return TargetResults(rows.get(t) or TargetResult(t, False, *busy) for t in targets)
+
+        def confirm(self: IoTDAHook, task_id: str, targets: Any) -> Any:
+            good = [target for target in targets if not is_refused(target)]
+            return merged(targets, real(self, task_id, good) if good else ())
+
+        async def confirm_async(self: IoTDAAsyncHook, task_id: str, targets: Any) -> Any:
+            good = [target for target in targets if not is_refused(target)]
+            return merged(targets, await real_async(self, task_id, good) if good else ())
+
+        monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
+        monkeypatch.setattr(IoTDAAsyncHook, "confirm_batch_task", confirm_async)
+
+    return install
+
+
+def test_devices_that_are_refused_for_a_moment_are_asked_for_again(
+    rollout: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm_wave, "PATIENCE", 10)
+    run = rollout()
+    run.plan("100%")
+    until = time.monotonic() + 0.5
+    refused(lambda device: device.endswith("7") and time.monotonic() < until)
+    result = run.confirm(1)
+    assert (result["confirmed"], result["refused"], result["unconfirmed"]) == (400, 0, 0)
+    assert not alerts(run)
+
+
+def test_devices_that_stay_refused_are_named_and_the_next_wave_asks_again(
+    rollout: Any, refused: Any
+) -> None:
+    run = rollout(success_after=6000)
+    run.plan("50%, 100%")
+    bad = {device for device in run.wave(1) if device.endswith("7")}
+    refusing = True
+    refused(lambda device: refusing and device in bad)
+    result = run.confirm(1)
+    assert (result["confirmed"], result["unconfirmed"]) == (200 - len(bad), len(bad))
+    assert f"{200 - len(bad)} of 200 device(s)" in result["summary"]
+    assert f"{len(bad)} could NOT be confirmed" in result["summary"]
+    assert set(run.xcoms["confirm_1", "unconfirmed"]) == bad
+    assert alerts(run) == {"confirm_1": "unconfirmed"}
+    refusing = False
+    after = run.confirm(2)
+    assert (after["confirmed"], after["unconfirmed"]) == (200 + len(bad), 0)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["late", "never"])
+def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    """The list of those that wait lacks some, while the counts have them."""
+    monkeypatch.setattr(confirm_wave, "PATIENCE", 10 if shown else 0.5)
+    run = rollout(success_after=6000)
+    run.plan("100%")
+    until = time.monotonic() + (0.7 if shown else 1000)
+    real, real_async = IoTDAHook.iter_subtasks, IoTDAAsyncHook.iter_subtasks
+
+    def is_hidden(row: Any) -> bool:
+        return row.target.endswith("7") and time.monotonic() < until
+
+    def rows(self: IoTDAHook, *args: Any, **kwargs: Any) -> Any:
+        return (row for row in real(self, *args, **kwargs) if not is_hidden(row))
+
+    async def rows_async(self: IoTDAAsyncHook, *args: Any, **kwargs: Any) -> Any:
+        async for row in real_async(self, *args, **kwargs):
+            if not is_hidden(row):
+                yield row
+
+    monkeypatch.setattr(IoTDAHook, "iter_subtasks", rows)
+    monkeypatch.setattr(IoTDAAsyncHook, "iter_subtasks", rows_async)
+    result = run.confirm(1)
+    assert (result["confirmed"], result["unconfirmed"]) == ((400, 0) if shown else (360, 40))
+    if not shown:
+        left = run.xcoms["confirm_1", "unconfirmed"]
+        assert set(left) == {device for device in EVERYBODY if device.endswith("7")}
+
+
+# --- evidence, and the end of a wave --------------------------------------------------------------
+
+
+def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(rollout: Any) -> None:
+    run = rollout(speed=600)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    asked: list[float] = []
+
+    def evidence(facts: Any) -> Any:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            raise ConnectionError("telemetry is down for a moment")
+        return "nonsense" if len(asked) == 2 else "go"
+
+    result = run.watch(1, evidence=evidence, evidence_interval=0.3)
+    assert (result["verdict"], len(asked)) == ("passed", 3)
+    assert asked[2] - asked[1] >= 0.3
+    assert alerts(run) == {"watch_1": "evidence_failed"}
+    assert "telemetry is down" in run.xcoms["watch_1", "alert"]["sentence"]
+
+
+def test_evidence_that_goes_on_failing_ends_with_the_waves_time(rollout: Any) -> None:
+    run = rollout(speed=600)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    told: list[int] = []
+    result = run.watch(
+        1, evidence=lambda facts: told.append(1) or 1 / 0, evidence_interval=0.2, wave_timeout=1.5
+    )
+    assert (result["verdict"], len(told) > 2) == ("unproven", True)
+    assert "ZeroDivisionError" in result["summary"]
+
+
+def test_a_small_wave_is_not_judged_before_its_devices_have_started(rollout: Any) -> None:
+    run = rollout(speed=60, start_after=30, success_after=15)
+    run.plan("5%, 100%", gate=0.05)
+    run.confirm(1)
+    result = run.watch(1, gate=0.05)
+    assert result["verdict"] == "unproven"
+    assert (result["progress"]["waiting"], result["progress"]["success"]) == (380, 20)
+
+
+# --- rest -----------------------------------------------------------------------------------------
+
+
+def rest(run: Any, **given: Any) -> Any:
+    return run.run(
+        WaitUntilAtRestOperator(
+            task_id="rest",
+            batch_task_id=TASK_ID,
+            deferrable=run.deferrable,
+            **{"grace": 0, "poll_interval": 0.05, **given},
+        )
+    )
+
+
+def test_a_task_that_is_stopping_is_not_at_rest(rollout: Any) -> None:
+    slow = {"initializing": 0, "stop_after": 10**4, "stopping_timeout": 10**6}
+    run = rollout(switches=slow)
+    with IoTDAHook() as hook:
+        hook.stop_batch_task(TASK_ID)
+    found = rest(run, timeout=0.6)
+    assert (found["status"], found["at_rest"], found["under_way"]) == ("Stopping", False, 0)
+
+
+def test_a_task_that_is_gone_is_lost_and_no_error(rollout: Any) -> None:
+    run = rollout()
+    delete(run)
+    assert rest(run) == {
+        "batch_task_id": TASK_ID,
+        "at_rest": False,
+        "under_way": 0,
+        "status": None,
+        "lost": True,
+        "progress": rest(run)["progress"],
+    }

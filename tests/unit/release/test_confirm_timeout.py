@@ -1,0 +1,35 @@
+"""How long a wave may take to be confirmed where nobody says."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from iotda_provider.guards import SequentialFailureTest
+from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
+
+DAY = 86400
+PLAN = {"batch_task_id": "aa", "waves": [{"cumulative": 10}], "late": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "days"),
+    [
+        ({}, 7),
+        ({"window": "22:00-04:00"}, 7 * 4 + 16),
+        ({"window": "sat, sun 00:00-00:00"}, 7 * 3.5 + 16),
+        ({"window": "sun 02:00-03:00"}, 366),
+        ({"window": "sun 02:00-03:00", "timeout": DAY}, 1),
+    ],
+)
+def test_the_time_in_which_the_window_is_closed_does_not_count(given: Any, days: float) -> None:
+    operator = ConfirmWaveOperator(
+        task_id="confirm", wave=1, plan_task_id="plan", rules=SequentialFailureTest(0.02), **given
+    )
+    context: Any = {"ti": SimpleNamespace(try_number=1)}
+    job = operator.begin(context, PLAN)
+    assert job.timeout == pytest.approx(days * DAY)
+    assert job.deadline - time.time() == pytest.approx(days * DAY, abs=5)
