@@ -276,6 +276,7 @@ def firmware_release() -> None:
         task_id="at_rest",
         batch_task_id=batch_task_id,
         grace="{{ params.report_within_minutes * 60 }}",
+        exposed="{{ ti.xcom_pull('rollout.outcome')['exposed'] }}",
         timeout=86400,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,

@@ -36,6 +36,8 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     :param batch_task_id: the batch task (templated)
     :param grace: seconds to wait after a task was stopped, for devices that were installing
         (templated)
+    :param exposed: how many devices were let start, where that is known: if as many have succeeded
+        or failed, none was installing, and there is no grace (templated)
     :param timeout: seconds to wait at most
     :param poll_interval: seconds between two looks
     :param deferrable: wait in the triggerer instead of in the worker
@@ -44,13 +46,14 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     :param instance_id: instead of the connection's (templated)
     """
 
-    template_fields: Sequence[str] = ("batch_task_id", "grace", *CONNECTION_FIELDS)
+    template_fields: Sequence[str] = ("batch_task_id", "grace", "exposed", *CONNECTION_FIELDS)
 
     def __init__(
         self,
         *,
         batch_task_id: str,
         grace: Any = 600,
+        exposed: Any = None,
         timeout: float = 6 * 3600,
         poll_interval: float = 10,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -59,6 +62,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         super().__init__(**kwargs)
         self.batch_task_id = batch_task_id
         self.grace = grace if is_template(grace) else positive(grace, "grace", zero=True)
+        self.exposed = exposed
         self.timeout = positive(timeout, "timeout")
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = deferrable
@@ -70,6 +74,9 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         return RestJob(
             batch_task_id=self.batch_task_id,
             grace=read_number(self.grace, "grace", zero=True),
+            exposed=None
+            if self.exposed is None
+            else int(read_number(self.exposed, "exposed", zero=True)),
             poll_interval=self.poll_interval,
             max_outage=self.max_outage,
             deadline=time.time() + timeout,

@@ -23,6 +23,8 @@ class RestJob:
     :param grace: seconds to wait after a task was stopped, for devices that were installing
     :param deadline: when to go on all the same, in seconds since 1970
     :param grace_until: when the grace is over, where it has begun
+    :param exposed: how many devices were let start: where as many have an outcome, none of them was
+        installing when the task was stopped, and there is no grace; None: that is not known
     """
 
     batch_task_id: str
@@ -31,6 +33,7 @@ class RestJob:
     max_outage: float
     deadline: float
     grace_until: float | None = None
+    exposed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -85,7 +88,7 @@ class Resting:
                 self._log.warning(
                     "It is %s with %d device(s) still under way; going on.", task.status, under_way
                 )
-            if task.status.is_stop and counts.stopped:
+            if task.status.is_stop and counts.stopped and counts.finished != job.exposed:
                 if job.grace_until is None:
                     job.grace_until = now + job.grace
                     self._log.info("Waiting %.0f s for devices that were installing.", job.grace)

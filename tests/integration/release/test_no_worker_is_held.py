@@ -274,6 +274,11 @@ def test_at_rest_both_ways(rollout: Any) -> None:
     assert rest(grace=0.6)["status"] == "Stopped"
     assert time.monotonic() - before > 0.6
     assert bool(run.deferrals) == run.deferrable
+    # All 200 that were let start have an outcome, so nobody was installing.
+    assert rest(grace=3600, exposed="200", timeout=7200)["status"] == "Stopped"
+    before = time.monotonic()
+    rest(grace=0.6, exposed=201)
+    assert time.monotonic() - before > 0.6
 
 
 def test_at_rest_outlives_an_outage_and_no_longer_one(rollout: Any) -> None:
