@@ -132,6 +132,7 @@ class WaveConfirming:
         self._clock = clock or time.time
         self._attempts: Counter[str] = Counter()
         self._queue: list[str] = []
+        self._turned_down: list[str] = []
         self._rows: set[str] = set()
         self._said = ("", 0.0)
         self._refusals = Blindness(watch.plan.poll_interval, watch.plan.max_outage)
@@ -300,6 +301,7 @@ class WaveConfirming:
     def _read_queue(self) -> Procedure[None]:
         """Who is to be confirmed: the members that wait and were not confirmed already."""
         self._rows = set((yield ReadWaiting(self.job.batch_task_id)))
+        self._turned_down = []
         self._queue = [
             device
             for device in still_waiting(self._members, self._rows)
@@ -353,16 +355,18 @@ class WaveConfirming:
     def _confirm(self, chunk: Sequence[str]) -> Procedure[None]:
         targets = tuple(checked_chunk(chunk, self._may_start))
         self._has_asked = True
+        self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
+        # Should the answer be lost, they may have started.
+        self._queue = self._queue[len(targets) :]
         results = yield Confirm(self.job.batch_task_id, targets)
         self._attempts.update(targets)
         accepted = [row.target for row in results.succeeded]
         self._ledger.add(accepted)
+        self._turned_down += [device for device in targets if device not in self._ledger]
         if accepted:
             self._pauses.forget()
         if self.job.late and self.job.max_in_flight is not None:
             self._ledger.note_lately(len(accepted), self._clock(), LATELY)
-        self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
-        self._queue = self._queue[len(targets) :]
         if not (yield Note(self._ledger.to_json())):
             self._log.warning(
                 "Who was confirmed could not be written down; should this process die now, those "
@@ -403,7 +407,7 @@ class WaveConfirming:
         """Devices of this wave that surely were not let start, where the release is over."""
         if self.job.left is not None:
             noted = unpack(self._members, self.job.left) if self._members else []
-            return [d for d in noted if d not in self._ledger and not self._attempts[d]]
+            return [device for device in noted if device not in self._ledger]
         left = self._not_asked()
         if not self._has_recalled:
             return left
@@ -416,7 +420,7 @@ class WaveConfirming:
     def _not_asked(self) -> list[str]:
         if not self._has_recalled:  # some may have been confirmed, and wait for their device
             return []
-        return [device for device in self._queue if not self._attempts[device]]
+        return [*self._queue, *self._turned_down]
 
     def _closed(self) -> str:
         window, now = self.job.window, datetime.fromtimestamp(self._clock(), timezone.utc)

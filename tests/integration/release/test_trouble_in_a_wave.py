@@ -249,6 +249,20 @@ def test_devices_that_stay_refused_are_named_and_the_next_wave_asks_again(
     assert (after["confirmed"], after["unconfirmed"]) == (200 + len(bad), 0)
 
 
+def test_devices_that_were_refused_are_known_where_the_release_is_stopped_meanwhile(
+    rollout: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm_wave, "PATIENCE", 20)
+    run = rollout(failure_rate=0.5)
+    run.plan("50%, 100%")
+    bad = {device for device in run.wave(1) if device.endswith("7")}
+    refused(bad.__contains__)
+    result = run.confirm(1)
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    assert result["unconfirmed"] == len(bad)
+    assert set(run.xcoms["confirm_1", "unconfirmed"]) == bad
+
+
 @pytest.mark.parametrize("shown", [True, False], ids=["late", "never"])
 def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
     rollout: Any, monkeypatch: pytest.MonkeyPatch, shown: bool
