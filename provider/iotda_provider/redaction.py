@@ -12,6 +12,7 @@ _SECRET_HEADERS = frozenset({"authorization", "x-auth-token", "x-security-token"
 _SIGNATURE = re.compile(r"Signature=([0-9a-f]{16,})")
 # Shorter texts are no secrets worth the damage of replacing them wherever they occur.
 _SHORTEST = 5
+_BEGINNING = 16
 
 
 def secrets_of(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> tuple[str, ...]:
@@ -35,13 +36,17 @@ def signatures_of(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets, as they are and as JSON and URLs spell them."""
+    """The text without the secrets, as they are and as JSON and URLs spell them.
+
+    Whoever quotes them may have cut them off: the beginning of a long one goes, too.
+    """
     spellings = {
         spelling
         for secret in secrets
         if len(secret) >= _SHORTEST
         for spelling in (
             secret,
+            quote(secret),
             quote(secret, safe=""),
             quote_plus(secret),
             json.dumps(secret)[1:-1],
@@ -49,4 +54,6 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     }
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, _MASK)
+        if len(spelling) >= 2 * _BEGINNING and " " not in spelling:
+            text = re.sub(re.escape(spelling[:_BEGINNING]) + r"[^\s'\"]*", _MASK, text)
     return text

@@ -243,6 +243,10 @@ def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
     return text
 
 
+# Eleven days in seconds: more than sockets and clocks take everywhere.
+_LARGEST = 1e6
+
+
 def _number(spec: ExtraField, value: Any, conn_id: str) -> float:
     # On Airflow 2.11 every value of a connection given as a URI is text.
     try:
@@ -251,6 +255,8 @@ def _number(spec: ExtraField, value: Any, conn_id: str) -> float:
         number = math.nan
     if not math.isfinite(number) or number <= spec.minimum:
         raise _wrong(conn_id, spec.name, f"must be a number greater than {spec.minimum}", value)
+    if number > _LARGEST:
+        raise _wrong(conn_id, spec.name, f"must be at most {_LARGEST:,.0f}", value)
     return number
 
 

@@ -137,6 +137,7 @@ def test_extra_that_is_no_object_is_refused(extra):
         ("timeout", True, "must be a number greater than 0"),
         ("timeout", "nan", "must be a number greater than 0"),
         ("timeout", "inf", "must be a number greater than 0"),
+        ("timeout", 1e300, "must be at most 1,000,000"),
         ("timeout", [], "must be a number greater than 0"),
         ("max_attempts", 0, "must be a whole number of 1 or more"),
         ("max_attempts", 1.5, "must be a whole number of 1 or more"),

@@ -83,10 +83,12 @@ class _FederalAccessor(FederalAccessor):  # type: ignore[misc]
     @classmethod
     def _get_content(cls, path: str) -> str:
         try:
-            return str(super()._get_content(path))
+            if token := str(super()._get_content(path)).strip():
+                return token
+            reason = f"there is nothing in {path!r}"
         except (SdkException, OSError, UnicodeDecodeError) as error:
             reason = error.error_msg if isinstance(error, SdkException) else str(error)
-            raise IoTDAConfigError(f"Could not read id_token_file: {reason}.") from None
+        raise IoTDAConfigError(f"Could not read id_token_file: {reason}.")
 
 
 class _MetadataAccessor(StsAccessor):  # type: ignore[misc]

@@ -191,7 +191,7 @@ def test_id_token_is_exchanged_for_a_key_and_read_anew_each_time(
     assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id-token-2"}}}
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\xfa", ...])
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe\xfa", ...])
 def test_id_token_that_is_not_there_is_an_error_that_names_the_file(
     web, tmp_path, content, settings
 ):
