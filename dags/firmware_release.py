@@ -121,7 +121,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             title="Waves",
             description="Up to five, with commas: shares (5%) and numbers (500) count from the "
             "first device; group:ID takes a whole device group; the last one is 100% or rest. "
-            "Devices that were not online lately come after them, in a wave of their own.",
+            "Devices that were not online lately come after them, in a wave of their own, or in "
+            "several where they are most of the fleet.",
         ),
         "tolerated_rate": Param(
             0.02,

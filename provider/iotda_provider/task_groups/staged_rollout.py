@@ -97,7 +97,8 @@ def staged_rollout(
     :param gate: ``EnoughSuccess(...)``, or the failure rate that a wave must rule out; None: 5 %
         (templated)
     :param max_waves: the most waves that a release may have
-    :param late: devices that form the last wave, as they were not online lately (templated)
+    :param late: devices that form the last wave, or several, as they were not online lately
+        (templated)
     :param seed: what the order is drawn from; None: the batch task's id (templated)
     :param manifest_path: URL of a file for who is in which wave; None: in XCom (templated)
     :param bake_time: seconds after its last confirmation before which no wave passes (templated)
