@@ -225,6 +225,7 @@ def firmware_release() -> None:
         timezone="{{ params.timezone }}",
         rules=rules,
         gate="{{ params.gate_rate }}",
+        approval="{{ params.approval }}",
         iotda_conn_id=CONNECTION,
     )
     checked: Any = check.output

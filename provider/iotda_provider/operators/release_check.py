@@ -87,6 +87,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param timezone: the rollout's, to be checked here; None: it is not (templated)
     :param rules: the rollout's, to be checked here; None: they are not (templated)
     :param gate: the rollout's, to be checked here; None: it is not (templated)
+    :param approval: the rollout's, to be checked here: where it is ``never``, a first wave that
+        can't pass by its numbers is refused; None: it is not (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -102,6 +104,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "timezone",
         "rules",
         "gate",
+        "approval",
         *CONNECTION_FIELDS,
     )
 
@@ -118,6 +121,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         timezone: Any = None,
         rules: Any = None,
         gate: Any = None,
+        approval: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -132,10 +136,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
         self.timezone = timezone
         self.rules = rules
         self.gate = gate
+        self.approval = approval
         # A template that is rendered to nothing is no parameter that was left out.
         self._checked = [
             name
-            for name in ("waves", "window", "timezone", "rules", "gate")
+            for name in ("waves", "window", "timezone", "rules", "gate", "approval")
             if getattr(self, name) is not None
         ]
 
@@ -173,8 +178,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
             _refuse_conflicts(hook, {device.device_id for device in devices}, own)
             lately = self._online_lately(hook, devices, within)
         late = [device.device_id for device in devices if device.device_id not in lately]
-        if fault := asked.too_many([d.device_id for d in devices], wave_groups, late):
-            _refuse([fault])
+        ids = [device.device_id for device in devices]
+        fits = (asked.too_many, asked.too_small)
+        _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))])
         for group_id, members_of_it in wave_groups.items():
             if members_of_it.isdisjoint(device.device_id for device in devices):
                 self.log.warning(

@@ -8,10 +8,13 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guards import EnoughSuccess
 from iotda_provider.operators.wave import read_number, read_rules
+from iotda_provider.operators.wave_gate import APPROVALS, NEVER
 from iotda_provider.operators.wave_plan import wave_specs
-from iotda_provider.parameters import given
+from iotda_provider.parameters import given, one_of
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
+from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.planning import LATE_LABEL
 from iotda_provider.release.waves import GROUP, WaveSpec
 
@@ -22,13 +25,15 @@ class ReleaseParameters:
     """What a release was asked for, read by the code that plans and carries it out.
 
     :param values: the parameters that the DAG has passed, by name, as they were rendered: some of
-        ``waves``, ``window``, ``timezone``, ``rules`` and ``gate``
+        ``waves``, ``window``, ``timezone``, ``rules``, ``gate`` and ``approval``
     :param max_waves: the most waves that the DAG has room for, the late one included
     """
 
     def __init__(self, values: Mapping[str, Any], max_waves: Any) -> None:
         self.specs: tuple[WaveSpec, ...] = ()
         self.max_waves = 0
+        self.gate: EnoughSuccess | None = None
+        self.approval = ""
         #: What can't be right, one sentence each, which begins with the parameter's name.
         self.faults: list[str] = []
         self._values = values
@@ -38,7 +43,8 @@ class ReleaseParameters:
             ("timezone", _read_timezone),
             ("window", self._read_window),
             ("rules", read_rules),
-            ("gate", _read_gate),
+            ("gate", self._read_gate),
+            ("approval", self._read_approval),
         ):
             if name in values:
                 self._read(name, read, values[name])
@@ -87,6 +93,33 @@ class ReleaseParameters:
             )
         )
 
+    def too_small(
+        self,
+        devices: Collection[str],
+        groups: Mapping[str, Collection[str]],
+        late: Collection[str],
+    ) -> str:
+        """Why a release to these devices is sure to end with its first wave; empty: it is not.
+
+        A wave that can't pass by its numbers needs a person, and where none is asked it is stopped.
+
+        :param groups: the devices of each group that is a wave
+        :param late: devices that come last
+        """
+        if not self.specs or self.gate is None or self.approval != NEVER:
+            return ""
+        plan = plan_waves("", devices, self.specs, seed="", groups=groups, late=late)
+        plan = split_late(plan, self.specs, self.max_waves)
+        first, needed = len(plan.waves[0]), self.gate.smallest_passing_sample()
+        if first >= needed:
+            return ""
+        return (
+            f"waves: the first one ({plan.labels[0]}) has {first} device(s), and even if all of "
+            f"them succeed, to rule out a failure rate of {100 * self.gate.max_failure_rate:g} % "
+            f"takes {needed}. With approval '{NEVER}' the release would be stopped there: let the "
+            "first wave have more devices, rule out a higher rate, or have a person asked."
+        )
+
     def _read(self, name: str, read: Any, value: Any) -> None:
         try:
             read(value)
@@ -102,6 +135,20 @@ class ReleaseParameters:
 
     def _read_waves(self, value: Any) -> None:
         self.specs = wave_specs(value)
+
+    def _read_gate(self, value: Any) -> None:
+        try:
+            gate = as_gate(value)
+            gate.smallest_passing_sample()
+        except ValueError as error:
+            raise ValueError(
+                f"gate: {error}: give the failure rate to rule out, above 0 and below 1, such as "
+                "0.05"
+            ) from None
+        self.gate = gate
+
+    def _read_approval(self, value: Any) -> None:
+        self.approval = one_of(value, "approval", APPROVALS)
 
     def _read_window(self, value: Any) -> None:
         zone = self._values.get("timezone")
@@ -124,12 +171,3 @@ def _read_timezone(value: Any) -> None:
         near = difflib.get_close_matches(zone, sorted(available_timezones()), n=1)
         hint = f"did you mean {near[0]}?" if near else "give a name such as Asia/Shanghai or UTC"
         raise ValueError(f"{error}: {hint}") from None
-
-
-def _read_gate(value: Any) -> None:
-    try:
-        as_gate(value).smallest_passing_sample()
-    except ValueError as error:
-        raise ValueError(
-            f"gate: {error}: give the failure rate to rule out, above 0 and below 1, such as 0.05"
-        ) from None

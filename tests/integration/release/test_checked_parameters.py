@@ -126,6 +126,29 @@ def test_more_waves_than_there_is_room_for_are_refused_with_the_late_one(rollout
     assert check(rollout(**WORLD), waves=six)["late"] == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ({"waves": "5%, 100%"}, "(5%) has 5 device(s)"),
+        ({"waves": f"group:{CANARIES}, 100%"}, f"(group:{CANARIES}) has 10 device(s)"),
+        ({"waves": "100%", "gate": 0.01}, "(100%) has 100 device(s)"),
+    ],
+)
+def test_a_first_wave_that_is_sure_to_be_stopped_is_refused(
+    rollout: Any, given: dict[str, Any], first: str
+) -> None:
+    asked = {**GOOD, **given, "approval": "never"}
+    said = refused(rollout(**WORLD), **asked)
+    assert first in said
+    assert "or have a person asked" in said
+    for other in ({"approval": "when unproven"}, {"waves": "90%, 100%", "gate": 0.05}):
+        assert check(rollout(**WORLD), **{**asked, **other})["devices"] == 100
+
+
+def test_an_approval_that_is_no_word_of_ours_is_refused(rollout: Any) -> None:
+    assert "approval must be one of" in refused(rollout(**WORLD), approval="sometimes")
+
+
 def test_waves_that_are_empty_do_not_count(rollout: Any) -> None:
     run = rollout(**WORLD)
     small = "0.1%, 0.2%, 0.5%, 50%, 100%"
