@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import runpy
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,11 @@ def test_a_stop_of_a_whole_task(start: Start, when: str, store: bool) -> None:
 
 
 def stops_in_effect(task: Task) -> int:
-    return sum(entry["status"] == 200 for entry in task.emulator.journal("stop_batch_task"))
+    end = time.monotonic() + 10
+    # A call is in the journal once it is answered, even to a caller that was killed meanwhile.
+    while not (calls := task.emulator.journal("stop_batch_task")) and time.monotonic() < end:
+        time.sleep(0.02)
+    return sum(entry["status"] == 200 for entry in calls)
 
 
 @with_and_without_a_store
