@@ -203,10 +203,13 @@ def test_a_key_that_is_revoked_is_an_error_at_once(run: Any, iotda_emulator: Any
     assert ended.error.status_code == 401
 
 
-@rollout(seconds=1)
+@rollout(seconds=1e4)
 @pytest.mark.parametrize("kind", ["reset", "html", "malformed", "truncate", "lost"])
-def test_an_outage_is_outlived(run: Any, iotda_emulator: Any, lines: Any, kind: str) -> None:
+def test_an_outage_is_outlived(
+    run: Any, iotda_emulator: Any, after_looks: Any, lines: Any, kind: str
+) -> None:
     iotda_emulator.add_fault(kind, call="show_batch_task", after=1, count=9)
+    after_looks(11, lambda: iotda_emulator.advance(1e7))
 
     ended = run(sensor)
 
