@@ -93,6 +93,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process works alone at the end."""
+    longest_first = ("tests/system/release/", "tests/system/")
+
+    def place(item: pytest.Item) -> int:
+        starts = (item.nodeid.startswith(folder) for folder in longest_first)
+        return next((n for n, found in enumerate(starts) if found), len(longest_first))
+
+    items.sort(key=place)
+
+
 class NetworkBlockedError(RuntimeError):
     """A test tried to reach another machine."""
 
