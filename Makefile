@@ -16,7 +16,7 @@ AIRFLOW ?= 3.3
 VENV := .venv$(if $(filter-out 3.3,$(AIRFLOW)),-$(AIRFLOW))
 PYTHON ?=
 ARGS ?=
-JOBS ?= 4
+JOBS ?= logical
 
 # Airflow 2: ends at Python 3.12.
 HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
@@ -24,9 +24,10 @@ HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
 # Our own code writes no dot files into the user's home, nor does what it uses (the Huawei Cloud SDK does).
 RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
 PY := $(RUN) $(VENV)/bin/python
-# More processes than cores: half of the tests' time is waiting. What stays together in one of them:
-# tests/conftest.py. Each has an Airflow of its own, so more than four gain little.
-PYTEST := $(PY) -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+# A process a core: with more of them, tests that go by the clock fail now and then. What stays together
+# in one of them: tests/conftest.py. Each has an Airflow of its own, so more than four gain little.
+PYTEST := $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile \
+  --no-loadscope-reorder
 
 .PHONY: help
 help: ## list the targets

@@ -100,8 +100,8 @@ class WaveTrigger(ReleaseTrigger):
     What the guard remembers is kept as that of a ``RolloutGuardTrigger`` is; the event has it as
     ``memory`` only where it could not be kept. Another triggerer may take this trigger over while
     it is still running: from then on this one goes on guarding and confirms nobody, unless the
-    other one does not either for a minute. At most the call that is under way at that moment is
-    made twice, which changes nothing.
+    other one does not either for a minute. A call that is under way at that moment may be made
+    twice, which changes nothing.
 
     :param guard: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
     :param files: a :class:`~iotda_provider.release_files.ReleaseFiles` as plain JSON
