@@ -367,7 +367,7 @@ class WaveConfirming:
             self._pauses.forget()
         if self.job.late and self.job.max_in_flight is not None:
             self._ledger.note_lately(len(accepted), self._clock(), LATELY)
-        if not (yield Note(self._ledger.to_json())):
+        if not (yield Note((yield from self._record()))):
             self._log.warning(
                 "Who was confirmed could not be written down; should this process die now, those "
                 "that still wait at the platform are asked for once more, which changes nothing."
@@ -379,6 +379,20 @@ class WaveConfirming:
             len(self._queue),
             self._watch.progress,
         )
+
+    def _record(self) -> Procedure[dict[str, Any]]:
+        """What is to be written down after a call; whoever has claimed the wave meanwhile keeps it.
+
+        Otherwise two that call by turns would take it from each other, and repeat each call.
+        """
+        records = (yield Recall()) or []
+        if self._ledger.is_mine(records):
+            return self._ledger.to_json()
+        self._is_displaced = True
+        for record in records:
+            self._ledger.merge(record)
+        by = next(record.get("by") for record in records if isinstance(record, Mapping))
+        return {**self._ledger.to_json(), "by": by}
 
     @property
     def _confirmed(self) -> int:
