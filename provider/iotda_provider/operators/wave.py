@@ -26,7 +26,7 @@ from iotda_provider.operators.wave_guard import (
     read_rules,
 )
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.operators.wave_steps import MustWaitError
+from iotda_provider.operators.wave_steps import AskEvidence, MustWaitError
 from iotda_provider.parameters import given, positive
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
@@ -118,9 +118,9 @@ class WaveOperator(GuardedOperator):
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
         """Push what there is beside the return value."""
 
-    def ask(self, facts: Mapping[str, Any]) -> str:
-        """The external evidence's word."""
-        raise NotImplementedError
+    def asks(self) -> AskEvidence | None:
+        """What asks for the external evidence; None: there is none."""
+        return None
 
     @abstractmethod
     def without_triggerer(self, context: Context) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class WaveOperator(GuardedOperator):
         procedure = self.procedure(job, watch).run()
         try:
             result = self.carry_out(
-                context, procedure, memory, ask=self.ask, waits=not self.deferrable
+                context, procedure, memory, ask=self.asks(), waits=not self.deferrable
             )
         except MustWaitError as wait:
             self._defer(context, job, watch, began=began, wait=wait.seconds)

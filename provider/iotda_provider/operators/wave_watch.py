@@ -12,6 +12,7 @@ from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import WaveOperator, is_template, read_number
 from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.wave_steps import AskEvidence
 from iotda_provider.parameters import positive
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
@@ -139,7 +140,10 @@ class WatchWaveOperator(WaveOperator):
         self.log.warning("No triggerer has watched this wave to its end: looking from here.")
         return self.execute(context)
 
-    def ask(self, facts: Mapping[str, Any]) -> str:
+    def asks(self) -> AskEvidence | None:
+        return None if self.evidence is None else self._ask
+
+    def _ask(self, facts: Mapping[str, Any]) -> str:
         """The external evidence's word.
 
         :raises ValueError: it has answered nonsense; whatever it raises itself comes through too

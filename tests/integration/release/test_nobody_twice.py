@@ -234,6 +234,34 @@ def test_whoever_was_displaced_goes_on_where_the_other_one_has_died(
     assert max(later - earlier for earlier, later in pairwise(calls)) >= 0.5
 
 
+def test_a_claim_that_comes_while_a_call_is_under_way_stands(
+    rollout: Any, around_confirmations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or two that call by turns would take the wave from each other, and repeat each call."""
+    monkeypatch.setattr(confirm_wave, "SILENCE", 0.5)
+    run = rollout(speed=100)
+    run.plan("100%")
+    written: list[str] = []
+    note = ReleaseFiles.write_confirmed
+
+    def write(self: Any, record: Any, log: Any) -> bool:
+        written.append(record["by"])
+        return note(self, record, log)
+
+    def another_claims(number: int) -> None:
+        if number == 1:
+            for keeper in ("plan", "outcome"):
+                record = run.xcoms[keeper, CONFIRMED_KEY]
+                run.xcoms.put(keeper, CONFIRMED_KEY, {**record, "by": "a later one"})
+
+    monkeypatch.setattr(ReleaseFiles, "write_confirmed", write)
+    around_confirmations(lambda number: None, another_claims)
+    assert run.confirm(1, chunk=20, max_in_flight=60)["verdict"] == "confirmed"
+    assert written[1] == "a later one"
+    assert written[2] != "a later one"  # who has died since
+    assert len(run.confirmed) == len(set(run.confirmed)) == 400
+
+
 @pytest.mark.parametrize("deferrable", [True], indirect=False)
 def test_a_triggerer_that_dies_after_an_accepted_call_asks_nobody_twice(
     rollout: Any, kill: Any
