@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,8 +13,8 @@ from iotda_provider.guarding import Outcome
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log, StopTask
+from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirming import (
-    MAX_CHUNK,
     checked_chunk,
     in_flight,
     next_chunk,
@@ -29,17 +27,9 @@ from iotda_provider.release.others import (
     look_for_others,
     not_held,
 )
-from iotda_provider.release.steps import (
-    Confirm,
-    Note,
-    Procedure,
-    ReadWaiting,
-    ReadWaves,
-    Recall,
-    Sleep,
-)
+from iotda_provider.release.shared_ledger import SharedLedger
+from iotda_provider.release.steps import Confirm, Procedure, ReadWaiting, ReadWaves, Sleep
 from iotda_provider.release.watching import WaveWatch
-from iotda_provider.release.window import MaintenanceWindow
 from iotda_provider.waiting import is_trouble
 
 CONFIRMED = "confirmed"
@@ -47,57 +37,8 @@ CONFIRMED = "confirmed"
 PATIENCE = 120.0
 #: Seconds after its confirmation in which a device that was not online lately holds a place.
 LATELY = 180.0
-#: Seconds without a confirmation of whoever goes on with a wave, after which another one does.
-SILENCE = 60.0
 #: Seconds between two log lines about the same reason to wait.
 _SAY_EVERY = 300.0
-
-
-@dataclass
-class ConfirmJob:
-    """Which wave is to be confirmed, and within which limits; a trigger's argument.
-
-    :param wave: which wave, from 1
-    :param members: devices in this wave and those before it
-    :param before: devices in the waves before it
-    :param late: whether it holds the devices that were not online lately
-    :param chunk: the most devices in one call
-    :param max_in_flight: the most confirmed devices without an outcome; None: no limit
-    :param window: when devices may be let start; None: at any time
-    :param deadline: when it gives up waiting, in seconds since 1970
-    :param timeout: the same in seconds from the beginning, for the error
-    :param is_first: whether nobody has worked on this wave before
-    :param accepted_before: confirmations that had been accepted when this try began; None: it has
-        not begun
-    :param left: who had not been let start when the guard's stop was sent, packed
-    :param outside: devices that somebody else has let start, as far as a person was told
-    """
-
-    batch_task_id: str
-    wave: int
-    members: int
-    before: int
-    late: bool
-    deadline: float
-    timeout: float
-    chunk: int = MAX_CHUNK
-    max_in_flight: int | None = None
-    window: MaintenanceWindow | None = None
-    is_first: bool = True
-    accepted_before: int | None = None
-    left: str | None = None
-    outside: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "window": None if self.window is None else self.window.to_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
-        """The inverse of :meth:`to_json`."""
-        window = data.get("window")
-        return cls(**{**data, "window": window and MaintenanceWindow(**window)})
 
 
 class WaveConfirming:
@@ -125,11 +66,9 @@ class WaveConfirming:
         self._watch = watch
         self._members: list[str] = []
         self._may_start: frozenset[str] = frozenset()
-        self._ledger = Ledger(())
-        self._has_recalled = self._has_claimed = self._is_displaced = False
-        self._heard = ("", 0.0)
         self._log = log
         self._clock = clock or time.time
+        self._shared = SharedLedger((), log, self._clock)
         self._attempts: Counter[str] = Counter()
         self._queue: list[str] = []
         self._turned_down: list[str] = []
@@ -137,7 +76,7 @@ class WaveConfirming:
         self._said = ("", 0.0)
         self._refusals = Blindness(watch.plan.poll_interval, watch.plan.max_outage)
         self._is_stale, self._is_fresh, self._is_complete = True, False, False
-        self._is_new = self._has_asked = False
+        self._has_asked = False
         self._pauses = Pauses()
 
     def run(self) -> Procedure[dict[str, Any]]:
@@ -186,13 +125,13 @@ class WaveConfirming:
 
     def _go_on(self) -> Procedure[str | None]:
         """Confirm some devices; why that is not possible, or None where it was."""
-        was_new = not self._has_recalled
+        was_new = not self._shared.was_read
         if not (yield from self._recall(claim=True)):
             # To begin without it would be to ask again, and to write down less than it.
             return "who was confirmed before can't be read"
         if was_new:
             return None  # what it says is held against a look first
-        if self._is_displaced:
+        if self._shared.is_displaced:
             return "another try of this task, or another triggerer, goes on with it"
         accepted = self._ledger.accepted
         self._queue = [device for device in self._queue if device not in accepted]
@@ -245,9 +184,9 @@ class WaveConfirming:
         :raises NotHeldError: before the first wave has let any, so the task holds nobody
         """
         job, watch, progress = self.job, self._watch, self._watch.progress
-        if not self._has_recalled or not watch.sees:
+        if not self._shared.was_read or not watch.sees:
             return
-        is_first = job.wave == 1 and self._is_new and not self._has_asked
+        is_first = job.wave == 1 and self._shared.is_new and not self._has_asked
         is_open = outcome is None or outcome.verdict == COMPLETED
         if is_first and is_open and progress.started and not watch.is_stopping:
             sentence = not_held(job.batch_task_id, progress.started, progress.total)
@@ -284,8 +223,8 @@ class WaveConfirming:
             return
         self._ledger.left = frozenset(self._not_asked())
         self.job.left = pack(self._members, self._ledger.left)
-        if self._has_recalled:
-            yield Note(self._ledger.to_json())
+        if self._shared.was_read:
+            yield from self._shared.write_at_once()
 
     def _read_waves(self) -> Procedure[None]:
         """Who is in which wave, and what is known of them; once."""
@@ -293,7 +232,7 @@ class WaveConfirming:
             return
         waves: list[list[str]] = yield ReadWaves()
         everybody = (device for wave in waves for device in wave)
-        self._ledger = Ledger(everybody, by=uuid.uuid4().hex)
+        self._shared = SharedLedger(everybody, self._log, self._clock)
         self._members = [device for wave in waves[: self.job.wave] for device in wave]
         self._may_start = frozenset(self._members)
         yield from self._recall(claim=False)
@@ -313,33 +252,18 @@ class WaveConfirming:
 
         :param claim: and write down whose turn it is
         """
-        records = yield Recall()
-        if records is None:
+        if not (yield from self._shared.read(claim=claim)):
             return False
-        merged = [self._ledger.merge(record) for record in records]
-        if not all(merged):
-            self._log.warning("What was noted of confirmations is about other devices.")
-        if not self._has_recalled:
-            self._is_new = not any(merged)
-        self._has_recalled = True
-        if self._ledger.left is not None and self.job.left is None:
-            self.job.left = pack(self._members, self._ledger.left - self._ledger.accepted)
-        if self.job.accepted_before is None:
-            self.job.accepted_before = len(self._ledger)
-        self._is_displaced = self._has_claimed and not self._ledger.is_mine(records)
-        if not claim:
-            return True
-        if not self._has_claimed or (self._is_displaced and self._is_silent(records)):
-            self._has_claimed = yield Note(self._ledger.to_json())
-            self._is_displaced = False
+        job, ledger = self.job, self._ledger
+        if ledger.left is not None and job.left is None:
+            job.left = pack(self._members, ledger.left - ledger.accepted)
+        if job.accepted_before is None:
+            job.accepted_before = len(ledger)
         return True
 
-    def _is_silent(self, records: Sequence[Any]) -> bool:
-        """Whether the other one has done nothing for a while; it may have died since."""
-        now, last = self._clock(), str(records)
-        if self._heard[0] != last:
-            self._heard = (last, now)
-        return now - self._heard[1] >= SILENCE
+    @property
+    def _ledger(self) -> Ledger:
+        return self._shared.ledger
 
     def _next_chunk(self) -> list[str]:
         progress = self._watch.progress
@@ -367,7 +291,7 @@ class WaveConfirming:
             self._pauses.forget()
         if self.job.late and self.job.max_in_flight is not None:
             self._ledger.note_lately(len(accepted), self._clock(), LATELY)
-        if not (yield Note((yield from self._record()))):
+        if not (yield from self._shared.write()):
             self._log.warning(
                 "Who was confirmed could not be written down; should this process die now, those "
                 "that still wait at the platform are asked for once more, which changes nothing."
@@ -379,20 +303,6 @@ class WaveConfirming:
             len(self._queue),
             self._watch.progress,
         )
-
-    def _record(self) -> Procedure[dict[str, Any]]:
-        """What is to be written down after a call; whoever has claimed the wave meanwhile keeps it.
-
-        Otherwise two that call by turns would take it from each other, and repeat each call.
-        """
-        records = (yield Recall()) or []
-        if self._ledger.is_mine(records):
-            return self._ledger.to_json()
-        self._is_displaced = True
-        for record in records:
-            self._ledger.merge(record)
-        by = next(record.get("by") for record in records if isinstance(record, Mapping))
-        return {**self._ledger.to_json(), "by": by}
 
     @property
     def _confirmed(self) -> int:
@@ -423,7 +333,7 @@ class WaveConfirming:
             noted = unpack(self._members, self.job.left) if self._members else []
             return [device for device in noted if device not in self._ledger]
         left = self._not_asked()
-        if not self._has_recalled:
+        if not self._shared.was_read:
             return left
         if self._queue or self._attempts or not self.job.is_first:
             return left
@@ -432,7 +342,7 @@ class WaveConfirming:
         return [device for device in mine if device not in self._ledger]
 
     def _not_asked(self) -> list[str]:
-        if not self._has_recalled:  # some may have been confirmed, and wait for their device
+        if not self._shared.was_read:  # some may have been confirmed, and wait for their device
             return []
         return [*self._queue, *self._turned_down]
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import MEMORY_KEY
 from iotda_provider.guarding import GuardPlan, Memory
-from iotda_provider.release.confirm_wave import ConfirmJob, WaveConfirming
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.resting import Resting, RestJob
 from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 from iotda_provider.release.watching import WaveWatch

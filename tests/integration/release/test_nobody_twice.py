@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider import release_files
-from iotda_provider.release import confirm_wave
+from iotda_provider.release import shared_ledger
 from iotda_provider.release_files import CONFIRMED_KEY, ReleaseFiles
 
 #: Every third device is offline for longer than any test, and then waits as if nobody had let it.
@@ -213,7 +213,7 @@ def test_whoever_was_displaced_goes_on_where_the_other_one_has_died(
     rollout: Any, around_confirmations: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A triggerer that wakes up begins a trigger of another one's, and is told only then."""
-    monkeypatch.setattr(confirm_wave, "SILENCE", 0.5)
+    monkeypatch.setattr(shared_ledger, "SILENCE", 0.5)
     run = rollout(speed=100)
     run.plan("100%")
     calls: list[float] = []
@@ -238,7 +238,7 @@ def test_a_claim_that_comes_while_a_call_is_under_way_stands(
     rollout: Any, around_confirmations: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or two that call by turns would take the wave from each other, and repeat each call."""
-    monkeypatch.setattr(confirm_wave, "SILENCE", 0.5)
+    monkeypatch.setattr(shared_ledger, "SILENCE", 0.5)
     run = rollout(speed=100)
     run.plan("100%")
     written: list[str] = []
