@@ -129,3 +129,23 @@ def _parse(text: str, name: str) -> Any:
 
 def _short(value: Any) -> str:
     return repr(str(value)[:60])
+
+
+def is_template(value: Any) -> bool:
+    """Whether it will be something else when the task runs."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return hasattr(value, "resolve")
+
+
+def read_number(value: Any, name: str, *, zero: bool = False) -> float:
+    """A number that may have been rendered from a template.
+
+    :raises ValueError: it is none
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value.strip())
+        except ValueError:
+            raise ValueError(f"{name} must be a number, got {value!r}") from None
+    return positive(value, name, zero=zero)

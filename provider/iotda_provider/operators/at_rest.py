@@ -11,9 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.wave import is_template, read_number
 from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
-from iotda_provider.parameters import given, positive
+from iotda_provider.parameters import given, is_template, positive, read_number
 from iotda_provider.release.resting import Resting, RestJob
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.wave import read_number
 from iotda_provider.operators.wave_plan import members_up_to, plan_of
-from iotda_provider.parameters import as_list, as_mapping, given, one_of
+from iotda_provider.parameters import as_list, as_mapping, given, one_of, read_number
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.reconciling import (
     SUCCESS_OLD_VERSION,

@@ -22,8 +22,7 @@ from iotda_provider.models import (
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import stamp_of
 from iotda_provider.operators.release_parameters import ReleaseParameters
-from iotda_provider.operators.wave import read_number
-from iotda_provider.parameters import as_list, given
+from iotda_provider.parameters import as_list, given, read_number
 from iotda_provider.release.planning import was_online_lately
 
 if TYPE_CHECKING:

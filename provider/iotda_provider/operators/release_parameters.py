@@ -8,11 +8,11 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import EnoughSuccess
-from iotda_provider.operators.wave import read_number, read_rules
 from iotda_provider.operators.wave_gate import APPROVALS, NEVER
 from iotda_provider.operators.wave_plan import wave_specs
-from iotda_provider.parameters import given, one_of
+from iotda_provider.parameters import given, one_of, read_number
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
 from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.planning import LATE_LABEL

@@ -22,8 +22,6 @@ from iotda_provider.guarding.memory import newest
 from iotda_provider.operators.wave_guard import (
     AUDIT_LIMIT,
     GuardedOperator,
-    is_template,
-    read_rules,
 )
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence, MustWaitError
@@ -46,8 +44,6 @@ __all__ = [
     "SURPLUS",
     "UNPROVEN",
     "WaveOperator",
-    "is_template",
-    "read_rules",
 ]
 SURPLUS = "surplus"
 
@@ -272,16 +268,3 @@ def check_importable(on_alert: OnAlert | None) -> None:
             "on_alert: a deferred wave needs a function, or its dotted path, that the triggerer "
             f"can import, which {path!r} is not: move it into a module"
         )
-
-
-def read_number(value: Any, name: str, *, zero: bool = False) -> float:
-    """A number that may have been rendered from a template.
-
-    :raises ValueError: it is none
-    """
-    if isinstance(value, str):
-        try:
-            value = float(value.strip())
-        except ValueError:
-            raise ValueError(f"{name} must be a number, got {value!r}") from None
-    return positive(value, name, zero=zero)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
-from iotda_provider.operators.wave import WaveOperator, is_template, read_number
+from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_gate import GO_ON
-from iotda_provider.parameters import given, positive
+from iotda_provider.parameters import given, is_template, positive, read_number
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK

@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps
 from iotda_provider.guarding import GuardPlan, Memory
-from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, check_needs
-from iotda_provider.guards import (
-    FailureClasses,
-    Rule,
-    checked_rules,
-    rules_from_json,
-    rules_to_json,
-)
+from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
+from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence, WaveSteps
-from iotda_provider.parameters import positive
+from iotda_provider.parameters import is_template, positive
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release_files import ReleaseFiles
 
@@ -142,22 +136,3 @@ class GuardedOperator(IoTDABaseOperator):
     def settle(self, context: Context, memory: Memory) -> None:
         """The guard has ended well: leave no more behind than one that is cleared has to know."""
         SharedMemory(context, self.log).settle(memory.to_json())
-
-
-def is_template(value: Any) -> bool:
-    """Whether it will be something else when the task runs."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    return hasattr(value, "resolve")
-
-
-def read_rules(rules: Any) -> tuple[Rule, ...]:
-    """The guard's rules, from objects or JSON of them.
-
-    :raises ValueError: one makes no sense, or needs what this guard does not read
-    """
-    items = rules if isinstance(rules, (list, tuple)) else (rules,)
-    is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
-    found = checked_rules(rules_from_json(rules) if is_json else rules)
-    check_needs(found, None)
-    return found

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.guard_worker import load_function
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.operators.wave import WaveOperator, is_template, read_number
+from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence
-from iotda_provider.parameters import positive
+from iotda_provider.parameters import is_template, positive, read_number
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.steps import GO, STOP, WAIT

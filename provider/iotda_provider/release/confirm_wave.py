@@ -13,6 +13,7 @@ from iotda_provider.guarding import Outcome
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log, StopTask
+from iotda_provider.release import pauses
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirming import (
     checked_chunk,
@@ -33,8 +34,6 @@ from iotda_provider.release.watching import WaveWatch
 from iotda_provider.waiting import is_trouble
 
 CONFIRMED = "confirmed"
-#: Seconds for which devices are asked for again that the platform refuses, or shows late.
-PATIENCE = 120.0
 #: Seconds after its confirmation in which a device that was not online lately holds a place.
 LATELY = 180.0
 #: Seconds between two log lines about the same reason to wait.
@@ -77,7 +76,7 @@ class WaveConfirming:
         self._refusals = Blindness(watch.plan.poll_interval, watch.plan.max_outage)
         self._is_stale, self._is_fresh, self._is_complete = True, False, False
         self._has_asked = False
-        self._pauses = Pauses()
+        self._pauses = pauses.Pauses()
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The operator's result; with ``left``, the devices not let start, packed.
@@ -323,8 +322,8 @@ class WaveConfirming:
         yield self._watch.alert(
             "unconfirmed",
             f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
-            f"confirmed, or wait for their device, after {PATIENCE:.0f} s of asking: {names}. The "
-            "release goes on without them; the next wave asks again.",
+            f"confirmed, or wait for their device, after {pauses.PATIENCE:.0f} s of asking: "
+            f"{names}. The release goes on without them; the next wave asks again.",
         )
 
     def _never_started(self) -> list[str]:
@@ -397,33 +396,3 @@ class WaveConfirming:
         if outcome is not None:
             result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
         return result
-
-
-class Pauses:
-    """Ever longer pauses between two rounds of asking for the same devices, for so long at most."""
-
-    def __init__(self) -> None:
-        self._until = self._last = 0.0
-        self._since: float | None = None
-
-    def begin(self, now: float, first: float) -> None:
-        """Pause from now on.
-
-        :param first: seconds of the first pause; each one after it is twice as long
-        """
-        if self._since is None:
-            self._since, self._last = now, first / 2
-        self._last *= 2
-        self._until = max(now, min(now + self._last, self._since + PATIENCE))
-
-    def left(self, now: float) -> float:
-        """Seconds until the pause is over."""
-        return max(0.0, self._until - now)
-
-    def are_over(self, now: float) -> bool:
-        """Whether it was asked for long enough."""
-        return self._since is not None and now - self._since >= PATIENCE
-
-    def forget(self) -> None:
-        """Begin anew: somebody was confirmed, or nobody could be for another reason."""
-        self._since, self._until = None, 0.0

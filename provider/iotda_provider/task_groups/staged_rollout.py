@@ -12,7 +12,6 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from iotda_provider.guard_worker import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.operators.stop import StopBatchTaskOperator
-from iotda_provider.operators.wave import is_template
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import (
     APPROVALS,
@@ -24,7 +23,7 @@ from iotda_provider.operators.wave_gate import (
 from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
-from iotda_provider.parameters import one_of, positive
+from iotda_provider.parameters import is_template, one_of, positive
 from iotda_provider.sensors.window import MaintenanceWindowSensor
 
 _JOIN = "none_failed_min_one_success"

@@ -20,7 +20,7 @@ from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
 from iotda_provider.operators.wave_watch import WatchWaveOperator
-from iotda_provider.release import confirm_wave
+from iotda_provider.release import pauses
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 RULES = SequentialFailureTest(0.02)
@@ -242,7 +242,7 @@ def has_store() -> bool:
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices that are refused are asked for again for half a second, not for two minutes."""
-    monkeypatch.setattr(confirm_wave, "PATIENCE", 0.5)
+    monkeypatch.setattr(pauses, "PATIENCE", 0.5)
 
 
 @pytest.fixture
