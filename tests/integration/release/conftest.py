@@ -246,6 +246,12 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged until now, by whichever way Airflow does that."""
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+@pytest.fixture
 def rollout(
     deferrable: bool, has_store: bool, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Rollout]]:

@@ -39,12 +39,6 @@ def deferrable() -> bool:
     return False
 
 
-@pytest.fixture
-def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What was logged until now, by whichever way Airflow does that."""
-    return lambda: "".join(capsys.readouterr()) + caplog.text
-
-
 def check(run: Any, **given: Any) -> Any:
     return run.run(
         CheckReleaseOperator(

@@ -36,12 +36,6 @@ def deferrable() -> bool:
     return False
 
 
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What was logged until now, by whichever way Airflow does that."""
-    return lambda: "".join(capsys.readouterr()) + caplog.text
-
-
 def late(run: Any, **given: Any) -> int:
     check = CheckReleaseOperator(task_id="check", package_id=PACKAGE, group_ids=[GROUP], **given)
     return int(run.run(check)["late"])
@@ -95,7 +89,7 @@ def test_the_official_sdk_reads_the_same(rollout: Any) -> None:
 
 
 def test_the_log_says_how_long_it_takes_and_the_connections_limit_holds(
-    rollout: Any, monkeypatch: pytest.MonkeyPatch, said: Any
+    rollout: Any, monkeypatch: pytest.MonkeyPatch, logged: Any
 ) -> None:
     run = rollout(**WORLD)
     connection = dict(run.emulator.airflow_connection)
@@ -106,19 +100,19 @@ def test_the_log_says_how_long_it_takes_and_the_connections_limit_holds(
     began = time.monotonic()
     late(run, online_within=6)
     assert time.monotonic() - began > 40 / 40
-    lines = said()
+    lines = logged()
     assert "40 device(s) are offline now" in lines
     assert "at 40 a second about 1 s" in lines
     assert "Read 16 of 40; about " in lines
 
 
 def test_a_device_that_cannot_be_read_comes_last_and_the_others_are_read(
-    rollout: Any, said: Any
+    rollout: Any, logged: Any
 ) -> None:
     run = rollout(**WORLD)
     run.emulator.add_fault("status", call="show_device", status=404, body={}, count=1)
     assert late(run, online_within=6) == 1
-    assert "1 device(s) can't be read, and so come last" in said()
+    assert "1 device(s) can't be read, and so come last" in logged()
 
 
 def test_where_no_device_can_be_read_nobody_is_guessed_about(rollout: Any) -> None:

@@ -21,12 +21,6 @@ def deferrable() -> bool:
     return False
 
 
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
-    """What was logged until now, by whichever way Airflow does that."""
-    return lambda: "".join(capsys.readouterr()) + caplog.text
-
-
 def quarantine(run: Any, targets: Any, name: str = "quarantine_2.0.0") -> Any:
     return run.run(QuarantineDevicesOperator(task_id="q", targets=targets, group_name=name))
 
@@ -60,7 +54,7 @@ def test_other_names_are_made_into_some_that_differ_where_they_differ() -> None:
             group_name_of(nothing)
 
 
-def test_a_version_with_other_characters_has_one_group(rollout: Any, said: Any) -> None:
+def test_a_version_with_other_characters_has_one_group(rollout: Any, logged: Any) -> None:
     run = rollout(devices=20, batch_tasks=[])
     name = "quarantine_V1.0.0+build/" + "7" * 60
     first = quarantine(run, ["device-00001"], name)
@@ -68,7 +62,7 @@ def test_a_version_with_other_characters_has_one_group(rollout: Any, said: Any) 
     assert first["name"] == again["name"] == group_name_of(name)
     assert first["group_id"] == again["group_id"]
     assert (again["requested"], again["added"], again["already_in"]) == (2, 2, 1)
-    assert f"The group is {first['name']} ({first['group_id']})" in said()
+    assert f"The group is {first['name']} ({first['group_id']})" in logged()
     assert members(run, first["group_id"]) == 2
 
 
