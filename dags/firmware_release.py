@@ -288,7 +288,7 @@ def firmware_release() -> None:
     @task.branch
     def is_it_there(rest: dict[str, Any]) -> list[str]:
         """A batch task that somebody has deleted can't be reconciled."""
-        return ["report"] if rest.get("lost") else ["collect", "reconcile"]
+        return ["report"] if rest["lost"] else ["collect", "reconcile"]
 
     # Which devices failed, and why: for people, and for DAGs that go on with these.
     collect = CollectFailedSubtasksOperator(
