@@ -149,3 +149,11 @@ def _only_loopback() -> Any:
         patch.setattr(socket.socket, "connect_ex", connect_ex)
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may get the port of one that is gone, and knows none of the other's tokens."""
+    from iotda_provider.auth import authenticator
+
+    monkeypatch.setattr(authenticator, "_shared", type(authenticator._shared)())

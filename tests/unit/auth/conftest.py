@@ -10,16 +10,10 @@ import pytest
 import requests_mock
 
 from iotda_provider.api import Outgoing
-from iotda_provider.auth import authenticator as module
 from iotda_provider.settings import ConnectionSettings
 
 IAM = "https://iam.cn-north-4.myhuaweicloud.com"
 METADATA = "http://169.254.169.254"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_shared_between_tests(monkeypatch):
-    monkeypatch.setattr(module, "_shared", type(module._shared)())
 
 
 @pytest.fixture
