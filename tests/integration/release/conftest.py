@@ -1,4 +1,8 @@
-"""The operators of a staged rollout over real HTTP against the emulator, outside of Airflow."""
+"""The operators of a staged rollout over real HTTP against the emulator, outside of Airflow.
+
+Time passes while they sleep, and a little at each request, however busy the machine is: devices
+that end their upgrades by the real clock would be further than a test says, now and then.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import asyncio
 import copy
 import importlib
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.emulator import Emulator
+from iotda_provider.emulator.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
@@ -24,6 +31,69 @@ from iotda_provider.release import pauses
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 RULES = SequentialFailureTest(0.02)
+#: Seconds that a request takes, at least.
+REQUEST = 0.002
+#: Whoever waits for something of a release, or asks what time it is.
+WAITING = [
+    *(f"operators.{name}" for name in ("at_rest", "wave", "wave_confirm", "wave_guard")),
+    *(f"operators.{name}" for name in ("wave_outcome", "wave_plan", "wave_steps", "wave_watch")),
+    *(f"release.{name}" for name in ("confirm_wave", "last_look", "resting", "watch_wave")),
+    *(f"triggers.{name}" for name in ("polling", "release", "release_steps")),
+    *("guarding.watch", "hooks.iotda", "hooks.iotda_async", "sensors.rollout_guard"),
+]
+
+
+class Time:
+    """The time in which releases and their platforms live, in the place of ``time``."""
+
+    def __init__(self) -> None:
+        self._now = time.time()
+        self._lock = threading.Lock()
+
+    def time(self) -> float:
+        """The moment, in seconds since 1970."""
+        return self._now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self._now += max(0.0, seconds)
+
+    def at_request(self) -> float:
+        """The platform's clock, which is looked at for each request."""
+        self.sleep(REQUEST)
+        return self._now
+
+
+class AsyncTime:
+    """In the place of ``asyncio``, for those that sleep."""
+
+    def __init__(self, now: Time) -> None:
+        self._now = now
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else of it."""
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, and others run."""
+        self._now.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """The time in which a test's releases live; their hooks repeat calls at once."""
+    monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: low)
+    made = Time()
+    for name in WAITING:
+        module = importlib.import_module(f"iotda_provider.{name}")
+        for kind, instead in (("time", made), ("asyncio", AsyncTime(made))):
+            if hasattr(module, kind):
+                monkeypatch.setattr(module, kind, instead)
+    return made
 
 
 class XComs(dict[tuple[str, str], Any]):
@@ -100,12 +170,14 @@ def fired(trigger: Any) -> Any:
 class Rollout:
     """One rollout: its platform, and what its tasks have left.
 
+    :param passing: the time in which they all live
     :param deferrable: whether its tasks wait in the triggerer
     :param has_store: whether Airflow has a task state store, as since 3.3
     """
 
-    def __init__(self, emulator: Emulator, deferrable: bool, has_store: bool) -> None:
+    def __init__(self, emulator: Emulator, passing: Any, deferrable: bool, has_store: bool) -> None:
         self.emulator = emulator
+        self.time = passing
         self.deferrable = deferrable
         self.has_store = has_store
         self.xcoms = XComs()
@@ -253,7 +325,7 @@ def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def rollout(
-    deferrable: bool, has_store: bool, monkeypatch: pytest.MonkeyPatch
+    passing: Any, deferrable: bool, has_store: bool, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Rollout]]:
     """Starts a platform with one batch task in which every device waits."""
     running: list[Emulator] = []
@@ -268,11 +340,15 @@ def rollout(
             **scenario,
         }
         emulator = Emulator(whole, speed=speed)
+        if isinstance(passing, Time):
+            emulator.instance.clock = Clock(
+                speed, emulator.instance.world.now, real=passing.at_request
+            )
         emulator.start()
         emulator.advance(1)
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
-        made = Rollout(emulator, deferrable, has_store)
+        made = Rollout(emulator, passing, deferrable, has_store)
         own = "iotda_provider.triggers.guard_steps.OwnState."
         monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: made.xcoms)
         monkeypatch.setattr(

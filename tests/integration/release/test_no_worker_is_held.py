@@ -33,25 +33,26 @@ def closed() -> str:
 class Stays:
     """The seconds of each stay of a task in a worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, passing: Any) -> None:
+        self._time = passing
         self.seconds: list[float] = []
 
     def around(self, real: Any) -> Any:
         """The method, timed."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.monotonic()
+            began = self._time.monotonic()
             try:
                 return real(*args, **kwargs)
             finally:
-                self.seconds.append(time.monotonic() - began)
+                self.seconds.append(self._time.monotonic() - began)
 
         return timed
 
 
 @pytest.fixture
-def stays(monkeypatch: pytest.MonkeyPatch) -> Stays:
-    made = Stays()
+def stays(monkeypatch: pytest.MonkeyPatch, passing: Any) -> Stays:
+    made = Stays(passing)
     for kind in (ConfirmWaveOperator, WatchWaveOperator):
         for name in ("execute", "resume_execution"):
             monkeypatch.setattr(kind, name, made.around(getattr(kind, name)))
@@ -74,10 +75,10 @@ def test_nobody_stays_in_a_worker_while_a_wave_bakes(rollout: Any, stays: Stays)
     run = rollout(success_after=1)
     run.plan()
     run.confirm(1)
-    before = time.monotonic()
+    before = run.time.monotonic()
     stays.seconds.clear()
     assert run.watch(1, bake_time=4)["verdict"] == "passed"
-    assert time.monotonic() - before > 2
+    assert run.time.monotonic() - before > 2
     assert len(run.deferrals) == 1
     assert len(stays.seconds) == 2
     assert sum(stays.seconds) < 1
@@ -143,7 +144,7 @@ def test_evidence_is_not_asked_for_at_every_look_of_a_task_that_has_ended(rollou
     asked: list[float] = []
 
     def evidence(facts: Any) -> bool:
-        asked.append(time.monotonic())
+        asked.append(run.time.monotonic())
         return len(asked) == 3
 
     assert run.watch(1, evidence=evidence, evidence_interval=0.5)["verdict"] == "passed"
@@ -160,6 +161,7 @@ def test_what_goes_wrong_in_a_trigger_goes_wrong_in_the_task(rollout: Any) -> No
     assert run.confirm(1)["confirmed"] == 40
 
 
+@pytest.mark.parametrize("passing", [time], ids=["real time"])
 def test_execution_timeout_ends_it_alike(rollout: Any) -> None:
     run = rollout()
     run.plan()
@@ -270,15 +272,15 @@ def test_at_rest_both_ways(rollout: Any) -> None:
     assert (found["at_rest"], found["progress"]["success"]) == (True, 200)
     with IoTDAHook() as hook:
         hook.stop_batch_task(TASK_ID)
-    before = time.monotonic()
+    before = run.time.monotonic()
     assert rest(grace=0.6)["status"] == "Stopped"
-    assert time.monotonic() - before > 0.6
+    assert run.time.monotonic() - before > 0.6
     assert bool(run.deferrals) == run.deferrable
     # All 200 that were let start have an outcome, so nobody was installing.
     assert rest(grace=3600, exposed="200", timeout=7200)["status"] == "Stopped"
-    before = time.monotonic()
+    before = run.time.monotonic()
     rest(grace=0.6, exposed=201)
-    assert time.monotonic() - before > 0.6
+    assert run.time.monotonic() - before > 0.6
 
 
 def test_at_rest_outlives_an_outage_and_no_longer_one(rollout: Any) -> None:

@@ -166,23 +166,25 @@ def test_a_file_is_never_seen_half_written(tmp_path: Any) -> None:
     record = {"accepted": "x" * 50_000}
     release_files.write_json(path, record)
     seen: list[Any] = []
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def read() -> None:
         while not over.is_set():
             seen.append(release_files.read_json(path))
+            begun.set()
 
     reader = threading.Thread(target=read)
     reader.start()
+    assert begun.wait(60)
     for _ in range(300):
         release_files.write_json(path, record)
     over.set()
     reader.join()
-    assert seen
     assert all(found == record for found in seen)
     assert [file.name for file in (tmp_path / "releases").iterdir()] == ["manifest.json"]
 
 
+@pytest.mark.parametrize("passing", [time], ids=["real time"])
 @pytest.mark.parametrize("deferrable", [True], indirect=False)
 def test_of_two_triggers_at_once_the_later_one_confirms(rollout: Any) -> None:
     """One triggerer was only thought to be dead: both go on with the same wave."""
@@ -217,13 +219,13 @@ def test_whoever_was_displaced_goes_on_where_the_other_one_has_died(
     run = rollout(speed=100)
     run.plan("100%")
     calls: list[float] = []
-    around_confirmations(lambda number: calls.append(time.monotonic()), lambda number: None)
+    around_confirmations(lambda number: calls.append(run.time.monotonic()), lambda number: None)
     note = ReleaseFiles.write_confirmed
 
     def then_another_claims(self: Any, record: Any, log: Any) -> bool:
         done = note(self, record, log)
         if len(calls) == 4:
-            calls.append(time.monotonic())
+            calls.append(run.time.monotonic())
             for keeper in ("plan", "outcome"):
                 run.xcoms.put(keeper, CONFIRMED_KEY, {**record, "by": "one who dies at once"})
         return done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,7 @@ def at_the_console(run: Any, action: str) -> None:
 def delete(run: Any) -> None:
     """Somebody stops the batch task at the console, and deletes it."""
     at_the_console(run, "stop")
-    time.sleep(0.2)
+    run.time.sleep(0.2)
     with IoTDAHook() as hook:
         hook.delete_batch_task(TASK_ID)
 
@@ -66,7 +65,7 @@ def test_nor_is_one_that_ends_before_the_first_wave(rollout: Any) -> None:
     run = rollout(success_after=1)
     run.plan("5%, 100%")
     at_the_console(run, "confirm")
-    time.sleep(0.2)
+    run.time.sleep(0.2)
     with pytest.raises(NotHeldError):
         run.confirm(1)
 
@@ -128,7 +127,7 @@ def test_late_devices_that_stay_offline_hold_their_places_for_a_while(
     run = rollout(devices=30, offline_share=1)
     run.plan("100%", late=EVERYBODY[:30])
     times: list[float] = []
-    around_confirmations(lambda number: times.append(time.monotonic()), lambda number: None)
+    around_confirmations(lambda number: times.append(run.time.monotonic()), lambda number: None)
     assert run.confirm(1, max_in_flight=10)["confirmed"] == 30
     assert [len(targets) for targets in run.confirmations] == [10, 10, 10]
     assert times[1] - times[0] >= 0.5
@@ -223,8 +222,8 @@ def test_devices_that_are_refused_for_a_moment_are_asked_for_again(
     monkeypatch.setattr(pauses, "PATIENCE", 10)
     run = rollout()
     run.plan("100%")
-    until = time.monotonic() + 0.5
-    refused(lambda device: device.endswith("7") and time.monotonic() < until)
+    until = run.time.monotonic() + 0.5
+    refused(lambda device: device.endswith("7") and run.time.monotonic() < until)
     result = run.confirm(1)
     assert (result["confirmed"], result["refused"], result["unconfirmed"]) == (400, 0, 0)
     assert not alerts(run)
@@ -271,11 +270,11 @@ def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
     monkeypatch.setattr(pauses, "PATIENCE", 10 if shown else 0.5)
     run = rollout(success_after=6000)
     run.plan("100%")
-    until = time.monotonic() + (0.7 if shown else 1000)
+    until = run.time.monotonic() + (0.7 if shown else 1000)
     real, real_async = IoTDAHook.iter_subtasks, IoTDAAsyncHook.iter_subtasks
 
     def is_hidden(row: Any) -> bool:
-        return row.target.endswith("7") and time.monotonic() < until
+        return row.target.endswith("7") and run.time.monotonic() < until
 
     def rows(self: IoTDAHook, *args: Any, **kwargs: Any) -> Any:
         return (row for row in real(self, *args, **kwargs) if not is_hidden(row))
@@ -304,7 +303,7 @@ def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(rollout: Any)
     asked: list[float] = []
 
     def evidence(facts: Any) -> Any:
-        asked.append(time.monotonic())
+        asked.append(run.time.monotonic())
         if len(asked) == 1:
             raise ConnectionError("telemetry is down for a moment")
         return "nonsense" if len(asked) == 2 else "go"
