@@ -16,7 +16,20 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.sdk import timeout as airflow_timeout
 
+from iotda_provider.emulator.clock import Clock
+
 TASK_ID = "0123456789abcdef01234567"
+
+
+@pytest.fixture
+def iotda_emulator(iotda_emulator: Any) -> Any:
+    """An emulator for which ten seconds pass with each request.
+
+    By a clock, what a test is about might be over before its first look, on a busy machine.
+    """
+    instance = iotda_emulator.instance
+    instance.clock = Clock(10, instance.clock.now(), real=lambda: instance.journal._made)
+    return iotda_emulator
 
 
 class TaskInstance:
