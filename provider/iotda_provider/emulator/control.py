@@ -13,7 +13,7 @@ from iotda_provider.emulator import errors
 from iotda_provider.emulator.clock import MICRO, basic
 from iotda_provider.emulator.draws import LONGEST
 from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.gateway import JsonResponse, read_json, refused
+from iotda_provider.emulator.gateway import JsonResponse, instance_of, read_json, refused
 from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.reader import Reader, ScenarioError
 
@@ -21,98 +21,106 @@ CONTROL_PREFIX = "/_emulator"
 CONTROL_KEY = "X-Emulator-Key"
 
 
-def router(instance: Instance, key: str) -> APIRouter:
-    """The routes of the control calls."""
+class ControlRoute(APIRoute):
+    """A route that whoever holds the key may use."""
 
-    class ControlRoute(APIRoute):
-        """A route that whoever holds the key may use."""
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
 
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            inner = super().get_route_handler()
+        async def handle(request: Request) -> Response:
+            key = instance_of(request).settings.control_key or ""
+            shown = request.headers.get(CONTROL_KEY, "")
+            if not key or not hmac.compare_digest(shown.encode(), key.encode()):
+                return refused(errors.unauthenticated(f"{CONTROL_KEY} is missing or wrong"))
+            try:
+                return await inner(request)
+            except ScenarioError as error:
+                return refused(errors.invalid(f"{error}."))
+            except ApiError as error:
+                return refused(error)
 
-            async def handle(request: Request) -> Response:
-                shown = request.headers.get(CONTROL_KEY, "")
-                if not hmac.compare_digest(shown.encode(), key.encode()):
-                    return refused(errors.unauthenticated(f"{CONTROL_KEY} is missing or wrong"))
-                try:
-                    return await inner(request)
-                except ScenarioError as error:
-                    return refused(errors.invalid(f"{error}."))
-                except ApiError as error:
-                    return refused(error)
+        return handle
 
-            return handle
 
-    routes = APIRouter(prefix=CONTROL_PREFIX, route_class=ControlRoute)
+routes = APIRouter(prefix=CONTROL_PREFIX, route_class=ControlRoute)
 
-    @routes.get("/clock")
-    async def show_clock() -> Response:
-        """Virtual time now."""
-        return JsonResponse(_clock(instance))
 
-    @routes.post("/clock/advance")
-    async def advance_clock(request: Request) -> Response:
-        """Move virtual time forward by ``{"seconds": ...}``."""
-        reader = Reader(await read_json(request), "advance")
-        seconds = reader.number("seconds", None, 0.0, LONGEST)
-        reader.done()
-        if seconds is None:
-            raise reader.fail("seconds", "is missing")
-        instance.advance(seconds)
-        return JsonResponse(_clock(instance))
+@routes.get("/clock")
+async def show_clock(request: Request) -> Response:
+    """Virtual time now."""
+    return JsonResponse(_clock(instance_of(request)))
 
-    @routes.get("/journal")
-    async def show_journal(request: Request) -> Response:
-        """The requests so far, by ``call`` (a pattern), ``after`` (a number) and ``limit``."""
-        query = request.query_params
-        limit = _whole(query.get("limit"), "limit")
-        entries = instance.journal.entries(
-            query.get("call", "*"), _whole(query.get("after"), "after") or 0, limit
-        )
-        return JsonResponse({"entries": entries})
 
-    @routes.delete("/journal")
-    async def clear_journal() -> Response:
-        """Empty the journal."""
-        instance.forget_journal()
-        return Response(status_code=204)
+@routes.post("/clock/advance")
+async def advance_clock(request: Request) -> Response:
+    """Move virtual time forward by ``{"seconds": ...}``."""
+    instance = instance_of(request)
+    reader = Reader(await read_json(request), "advance")
+    seconds = reader.number("seconds", None, 0.0, LONGEST)
+    reader.done()
+    if seconds is None:
+        raise reader.fail("seconds", "is missing")
+    instance.advance(seconds)
+    return JsonResponse(_clock(instance))
 
-    @routes.get("/faults")
-    async def list_faults() -> Response:
-        """The rules in force, with how often each has matched and hit."""
-        return JsonResponse({"faults": instance.faults.describe()})
 
-    @routes.post("/faults")
-    async def add_fault(request: Request) -> Response:
-        """Put a rule in force."""
-        body = await read_json(request)
-        if not isinstance(body, dict):
-            raise errors.bad_format("The body must be a JSON object.")
-        return JsonResponse({"id": instance.add_fault(body)}, 201)
+@routes.get("/journal")
+async def show_journal(request: Request) -> Response:
+    """The requests so far, by ``call`` (a pattern), ``after`` (a number) and ``limit``."""
+    query = request.query_params
+    limit = _whole(query.get("limit"), "limit")
+    entries = instance_of(request).journal.entries(
+        query.get("call", "*"), _whole(query.get("after"), "after") or 0, limit
+    )
+    return JsonResponse({"entries": entries})
 
-    @routes.delete("/faults")
-    async def clear_faults() -> Response:
-        """Take all rules back."""
-        instance.run("remove_fault")
-        return Response(status_code=204)
 
-    @routes.delete("/faults/{fault_id}")
-    async def remove_fault(fault_id: str) -> Response:
-        """Take one rule back."""
-        instance.run("remove_fault", fault_id=fault_id)
-        return Response(status_code=204)
+@routes.delete("/journal")
+async def clear_journal(request: Request) -> Response:
+    """Empty the journal."""
+    instance_of(request).forget_journal()
+    return Response(status_code=204)
 
-    @routes.post("/refuse")
-    async def refuse_connections(request: Request) -> Response:
-        """Stop listening for ``{"seconds": ...}`` of real time."""
-        reader = Reader(await read_json(request), "refuse")
-        seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
-        reader.done()
-        if instance.refuse is not None:
-            instance.refuse(seconds)
-        return Response(status_code=204)
 
-    return routes
+@routes.get("/faults")
+async def list_faults(request: Request) -> Response:
+    """The rules in force, with how often each has matched and hit."""
+    return JsonResponse({"faults": instance_of(request).faults.describe()})
+
+
+@routes.post("/faults")
+async def add_fault(request: Request) -> Response:
+    """Put a rule in force."""
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise errors.bad_format("The body must be a JSON object.")
+    return JsonResponse({"id": instance_of(request).add_fault(body)}, 201)
+
+
+@routes.delete("/faults")
+async def clear_faults(request: Request) -> Response:
+    """Take all rules back."""
+    instance_of(request).run("remove_fault")
+    return Response(status_code=204)
+
+
+@routes.delete("/faults/{fault_id}")
+async def remove_fault(request: Request, fault_id: str) -> Response:
+    """Take one rule back."""
+    instance_of(request).run("remove_fault", fault_id=fault_id)
+    return Response(status_code=204)
+
+
+@routes.post("/refuse")
+async def refuse_connections(request: Request) -> Response:
+    """Stop listening for ``{"seconds": ...}`` of real time."""
+    instance = instance_of(request)
+    reader = Reader(await read_json(request), "refuse")
+    seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
+    reader.done()
+    if instance.refuse is not None:
+        instance.refuse(seconds)
+    return Response(status_code=204)
 
 
 def _clock(instance: Instance) -> dict[str, Any]:

@@ -72,28 +72,30 @@ async def read_json(request: Request) -> object:
         raise errors.bad_format("The body is not JSON.") from None
 
 
-def gateway_route(instance: Instance) -> type[APIRoute]:
-    """The class of routes that stand behind this platform's gateway."""
+def instance_of(request: Request) -> Instance:
+    """The instance that this request was sent to."""
+    instance: Instance = request.app.state.instance
+    return instance
 
-    class GatewayRoute(APIRoute):
-        """A route that lets in signed calls only, and answers refusals in IoTDA's words."""
 
-        def get_route_handler(self) -> Handler:
-            endpoint, call = self.endpoint, self.name
-            names = [name for name in self.param_convertors if name != "project_id"]
+class GatewayRoute(APIRoute):
+    """A route that lets in signed calls only, and answers refusals in IoTDA's words."""
 
-            # Called directly: FastAPI's injection costs as much as the whole of the call's work.
-            async def inner(request: Request) -> Response:
-                found = request.path_params
-                answer: Response = await endpoint(request, *[found[name] for name in names])
-                return answer
+    def get_route_handler(self) -> Handler:
+        """What answers a request."""
+        endpoint, call = self.endpoint, self.name
+        names = [name for name in self.param_convertors if name != "project_id"]
 
-            async def handle(request: Request) -> Response:
-                return await serve(instance, request, call, inner)
+        # Called directly: FastAPI's injection costs as much as the whole of the call's work.
+        async def inner(request: Request) -> Response:
+            found = request.path_params
+            answer: Response = await endpoint(request, *[found[name] for name in names])
+            return answer
 
-            return handle
+        async def handle(request: Request) -> Response:
+            return await serve(instance_of(request), request, call, inner)
 
-    return GatewayRoute
+        return handle
 
 
 async def serve(instance: Instance, request: Request, call: str | None, inner: Handler) -> Response:

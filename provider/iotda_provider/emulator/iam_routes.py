@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 
 from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.iam import Grant, Iam, IamError
+from iotda_provider.emulator.gateway import instance_of
+from iotda_provider.emulator.iam import Grant, IamError
 
 _TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
 
@@ -36,70 +37,76 @@ def _refused(status: int, message: str) -> Response:
     return JSONResponse({"error": error}, status)
 
 
-def router(iam: Iam) -> APIRouter:
-    """The routes."""
-    routes = APIRouter(route_class=IamRoute)
+routes = APIRouter(route_class=IamRoute)
 
-    @routes.post("/v3/auth/tokens")
-    async def create_token(request: Request) -> Response:
-        """A token for a user and password."""
-        auth = _inside(await _body(request), "auth")
-        user = _inside(auth, "identity", "password", "user")
-        text, grant = iam.token_for_user(
-            user.get("name"),
-            user.get("password"),
-            _inside(user, "domain").get("name"),
-            _inside(auth, "scope", "project"),
-        )
-        project = {"id": grant.project_id, "name": iam.settings.region}
-        return _token(text, grant, project=project)
 
-    @routes.get("/v3/projects")
-    async def list_projects(request: Request) -> Response:
-        """The account's projects, by name."""
-        scope = request.scope
-        iam.verify_own(
-            scope["method"],
-            scope["raw_path"],
-            scope["query_string"],
-            scope["headers"],
-            await request.body(),
-        )
-        iam.given["projects"] += 1
-        wanted = request.query_params.get("name", iam.settings.region)
-        own = {"id": iam.project_id, "name": iam.settings.region, "enabled": True}
-        return JSONResponse({"projects": [own] if wanted == iam.settings.region else []})
+@routes.post("/v3/auth/tokens")
+async def create_token(request: Request) -> Response:
+    """A token for a user and password."""
+    iam = instance_of(request).iam
+    auth = _inside(await _body(request), "auth")
+    user = _inside(auth, "identity", "password", "user")
+    text, grant = iam.token_for_user(
+        user.get("name"),
+        user.get("password"),
+        _inside(user, "domain").get("name"),
+        _inside(auth, "scope", "project"),
+    )
+    project = {"id": grant.project_id, "name": iam.settings.region}
+    return _token(text, grant, project=project)
 
-    @routes.post("/v3.0/OS-AUTH/id-token/tokens")
-    async def exchange_id_token(request: Request) -> Response:
-        """An unscoped token for an id token."""
-        id_token = _inside(await _body(request), "auth", "id_token").get("id")
-        return _token(*iam.token_for_identity(request.headers.get("X-Idp-Id"), id_token))
 
-    @routes.post("/v3.0/OS-CREDENTIAL/securitytokens")
-    async def create_key(request: Request) -> Response:
-        """A temporary key for a token."""
-        token = _inside(await _body(request), "auth", "identity", "token")
-        grant = iam.key_for_token(token.get("id"), token.get("duration_seconds"))
-        return JSONResponse(_credential(grant), 201)
+@routes.get("/v3/projects")
+async def list_projects(request: Request) -> Response:
+    """The account's projects, by name."""
+    iam = instance_of(request).iam
+    scope = request.scope
+    iam.verify_own(
+        scope["method"],
+        scope["raw_path"],
+        scope["query_string"],
+        scope["headers"],
+        await request.body(),
+    )
+    iam.given["projects"] += 1
+    wanted = request.query_params.get("name", iam.settings.region)
+    own = {"id": iam.project_id, "name": iam.settings.region, "enabled": True}
+    return JSONResponse({"projects": [own] if wanted == iam.settings.region else []})
 
-    @routes.put("/meta-data/latest/api/token")
-    async def create_metadata_token(request: Request) -> Response:
-        """The metadata service's own token; refused to whoever comes through a proxy."""
-        seconds = request.headers.get("X-Metadata-Token-Ttl-Seconds", "")
-        if "x-forwarded-for" in request.headers:
-            raise IamError(403, "Forwarded requests are not answered.")
-        if not seconds.isdigit() or not 60 <= int(seconds) <= 21_600:
-            raise IamError(400, "The lifetime must be 60 to 21600 seconds.")
-        return PlainTextResponse(iam.metadata_token(int(seconds)))
 
-    @routes.get("/openstack/latest/securitykey")
-    async def show_agency_key(request: Request) -> Response:
-        """A temporary key of the instance's agency."""
-        grant = iam.key_for_agency(request.headers.get("X-Metadata-Token"))
-        return JSONResponse(_credential(grant))
+@routes.post("/v3.0/OS-AUTH/id-token/tokens")
+async def exchange_id_token(request: Request) -> Response:
+    """An unscoped token for an id token."""
+    id_token = _inside(await _body(request), "auth", "id_token").get("id")
+    return _token(
+        *instance_of(request).iam.token_for_identity(request.headers.get("X-Idp-Id"), id_token)
+    )
 
-    return routes
+
+@routes.post("/v3.0/OS-CREDENTIAL/securitytokens")
+async def create_key(request: Request) -> Response:
+    """A temporary key for a token."""
+    token = _inside(await _body(request), "auth", "identity", "token")
+    grant = instance_of(request).iam.key_for_token(token.get("id"), token.get("duration_seconds"))
+    return JSONResponse(_credential(grant), 201)
+
+
+@routes.put("/meta-data/latest/api/token")
+async def create_metadata_token(request: Request) -> Response:
+    """The metadata service's own token; refused to whoever comes through a proxy."""
+    seconds = request.headers.get("X-Metadata-Token-Ttl-Seconds", "")
+    if "x-forwarded-for" in request.headers:
+        raise IamError(403, "Forwarded requests are not answered.")
+    if not seconds.isdigit() or not 60 <= int(seconds) <= 21_600:
+        raise IamError(400, "The lifetime must be 60 to 21600 seconds.")
+    return PlainTextResponse(instance_of(request).iam.metadata_token(int(seconds)))
+
+
+@routes.get("/openstack/latest/securitykey")
+async def show_agency_key(request: Request) -> Response:
+    """A temporary key of the instance's agency."""
+    grant = instance_of(request).iam.key_for_agency(request.headers.get("X-Metadata-Token"))
+    return JSONResponse(_credential(grant))
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -12,8 +12,13 @@ from iotda_provider.emulator import errors
 from iotda_provider.emulator.clock import parse_basic
 from iotda_provider.emulator.devices import DEFAULT_APP_ID, record_id
 from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
-from iotda_provider.emulator.instance import Instance
+from iotda_provider.emulator.gateway import (
+    PREFIX,
+    GatewayRoute,
+    JsonResponse,
+    instance_of,
+    read_json,
+)
 from iotda_provider.emulator.paging import Page, described
 from iotda_provider.emulator.search import chosen, parse
 
@@ -23,55 +28,56 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _FILTERS = ("product_id", "gateway_id", "node_id", "device_name", "app_id")
 
 
-def router(instance: Instance) -> APIRouter:
-    """The routes of the device calls."""
-    routes = APIRouter(route_class=gateway_route(instance))
+routes = APIRouter(route_class=GatewayRoute)
 
-    @routes.get(_DEVICES)
-    async def list_devices(request: Request) -> Response:
-        page = Page.read(request.query_params)
-        world = instance.present()
-        devices = world.devices()
-        wanted = _filters(request, world.origin)
-        count, found = (0, ()) if wanted is None else devices.page(page, wanted)
-        return JsonResponse(
-            {
-                "devices": [devices.brief(device) for device in found],
-                "page": described(count, found, record_id),
-            }
-        )
 
-    @routes.get(_DEVICE)
-    async def show_device(request: Request, device_id: str) -> Response:
-        world = instance.present()
-        device = world.groups.device(checked_device(device_id))
-        return JsonResponse(world.devices().full(device))
+@routes.get(_DEVICES)
+async def list_devices(request: Request) -> Response:
+    page = Page.read(request.query_params)
+    world = instance_of(request).present()
+    devices = world.devices()
+    wanted = _filters(request, world.origin)
+    count, found = (0, ()) if wanted is None else devices.page(page, wanted)
+    return JsonResponse(
+        {
+            "devices": [devices.brief(device) for device in found],
+            "page": described(count, found, record_id),
+        }
+    )
 
-    @routes.delete(_DEVICE)
-    async def delete_device(request: Request, device_id: str) -> Response:
-        instance.run("remove_device", device_id=checked_device(device_id))
-        return Response(status_code=204)
 
-    @routes.post(_DEVICE + "/list-device-group")
-    async def list_device_groups_by_device(request: Request, device_id: str) -> Response:
-        groups = instance.present().groups
-        found = groups.groups_of(groups.device(checked_device(device_id)))
-        return JsonResponse({"device_groups": [group.describe(brief=True) for group in found]})
+@routes.get(_DEVICE)
+async def show_device(request: Request, device_id: str) -> Response:
+    world = instance_of(request).present()
+    device = world.groups.device(checked_device(device_id))
+    return JsonResponse(world.devices().full(device))
 
-    @routes.post(PREFIX + "/search/query-devices")
-    async def search_devices(request: Request) -> Response:
-        body = await read_json(request)
-        query = parse(body.get("sql") if isinstance(body, dict) else None)
-        devices = instance.present().devices()
-        found = devices.find(query)
-        if query.counts:
-            return JsonResponse({"count": sum(1 for _ in found)})
-        rows = islice(found, query.offset, query.offset + query.rows)
-        return JsonResponse(
-            {"devices": [chosen(devices.found(device), query.fields) for device in rows]}
-        )
 
-    return routes
+@routes.delete(_DEVICE)
+async def delete_device(request: Request, device_id: str) -> Response:
+    instance_of(request).run("remove_device", device_id=checked_device(device_id))
+    return Response(status_code=204)
+
+
+@routes.post(_DEVICE + "/list-device-group")
+async def list_device_groups_by_device(request: Request, device_id: str) -> Response:
+    groups = instance_of(request).present().groups
+    found = groups.groups_of(groups.device(checked_device(device_id)))
+    return JsonResponse({"device_groups": [group.describe(brief=True) for group in found]})
+
+
+@routes.post(PREFIX + "/search/query-devices")
+async def search_devices(request: Request) -> Response:
+    body = await read_json(request)
+    query = parse(body.get("sql") if isinstance(body, dict) else None)
+    devices = instance_of(request).present().devices()
+    found = devices.find(query)
+    if query.counts:
+        return JsonResponse({"count": sum(1 for _ in found)})
+    rows = islice(found, query.offset, query.offset + query.rows)
+    return JsonResponse(
+        {"devices": [chosen(devices.found(device), query.fields) for device in rows]}
+    )
 
 
 def checked_device(device_id: object) -> str:

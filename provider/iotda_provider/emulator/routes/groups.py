@@ -9,8 +9,13 @@ from fastapi import APIRouter, Request, Response
 
 from iotda_provider.emulator import errors
 from iotda_provider.emulator.devices import below, record_id
-from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
-from iotda_provider.emulator.instance import Instance
+from iotda_provider.emulator.gateway import (
+    PREFIX,
+    GatewayRoute,
+    JsonResponse,
+    instance_of,
+    read_json,
+)
 from iotda_provider.emulator.paging import Page, described
 from iotda_provider.emulator.routes.devices import checked_device
 
@@ -20,103 +25,106 @@ _GROUP_ID = re.compile(r"[0-9a-fA-F-]{1,36}")
 _NAME = re.compile(r"[\w\u4e00-\u9fff? '#().,&%@!-]{1,64}", re.ASCII)
 
 
-def router(instance: Instance) -> APIRouter:
-    """The routes of the device-group calls."""
-    routes = APIRouter(route_class=gateway_route(instance))
+routes = APIRouter(route_class=GatewayRoute)
 
-    @routes.get(_GROUPS)
-    async def list_device_groups(request: Request) -> Response:
-        query = request.query_params
-        page = Page.read(query)
-        groups = sorted(
-            (
-                group
-                for group in instance.present().groups.by_id.values()
-                if query.get("name") in (None, group.name)
-                and query.get("group_type") in (None, group.group_type)
-                and query.get("app_id") in (None, group.app_id)
-            ),
-            key=lambda group: group.record_id,
-            reverse=True,
-        )
-        shown = page.cut(group for group in groups if group.record_id < page.marker)
-        return JsonResponse(
-            {
-                "device_groups": [group.describe(brief=True) for group in shown],
-                "page": described(len(groups), shown, lambda group: group.record_id),
-            }
-        )
 
-    @routes.post(_GROUPS)
-    async def add_device_group(request: Request) -> Response:
-        body = _object(await read_json(request))
-        kind = body.get("group_type", "STATIC")
-        if kind not in ("STATIC", "DYNAMIC"):
-            raise errors.invalid("group_type must be STATIC or DYNAMIC.")
-        rule = body.get("dynamic_group_rule") if kind == "DYNAMIC" else None
-        if kind == "DYNAMIC" and not isinstance(rule, str):
-            raise errors.invalid("dynamic_group_rule is required.")
-        parent = body.get("super_group_id")
-        if parent is not None and rule is not None:
-            raise errors.invalid("super_group_id is not supported for dynamic groups.")
-        group = instance.run(
-            "create_group",
-            name=_name(body, "name", required=True),
-            description=_name(body, "description", required=False),
-            super_group_id=None if parent is None else _checked(parent),
-            app_id=body.get("app_id"),
-            rule=rule,
-        )
-        return JsonResponse(group.describe(), 201)
+@routes.get(_GROUPS)
+async def list_device_groups(request: Request) -> Response:
+    query = request.query_params
+    page = Page.read(query)
+    groups = sorted(
+        (
+            group
+            for group in instance_of(request).present().groups.by_id.values()
+            if query.get("name") in (None, group.name)
+            and query.get("group_type") in (None, group.group_type)
+            and query.get("app_id") in (None, group.app_id)
+        ),
+        key=lambda group: group.record_id,
+        reverse=True,
+    )
+    shown = page.cut(group for group in groups if group.record_id < page.marker)
+    return JsonResponse(
+        {
+            "device_groups": [group.describe(brief=True) for group in shown],
+            "page": described(len(groups), shown, lambda group: group.record_id),
+        }
+    )
 
-    @routes.get(_GROUP)
-    async def show_device_group(request: Request, group_id: str) -> Response:
-        group = instance.present().groups.group(_checked(group_id))
-        return JsonResponse(group.describe())
 
-    @routes.put(_GROUP)
-    async def update_device_group(request: Request, group_id: str) -> Response:
-        body = _object(await read_json(request))
-        group = instance.run(
-            "update_group",
-            group_id=_checked(group_id),
-            name=_name(body, "name", required=False),
-            description=_name(body, "description", required=False),
-        )
-        return JsonResponse(group.describe())
+@routes.post(_GROUPS)
+async def add_device_group(request: Request) -> Response:
+    body = _object(await read_json(request))
+    kind = body.get("group_type", "STATIC")
+    if kind not in ("STATIC", "DYNAMIC"):
+        raise errors.invalid("group_type must be STATIC or DYNAMIC.")
+    rule = body.get("dynamic_group_rule") if kind == "DYNAMIC" else None
+    if kind == "DYNAMIC" and not isinstance(rule, str):
+        raise errors.invalid("dynamic_group_rule is required.")
+    parent = body.get("super_group_id")
+    if parent is not None and rule is not None:
+        raise errors.invalid("super_group_id is not supported for dynamic groups.")
+    group = instance_of(request).run(
+        "create_group",
+        name=_name(body, "name", required=True),
+        description=_name(body, "description", required=False),
+        super_group_id=None if parent is None else _checked(parent),
+        app_id=body.get("app_id"),
+        rule=rule,
+    )
+    return JsonResponse(group.describe(), 201)
 
-    @routes.delete(_GROUP)
-    async def delete_device_group(request: Request, group_id: str) -> Response:
-        instance.run("delete_group", group_id=_checked(group_id))
-        return Response(status_code=204)
 
-    @routes.get(_GROUP + "/devices")
-    async def show_devices_in_group(request: Request, group_id: str) -> Response:
-        page = Page.read(request.query_params)
-        world = instance.present()
-        members = world.groups.members(world.groups.group(_checked(group_id)))
-        start = below(page.marker)
-        shown = page.cut(device for device in reversed(members) if device < start)
-        devices = world.devices()
-        return JsonResponse(
-            {
-                "devices": [devices.member(devices.brief(device)) for device in shown],
-                "page": described(len(members), shown, record_id),
-            }
-        )
+@routes.get(_GROUP)
+async def show_device_group(request: Request, group_id: str) -> Response:
+    group = instance_of(request).present().groups.group(_checked(group_id))
+    return JsonResponse(group.describe())
 
-    @routes.post(_GROUP + "/action")
-    async def create_or_delete_device_in_group(request: Request, group_id: str) -> Response:
-        query = request.query_params
-        commands = {"addDevice": "add_member", "removeDevice": "remove_member"}
-        command = commands.get(query.get("action_id", ""))
-        if command is None:
-            raise errors.invalid("action_id must be addDevice or removeDevice.")
-        device_id = checked_device(query.get("device_id"))
-        instance.run(command, group_id=_checked(group_id), device_id=device_id)
-        return Response(status_code=200)
 
-    return routes
+@routes.put(_GROUP)
+async def update_device_group(request: Request, group_id: str) -> Response:
+    body = _object(await read_json(request))
+    group = instance_of(request).run(
+        "update_group",
+        group_id=_checked(group_id),
+        name=_name(body, "name", required=False),
+        description=_name(body, "description", required=False),
+    )
+    return JsonResponse(group.describe())
+
+
+@routes.delete(_GROUP)
+async def delete_device_group(request: Request, group_id: str) -> Response:
+    instance_of(request).run("delete_group", group_id=_checked(group_id))
+    return Response(status_code=204)
+
+
+@routes.get(_GROUP + "/devices")
+async def show_devices_in_group(request: Request, group_id: str) -> Response:
+    page = Page.read(request.query_params)
+    world = instance_of(request).present()
+    members = world.groups.members(world.groups.group(_checked(group_id)))
+    start = below(page.marker)
+    shown = page.cut(device for device in reversed(members) if device < start)
+    devices = world.devices()
+    return JsonResponse(
+        {
+            "devices": [devices.member(devices.brief(device)) for device in shown],
+            "page": described(len(members), shown, record_id),
+        }
+    )
+
+
+@routes.post(_GROUP + "/action")
+async def create_or_delete_device_in_group(request: Request, group_id: str) -> Response:
+    query = request.query_params
+    commands = {"addDevice": "add_member", "removeDevice": "remove_member"}
+    command = commands.get(query.get("action_id", ""))
+    if command is None:
+        raise errors.invalid("action_id must be addDevice or removeDevice.")
+    device_id = checked_device(query.get("device_id"))
+    instance_of(request).run(command, group_id=_checked(group_id), device_id=device_id)
+    return Response(status_code=200)
 
 
 def _object(body: object) -> dict[str, Any]:

@@ -8,8 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from iotda_provider.emulator import errors
-from iotda_provider.emulator.gateway import PREFIX, JsonResponse, gateway_route, read_json
-from iotda_provider.emulator.instance import Instance
+from iotda_provider.emulator.gateway import (
+    PREFIX,
+    GatewayRoute,
+    JsonResponse,
+    instance_of,
+    read_json,
+)
 from iotda_provider.emulator.paging import Page, described
 
 _PACKAGES = PREFIX + "/ota-upgrades/packages"
@@ -37,48 +42,48 @@ _SOURCE_VERSION = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _MAX_SOURCE_VERSIONS = 20
 
 
-def router(instance: Instance) -> APIRouter:
-    """The routes of the OTA-package calls."""
-    routes = APIRouter(route_class=gateway_route(instance))
+routes = APIRouter(route_class=GatewayRoute)
 
-    @routes.get(_PACKAGES)
-    async def list_ota_package_info(request: Request) -> Response:
-        query = request.query_params
-        page = Page.read(query)
-        if query.get("package_type") is not None and query["package_type"] not in _TYPES:
-            raise errors.invalid("package_type is not a known type.")
-        packages = sorted(
-            (
-                package
-                for package in instance.present().library.packages.values()
-                if all(query.get(n) in (None, package.fields.get(n)) for n in _FILTERS)
-            ),
-            key=lambda package: package.record_id,
-            reverse=True,
-        )
-        shown = page.cut(package for package in packages if package.record_id < page.marker)
-        return JsonResponse(
-            {
-                "packages": [package.describe(brief=True) for package in shown],
-                "page": described(len(packages), shown, lambda package: package.record_id),
-            }
-        )
 
-    @routes.post(_PACKAGES)
-    async def create_ota_package(request: Request) -> Response:
-        package = instance.run("create_package", fields=_fields(await read_json(request)))
-        return JsonResponse(package.describe(), 201)
+@routes.get(_PACKAGES)
+async def list_ota_package_info(request: Request) -> Response:
+    query = request.query_params
+    page = Page.read(query)
+    if query.get("package_type") is not None and query["package_type"] not in _TYPES:
+        raise errors.invalid("package_type is not a known type.")
+    packages = sorted(
+        (
+            package
+            for package in instance_of(request).present().library.packages.values()
+            if all(query.get(n) in (None, package.fields.get(n)) for n in _FILTERS)
+        ),
+        key=lambda package: package.record_id,
+        reverse=True,
+    )
+    shown = page.cut(package for package in packages if package.record_id < page.marker)
+    return JsonResponse(
+        {
+            "packages": [package.describe(brief=True) for package in shown],
+            "page": described(len(packages), shown, lambda package: package.record_id),
+        }
+    )
 
-    @routes.get(_PACKAGE)
-    async def show_ota_package(request: Request, package_id: str) -> Response:
-        return JsonResponse(instance.present().library.package(package_id).describe())
 
-    @routes.delete(_PACKAGE)
-    async def delete_ota_package(request: Request, package_id: str) -> Response:
-        instance.run("delete_package", package_id=package_id)
-        return Response(status_code=204)
+@routes.post(_PACKAGES)
+async def create_ota_package(request: Request) -> Response:
+    package = instance_of(request).run("create_package", fields=_fields(await read_json(request)))
+    return JsonResponse(package.describe(), 201)
 
-    return routes
+
+@routes.get(_PACKAGE)
+async def show_ota_package(request: Request, package_id: str) -> Response:
+    return JsonResponse(instance_of(request).present().library.package(package_id).describe())
+
+
+@routes.delete(_PACKAGE)
+async def delete_ota_package(request: Request, package_id: str) -> Response:
+    instance_of(request).run("delete_package", package_id=package_id)
+    return Response(status_code=204)
 
 
 def _fields(body: object) -> dict[str, Any]:
