@@ -149,8 +149,8 @@ def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
 def test_reading_a_connection_takes_no_time_to_speak_of():
     connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}))
     load_settings(connection, conn_id="c")
-    start = time.perf_counter()
+    start = time.thread_time()  # whatever else the machine is busy with
     for _ in range(20):
         load_settings(connection, conn_id="c")
 
-    assert (time.perf_counter() - start) / 20 < 0.05
+    assert (time.thread_time() - start) / 20 < 0.05

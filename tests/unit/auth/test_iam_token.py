@@ -97,10 +97,11 @@ def test_token_is_renewed_before_it_expires(web, settings, outgoing, issue_token
     issue_tokens(web, lifetime=1)
     authenticator = authenticator_for(settings("token"))
     clock = authenticator._token
+    now = clock._now()
+    clock._now = lambda: now
     authenticator.prepare()
     assert authenticator.is_ready()
 
-    now = clock._now()
     clock._now = lambda: now + 0.95
     assert not authenticator.is_ready()
     authenticator.prepare()

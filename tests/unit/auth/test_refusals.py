@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -135,18 +134,15 @@ def test_issuer_that_answers_a_byte_at_a_time_has_no_longer_than_the_timeout(set
         def drip() -> None:
             connection, _ = listener.accept()
             with connection, suppress(OSError):
-                connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n")
-                for _ in range(100):
+                connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100000\r\n\r\n")
+                while not done.wait(0.05):  # all of it would take more than an hour
                     connection.sendall(b" ")
-                    done.wait(0.05)
 
         threading.Thread(target=drip, daemon=True).start()
         here = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        begun = time.monotonic()
         with pytest.raises(IoTDATransportError, match="no whole answer in time") as caught:
             authenticator_for(settings("token", iam_endpoint=here, timeout=0.3)).prepare()
 
-        assert time.monotonic() - begun < 3, "all of it takes five seconds to arrive"
         assert not caught.value.sent
 
 

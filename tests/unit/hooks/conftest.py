@@ -67,9 +67,8 @@ class FakeIoTDA:
         self.answers: list[Answer] = [Reply(body=task_json())]
         self.seen: list[Seen] = []
         self.under_way = self.most_under_way = 0
-        self.arrived = threading.Event()
         self.closing = threading.Event()
-        self.lock = threading.Lock()
+        self.news = threading.Condition()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -100,6 +99,11 @@ class FakeIoTDA:
     def answer(self, *answers: Answer) -> None:
         self.answers = list(answers)
 
+    def wait_for(self, count: int) -> None:
+        """Wait until so many requests have arrived."""
+        with self.news:
+            assert self.news.wait_for(lambda: len(self.seen) >= count, 60)
+
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length)
@@ -111,19 +115,20 @@ class FakeIoTDA:
             dict(handler.headers.items()),
             json.loads(body) if body else None,
         )
-        with self.lock:
+        with self.news:
             self.seen.append(seen)
             self.under_way += 1
             self.most_under_way = max(self.most_under_way, self.under_way)
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        self.arrived.set()
+            self.news.notify_all()
         try:
             reply = answer if isinstance(answer, Reply) else answer(seen)
-            with contextlib.suppress(OSError):
-                self.reply(handler, reply)
         finally:
-            with self.lock:
+            # Before the reply: whoever has got it may ask again before this thread goes on.
+            with self.news:
                 self.under_way -= 1
+        with contextlib.suppress(OSError):
+            self.reply(handler, reply)
 
     def reply(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
         if reply.fault == "hang":
@@ -143,7 +148,7 @@ class FakeIoTDA:
             handler.wfile.write(f"{start}{sent}\r\n".encode())
             return
         if reply.fault == "drip head":
-            self.drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + bytes(100))
+            self.drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + bytes(10_000))
             return
         text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         data = text.encode() if reply.body is not None else b""
@@ -219,6 +224,13 @@ class Client:
 
     async def collect(self, items: AsyncIterator[Any]) -> list[Any]:
         return [item async for item in items]
+
+    @property
+    def settings(self) -> Any:
+        """What the hook has read of its connection."""
+        if self.kind == "blocking":
+            return self.hook.settings
+        return self.wait_for(self.hook._open()).settings
 
     def json_of(self, response: Any) -> Any:
         return self.wait_for(response.json())

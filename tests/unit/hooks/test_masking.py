@@ -16,18 +16,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from iotda_provider import masking
 
 if AIRFLOW_V_3_0_PLUS:
-    from airflow.sdk._shared.secrets_masker import redact, reset_secrets_masker
+    from airflow.sdk._shared.secrets_masker import redact
 else:
-    from airflow.utils.log.secrets_masker import _secrets_masker, redact
-
-
-def reset_masker() -> None:
-    """As in a process that knows no secret yet."""
-    if AIRFLOW_V_3_0_PLUS:
-        reset_secrets_masker()
-    else:
-        _secrets_masker().patterns = set()
-        _secrets_masker().replacer = None
+    from airflow.utils.log.secrets_masker import redact
 
 
 @pytest.fixture
@@ -88,7 +79,6 @@ def test_every_signature_is_masked_in_its_header(
 ) -> None:
     monkeypatch.setattr(masking, "_registered_signatures", set())
     monkeypatch.setattr(masking, "MOST_SIGNATURES", 1)
-    reset_masker()
     answering()
     read_tasks(client, 3)
     masking.mask("another secret")  # the masker makes its expression anew

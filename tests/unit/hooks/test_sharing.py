@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
 
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.rate_limit import RateLimit
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 
@@ -91,14 +93,46 @@ class TestSessions:
         assert asyncio.run(use()) is not asyncio.run(use())
 
 
+class Time:
+    """In the place of ``time`` and of ``asyncio``: time passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
 async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
-    fake: Any, connect: Callable[..., None]
+    fake: Any, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten calls at 20 a second take half a second, more than each of them may take by itself."""
-    connect(timeout=0.3, max_requests_per_second=20)
+    """Each call waits for its turn for longer than it may take by itself."""
+    passing, given = Time(), []
+    for name in ("hooks.iotda_async.time", "hooks.iotda_async.asyncio", "retrying.time"):
+        monkeypatch.setattr(f"iotda_provider.{name}", passing)
+    limit = RateLimit(0.01, clock=passing.monotonic)
+    monkeypatch.setattr("iotda_provider.hooks.iotda_async.shared_limit", lambda settings: limit)
+    real = aiohttp.ClientTimeout
+
+    def timeout(total: float, **more: Any) -> Any:
+        given.append(total)
+        return real(total=60, **more)
+
+    monkeypatch.setattr(aiohttp, "ClientTimeout", timeout)
+    connect(timeout=30)
     async with IoTDAAsyncHook() as hook:
-        await asyncio.gather(*(hook.get_batch_task(TASK_ID) for _ in range(10)))
+        await hook.get_batch_task(TASK_ID)
+        await asyncio.gather(*(hook.get_batch_task(TASK_ID) for _ in range(9)))
     assert len(fake.seen) == 10
+    assert passing.now >= 9 * 100
+    assert given == [30] * 10
 
 
 async def test_cancelling_many_calls_leaves_none_behind(
@@ -107,7 +141,7 @@ async def test_cancelling_many_calls_leaves_none_behind(
     fake.answer(type(fake.answers[0])(fault="hang"))
     async with IoTDAAsyncHook() as hook:
         stop = asyncio.create_task(hook.stop_batch_task(TASK_ID, [f"d{n}" for n in range(5_000)]))
-        await asyncio.to_thread(fake.arrived.wait)
+        await asyncio.to_thread(fake.wait_for, 1)
         before = asyncio.all_tasks()
         stop.cancel()
         await asyncio.wait([stop])

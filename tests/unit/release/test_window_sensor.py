@@ -27,7 +27,14 @@ def window(begin: float, end: float) -> str:
     return "-".join(times)
 
 
-CLOSED, OPEN = window(2, 3), window(-1, 1)
+def closed() -> str:
+    """One that opens in two hours: of now, for the tests may be collected long before."""
+    return window(2, 3)
+
+
+def opened() -> str:
+    """One that is open for another hour."""
+    return window(-1, 1)
 
 
 def context(**plan: Any) -> Any:
@@ -45,34 +52,35 @@ def deferral(made: MaintenanceWindowSensor) -> Any:
     return caught.value
 
 
-@pytest.mark.parametrize("text", [OPEN, None, ""])
+@pytest.mark.parametrize("text", [opened, None, ""])
 def test_nobody_waits_where_it_is_open(text: Any) -> None:
+    text = text() if callable(text) else text
     assert sensor(text).execute(context()) is None
     assert sensor(text, deferrable=False).poke(context())
 
 
 def test_a_wave_that_was_not_planned_waits_for_nothing() -> None:
-    made = sensor(CLOSED, wave=3, plan_task_id="plan")
+    made = sensor(closed(), wave=3, plan_task_id="plan")
     assert made.execute(context(waves=[1, 2])) is None
 
 
 def test_it_sleeps_until_the_window_opens_and_not_in_a_worker() -> None:
-    made = sensor(CLOSED)
+    made = sensor(closed())
     trigger = deferral(made).trigger
     now = datetime.now(timezone.utc).timestamp()
     assert 3600 < trigger.moment - now <= 2 * 3600
-    assert not sensor(CLOSED, deferrable=False).poke(context())
+    assert not sensor(closed(), deferrable=False).poke(context())
 
 
 def test_where_it_is_still_closed_it_sleeps_on_within_the_same_time() -> None:
-    made = sensor(CLOSED)
+    made = sensor(closed())
     first = deferral(made)
     with pytest.raises(TaskDeferred) as second:
         made.resume_execution("execute_complete", {"event": first.trigger.memo}, context())
     assert second.value.trigger.memo == first.trigger.memo
-    opened = sensor(OPEN)
+    later = sensor(opened())
     event = {"event": first.trigger.memo}
-    assert opened.resume_execution("execute_complete", event, context()) is None
+    assert later.resume_execution("execute_complete", event, context()) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_where_it_is_still_closed_it_sleeps_on_within_the_same_time() -> None:
     ],
 )
 def test_its_time_ends_it_as_in_a_worker(given: dict[str, Any], error: type[Exception]) -> None:
-    made = sensor(CLOSED, **given)
+    made = sensor(closed(), **given)
     trigger = deferral(made).trigger
 
     async def fire() -> Any:
@@ -103,4 +111,4 @@ def test_its_trigger_comes_back_as_it_was() -> None:
 
 
 def test_it_waits_for_a_weekly_window_that_clocks_skip_for_once() -> None:
-    assert sensor(CLOSED).timeout > 16 * 86400
+    assert sensor(closed()).timeout > 16 * 86400

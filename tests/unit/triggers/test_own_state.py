@@ -42,7 +42,7 @@ async def test_a_conversation_is_never_broken_off(
     state = OwnState(OWNER, logging.getLogger("test"))
 
     writing = asyncio.ensure_future(state.remember({"looks": 1}))
-    await asyncio.wait_for(supervisor.asked.wait(), 10)
+    await asyncio.wait_for(supervisor.asked.wait(), 60)
     if end == "cancelled":
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -52,4 +52,4 @@ async def test_a_conversation_is_never_broken_off(
         assert "could not be written" in caplog.text
     supervisor.may_answer.set()
 
-    await asyncio.wait_for(supervisor.answered.wait(), 5)
+    await asyncio.wait_for(supervisor.answered.wait(), 60)
