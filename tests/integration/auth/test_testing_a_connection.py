@@ -89,11 +89,12 @@ def test_good_connection_says_where_it_leads(start, connect, hooks, auth_type):
 
 
 def test_unreachable_host(start, connect, hooks):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    connect(start(), "aksk", host=f"http://127.0.0.1:{port}")
-    text = failure(hooks)
+    # Taken, and so nobody else's, and nobody listens.
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        port = mute.getsockname()[1]
+        connect(start(), "aksk", host=f"http://127.0.0.1:{port}")
+        text = failure(hooks)
 
     assert f"http://127.0.0.1:{port}" in text
     assert "nothing answers there" in text

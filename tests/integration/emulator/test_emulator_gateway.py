@@ -27,7 +27,7 @@ def test_every_answer_has_a_request_id(emulator: Emulator, call: Call) -> None:
         call(emulator, "GET", "/batchtasks"),
         call(emulator, "GET", "/nothing"),
         call(emulator, "GET", "/batchtasks", query={"limit": "0"}),
-        requests.get(emulator.url, timeout=5),
+        requests.get(emulator.url, timeout=60),
     ]
     ids = {answer.headers["X-Request-Id"] for answer in answers}
     assert len(ids) == len(answers)
@@ -88,8 +88,8 @@ def test_a_signature_covers_path_query_body_and_headers(emulator: Emulator, call
         {"headers": {**good.headers, "X-Sdk-Date": "20200101T000000Z"}},
     ):
         send = {"url": f"{path}?limit=5", "headers": good.headers, **change}
-        assert requests.request("GET", timeout=5, **send).status_code == 401, change
-    again = requests.get(f"{path}?limit=5", headers=good.headers, timeout=5)
+        assert requests.request("GET", timeout=60, **send).status_code == 401, change
+    again = requests.get(f"{path}?limit=5", headers=good.headers, timeout=60)
     assert again.status_code == 200
 
 
@@ -116,7 +116,7 @@ def test_the_query_is_signed_whatever_its_characters(emulator: Emulator, call: C
 
 
 def test_a_call_without_a_signature_is_refused(emulator: Emulator) -> None:
-    answer = requests.get(f"{emulator.url}/v5/iot/emulator-project/batchtasks", timeout=5)
+    answer = requests.get(f"{emulator.url}/v5/iot/emulator-project/batchtasks", timeout=60)
     assert (answer.status_code, answer.json()["error_code"]) == (401, "APIGW.0301")
 
 
