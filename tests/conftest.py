@@ -157,3 +157,17 @@ def _no_credentials_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
     from iotda_provider.auth import authenticator
 
     monkeypatch.setattr(authenticator, "_shared", type(authenticator._shared)())
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_an_earlier_test() -> None:
+    """Airflow's masker compiles all secrets that it knows anew at each further one.
+
+    After a thousand tests of one process that would take longer than they do.
+    """
+    from iotda_provider.masking import MASKERS
+
+    for name in MASKERS:
+        masker = getattr(sys.modules.get(name), "_secrets_masker", lambda: None)()
+        if masker is not None:
+            masker.patterns, masker.replacer = set(), None

@@ -28,7 +28,8 @@ MOST_SIGNATURES = 32
 # As it stands in a request's Authorization header, which is the only place it ever has.
 _ANY_SIGNATURE = "Signature=[0-9a-f]{64}"
 _COMPILES_ANEW = "Signature=" + "0" * 64
-_MASKERS = (
+#: The modules that may hold a masker: a process of Airflow 3 has up to two of them.
+MASKERS = (
     "airflow.sdk._shared.secrets_masker",
     "airflow._shared.secrets_masker",
     "airflow.utils.log.secrets_masker",  # Airflow 2
@@ -73,7 +74,7 @@ def new_signatures(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _mask_every_signature() -> None:
-    for name in _MASKERS:
+    for name in MASKERS:
         module: Any = sys.modules.get(name)
         masker: Any = getattr(module, "_secrets_masker", lambda: None)()
         patterns = getattr(masker, "patterns", None)
