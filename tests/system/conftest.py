@@ -20,6 +20,19 @@ import pytest
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
+# A machine that is busy with something else imports as slowly as it likes. Airflow's limit would
+# also take the place of pytest's, which uses the same signal, and nothing would end a test that
+# hangs.
+os.environ["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "0"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real Airflow takes its time where many tests run at once."""
+    for item in items:
+        is_here = Path(__file__).parent in item.path.parents
+        if is_here and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(1200))
+
 
 def migrated_template() -> Path:
     """An empty database with Airflow's tables, made once for each version of Airflow and Python."""
@@ -89,25 +102,31 @@ _HOME_OF_DAG_TEST = ("airflow.sdk.definitions.dag", "airflow.models.dag")
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``dag.test()`` sleeps a second for each rank of tasks that it only skips: not here."""
+def when_asked(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """Called where ``dag.test()`` waits for a person's answer and does nothing else.
+
+    It sleeps a second then, and for each rank of tasks that it only skips: not here.
+    """
     really_sleep = time.sleep
+    acts: list[Callable[[], object]] = []
 
     def sleep(seconds: float) -> None:
         caller = sys._getframe(1)
         if caller.f_globals.get("__name__") in _HOME_OF_DAG_TEST:
-            # Whoever answers a question needs the database, which has one lock only.
-            is_asking = bool(caller.f_locals.get("awaiting_input_tis"))
-            seconds = min(seconds, 0.3 if is_asking else 0.02)
+            seconds = min(seconds, 0.02)
+            if caller.f_locals.get("awaiting_input_tis"):
+                for act in list(acts):
+                    act()
         really_sleep(seconds)
 
     monkeypatch.setattr(time, "sleep", sleep)
+    return acts
 
 
 @pytest.fixture
 def run_dag(
     airflow_database: Path,
-    impatient: None,
+    when_asked: list[Callable[[], object]],
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> RunDag:

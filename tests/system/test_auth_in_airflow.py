@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 
@@ -24,7 +25,7 @@ from iotda_provider.sensors.batch_task import BatchTaskSensor
 with DAG("auth", schedule=None):
     common = {{"iotda_conn_id": {conn_id!r}}}
     stop = StopBatchTaskOperator(
-        task_id="stop", batch_task_id={tasks[0]!r}, poll_interval=0.2, timeout=60, **common
+        task_id="stop", batch_task_id={tasks[0]!r}, poll_interval=0.1, **common
     )
     ask = StopBatchTaskOperator(
         task_id="ask", batch_task_id={tasks[1]!r}, wait_for_completion=False, **common
@@ -33,8 +34,7 @@ with DAG("auth", schedule=None):
         task_id="deferred",
         batch_task_id={tasks[1]!r},
         target_statuses=("Stopped",),
-        poke_interval=0.2,
-        timeout=60,
+        poke_interval=0.1,
         deferrable={deferrable},
         **common,
     )
@@ -50,7 +50,8 @@ def emulator() -> Iterator[Emulator]:
         "batch_tasks": [{"task_id": task} for task in TASKS],
         "switches": {"initializing": 0, "stop_after": 90},
     }
-    with Emulator(scenario, speed=60, seed=1) as emulator:
+    with Emulator(scenario, speed=0, seed=1) as emulator:
+        pass_with_looks(emulator, 30)
         yield emulator
 
 

@@ -245,7 +245,6 @@ def canary_dag(file: Path) -> set[str]:
     return tasks
 
 
-@pytest.mark.timeout(600)
 def test_no_secret_is_kept_or_logged_even_without_airflows_masker(
     secrets, without_masker, run_dag, assert_absent, everything_kept, tmp_path
 ):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 
@@ -25,8 +26,9 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         "batch_tasks": [{"task_id": TASK_ID, "targets": "all"}],
         "switches": {"stop_after": 0},
     }
-    with Emulator(scenario, speed=20) as emulator:
+    with Emulator(scenario, speed=0) as emulator:
         emulator.advance(60)
+        pass_with_looks(emulator, 1)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         yield emulator
 

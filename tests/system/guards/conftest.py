@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 HEAD = """
 from airflow.providers.common.compat.sdk import DAG, task
@@ -31,26 +30,9 @@ SECONDS_A_LOOK = 10.0
 
 
 @pytest.fixture
-def time_passes(iotda_emulator: Any) -> Iterator[None]:
-    """Lets a fleet that stands still (``speed=0``) move on after each look at it.
-
-    So a guard sees the same, however long Airflow takes to start or to resume it.
-    """
-    is_over = threading.Event()
-
-    def move() -> None:
-        seen = 0
-        while not is_over.wait(0.02):
-            looks = len(iotda_emulator.journal("show_batch_task"))
-            if looks > seen:
-                iotda_emulator.advance(SECONDS_A_LOOK * (looks - seen))
-                seen = looks
-
-    mover = threading.Thread(target=move, name="time")
-    mover.start()
-    yield
-    is_over.set()
-    mover.join()
+def time_passes(iotda_emulator: Any) -> None:
+    """Lets a fleet that stands still (``speed=0``) move on after each look at it."""
+    pass_with_looks(iotda_emulator, SECONDS_A_LOOK)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ GOOD = {"devices": 50, "failure_rate": 0.0, "success_after": 30, "batch_tasks": 
 GUARD = """
 guard = RolloutGuardSensor(
     task_id="guard", batch_task_id=TASK, rules=SequentialFailureTest(0.02), stop_on_breach=True,
-    poke_interval=0.3, timeout=60, deferrable={deferrable},
+    poke_interval=0.1, deferrable={deferrable},
 )
 branch = BranchOnVerdictOperator(
     task_id="verdict", verdict=guard.output, if_breached="collect", if_completed="well"

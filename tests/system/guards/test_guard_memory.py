@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
 TASK = "0123456789abcdef01234567"
@@ -12,14 +15,27 @@ SILENT = {
 }
 GOOD = {**SILENT, "success_after": 30}
 
-# No try lasts as long as the rule waits. Airflow 2's dag.test() retries after an Exception only,
-# which a timeout is not.
+# Each try ends at its third look, as by its execution_timeout; the rule waits for longer than that.
+# Airflow 2's dag.test() retries after an Exception only, which a timeout is not.
 GUARD = """
+import itertools
 from datetime import timedelta
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 from iotda_provider.guards import Stalled
 
 class ShortTries(RolloutGuardSensor):
+    def hook(self):
+        hook = super().hook()
+        look, looks = hook.get_batch_task, itertools.count(1)
+
+        def get_batch_task(batch_task_id):
+            if next(looks) == 3:
+                raise AirflowTaskTimeout("execution_timeout")
+            return look(batch_task_id)
+
+        hook.get_batch_task = get_batch_task
+        return hook
+
     def execute(self, context):
         try:
             return super().execute(context)
@@ -27,10 +43,20 @@ class ShortTries(RolloutGuardSensor):
             raise AirflowException("this try is over") from error
 
 ShortTries(
-    task_id="guard", batch_task_id=TASK, rules=Stalled(10), poke_interval=0.5,
-    execution_timeout=timedelta(seconds=6), retries=4, retry_delay=timedelta(0), deferrable=False,
+    task_id="guard", batch_task_id=TASK, rules=Stalled(45), poke_interval=0.05,
+    retries=4, retry_delay=timedelta(0), deferrable=False,
 )
 """
+
+
+@pytest.fixture
+def guards_time(iotda_emulator, monkeypatch):
+    """The guard's clock is that of the fleet, which moves on by ten seconds after each look."""
+    began, instance = time.time(), iotda_emulator.instance
+    clock = SimpleNamespace(
+        time=lambda: began + instance.clock.now() / 1e6, monotonic=time.monotonic, sleep=time.sleep
+    )
+    monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", clock)
 
 
 def variables():
@@ -50,13 +76,18 @@ def left_behind(airflow_database):
     return lambda: variables() - before
 
 
-@pytest.mark.iotda_emulator(scenario=SILENT, speed=1)
-def test_a_retry_goes_on_with_the_rules_history(run_tasks, left_behind):
+@pytest.mark.iotda_emulator(scenario=SILENT, speed=0)
+def test_a_retry_goes_on_with_the_rules_history(
+    iotda_emulator, guards_time, run_tasks, left_behind
+):
     run = run_tasks(GUARD)
 
     assert run.states == {"guard": "success"}
     result = run.xcom("guard")
     assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
+    assert "this try is over" in run.log
+    # Two looks a try; all devices stand still since the second one, and do for 50 s at the seventh.
+    assert len(iotda_emulator.journal("show_batch_task")) == 7
     assert left_behind() == set()
 
 
@@ -65,7 +96,7 @@ def test_a_retry_goes_on_with_the_rules_history(run_tasks, left_behind):
 def test_a_guard_leaves_no_variable(run_tasks, left_behind, deferrable):
     run = run_tasks(f"""
 RolloutGuardSensor(
-    task_id="guard", batch_task_id=TASK, rules=MaxFailures(5), poke_interval=0.3,
+    task_id="guard", batch_task_id=TASK, rules=MaxFailures(5), poke_interval=0.1,
     deferrable={deferrable},
 )
 """)

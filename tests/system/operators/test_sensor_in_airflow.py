@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 TASK = "0123456789abcdef01234567"
 
 
 def rollout(**scenario):
-    """A mark: a batch task on three devices; a virtual hour takes a second."""
+    """A mark: a batch task on three devices."""
     scenario = {"devices": 3, "batch_tasks": [{"task_id": TASK}], **scenario}
-    return pytest.mark.iotda_emulator(scenario=scenario, speed=3600)
+    return pytest.mark.iotda_emulator(scenario=scenario, speed=0)
+
+
+@pytest.fixture(autouse=True)
+def _an_hour_takes_four_looks(iotda_emulator):
+    pass_with_looks(iotda_emulator, 900)
 
 
 @rollout(success_after=3600)

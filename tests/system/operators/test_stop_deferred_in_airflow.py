@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 
@@ -18,7 +19,7 @@ from iotda_provider.operators.batch_task import StopBatchTaskOperator
 
 with DAG("deferred_stop", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
     StopBatchTaskOperator(
-        task_id="stop", batch_task_id="{TASK_ID}", deferrable=True, poll_interval=0.2
+        task_id="stop", batch_task_id="{TASK_ID}", deferrable=True, poll_interval=0.1
     )
 """
 
@@ -34,8 +35,9 @@ def test_a_deferred_stop_reports_what_it_had_sent_before_it_waited(
     }
     file = tmp_path / "deferred_stop.py"
     file.write_text(DAG_FILE)
-    with Emulator(scenario, speed=20) as emulator:
+    with Emulator(scenario, speed=0) as emulator:
         emulator.advance(60)
+        pass_with_looks(emulator, 15)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         run = run_dag(file)
         stops = emulator.journal("stop_batch_task")

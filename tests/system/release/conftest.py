@@ -6,22 +6,26 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_release
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 
 BRICK_CODE = "IOTDA.005010"
+SECONDS_A_LOOK = 20.0
+"""How much of the fleet's time passes after each look at it."""
 #: A task that waits for a person: since Airflow 3.3, and before.
 _PARKED = ("awaiting_input", "deferred")
 
 
 @pytest.fixture
 def hurried(tmp_path: Path) -> Callable[[], Path]:
-    """The DAG file with its seconds shortened, as virtual time runs faster."""
+    """The DAG file with its seconds shortened."""
 
     def copy() -> Path:
         file = tmp_path / "firmware_release.py"
@@ -71,10 +75,13 @@ class Platform:
 
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
-    """Starts an emulated fleet of 10,000 devices in one group, with a package."""
+    """Starts an emulated fleet of 10,000 devices in one group, with a package.
+
+    Its time passes with the looks at it.
+    """
     running: list[Emulator] = []
 
-    def start(speed: float = 600, devices: int = 10_000, **scenario: Any) -> Platform:
+    def start(devices: int = 10_000, **scenario: Any) -> Platform:
         whole = {
             "devices": devices,
             "success_after": 60,
@@ -83,9 +90,10 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
             "groups": [{"name": "all", "group_id": ALL, "count": devices}],
             **scenario,
         }
-        emulator = Emulator(whole, speed=speed)
+        emulator = Emulator(whole, speed=0)
         emulator.start()
         running.append(emulator)
+        pass_with_looks(emulator, SECONDS_A_LOOK)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         return Platform(emulator)
 
@@ -95,11 +103,19 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
 
 
 @pytest.fixture
-def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
-    """Answers a question of the pipeline as soon as it is asked, through Airflow's own API."""
+def answer(
+    airflow_database: Path, when_asked: list[Callable[[], object]]
+) -> Iterator[Callable[..., None]]:
+    """Answers a question of the pipeline once it is asked, through Airflow's own API.
+
+    Airflow 3.3 parks the task, and ``dag.test()`` waits: the answer is given then. Before, it waits
+    inside of a trigger, and the answer comes from beside it.
+    """
     from airflow.api_fastapi.app import create_app
+    from airflow.utils.state import TaskInstanceState
     from fastapi.testclient import TestClient
 
+    is_parked = hasattr(TaskInstanceState, "AWAITING_INPUT")
     threads: list[threading.Thread] = []
     over = threading.Event()
     # A database that is locked for a moment is no reason to give up.
@@ -110,22 +126,44 @@ def answer(airflow_database: Path) -> Iterator[Callable[..., None]]:
         found = client.request(method, path, **more)
         return found.json() if found.is_success else {}
 
-    def give(task_id: str, option: str, dag_id: str) -> None:
+    def give(task_id: str, option: str, dag_id: str, before: Callable[[], object]) -> bool:
+        """Answer the question, if it is open; whether that was done."""
         base = f"/api/v2/dags/{dag_id}/dagRuns"
-        while not over.wait(0.2):
-            token = ask("GET", "/auth/token").get("access_token")
-            headers = {"Authorization": f"Bearer {token}"}
-            for run in ask("GET", base, headers=headers).get("dag_runs", ()):
-                asking = f"{base}/{run['dag_run_id']}/taskInstances/{task_id}"
-                # An answer that comes before the task is parked is never looked at.
-                if ask("GET", asking, headers=headers).get("state") not in _PARKED:
-                    continue
-                body = {"chosen_options": [option], "params_input": {}}
-                if ask("PATCH", f"{asking}/-1/hitlDetails", json=body, headers=headers):
-                    return
+        token = ask("GET", "/auth/token").get("access_token")
+        headers = {"Authorization": f"Bearer {token}"}
+        newest = {"order_by": "-run_after", "limit": 1}
+        for run in ask("GET", base, headers=headers, params=newest).get("dag_runs", ()):
+            asking = f"{base}/{run['dag_run_id']}/taskInstances/{task_id}"
+            # An answer that comes before the task is parked is never looked at.
+            if ask("GET", asking, headers=headers).get("state") not in _PARKED:
+                continue
+            before()
+            body = {"chosen_options": [option], "params_input": {}}
+            if ask("PATCH", f"{asking}/-1/hitlDetails", json=body, headers=headers):
+                return True
+        return False
 
-    def start(task_id: str, option: str, dag_id: str = "firmware_release") -> None:
-        thread = threading.Thread(target=give, args=(task_id, option, dag_id), daemon=True)
+    def start(
+        task_id: str,
+        option: str,
+        dag_id: str = "firmware_release",
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Answer this question, as soon as it is asked; ``before`` is called when it is open."""
+        question = partial(give, task_id, option, dag_id, before)
+
+        def when_parked() -> None:
+            if question():
+                when_asked.remove(when_parked)
+
+        def beside() -> None:
+            while not over.wait(0.2) and not question():
+                pass
+
+        if is_parked:
+            when_asked.append(when_parked)
+            return
+        thread = threading.Thread(target=beside, daemon=True)
         threads.append(thread)
         thread.start()
 
@@ -145,7 +183,7 @@ def release(run_dag: Any, hurried: Callable[[], Path]) -> Callable[..., Any]:
             "group_ids": [ALL],
             "gate_rate": 0.1,
             "bake_minutes": 0,
-            "wave_hours": 60 / 3600,
+            "wave_hours": 1,
             "approval": "never",
             **params,
         }

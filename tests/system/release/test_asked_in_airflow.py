@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 
 DAG_FILE = Path(__file__).parent / "dags" / "asking_rollout.py"
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+SECONDS_A_LOOK = 20.0
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
@@ -27,9 +29,10 @@ SCENARIO: dict[str, Any] = {
 
 def started(monkeypatch: pytest.MonkeyPatch, **scenario: Any) -> Emulator:
     """A platform, with a connection to it."""
-    emulator = Emulator({**SCENARIO, **scenario}, speed=300)
+    emulator = Emulator({**SCENARIO, **scenario}, speed=0)
     emulator.start()
     emulator.advance(5)
+    pass_with_looks(emulator, SECONDS_A_LOOK)
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
     return emulator
 
@@ -52,7 +55,7 @@ def late_failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 
 def test_a_persons_yes_opens_what_the_numbers_do_not(
-    run_dag: Any, emulator: Emulator, impatient: None, answer: Any
+    run_dag: Any, emulator: Emulator, answer: Any
 ) -> None:
     for wave in (1, 2):
         answer(f"rollout.wave_{wave}_ask", "Go on", dag_id="asking_rollout")
@@ -68,9 +71,7 @@ def test_a_persons_yes_opens_what_the_numbers_do_not(
     assert not emulator.journal("stop_batch_task")
 
 
-def test_a_no_after_a_yes_stops_it(
-    run_dag: Any, emulator: Emulator, impatient: None, answer: Any
-) -> None:
+def test_a_no_after_a_yes_stops_it(run_dag: Any, emulator: Emulator, answer: Any) -> None:
     answer("rollout.wave_1_ask", "Go on", dag_id="asking_rollout")
     answer("rollout.wave_2_ask", "Stop the release", dag_id="asking_rollout")
     run = run_dag(DAG_FILE)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.system.pipeline import BAD, VERSION, WEAK
-
-# Ten thousand devices take their time where many tests run at once.
-pytestmark = pytest.mark.timeout(600)
+from tests.system.virtual_time import after_each
 
 
 def assert_over(run: Any, platform: Any, verdict: str, exposed: set[str]) -> dict[str, Any]:
@@ -119,23 +115,18 @@ def test_a_stop_at_the_console_in_the_middle_of_a_wave_opens_no_wave(
     release: Any, fleet: Any
 ) -> None:
     platform = fleet(success_after=600)
-    over = threading.Event()
+    calls = 0
 
-    def console() -> None:
+    def console(entry: Any) -> None:
         """Stops the release once the second wave is half confirmed."""
-        while not over.wait(0.02):
-            asked = [e for e in platform.emulator.journal() if e["path"].endswith("/confirm")]
-            if len(asked) >= 3:
-                task_id = asked[0]["path"].split("/")[-2]
-                stop = partial(platform.emulator.instance.run, "stop", task_id=task_id)
-                platform.emulator._on_loop(stop)
-                return
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            task_id = entry["path"].split("/")[-2]
+            platform.emulator.instance.run("stop", task_id=task_id)
 
-    thread = threading.Thread(target=console)
-    thread.start()
+    after_each(platform.emulator, "confirm_batch_task", console)
     run = release()
-    over.set()
-    thread.join()
     first, second = (set(run.xcom("rollout.plan", f"wave_{n}")) for n in (1, 2))
     exposed = set(platform.confirmed)
     assert first < exposed

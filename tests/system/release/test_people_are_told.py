@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.system.pipeline import ALL
+from tests.system.virtual_time import after_each
 
-pytestmark = pytest.mark.timeout(300)
 
-
-@contextmanager
-def once_confirmed(platform: Any, act: Callable[[str], None]) -> Any:
+def once_confirmed(platform: Any, act: Callable[[str], object]) -> None:
     """Somebody else at work, as soon as the first device was let start."""
-    over = threading.Event()
+    tasks: set[str] = set()
 
-    def wait() -> None:
-        while not over.wait(0.02):
-            entries = platform.emulator.journal("confirm_batch_task")
-            if entries:
-                act(entries[0]["path"].split("/")[-2])
-                return
+    def see(entry: Any) -> None:
+        task_id = entry["path"].split("/")[-2]
+        if task_id not in tasks:
+            tasks.add(task_id)
+            act(task_id)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    yield
-    over.set()
-    thread.join()
-
-
-def at_the_console(platform: Any, operation: str, task_id: str) -> None:
-    emulator = platform.emulator
-    emulator._on_loop(lambda: emulator.instance.run(operation, task_id=task_id))
+    after_each(platform.emulator, "confirm_batch_task", see)
 
 
 def test_a_step_that_fails_for_good_is_told(release: Any, fleet: Any) -> None:
@@ -54,13 +40,15 @@ def test_a_step_that_fails_for_good_is_told(release: Any, fleet: Any) -> None:
 def test_a_batch_task_that_was_deleted_is_told(release: Any, fleet: Any) -> None:
     platform = fleet(devices=400, success_after=1200)
 
-    def delete(task_id: str) -> None:
-        at_the_console(platform, "stop", task_id)
-        platform.emulator.advance(3600)
-        at_the_console(platform, "delete_task", task_id)
+    instance = platform.emulator.instance
 
-    with once_confirmed(platform, delete):
-        run = release(waves="25%, 100%")
+    def delete(task_id: str) -> None:
+        instance.run("stop", task_id=task_id)
+        instance.advance(3600)
+        instance.run("delete_task", task_id=task_id)
+
+    once_confirmed(platform, delete)
+    run = release(waves="25%, 100%")
     assert run.state == "failed"
     assert "Release of firmware 2.0.0 NOT announced" in run.log
     assert run.states["reconcile"] != "success"
@@ -105,16 +93,14 @@ def test_a_yes_announces_nothing_that_was_stopped_meanwhile(
 ) -> None:
     """The last wave is unproven; a colleague stops the task while the question is open."""
     platform = fleet(devices=200, hang_rate=0.2)
-    over = threading.Event()
+    begun: list[str] = []
 
-    def stop_when_asked(task_id: str) -> None:
-        # Its wave has two seconds.
-        over.wait(6)
-        at_the_console(platform, "stop", task_id)
-        answer("rollout.wave_1_ask", "Go on")
+    def stop() -> None:
+        platform.emulator._on_loop(lambda: platform.emulator.instance.run("stop", task_id=begun[0]))
 
-    with once_confirmed(platform, stop_when_asked):
-        run = release(waves="100%", approval="when unproven", wave_hours=2 / 3600)
+    once_confirmed(platform, begun.append)
+    answer("rollout.wave_1_ask", "Go on", before=stop)
+    run = release(waves="100%", approval="when unproven", wave_hours=2 / 3600)
     assert run.xcom("rollout.wave_1_ask", "answer")["option"] == "Go on"
     assert run.xcom("rollout.outcome")["verdict"] == "stopped_elsewhere"
     assert run.states["announce"] != "success"

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.hooks.iotda import IoTDAHook
 
 DAG_FILE = Path(__file__).parent / "dags" / "small_rollout.py"
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+SECONDS_A_LOOK = 20.0
 
 
 @pytest.fixture(params=[("worker", 400), ("triggerer", 400), ("triggerer", 10_000)], ids=str)
@@ -30,8 +32,9 @@ def emulator(case: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator
         "success_after": 60,
         "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
     }
-    with Emulator(scenario, speed=300) as emulator:
+    with Emulator(scenario, speed=0) as emulator:
         emulator.advance(5)
+        pass_with_looks(emulator, SECONDS_A_LOOK)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         yield emulator
 

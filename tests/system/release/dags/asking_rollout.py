@@ -15,7 +15,7 @@ with DAG("asking_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), s
         waves=["50%", "100%"],
         gate=0.1,
         max_waves=3,
-        wave_timeout=3,
+        wave_timeout=1,
         poll_interval=0.1,
         approval="when unproven",
     )

@@ -18,7 +18,7 @@ with DAG("small_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), sc
         gate=0.1,
         max_waves=4,
         chunk=15,
-        wave_timeout=60,
+        wave_timeout=3600,
         poll_interval=0.1,
         deferrable=False,
         retries=4,
