@@ -135,6 +135,8 @@ def _environment(folder: Path, connection: dict[str, object]) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW_CONN_IOTDA_DEFAULT": json.dumps(connection),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        # However busy this machine is.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__PARALLELISM": "4",
