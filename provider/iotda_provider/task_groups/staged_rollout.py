@@ -11,7 +11,6 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guard_worker import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
-from iotda_provider.operators.stop import StopBatchTaskOperator
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import (
     APPROVALS,
@@ -22,6 +21,7 @@ from iotda_provider.operators.wave_gate import (
 )
 from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
+from iotda_provider.operators.wave_stop import StopReleaseOperator
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
 from iotda_provider.parameters import is_template, one_of, positive
 from iotda_provider.sensors.window import MaintenanceWindowSensor
@@ -245,10 +245,9 @@ def staged_rollout(
             guards.append(watch.task_id)
             follows = name(place + 1, "window") if place < max_waves else outcome.task_id
             # One for each wave: a common one would wait until all later waves are skipped.
-            stop = StopBatchTaskOperator(
+            stop = StopReleaseOperator(
                 task_id=f"wave_{place}_stop",
                 batch_task_id=batch_task_id,
-                poll_interval=poll_interval,
                 trigger_rule=_JOIN,
                 **common,
             )
