@@ -96,6 +96,16 @@ def positive(value: Any, name: str, *, zero: bool = False) -> float:
     return value
 
 
+def whole_number(value: Any, name: str, *, zero: bool = False) -> int:
+    """A number of things, checked when the DAG is parsed.
+
+    :raises ValueError: it is no whole number, or not greater than 0 (with ``zero``: less than 0)
+    """
+    if positive(value, name, zero=zero) != int(value):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
 def one_of(value: Any, name: str, words: Sequence[str]) -> str:
     """One of some words, checked when the DAG is parsed.
 
@@ -149,3 +159,11 @@ def read_number(value: Any, name: str, *, zero: bool = False) -> float:
         except ValueError:
             raise ValueError(f"{name} must be a number, got {value!r}") from None
     return positive(value, name, zero=zero)
+
+
+def read_whole_number(value: Any, name: str, *, zero: bool = False) -> int:
+    """A number of things that may have been rendered from a template.
+
+    :raises ValueError: it is none
+    """
+    return whole_number(read_number(value, name, zero=zero), name, zero=zero)

@@ -12,7 +12,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
-from iotda_provider.parameters import given, is_template, positive, read_number
+from iotda_provider.parameters import given, is_template, positive, read_number, read_whole_number
 from iotda_provider.release.resting import Resting, RestJob
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 
@@ -75,7 +75,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
             grace=read_number(self.grace, "grace", zero=True),
             exposed=None
             if self.exposed is None
-            else int(read_number(self.exposed, "exposed", zero=True)),
+            else read_whole_number(self.exposed, "exposed", zero=True),
             poll_interval=self.poll_interval,
             max_outage=self.max_outage,
             deadline=time.time() + timeout,

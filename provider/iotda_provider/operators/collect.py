@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import batch_task_ids, one_of, positive
+from iotda_provider.parameters import batch_task_ids, one_of, whole_number
 from iotda_provider.reporting import (
     check_report_path,
     checked_classes,
@@ -63,7 +63,7 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
         self.batch_task_id = batch_task_id
         self.failure_classes = checked_classes(failure_classes)
         self.only_class = None if only_class is None else one_of(only_class, "only_class", _CLASSES)
-        self.max_xcom_targets = int(positive(max_xcom_targets, "max_xcom_targets", zero=True))
+        self.max_xcom_targets = whole_number(max_xcom_targets, "max_xcom_targets", zero=True)
         self.report_path = report_path
 
     def execute(self, context: Context) -> list[dict[str, Any]]:

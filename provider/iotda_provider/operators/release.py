@@ -15,7 +15,7 @@ from iotda_provider.models import BatchTask
 from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.targets import TargetsOperator
-from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.parameters import given, one_of, whole_number
 from iotda_provider.reporting import check_report_path, write_report, xcom_limit
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class ListBatchTasksOperator(IoTDABaseOperator):
         self.batch_task_type = task_type
         self.status = status
         self.app_id = app_id
-        self.max_tasks = int(positive(max_tasks, "max_tasks"))
+        self.max_tasks = whole_number(max_tasks, "max_tasks")
         self.report_path = report_path
 
     def execute(self, context: Context) -> list[dict[str, Any]]:

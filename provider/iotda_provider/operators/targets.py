@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
 from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import as_list, one_of, positive
+from iotda_provider.parameters import as_list, one_of, whole_number
 from iotda_provider.reporting import Report, failed_row, xcom_limit
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TargetsOperator(IoTDABaseOperator):
                 f"ignore_error_codes must be a list of codes, got {ignore_error_codes!r}"
             )
         self.ignore_error_codes = tuple(ignore_error_codes)
-        self.max_xcom_targets = int(positive(max_xcom_targets, "max_xcom_targets", zero=True))
+        self.max_xcom_targets = whole_number(max_xcom_targets, "max_xcom_targets", zero=True)
         self.report_path = report_path
 
     def requested_targets(self, context: Context) -> list[str] | None:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_gate import GO_ON
-from iotda_provider.parameters import given, is_template, positive, read_number
+from iotda_provider.parameters import given, is_template, positive, read_whole_number, whole_number
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK
@@ -85,7 +85,7 @@ class ConfirmWaveOperator(WaveOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.opened_by = None if opened_by is None else dict(opened_by)
-        self.chunk = int(positive(chunk, "chunk"))
+        self.chunk = whole_number(chunk, "chunk")
         if self.chunk > MAX_CHUNK:
             raise ValueError(f"chunk must be at most {MAX_CHUNK}, got {chunk}")
         self.max_in_flight = max_in_flight
@@ -93,7 +93,7 @@ class ConfirmWaveOperator(WaveOperator):
         self.timezone = timezone
         self.timeout = None if timeout is None else positive(timeout, "timeout")
         if not is_template(max_in_flight) and max_in_flight is not None:
-            positive(max_in_flight, "max_in_flight")
+            whole_number(max_in_flight, "max_in_flight")
         if not is_template(window) and not is_template(timezone):
             MaintenanceWindow.of(window, timezone)
 
@@ -110,7 +110,7 @@ class ConfirmWaveOperator(WaveOperator):
             deadline=time.time() + timeout,
             timeout=timeout,
             chunk=self.chunk,
-            max_in_flight=None if limit is None else int(read_number(limit, "max_in_flight")),
+            max_in_flight=None if limit is None else read_whole_number(limit, "max_in_flight"),
             window=self._window(),
             is_first=getattr(context["ti"], "try_number", 1) <= 1,
             outside=started_elsewhere_so_far(context["ti"], self.after),

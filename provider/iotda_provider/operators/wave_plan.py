@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError, NotHeldError
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import as_list, given, positive
+from iotda_provider.operators.wave_numbers import WatchNumbers
+from iotda_provider.parameters import as_list, given, positive, whole_number
 from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.others import not_held
@@ -58,6 +59,10 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param seed: what the order is drawn from; empty: the batch task's id (templated)
     :param max_waves: the most waves that can be released, the late ones included
     :param manifest_path: URL of a file for the membership, which all workers can read (templated)
+    :param bake_time: as the waves' watches get it: what they can't read ends the release here,
+        before anybody is let start (templated)
+    :param wave_timeout: as ``bake_time`` (templated)
+    :param already_current: as ``bake_time`` (templated)
     :param poll_interval: seconds between two looks at a batch task that the platform still prepares
     :param deferrable: wait for that in the triggerer instead of in the worker
     :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
@@ -74,6 +79,9 @@ class PlanWavesOperator(IoTDABaseOperator):
         "late",
         "seed",
         "manifest_path",
+        "bake_time",
+        "wave_timeout",
+        "already_current",
         *CONNECTION_FIELDS,
     )
 
@@ -87,6 +95,9 @@ class PlanWavesOperator(IoTDABaseOperator):
         seed: str | None = None,
         max_waves: int = 6,
         manifest_path: str | None = None,
+        bake_time: Any = 0,
+        wave_timeout: Any = 86400,
+        already_current: Any = 0,
         poll_interval: float = 5,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         keeper_task_id: str | None = None,
@@ -98,8 +109,11 @@ class PlanWavesOperator(IoTDABaseOperator):
         self.gate = gate
         self.late = late
         self.seed = seed
-        self.max_waves = int(positive(max_waves, "max_waves"))
+        self.max_waves = whole_number(max_waves, "max_waves")
         self.manifest_path = manifest_path
+        self.bake_time = bake_time
+        self.wave_timeout = wave_timeout
+        self.already_current = already_current
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = deferrable
         self.keeper_task_id = keeper_task_id
@@ -113,6 +127,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         task_id = check_task_id(self.batch_task_id)
         path = check_report_path(self.manifest_path)
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
+        WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
         with self.hook() as hook:
             task, targets = self._targets(hook, task_id, began)
             known = read_manifest(path, task_id) if path else None

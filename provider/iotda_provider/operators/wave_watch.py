@@ -11,9 +11,10 @@ from iotda_provider.guard_worker import load_function
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
+from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence
-from iotda_provider.parameters import is_template, positive, read_number
+from iotda_provider.parameters import is_template, positive, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.steps import GO, STOP, WAIT
@@ -93,6 +94,8 @@ class WatchWaveOperator(WaveOperator):
             positive(bake_time, "bake_time", zero=True)
         if not is_template(wave_timeout):
             positive(wave_timeout, "wave_timeout")
+        if not is_template(already_current):
+            whole_number(already_current, "already_current", zero=True)
 
     def begin(self, context: Context, plan: Mapping[str, Any]) -> WatchJob | dict[str, Any]:
         ti: Any = context["ti"]
@@ -102,7 +105,8 @@ class WatchWaveOperator(WaveOperator):
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
             return {**confirm, "gate": None}
         since = float(confirm["confirmed_at"])
-        bake = since + read_number(self.bake_time, "bake_time", zero=True)
+        times = WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
+        bake = since + times.bake_time
         return WatchJob(
             batch_task_id=plan["batch_task_id"],
             wave=self.wave,
@@ -110,8 +114,8 @@ class WatchWaveOperator(WaveOperator):
             is_last=self.wave == len(plan["waves"]),
             gate=as_gate(self.gate),
             bake=bake,
-            end=max(bake, since + read_number(self.wave_timeout, "wave_timeout")),
-            already_current=int(read_number(self.already_current, "already_current", zero=True)),
+            end=max(bake, since + times.wave_timeout),
+            already_current=times.already_current,
             asks=self.evidence is not None,
             ask_every=self.evidence_interval,
             let_start=int(confirm.get("let_start") or 0),

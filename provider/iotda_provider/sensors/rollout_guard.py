@@ -36,7 +36,14 @@ from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
-from iotda_provider.parameters import as_count, batch_task_ids, given, one_of, positive
+from iotda_provider.parameters import (
+    as_count,
+    batch_task_ids,
+    given,
+    one_of,
+    positive,
+    whole_number,
+)
 from iotda_provider.reporting import check_report_path, write_report
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
 
@@ -145,7 +152,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         self.stop_timeout = positive(stop_timeout, "stop_timeout")
         self.on_alert = on_alert
         self.report_path = report_path
-        self.audit_limit = int(positive(audit_limit, "audit_limit"))
+        self.audit_limit = whole_number(audit_limit, "audit_limit")
         self.stop_on_kill = stop_on_kill
         self.deferrable = deferrable
         self.max_outage = positive(max_outage, "max_outage", zero=True)

@@ -23,7 +23,7 @@ from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.wave_stop import StopReleaseOperator
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
-from iotda_provider.parameters import is_template, one_of, positive
+from iotda_provider.parameters import is_template, one_of, whole_number
 from iotda_provider.sensors.window import MaintenanceWindowSensor
 
 _JOIN = "none_failed_min_one_success"
@@ -129,10 +129,12 @@ def staged_rollout(
         but the questions
     :raises ValueError: a parameter makes no sense, or needs a newer Airflow; the message names it
     """
-    positive(max_waves, "max_waves")
+    whole_number(max_waves, "max_waves")
     one_of(on_no_answer, "on_no_answer", ("hold", "stop"))
     if (on_no_answer == "stop") != (answer_within is not None):
         raise ValueError("answer_within goes with on_no_answer='stop', and that with it")
+    if answer_within is not None and not isinstance(answer_within, timedelta):
+        raise ValueError(f"answer_within must be a timedelta, got {answer_within!r}")
     if not is_template(approval):
         one_of(approval, "approval", APPROVALS)
     if approval != NEVER and not AIRFLOW_V_3_1_PLUS:
@@ -163,6 +165,9 @@ def staged_rollout(
             seed=seed,
             max_waves=max_waves,
             manifest_path=manifest_path,
+            bake_time=bake_time,
+            wave_timeout=wave_timeout,
+            already_current=already_current,
             poll_interval=min(poll_interval, 5),
             **common,
         )

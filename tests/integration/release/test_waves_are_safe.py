@@ -301,3 +301,23 @@ def test_waves_that_were_planned_anew_are_not_taken_for_those_that_were_deferred
     with pytest.raises(IoTDAConfigError, match="has planned others"):
         run.confirm(1)
     assert not run.confirmed
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"bake_time": ""},
+        {"wave_timeout": "None"},
+        {"wave_timeout": "0"},
+        {"already_current": "x"},
+        {"already_current": "0.5"},
+    ],
+)
+def test_what_no_watch_could_read_ends_the_release_before_anybody_starts(
+    rollout: Any, given: dict[str, str]
+) -> None:
+    """As templates may render it: a watch that can't begin would guard nobody."""
+    run = rollout()
+    with pytest.raises(ValueError, match=next(iter(given))):
+        run.plan("50%, 100%", **given)
+    assert not run.confirmed
