@@ -296,7 +296,9 @@ def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
 # --- evidence, and the end of a wave --------------------------------------------------------------
 
 
-def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(rollout: Any) -> None:
+def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(
+    rollout: Any, logged: Any
+) -> None:
     run = rollout(speed=600)
     run.plan("50%, 100%")
     run.confirm(1)
@@ -305,14 +307,16 @@ def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(rollout: Any)
     def evidence(facts: Any) -> Any:
         asked.append(run.time.monotonic())
         if len(asked) == 1:
-            raise ConnectionError("telemetry is down for a moment")
+            raise ConnectionError("telemetry is down, at https://somebody:canary@telemetry")
         return "nonsense" if len(asked) == 2 else "go"
 
     result = run.watch(1, evidence=evidence, evidence_interval=0.3)
     assert (result["verdict"], len(asked)) == ("passed", 3)
     assert asked[2] - asked[1] >= 0.3
     assert alerts(run) == {"watch_1": "evidence_failed"}
-    assert "telemetry is down" in run.xcoms["watch_1", "alert"]["sentence"]
+    assert "ConnectionError (the task's log says more)" in run.xcoms["watch_1", "alert"]["sentence"]
+    assert "canary" not in str(run.xcoms)
+    assert "telemetry is down" in logged()
 
 
 def test_evidence_that_goes_on_failing_ends_with_the_waves_time(rollout: Any) -> None:
