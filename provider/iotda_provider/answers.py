@@ -57,12 +57,14 @@ class Answer:
         body: bytes,
         *,
         sent: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
     ) -> Answer:
         """
         :param sent: the request's headers, whose secrets the answer might echo
+        :param secrets: what else it might echo, such as the password of a proxy
         """
         names = {name.lower(): value for name, value in headers}
-        return cls(status, names, body, secrets_of(sent or {}))
+        return cls(status, names, body, (*secrets_of(sent or {}), *secrets))
 
 
 def read_answer(call: Call[T], answer: Answer) -> T:

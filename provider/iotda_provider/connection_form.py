@@ -29,6 +29,11 @@ class ExtraField:
     choices: tuple[str, ...] = ()
     minimum: int = 0
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is to be hidden where it is entered, and never quoted."""
+        return self.kind in ("secret", "mapping")
+
 
 AUTH_TYPES = ("aksk", "token", "agency", "federation")
 DERIVED_AUTH = ("auto", "always", "never")
@@ -136,7 +141,8 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
     ExtraField(
         "proxies",
         "Proxies",
-        'JSON object of proxies by scheme, such as {"https": "http://proxy.example:3128"}.',
+        'JSON object of proxies by scheme, such as {"https": "http://proxy.example:3128"}; hidden, '
+        "as it may hold a password.",
         kind="mapping",
     ),
     ExtraField(
@@ -168,7 +174,7 @@ def conn_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for spec in EXTRA_FIELDS:
         schema: dict[str, Any] = {"type": _JSON_TYPES.get(spec.kind, "string")}
-        if spec.kind == "secret":
+        if spec.is_secret:
             schema["format"] = "password"
         if spec.choices:
             schema["enum"] = list(spec.choices)

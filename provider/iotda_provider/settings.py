@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
 import math
 import re
@@ -12,13 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from iotda_provider.addresses import (
+    check_proxy,
+    check_url,
+    is_ipv6,
+    is_loopback,
+    is_proxy_key,
+    proxy_secrets,
+)
 from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\]")
+# What a person may have meant as a field's name; what else stands there may be half a secret.
+_NAME = re.compile(r"[A-Za-z0-9_ -]{1,80}")
 _FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -88,14 +95,6 @@ class ConnectionSettings:
         return f"https://iam.{self.region}.myhuaweicloud.com"
 
     @property
-    def proxy_passwords(self) -> tuple[str, ...]:
-        """The passwords in the addresses of the proxies."""
-        users = (proxy.rsplit("@", 1)[0] for proxy in self.proxies.values() if "@" in proxy)
-        return tuple(
-            password for user in users for password in user.rsplit("//", 1)[-1].split(":", 1)[1:]
-        )
-
-    @property
     def may_ask_for_project(self) -> bool:
         """Whether IAM may be asked for the region's project: only one that the connection names."""
         return bool(self.region and self.iam_endpoint)
@@ -150,56 +149,13 @@ class ConnectionSettings:
         return cls(conn_id=conn_id, base_url=base_url, login=login, password=password, **extra)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine (nothing is looked up)."""
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def check_url(url: str, what: str, *, allow_http: bool) -> str:
-    """A URL reduced to scheme, host and port, fit to receive credentials.
-
-    :param url: a URL with scheme; a path of ``/`` is dropped
-    :param what: how an error names it
-    :param allow_http: whether plain http may go to another machine
-    :raises IoTDAConfigError: it is malformed, has a path, or is plain http to another machine
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # whose text would repeat a part of the address
-        raise IoTDAConfigError(f"{what} is not a valid address: is its port a number?") from None
-    if parts.username is not None or parts.password is not None:
-        raise IoTDAConfigError(f"{what} must not hold a user name or password.")
-    host = parts.netloc.rsplit(":", 1)[0] if port is not None else parts.netloc.rstrip(":")
-    if parts.scheme not in ("http", "https"):
-        raise IoTDAConfigError(f"{what} must start with https://, got {parts.scheme!r}.")
-    if not _HOST.fullmatch(host) or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise IoTDAConfigError(
-            f"{what} must be a host, optionally with scheme and port, and nothing behind it; got "
-            f"{url!r}."
-        )
-    if parts.scheme == "http" and not allow_http and not is_loopback(host):
-        raise IoTDAConfigError(
-            f"{what} is plain http to {host}: requests and tokens would travel unencrypted. Use "
-            "https, or set "
-            "allow_http to true in the connection's Extra for a test set-up."
-        )
-    return f"{parts.scheme}://{host.lower()}" + (f":{port}" if port is not None else "")
-
-
 def _wrong(conn_id: str, name: str, why: str, value: Any = None) -> IoTDAConfigError:
     shown = "" if value is None or _is_secret(name) else f", got {str(value)[:80]!r}"
     return IoTDAConfigError(f"Connection {conn_id!r}: Extra field {name!r} {why}{shown}.")
 
 
 def _is_secret(name: str) -> bool:
-    return name in _FIELDS and _FIELDS[name].kind in ("secret", "mapping")
+    return name in _FIELDS and _FIELDS[name].is_secret
 
 
 def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
@@ -221,15 +177,58 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
     for name, value in raw.items():
         spec = _FIELDS.get(name)
         if spec is None:
-            near = difflib.get_close_matches(name, _FIELDS, n=1)
-            known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_FIELDS)}."
-            raise IoTDAConfigError(
-                f"Connection {conn_id!r}: unknown Extra field {name[:80]!r}; {known}"
-            )
+            raise _unknown(name, raw, conn_id)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         parsed[name] = _PARSERS[spec.kind](spec, value, conn_id)
     return parsed
+
+
+def _unknown(name: str, raw: Mapping[str, Any], conn_id: str) -> IoTDAConfigError:
+    near = difflib.get_close_matches(name, _FIELDS, n=1)
+    if near:
+        known = f"did you mean {near[0]!r}?"
+    elif "@" in str(raw[name]) or not all(map(_NAME.fullmatch, raw)):
+        # Everything behind it: the rest of a password, and the host.
+        return IoTDAConfigError(
+            f"Connection {conn_id!r}: unknown Extra field, whose name is not shown since it may be "
+            "part of a secret. In a connection's URI, is each ? and & of the password written as "
+            "%3F and %26?"
+        )
+    else:
+        known = f"known are {', '.join(_FIELDS)}."
+    return IoTDAConfigError(f"Connection {conn_id!r}: unknown Extra field {name[:80]!r}; {known}")
+
+
+def secrets_in(extra: str | None) -> tuple[str, ...]:
+    """The secrets in an Extra, however wrong it may be."""
+    try:
+        raw = json.loads(extra or "{}")
+    except (ValueError, RecursionError):
+        return ()
+    found: list[str] = []
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        if _is_secret(name):
+            of_text = proxy_secrets if _FIELDS[name].kind == "mapping" else _whole
+            found += [secret for text in _texts(value) for secret in of_text(text)]
+    return tuple(dict.fromkeys(found))
+
+
+def _whole(text: str) -> tuple[str, ...]:
+    return (text.strip(),)
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts in a value, also in one that is JSON in a text."""
+    if isinstance(value, str):
+        try:
+            inner = json.loads(value)
+        except (ValueError, RecursionError):
+            inner = None
+        return _texts(inner) if isinstance(inner, (dict, list)) else [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
 
 
 def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
@@ -299,7 +298,16 @@ def _mapping(spec: ExtraField, value: Any, conn_id: str) -> dict[str, str]:
         isinstance(key, str) and isinstance(item, str) for key, item in value.items()
     ):
         raise _wrong(conn_id, spec.name, "must be a JSON object of texts")
-    return value
+    for key in value:
+        if not is_proxy_key(key):
+            raise _wrong(
+                conn_id,
+                spec.name,
+                "has keys that no request is looked up by; use http, https or all, or one of these "
+                "with a host, such as https://iotda.example.com, in lower case and without a port",
+            )
+    what = f"Connection {conn_id!r}: Extra field {spec.name!r}: the proxy for"
+    return {key: check_proxy(item, f"{what} {key}") for key, item in value.items()}
 
 
 _PARSERS: dict[str, Callable[[ExtraField, Any, str], Any]] = {
@@ -324,7 +332,7 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
                 "endpoint."
             )
         host = f"iotda.{extra['region']}.myhuaweicloud.com"
-    if _is_ipv6(host):  # as Airflow takes one out of a URI, without its brackets
+    if is_ipv6(host):  # as Airflow takes one out of a URI, without its brackets
         host = f"[{host}]"
     if "://" not in host:
         scheme = (connection.schema or "https").strip().lower()
@@ -336,17 +344,13 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
                 f"Connection {conn_id!r}: Host names port {urlsplit(url).port}, Port says "
                 f"{connection.port}."
             )
+        if not 1 <= connection.port <= 65535:
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r}: Port must be from 1 to 65535, got {connection.port}."
+            )
         if urlsplit(url).port is None:
             url = f"{url}:{connection.port}"
     return url
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id: str) -> None:

@@ -9,7 +9,7 @@ import io
 import re
 import socket
 import time
-from http.client import HTTPResponse
+from http.client import HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
@@ -64,6 +64,14 @@ class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_Within(self.fp.detach(), sock))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The status of the answer itself: http.client takes 103 Early Hints for it."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            parse_headers(self.fp)
 
 
 class _Connection(HTTPConnection):

@@ -17,8 +17,9 @@ from iotda_provider.hooks.iotda import IoTDAHook
 FIELDS = {field.name: field for field in EXTRA_FIELDS}
 BY_KIND = {
     kind: {name for name, field in FIELDS.items() if field.kind == kind}
-    for kind in ("secret", "choice", "flag", "number", "integer")
+    for kind in ("choice", "flag", "number", "integer")
 }
+SECRET = {"security_token", "proxies"}
 
 
 def test_every_field_has_a_label_and_a_description():
@@ -34,7 +35,7 @@ def test_secrets_are_masked_choices_are_lists_flags_are_switches_and_numbers_num
         kind = shown[name]["schema"]["type"]
         return set(kind if isinstance(kind, list) else [kind]) - {"null"}
 
-    assert {n for n in shown if shown[n]["schema"].get("format") == "password"} == BY_KIND["secret"]
+    assert {n for n in shown if shown[n]["schema"].get("format") == "password"} == SECRET
     assert {n for n in shown if "enum" in shown[n]["schema"]} == BY_KIND["choice"]
     assert {n for n in shown if types(n) == {"boolean"}} == BY_KIND["flag"]
     assert {n for n in shown if types(n) == {"number"}} == BY_KIND["number"]
@@ -89,9 +90,8 @@ def form_class():
 
 @only_airflow_2
 def test_airflow_2_shows_every_field_with_the_right_widget(form_class):
-    form = form_class()
+    form = form_class(data=dict.fromkeys(SECRET, "the-secret"))
     drawn = {
-        "secret": {"<input", 'type="password"'},
         "choice": {"<select"},
         "flag": {"<input", 'type="checkbox"'},
         "number": {"<input", 'type="number"', 'step="any"'},
@@ -102,7 +102,8 @@ def test_airflow_2_shows_every_field_with_the_right_widget(form_class):
         assert str(field.label.text) == FIELDS[name].label
         assert field.description == FIELDS[name].description
         words = field().replace(">", " ").split(" ")
-        expected = drawn.get(FIELDS[name].kind, {"<input"})
+        secret = {"<input", 'type="password"', 'value=""'}
+        expected = secret if name in SECRET else drawn.get(FIELDS[name].kind, {"<input"})
         assert {*expected, f'id="{name}"', f'name="{name}"'} <= set(words)
     assert '<option selected value="aksk">aksk</option>' in form.auth_type()
     assert '<option value="token">token</option>' in form.auth_type()

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iotda_provider.addresses import check_url, is_loopback
 from iotda_provider.connection_form import EXTRA_FIELDS
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.settings import ConnectionSettings, check_url, is_loopback
+from iotda_provider.settings import ConnectionSettings
 
 AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
 TOKEN = AKSK | {"login": "an iam user", "password": "a pass word"}
@@ -150,6 +151,10 @@ def test_extra_that_is_no_object_is_refused(extra):
         ("verify", {"a": 1}, "must be true, false or the path of a CA bundle"),
         ("proxies", "http://proxy", "must be a JSON object of texts"),
         ("proxies", {"https": 1}, "must be a JSON object of texts"),
+        *(
+            ("proxies", {key: "http://proxy.example:3128"}, "keys that no request is looked up by")
+            for key in ("HTTPS", "htpp", "socks", "no", "", "https://", "https://h:443", "all://H")
+        ),
         ("security_token", 5, "must be text, not int"),
     ],
 )
@@ -172,6 +177,53 @@ def test_ill_typed_field_is_named(name, value, says):
 )
 def test_error_about_a_secret_does_not_show_it(extra):
     assert "secret-5" not in refused(extra)
+
+
+PROXIES = [
+    "http://proxy.example:3128",
+    "proxy.example:3128",
+    "https://user:p%40ss%2Fword@proxy.example/",
+    "http://user:p%C3%A4ss@[2001:db8::7]:3128",
+    "http://user@10.0.0.8",
+]
+
+
+@pytest.mark.parametrize("address", PROXIES)
+def test_proxy_is_a_host_by_http_or_https(address):
+    for key in ("http", "https", "all", "https://iotda.example.com", "all://2001:db8::7"):
+        (stored,) = read({"proxies": {key: address}}).proxies.values()
+        assert stored == (address if "://" in address else f"http://{address}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "socks5://user:pass-word@proxy.example:1080",
+        "ftp://user:pass-word@proxy.example",
+        "http://user:pass-word@proxy.example:99999",
+        "http://user:pass-word@proxy.example:port",
+        "http://user:pass-word@[::1",
+        "http://user:pass-word@two words:1",
+        "http://user:pass-word@proxy.example:1\r\nX-Evil: 1",
+        "http://user:pass-word/1@proxy.example",
+        "http://user:pass-word?1@proxy.example",
+        "http://user:pass-word#1@proxy.example",
+        "http://user:pass-word@proxy.example/path",
+        "http://user:pass-word\u4e2d@proxy.example",
+        "http://user:pass-word@",
+        f"http://user:pass-word@{'a' * 64}.example",
+        f"http://user:pass-word@{'a.' * 150}example",
+        "http://",
+        "://x",
+        "",
+        " ",
+    ],
+)
+def test_what_is_no_proxy_is_named_and_not_shown(address):
+    text = refused({"proxies": {"https": address}})
+
+    assert "Extra field 'proxies': the proxy for https must be" in text
+    assert "pass-word" not in text
 
 
 # --- Host ---------------------------------------------------------------------------------------
@@ -239,6 +291,12 @@ def test_host_that_could_lead_elsewhere_is_refused(host):
 
     assert "Host of connection 'here'" in text
     assert "pass-word" not in text
+
+
+@pytest.mark.parametrize("port", [99_999, 65_536, 0, -1])
+def test_port_that_is_none_is_refused(port):
+    text = refused({}, **(AKSK | {"port": port}))
+    assert text == f"Connection 'here': Port must be from 1 to 65535, got {port}."
 
 
 def test_two_different_ports_are_refused():

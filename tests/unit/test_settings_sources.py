@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from airflow.models import Connection
 from airflow.secrets.local_filesystem import LocalFilesystemBackend
 
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.iotda import IoTDAHook
 
@@ -133,7 +135,8 @@ def test_secrets_are_masked_as_soon_as_the_connection_is_read(monkeypatch):
     connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}))
     load_settings(connection, conn_id="c")
 
-    assert set(masked) == {"s3cret", "the/security+token==", "proxy-pass"}
+    header = base64.b64encode(b"user:proxy-pass").decode()
+    assert set(masked) == {"s3cret", "the/security+token==", "proxy-pass", header}
 
 
 def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
@@ -144,6 +147,39 @@ def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
         load_settings(connection, conn_id="c")
 
     assert masked == ["s3cret"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"proxies": {"https": "http://user:proxy%21pass@proxy.example:3128"}, "timeout": "soon"},
+        {"proxies": '{"https": "http://user:proxy%21pass@proxy.example:3128"}', "nonsense": 1},
+        {"proxies": {"https": "ftp://user:proxy%21pass@[bad"}},
+        {"proxies": {"https": ["user:proxy%21pass@proxy.example"]}},
+        {"proxies": "http://user:proxy%21pass@proxy.example"},
+    ],
+)
+def test_secrets_of_extra_are_masked_even_where_the_rest_is_wrong(extra, monkeypatch):
+    masked = []
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    extra = extra | {"security_token": "the/security+token=="}
+    connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(extra)}))
+    with pytest.raises(IoTDAConfigError) as caught:
+        load_settings(connection, conn_id="c")
+
+    header = base64.b64encode(b"user:proxy!pass").decode()
+    assert {"the/security+token==", "proxy%21pass", "proxy!pass", header} <= set(masked)
+    assert "21pass" not in str(caught.value)
+
+
+def test_passwords_of_the_environments_proxies_are_masked(monkeypatch):
+    masked = []
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:proxy%21pass@proxy.example:3128")
+    load_settings(Connection(conn_id="c", **fields("aksk")), conn_id="c")
+
+    header = base64.b64encode(b"user:proxy!pass").decode()
+    assert {"proxy%21pass", "proxy!pass", header} <= set(masked)
 
 
 def test_reading_a_connection_takes_no_time_to_speak_of():

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import requests
-from requests.utils import get_environ_proxies
 
 from iotda_provider import __version__
 from iotda_provider.answers import Answer, clock_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
+from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.redaction import redact
-from iotda_provider.settings import is_loopback
 from iotda_provider.text import one_line
 from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within
 
@@ -80,7 +77,8 @@ class Issuer:
         :raises IoTDATransportError: it does not answer, or is in trouble itself
         :raises IoTDAConfigError: there is no CA bundle at the path in ``verify``
         """
-        answer = self._send(action, method, uri, headers or {}, body, tuple(secrets))
+        secrets = (*secrets, *secrets_of_proxies(self._settings))
+        answer = self._send(action, method, uri, headers or {}, body, secrets)
         if 200 <= answer.status < 300 or answer.status in accept:
             return answer
         error = refusal(Call(f"{action} from {self._name}", method, uri, lambda _: None), answer)
@@ -110,7 +108,7 @@ class Issuer:
                 # the connection, and adds what a .netrc says.
                 session.trust_env = False
                 session.proxies = self._proxies()
-                session.verify = self._verify()
+                session.verify = verify_for(settings, self.endpoint)
                 session.headers.update(_HEADERS)
                 for scheme in ("https://", "http://"):
                     session.mount(scheme, TimelyAdapter())
@@ -125,7 +123,7 @@ class Issuer:
                 )
                 content = _read(response, deadline)
         except requests.RequestException as error:
-            reason = _reason(error, (*secrets, *settings.proxy_passwords))
+            reason = _reason(error, secrets)
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
             ) from None
@@ -138,16 +136,8 @@ class Issuer:
         return Answer(response.status_code, names, content, secrets)
 
     def _proxies(self) -> dict[str, str]:
-        # Nor to this machine, as of iotda_provider.hooks.network.
-        if self._direct or is_loopback(urlsplit(self.endpoint).hostname or ""):
-            return {}
-        return {**get_environ_proxies(self.endpoint), **self._settings.proxies}
-
-    def _verify(self) -> bool | str:
-        if self._settings.verify is not True:
-            return self._settings.verify
-        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        return bundle or True
+        proxy = None if self._direct else proxy_for(self._settings, self.endpoint)
+        return {} if proxy is None else {"http": proxy, "https": proxy}
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:

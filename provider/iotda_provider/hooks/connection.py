@@ -9,7 +9,8 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking import mask
-from iotda_provider.settings import ConnectionLike, ConnectionSettings
+from iotda_provider.network import secrets_of_proxies
+from iotda_provider.settings import ConnectionLike, ConnectionSettings, secrets_in
 
 
 @contextmanager
@@ -40,14 +41,12 @@ def load_settings(
 
     :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
     """
-    mask(connection.password)
-    settings = ConnectionSettings.from_connection(
+    # First, so that no error about the rest comes before.
+    mask(connection.password, *secrets_in(connection.extra), *secrets_of_proxies())
+    return ConnectionSettings.from_connection(
         connection,
         conn_id=conn_id,
         project_id=project_id,
         region=region,
         instance_id=instance_id,
     )
-    mask(settings.security_token)
-    mask(*settings.proxy_passwords)
-    return settings

@@ -8,6 +8,7 @@ from typing import Any
 
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redact
 from iotda_provider.settings import ConnectionSettings
 from iotda_provider.text import one_line
@@ -48,6 +49,6 @@ def transport_error(
         an answer, and that may be an echo
     """
     words, sent = fault.value
-    reason = one_line(redact(reason, (*secrets, *settings.proxy_passwords)), _LONGEST_REASON)
+    reason = one_line(redact(reason, (*secrets, *secrets_of_proxies(settings))), _LONGEST_REASON)
     text = words.format(reason=reason, timeout=settings.timeout)
     return IoTDATransportError(f"Could not {call.action} at {settings.base_url}: {text}", sent=sent)

@@ -56,7 +56,7 @@ def _drawn(spec: ExtraField) -> Any:
         "description": spec.description,
         "default": spec.default,
     }
-    if spec.kind == "secret":
+    if spec.is_secret:
         return PasswordField(widget=BS3PasswordFieldWidget(), **common)
     if spec.kind == "flag":
         return BooleanField(**common)

@@ -26,9 +26,9 @@ from iotda_provider.hooks.connection import load_settings, looking_up
 from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.methods import described_by
-from iotda_provider.hooks.network import proxy_for, verify_for
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.masking import mask, new_signatures
+from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
@@ -155,7 +155,7 @@ class IoTDAHook(HttpHook):
         if self._session is not None:
             self._session.close()
             self._session = None
-        for name in ("settings", "_authenticator"):
+        for name in ("settings", "_authenticator", "_proxy_secrets"):
             vars(self).pop(name, None)
 
     @cached_property
@@ -168,6 +168,10 @@ class IoTDAHook(HttpHook):
     @cached_property
     def _authenticator(self) -> Authenticator:
         return authenticator_for(self.settings)
+
+    @cached_property
+    def _proxy_secrets(self) -> tuple[str, ...]:
+        return secrets_of_proxies(self.settings)
 
     create_batch_task = _call(api.create_batch_task)
     create_batch_task_once = _procedure(creating.create_batch_task_once)
@@ -210,9 +214,9 @@ class IoTDAHook(HttpHook):
         sign by itself: use :meth:`run`."""
         if self._session is None:
             settings = self.settings
+            verify, proxy = verify_for(settings), proxy_for(settings)
             session = requests.Session()
-            session.verify = verify_for(settings)
-            proxy = proxy_for(settings)
+            session.verify = verify
             session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
             session.trust_env = False  # looked at once, by the two above; and no .netrc
             session.headers.update(UNSIGNED_HEADERS)
@@ -270,6 +274,7 @@ class IoTDAHook(HttpHook):
             response.headers.items(),
             response.content,
             sent=response.request.headers,
+            secrets=self._proxy_secrets,
         )
         return read_answer(call, answer)
 

@@ -198,7 +198,8 @@ class IoTDAAsyncHook(BaseHook):
         async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
             response, answer = await self._send(request.call, policy, request.headers)
             async with on_event_loop():
-                mask(*answer.secrets)  # the caller gets hold of the request, and may print it
+                # The caller gets hold of the request, and may print it.
+                mask(*secrets_of(response.request_info.headers))
             if request.check:
                 read_answer(request.call, answer)
             return response
@@ -274,7 +275,10 @@ class IoTDAAsyncHook(BaseHook):
                 body = await _read_body(response)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 raise _transport_error(call, settings, error, sent) from None
-        return response, Answer.of(response.status, response.headers.items(), body, sent=sent), sent
+        answer = Answer.of(
+            response.status, response.headers.items(), body, sent=sent, secrets=shared.secrets
+        )
+        return response, answer, sent
 
     async def _rows(self, rows: listing.Listing[T]) -> AsyncIterator[T]:
         while rows.next is not None:
@@ -332,7 +336,13 @@ def _transport_error(
     error: BaseException,
     sent: Mapping[str, str],
 ) -> IoTDATransportError:
-    reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
+    # The texts of these two hold the address that was asked, with a proxy's password in it.
+    if isinstance(error, aiohttp.ClientResponseError):
+        reason = f"{error.status} {error.message}"
+    elif isinstance(error, aiohttp.InvalidURL):
+        reason = ""
+    else:
+        reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
     reason = reason or type(error).__name__
     return transport_error(call, settings, _fault(error), reason, secrets_of(sent))
 

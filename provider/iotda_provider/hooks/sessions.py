@@ -8,12 +8,13 @@ from weakref import WeakKeyDictionary
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS
-from iotda_provider.hooks.network import proxy_for, ssl_context_for
+from iotda_provider.network import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.settings import ConnectionSettings
 
 #: Requests to one host that one event loop has under way at the same time.
 MAX_IN_FLIGHT = 64
 _KEEP_ALIVE_SECONDS = 60.0
+_MAX_HEADER_BYTES = 65_536
 
 
 # What makes two connections share a session: not credentials, which each request has of its own.
@@ -21,11 +22,15 @@ _Route = tuple[str, bool | str, frozenset[tuple[str, str]]]
 
 
 class SharedSession:
-    """A pooled session and how many hooks use it."""
+    """A pooled session and how many hooks use it.
 
-    def __init__(self, session: ClientSession, proxy: str | None) -> None:
+    :param secrets: what of the proxies' addresses an answer may echo
+    """
+
+    def __init__(self, session: ClientSession, proxy: str | None, secrets: tuple[str, ...]) -> None:
         self.session = session
         self.proxy = proxy
+        self.secrets = secrets
         self.users = 0
         # Not the pool's own limit: waiting for that would count against a request's timeout.
         self.in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -45,14 +50,18 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
     if route not in routes:
         context = await asyncio.to_thread(ssl_context_for, settings)
         if route not in routes:  # somebody else may have opened it meanwhile
+            proxy = proxy_for(settings)  # which may refuse: before a session is opened
             session = ClientSession(
                 connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 # The API sets no cookies; whatever sets one is in between and gets nothing back.
                 cookie_jar=DummyCookieJar(),
                 headers=UNSIGNED_HEADERS,
+                # As much of a header as http.client takes.
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
                 trust_env=False,  # or a .netrc would replace the authentication
             )
-            routes[route] = SharedSession(session, proxy_for(settings))
+            routes[route] = SharedSession(session, proxy, secrets_of_proxies(settings))
     shared = routes[route]
     shared.users += 1
     return shared

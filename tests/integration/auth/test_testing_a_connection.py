@@ -321,14 +321,28 @@ def test_certificate_of_another_host_is_refused(start, connect, hooks, tmp_path)
         assert "TLS certificate was not accepted" in failure(hooks)
 
 
+@pytest.mark.parametrize("holds", [None, b"", b"\xff\x00 no certificate"])
+@pytest.mark.parametrize("way", ["verify", "environment"])
 @pytest.mark.parametrize("auth_type", ["aksk", "token"])
-def test_bundle_that_is_not_there_is_named(start, connect, hooks, tls, tmp_path, auth_type):
-    missing = str(tmp_path / "missing.pem")
-    connect(start(), auth_type, host=tls.url, iam_endpoint=tls.url, verify=missing)
+def test_bundle_that_is_none_is_named(
+    start, connect, hooks, tls, tmp_path, monkeypatch, auth_type, way, holds
+):
+    """To IAM alone, where that is asked first."""
+    file = tmp_path / "bundle.pem"
+    if holds is not None:
+        file.write_bytes(holds)
+    emulator, more = start(), {"iam_endpoint": tls.url}
+    if auth_type == "aksk":
+        more["host"] = tls.url
+    if way == "verify":
+        more["verify"] = str(file)
+    else:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+    connect(emulator, auth_type, **more)
     text = failure(hooks)
 
     assert text.startswith("The connection is not complete: ")
-    assert missing in text
+    assert f"the CA bundle {str(file)!r} can't be read" in text
 
 
 @pytest.mark.parametrize("auth_type", ["aksk", "token"])

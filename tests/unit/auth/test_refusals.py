@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from contextlib import ExitStack, suppress
 
+import certifi
 import pytest
 import requests
 import requests_mock
@@ -170,19 +172,22 @@ def test_redirects_are_not_followed_with_credentials(web, tmp_path, auth_type, s
 
 
 def test_connections_proxy_and_bundle_win_over_the_environments(
-    web, monkeypatch, settings, issue_tokens
+    web, monkeypatch, tmp_path, settings, issue_tokens
 ):
+    bundles = [str(tmp_path / name) for name in ("environment.pem", "own.pem")]
+    for bundle in bundles:
+        shutil.copy(certifi.where(), bundle)
     monkeypatch.setenv("HTTPS_PROXY", "http://environment.example:1")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/environment.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundles[0])
     iam = issue_tokens(web)
     authenticator_for(settings("token")).prepare()
     assert iam.last_request.proxies["https"] == "http://environment.example:1"
-    assert iam.last_request.verify == "/environment.pem"
+    assert iam.last_request.verify == bundles[0]
 
-    own = {"proxies": {"https": "http://own.example:1"}, "verify": "/own.pem"}
+    own = {"proxies": {"https": "http://own.example:1"}, "verify": bundles[1]}
     authenticator_for(settings("token", **own)).prepare()
     assert iam.last_request.proxies["https"] == "http://own.example:1"
-    assert iam.last_request.verify == "/own.pem"
+    assert iam.last_request.verify == bundles[1]
 
 
 def test_a_password_for_iam_on_this_machine_is_shown_to_no_proxy(web, monkeypatch, settings):

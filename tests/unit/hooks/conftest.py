@@ -35,6 +35,7 @@ class Seen:
 class Reply:
     """What the fake does with a request.
 
+    :param early: informational answers before the answer
     :param fault: ``close`` or ``reset`` the connection without an answer, ``cut`` the answer off,
         ``drip`` its body or ``drip head`` a byte at a time, ``echo`` the request's secrets where
         HTTP has no room for them, or ``hang`` until the fake is closed
@@ -44,6 +45,7 @@ class Reply:
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: str | None = None
+    early: tuple[int, ...] = ()
 
 
 Answer = Reply | Callable[[Seen], Reply]
@@ -152,6 +154,8 @@ class FakeIoTDA:
             return
         text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         data = text.encode() if reply.body is not None else b""
+        for status in reply.early:
+            handler.wfile.write(f"HTTP/1.1 {status} So far\r\nLink: </x>\r\n\r\n".encode())
         handler.send_response(reply.status)
         for name, value in reply.headers.items():
             handler.send_header(name, value)

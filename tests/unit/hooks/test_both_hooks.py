@@ -238,17 +238,6 @@ class TestTransport:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.usefixtures("no_backoff")
-    def test_a_proxys_address_that_is_none_is_named_without_its_password(
-        self, client: Any, connect: Any
-    ) -> None:
-        proxies = {"http": "http://user:proxy-pass@[bad"}
-        connect(host="http://iotda.example", allow_http=True, max_attempts=1, proxies=proxies)
-
-        with pytest.raises(IoTDATransportError) as caught:
-            client.get_batch_task(TASK_ID)
-        assert "proxy-pass" not in str(caught.value)
-
-    @pytest.mark.usefixtures("no_backoff")
     def test_where_nothing_listens_nothing_was_sent(self, client: Any, connect: Any) -> None:
         # Taken, and so nobody else's, and nobody listens.
         with socket.socket() as mute:
@@ -261,6 +250,31 @@ class TestTransport:
                 )
 
         assert not caught.value.sent
+
+    @pytest.mark.parametrize("early", [(103,), (100,), (102, 103, 103)])
+    def test_informational_answers_are_not_the_answer(
+        self, client: Any, fake: Any, reply: Any, early: Any
+    ) -> None:
+        fake.answer(reply(body=TASK, early=early))
+
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID, "by the same connection"
+
+    @pytest.mark.usefixtures("no_backoff")
+    @pytest.mark.parametrize(
+        ("length", "is_read"), [(9_000, True), (60_000, True), (70_000, False)]
+    )
+    def test_a_long_header_is_read_up_to_the_same_limit(
+        self, client: Any, connect: Any, fake: Any, reply: Any, length: int, is_read: bool
+    ) -> None:
+        connect(max_attempts=1)
+        fake.answer(reply(body=TASK, headers={"X-Long": "x" * length}))
+
+        if is_read:
+            assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        else:
+            with pytest.raises(IoTDATransportError, match="the connection broke"):
+                client.get_batch_task(TASK_ID)
 
     def test_a_redirect_is_an_error(self, client: Any, fake: Any, reply: Any) -> None:
         fake.answer(reply(status=302, headers={"Location": "http://127.0.0.2/login"}))

@@ -1,0 +1,103 @@
+"""Which proxy and which certificates a connection uses, decided once for all that it talks to.
+
+What the connection says wins over the environment's ``HTTPS_PROXY``, ``NO_PROXY`` and
+``REQUESTS_CA_BUNDLE``. The rules are those of ``requests``, which users know.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from certifi import where
+from requests.utils import get_environ_proxies, select_proxy
+
+from iotda_provider.addresses import check_proxy, is_loopback, proxy_secrets
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.settings import ConnectionSettings
+
+
+def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | None:
+    """The URL of the proxy that leads to a host; None where none is needed.
+
+    To this machine none leads, and plain http is for nobody else to see.
+
+    :param url: the host's; None: the connection's
+    :raises IoTDAConfigError: what the environment names is no proxy's address, or the proxy's
+        certificate would not be looked at
+    """
+    url = url or settings.base_url
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):
+        return None
+    proxy = select_proxy(url, dict(settings.proxies))
+    if proxy is None:
+        proxy = select_proxy(url, get_environ_proxies(url))
+        if not proxy:
+            return None
+        proxy = check_proxy(proxy, f"The proxy that the environment names for {parts.scheme}")
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if parts.scheme == "http" and proxy.startswith("https"):
+        # Neither requests nor aiohttp does.
+        raise IoTDAConfigError(
+            f"Connection {settings.conn_id!r}: the certificate of an https proxy is not verified "
+            f"on the way to plain http ({url}). Use https for the host, or http for the proxy."
+        )
+    return proxy
+
+
+def secrets_of_proxies(settings: ConnectionSettings | None = None) -> tuple[str, ...]:
+    """What of the addresses of the connection's proxies, and of the environment's, must not show.
+
+    Whether they are used or not, and whether or not they are addresses.
+    """
+    own = settings.proxies.values() if settings is not None else ()
+    found = (proxy_secrets(address) for address in (*own, *getproxies().values()))
+    return tuple(dict.fromkeys(secret for secrets in found for secret in secrets))
+
+
+def verify_for(settings: ConnectionSettings, url: str | None = None) -> bool | str:
+    """Whether a server's certificate is checked, or against which bundle.
+
+    Reads the bundle, so not for an event loop: what is no bundle would be refused only after a
+    connection was made, and as if the server's certificate were at fault.
+
+    :param url: the server's; None: the connection's
+    :raises IoTDAConfigError: the bundle can't be read
+    """
+    verify = _verify(settings)
+    if isinstance(verify, str) and (url or settings.base_url).startswith("https"):
+        _load(verify, settings)
+    return verify
+
+
+def ssl_context_for(settings: ConnectionSettings) -> ssl.SSLContext | bool:
+    """The same for a transport that takes a context; reads files, so not for an event loop.
+
+    :raises IoTDAConfigError: the bundle can't be read
+    """
+    verify = _verify(settings)
+    if not settings.base_url.startswith("https") or verify is False:
+        return False
+    return _load(where() if verify is True else str(verify), settings)
+
+
+def _verify(settings: ConnectionSettings) -> bool | str:
+    if settings.verify is True:
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        return bundle or True
+    return settings.verify
+
+
+def _load(bundle: str, settings: ConnectionSettings) -> ssl.SSLContext:
+    try:
+        if Path(bundle).is_dir():
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except (OSError, ValueError) as error:  # an ssl.SSLError is one; a path may hold a NUL
+        raise IoTDAConfigError(
+            f"Connection {settings.conn_id!r}: the CA bundle {bundle!r} can't be read: {error}."
+        ) from None
