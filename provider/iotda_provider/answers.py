@@ -28,6 +28,8 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _LONGEST_TEXT = 500
+# Of a text of which no more than that is shown.
+_LOOKED_AT = 100_000
 # Seconds by which this machine's clock may differ before an error mentions it.
 _CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
@@ -243,7 +245,8 @@ def _describe(answer: Answer) -> str:
 
 def _clip(answer: Answer, text: str, longest: int = _LONGEST_TEXT) -> str:
     """One line without secrets and control characters, no longer than a log line should be."""
-    return " ".join(one_line(redact(text, answer.secrets), longest).split())
+    text = redact(text[:_LOOKED_AT], answer.secrets)
+    return " ".join(one_line(text, longest).split())
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
-from urllib.parse import quote
+import re
+import time
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -14,9 +18,76 @@ from iotda_provider.redaction import redact
 TOKEN = "MIIabc+/=" * 20
 
 
-@pytest.mark.parametrize("spell", [str, quote, lambda text: json.dumps(text)[1:-1]])
-def test_a_secret_is_gone_in_every_spelling(spell) -> None:
-    assert redact(f"got {spell(TOKEN)} back", [TOKEN]) == "got *** back"
+PASSWORD = "pa<ss>&w\"ord'\\ünï/+%20=x€😀\n\\\\y z"
+
+
+def every_character(form: str) -> Callable[[str], str]:
+    """Spells what is no letter or digit of ASCII by its number."""
+    return lambda text: "".join(
+        char if char.isascii() and char.isalnum() else form.format(ord(char)) for char in text
+    )
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "URL": quote,
+    "URL, all of it": lambda text: quote(text, safe=""),
+    "URL, lower case": lambda text: re.sub(
+        "%..", lambda found: found[0].lower(), quote(text, safe="")
+    ),
+    "URL, twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "form": quote_plus,
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON, unicode": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON, twice": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "JSON, slashes escaped": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "JSON, HTML escaped": lambda text: re.sub(
+        "[<>&']", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text)[1:-1]
+    ),
+    "JSON, HTML escaped, upper case": lambda text: re.sub(
+        "[<>&'=+]", lambda found: f"\\u{ord(found[0]):04X}", json.dumps(text)[1:-1]
+    ),
+    "HTML": html.escape,
+    "HTML, quotes left": lambda text: html.escape(text, quote=False),
+    "HTML, twice": lambda text: html.escape(html.escape(text)),
+    "HTML, apos": lambda text: html.escape(text).replace("&#x27;", "&apos;"),
+    "HTML, short numbers": lambda text: (
+        html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    ),
+    "HTML, numbers": every_character("&#{};"),
+    "HTML, numbers, hexadecimal": every_character("&#x{:X};"),
+    "HTML, names": lambda text: html.escape(text).replace("ü", "&uuml;").replace("/", "&sol;"),
+    "HTML in JSON": lambda text: json.dumps(html.escape(text))[1:-1],
+    "JSON in HTML": lambda text: html.escape(json.dumps(text)[1:-1]),
+    "repr": lambda text: repr(text)[1:-1],
+    "repr of bytes": lambda text: repr(text.encode())[2:-1],
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS)
+@pytest.mark.parametrize("secret", [TOKEN, PASSWORD, PASSWORD * 3], ids=["token", "odd", "long"])
+def test_a_secret_is_gone_in_every_spelling(spell: str, secret: str) -> None:
+    assert redact(f"got {SPELLINGS[spell](secret)} back", [secret]) == "got *** back"
+
+
+def test_looking_for_what_is_not_there_takes_no_time_to_speak_of() -> None:
+    text = "{'error_msg': 'Something that is \\\\\\\\ and <else>', 'n': 5}" * 2_000
+    secrets = [TOKEN * 40, PASSWORD, f"SDK-HMAC-SHA256 Access=AK, Signature={'a0' * 32}"]
+    redact(text, secrets)
+    start = time.thread_time()  # whatever else the machine is busy with
+    for _ in range(20):
+        redact(text, secrets)
+    assert (time.thread_time() - start) / 20 < 0.01
+
+
+@pytest.mark.parametrize(
+    "filling", ["\\", "&amp;", "%25", "pa<ss>&w\\", "%20", "&#0000", "x\\\\"], ids=str
+)
+def test_no_text_makes_it_slow(filling: str) -> None:
+    text = "pa" + filling * (100_000 // len(filling))
+    start = time.thread_time()
+    redact(text, [PASSWORD, "\\" * 20 + "paw", "pa" + "\\/" * 10 + "w"])
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize("length", [16, 50, 100, 179])
