@@ -79,6 +79,10 @@ class Watch:
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
 
+    #: Whether nothing else watches what has begun. Then whatever the very first look fails with is
+    #: one more reason to tell a person and to look again, and no error.
+    must_go_on = False
+
     @property
     def interval(self) -> float:
         """Seconds until the next look."""
@@ -99,7 +103,7 @@ class Watch:
         try:
             gone = yield from self._read()
         except IoTDAError as error:
-            if not self.memory.looks and not is_trouble(error):
+            if not self.memory.looks and not is_trouble(error) and not self.must_go_on:
                 raise
             yield from self._blind(str(error), hopeless=not is_trouble(error))
             if self.is_stopping and "accepted" not in self._intent:

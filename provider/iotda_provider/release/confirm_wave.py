@@ -83,8 +83,8 @@ class WaveConfirming:
 
         :raises NotHeldError: devices have started before the first wave has let any
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
-        :raises IoTDAError: the very first look failed in a way that will not pass by itself, or the
-            waves are not those that were planned
+        :raises IoTDAError: before anybody was let start, the very first look failed in a way that
+            will not pass by itself; or the waves are not those that were planned
         """
         watch = self._watch
         while True:
@@ -185,13 +185,18 @@ class WaveConfirming:
         job, watch, progress = self.job, self._watch, self._watch.progress
         if not self._shared.was_read or not watch.sees:
             return
-        is_first = job.wave == 1 and self._shared.is_new and not self._has_asked
         is_open = outcome is None or outcome.verdict == COMPLETED
-        if is_first and is_open and progress.started and not watch.is_stopping:
+        if self._is_untouched and is_open and progress.started and not watch.is_stopping:
             sentence = not_held(job.batch_task_id, progress.started, progress.total)
             yield watch.alert(STARTED_ELSEWHERE, sentence)
             raise NotHeldError(sentence)
         job.outside = yield from look_for_others(watch, self._let_start, job.outside)
+
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether it is known that nobody was let start by this release."""
+        shared = self._shared
+        return self.job.wave == 1 and shared.was_read and shared.is_new and not self._has_asked
 
     @property
     def _let_start(self) -> int:
@@ -200,6 +205,7 @@ class WaveConfirming:
 
     def _look(self) -> Procedure[Outcome | None]:
         """A look of the guard; who has not been let start is written down before it stops."""
+        self._watch.must_go_on = not self._is_untouched
         poll = self._watch.poll()
         answer: Any = None
         error: IoTDAError | None = None

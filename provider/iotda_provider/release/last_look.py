@@ -57,7 +57,6 @@ class LastLook:
         """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.
 
         :raises BatchTaskTimeoutError: the guard was blind for too long
-        :raises IoTDAError: the first look failed in a way that will not pass by itself
         """
         job, watch = self._job, self._watch
         while True:

@@ -107,10 +107,7 @@ class WaveWatching:
         self._why_wait = "the external evidence says wait"
 
     def run(self) -> Procedure[dict[str, Any]]:
-        """The operator's result.
-
-        :raises IoTDAError: the very first look failed in a way that will not pass by itself
-        """
+        """The operator's result."""
         job, watch = self.job, self._watch
         while True:
             outcome = yield from watch.poll()

@@ -11,6 +11,8 @@ from iotda_provider.models import TaskProgress
 class WaveWatch(Watch):
     """A watch that also says whether its last look lets more devices start."""
 
+    must_go_on = True
+
     @property
     def sees(self) -> bool:
         """Whether the last look could be judged."""
