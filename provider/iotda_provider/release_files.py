@@ -1,8 +1,8 @@
 """Where a release's waves and its accepted confirmations are written down; every call blocks.
 
 Either in files at ``manifest_path``, or in XComs. Airflow deletes the XComs of a task that starts
-again, so the confirmations are in those of *two* tasks, the first of the waves and the one after
-them, which copy them from each other: whatever is cleared, one copy is left.
+again, so both are in those of *two* tasks, the first of the waves and the one after them, which
+copy them from each other: whatever is cleared, one copy is left.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The XCom that holds the accepted confirmations, and the end of the file's name.
 CONFIRMED_KEY, CONFIRMED_FILE = "confirmed_devices", ".confirmed"
+#: The XCom that holds the copy of who is in which wave.
+PLANNED_KEY = "planned_waves"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,32 @@ class ReleaseFiles:
             return False
         return True
 
+    def write_planned(self, manifest: Manifest) -> None:
+        """Leave with the keeper who is in which wave, so that a cleared plan finds it."""
+        if self.keeper_task_id and not self.manifest_path:
+            self._push(self.keeper_task_id, PLANNED_KEY, manifest.to_json())
+
+    def copy_planned(self, plan: Mapping[str, Any], log: Log) -> None:
+        """The same, as the plan has left it: the keeper has just lost its copy.
+
+        :param plan: what the plan task has returned
+        """
+        if self.manifest_path:
+            return
+        try:
+            self.write_planned(
+                Manifest(
+                    self.batch_task_id,
+                    plan["seed"],
+                    tuple(wave["label"] for wave in plan["waves"]),
+                    tuple(map(tuple, self.read_waves())),
+                    plan["late"],
+                )
+            )
+        # Airflow may be down, in many ways. A plan that does not find it lets nobody start.
+        except Exception as error:  # noqa: BLE001
+            log.warning("Who is in which wave could not be copied: %r", error)
+
     def copy_confirmed(self, log: Log) -> None:
         """Write down again what is found: a task of the two has just lost its copy."""
         if not self.manifest_path:
@@ -146,6 +174,26 @@ class ReleaseFiles:
         _xcom().set(
             key, value, dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, map_index=-1
         )
+
+
+def read_planned(ti: Any, keeper_task_id: str, batch_task_id: str) -> Manifest | None:
+    """The waves that an earlier try of this run's plan has left with its keeper; None: none.
+
+    :param ti: the plan's task instance
+    :raises IoTDAConfigError: they are damaged
+    """
+    data = _xcom().get_one(
+        key=PLANNED_KEY, dag_id=ti.dag_id, run_id=ti.run_id, task_id=keeper_task_id, map_index=-1
+    )
+    if data is None:
+        return None
+    try:
+        manifest = Manifest.from_json(data)
+    except ValueError as error:
+        raise IoTDAConfigError(
+            f"The waves that {keeper_task_id} has kept can't be used: {error}"
+        ) from error
+    return manifest if manifest.batch_task_id == batch_task_id else None
 
 
 def read_manifest(path: str, batch_task_id: str) -> Manifest | None:

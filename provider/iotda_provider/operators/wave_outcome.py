@@ -55,8 +55,10 @@ class RolloutOutcomeOperator(GuardedOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         ti: Any = context["ti"]
         plan = plan_of(ti, self.plan_task_id)
-        # It is the keeper of a copy, which Airflow has just deleted with the rest of its XComs.
-        ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id).copy_confirmed(self.log)
+        # It is the keeper of copies, which Airflow has just deleted with the rest of its XComs.
+        files = ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id)
+        files.copy_planned(plan, self.log)
+        files.copy_confirmed(self.log)
         result = self._ended(ti, plan)
         if result["verdict"] == RELEASED and result["wave"] in result["approved_by_person"]:
             look = self._look(context, plan, result["wave"])

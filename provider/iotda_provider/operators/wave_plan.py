@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError, NotHeldError
+from iotda_provider.exceptions import (
+    BatchTaskTimeoutError,
+    IoTDAConfigError,
+    IoTDATransportError,
+    NotHeldError,
+)
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_numbers import WatchNumbers
@@ -17,7 +22,7 @@ from iotda_provider.release import Manifest, as_gate, forecast, late_waves, pars
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.others import not_held
 from iotda_provider.release.waves import GROUP, WaveSpec
-from iotda_provider.release_files import ReleaseFiles, read_manifest, write_json
+from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.reporting import check_report_path
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 
@@ -37,8 +42,11 @@ class PlanWavesOperator(IoTDABaseOperator):
 
     The devices are read from the batch task itself, so nobody is forgotten and nobody else is
     reached. The same task, seed and parameters give the same waves at every try. With a
-    ``manifest_path`` the membership is in that file, and a file that is there already is obeyed
-    rather than written again; otherwise it is in this task's XComs ``wave_1``, ``wave_2``, ...
+    ``manifest_path`` the membership is in that file; otherwise it is in this task's XComs
+    ``wave_1``, ``wave_2``, ..., with a copy in those of ``keeper_task_id``. What is there already
+    is obeyed rather than written again: who is in which wave stays as it was planned first,
+    whatever is cleared, whoever is online by then, and whichever parameter was changed. Where
+    devices were let start and who is in which wave is gone, it fails.
 
     A batch task whose devices have started, and not by this release, is refused: it holds nobody.
 
@@ -65,8 +73,8 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param already_current: as ``bake_time`` (templated)
     :param poll_interval: seconds between two looks at a batch task that the platform still prepares
     :param deferrable: wait for that in the triggerer instead of in the worker
-    :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
-        that it outlives a plan that is cleared; None: there is none
+    :param keeper_task_id: a task that starts after all waves, with a copy of who is in which wave,
+        and of what was confirmed, so that both outlive a plan that is cleared; None: there is none
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -130,7 +138,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
         with self.hook() as hook:
             task, targets = self._targets(hook, task_id, began)
-            known = read_manifest(path, task_id) if path else None
+            known = self._known(context, path, task_id)
             manifest = known or self._plan(hook, task_id, targets, specs)
         if set(manifest.up_to(len(manifest))) != set(targets):
             raise IoTDAConfigError(
@@ -154,11 +162,17 @@ class PlanWavesOperator(IoTDABaseOperator):
         }
         ti: Any = context["ti"]
         files = ReleaseFiles.of(plan, ti, ti.task_id, self.keeper_task_id)
-        self._check_held(task, targets, files)
-        if path:
-            if known is None:
-                write_json(path, manifest.to_json())
+        self._check_held(task, targets, files, is_known=known is not None)
+        if known is not None:
+            self.log.info(
+                "The waves are as they were planned first. What has changed since, in parameters "
+                "or in who is online, changes nothing of them."
+            )
+        elif path:
+            write_json(path, manifest.to_json())
         else:
+            files.write_planned(manifest)
+        if not path:
             for place, members in enumerate(manifest.waves, start=1):
                 context["ti"].xcom_push(key=f"wave_{place}", value=list(members))
         for wave in found:
@@ -168,18 +182,37 @@ class PlanWavesOperator(IoTDABaseOperator):
         files.copy_confirmed(self.log)
         return plan
 
-    def _check_held(self, task: BatchTask, targets: Sequence[str], files: ReleaseFiles) -> None:
+    def _known(self, context: Context, path: str | None, task_id: str) -> Manifest | None:
+        """The waves that were planned before; None: there are none yet."""
+        if path:
+            return read_manifest(path, task_id)
+        if self.keeper_task_id is None:
+            return None
+        return read_planned(context["ti"], self.keeper_task_id, task_id)
+
+    def _check_held(
+        self, task: BatchTask, targets: Sequence[str], files: ReleaseFiles, *, is_known: bool
+    ) -> None:
         """Whether whoever has started was let start by an earlier try of this release.
 
+        :param is_known: whether it is known who is in which wave
         :raises NotHeldError: nobody was
+        :raises IoTDAConfigError: somebody was, by waves that nobody knows any more
         """
-        if not task.progress.started:
-            return
         records = files.read_confirmed(self.log)
         if records is None:
-            return  # the first wave looks again, once that can be read
+            if is_known:
+                return  # the first wave looks again, once that can be read
+            raise IoTDATransportError("Whether anybody was let start before can't be read.")
         ledger = Ledger(targets)
-        if not any(ledger.merge(record) for record in records):
+        merged = [ledger.merge(record) for record in records]
+        if ledger.accepted and not is_known:
+            raise IoTDAConfigError(
+                f"{len(ledger)} device(s) were let start, and who is in which wave is gone: other "
+                "waves would let more of them start than has been shown to be right. Stop batch "
+                f"task {task.task_id}, and start the release anew."
+            )
+        if task.progress.started and not any(merged):
             progress = task.progress
             raise NotHeldError(not_held(task.task_id, progress.started, progress.total))
 
@@ -275,16 +308,6 @@ def wave_specs(value: Any) -> tuple[WaveSpec, ...]:
     """
     text = value.strip() if isinstance(value, str) else ""
     return parse_waves(value if text and text[0] not in "[(" else as_list(value, "waves"))
-
-
-def members_up_to(ti: Any, plan_task_id: str, wave: int) -> list[str]:
-    """The devices of the first so many waves, from where the plan has written them.
-
-    :raises IoTDAConfigError: they are not there
-    """
-    plan = plan_of(ti, plan_task_id)
-    waves = ReleaseFiles.of(plan, ti, plan_task_id).read_waves()
-    return [device for members in waves[:wave] for device in members]
 
 
 def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:
