@@ -135,7 +135,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         }
         create_batch_task(**wanted)  # refuses bad input before the connection is read
         with self.hook() as hook:
-            made = hook.create_batch_task_once(not_before=_not_before(context), **wanted)
+            made = hook.create_batch_task_once(not_before=not_before(context), **wanted)
         if not made.created and self.on_existing == "fail":
             raise AirflowFailException(
                 f"This task instance has already created batch task {made.task.task_id} "
@@ -191,7 +191,7 @@ def _object(value: Any, name: str) -> dict[str, Any] | None:
     return None if given(value) is None else as_mapping(value, name)
 
 
-def _not_before(context: Context) -> str | None:
+def not_before(context: Context) -> str | None:
     """A moment before which this run can't have created anything, in the platform's spelling.
 
     By the run's own time, which clearing does not change; with a day for clocks that differ.

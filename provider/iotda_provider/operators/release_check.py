@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from iotda_provider.models import (
     TaskType,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.create import stamp_of
+from iotda_provider.operators.create import not_before, stamp_of
 from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.parameters import as_list, given, read_number
 from iotda_provider.release.planning import was_online_lately
@@ -63,6 +63,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
     product, are left out. The batch tasks that this DAG run has made before, at an earlier try, are
     no others.
 
+    Where this run has made the batch task of the release already, and is cleared, the release is
+    under way, and its devices must not be left without their guard: it is for the devices of that
+    batch task, whatever is left of them, and neither their number, nor other upgrades, nor a group
+    that does not exist any more are a reason to fail; these are told in the log.
+
     Since when a device is offline is only in its details, which take a call for each device that is
     offline now: sixteen at a time, as fast as the connection's ``max_requests_per_second`` lets
     them, so 30,000 of them at 50 a second take ten minutes. The log says how long before it begins.
@@ -78,7 +83,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param online_within: hours since a device was last online after which it comes last; 0 or None:
         all devices that are offline now come last, which takes no calls (templated)
     :param create_task_id: the task that will create the batch task; or all of this DAG's that
-        create one for the same devices
+        create one for the same devices, that of the release first
     :param waves: the rollout's, to be checked here; None: they are not (templated)
     :param max_waves: the most waves that the rollout has room for, the late one included
         (templated)
@@ -158,41 +163,46 @@ class CheckReleaseOperator(IoTDABaseOperator):
         except ValueError as error:
             asked.faults.append(f"{error}.")
         with self.hook() as hook:
-            wave_groups = _wave_groups(hook, asked)
+            made = self._made_before(hook, context, own)
+            wave_groups = _wave_groups(hook, asked) if made is None else {}
             _refuse(asked.faults)
             package = self._package(hook)
             kind, task_type, column = _KINDS[str(package.package_type)]
-            members = _members(hook, group_ids)
-            devices, current, others = _sort(hook, package, members, column)
-            if not devices:
+            members = self._members(hook, group_ids, is_under_way=made is not None)
+            devices, current, others = _sort(hook, package, members, column, made)
+            if not devices and made is None:
                 raise AirflowFailException(
                     f"There is no device to release {package.version} to: {len(members)} in the "
                     f"group(s), {current} run it already, {others} are of another product."
                 )
-            if len(devices) > MOST_TARGETS:
+            if len(devices) > MOST_TARGETS and made is None:
                 raise AirflowFailException(
                     f"{len(devices)} devices are more than a batch task takes ({MOST_TARGETS}): "
                     "release to fewer groups at a time."
                 )
-            _refuse_conflicts(hook, {device.device_id for device in devices}, own)
+            ids = [device.device_id for device in devices] if made is None else made
+            conflicts = _conflicts(hook, set(ids), own)
+            if made is None:
+                _refuse_conflicts(conflicts, own)
+            for sentence in conflicts:
+                self.log.warning("%s", sentence)
             lately = self._online_lately(hook, devices, within)
-        late = [device.device_id for device in devices if device.device_id not in lately]
-        ids = [device.device_id for device in devices]
-        fits = (asked.too_many, asked.too_small)
+        late = [device_id for device_id in ids if device_id not in lately]
+        fits = (asked.too_many, asked.too_small) if made is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))])
         for group_id, members_of_it in wave_groups.items():
-            if members_of_it.isdisjoint(device.device_id for device in devices):
+            if members_of_it.isdisjoint(ids):
                 self.log.warning(
                     "waves: none of the devices is in group %s, so there will be no such wave.",
                     group_id,
                 )
-        ti.xcom_push(key="targets", value=[device.device_id for device in devices])
+        ti.xcom_push(key="targets", value=ids)
         ti.xcom_push(key="late", value=late)
         self.log.info(
             "Version %s is for %d device(s); %d run it already and %d are of another product; %d "
             "were not online lately and come last.",
             package.version,
-            len(devices),
+            len(ids),
             current,
             others,
             len(late),
@@ -206,9 +216,52 @@ class CheckReleaseOperator(IoTDABaseOperator):
             "in_groups": len(members),
             "already_current": current,
             "other_product": others,
-            "devices": len(devices),
+            "devices": len(ids),
             "late": len(late),
         }
+
+    def _made_before(
+        self, hook: IoTDAHook, context: Context, own: Mapping[str, str]
+    ) -> list[str] | None:
+        """The devices of the release's batch task, where this run has made it; None: it has not."""
+        stamp = next(iter(own))
+        found = [
+            task
+            for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
+            for task in _since(hook.list_batch_tasks(task_type=kind), not_before(context))
+            if _stamp(task) == stamp
+        ]
+        if not found:
+            return None
+        task = min(found, key=lambda one: (one.create_time or "", one.task_id))
+        targets = [row.target for row in hook.iter_subtasks(task.task_id)]
+        if not targets:  # the platform has only begun to make them, so nobody has started
+            return None
+        self.log.info(
+            "This run has made its batch task before: %s (%s), for %d device(s). The release goes "
+            "on with these, whatever is left of them.",
+            task.task_id,
+            task.status,
+            len(targets),
+        )
+        return targets
+
+    def _members(
+        self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
+    ) -> dict[str, Device]:
+        """The devices of the groups; of a release that is under way as far as they are there.
+
+        :raises AirflowFailException: there is no such group
+        """
+        if not is_under_way:
+            return _members(hook, group_ids)
+        found: dict[str, Device] = {}
+        for group_id in group_ids:
+            try:
+                found |= _members(hook, [group_id])
+            except AirflowFailException as error:
+                self.log.warning("%s", error)
+        return found
 
     def _within(self) -> timedelta | None:
         """How long ago is lately; None: only now."""
@@ -323,28 +376,62 @@ def _members(hook: IoTDAHook, group_ids: Iterable[Any]) -> dict[str, Device]:
 
 
 def _sort(
-    hook: IoTDAHook, package: OtaPackage, members: dict[str, Device], column: str
+    hook: IoTDAHook,
+    package: OtaPackage,
+    members: Mapping[str, Device],
+    column: str,
+    made: Sequence[str] | None,
 ) -> tuple[list[Device], int, int]:
-    """The devices that need the package, and how many have it or can't take it."""
+    """The devices that need the package, and how many have it or can't take it.
+
+    :param made: those that a batch task of this run is for, which had not had it; None: none is
+    """
+    targets = frozenset(made or ())
     # Lists of groups leave the versions out.
-    known = (d for d in hook.list_devices(product_id=package.product_id) if d.device_id in members)
+    known = (
+        d
+        for d in hook.list_devices(product_id=package.product_id)
+        if d.device_id in members or d.device_id in targets
+    )
     found = {device.device_id: device for device in known}
-    wanted = [d for d in found.values() if getattr(d, column) != package.version]
-    return wanted, len(found) - len(wanted), len(members) - len(found)
+    if made is None:
+        wanted = [d for d in found.values() if getattr(d, column) != package.version]
+    else:
+        wanted = [d for d in found.values() if d.device_id in targets]
+    current = sum(
+        getattr(device, column) == package.version
+        for device_id, device in found.items()
+        if device_id not in targets
+    )
+    return wanted, current, len(members.keys() - found.keys() - targets)
 
 
-def _refuse_conflicts(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> None:
-    """
+def _since(tasks: Iterable[BatchTask], moment: str | None) -> Iterator[BatchTask]:
+    """The batch tasks, newest first, as far as they may be of this run."""
+    for task in tasks:
+        if moment and task.create_time and task.create_time < moment:
+            return
+        yield task
+
+
+def _conflicts(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> list[str]:
+    """What other upgrades that have not ended have of these devices.
+
     :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
-    :raises AirflowFailException: other upgrades that have not ended have some of these devices
     """
-    found = [
+    return [
         sentence
         for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
         for status in _UNDER_WAY
         for task in list(hook.list_batch_tasks(task_type=kind, status=status))
         if _stamp(task) not in own and (sentence := _conflict(hook, task.task_id, wanted))
     ]
+
+
+def _refuse_conflicts(found: Sequence[str], own: Mapping[str, str]) -> None:
+    """
+    :raises AirflowFailException: there are conflicts
+    """
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
         ours = ", ".join(f"_af{stamp} ({task_id})" for stamp, task_id in own.items())
