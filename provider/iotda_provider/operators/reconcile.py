@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.wave_plan import members_up_to, plan_of
+from iotda_provider.operators.let_start import LetStart, who_was_let_start
+from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import as_list, as_mapping, given, one_of, read_number
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.reconciling import (
@@ -19,6 +21,7 @@ from iotda_provider.release.reconciling import (
     Reconciliation,
     reconcile,
 )
+from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.reporting import check_report_path, write_report
 
 if TYPE_CHECKING:
@@ -113,19 +116,15 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         outcome = as_mapping(self.outcome, "outcome")
         path = check_report_path(self.report_path)
         ti: Any = context["ti"]
-        begun = int(outcome["wave"])
-        let_start = set(members_up_to(ti, self.plan_task_id, begun) if begun else ())
-        if outcome["unconfirmed_from"]:
-            let_start -= set(
-                ti.xcom_pull(task_ids=outcome["unconfirmed_from"], key="unconfirmed") or ()
-            )
+        started = self._let_start(ti, outcome)
         with self.hook() as hook:
             rows = list(hook.iter_subtasks(self.batch_task_id))
             found = reconcile(
                 rows,
                 self._versions(hook, {row.target for row in rows}),
                 str(self.version),
-                let_start=let_start,
+                let_start=started.devices,
+                left=started.left if started.outside else None,
                 classes=self.failure_classes,
             )
             status = hook.get_batch_task(self.batch_task_id).status
@@ -173,6 +172,19 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                 found.of(UNREAD)[0],
             )
         return result
+
+    def _let_start(self, ti: Any, outcome: Mapping[str, Any]) -> LetStart:
+        """Who was let start, and by whom."""
+        begun, source = int(outcome["wave"]), outcome["unconfirmed_from"]
+        unconfirmed = set((source and ti.xcom_pull(task_ids=source, key="unconfirmed")) or ())
+        files = ReleaseFiles.of(plan_of(ti, self.plan_task_id), ti, self.plan_task_id)
+        found = who_was_let_start(files, begun, self.log, unconfirmed=unconfirmed)
+        if found is None:
+            waves = files.read_waves()[:begun]
+            asked = frozenset(device for wave in waves for device in wave)
+            found = LetStart(asked - unconfirmed, frozenset(), 0)
+        outside = max(found.outside, int(outcome.get("started_elsewhere") or 0))
+        return replace(found, outside=outside)
 
     def _why_unproven(
         self, found: Reconciliation, status: TaskStatus, *, by_person: bool

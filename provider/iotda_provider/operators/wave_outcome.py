@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.operators.let_start import who_was_let_start
 from iotda_provider.operators.wave import PASSED, SURPLUS
 from iotda_provider.operators.wave_gate import GO_ON, STOP
 from iotda_provider.operators.wave_guard import GuardedOperator
@@ -31,8 +32,9 @@ class RolloutOutcomeOperator(GuardedOperator):
 
     XComs: the return value ``{"batch_task_id", "verdict": "released" | "breached" | "refused" |
     "unproven" | "rejected" | "stopped_elsewhere" | "lost", "wave", "waves", "exposed",
-    "approved_by_person", "unconfirmed_from", "summary"}``. ``wave`` is the last one that began, and
-    ``exposed`` counts the devices that were let start.
+    "started_elsewhere", "approved_by_person", "unconfirmed_from", "summary"}``. ``wave`` is the
+    last one that began, and ``exposed`` counts the devices that were let start, by an earlier pass
+    of a cleared run too, with the ``started_elsewhere`` that somebody else has let start.
 
     :param plan_task_id: the task that has planned the waves
     :param steps: for each wave the task ids ``{"confirm", "watch", "gate", "ask", "stop"}``
@@ -60,6 +62,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         files.copy_planned(plan, self.log)
         files.copy_confirmed(self.log)
         result = self._ended(ti, plan)
+        self._count(ti, files, result)
         if result["verdict"] == RELEASED and result["wave"] in result["approved_by_person"]:
             look = self._look(context, plan, result["wave"])
             if look["verdict"] != PASSED:
@@ -77,12 +80,13 @@ class RolloutOutcomeOperator(GuardedOperator):
         :raises AirflowFailException: they do not say so
         """
         verdict, summary, begun, by_person = "", "", 0, []
-        unconfirmed, unconfirmed_from = 0, None
+        unconfirmed, unconfirmed_from, outside = 0, None, 0
         for place, step in enumerate(self.steps[: len(plan["waves"])], start=1):
             result = ti.xcom_pull(task_ids=step["watch"])
             if not isinstance(result, Mapping) or result["verdict"] == SURPLUS:
                 break
             begun, summary, verdict = place, str(result["summary"]), str(result["verdict"])
+            outside = max(outside, int(result.get("started_elsewhere") or 0))
             confirm = ti.xcom_pull(task_ids=step["confirm"]) or {}
             unconfirmed = int(confirm.get("unconfirmed") or 0)
             unconfirmed_from = step["confirm"] if unconfirmed else None
@@ -110,10 +114,22 @@ class RolloutOutcomeOperator(GuardedOperator):
             "wave": begun,
             "waves": len(plan["waves"]),
             "exposed": members - unconfirmed,
+            "started_elsewhere": outside,
             "approved_by_person": by_person,
             "unconfirmed_from": unconfirmed_from,
             "summary": summary,
         }
+
+    def _count(self, ti: Any, files: ReleaseFiles, result: dict[str, Any]) -> None:
+        """Count who was let start by what was written down: this pass knows its own waves only."""
+        source = result["unconfirmed_from"]
+        unconfirmed = ti.xcom_pull(task_ids=source, key="unconfirmed") if source else None
+        found = who_was_let_start(files, result["wave"], self.log, unconfirmed=unconfirmed or ())
+        if found is not None:
+            result["exposed"] = len(found.devices)
+            result["started_elsewhere"] = max(result["started_elsewhere"], found.outside)
+        everybody = files.cumulative[-1]
+        result["exposed"] = min(result["exposed"] + result["started_elsewhere"], everybody)
 
     def _look(self, context: Context, plan: Mapping[str, Any], wave: int) -> dict[str, Any]:
         """One more look of the guard, which stops what has broken a rule."""

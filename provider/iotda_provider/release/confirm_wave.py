@@ -95,7 +95,9 @@ class WaveConfirming:
             outcome = yield from self._look()
             yield from self._look_for_others(outcome)
             if outcome is not None:
-                return self._result(outcome, self._never_started())
+                never = self._never_started()
+                yield from self._keep_left(outcome, never)
+                return self._result(outcome, never)
             if watch.is_stopping:
                 yield from self._note_left()
             if self._is_fresh and watch.sees:
@@ -125,6 +127,7 @@ class WaveConfirming:
     def _go_on(self) -> Procedure[str | None]:
         """Confirm some devices; why that is not possible, or None where it was."""
         was_new = not self._shared.was_read
+        self._ledger.wave = max(self._ledger.wave, self.job.wave)
         if not (yield from self._recall(claim=True)):
             # To begin without it would be to ask again, and to write down less than it.
             return "who was confirmed before can't be read"
@@ -190,7 +193,12 @@ class WaveConfirming:
             sentence = not_held(job.batch_task_id, progress.started, progress.total)
             yield watch.alert(STARTED_ELSEWHERE, sentence)
             raise NotHeldError(sentence)
-        job.outside = yield from look_for_others(watch, self._let_start, job.outside)
+        before = job.outside
+        job.outside = yield from look_for_others(watch, self._let_start, before)
+        if job.outside > before:
+            self._is_stale = True  # some of those that waited do not any more
+            self._ledger.outside = job.outside
+            yield from self._shared.write()
 
     @property
     def _is_untouched(self) -> bool:
@@ -226,10 +234,21 @@ class WaveConfirming:
         """Write down who waits: after a stop nobody can see it, nor can another process before."""
         if not self._members or self.job.left is not None:
             return
-        self._ledger.left = frozenset(self._not_asked())
+        left = self._not_asked()
+        if self._watch.progress.started - (self._let_start - len(left)) > self.job.outside:
+            left = []  # some have started that still waited when that was read: nobody knows who
+        self._ledger.left = frozenset(left)
         self.job.left = pack(self._members, self._ledger.left)
         if self._shared.was_read:
             yield from self._shared.write_at_once()
+
+    def _keep_left(self, outcome: Outcome, left: Sequence[str]) -> Procedure[None]:
+        """Write down who had not been let start where somebody else has ended the release."""
+        is_noted = self._ledger.left is not None or outcome.verdict == COMPLETED
+        if is_noted or not self._shared.was_read:
+            return
+        self._ledger.left = frozenset(left)
+        yield from self._shared.write()
 
     def _read_waves(self) -> Procedure[None]:
         """Who is in which wave, and what is known of them; once."""
@@ -264,6 +283,7 @@ class WaveConfirming:
             job.left = pack(self._members, ledger.left - ledger.accepted)
         if job.accepted_before is None:
             job.accepted_before = len(ledger)
+        job.outside = max(job.outside, ledger.outside)
         return True
 
     @property

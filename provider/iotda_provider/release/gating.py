@@ -55,6 +55,7 @@ def read_gate(
     *,
     members: int,
     already_current: int = 0,
+    waiting: int = 0,
 ) -> GateReading:
     """Judge all waves so far together; whatever has not succeeded counts as failed.
 
@@ -62,11 +63,13 @@ def read_gate(
     the manifest. Where more have started than that (somebody has confirmed some by hand), those
     count as well, and so do devices that somebody has stopped.
 
-    :param members: devices in this wave and those before it
+    :param members: devices that were let start: those in this wave and those before it, at least
     :param already_current: of them, those that ran the version before: they prove nothing
+    :param waiting: of them, those that are known to wait still; by the counts alone, others that
+        have started could stand for them
     """
     seen = progress.started + progress.stopped + progress.removed
-    everybody = max(members, seen)
+    everybody = max(members, seen + waiting)
     current = min(already_current, progress.success)
     devices = everybody - current
     succeeded = progress.success - current

@@ -27,6 +27,9 @@ class Ledger:
     ``left`` are the devices that had not been let start when the release was stopped: afterwards
     nobody can tell them from the others. None: it was not.
 
+    ``wave`` is the last one of which devices were asked for, and ``outside`` how many devices have
+    started, at least, that no wave had let start.
+
     ``lately`` says how many confirmations were accepted when, by moment in seconds since 1970, for
     as long as anybody asks for it.
 
@@ -39,6 +42,8 @@ class Ledger:
         self.accepted: set[str] = set()
         self.left: frozenset[str] | None = None
         self.lately: dict[float, int] = {}
+        self.wave = 0
+        self.outside = 0
         self.by = by
         self._known = ""
 
@@ -82,6 +87,8 @@ class Ledger:
             "accepted": self._known,
             **({} if self.left is None else {"left": pack(self._order, self.left)}),
             **({"lately": [*map(list, self.lately.items())]} if self.lately else {}),
+            **({"wave": self.wave} if self.wave else {}),
+            **({"outside": self.outside} if self.outside else {}),
         }
 
     def is_mine(self, records: Sequence[object]) -> bool:
@@ -106,6 +113,8 @@ class Ledger:
             for at, count in data.get("lately") or ():
                 moment = float(at)
                 self.lately[moment] = max(self.lately.get(moment, 0), int(count))
+            self.wave = max(self.wave, int(data.get("wave") or 0))
+            self.outside = max(self.outside, int(data.get("outside") or 0))
         except (ValueError, TypeError):
             return False
         return True

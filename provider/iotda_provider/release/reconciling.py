@@ -41,7 +41,8 @@ class Reconciliation:
     it runs, which proves nothing; ``updated_after_stop``: stopped, and yet it runs it;
     ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
     ``unknown``: failed, by class; ``never_started``: it was never let start; ``interrupted``: let
-    start, and stopped; ``unfinished``: let start, with no outcome yet; ``removed``: gone.
+    start, or perhaps by somebody else, and stopped; ``unfinished``: let start, with no outcome yet;
+    ``removed``: gone.
 
     :param devices: device ids by word, each in the platform's order
     """
@@ -91,6 +92,7 @@ def reconcile(
     version: str,
     *,
     let_start: Collection[str],
+    left: Collection[str] | None = None,
     classes: FailureClasses | None = None,
 ) -> Reconciliation:
     """Put every device of a release under the word that fits it.
@@ -98,14 +100,19 @@ def reconcile(
     :param rows: the subtasks, as the platform shows them now
     :param versions: what each device runs now; None or left out: nobody can say
     :param version: what it was to run
-    :param let_start: devices that were confirmed, by the manifest and the waves that began
+    :param let_start: devices that the waves have let start
+    :param left: where somebody else has let start others: those that surely had not started when
+        the release was stopped; of the rest nobody can tell
     :param classes: how failures are classed
     """
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     judge = classes or FailureClasses()
     for row in rows:
         runs = versions.get(row.target)
-        word = _word(row, runs == version, not runs, row.target in let_start, judge)
+        started = row.target in let_start
+        if not started and left is not None and row.status == SubtaskStatus.STOPPED:
+            started = row.target not in left
+        word = _word(row, runs == version, not runs, started, judge)
         found[word].append(row.target)
     return Reconciliation({kind: tuple(devices) for kind, devices in found.items()})
 

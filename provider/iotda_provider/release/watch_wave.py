@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.release.gating import GateReading, read_gate
 from iotda_provider.release.others import in_words, look_for_others
+from iotda_provider.release.shared_ledger import SharedLedger
 from iotda_provider.release.steps import (
     GO,
     STOP,
@@ -20,11 +22,15 @@ from iotda_provider.release.steps import (
     Ask,
     EvidenceFailedError,
     Procedure,
+    ReadWaiting,
+    ReadWaves,
     Sleep,
 )
 from iotda_provider.release.watching import WaveWatch
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
+#: Looks between two times that it is read who waits.
+_LOOKS_BETWEEN = 6
 _WORDS = {
     PASSED: "has passed",
     UNPROVEN: "is unproven",
@@ -105,14 +111,17 @@ class WaveWatching:
         self._clock = clock or time.time
         self._said = ""
         self._why_wait = "the external evidence says wait"
+        self._shared: SharedLedger | None = None
+        self._members: frozenset[str] = frozenset()
+        self._waiting = 0
+        self._read_again = 0.0
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The operator's result."""
         job, watch = self.job, self._watch
         while True:
             outcome = yield from watch.poll()
-            known = max(job.members, job.let_start)
-            job.outside = yield from look_for_others(watch, known, job.outside)
+            yield from self._look_for_others(self._let_start)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return {
                     **self._result(outcome.verdict, None, outcome.summary),
@@ -121,13 +130,12 @@ class WaveWatching:
                 }
             ended, now = outcome is not None, self._clock()
             why = "" if ended else watch.why_not
-            reading = read_gate(
-                job.gate, watch.progress, members=job.members, already_current=job.already_current
-            )
+            reading = self._reading(self._waiting)
             over = ended or now >= job.end
             if not why and now >= job.bake:
-                if reading.passes and (over or not job.is_last):
-                    word = yield from self._ask(reading, now)
+                if self._reading(0).passes and (over or not job.is_last):
+                    word = yield from self._may_pass(now)
+                    reading = self._reading(self._waiting)
                     if word == GO:
                         return self._result(PASSED, reading)
                     if word == STOP:
@@ -137,20 +145,107 @@ class WaveWatching:
                     return self._result(UNPROVEN, reading)
             # A stop that is under way is seen through, or a person is asked about a broken release.
             if now >= job.end and not watch.is_stopping:
-                return self._result(UNPROVEN, reading, f"Its time is over; {why}" if why else "")
+                why = f"Its time is over; {why.rstrip('.')}." if why else ""
+                return self._result(UNPROVEN, reading, why)
             line = f"{reading.sentence} {why}".strip()
             if line != self._said:
                 self._said = line
                 self._log.info("Wave %d: %s", job.wave, line)
             yield Sleep(watch.until(job.end, now))
 
-    def _ask(self, reading: GateReading, now: float) -> Procedure[str]:
-        """The external evidence's word; between two questions it is that of the last one: wait."""
+    @property
+    def _let_start(self) -> int:
+        """The most devices that may have started by the waves so far."""
+        return max(self.job.members, self.job.let_start)
+
+    def _reading(self, waiting: int) -> GateReading:
+        """What the gate says.
+
+        :param waiting: devices of the waves so far that are known to wait still
+        """
+        return read_gate(
+            self.job.gate,
+            self._watch.progress,
+            members=self._let_start,
+            already_current=self.job.already_current,
+            waiting=waiting,
+        )
+
+    def _may_pass(self, now: float) -> Procedure[str]:
+        """Whether a wave passes whose counts say so; otherwise there is a reason to wait."""
+        if self.job.asks and now < min(self.job.ask_after, self.job.end):
+            return WAIT
+        trouble = yield from self._read_waiting(now)
+        if trouble:
+            self._why_wait = trouble
+            return WAIT
+        reading = self._reading(self._waiting)
+        if not reading.passes:
+            self._why_wait = f"{self._waiting} device(s) that were let start have not started yet"
+            return WAIT
+        return (yield from self._ask(reading))
+
+    def _read_waiting(self, now: float) -> Procedure[str]:
+        """See who of the waves so far waits still; why that can't be read, or nothing.
+
+        Others may have started instead, which the counts do not show.
+        """
+        progress = self._watch.progress
+        if not progress.waiting:
+            self._waiting = 0
+            return ""
+        if now < min(self._read_again, self.job.end):
+            return ""
+        try:
+            shared = yield from self._open()
+            if not (yield from shared.read(claim=False)):
+                return "who was confirmed can't be read"
+            rows: set[str] = yield ReadWaiting(self.job.batch_task_id)
+        except IoTDAError as error:
+            return f"who waits can't be read: {error}"
+        self._read_again = now + _LOOKS_BETWEEN * self._watch.interval
+        mine = self._members | shared.ledger.accepted
+        own = len(mine & rows)
+        # Those that the list lacks have started since the look, or moved between its pages.
+        self._waiting = own + max(0, progress.waiting - len(rows))
+        yield from self._look_for_others(len(mine) - own)
+        return ""
+
+    def _look_for_others(self, known: int) -> Procedure[None]:
+        """See whether others have started, and write it down; it outlives this task.
+
+        :param known: the most devices that have started by the waves so far
+        """
+        job, before = self.job, self.job.outside
+        job.outside = yield from look_for_others(self._watch, known, before)
+        if job.outside <= before:
+            return
+        try:
+            shared = yield from self._open()
+        except IoTDAError as error:
+            self._log.warning("That others have started can't be written down: %s", error)
+            return
+        if (yield from shared.read(claim=False)):
+            shared.ledger.outside = max(job.outside, shared.ledger.outside)
+            yield from shared.write()
+
+    def _open(self) -> Procedure[SharedLedger]:
+        """What is written down of confirmations.
+
+        :raises IoTDAError: who is in which wave can't be read
+        """
+        if self._shared is None:
+            waves: list[list[str]] = yield ReadWaves()
+            everybody = (device for wave in waves for device in wave)
+            self._shared = SharedLedger(everybody, self._log, self._clock)
+            self._members = frozenset(d for wave in waves[: self.job.wave] for d in wave)
+        return self._shared
+
+    def _ask(self, reading: GateReading) -> Procedure[str]:
+        """The external evidence's word."""
         job = self.job
         if not job.asks:
             return GO
-        if now < min(job.ask_after, job.end):
-            return WAIT
         facts = {
             "batch_task_id": job.batch_task_id,
             "wave": job.wave,
@@ -178,7 +273,7 @@ class WaveWatching:
         """Whether every device that was let start has started, and none is under way any more."""
         gone = progress.started + progress.stopped + progress.removed
         under_way = progress.processing + progress.fail_wait_retry
-        return not under_way and gone >= self.job.members - self.job.unconfirmed
+        return not under_way and gone >= self._let_start - self.job.unconfirmed
 
     def _result(self, verdict: str, reading: GateReading | None, why: str = "") -> dict[str, Any]:
         parts = (reading.sentence if reading else "", why, in_words(self.job.outside))

@@ -8,7 +8,9 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.operators.reconcile import ReconcileReleaseOperator
 
+TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 OFFLINE: dict[str, Any] = {"offline_share": 0.4}
 
 
@@ -81,3 +83,57 @@ def test_nobody_is_let_start_where_the_planned_waves_are_gone(rollout: Any) -> N
         del run.xcoms[key]
     with pytest.raises(IoTDAConfigError, match="who is in which wave"):
         run.plan("50%, 100%")
+
+
+# --- what came of it ------------------------------------------------------------------------------
+
+
+def found(run: Any, outcome: Any) -> dict[str, Any]:
+    """How many were let start by each account, and what reconciling counts."""
+    result = run.run(
+        ReconcileReleaseOperator(
+            task_id="reconcile",
+            batch_task_id=TASK_ID,
+            version="2.0.0",
+            outcome=outcome,
+            plan_task_id="plan",
+            gate=0.1,
+        )
+    )
+    kinds = ("never_started", "interrupted")
+    return {
+        "exposed": (outcome["exposed"], result["exposed"]),
+        **{kind: result["counts"][kind] for kind in kinds},
+        "to_retry": set(run.xcoms["reconcile", "to_retry"]),
+    }
+
+
+@pytest.mark.parametrize("manifest", ["xcom", "file"])
+def test_who_was_let_start_by_a_later_wave_stays_known_when_the_first_one_finds_it_stopped(
+    rollout: Any, around_confirmations: Any, manifest: str, tmp_path: Any
+) -> None:
+    path = (tmp_path / "releases" / "manifest.json").as_uri()
+    where = {"manifest_path": path} if manifest == "file" else {}
+    run = rollout()
+    run.plan("10%, 100%", gate=0.1, **where)
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "passed"
+
+    def console(number: int) -> None:
+        if number == 2:  # after those of the first wave
+            emulator = run.emulator
+            emulator._on_loop(lambda: emulator.instance.run("stop", task_id=TASK_ID))
+
+    around_confirmations(lambda number: None, console)
+    assert run.confirm(2, max_in_flight=60)["verdict"] == "stopped_elsewhere"
+    assert run.watch(2)["verdict"] == "stopped_elsewhere"
+    confirmed = len(set(run.confirmed))
+    assert 40 < confirmed < 400
+    first = found(run, run.outcome(2))
+    assert first["exposed"] == (confirmed, confirmed)
+    assert (first["never_started"], len(first["to_retry"])) == (400 - confirmed, 400 - confirmed)
+    assert first["interrupted"] > 0
+    run.plan("10%, 100%", gate=0.1, **where)
+    assert run.confirm(1)["verdict"] == "stopped_elsewhere"
+    assert run.watch(1)["verdict"] == "stopped_elsewhere"
+    assert found(run, run.outcome(2)) == first

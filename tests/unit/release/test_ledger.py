@@ -91,3 +91,13 @@ def test_how_many_were_accepted_lately_outlives_a_task_too() -> None:
     second.note_lately(1, 1200.0, within=100)
     assert len(second.to_json()["lately"]) == 1
     assert not second.merge({**first.to_json(), "lately": "nonsense"})
+
+
+def test_how_far_it_came_and_who_else_has_started_never_becomes_less() -> None:
+    first, second = Ledger(FLEET), Ledger(FLEET)
+    assert not {"wave", "outside"} & first.to_json().keys()
+    first.wave, first.outside = 3, 7
+    second.wave, second.outside = 1, 9
+    assert second.merge(json.loads(json.dumps(first.to_json())))
+    assert (second.wave, second.outside) == (3, 9)
+    assert not second.merge({**first.to_json(), "wave": "nonsense"})

@@ -42,6 +42,17 @@ def test_devices_that_were_never_let_start(status: str) -> None:
     assert one(status, OLD, let_start=False) == "never_started"
 
 
+def test_devices_that_somebody_else_may_have_let_start() -> None:
+    def word(status: str, *left: str) -> str:
+        row = Subtask("d", SubtaskStatus(status))
+        found = reconcile([row], {"d": OLD}, NEW, let_start=(), left=left)
+        return next(kind for kind, count in found.counts.items() if count)
+
+    assert word("Stopped") == "interrupted"
+    assert word("Stopped", "d") == "never_started"
+    assert word("Waitting") == "never_started"
+
+
 def test_failures_by_class() -> None:
     assert one("Fail", OLD, code=OFFLINE) == "environment"
     assert one("Fail", OLD, code=INSTALL) in ("firmware", "unknown")
