@@ -123,11 +123,7 @@ def _kind(status: int, code: str | None) -> type[IoTDAApiError]:
 
 def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> str | None:
     if 300 <= answer.status < 400:
-        return (
-            f"The host redirects to {_clip(answer, answer.headers.get('location', '?'), 120)}; "
-            "redirects are not followed because they would carry credentials elsewhere. Set the "
-            "connection's Host to the instance's endpoint"
-        )
+        return redirect_hint(answer, "Host", "the instance's endpoint")
     if answer.status == 401:
         return clock_hint(answer) or _unknown_caller(message)
     if answer.status == 429 or code in _THROTTLED:
@@ -142,6 +138,19 @@ def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> st
             "project_id and instance_id are those of the task"
         )
     return None
+
+
+def redirect_hint(answer: Answer, field: str, place: str) -> str:
+    """What to do where the answer is a redirect.
+
+    :param field: the field of the connection that led there
+    :param place: what it should lead to
+    """
+    return (
+        f"The host redirects to {_clip(answer, answer.headers.get('location', '?'), 120)}; "
+        "redirects are not followed because they would carry credentials elsewhere. Set the "
+        f"connection's {field} to {place}"
+    )
 
 
 def _unknown_caller(message: str) -> str:

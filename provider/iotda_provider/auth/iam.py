@@ -16,6 +16,7 @@ from iotda_provider.auth.renewing import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking import mask
 from iotda_provider.redaction import secrets_of
+from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -118,14 +119,16 @@ def find_project(
         secrets=secrets_of(headers),
     )
     try:
-        found = [str(project["id"]) for project in json.loads(answer.body)["projects"]]
+        found = [project["id"] for project in json.loads(answer.body)["projects"]]
     except (ValueError, KeyError, TypeError):
-        raise senseless("list of projects") from None
+        found = [None]
+    if not all(isinstance(project, str) for project in found):
+        raise senseless("list of projects")
     if len(found) != 1 or not _is_project_id(found[0]):
+        listed = one_line(", ".join(found), 200) or "none"
         raise IoTDAConfigError(
             f"No project id: IAM lists {len(found)} projects for region {settings.region!r} "
-            f"({', '.join(found)[:200] or 'none'}). Set project_id in the Extra of connection "
-            f"{settings.conn_id!r}."
+            f"({listed}). Set project_id in the Extra of connection {settings.conn_id!r}."
         )
     return Issued(found[0], None)
 

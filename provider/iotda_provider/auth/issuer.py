@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from iotda_provider import __version__
-from iotda_provider.answers import Answer, clock_hint, refusal
+from iotda_provider.answers import Answer, clock_hint, redirect_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
@@ -33,6 +33,7 @@ class Issuer:
     :param endpoint: scheme, host and port; nothing is ever sent anywhere else
     :param name: how errors call it
     :param hint: what a refusal tells the user to check
+    :param field: the field of Extra that leads to it
     :param direct: whether to leave out every proxy, those of the environment included
     """
 
@@ -43,11 +44,13 @@ class Issuer:
         name: str,
         *,
         hint: str,
+        field: str = "iam_endpoint",
         direct: bool = False,
     ) -> None:
         self._settings = settings
         self._name = name
         self._hint = hint
+        self._field = field
         self._direct = direct
         self.endpoint = endpoint
 
@@ -85,7 +88,9 @@ class Issuer:
         if isinstance(error, IoTDAServerError):
             # Nothing was asked of IoTDA yet, so it may be asked again.
             raise IoTDATransportError(str(error), sent=False)
-        if not 300 <= error.status_code < 400:
+        if 300 <= error.status_code < 400:
+            error.hint = redirect_hint(answer, self._field, f"the address of {self._name} itself")
+        else:
             clock = clock_hint(answer) if error.status_code == 401 else None
             error.hint = f"{self._hint}. {clock}" if clock else self._hint
         raise error

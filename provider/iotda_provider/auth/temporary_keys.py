@@ -104,6 +104,7 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
             settings.metadata_endpoint,
             "the ECS metadata service",
             hint="Bind an agency that may use IoTDA to this ECS instance",
+            field="metadata_endpoint",
             direct=True,
         )
 

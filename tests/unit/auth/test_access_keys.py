@@ -8,6 +8,7 @@ from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.exceptions import (
     IoTDAAuthError,
     IoTDAConfigError,
+    IoTDATransportError,
 )
 
 IAM = "https://iam.cn-north-4.myhuaweicloud.com"
@@ -72,13 +73,27 @@ def test_missing_project_is_looked_up_once(web, settings):
     assert lookup.last_request.headers["Authorization"].startswith("SDK-HMAC-SHA256 ")
 
 
-@pytest.mark.parametrize("found", [[], [{"id": "a-1"}, {"id": "a-2"}], [{"id": "../x"}]])
+@pytest.mark.parametrize(
+    "found", [[], [{"id": "a-1"}, {"id": "a-2"}], [{"id": "../x"}], [{"id": "a\r\nb"}]]
+)
 def test_project_that_is_not_one_is_an_error_that_says_so(web, found, settings):
     web.get(f"{IAM}/v3/projects", json={"projects": found})
     authenticator = authenticator_for(settings("aksk", project_id=None, iam_endpoint=IAM))
 
-    with pytest.raises(IoTDAConfigError, match=rf"lists {len(found)} projects .* Set project_id"):
+    says = rf"lists {len(found)} projects .* Set project_id"
+    with pytest.raises(IoTDAConfigError, match=says) as caught:
         authenticator.prepare()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("number", [None, 5, ["a"], {}])
+def test_project_whose_id_is_no_text_is_none(web, number, settings):
+    web.get(f"{IAM}/v3/projects", json={"projects": [{"id": number}]})
+    authenticator = authenticator_for(settings("aksk", project_id=None, iam_endpoint=IAM))
+
+    with pytest.raises(IoTDATransportError, match="list of projects makes no sense"):
+        authenticator.prepare()
+    assert not authenticator.is_ready()
 
 
 def test_project_is_not_looked_up_at_an_iam_that_nobody_named(web, settings):

@@ -166,8 +166,11 @@ def test_redirects_are_not_followed_with_credentials(web, tmp_path, auth_type, s
     web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **away)
     web.put(f"{METADATA}/meta-data/latest/api/token", **away)
 
-    with pytest.raises(IoTDAApiError, match="redirects are not followed"):
+    with pytest.raises(IoTDAApiError, match="redirects are not followed") as caught:
         authenticator_for(settings(auth_type, id_token_file=str(file))).prepare()
+    field = "metadata_endpoint" if auth_type == "agency" else "iam_endpoint"
+    assert f"Set the connection's {field} to the address of " in str(caught.value)
+    assert "Host" not in str(caught.value)
     assert elsewhere.call_count == 0
 
 
