@@ -186,10 +186,11 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
 
 def _unknown(name: str, raw: Mapping[str, Any], conn_id: str) -> IoTDAConfigError:
     near = difflib.get_close_matches(name, _FIELDS, n=1)
+    unknown = [(other, str(value)) for other, value in raw.items() if other not in _FIELDS]
     if near:
         known = f"did you mean {near[0]!r}?"
-    elif "@" in str(raw[name]) or not all(map(_NAME.fullmatch, raw)):
-        # Everything behind it: the rest of a password, and the host.
+    elif any("@" in value or not _NAME.fullmatch(other) for other, value in unknown):
+        # It may be what stands behind a ?: the rest of the password, an @ and the host.
         return IoTDAConfigError(
             f"Connection {conn_id!r}: unknown Extra field, whose name is not shown since it may be "
             "part of a secret. In a connection's URI, is each ? and & of the password written as "

@@ -123,6 +123,18 @@ def test_uri_that_airflow_itself_writes_is_read(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "password",
+    ["12?secret-5", "12?secret-5&x", "12?se=secret-5", "12?secret-5=&x=1", "1?a b?secret-5"],
+)
+def test_half_of_a_password_that_was_not_encoded_is_not_shown(password, monkeypatch, tmp_path):
+    uri = f"iotda://AK:{password}@iotda.example.com?region=cn-north-4"
+    with pytest.raises(IoTDAConfigError, match=r"each \? and & of the password") as caught:
+        from_environment(uri, monkeypatch, tmp_path)
+
+    assert "secret-5" not in str(caught.value)
+
+
 def test_uri_may_say_http_behind_the_host(monkeypatch, tmp_path):
     uri = "iotda://AK:s3cret@127.0.0.1:8765/http?project_id=p-1&region=cn-north-4"
 
