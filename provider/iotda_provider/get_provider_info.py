@@ -39,7 +39,6 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": _modules(
             "iotda_provider.sensors.batch_task",
-            "iotda_provider.sensors.window",
         ),
         "triggers": _modules(
             "iotda_provider.triggers.batch_task",

@@ -24,7 +24,6 @@ from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.wave_stop import StopReleaseOperator
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
 from iotda_provider.parameters import is_template, one_of, whole_number
-from iotda_provider.sensors.window import MaintenanceWindowSensor
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"
@@ -79,10 +78,11 @@ def staged_rollout(
 ) -> StagedRollout:
     """Release a batch task that was created with ``need_confirm`` in waves.
 
-    Each wave: wait for the maintenance window, confirm (at most 100 devices in a call, with a look
-    of the guard before each), watch, bake, and the gate. A wave passes on ``EnoughSuccess`` over
-    all devices so far, where every unfinished one counts as failed; on a person's word; or not at
-    all. On a breach the guard stops the batch task; on a person's no, the group does.
+    Each wave: confirm, once the maintenance window is open (at most 100 devices in a call, with a
+    look of the guard before each, which looks while the window is closed, too), watch, bake, and
+    the gate. A wave passes on ``EnoughSuccess`` over all devices so far, where every unfinished one
+    counts as failed; on a person's word; or not at all. On a breach the guard stops the batch task;
+    on a person's no, the group does.
 
     The number of waves is known only when the DAG runs, so ``max_waves`` of them are unrolled, and
     those that a release does not have are passed through or skipped. A task that was killed or
@@ -210,16 +210,6 @@ def staged_rollout(
         guards: list[str] = []
         opened_by: dict[str, str | None] | None = None
         for place, step in zip(places, steps, strict=True):
-            opens = MaintenanceWindowSensor(
-                task_id=f"wave_{place}_window",
-                window=window,
-                timezone=timezone,
-                wave=place,
-                plan_task_id=plan.task_id,
-                deferrable=deferrable,
-                trigger_rule=_JOIN,
-                **task_arguments,
-            )
             confirm = ConfirmWaveOperator(
                 task_id=f"wave_{place}_confirm",
                 wave=place,
@@ -229,6 +219,7 @@ def staged_rollout(
                 window=window,
                 timezone=timezone,
                 after=tuple(guards),
+                trigger_rule=_JOIN,
                 **guarded,
                 **common,
             )
@@ -248,7 +239,7 @@ def staged_rollout(
                 **common,
             )
             guards.append(watch.task_id)
-            follows = name(place + 1, "window") if place < max_waves else outcome.task_id
+            follows = name(place + 1, "confirm") if place < max_waves else outcome.task_id
             # One for each wave: a common one would wait until all later waves are skipped.
             stop = StopReleaseOperator(
                 task_id=f"wave_{place}_stop",
@@ -268,7 +259,7 @@ def staged_rollout(
                 approval=approval,
                 **task_arguments,
             )
-            before >> opens >> confirm >> watch >> gate_task >> [stop, outcome]
+            before >> confirm >> watch >> gate_task >> [stop, outcome]
             stop >> outcome
             before = [gate_task]
             opened_by = {"gate": gate_task.task_id, "ask": step["ask"], "entry": follows}

@@ -33,14 +33,13 @@ def test_the_waves_are_unrolled_to_a_maximum() -> None:
     assert rollout.outcome.task_id == "rollout.outcome"
 
 
-STEPS = ("window", "confirm", "watch", "gate", "stop")
+STEPS = ("confirm", "watch", "gate", "stop")
 
 
 def test_a_wave_is_reached_only_through_the_gate_of_the_one_before() -> None:
     dag, _ = make(max_waves=3, waves="5%, 50%, 100%")
-    assert dag.get_task("rollout.wave_1_window").upstream_task_ids == {"rollout.plan"}
-    assert dag.get_task("rollout.wave_2_window").upstream_task_ids == {"rollout.wave_1_gate"}
-    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_2_window"}
+    assert dag.get_task("rollout.wave_1_confirm").upstream_task_ids == {"rollout.plan"}
+    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_1_gate"}
 
 
 def test_a_stop_waits_for_no_other_wave() -> None:
@@ -56,12 +55,12 @@ def test_a_stop_waits_for_no_other_wave() -> None:
 @ASKS
 def test_a_person_stands_between_two_waves_where_one_may_be_asked() -> None:
     dag, _ = make(max_waves=2, waves="5%, 100%", approval="when unproven")
-    assert dag.get_task("rollout.wave_2_window").upstream_task_ids == {
+    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {
         "rollout.wave_1_gate",
         "rollout.wave_1_ask",
     }
     first, last = dag.get_task("rollout.wave_1_ask"), dag.get_task("rollout.wave_2_ask")
-    assert first.downstream_task_ids == {"rollout.wave_2_window", "rollout.wave_1_stop"}
+    assert first.downstream_task_ids == {"rollout.wave_2_confirm", "rollout.wave_1_stop"}
     assert last.downstream_task_ids == {"rollout.outcome", "rollout.wave_2_stop"}
     # Silence holds.
     assert first.response_timeout is None
@@ -133,7 +132,7 @@ def test_rules_may_be_objects_json_or_a_template() -> None:
 def test_everything_that_waits_waits_where_the_dag_says(deferrable: bool) -> None:
     dag, _ = make(max_waves=2, waves="5%, 100%", deferrable=deferrable)
     waits = {task.task_id: task.deferrable for task in dag.tasks if hasattr(task, "deferrable")}
-    names = ("window", "confirm", "watch", "stop")
+    names = ("confirm", "watch", "stop")
     steps = [f"wave_{n}_{step}" for n in (1, 2) for step in names]
     assert waits == {f"rollout.{name}": deferrable for name in ("plan", *steps)}
 
