@@ -170,8 +170,10 @@ class IoTDAHook(HttpHook):
         return authenticator_for(self.settings)
 
     @cached_property
-    def _proxy_secrets(self) -> tuple[str, ...]:
-        return secrets_of_proxies(self.settings)
+    def _proxy_secrets(self) -> Callable[[], tuple[str, ...]]:
+        # A function, so that whatever prints the hook's attributes does not print them.
+        secrets = secrets_of_proxies(self.settings)
+        return lambda: secrets
 
     create_batch_task = _call(api.create_batch_task)
     create_batch_task_once = _procedure(creating.create_batch_task_once)
@@ -274,7 +276,7 @@ class IoTDAHook(HttpHook):
             response.headers.items(),
             response.content,
             sent=response.request.headers,
-            secrets=self._proxy_secrets,
+            secrets=self._proxy_secrets(),
         )
         return read_answer(call, answer)
 

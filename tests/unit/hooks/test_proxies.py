@@ -96,7 +96,7 @@ def test_one_that_refuses_is_named_without_its_password(
     assert all(HEADER in asked for asked in refusing.asked)
     assert not works
     assert "407" in told
-    for text in (str(caught.value), told):
+    for text in (str(caught.value), told, repr(vars(client.hook))):
         assert_unseen(text)
     if host.startswith("https"):
         assert isinstance(caught.value, IoTDATransportError)
