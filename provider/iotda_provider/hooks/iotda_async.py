@@ -336,9 +336,11 @@ def _transport_error(
     error: BaseException,
     sent: Mapping[str, str],
 ) -> IoTDATransportError:
-    # The texts of these two hold the address that was asked, with a proxy's password in it.
-    if isinstance(error, aiohttp.ClientResponseError):
+    # The texts of these three hold the address that was asked, with a proxy's password in it.
+    if isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"{error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        reason = error.message  # its status is made up, where HTTP was broken
     elif isinstance(error, aiohttp.InvalidURL):
         reason = ""
     else:

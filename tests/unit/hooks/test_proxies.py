@@ -40,10 +40,11 @@ class Refusing:
                 return
             with connection, suppress(OSError):
                 asked = b""
-                while b"\r\n\r\n" not in asked:
-                    asked += connection.recv(65_536)
-                self.asked.append(asked.decode())
-                (sent,) = re.findall(r"(?i)proxy-authorization: Basic (\S+)", self.asked[-1])
+                while b"\r\n\r\n" not in asked and (part := connection.recv(65_536)):
+                    asked += part
+                self.asked.append(asked.decode("latin-1"))
+                found = re.findall(r"(?i)proxy-authorization: Basic (\S+)", self.asked[-1])
+                sent = found[0] if found else ""
                 body = f'{{"error_msg": "denied {sent} {base64.b64decode(sent).decode()}"}}'
                 head = f"HTTP/1.1 407 Denied {sent}\r\nContent-Length: {len(body)}\r\n"
                 connection.sendall(f"{head}Connection: close\r\n\r\n{body}".encode())
