@@ -356,14 +356,19 @@ def firmware_release() -> None:
         """Tell people what has come of it, whatever it is; be red where nothing is announced."""
         tasks = TasksOfRun(context)
         about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
-        result = tasks.left_by("rollout.outcome") or {"verdict": "unknown"}
+        refused = context["ti"].xcom_pull(task_ids="check", key="refused")
+        result = tasks.left_by("rollout.outcome") or {
+            "verdict": "refused before it began" if refused else "unknown",
+            "summary": refused,
+        }
         announced = tasks.has_succeeded("announce")
+        what = "{kind} {version}" if about else "package {package_id}"
         title = (
-            f"Release of {about.get('kind', 'package')} {about.get('version', '')} "
+            f"Release of {what.format_map({**context['params'], **about})} "
             f"{'announced' if announced else 'NOT announced'}: {result['verdict']}"
         )
         said = [result.get("summary"), found.get("summary")]
-        if tasks.failed:
+        if tasks.failed and not refused:
             failed = ", ".join(tasks.failed)
             said.append(f"FAILED: {failed}. Their logs say why; clear them to go on from there.")
             if create := tasks.left_by("create", "batch_task_id"):

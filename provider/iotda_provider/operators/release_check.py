@@ -76,7 +76,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
     counts); ``targets``, the ids of the devices to release to, and ``late``, those of them that
-    were not online lately.
+    were not online lately. Where it refuses, ``refused``: why, in words.
 
     :param package_id: the upgrade package (templated)
     :param group_ids: the device groups to release to (templated)
@@ -149,6 +149,13 @@ class CheckReleaseOperator(IoTDABaseOperator):
         ]
 
     def execute(self, context: Context) -> dict[str, Any]:
+        try:
+            return self._check(context)
+        except AirflowFailException as refusal:
+            context["ti"].xcom_push(key="refused", value=str(refusal))
+            raise
+
+    def _check(self, context: Context) -> dict[str, Any]:
         group_ids = as_list(self.group_ids, "group_ids")
         ti: Any = context["ti"]
         own = {

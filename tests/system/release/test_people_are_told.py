@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
-from tests.system.pipeline import ALL
+from tests.system.pipeline import ALL, PACKAGE
 from tests.system.virtual_time import after_each
 
 
@@ -57,8 +57,11 @@ def test_a_batch_task_that_was_deleted_is_told(release: Any, fleet: Any) -> None
 def test_a_typo_is_told_before_anything_is_created(release: Any, fleet: Any) -> None:
     platform = fleet(devices=200)
     run = release(window="22:00-05:00", timezone="Asia/Shangai")
-    assert run.xcom("report")["failed_tasks"] == ["check"]
-    assert "timezone" in run.log
+    told = run.xcom("report")
+    assert (told["verdict"], told["failed_tasks"]) == ("refused before it began", ["check"])
+    assert "Asia/Shanghai" in told["summary"]
+    assert f"Release of package {PACKAGE} NOT announced: refused before it began" in run.log
+    assert "clear them" not in run.log
     assert not platform.emulator.journal("create_batch_task")
 
 
