@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.release.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,17 @@ class ReleaseFiles:
         """The devices of every wave.
 
         :raises IoTDAConfigError: they are not what was planned
+        :raises IoTDATransportError: they can't be read now
         """
+        try:
+            return self._read_waves()
+        except IoTDAError:
+            raise
+        # Storage or Airflow may be down, in many ways; whoever asks waits until it is back.
+        except Exception as error:
+            raise IoTDATransportError(f"The waves can't be read: {error!r}") from error
+
+    def _read_waves(self) -> list[list[str]]:
         if self.manifest_path:
             manifest = read_manifest(self.manifest_path, self.batch_task_id)
             if manifest is None or manifest.digest != self.digest:

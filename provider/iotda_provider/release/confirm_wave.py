@@ -157,7 +157,7 @@ class WaveConfirming:
         except IoTDAError as error:
             if not is_trouble(error):
                 raise
-            return f"the waves can't be read: {error}"
+            return (yield from self._refused("the waves can't be read", error))
         try:
             yield from self._read_queue()
         except IoTDAError as error:
@@ -355,7 +355,7 @@ class WaveConfirming:
     def _never_started(self) -> list[str]:
         """Devices of this wave that surely were not let start, where the release is over."""
         if self.job.left is not None:
-            noted = unpack(self._members, self.job.left) if self._members else []
+            noted = unpack(self._order, self.job.left)
             return [device for device in noted if device not in self._ledger]
         left = self._not_asked()
         if not self._shared.was_read:
@@ -365,6 +365,11 @@ class WaveConfirming:
         # Somebody else has stopped it: nobody of this wave was let start before that.
         mine = self._members[self.job.before :]
         return [device for device in mine if device not in self._ledger]
+
+    @property
+    def _order(self) -> list[str]:
+        """The members, or their places where they can't be read."""
+        return self._members or [str(place) for place in range(self.job.members)]
 
     def _not_asked(self) -> list[str]:
         if not self._shared.was_read:  # some may have been confirmed, and wait for their device
@@ -399,6 +404,8 @@ class WaveConfirming:
         # By whom, and in which try, is nothing to people.
         started = requested - len({*left, *refused})
         what = f"{started} of {requested} device(s) in the waves so far were let start"
+        if not self._members and self.job.left is None:
+            what = f"at most {requested} device(s) were let start, and who can't be read now"
         if outcome is not None:
             said = f"Wave {self.job.wave}, {what}: {outcome.summary}"
         else:
@@ -417,7 +424,7 @@ class WaveConfirming:
             "confirmed_at": self._clock(),
             "progress": watch.progress.to_dict(),
             "summary": summary,
-            "left": pack(self._members, frozenset(left)) if left else None,
+            "left": pack(self._order, frozenset(left)) if left else None,
         }
         if outcome is not None:
             result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive_async
-from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.steps import (
     Ask,
@@ -119,11 +119,10 @@ class ReleaseSteps:
     async def _read_waves(files: ReleaseFiles) -> Any:
         try:
             return await asyncio.wait_for(in_thread(files.read_waves), _STORAGE_SECONDS)
-        except IoTDAError:
-            raise
-        # Storage or Airflow may be down; the guard goes on looking until they are back.
-        except Exception as error:
-            raise IoTDATransportError(f"The waves can't be read: {error!r}") from error
+        except asyncio.TimeoutError:
+            raise IoTDATransportError(
+                f"The waves can't be read within {_STORAGE_SECONDS:.0f} s."
+            ) from None
 
     async def _in_time(self, otherwise: Any, call: Callable[..., Any], *args: Any) -> Any:
         """Its result; another one where it takes so long that the guard has to look meanwhile."""
