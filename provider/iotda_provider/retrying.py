@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iotda_provider.api import Repeat
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a connection, which is either there soon or not at all.
 CONNECT_SECONDS = 10.0
+# Where less than this is left (or than half of a shorter timeout), no answer can be hoped for: what
+# is sent then may be acted upon, and nobody would know.
+_LEAST_SECONDS = 1.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 
@@ -43,7 +48,8 @@ class RetryPolicy:
     """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call, within one time
     budget.
 
-    :param settings: gives ``max_attempts`` and ``timeout``, which covers all attempts together
+    :param settings: gives ``max_attempts`` and ``timeout``, which covers all attempts together, but
+        not what is done :meth:`beside_the_budget`
     :param repeat: what asking a second time does
     """
 
@@ -52,15 +58,42 @@ class RetryPolicy:
         self._repeat = repeat
         self._log = log
         self._deadline = time.monotonic() + settings.timeout
+        self._least = min(_LEAST_SECONDS, settings.timeout / 2)
 
     @property
     def remaining(self) -> float:
         """Seconds left of the connection's ``timeout``."""
         return self._deadline - time.monotonic()
 
-    def not_counting(self, seconds: float) -> None:
-        """Leave a wait for our own rate limit out of the budget."""
-        self._deadline += seconds
+    @property
+    def may_send(self) -> bool:
+        """Whether an answer can be hoped for in the time that is left."""
+        return self.remaining >= self._least
+
+    def seconds_for(self, action: str) -> float:
+        """The time in which an answer must come.
+
+        :param action: what the call does, in words that complete "Could not ..."
+        :raises IoTDATransportError: it is too short for one, and so nothing may be sent
+        """
+        if not self.may_send:
+            raise IoTDATransportError(
+                f"Could not {action}: it was not sent, because its {self._settings.timeout:g} s "
+                "were over before its turn came.",
+                sent=False,
+            )
+        return self.remaining
+
+    @contextmanager
+    def beside_the_budget(self) -> Iterator[None]:
+        """Leave what is done within out of the budget, unless it fails.
+
+        It is for the wait for our own rate limit, and for obtaining credentials, which has limits
+        of its own.
+        """
+        begun = time.monotonic()
+        yield
+        self._deadline += time.monotonic() - begun
 
     def options(self) -> dict[str, Any]:
         """Arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``."""
@@ -83,10 +116,10 @@ class RetryPolicy:
         return float(asked + jittered) if asked else jittered
 
     def _stop(self, state: RetryCallState) -> bool:
-        # tenacity has computed the wait already: do not begin one that outlasts the budget.
+        # tenacity has computed the wait already: do not begin one after which nothing can be sent.
         return (
             state.attempt_number >= self._settings.max_attempts
-            or state.upcoming_sleep >= self.remaining
+            or state.upcoming_sleep > self.remaining - self._least
         )
 
     def _before_sleep(self, state: RetryCallState) -> None:

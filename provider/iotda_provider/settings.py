@@ -49,7 +49,8 @@ class ConnectionLike(Protocol):
 class ConnectionSettings:
     """Everything that a hook needs to know of its connection; secrets never show in the repr.
 
-    ``base_url`` is scheme, host and port without a trailing slash; ``timeout`` is in seconds.
+    ``base_url`` is scheme, host and port without a trailing slash; ``timeout`` is in seconds, for a
+    call with its retries and as much again for obtaining credentials.
     """
 
     conn_id: str

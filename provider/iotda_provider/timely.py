@@ -16,6 +16,7 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ReadTimeoutError
+from urllib3.util import Timeout
 
 if TYPE_CHECKING:
     import requests
@@ -93,6 +94,14 @@ class _TlsPool(HTTPSConnectionPool):
 _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
+def whole_time(seconds: float, connecting: float) -> Any:
+    """What ``requests`` takes as the timeout of connecting, sending and the answer together.
+
+    :param connecting: the most of it that may be spent on connecting
+    """
+    return Timeout(total=seconds, connect=min(seconds, connecting))
+
+
 def timed_out_within(error: requests.RequestException) -> bool:
     """Whether it is a timeout in the midst of an answer's body, which has no type of its own."""
     return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
@@ -108,5 +117,5 @@ def innermost(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    text = str(cause).rsplit(">: ", 1)[-1]
+    text = str(cause).rsplit(">: ", 1)[-1].partition(" (read timeout=")[0]
     return re.sub(r"^\w+\(host=[^)]*\): ", "", text) or type(cause).__name__

@@ -122,7 +122,44 @@ def test_no_wait_begins_that_outlasts_the_timeout(clock: Clock) -> None:
 def test_the_wait_for_our_own_limit_does_not_count(clock: Clock) -> None:
     limited = policy(timeout=30.0)
 
-    clock.sleep(100)
-    limited.not_counting(100)
+    with limited.beside_the_budget():
+        clock.sleep(100)
 
     assert limited.remaining == 30.0
+
+
+def test_credentials_that_could_not_be_had_have_cost_time(clock: Clock) -> None:
+    mine = policy(timeout=30.0)
+
+    def obtain() -> None:
+        with mine.beside_the_budget():
+            clock.sleep(20)
+            raise NOT_SENT
+
+    with pytest.raises(IoTDATransportError):
+        obtain()
+
+    assert mine.remaining == 10.0
+
+
+@pytest.mark.parametrize(("timeout", "least"), [(30.0, 1.0), (0.5, 0.25)])
+def test_nothing_is_sent_without_time_for_an_answer(
+    clock: Clock, timeout: float, least: float
+) -> None:
+    mine = policy(timeout=timeout)
+
+    clock.sleep(timeout - least)
+    assert mine.seconds_for("stop it") == least
+    clock.sleep(0.125)
+
+    with pytest.raises(IoTDATransportError, match="Could not stop it: it was not sent") as caught:
+        mine.seconds_for("stop it")
+    assert not caught.value.sent
+
+
+def test_no_attempt_begins_without_time_for_an_answer(clock: Clock) -> None:
+    asked = IoTDAThrottledError(429, retry_after=29.5)
+
+    count, slept = attempts_until(policy(timeout=30.0), clock, [asked])
+
+    assert (count, slept) == (1, [])

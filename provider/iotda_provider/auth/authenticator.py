@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from iotda_provider.auth.renewing import Issued, Renewing
@@ -16,7 +16,6 @@ from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
     from iotda_provider.auth.iam import Token
-    from iotda_provider.auth.temporary_keys import TemporaryKeys
     from iotda_provider.settings import ConnectionSettings
 
 
@@ -41,6 +40,9 @@ class Authenticator(Protocol):
 
     def prepare(self) -> None:
         """Obtain or renew the credentials, unless another caller just did; blocks.
+
+        All requests that it takes together get the connection's ``timeout``, of which a renewal
+        takes five seconds at most while the old credentials are still good.
 
         :raises IoTDAAuthError: whoever issues them refuses
         :raises IoTDATransportError: whoever issues them can't be reached (``sent`` is False: the
@@ -70,14 +72,14 @@ class AccessKeyAuthenticator:
     def __init__(
         self,
         settings: ConnectionSettings,
-        obtain: Callable[[], Issued[AccessKey]] | None = None,
+        obtain: Callable[[float], Issued[AccessKey]] | None = None,
     ) -> None:
         self._settings = settings
         self._scope = Scope.of(settings)
         self._can_renew = obtain is not None
         own = AccessKey(settings.login, settings.password, settings.security_token)
         where = f"The key of connection {settings.conn_id!r}"
-        self._key = Renewing(obtain or (lambda: Issued(own, None)), where)
+        self._key = Renewing(obtain or (lambda deadline: Issued(own, None)), where)
         if obtain is None:
             self._key.renew()
         self._project: Renewing[str] | None = None
@@ -93,10 +95,11 @@ class AccessKeyAuthenticator:
         return can_sign() and all(part is None or part.is_fresh() for part in parts)
 
     def prepare(self) -> None:
+        deadline = time.monotonic() + self._settings.timeout
         load_signers()
-        self._key.renew()
+        self._key.renew(deadline)
         if self._project is not None:
-            self._project.renew()
+            self._project.renew(deadline)
 
     def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
         return sign(outgoing, self._key.value, self._scope)
@@ -107,12 +110,14 @@ class AccessKeyAuthenticator:
             self._key.discard(lambda key: key.security_token == token)
         return self._can_renew
 
-    def _find_project(self) -> Issued[str]:
+    def _find_project(self, deadline: float) -> Issued[str]:
         from iotda_provider.auth.iam import find_project
 
         # IAM takes the plain signature only, whatever the instance takes.
         return find_project(
-            self._settings, lambda outgoing: sign(outgoing, self._key.value, Scope(derived=False))
+            self._settings,
+            lambda outgoing: sign(outgoing, self._key.value, Scope(derived=False)),
+            deadline,
         )
 
 
@@ -122,11 +127,11 @@ class TokenAuthenticator:
     def __init__(
         self,
         settings: ConnectionSettings,
-        obtain: Callable[[ConnectionSettings], Issued[Token]],
+        obtain: Callable[[ConnectionSettings, float], Issued[Token]],
     ) -> None:
         self._settings = settings
         where = f"The IAM token of connection {settings.conn_id!r}"
-        self._token = Renewing(lambda: obtain(settings), where)
+        self._token = Renewing(lambda deadline: obtain(settings, deadline), where)
 
     @property
     def project_id(self) -> str:
@@ -138,7 +143,7 @@ class TokenAuthenticator:
         return self._token.is_fresh()
 
     def prepare(self) -> None:
-        self._token.renew()
+        self._token.renew(time.monotonic() + self._settings.timeout)
 
     def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
         return {**outgoing.headers, "X-Auth-Token": self._token.value.text}
@@ -173,27 +178,23 @@ def _new(settings: ConnectionSettings) -> Authenticator:
     if settings.auth_type == "token":
         return TokenAuthenticator(settings, _token)
     if settings.auth_type in ("agency", "federation"):
-        return AccessKeyAuthenticator(settings, _temporary_keys(settings))
+        return AccessKeyAuthenticator(settings, lambda deadline: _keys(settings, deadline))
     return AccessKeyAuthenticator(settings)
 
 
 # What these load takes long, and is loaded where they block: in prepare(), never on an event loop.
 
 
-def _token(settings: ConnectionSettings) -> Issued[Token]:
+def _token(settings: ConnectionSettings, deadline: float) -> Issued[Token]:
     from iotda_provider.auth.iam import obtain_token
 
-    return obtain_token(settings)
+    return obtain_token(settings, deadline)
 
 
-def _temporary_keys(settings: ConnectionSettings) -> Callable[[], Issued[AccessKey]]:
-    @cache
-    def keys() -> TemporaryKeys:
-        from iotda_provider.auth.temporary_keys import TemporaryKeys
+def _keys(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
+    from iotda_provider.auth.temporary_keys import TemporaryKeys
 
-        return TemporaryKeys(settings)
-
-    return lambda: keys().refresh()
+    return TemporaryKeys(settings, deadline).refresh()
 
 
 # Connections change rarely; those that did are forgotten.

@@ -30,9 +30,9 @@ _HINT = (
 )
 
 
-def iam_of(settings: ConnectionSettings, hint: str = _HINT) -> Issuer:
+def iam_of(settings: ConnectionSettings, deadline: float, hint: str = _HINT) -> Issuer:
     """IAM at the connection's ``iam_endpoint``, or at its region's."""
-    return Issuer(settings, settings.iam_url, "IAM", hint=hint)
+    return Issuer(settings, settings.iam_url, "IAM", hint=hint, deadline=deadline)
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,12 @@ class Token:
     project_id: str | None = None
 
 
-def obtain_token(settings: ConnectionSettings) -> Issued[Token]:
+def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]:
     """A token for the connection's user, good for its project.
 
     Source: "Obtaining a User Token Through Password Authentication" of the IAM API reference.
 
+    :param deadline: when to give up, by ``time.monotonic()``
     :raises IoTDAAuthError: IAM refuses the user
     :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
     """
@@ -63,7 +64,7 @@ def obtain_token(settings: ConnectionSettings) -> Issued[Token]:
             "scope": {"project": project},
         }
     }
-    answer = iam_of(settings).ask(
+    answer = iam_of(settings, deadline).ask(
         "obtain a token",
         "POST",
         "/v3/auth/tokens?nocatalog=true",
@@ -99,15 +100,19 @@ def _moment(text: str) -> datetime:
 
 
 def find_project(
-    settings: ConnectionSettings, sign: Callable[[Outgoing], Mapping[str, str]]
+    settings: ConnectionSettings,
+    sign: Callable[[Outgoing], Mapping[str, str]],
+    deadline: float,
 ) -> Issued[str]:
     """The project of the connection's region, as IAM lists it for whoever signs.
 
     Source: "Querying Project Information" of the IAM API reference.
 
+    :param deadline: when to give up, by ``time.monotonic()``
     :raises IoTDAConfigError: there is none, or more than one
     """
-    iam = iam_of(settings, "Check the connection's access key and secret key, or set project_id")
+    hint = "Check the connection's access key and secret key, or set project_id"
+    iam = iam_of(settings, deadline, hint)
     path, query = "/v3/projects", (("name", settings.region or ""),)
     outgoing = Outgoing("GET", iam.host, path, query, {"Content-Type": "application/json"})
     headers = sign(outgoing)

@@ -16,7 +16,7 @@ from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.redaction import redact
 from iotda_provider.text import one_line
-from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within
+from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within, whole_time
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -35,6 +35,7 @@ class Issuer:
     :param hint: what a refusal tells the user to check
     :param field: the field of Extra that leads to it
     :param direct: whether to leave out every proxy, those of the environment included
+    :param deadline: when the last of its answers must be here, by ``time.monotonic()``
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Issuer:
         hint: str,
         field: str = "iam_endpoint",
         direct: bool = False,
+        deadline: float,
     ) -> None:
         self._settings = settings
         self._name = name
         self._hint = hint
         self._field = field
         self._direct = direct
+        self._deadline = deadline
         self.endpoint = endpoint
 
     @property
@@ -105,7 +108,13 @@ class Issuer:
         secrets: tuple[str, ...],
     ) -> Answer:
         settings = self._settings
-        deadline = time.monotonic() + settings.timeout
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise IoTDATransportError(
+                f"Could not {action} from {self._name} at {self.endpoint}: what was asked before "
+                "has taken all of the time.",
+                sent=False,
+            )
         mask(*new_signatures(headers))
         try:
             with requests.Session() as session:
@@ -122,11 +131,11 @@ class Issuer:
                     self.endpoint + uri,
                     headers=dict(headers),
                     data=None if body is None else body.encode(),
-                    timeout=(min(settings.timeout, _CONNECT_SECONDS), settings.timeout),
+                    timeout=whole_time(seconds, _CONNECT_SECONDS),
                     allow_redirects=False,
                     stream=True,
                 )
-                content = _read(response, deadline)
+                content = _read(response, self._deadline)
         except requests.RequestException as error:
             reason = _reason(error, secrets)
             raise IoTDATransportError(

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from time import monotonic
 from typing import Generic, TypeVar
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 
 T = TypeVar("T")
 
@@ -20,6 +22,11 @@ _log = logging.getLogger(__name__)
 _LONGEST_MARGIN = 300.0
 # Seconds to leave the issuer alone after a failure, as long as the old one is still good.
 _PAUSE = 30.0
+# Seconds that a renewal may take while the old one is still good: a call is waiting for it.
+_PATIENCE = 5.0
+# Seconds for which a refusal is the answer to everybody: an issuer counts wrong passwords, and
+# locks the account.
+_REFUSED = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,16 +43,17 @@ class Issued(Generic[T]):
 class Renewing(Generic[T]):
     """A value that is obtained when it is first needed, and again before it expires.
 
-    Safe for threads. A failure to renew is an error only once the old value is no longer good.
+    Safe for threads. A failure to renew is an error only once the old value is no longer good, and
+    while it is good only one caller waits for the new one: the others go on with the old.
 
-    :param obtain: gets a new one; may block
+    :param obtain: gets a new one before a moment of ``time.monotonic()``; may block until then
     :param what: how a log line names it
     :param now: the clock, in seconds
     """
 
     def __init__(
         self,
-        obtain: Callable[[], Issued[T]],
+        obtain: Callable[[float], Issued[T]],
         what: str,
         now: Callable[[], float] = lambda: time.time(),
     ) -> None:
@@ -55,6 +63,8 @@ class Renewing(Generic[T]):
         self._lock = threading.Lock()
         self._under_way: Future[None] | None = None
         self._issued: Issued[T] | None = None
+        self._refusal: IoTDAAuthError | None = None
+        self._refused_at = float("-inf")
         self._renew_at = self._expires_at = self._pause_until = float("-inf")
 
     @property
@@ -77,25 +87,30 @@ class Renewing(Generic[T]):
         if self._issued is None:
             return False
         now = self._now()
-        return now < self._renew_at or (now < self._expires_at and now < self._pause_until)
+        is_left_alone = now < self._pause_until or self._under_way is not None
+        return now < self._renew_at or (now < self._expires_at and is_left_alone)
 
-    def renew(self) -> None:
+    def renew(self, deadline: float = float("inf")) -> None:
         """Obtain a new one unless the present one is fresh; of many callers at once one does it.
 
-        :raises IoTDAError: it can't be had; whoever waited for the same attempt gets this too
+        :param deadline: when to give up, by ``time.monotonic()``
+        :raises IoTDAError: it can't be had; whoever waited for the same attempt gets this too, and
+            a refusal also whoever asks within the next seconds
         """
         while True:
             with self._lock:
                 if self._is_fresh():
                     return
+                if self._refusal and 0 <= self._now() - self._refused_at < _REFUSED:
+                    raise self._refusal.with_traceback(None)
                 attempt = self._under_way
                 if attempt is None:
                     mine = self._under_way = Future()
                     break
-            if self._awaited(attempt):
+            if self._awaited(attempt, deadline):
                 return
         try:
-            self._renew_now()
+            self._renew_now(deadline)
         except BaseException as error:
             self._under_way = None
             mine.set_exception(error)
@@ -103,22 +118,33 @@ class Renewing(Generic[T]):
         self._under_way = None
         mine.set_result(None)
 
-    @staticmethod
-    def _awaited(attempt: Future[None]) -> bool:
+    def _awaited(self, attempt: Future[None], deadline: float) -> bool:
         """Whether somebody else's attempt settled it; False where it was merely broken off."""
-        error = attempt.exception()
+        seconds = max(0.0, deadline - monotonic())
+        try:
+            error = attempt.exception(None if seconds == float("inf") else seconds)
+        except FutureTimeoutError:
+            raise IoTDATransportError(
+                f"{self._what} is still being obtained, and there is no time to wait for it.",
+                sent=False,
+            ) from None
         if isinstance(error, IoTDAError):
             raise error
         # A task's timeout, say, ends the one that obtains, and is nothing to those who wait.
         return error is None
 
-    def _renew_now(self) -> None:
+    def _renew_now(self, deadline: float) -> None:
+        if self._now() < self._expires_at:
+            deadline = min(deadline, monotonic() + _PATIENCE)
         try:
-            issued = self._obtain()
+            issued = self._obtain(deadline)
         except IoTDAError as error:
             with self._lock:
-                left = self._expires_at - self._now()
-                self._pause_until = self._now() + _PAUSE
+                now = self._now()
+                left = self._expires_at - now
+                self._pause_until = now + _PAUSE
+                if isinstance(error, IoTDAAuthError):
+                    self._refusal, self._refused_at = error, now
             if left <= 0:
                 raise
             _log.warning(
@@ -131,6 +157,7 @@ class Renewing(Generic[T]):
             self._expires_at = self._now() + lifetime
             self._renew_at = self._expires_at - min(_LONGEST_MARGIN, lifetime / 4)
             self._pause_until = float("-inf")
+            self._refusal = None
 
     def discard(self, is_it: Callable[[T], bool]) -> None:
         """Don't take the value for fresh any more, if ``is_it`` recognises it: it was refused."""

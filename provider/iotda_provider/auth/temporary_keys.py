@@ -98,7 +98,7 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
     either would carry the instance's keys elsewhere.
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, deadline: float) -> None:
         self._metadata = Issuer(
             settings,
             settings.metadata_endpoint,
@@ -106,6 +106,7 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
             hint="Bind an agency that may use IoTDA to this ECS instance",
             field="metadata_endpoint",
             direct=True,
+            deadline=deadline,
         )
 
     def get_credential(self, *args: object, **kwargs: object) -> Credential:
@@ -129,19 +130,21 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
 
 
 class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
-    """The SDK's credentials of one connection: they obtain its keys, keep them and refresh them.
+    """The SDK's credentials of one connection, which obtain its keys.
 
     :param settings: of a connection whose ``auth_type`` is ``agency`` or ``federation``
+    :param deadline: when to give up, by ``time.monotonic()``
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, deadline: float) -> None:
         super().__init__()
         self._client: _SdkClient | None = None
         if settings.auth_type == "agency":
-            self.sts_accessor = _MetadataAccessor(settings)
+            self.sts_accessor = _MetadataAccessor(settings, deadline)
             return
         iam = iam_of(
             settings,
+            deadline,
             "Check idp_id, and that id_token_file holds a token of that identity provider which "
             "has not expired",
         )
@@ -150,13 +153,10 @@ class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
         self.with_iam_endpoint(iam.endpoint)
         self.with_idp_id(settings.idp_id).with_id_token_file(settings.id_token_file)
 
-    def _is_expired(self) -> bool:
-        # Whoever calls refresh() knows. The SDK would refresh 40 minutes before the end: keys that
-        # live for less at every request, and those that were refused before it never.
-        return True
-
+    # Made anew for each exchange. The SDK itself would refresh 40 minutes before the end: keys that
+    # live for less at every request, and those that were refused before it never.
     def refresh(self) -> Issued[AccessKey]:
-        """Exchange them for new ones; the id token's file is read anew.
+        """Obtain new ones; the id token's file is read anew.
 
         :raises IoTDAConfigError: the file can't be read
         :raises IoTDAAuthError: the instance has no agency, or IAM refuses the id token

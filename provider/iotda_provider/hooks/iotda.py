@@ -32,7 +32,7 @@ from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
-from iotda_provider.timely import TimelyAdapter
+from iotda_provider.timely import TimelyAdapter, whole_time
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,6 +83,12 @@ def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, requests.Respo
         return self._request(describe(*args, **kwargs))
 
     return described_by(describe, method)
+
+
+def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
+    if not authenticator.is_ready():
+        with policy.beside_the_budget():
+            authenticator.prepare()
 
 
 class _Signature(AuthBase):
@@ -284,7 +290,11 @@ class IoTDAHook(HttpHook):
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         response = self._send_once(call, policy, headers or {})
-        if response.status_code == 401 and self._authenticator.rejected(response.request.headers):
+        if (
+            response.status_code == 401
+            and self._authenticator.rejected(response.request.headers)
+            and policy.may_send
+        ):
             response = self._send_once(call, policy, headers or {})
         return response
 
@@ -292,13 +302,13 @@ class IoTDAHook(HttpHook):
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
     ) -> requests.Response:
         settings, authenticator, session = self.settings, self._authenticator, self.get_conn()
+        _get_ready(authenticator, policy)
         limit = shared_limit(settings)
         if limit is not None:
-            pause = limit.reserve()
-            policy.not_counting(pause)
-            time.sleep(pause)
-        if not authenticator.is_ready():
-            authenticator.prepare()
+            with policy.beside_the_budget():
+                time.sleep(limit.reserve())
+            _get_ready(authenticator, policy)
+        seconds = policy.seconds_for(call.action)
         outgoing = call.outgoing(
             host=settings.host,
             project_id=authenticator.project_id,
@@ -313,12 +323,11 @@ class IoTDAHook(HttpHook):
             data=outgoing.body or None,
             auth=_Signature(signed),
         )
-        seconds = max(policy.remaining, 0.1)
         deadline = time.monotonic() + seconds
         try:
             response = session.send(
                 session.prepare_request(request),
-                timeout=(min(seconds, CONNECT_SECONDS), seconds),
+                timeout=whole_time(seconds, CONNECT_SECONDS),
                 allow_redirects=False,
                 stream=True,
                 verify=session.verify,

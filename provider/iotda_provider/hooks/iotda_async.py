@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -230,7 +229,7 @@ class IoTDAAsyncHook(BaseHook):
     ) -> tuple[aiohttp.ClientResponse, Answer]:
         state = await self._open()
         response, answer, sent = await self._send_once(state, call, policy, headers or {})
-        if answer.status == 401 and state.authenticator.rejected(sent):
+        if answer.status == 401 and state.authenticator.rejected(sent) and policy.may_send:
             response, answer, sent = await self._send_once(state, call, policy, headers or {})
         return response, answer
 
@@ -242,14 +241,17 @@ class IoTDAAsyncHook(BaseHook):
         headers: Mapping[str, str],
     ) -> tuple[aiohttp.ClientResponse, Answer, Mapping[str, str]]:
         settings, authenticator, shared = state.settings, state.authenticator, state.shared
-        queued = time.monotonic()
-        async with shared.in_flight:
-            limit = shared_limit(settings)
-            if limit is not None:
+        await _get_ready(authenticator, policy)
+        limit = shared_limit(settings)
+        if limit is not None:
+            with policy.beside_the_budget():
                 await asyncio.sleep(limit.reserve())
-            policy.not_counting(time.monotonic() - queued)
-            if not authenticator.is_ready():
-                await prepare(authenticator)
+            await _get_ready(authenticator, policy)
+        # Last of all: whoever waits for something else must not keep others from the host.
+        places = shared.places_for(call.repeat)
+        has_place = await places.take(policy.remaining)
+        try:
+            seconds = policy.seconds_for(call.action)
             outgoing = call.outgoing(
                 host=settings.host,
                 project_id=authenticator.project_id,
@@ -259,7 +261,6 @@ class IoTDAAsyncHook(BaseHook):
             if signatures := new_signatures(sent):
                 async with on_event_loop():
                     mask(*signatures)
-            seconds = max(policy.remaining, 0.1)
             try:
                 response = await shared.session.request(
                     outgoing.method,
@@ -275,6 +276,9 @@ class IoTDAAsyncHook(BaseHook):
                 body = await _read_body(response)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 raise _transport_error(call, settings, error, sent) from None
+        finally:
+            if has_place:
+                places.give_back()
         answer = Answer.of(
             response.status, response.headers.items(), body, sent=sent, secrets=shared.secrets
         )
@@ -311,6 +315,12 @@ class IoTDAAsyncHook(BaseHook):
             for worker in workers:
                 worker.cancel()
         return outcomes
+
+
+async def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
+    if not authenticator.is_ready():
+        with policy.beside_the_budget():
+            await prepare(authenticator)
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

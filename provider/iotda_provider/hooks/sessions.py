@@ -7,11 +7,14 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
+from iotda_provider.api import Repeat
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS
+from iotda_provider.hooks.places import Places
 from iotda_provider.network import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.settings import ConnectionSettings
 
-#: Requests to one host that one event loop has under way at the same time.
+#: Requests to one host that one event loop has under way at the same time: so many that read, and
+#: beside them so many that change something, which is never to wait until all have read.
 MAX_IN_FLIGHT = 64
 _KEEP_ALIVE_SECONDS = 60.0
 _MAX_HEADER_BYTES = 65_536
@@ -32,8 +35,13 @@ class SharedSession:
         self.proxy = proxy
         self.secrets = secrets
         self.users = 0
-        # Not the pool's own limit: waiting for that would count against a request's timeout.
-        self.in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+        # Not the pool's own limit: that is one for both, and a request that waits for it too long
+        # looks as if it had been sent.
+        self._reads, self._changes = Places(MAX_IN_FLIGHT), Places(MAX_IN_FLIGHT)
+
+    def places_for(self, repeat: Repeat) -> Places:
+        """Where a request waits for its turn, by what asking a second time does."""
+        return self._reads if repeat is Repeat.READ else self._changes
 
 
 _Routes = dict[_Route, SharedSession]

@@ -355,6 +355,7 @@ def test_cell(
         emulator.advance(5)
     world = World(emulator, row.rule)
     if row.rule["kind"] == "latency":
+        monkeypatch.setattr("iotda_provider.retrying._LEAST_SECONDS", 0.1)
         real = IoTDAHook._send_once
 
         def send_once(hook: Any, call: Any, policy: Any, headers: Any) -> Any:

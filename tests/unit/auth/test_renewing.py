@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from iotda_provider.auth.renewing import Issued, Renewing
-from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 
 
 class Desk:
@@ -18,16 +18,20 @@ class Desk:
         self.lifetime = lifetime
         self.time = 1_000.0
         self.given = 0
-        self.closed = False
+        self.closed = self.refuses = False
+        self.deadlines: list[float] = []
         self.gate = threading.Event()
         self.gate.set()
         self.asked = threading.Event()
 
-    def obtain(self) -> Issued[int]:
+    def obtain(self, deadline: float) -> Issued[int]:
+        self.deadlines.append(deadline)
         self.asked.set()
         assert self.gate.wait(30)
         if self.closed:
             raise IoTDATransportError("closed", sent=False)
+        if self.refuses:
+            raise IoTDAAuthError(401, error_msg="wrong password")
         self.given += 1
         return Issued(self.given, self.lifetime)
 
@@ -122,6 +126,80 @@ def test_refused_value_is_not_kept_when_there_is_no_other():
     assert not number.is_fresh()
 
 
+def test_only_one_waits_for_a_renewal_while_the_old_value_is_good():
+    desk = Desk()
+    number = desk.renewing()
+    number.renew()
+    desk.time += 80
+    desk.asked.clear()
+    desk.gate.clear()
+    one = threading.Thread(target=number.renew)
+    one.start()
+    assert desk.asked.wait(30)
+
+    assert number.is_fresh(), "while somebody is renewing it"
+    number.renew()
+    assert number.value == 1
+    desk.time += 20
+    assert not number.is_fresh(), "and nobody takes an expired value for a good one"
+    desk.gate.set()
+    one.join(30)
+    assert number.value == 2
+
+
+def test_renewal_may_take_seconds_only_while_the_old_value_is_good(monkeypatch):
+    monkeypatch.setattr("iotda_provider.auth.renewing.monotonic", lambda: 50.0)
+    desk = Desk()
+    number = desk.renewing()
+    number.renew(80.0)
+    desk.time += 80
+    number.renew(80.0)
+    desk.time += 80
+    number.renew(52.0)
+    desk.time += 200
+    number.renew(80.0)
+
+    assert desk.deadlines == [80.0, 55.0, 52.0, 80.0]
+
+
+def test_who_waits_for_anothers_attempt_waits_no_longer_than_he_may():
+    desk = Desk()
+    number = desk.renewing()
+    desk.gate.clear()
+    one = threading.Thread(target=number.renew)
+    one.start()
+    assert desk.asked.wait(30)
+
+    with pytest.raises(IoTDATransportError, match="still being obtained") as caught:
+        number.renew(deadline=0.0)
+
+    assert not caught.value.sent
+    desk.gate.set()
+    one.join(30)
+    assert number.value == 1
+
+
+def test_refusal_is_the_answer_to_all_who_ask_within_seconds():
+    """An issuer counts wrong passwords."""
+    desk = Desk()
+    number = desk.renewing()
+    desk.refuses = True
+    for _ in range(3):
+        with pytest.raises(IoTDAAuthError, match="wrong password"):
+            number.renew()
+        desk.time += 1
+    assert len(desk.deadlines) == 1
+
+    desk.time += 3
+    desk.refuses = False
+    number.renew()
+
+    assert number.value == 1
+    number.discard(lambda value: True)
+    number.renew()
+    assert number.value == 2, "a refusal of long ago is nothing to anybody"
+
+
 def all_at_once(count: int, act) -> list:
     """Every thread's result or error."""
     ready = threading.Barrier(count)
@@ -146,18 +224,18 @@ def test_one_caller_obtains_and_all_others_get_the_same_outcome(closed):
     real = number._obtain
     waiting = threading.Semaphore(0)
 
-    def obtain():
+    def obtain(deadline):
         calls.append(threading.get_ident())
         # All of them are inside renew() before this one answers.
         for _ in range(19):
             assert waiting.acquire(timeout=30)
-        return real()
+        return real(deadline)
 
     awaited = number._awaited
 
-    def count_and_wait(attempt):
+    def count_and_wait(*attempt):
         waiting.release()
-        return awaited(attempt)
+        return awaited(*attempt)
 
     number._obtain = obtain
     number._awaited = count_and_wait
@@ -179,16 +257,16 @@ def test_waiting_callers_try_themselves_where_the_first_was_broken_off():
     is_waiting = threading.Event()
     awaited = number._awaited
 
-    def obtain():
+    def obtain(deadline):
         if not interrupted.is_set():
             interrupted.set()
             assert is_waiting.wait(30)
             raise KeyboardInterrupt
-        return real()
+        return real(deadline)
 
-    def wait_and_tell(attempt):
+    def wait_and_tell(*attempt):
         is_waiting.set()
-        return awaited(attempt)
+        return awaited(*attempt)
 
     number._obtain = obtain
     number._awaited = wait_and_tell

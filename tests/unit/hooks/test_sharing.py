@@ -115,7 +115,7 @@ async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
 ) -> None:
     """Each call waits for its turn for longer than it may take by itself."""
     passing, given = Time(), []
-    for name in ("hooks.iotda_async.time", "hooks.iotda_async.asyncio", "retrying.time"):
+    for name in ("hooks.iotda_async.asyncio", "retrying.time"):
         monkeypatch.setattr(f"iotda_provider.{name}", passing)
     limit = RateLimit(0.01, clock=passing.monotonic)
     monkeypatch.setattr("iotda_provider.hooks.iotda_async.shared_limit", lambda settings: limit)
