@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -44,3 +45,14 @@ def shared_limit(settings: ConnectionSettings) -> RateLimit | None:
     with _limits_lock:
         key = (settings.base_url, settings.login, per_second)
         return _limits.setdefault(key, RateLimit(per_second))
+
+
+def _forget() -> None:
+    """In a forked process: nobody is left there to let go of a lock."""
+    global _limits_lock
+    _limits_lock = threading.Lock()
+    _limits.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

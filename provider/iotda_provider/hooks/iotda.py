@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.cookiejar
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
@@ -134,6 +136,7 @@ class IoTDAHook(HttpHook):
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         self._session: requests.Session | None = None
+        _all_hooks.add(self)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -160,7 +163,10 @@ class IoTDAHook(HttpHook):
         """Close the pooled session; used again, the hook reads its connection and opens another."""
         if self._session is not None:
             self._session.close()
-            self._session = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._session = None
         for name in ("settings", "_authenticator", "_proxy_secrets"):
             vars(self).pop(name, None)
 
@@ -373,3 +379,18 @@ class IoTDAHook(HttpHook):
         finally:
             # Where a signal or a timeout ends the task, what has not begun must not begin.
             pool.shutdown(cancel_futures=True)
+
+
+_all_hooks: WeakSet[IoTDAHook] = WeakSet()
+
+
+def _forget_all() -> None:
+    """In a forked process: connections are the parent's, which would get our answers, and whoever
+    was obtaining credentials is not here. Nothing is said on what is let go of: its sockets are
+    closed here only."""
+    for hook in list(_all_hooks):
+        hook._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

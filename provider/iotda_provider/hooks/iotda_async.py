@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
@@ -77,7 +78,7 @@ def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, aiohttp.Client
 
 @dataclass(frozen=True)
 class _Opened:
-    """What a hook knows once it has read its connection."""
+    """What a hook knows once it has read its connection, good for one event loop."""
 
     settings: ConnectionSettings
     authenticator: Authenticator
@@ -114,8 +115,10 @@ class IoTDAAsyncHook(BaseHook):
         super().__init__()
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
-        self._state: _Opened | None = None
-        self._opening = asyncio.Lock()
+        self._states: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
+        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            WeakKeyDictionary()
+        )
 
     async def __aenter__(self) -> IoTDAAsyncHook:
         return self
@@ -130,9 +133,10 @@ class IoTDAAsyncHook(BaseHook):
 
     async def close(self) -> None:
         """Give the shared session back; the hook takes one again when it is used again."""
-        state, self._state = self._state, None
-        if state is not None:
-            await give_back(state.shared)
+        here = asyncio.get_running_loop()
+        for loop in [loop for loop in self._states if loop is here or loop.is_closed()]:
+            self._opening.pop(loop, None)
+            await give_back(self._states.pop(loop).shared)
 
     async def get_settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
@@ -170,9 +174,13 @@ class IoTDAAsyncHook(BaseHook):
         return True, checking.success(await self.get_settings())
 
     async def _open(self) -> _Opened:
-        if self._state is None:
-            async with self._opening:
-                if self._state is None:
+        loop = asyncio.get_running_loop()
+        state = self._states.get(loop)
+        if state is None:
+            async with self._opening.setdefault(loop, asyncio.Lock()):
+                state = self._states.get(loop)
+                if state is None:
+                    await self.close()  # that of a loop that is closed itself
                     with looking_up(self.iotda_conn_id):
                         connection = await single_flight(
                             ("connection", self.iotda_conn_id),
@@ -183,8 +191,9 @@ class IoTDAAsyncHook(BaseHook):
                             connection, conn_id=self.iotda_conn_id, **self._overrides
                         )
                     authenticator = authenticator_for(settings)
-                    self._state = _Opened(settings, authenticator, await borrow(settings))
-        return self._state
+                    state = _Opened(settings, authenticator, await borrow(settings))
+                    self._states[loop] = state
+        return state
 
     async def _perform(self, call: api.Call[T]) -> T:
         async def attempt(policy: RetryPolicy) -> T:

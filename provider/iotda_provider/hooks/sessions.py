@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
@@ -28,12 +29,20 @@ class SharedSession:
     """A pooled session and how many hooks use it.
 
     :param secrets: what of the proxies' addresses an answer may echo
+    :param routes: where it is found while anybody uses it
     """
 
-    def __init__(self, session: ClientSession, proxy: str | None, secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        session: ClientSession,
+        proxy: str | None,
+        secrets: tuple[str, ...],
+        routes: _Routes,
+    ) -> None:
         self.session = session
         self.proxy = proxy
         self.secrets = secrets
+        self.routes = routes
         self.users = 0
         # Not the pool's own limit: that is one for both, and a request that waits for it too long
         # looks as if it had been sent.
@@ -46,6 +55,7 @@ class SharedSession:
 
 _Routes = dict[_Route, SharedSession]
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Routes] = WeakKeyDictionary()
+_of_the_parent: list[object] = []
 
 
 async def borrow(settings: ConnectionSettings) -> SharedSession:
@@ -69,19 +79,29 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
                 max_field_size=_MAX_HEADER_BYTES,
                 trust_env=False,  # or a .netrc would replace the authentication
             )
-            routes[route] = SharedSession(session, proxy, secrets_of_proxies(settings))
+            routes[route] = SharedSession(session, proxy, secrets_of_proxies(settings), routes)
     shared = routes[route]
     shared.users += 1
     return shared
 
 
 async def give_back(shared: SharedSession) -> None:
-    """Stop using a session; the last user closes it."""
+    """Stop using a session; the last user closes it, which does no harm once its loop is closed."""
     shared.users -= 1
     if shared.users > 0:
         return
-    routes = _sessions.get(asyncio.get_running_loop(), {})
-    for route, known in list(routes.items()):
+    for route, known in list(shared.routes.items()):
         if known is shared:
-            del routes[route]
+            del shared.routes[route]
     await shared.session.close()
+
+
+def _leave_alone() -> None:
+    """In a forked process: sockets, and what an event loop asks the system about them, are shared
+    with the parent, and closing a session would act upon both. So none is ever collected here."""
+    _of_the_parent.append(list(_sessions.items()))
+    _sessions.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_alone)

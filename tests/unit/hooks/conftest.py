@@ -29,6 +29,7 @@ class Seen:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any
+    connection: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class FakeIoTDA:
             dict(parse_qsl(parts.query)),
             dict(handler.headers.items()),
             json.loads(body) if body else None,
+            handler.client_address[1],
         )
         with self.news:
             self.seen.append(seen)

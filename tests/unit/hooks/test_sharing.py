@@ -92,6 +92,41 @@ class TestSessions:
 
         assert asyncio.run(use()) is not asyncio.run(use())
 
+    def test_a_hook_that_was_not_closed_can_be_used_in_the_next_event_loop(self) -> None:
+        hook = IoTDAAsyncHook()
+
+        async def use() -> Any:
+            await hook.get_batch_task(TASK_ID)
+            return await session_of(hook)
+
+        async def use_and_close() -> Any:
+            session = await use()
+            await hook.close()
+            return session
+
+        first, second, third = (asyncio.run(work()) for work in (use, use, use_and_close))
+
+        assert len({first, second, third}) == 3
+        assert first.closed, "and what was left behind is let go of"
+        assert second.closed
+        assert third.closed
+
+    def test_a_hook_may_be_used_in_two_event_loops_by_turns(self) -> None:
+        hook = IoTDAAsyncHook()
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+
+        one, two, *again = [loop.run_until_complete(session_of(hook)) for loop in loops * 2]
+        assert one is not two
+        assert again == [one, two]
+        for loop in loops:
+            loop.run_until_complete(hook.get_batch_task(TASK_ID))
+        for loop, own in zip(loops, (one, two), strict=True):
+            assert not own.closed
+            loop.run_until_complete(hook.close())
+            assert own.closed
+            loop.run_until_complete(asyncio.sleep(0))  # lets transports close
+            loop.close()
+
 
 class Time:
     """In the place of ``time`` and of ``asyncio``: time passes while somebody sleeps."""
