@@ -116,6 +116,8 @@ class WaveSteps:
         # It is the user's function, or can't be imported: many ways to go wrong, and one answer.
         except Exception as error:
             self._log.exception("The external evidence can't be asked; the guard goes on.")
+            if isinstance(error, EvidenceFailedError):
+                raise
             # What it says may hold a secret of the user's, which is no matter of XComs and alerts.
             raise EvidenceFailedError(
                 f"it raises {type(error).__name__} (the task's log says more)"

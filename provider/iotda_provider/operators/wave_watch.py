@@ -17,7 +17,7 @@ from iotda_provider.operators.wave_steps import AskEvidence
 from iotda_provider.parameters import is_template, positive, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
-from iotda_provider.release.steps import GO, STOP, WAIT
+from iotda_provider.release.steps import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class WatchWaveOperator(WaveOperator):
     def _ask(self, facts: Mapping[str, Any]) -> str:
         """The external evidence's word.
 
-        :raises ValueError: it has answered nonsense; whatever it raises itself comes through too
+        :raises EvidenceFailedError: it has answered nonsense; whatever it raises itself comes
+            through too
         """
         assert self.evidence is not None
         ask = load_function(self.evidence) if isinstance(self.evidence, str) else self.evidence
@@ -161,4 +162,4 @@ class WatchWaveOperator(WaveOperator):
             return WAIT
         if answer == STOP:
             return STOP
-        raise ValueError(f"evidence must answer 'go', 'wait' or 'stop', not {answer!r}")
+        raise EvidenceFailedError(f"evidence must answer 'go', 'wait' or 'stop', not {answer!r}")
