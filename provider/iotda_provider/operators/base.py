@@ -5,17 +5,33 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.parameters import given, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
 
 CONNECTION_FIELDS = ("iotda_conn_id", "project_id", "instance_id")
+
+
+def refuse_mapped(operator: BaseOperator, context: Context, why: str) -> None:
+    """Refuse to run as one of many.
+
+    :param why: what would come of it
+    :raises AirflowFailException: this is a mapped task instance
+    """
+    ti: Any = context["ti"]
+    if getattr(ti, "map_index", -1) >= 0:
+        raise AirflowFailException(
+            f"{type(operator).__name__} can't run mapped or in a mapped task group: {why}. Start "
+            "one DAG run for each batch task instead (TriggerDagRunOperator)."
+        )
 
 
 class IoTDABaseOperator(BaseOperator):

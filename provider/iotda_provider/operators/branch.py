@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BranchMixIn
+from airflow.providers.common.compat.sdk import BaseOperator, BranchMixIn
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.operators.base import refuse_mapped
 from iotda_provider.parameters import as_count, as_list, as_mapping, given
 from iotda_provider.reporting import checked_classes
 
@@ -42,13 +43,7 @@ class BranchOperator(BaseOperator, BranchMixIn):
         """
         :raises AirflowFailException: this is a mapped task instance
         """
-        ti: Any = context["ti"]
-        if getattr(ti, "map_index", -1) >= 0:
-            raise AirflowFailException(
-                f"{type(self).__name__} can't run mapped or in a mapped task group: Airflow would "
-                "run every path. Start one DAG run for each batch task instead "
-                "(TriggerDagRunOperator)."
-            )
+        refuse_mapped(self, context, "Airflow would run every path")
 
 
 def check_path(value: Any, name: str) -> tuple[str, ...]:

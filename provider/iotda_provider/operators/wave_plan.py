@@ -15,7 +15,7 @@ from iotda_provider.exceptions import (
     NotHeldError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.parameters import as_list, given, positive, whole_number
 from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
@@ -134,6 +134,7 @@ class PlanWavesOperator(IoTDABaseOperator):
 
         task_id = check_task_id(self.batch_task_id)
         path = check_report_path(self.manifest_path)
+        refuse_mapped(self, context, "its waves would not find what it plans for them")
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
         WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
         with self.hook() as hook:

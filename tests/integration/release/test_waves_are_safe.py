@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.guards import Overdue, SequentialFailureTest
+from iotda_provider.operators.wave_plan import PlanWavesOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 
@@ -321,3 +322,13 @@ def test_what_no_watch_could_read_ends_the_release_before_anybody_starts(
     with pytest.raises(ValueError, match=next(iter(given))):
         run.plan("50%, 100%", **given)
     assert not run.confirmed
+
+
+def test_a_release_in_a_mapped_task_group_is_refused(rollout: Any) -> None:
+    run = rollout()
+    plan = PlanWavesOperator(task_id="plan", batch_task_id=TASK_ID, waves="100%", gate=0.1)
+    context = run.context(plan)
+    context["ti"].map_index = 0
+    with pytest.raises(AirflowFailException, match="mapped task group: its waves would not find"):
+        plan.execute(context)
+    assert not run.emulator.journal()

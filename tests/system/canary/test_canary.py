@@ -27,6 +27,7 @@ from iotda_provider.get_provider_info import get_provider_info
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.operators.stop import StopBatchTaskOperator
 from iotda_provider.settings import ConnectionSettings
 
 #: What to give for a parameter, as it stands in a DAG file; ``{task}`` is a batch task's id.
@@ -142,7 +143,7 @@ def leaves(kind: type) -> list[type]:
         and issubclass(thing, kind)
         and thing.__module__.startswith("iotda_provider.")
     }
-    bases = {base for thing in found for base in thing.__mro__[1:]}
+    bases = {base for thing in found for base in thing.__mro__[1:]} - {StopBatchTaskOperator}
     return sorted(found - bases, key=lambda thing: thing.__name__)
 
 
