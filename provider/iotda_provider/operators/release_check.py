@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -15,12 +14,11 @@ from iotda_provider.models import (
     BatchTask,
     Device,
     OtaPackage,
-    SubtaskStatus,
-    TaskStatus,
     TaskType,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import not_before, stamp_of
+from iotda_provider.operators.release_conflicts import conflicts_of, created_by, refuse_conflicts
 from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.parameters import as_list, given, read_number
 from iotda_provider.release.planning import was_online_lately
@@ -35,16 +33,6 @@ _KINDS = {
     "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
     "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
 }
-_UNDER_WAY = (
-    TaskStatus.INITIALIZING,
-    TaskStatus.WAITING,
-    TaskStatus.PROCESSING,
-    TaskStatus.STOPPING,
-)
-#: The most other batch tasks that an error names.
-_MOST_NAMED = 5
-_UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
-_STAMP = re.compile(r"_af([A-Z2-7]{26})$")
 #: Devices whose details are read between two looks at the clock.
 _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
@@ -188,9 +176,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
                     "release to fewer groups at a time."
                 )
             ids = [device.device_id for device in devices] if made is None else made
-            conflicts = _conflicts(hook, set(ids), own)
+            conflicts = conflicts_of(hook, set(ids), own)
             if made is None:
-                _refuse_conflicts(conflicts, own)
+                refuse_conflicts(conflicts, own)
             for sentence in conflicts:
                 self.log.warning("%s", sentence)
             lately = self._online_lately(hook, devices, within)
@@ -236,7 +224,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             task
             for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
             for task in _since(hook.list_batch_tasks(task_type=kind), not_before(context))
-            if _stamp(task) == stamp
+            if created_by(task) == stamp
         ]
         if not found:
             return None
@@ -419,73 +407,3 @@ def _since(tasks: Iterable[BatchTask], moment: str | None) -> Iterator[BatchTask
         if moment and task.create_time and task.create_time < moment:
             return
         yield task
-
-
-def _conflicts(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> list[str]:
-    """What other upgrades that have not ended have of these devices.
-
-    :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
-    """
-    return [
-        sentence
-        for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-        for status in _UNDER_WAY
-        for task in list(hook.list_batch_tasks(task_type=kind, status=status))
-        if _stamp(task) not in own and (sentence := _conflict(hook, task.task_id, wanted))
-    ]
-
-
-def _refuse_conflicts(found: Sequence[str], own: Mapping[str, str]) -> None:
-    """
-    :raises AirflowFailException: there are conflicts
-    """
-    if found:
-        more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
-        ours = ", ".join(f"_af{stamp} ({task_id})" for stamp, task_id in own.items())
-        raise AirflowFailException(
-            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created. "
-            f"(The names of this run's own batch tasks end with {ours}.)"
-        )
-
-
-def _stamp(task: BatchTask) -> str:
-    """The stamp of the task instance that has created a batch task; empty: it was none."""
-    match = _STAMP.search(task.task_name)
-    return match[1] if match else ""
-
-
-def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
-    """What another upgrade has of these devices, and what to do about it; empty: nothing."""
-    both = [
-        row.target
-        for status in _UNFINISHED
-        for row in hook.iter_subtasks(batch_task_id, status=status)
-        if row.target in wanted
-    ]
-    if not both:
-        return ""
-    task = hook.get_batch_task(batch_task_id)
-    what = f"Batch task {task.task_id} ({task.task_name}, {task.status})"
-    some = f"{len(both)} of these devices, first {both[0]}"
-    stop = (
-        f"stop it, in IoTDA's console or with StopBatchTaskOperator(batch_task_id={task.task_id!r})"
-    )
-    if task.progress.started or task.status == TaskStatus.STOPPING:
-        return f"{what} is not finished with {some}. Let it end, or {stop}."
-    return (
-        f"{what} holds {some}: none of its devices has been let start, so it waits for somebody to "
-        f"confirm it. {_whose(task)} Confirm it, "
-        "to give these devices the package of that release, and let it end; "
-        f"or {stop}, to give them this one."
-    )
-
-
-def _whose(task: BatchTask) -> str:
-    """Who has left a batch task that waits, as far as its name tells."""
-    stamp = _stamp(task)
-    if not stamp:
-        return "Its name has no stamp of a DAG run, so somebody has created it by other means."
-    return (
-        f"By its stamp _af{stamp} it is another run's, or of a task that create_task_id does not "
-        "name: a release leaves such a task for what it did not reach."
-    )

@@ -23,6 +23,7 @@ from iotda_provider.emulator.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.operators.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
@@ -273,6 +274,18 @@ class Rollout:
                 after=[f"watch_{n}" for n in range(1, waves + 1)],
                 keeper_task_id="outcome",
                 **{"rules": RULES, "poll_interval": 0.05, **given},
+            )
+        )
+
+    def reconcile(self, outcome: Any, **given: Any) -> Any:
+        """Say what came of the devices, by their own versions."""
+        return self.run(
+            ReconcileReleaseOperator(
+                task_id="reconcile",
+                batch_task_id=TASK_ID,
+                outcome=outcome,
+                plan_task_id="plan",
+                **{"version": "2.0.0", "gate": 0.1, **given},
             )
         )
 

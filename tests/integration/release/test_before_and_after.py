@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
-from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
+from iotda_provider.operators.reconcile import QuarantineDevicesOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
@@ -120,16 +120,7 @@ def test_a_release_is_reconciled_with_what_the_devices_run(rollout: Any) -> None
     )
     assert (rest["at_rest"], rest["under_way"]) == (True, 0)
     outcome: dict[str, Any] = {"wave": 1, "unconfirmed_from": None, "approved_by_person": []}
-    found = run.run(
-        ReconcileReleaseOperator(
-            task_id="reconcile",
-            batch_task_id=TASK_ID,
-            version=VERSION,
-            outcome=outcome,
-            plan_task_id="plan",
-            gate=0.1,
-        )
-    )
+    found = run.reconcile(outcome, version=VERSION)
     counts = found["counts"]
     assert (found["exposed"], counts["never_started"], found["proven"]) == (50, 50, False)
     assert counts["firmware"] > 0

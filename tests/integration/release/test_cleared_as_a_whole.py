@@ -8,7 +8,6 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.reconcile import ReconcileReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 OFFLINE: dict[str, Any] = {"offline_share": 0.4}
@@ -90,16 +89,7 @@ def test_nobody_is_let_start_where_the_planned_waves_are_gone(rollout: Any) -> N
 
 def found(run: Any, outcome: Any) -> dict[str, Any]:
     """How many were let start by each account, and what reconciling counts."""
-    result = run.run(
-        ReconcileReleaseOperator(
-            task_id="reconcile",
-            batch_task_id=TASK_ID,
-            version="2.0.0",
-            outcome=outcome,
-            plan_task_id="plan",
-            gate=0.1,
-        )
-    )
+    result = run.reconcile(outcome)
     kinds = ("never_started", "interrupted")
     return {
         "exposed": (outcome["exposed"], result["exposed"]),

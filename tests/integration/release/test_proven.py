@@ -52,17 +52,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def reconciled(run: Any, *approved: int, tolerated_rate: float = 0.02, gate: float = 0.05) -> Any:
     outcome = {"wave": 2, "unconfirmed_from": None, "approved_by_person": list(approved)}
-    return run.run(
-        ReconcileReleaseOperator(
-            task_id="reconcile",
-            batch_task_id=TASK_ID,
-            version=VERSION,
-            outcome=outcome,
-            plan_task_id="plan",
-            gate=gate,
-            tolerated_rate=tolerated_rate,
-        )
-    )
+    return run.reconcile(outcome, version=VERSION, gate=gate, tolerated_rate=tolerated_rate)
 
 
 def watched_until_success(run: Any) -> None:

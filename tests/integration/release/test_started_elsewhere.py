@@ -9,7 +9,6 @@ import pytest
 from iotda_provider.exceptions import IoTDAServerError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.operators.reconcile import ReconcileReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 
@@ -101,16 +100,7 @@ def test_everything_confirmed_at_the_console_was_let_start(
     assert run.watch(1)["verdict"] == "breached"
     for _ in range(2):
         outcome = run.outcome(3)
-        found = run.run(
-            ReconcileReleaseOperator(
-                task_id="reconcile",
-                batch_task_id=TASK_ID,
-                version="2.0.0",
-                outcome=outcome,
-                plan_task_id="plan",
-                gate=0.1,
-            )
-        )
+        found = run.reconcile(outcome)
         assert (outcome["exposed"], found["exposed"]) == (400, 400)
         assert found["counts"]["never_started"] == 0
         assert found["counts"]["interrupted"] > 0

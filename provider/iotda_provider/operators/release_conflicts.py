@@ -1,0 +1,95 @@
+"""The batch tasks that stand beside a release: other upgrades of its devices, and whose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.models import BatchTask, SubtaskStatus, TaskStatus, TaskType
+
+if TYPE_CHECKING:
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+_UNDER_WAY = (
+    TaskStatus.INITIALIZING,
+    TaskStatus.WAITING,
+    TaskStatus.PROCESSING,
+    TaskStatus.STOPPING,
+)
+#: The most other batch tasks that an error names.
+_MOST_NAMED = 5
+_UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
+_STAMP = re.compile(r"_af([A-Z2-7]{26})$")
+
+
+def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> list[str]:
+    """What other upgrades that have not ended have of these devices.
+
+    :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
+    """
+    return [
+        sentence
+        for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
+        for status in _UNDER_WAY
+        for task in list(hook.list_batch_tasks(task_type=kind, status=status))
+        if created_by(task) not in own and (sentence := _conflict(hook, task.task_id, wanted))
+    ]
+
+
+def refuse_conflicts(found: Sequence[str], own: Mapping[str, str]) -> None:
+    """
+    :raises AirflowFailException: there are conflicts
+    """
+    if found:
+        more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
+        ours = ", ".join(f"_af{stamp} ({task_id})" for stamp, task_id in own.items())
+        raise AirflowFailException(
+            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created. "
+            f"(The names of this run's own batch tasks end with {ours}.)"
+        )
+
+
+def created_by(task: BatchTask) -> str:
+    """The stamp of the task instance that has created a batch task; empty: it was none."""
+    match = _STAMP.search(task.task_name)
+    return match[1] if match else ""
+
+
+def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
+    """What another upgrade has of these devices, and what to do about it; empty: nothing."""
+    both = [
+        row.target
+        for status in _UNFINISHED
+        for row in hook.iter_subtasks(batch_task_id, status=status)
+        if row.target in wanted
+    ]
+    if not both:
+        return ""
+    task = hook.get_batch_task(batch_task_id)
+    what = f"Batch task {task.task_id} ({task.task_name}, {task.status})"
+    some = f"{len(both)} of these devices, first {both[0]}"
+    stop = (
+        f"stop it, in IoTDA's console or with StopBatchTaskOperator(batch_task_id={task.task_id!r})"
+    )
+    if task.progress.started or task.status == TaskStatus.STOPPING:
+        return f"{what} is not finished with {some}. Let it end, or {stop}."
+    return (
+        f"{what} holds {some}: none of its devices has been let start, so it waits for somebody to "
+        f"confirm it. {_whose(task)} Confirm it, "
+        "to give these devices the package of that release, and let it end; "
+        f"or {stop}, to give them this one."
+    )
+
+
+def _whose(task: BatchTask) -> str:
+    """Who has left a batch task that waits, as far as its name tells."""
+    stamp = created_by(task)
+    if not stamp:
+        return "Its name has no stamp of a DAG run, so somebody has created it by other means."
+    return (
+        f"By its stamp _af{stamp} it is another run's, or of a task that create_task_id does not "
+        "name: a release leaves such a task for what it did not reach."
+    )
