@@ -53,6 +53,7 @@ from iotda_provider.emulator.world import World
 TASK = "a" * 24
 TASKS = "/v5/iot/emulator-project/batchtasks"
 SHOW = f"{TASKS}/{TASK}?limit=1"
+LIST = f"{TASKS}?task_type=firmwareUpgrade"
 CALLS = 400
 FLEET: dict[str, Any] = {
     "failure_rate": 0.1,
@@ -117,7 +118,7 @@ def reading() -> list[str]:
         rows.append(client.row("show limit=1, 30,000 devices, 1,000 tasks", SHOW))
         fail = f"{TASKS}/{TASK}?limit=50&task_detail_status=Fail"
         rows.append(client.row("show limit=50 of the failed, the same", fail))
-        rows.append(client.row("list limit=50, the same", f"{TASKS}?limit=50"))
+        rows.append(client.row("list limit=50, the same", f"{LIST}&limit=50"))
         device = f"{TASKS.removesuffix('batchtasks')}devices/device-15000"
         rows.append(client.row("show device, the same", device))
     return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from iotda_provider import api
@@ -18,6 +19,9 @@ from iotda_provider.models import (
 )
 
 T = TypeVar("T")
+
+#: The types that are listed where none is named.
+UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 
 
 class Listing(Generic[T]):
@@ -54,6 +58,39 @@ class Listing(Generic[T]):
         return [row for row in page.rows if self._is_wanted(row)]
 
 
+class NewestFirst(Listing[BatchTask]):
+    """Several lists of batch tasks as one: each comes newest first, and so do all together.
+
+    The page of one list is read when none of its rows is left, so that no more is read than is
+    needed.
+    """
+
+    def __init__(self, lists: Sequence[Listing[BatchTask]]) -> None:
+        self._unread: list[tuple[Listing[BatchTask], deque[BatchTask]]] = [
+            (one, deque()) for one in lists
+        ]
+        self._asked = self._unread[0]
+        self.next = self._asked[0].next
+
+    def take(self, page: api.Page[BatchTask]) -> list[BatchTask]:
+        """The rows that are newer than whatever may still come."""
+        one, rows = self._asked
+        rows.extend(one.take(page))
+        ready: list[BatchTask] = []
+        while True:
+            # What is at its end has nothing that could be newer.
+            self._unread = [(one, rows) for one, rows in self._unread if rows or one.next]
+            asked = next((pair for pair in self._unread if not pair[1]), None)
+            if asked is not None or not self._unread:
+                break
+            newest = max(self._unread, key=lambda pair: pair[1][0].task_id.zfill(24))
+            ready.append(newest[1].popleft())
+        self.next = None
+        if asked is not None:
+            self._asked, self.next = asked, asked[0].next
+        return ready
+
+
 class SeenTargets:
     """Remembers targets, because rows move between pages while one reads.
 
@@ -82,12 +119,24 @@ def list_batch_tasks(
     status: TaskStatus | str | None = None,
     app_id: str | None = None,
 ) -> Listing[BatchTask]:
-    """All batch tasks, newest first, read page by page as they are needed."""
-    return Listing(
-        lambda marker: api.list_batch_tasks(
-            task_type=task_type, status=status, app_id=app_id, marker=marker
+    """Batch tasks, newest first, read page by page as they are needed.
+
+    :param task_type: the platform lists one type at a time; None: all that upgrade firmware,
+        software or modules, one list for each
+    :param status: only those in this status; None: in any
+    :param app_id: only those of this resource space; None: of all
+    """
+
+    def of_type(kind: TaskType | str) -> Listing[BatchTask]:
+        return Listing(
+            lambda marker: api.list_batch_tasks(
+                task_type=kind, status=status, app_id=app_id, marker=marker
+            )
         )
-    )
+
+    if task_type is not None:
+        return of_type(task_type)
+    return NewestFirst([of_type(kind) for kind in UPGRADES])
 
 
 def iter_subtasks(

@@ -30,7 +30,7 @@ CALLS = [
     SHOW,
     STOP,
     api.list_subtasks(TASK_ID),
-    api.list_batch_tasks(),
+    api.list_batch_tasks(task_type="firmwareUpgrade"),
     api.create_batch_task(task_name="a", task_type="firmwareUpgrade", targets=["a"]),
     api.any_call("GET", "devices"),
 ]

@@ -194,10 +194,10 @@ def test_lists_are_filtered_by_words_that_exist():
     )
     for app_id in (5, "a b&c", ""):
         with pytest.raises(IoTDAConfigError, match=r"^app_id must be"):
-            api.list_batch_tasks(app_id=app_id)
+            api.list_batch_tasks(task_type="firmwareUpgrade", app_id=app_id)
     for words in ({"status": "Waiting"}, {"task_type": "firmware"}):
         with pytest.raises(IoTDAConfigError, match="must be one of"):
-            api.list_batch_tasks(**words)
+            api.list_batch_tasks(**{"task_type": "firmwareUpgrade", **words})
     with pytest.raises(IoTDAConfigError, match="status must be one of"):
         api.list_subtasks(TASK_ID, status="Stopping")
     with pytest.raises(IoTDAConfigError, match=r"target\[0\] is not a device id"):

@@ -138,4 +138,37 @@ def test_targets_are_remembered_as_long_as_promised(at_least, targets):
 
 def test_a_page_holds_as_many_rows_as_the_platform_gives():
     assert api.MAX_PAGE == 50
-    assert dict(api.list_batch_tasks().query) == {"limit": "50"}
+    query = api.list_batch_tasks(task_type="firmwareUpgrade").query
+    assert dict(query) == {"limit": "50", "task_type": "firmwareUpgrade"}
+
+
+@given(
+    kinds=st.lists(st.sampled_from(listing.UPGRADES), max_size=200),
+    wanted=st.integers(0, 60),
+)
+def test_without_a_type_all_upgrades_come_newest_first_from_a_list_for_each_type(kinds, wanted):
+    ids = [f"{n:024x}" for n in range(len(kinds))]
+    asked: list[str] = []
+
+    def answer(query: dict[str, str]) -> dict[str, Any]:
+        asked.append(query["task_type"])  # the platform refuses a list without one
+        before = query.get("marker", "f" * 24)
+        rows = [
+            {"task_id": one, "task_name": "n", "task_type": kind, "status": "Success"}
+            for one, kind in zip(reversed(ids), reversed(kinds), strict=True)
+            if kind == query["task_type"] and one < before
+        ]
+        some = rows[: int(query["limit"])]
+        marker = some[-1]["task_id"] if some else None
+        return {"batchtasks": some, "page": {"marker": marker, "count": kinds.count(asked[-1])}}
+
+    rows, found = listing.list_batch_tasks(), []
+    while rows.next is not None and len(found) < wanted:
+        found += rows.take(rows.next.read(answer(dict(rows.next.query))))
+
+    assert [task.task_id for task in found] == ids[::-1][: len(found)]
+    assert len(found) >= min(wanted, len(ids))
+    # No page is read before a row of it is needed.
+    pages = {kind: asked.count(kind) for kind in asked}
+    read = {kind: sum(task.task_type == kind for task in found) for kind in asked}
+    assert all(pages[kind] <= read[kind] // 50 + 1 for kind in pages)

@@ -94,16 +94,15 @@ def list_subtasks(
 
 def list_batch_tasks(
     *,
-    task_type: TaskType | str | None = None,
+    task_type: TaskType | str,
     status: TaskStatus | str | None = None,
     app_id: str | None = None,
     marker: str | None = None,
     limit: int = MAX_PAGE,
 ) -> Call[Page[BatchTask]]:
-    """A page of batch tasks, newest first."""
+    """A page of batch tasks of one type, which the platform requires; newest first."""
     query = list(page_query(limit, marker))
-    if task_type is not None:
-        query.append(("task_type", check_word(task_type, TaskType, "task_type")))
+    query.append(("task_type", check_word(task_type, TaskType, "task_type")))
     if status is not None:
         query.append(("status", check_word(status, TaskStatus, "status")))
     if app_id is not None:

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from iotda_provider import api
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError
-from iotda_provider.models import BatchTask
+from iotda_provider.models import BatchTask, TaskType
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check_call() -> api.Call[api.Page[BatchTask]]:
     """The call that a test makes: it reads one row, whatever the fleet's size."""
-    return api.list_batch_tasks(limit=1)
+    return api.list_batch_tasks(task_type=TaskType.FIRMWARE_UPGRADE, limit=1)
 
 
 #: What may go wrong in it. Everything else is a fault of ours.

@@ -157,7 +157,8 @@ class ListBatchTasksOperator(IoTDABaseOperator):
     XComs: the return value, a list of ``{"batch_task_id", "task_name", "task_type", "status",
     "status_desc", "progress", "create_time"}``, and ``truncated``: whether there were more.
 
-    :param task_type: only tasks of this type, such as ``firmwareUpgrade`` (templated)
+    :param task_type: only tasks of this type, such as ``firmwareUpgrade``; None: those that upgrade
+        firmware, software or modules, as the platform lists one type at a time (templated)
     :param status: only tasks in this status, such as ``Processing`` (templated)
     :param app_id: only tasks of this resource space (templated)
     :param max_tasks: the most tasks to return; Airflow's limit for mapped tasks holds too

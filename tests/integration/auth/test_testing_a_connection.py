@@ -85,7 +85,9 @@ def test_good_connection_says_where_it_leads(start, connect, hooks, auth_type):
         f"Connected to {emulator.url}, project emulator-project, by {auth_type}.",
     )
     (entry,) = emulator.journal("*")
-    assert (entry["call"], entry["query"]) == ("list_batch_tasks", {"limit": "1"}), "one cheap call"
+    # One cheap call, with the type that the platform asks for.
+    assert entry["call"] == "list_batch_tasks"
+    assert entry["query"] == {"limit": "1", "task_type": "firmwareUpgrade"}
 
 
 def test_unreachable_host(start, connect, hooks):

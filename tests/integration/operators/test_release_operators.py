@@ -138,6 +138,13 @@ def test_listing_is_bounded_and_says_so(emulator: Emulator, tmp_path: Any) -> No
     assert written == [FAILING, HELD]
 
 
+def test_listing_without_a_type_asks_for_each_that_upgrades(emulator: Emulator) -> None:
+    rows, _ = execute(ListBatchTasksOperator(task_id="list"))
+    assert {row["batch_task_id"] for row in rows} == {FAILING, HELD}
+    asked = {entry["query"]["task_type"] for entry in emulator.journal("list_batch_tasks")}
+    assert asked == {"firmwareUpgrade", "softwareUpgrade", "moduleUpgrade"}
+
+
 def test_listing_takes_a_status(emulator: Emulator) -> None:
     rows, xcoms = execute(
         ListBatchTasksOperator(task_id="list", task_type="firmwareUpgrade", status="Fail")

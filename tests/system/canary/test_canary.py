@@ -281,14 +281,14 @@ def leak(conn_id):
         hook.test_connection()
         held = getattr(hook._authenticator, "_token", None) or hook._authenticator._key
         print("what was obtained:", vars(held.value))
-        answer = hook.run("batchtasks", params={"limit": 1})
+        answer = hook.run("batchtasks", params={"task_type": "firmwareUpgrade"})
         print("sent by the blocking hook:", dict(answer.request.headers))
         print("the settings:", vars(hook.settings))
         raised = ValueError("an error with " + str(dict(answer.request.headers)))
 
     async def again():
         async with IoTDAAsyncHook(conn_id) as hook:
-            answer = await hook.run("batchtasks", params={"limit": 1})
+            answer = await hook.run("batchtasks", params={"task_type": "firmwareUpgrade"})
             print("sent by the other:", dict(answer.request_info.headers))
 
     asyncio.run(again())

@@ -38,7 +38,8 @@ def show(conn_id):
     with IoTDAHook(conn_id) as hook:
         headers = {}
         try:
-            headers = dict(hook.run("batchtasks", params={"limit": 1}).request.headers)
+            answer = hook.run("batchtasks", params={"task_type": "firmwareUpgrade"})
+            headers = dict(answer.request.headers)
         except Exception:
             log.exception("The call has failed.")
         connection = BaseHook.get_connection(conn_id)
@@ -54,7 +55,7 @@ async def show_the_other(conn_id):
     async with IoTDAAsyncHook(conn_id) as hook:
         print("the other hook:", repr(hook), vars(hook))
         try:
-            answer = await hook.run("batchtasks", params={"limit": 1})
+            answer = await hook.run("batchtasks", params={"task_type": "firmwareUpgrade"})
         except Exception:
             log.exception("The call has failed.")
         else:
