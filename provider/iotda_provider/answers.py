@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -33,6 +33,11 @@ _LOOKED_AT = 100_000
 # Seconds by which this machine's clock may differ before an error mentions it.
 _CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
+# What a field of an error holds where there is none, and a gateway's code of a success.
+_NOTHING: tuple[object, ...] = (None, "", [], {})
+_NO_ERROR = (*_NOTHING, 0, "0", 200, "200", "OK", "ok", "success", "SUCCESS")
+# What the gateway's codes say where the status does not: APIGW.0301, APIG.0308.
+_STATUS_OF_CODE = {"0301": 401, "0302": 403, "0308": 429}
 # Rate limits that IoTDA itself reports, with status 403.
 _THROTTLED = ("IOTDA.021101", "IOTDA.021102")
 _NO_SUCH_INSTANCE = "IOTDA.000021"
@@ -50,6 +55,11 @@ class Answer:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says so; the body may say otherwise."""
+        return 200 <= self.status < 300
 
     @classmethod
     def of(
@@ -72,10 +82,11 @@ class Answer:
 def read_answer(call: Call[T], answer: Answer) -> T:
     """The result of a call.
 
-    :raises IoTDAApiError: the platform or its gateway refused; the subclass says how
+    :raises IoTDAApiError: the platform or its gateway refused, by the status or, whatever that is,
+        by an error in the body; the subclass says how
     :raises IoTDATransportError: what came is not an answer of this API
     """
-    if not 200 <= answer.status < 300:
+    if not answer.is_success:
         raise refusal(call, answer)
     text = answer.body.decode("utf-8", errors="replace").strip()
     try:
@@ -85,6 +96,8 @@ def read_answer(call: Call[T], answer: Answer) -> T:
             f"Could not {call.action}: the answer is not JSON but {_describe(answer)}. A proxy or "
             "a wrong Host may be answering, or the answer was cut off."
         ) from None
+    if _is_error(data):
+        raise refusal(call, answer)
     try:
         return call.read(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,16 +108,48 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         ) from None
 
 
+def is_refusal(answer: Answer) -> bool:
+    """Whether an answer is one, by its status or, whatever that says, by its body."""
+    return not answer.is_success or _is_error(_json_of(answer))
+
+
+def _is_error(data: Any) -> bool:
+    """Whether an answer's JSON is an error: it stands at the top.
+
+    The rows of an answer may have errors of their own, about a target or a subtask.
+    """
+    if not isinstance(data, dict):
+        return False
+    for code, message in (
+        ("error_code", "error_msg"),
+        ("errorCode", "errorMsg"),
+        ("code", "message"),
+        ("code", "msg"),
+    ):
+        said = data.get(code)
+        if said not in _NO_ERROR and (code != "code" or isinstance(data.get(message), str)):
+            return True
+        if said in _NOTHING and code != "code" and data.get(message) not in _NO_ERROR:
+            return True
+    error = data.get("error")
+    if isinstance(error, dict):
+        return any(value not in _NO_ERROR for value in error.values())
+    return error not in _NO_ERROR
+
+
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
-    """The typed error for an answer that is not a success."""
+    """The typed error for an answer that is a refusal; its ``status_code`` may be 200."""
     code, message = _said(answer)
-    return _kind(answer.status, code)(
+    meant = answer
+    if answer.is_success and code and code.startswith("APIG"):
+        meant = replace(answer, status=_STATUS_OF_CODE.get(code[-4:], answer.status))
+    return _kind(meant.status, code)(
         answer.status,
         code,
         message,
         _clip(answer, answer.headers.get("x-request-id", ""), 120) or None,
         action=call.action,
-        hint=_hint(call, answer, code, message or ""),
+        hint=_hint(call, meant, code, message or ""),
         retry_after=_retry_after(answer),
     )
 
@@ -217,14 +262,21 @@ def _in_words(seconds: float) -> str:
 
 def _said(answer: Answer) -> tuple[str | None, str | None]:
     text = answer.body.decode("utf-8", errors="replace").strip()
-    try:
-        data = json.loads(text) if text else None
-    except (ValueError, RecursionError):
+    data = _json_of(answer)
+    if data is None and text:
         return None, _describe(answer)
     code, message = _find(answer, data, _CODES), _find(answer, data, _MESSAGES)
     if code is None and message is None and text:
         message = _clip(answer, text)
     return code, message
+
+
+def _json_of(answer: Answer) -> Any:
+    """The body's JSON; None where it is none, or empty."""
+    try:
+        return json.loads(answer.body.decode("utf-8", errors="replace") or "null")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:

@@ -111,6 +111,87 @@ def test_code_message_and_request_id_are_kept_in_every_shape_a_gateway_uses(body
     assert error.value.request_id == "req-7"
 
 
+REFUSALS = [
+    {"error_code": "IOTDA.000006", "error_msg": "bad"},
+    {"error_code": "IOTDA.000006"},
+    {"error_msg": "bad"},
+    {"errorCode": "IOTDA.000006", "errorMsg": "bad"},
+    {"code": "APIGW.0201", "message": "bad"},
+    {"error": {"code": "IOTDA.000006", "message": "bad"}},
+    {"error": "bad"},
+    {"error": True},
+    {"error_code": "IOTDA.000006", "targets": []},
+]
+EVERY_CALL = [
+    *CALLS,
+    api.stop_batch_task(TASK_ID, ["d"]),
+    api.confirm_batch_task(TASK_ID, None),
+    api.retry_batch_task(TASK_ID, None),
+    api.delete_batch_task(TASK_ID),
+    api.change_group("g", "d", add=True),
+    api.create_group(name="g"),
+    api.list_groups(),
+    api.list_devices_in_group("g"),
+    api.list_devices(),
+    api.show_device("d"),
+    api.search_devices("select device_id from device"),
+    api.list_packages(package_type="firmwarePackage"),
+    api.show_package("p"),
+    api.any_call("POST", "devices", body={}),
+]
+
+
+@pytest.mark.parametrize("body", REFUSALS, ids=repr)
+@pytest.mark.parametrize("call", EVERY_CALL, ids=lambda call: call.action)
+def test_an_error_is_a_refusal_whatever_the_status_says(call, body):
+    with pytest.raises(IoTDAApiError, match=f"Could not {call.action}: HTTP 200") as error:
+        read_answer(call, answer(200, body, x_request_id="req-7"))
+    assert error.value.request_id == "req-7"
+    assert error.value.error_code in ("IOTDA.000006", "APIGW.0201", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("APIGW.0301", IoTDAAuthError),
+        ("APIGW.0302", IoTDAAuthError),
+        ("APIG.0308", IoTDAThrottledError),
+        ("IOTDA.021101", IoTDAThrottledError),
+        ("IOTDA.000006", IoTDAApiError),
+    ],
+)
+def test_where_the_status_says_success_the_code_tells_the_type(code, kind):
+    with pytest.raises(IoTDAApiError) as error:
+        read_answer(STOP, answer(200, {"error_code": code, "error_msg": "no"}))
+    assert type(error.value) is kind
+
+
+@pytest.mark.parametrize("none", [None, "", {}, {"error_code": None, "error_msg": None}])
+def test_errors_of_rows_and_fields_without_an_error_are_no_refusal(none):
+    error = {"error_code": "IOTDA.014219", "error_msg": "The target is not in the task"}
+    row = {"target": "d", "status": "failure", **error}
+    assert read_answer(STOP, answer(200, {"targets": [row], "error": none})) != ()
+    task = {"task_id": TASK_ID, "status": "Fail", "status_desc": "error", "error": error}
+    rows = [{"target": "d", "status": "Fail", "error": error}]
+    told = {"batchtask": task, "task_details": rows, "error_code": None, "error_msg": ""}
+    assert read_answer(SHOW, answer(200, told)).status == "Fail"
+    page = read_answer(api.list_subtasks(TASK_ID), answer(200, told))
+    assert page.rows[0].error_code == "IOTDA.014219"
+    devices = {"devices": [{"device_id": "d", **error}]}
+    assert read_answer(api.list_devices(), answer(200, devices)).rows
+    own = {"command_id": "c", "error_code": None, "message": "text", "response": error}
+    assert read_answer(api.any_call("GET", "x"), answer(200, own)) == own
+
+
+@pytest.mark.parametrize("call", [api.delete_batch_task(TASK_ID), EVERY_CALL[10]])
+def test_what_says_no_more_than_done_is_empty_or_an_object(call):
+    for body in (b"", b"null", b"{}"):
+        assert read_answer(call, answer(200, body)) is None
+    for body in (b'"Forbidden"', b"[1]", b"7"):
+        with pytest.raises(IoTDATransportError, match="makes no sense"):
+            read_answer(call, answer(200, body))
+
+
 @pytest.mark.parametrize("status", [200, 502])
 def test_an_html_page_is_told_by_its_title(status):
     page = b"<html><head><title>502 Bad\nGateway</title></head>" + b"x" * 100_000

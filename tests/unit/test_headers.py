@@ -26,6 +26,19 @@ OURS = [
     "X-Project-Id",
     "X-Security-Token",
     "x-auth-token",
+    "Connection",
+    "Expect",
+    "UPGRADE",
+    "te",
+    "Trailer",
+    "Keep-Alive",
+    "Content-Encoding",
+    "Proxy-Authorization",
+    "proxy-connection",
+    "Cookie",
+    "X-Forwarded-For",
+    "Forwarded",
+    "X-HTTP-Method-Override",
 ]
 
 
@@ -132,6 +145,13 @@ def hook(monkeypatch) -> IoTDAHook:
     }
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(known))
     return IoTDAHook()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_run_sends_nothing_with_a_header_of_ours(hook, requests_mock, name):
+    with pytest.raises(IoTDAConfigError, match="can't be set by a caller"):
+        hook.run("devices", headers={"X-Mine": "a", name: "x"})
+    assert requests_mock.call_count == 0
 
 
 ELSEWHERE = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
 from iotda_provider.api.checks import check_id, check_targets, check_task_id, check_word
-from iotda_provider.api.reading import MAX_PAGE, page_of, page_query, rows_of
+from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import (
     BatchTask,
@@ -245,7 +245,7 @@ def delete_batch_task(batch_task_id: str) -> Call[None]:
         action=f"delete batch task {task_id}",
         method="DELETE",
         path=f"{_BATCH_TASKS}/{task_id}",
-        read=lambda data: None,
+        read=nothing,
         repeat=Repeat.ONCE,
         permission="iotda:batchtasks:delete",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
 from iotda_provider.api.checks import check_id
-from iotda_provider.api.reading import MAX_PAGE, page_of, page_query, rows_of
+from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import Device, DeviceGroup, OtaPackage
 
@@ -135,7 +135,7 @@ def change_group(group_id: str, device_id: str, *, add: bool) -> Call[None]:
         method="POST",
         path=f"{_GROUPS}/{group}/action",
         query=(("action_id", "addDevice" if add else "removeDevice"), ("device_id", device)),
-        read=lambda data: None,
+        read=nothing,
         repeat=Repeat.HARMLESS,
         permission="iotda:group:update",
     )

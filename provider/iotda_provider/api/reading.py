@@ -18,6 +18,15 @@ def rows_of(data: Any, key: str, read: Callable[[Any], T]) -> tuple[T, ...]:
     return tuple(read(row) for row in (data.get(key) or ()))
 
 
+def nothing(data: Any) -> None:
+    """The result of a call whose answer says no more than that it is done.
+
+    :raises ValueError: it says something else
+    """
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"it is {type(data).__name__}, not an object")
+
+
 def page_of(data: Any, rows: tuple[T, ...], limit: int, task: BatchTask | None = None) -> Page[T]:
     page = data.get("page") or {}
     marker, total = page.get("marker"), page.get("count")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from iotda_provider import __version__
-from iotda_provider.answers import Answer, clock_hint, redirect_hint, refusal
+from iotda_provider.answers import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
@@ -85,7 +85,7 @@ class Issuer:
         """
         secrets = (*secrets, *secrets_of_proxies(self._settings))
         answer = self._send(action, method, uri, headers or {}, body, secrets)
-        if 200 <= answer.status < 300 or answer.status in accept:
+        if answer.status in accept or not is_refusal(answer):
             return answer
         error = refusal(Call(f"{action} from {self._name}", method, uri, lambda _: None), answer)
         if isinstance(error, IoTDAServerError):

@@ -24,13 +24,44 @@ _OURS = frozenset(
         "x-project-id",
         "x-security-token",
         "x-auth-token",
+        "x-subject-token",
+        # What is for one connection only, or says where a message ends.
+        "connection",
+        "content-encoding",
+        "expect",
+        "http2-settings",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        # Who calls, from where, and what the call is, as others than the signature say it.
+        "client-ip",
+        "cookie",
+        "cookie2",
+        "forwarded",
+        "set-cookie",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-domain-id",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
     }
 )
+_OUR_PREFIXES = ("proxy-", "x-forwarded-", "x-sdk-")
 _NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
 #: Headers that travel unsigned, because proxies in between are known to rewrite them.
 UNSIGNED_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith(_OUR_PREFIXES)
 
 
 def signed_headers(settings: ConnectionSettings, project_id: str) -> dict[str, str]:
@@ -48,11 +79,13 @@ def signed_headers(settings: ConnectionSettings, project_id: str) -> dict[str, s
 def checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     """A caller's additional headers, which can neither replace ours nor smuggle in others.
 
+    Nor can they change how a message is framed, which connection it travels on, or who sends it.
+
     :raises IoTDAConfigError: a name or value is not fit for a header, or the header is ours
     """
     checked = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _OURS:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or _is_ours(name.lower()):
             raise IoTDAConfigError(f"The header {str(name)[:40]!r} can't be set by a caller.")
         text = str(value)
         if not text.isprintable() or not text.isascii():

@@ -9,8 +9,14 @@ from typing import Any
 from airflow.triggers.base import TriggerEvent
 
 from iotda_provider import exceptions
-from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDATransportError
-from iotda_provider.models import BatchTask
+from iotda_provider.exceptions import (
+    BatchTaskFailedError,
+    IoTDAApiError,
+    IoTDAError,
+    IoTDATransportError,
+    TaskNotStoppableError,
+)
+from iotda_provider.models import BatchTask, TaskStatus
 
 OVER, TIMEOUT, ERROR = "over", "timeout", "error"
 
@@ -100,9 +106,21 @@ def _nonsense(payload: Any, why: str) -> IoTDAError:
 def error_to_json(error: IoTDAError) -> dict[str, Any]:
     """An error as plain JSON, so that the resumed task raises what an undeferred one would."""
     data: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    if isinstance(error, IoTDAApiError):
-        data["facts"] = {name: getattr(error, name) for name in _FACTS_OF_AN_API_ERROR}
+    if facts := _facts_of(error):
+        data["facts"] = facts
     return data
+
+
+def _facts_of(error: IoTDAError) -> dict[str, Any]:
+    if isinstance(error, IoTDAApiError):
+        return {name: getattr(error, name) for name in _FACTS_OF_AN_API_ERROR}
+    if isinstance(error, IoTDATransportError):
+        return {"sent": error.sent}
+    if isinstance(error, TaskNotStoppableError):
+        return {"status": None if error.status is None else str(error.status)}
+    if isinstance(error, BatchTaskFailedError):
+        return {"task": None if error.task is None else error.task.to_dict()}
+    return {}
 
 
 def error_from_json(data: Any) -> IoTDAError:
@@ -113,13 +131,25 @@ def error_from_json(data: Any) -> IoTDAError:
     kind = getattr(exceptions, str(data.get("type")), None)
     if not isinstance(kind, type) or not issubclass(kind, IoTDAError):
         return IoTDAError(message)
+    try:
+        return _with_facts(kind, message, dict(facts or {}))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return IoTDAError(message)
+
+
+def _with_facts(kind: type[IoTDAError], message: str, facts: dict[str, Any]) -> IoTDAError:
     if issubclass(kind, IoTDAApiError):
-        if not isinstance(facts, Mapping) or not isinstance(facts.get("status_code"), int):
-            return IoTDAError(message)
-        return kind(
-            facts["status_code"],
-            **{name: facts.get(name) for name in _FACTS_OF_AN_API_ERROR if name != "status_code"},
-        )
+        status_code = facts.pop("status_code")
+        if not isinstance(status_code, int):
+            raise TypeError("no HTTP status")
+        return kind(status_code, **{name: facts.get(name) for name in _FACTS_OF_AN_API_ERROR[1:]})
     if issubclass(kind, IoTDATransportError):
-        return kind(message)
+        # Where nobody says that it was not sent, it may have been.
+        return kind(message, sent=facts.get("sent") is not False)
+    if issubclass(kind, TaskNotStoppableError):
+        status = facts.get("status")
+        return kind(message, None if status is None else TaskStatus.from_wire(status))
+    if issubclass(kind, BatchTaskFailedError):
+        task = facts.get("task")
+        return kind(message, None if task is None else BatchTask.from_dict(task))
     return kind(message)

@@ -41,6 +41,21 @@ def test_refused_user_is_told_what_to_check(web, settings):
     )
 
 
+@pytest.mark.parametrize(
+    ("auth_type", "method", "url"),
+    [
+        ("token", "POST", f"{IAM}/v3/auth/tokens"),
+        ("agency", "PUT", f"{METADATA}/meta-data/latest/api/token"),
+    ],
+)
+def test_an_error_is_a_refusal_whatever_the_status_says(web, settings, auth_type, method, url):
+    body = {"error_code": "IAM.0011", "error_msg": "no"}
+    web.register_uri(method, url, json=body, headers={"X-Subject-Token": "t"})
+    with pytest.raises(IoTDAApiError, match=r"HTTP 200: IAM\.0011 no\. (Check|Bind)"):
+        authenticator_for(settings(auth_type)).prepare()
+    assert web.call_count == 1
+
+
 def test_wrong_clock_is_named_beside_what_else_may_be_wrong(web, settings):
     date = {"Date": "Tue, 01 Jan 2030 00:00:00 GMT"}
     web.post(f"{IAM}/v3/auth/tokens", status_code=401, json=WRONG_PASSWORD, headers=date)
