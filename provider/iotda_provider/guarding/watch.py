@@ -26,13 +26,12 @@ from iotda_provider.guards import (
     total_progress,
 )
 from iotda_provider.guards.audit import audit_record
+from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
 from iotda_provider.waiting import is_trouble
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
-#: Looks at an ended task whose counts do not add up, before its status alone is believed.
-_MOST_TORN_ENDS = 3
 #: Looks at whether a stop has come true.
 _MOST_VERIFICATIONS = 3
 #: Seconds between two looks at a rollout that is being stopped, at most.
@@ -73,7 +72,8 @@ class Watch:
         self._blindness = Blindness(plan.poll_interval, plan.max_outage)
         self._rows = FailedRows(plan)
         self._saved_at = self._clock()
-        self._torn_ends = 0
+        self._miscounts = Miscounts()
+        self._off = (0, 0)
         self._said = ""
         self._verdict: Verdict | None = None
         history = "history" in needs_of(plan.rules)
@@ -189,6 +189,7 @@ class Watch:
                 else:
                     gone.append(batch_task_id)
             torn = [key for key, task in tasks.items() if not task.progress.adds_up]
+            torn = [] if self._miscounts.persist else torn
             wanted = (*gone, *torn)
             if not wanted:
                 break
@@ -198,20 +199,27 @@ class Watch:
 
     def _judge(self) -> Procedure[Outcome | None]:
         ended = all(task.status.is_terminal for task in self.tasks)
-        if not all(task.progress.adds_up for task in self.tasks):
-            self._torn_ends += ended
-            if self._torn_ends >= _MOST_TORN_ENDS:
-                return self._ended()
+        persisted = self._miscounts.persist
+        off = self._miscounts.seen(task.progress for task in self.tasks)
+        if off is None:
             yield from self._blind("The platform's counts do not add up; they decide nothing.")
             return None
-        self._torn_ends = 0
-        verdict, trouble = yield from self._evaluate()
+        self._off = off
+        if self._miscounts.persist and not persisted:
+            self.log.warning(
+                "The platform's counts of %s have not added up for three looks (%s): from now on "
+                "only what is certain all the same is decided.",
+                self.plan.label,
+                _counts(self.tasks),
+            )
+        verdict, trouble = yield from self._evaluate(*off)
         self._verdict = verdict
         self.memory.looks += 1
         if trouble is not None:
             yield from self._blind(f"Which devices failed, and why, can't be read: {trouble}")
-        elif verdict.undecided is Undecided.EVIDENCE:
-            yield from self._blind(verdict.sentence, hopeless=True)
+        elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
+            hopeless = verdict.undecided is Undecided.EVIDENCE
+            yield from self._blind(verdict.sentence, hopeless=hopeless)
         elif (lasted := self._blindness.over(self._clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
@@ -228,9 +236,15 @@ class Watch:
             yield Save(self.memory.to_json())
         return None
 
-    def _evaluate(self) -> Procedure[tuple[Verdict, IoTDAError | None]]:
+    def _evaluate(self, deficit: int, surplus: int) -> Procedure[tuple[Verdict, IoTDAError | None]]:
         """Ask the rules; the failed subtasks are read only where the answer hangs on them."""
-        look = Look.of(self.tasks, time=self._clock(), already_current=self.plan.already_current)
+        look = Look.of(
+            self.tasks,
+            time=self._clock(),
+            already_current=self.plan.already_current,
+            deficit=deficit,
+            surplus=surplus,
+        )
         look = self._rows.add_to(look)
         state, verdict = evaluate(self.plan.rules, self.memory.state, look)
         trouble: IoTDAError | None = None

@@ -9,6 +9,7 @@ other is a look (:func:`audit_record`):
 ``omitted``             looks after this one that were left out to bound the trail
 ``progress``            the platform's counts
 ``status``              the status of the task, or of each task
+``deficit``, ``surplus``  devices that the counts may lack, or have too many of, where not 0
 ``being_stopped``       true where somebody was stopping the task; left out otherwise
 ``failures_by_class``   where it was known; likewise ``clusters`` and ``already_current``
 ``decision``            ``continue``, ``hold`` or ``breach``
@@ -54,6 +55,9 @@ def audit_record(
     }
     if status is not None:
         record["status"] = status if isinstance(status, str) else [str(item) for item in status]
+    for name in ("deficit", "surplus"):
+        if count := getattr(look, name):
+            record[name] = count
     if look.being_stopped:
         record["being_stopped"] = True
     if look.failures_by_class is not None:
@@ -99,6 +103,8 @@ def look_of(record: Mapping[str, Any]) -> Look:
             failures_by_class=record.get("failures_by_class"),
             clusters=clusters and {name: tuple(pair) for name, pair in clusters.items()},
             already_current=record.get("already_current", 0),
+            deficit=record.get("deficit", 0),
+            surplus=record.get("surplus", 0),
         )
     except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not a record of a look: {error!r}") from error

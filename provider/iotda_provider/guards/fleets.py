@@ -97,11 +97,12 @@ class Course:
     def ever_started(self) -> Any:
         """n, as :attr:`GuardState.started`."""
         np: Any = numpy()
-        started = self.started
-        climbed = np.cumsum(np.maximum(0, np.diff(started, prepend=0)))
-        climbed += self.stopped[0]
-        high = np.minimum(climbed, started + self.stopped)
-        return np.maximum.accumulate(np.maximum(started, high))
+        reached = self.fleet.devices - self.waiting
+        added = np.maximum(0, np.diff(reached, prepend=reached[0]))
+        for count in (self.fail, self.stopped):
+            added += np.maximum(0, -np.diff(count, prepend=count[0]))
+        # Cut off at the end, as at each step: what is over the limit once never comes below it.
+        return np.minimum(reached[0] + np.cumsum(added), self.fleet.devices)
 
     @property
     def starts(self) -> Any:

@@ -50,14 +50,30 @@ class Look(_Seen):
         instant successes. Count them among the started devices where you can, in the whole task
         otherwise: a stopping rule leaves out as few as it may, a gate as many
     :param being_stopped: somebody is stopping the task, or has stopped it: no rule is evaluated
+    :param tasks: the counts of each batch task by its id, from which the started devices are
+        counted; None: ``progress`` is that of one task, or of the rollout as a whole
+    :param deficit: devices that the counts may lack, where they have not added up for three looks
+        in a row (:class:`~iotda_provider.guards.miscounts.Miscounts`); they are judged by bounds
+        then
+    :param surplus: devices that they may have too many of, likewise
     """
 
     time: float
     progress: TaskProgress
+    tasks: Mapping[str, TaskProgress] | None = None
+    deficit: int = 0
+    surplus: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parameters.moment("time", self.time)
+        parameters.whole("deficit", self.deficit)
+        parameters.whole("surplus", self.surplus)
+
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether the counts add up, or bounds are known within which they are wrong."""
+        return bool(self.deficit or self.surplus) or self.progress.adds_up
 
     @classmethod
     def of(
@@ -68,6 +84,8 @@ class Look(_Seen):
         failures_by_class: Mapping[str, int] | None = None,
         clusters: Mapping[str, ClusterCounts] | None = None,
         already_current: int = 0,
+        deficit: int = 0,
+        surplus: int = 0,
     ) -> Look:
         """A look at the tasks of one rollout, which is judged by their summed counts."""
         parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
@@ -78,6 +96,9 @@ class Look(_Seen):
             failures_by_class=failures_by_class,
             clusters=clusters,
             already_current=already_current,
+            tasks={task.task_id: task.progress for task in parts},
+            deficit=deficit,
+            surplus=surplus,
         )
 
     def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:
@@ -119,10 +140,9 @@ class Counts:
     @property
     def ever_started(self) -> int:
         """Started devices, never fewer than before, whoever has stopped some of them since."""
-        progress = self.progress
         if self.observed.started is None:
-            return progress.started + progress.stopped + progress.removed
-        return max(self.observed.started, progress.started)
+            return self.progress.ever_started
+        return max(self.observed.started, self.progress.started)
 
     @property
     def current(self) -> int:

@@ -12,18 +12,57 @@ from iotda_provider.guards.gate import EnoughSuccess
 from iotda_provider.guards.history import History
 from iotda_provider.guards.observed import Look, Observed
 from iotda_provider.guards.rule import Rule
-from iotda_provider.guards.verdict import Decision, Verdict
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.models import TaskProgress
 
-_VERSION = 1
+_VERSION = 2
+#: In the place of a batch task's id where only the sum is known.
+_WHOLE = ""
+
+
+@dataclass(frozen=True)
+class TaskStarts:
+    """How many devices of one batch task have ever started, and what that is counted from.
+
+    :param started: n. It is v at the first look; then every rise of v is added, and every fall of
+        the failed and of the stopped, which have been started again
+    :param reached: v at the last look: all devices that do not wait
+    :param fail: failed devices at the last look
+    :param stopped: stopped devices at the last look
+    :param total: the most devices that the task was ever seen to have, which n does not exceed
+    """
+
+    started: int
+    reached: int
+    fail: int
+    stopped: int
+    total: int
+
+    @classmethod
+    def first(cls, counts: TaskProgress) -> TaskStarts:
+        """At the first look, or where the history was lost."""
+        reached = counts.ever_started
+        most = max(counts.total, reached + counts.waiting)
+        return cls(reached, reached, counts.fail, counts.stopped, most)
+
+    def seen(self, counts: TaskProgress) -> TaskStarts:
+        """After one more look."""
+        now = self.first(counts)
+        again = max(0, self.fail - now.fail) + max(0, self.stopped - now.stopped)
+        total = max(self.total, now.total)
+        started = min(self.started + max(0, now.reached - self.reached) + again, total)
+        return replace(now, started=max(self.started, now.reached, started), total=total)
+
+    def to_json(self) -> list[int]:
+        """As plain JSON."""
+        return [self.started, self.reached, self.fail, self.stopped, self.total]
 
 
 @dataclass(frozen=True)
 class GuardState:
     """What earlier looks leave behind that later counts cannot tell; all of it may be lost.
 
-    :param started: n, the devices that have ever started. Stopping running devices by hand lowers
-        the platform's count; here it stays, and those that start afterwards are added
-    :param climbed: the sum of all rises of the platform's count of started devices
+    :param tasks: the devices of each batch task that have ever started
     :param starts: the starts so far, counted to the high side when devices are stopped by hand
     :param last: the counts of the last look: started, stopped or removed, running, success, fail
     :param time: the time of the last look, in seconds
@@ -31,30 +70,29 @@ class GuardState:
     :param history: how many starts there were by which time
     """
 
-    started: int = 0
-    climbed: int = 0
+    tasks: Mapping[str, TaskStarts] = field(default_factory=dict)
     starts: int = 0
     last: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
     time: float = -math.inf
     still_since: float = math.inf
     history: History = field(default_factory=History)
 
+    @property
+    def started(self) -> int:
+        """n, the devices that have ever started; it never falls."""
+        return sum(task.started for task in self.tasks.values())
+
     def seen(self, look: Look, horizons: Iterable[float]) -> GuardState:
-        """The state after one more look whose counts add up."""
+        """The state after one more look that can be judged."""
         progress = look.progress
         gone = progress.stopped + progress.removed
         unfinished = progress.processing + progress.fail_wait_retry
         now = (progress.started, gone, unfinished, progress.success, progress.fail)
         time = max(look.time, self.time)
         if self.time == -math.inf:
-            started = climbed = progress.started + gone
             starts, since = progress.started, time
         else:
             rise = progress.started - self.last[0]
-            climbed = self.climbed + max(0, rise)
-            # Flickering counts and devices that were stopped and started again climb twice, but no
-            # more devices can have started than have started or are gone.
-            started = max(self.started, progress.started, min(climbed, progress.started + gone))
             # Of those that are gone since, some may have made room for unseen starts.
             hidden = min(max(0, gone - self.last[1]), self.last[2])
             starts = self.starts + max(0, rise + hidden)
@@ -62,14 +100,27 @@ class GuardState:
             moved = (now[0], *now[3:]) != (self.last[0], *self.last[3:])
             since = time if moved or was_idle else self.still_since
         return GuardState(
-            started=started,
-            climbed=climbed,
+            tasks=self._tasks_after(look),
             starts=starts,
             last=now,
             time=time,
             still_since=since,
             history=self.history.covering(tuple(horizons)).seen(time, starts),
         )
+
+    def _tasks_after(self, look: Look) -> dict[str, TaskStarts]:
+        tasks = dict(self.tasks)
+        counts = {_WHOLE: look.progress} if look.tasks is None else look.tasks
+        for task_id, now in counts.items():
+            before = tasks.get(task_id)
+            if before is None:
+                tasks[task_id] = TaskStarts.first(now)
+            elif look.time >= self.time:
+                tasks[task_id] = before.seen(now)
+            else:  # a look from the past
+                most = max(before.started, now.ever_started)
+                tasks[task_id] = replace(before, started=most)
+        return tasks
 
     def observed(self, look: Look) -> Observed:
         """What the rules may know at this look, which the state has seen already."""
@@ -85,11 +136,14 @@ class GuardState:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON of bounded size: under 200 bytes, and 6 kB for each ``Overdue``."""
+        """As plain JSON of bounded size.
+
+        Under 200 bytes, 60 for each batch task, and 6 kB for each ``Overdue``.
+        """
         return {
             "version": _VERSION,
             "started": self.started,
-            "climbed": self.climbed,
+            "tasks": {task_id: task.to_json() for task_id, task in self.tasks.items()},
             "starts": self.starts,
             "last": list(self.last),
             "time": self.time,
@@ -109,16 +163,23 @@ class GuardState:
         if not data or data.get("version") != _VERSION:
             return cls()
         try:
-            read = {name: _count(data[name]) for name in ("started", "climbed", "starts")}
+            starts = _count(data["starts"])
+            tasks = {
+                str(task_id): TaskStarts(*map(_count, counts))
+                for task_id, counts in data["tasks"].items()
+            }
+            if _count(data["started"]) != sum(task.started for task in tasks.values()):
+                raise ValueError("not a guard's state: its started devices are not their sum")
             started, gone, running, success, fail = map(_count, data["last"])
             time, still_since = float(data["time"]), float(data["still_since"])
             history = History.from_json(data["history"])
-        except (KeyError, TypeError, OverflowError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a guard's state: {error!r}") from error
         if not math.isfinite(time) or not math.isfinite(still_since):
             raise ValueError("not a guard's state: its times are no numbers")
         return cls(
-            **read,
+            tasks=tasks,
+            starts=starts,
             last=(started, gone, running, success, fail),
             time=time,
             still_since=still_since,
@@ -165,10 +226,12 @@ def evaluate(
     most the *sum* of their false-alarm bounds (two tests with alpha = 1 %: at most 2 %). Use
     :class:`Combined` to keep one bound. Rules without such a bound add what they add.
 
-    A look at a task that is being stopped, or whose counts do not add up, decides nothing and
-    leaves the state as it was. Asking again about the same look is harmless: where
-    ``verdict.undecided`` is ``classes``, read the failed subtasks and ask with
-    ``look.with_classes(...)``.
+    A look at a task that is being stopped decides nothing and leaves the state as it was. So does
+    one whose counts do not add up, unless it says within which bounds they are wrong
+    (``look.deficit``, ``look.surplus``): then what follows at both ends of them is decided.
+
+    Asking again about the same look is harmless: where ``verdict.undecided`` is ``classes``, read
+    the failed subtasks and ask with ``look.with_classes(...)``.
 
     :param rules: the rules; the first that breaks gives its name to the verdict
     :param state: what this function returned at the look before; None at the first, or where it is
@@ -179,12 +242,26 @@ def evaluate(
     """
     asked = checked_rules(rules)
     known = GuardState.from_json(state)
-    if look.progress.adds_up and not look.being_stopped:
+    if look.can_be_judged and not look.being_stopped:
         known = known.seen(look, chain.from_iterable(rule.horizons for rule in asked))
         state = known.to_json()
     observed = known.observed(look)
-    parts = tuple(rule.check(look.progress, observed=observed) for rule in asked)
-    return dict(state or {}), replace(_weightiest(parts), parts=parts)
+    found = []
+    for progress in look.progress.bounds(look.deficit, look.surplus):
+        parts = tuple(rule.check(progress, observed=observed) for rule in asked)
+        found.append(replace(_weightiest(parts), parts=parts))
+    return dict(state or {}), _what_all_say(found)
+
+
+def _what_all_say(found: Sequence[Verdict]) -> Verdict:
+    """The mildest of the verdicts, which is unsure of the counts where another is harsher."""
+    order = (Decision.CONTINUE, Decision.HOLD, Decision.BREACH)
+    mildest = min(found, key=lambda verdict: order.index(verdict.decision))
+    harsher = [verdict for verdict in found if verdict.decision is not mildest.decision]
+    if not harsher:
+        return mildest
+    sentence = f"{mildest.sentence} The counts do not add up: it may be that {harsher[0].sentence}"
+    return replace(mildest, undecided=Undecided.COUNTS, sentence=sentence)
 
 
 def _weightiest(parts: Sequence[Verdict]) -> Verdict:

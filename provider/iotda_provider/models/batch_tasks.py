@@ -65,9 +65,49 @@ class TaskProgress:
         return self.success + self.fail
 
     @property
+    def ever_started(self) -> int:
+        """The most targets that can have started, going by these counts alone.
+
+        That is started + stopped + removed, or total - waiting where that is more.
+        """
+        return max(self.started + self.stopped + self.removed, self.total - self.waiting)
+
+    @property
+    def gap(self) -> int:
+        """Targets that the parts lack against the total; below 0: that they have too many.
+
+        Nobody says whether ``total`` includes ``removed``, so the smaller gap of the two counts.
+        """
+        without = self.total - (self.started + self.waiting + self.stopped)
+        return min(without - self.removed, without, key=abs)
+
+    @property
     def adds_up(self) -> bool:
-        """Whether the parts sum to the total; where not, the counts are a torn read."""
-        return self.total == (self.started + self.waiting + self.stopped + self.removed)
+        """Whether the parts sum to the total; where not, the counts are a torn read or wrong."""
+        return self.gap == 0
+
+    def bounds(self, deficit: int, surplus: int) -> tuple[TaskProgress, ...]:
+        """What the counts may really be where they do not add up; what all say is certain.
+
+        The targets that are missing were once healthy, once failed; those that are too many are
+        once taken from the successes, once from the failures.
+
+        :param deficit: targets that may be missing
+        :param surplus: targets that may be counted twice
+        """
+        found: list[TaskProgress] = []
+        if deficit:
+            found.append(replace(self, success=self.success + deficit))
+            found.append(replace(self, fail=self.fail + deficit))
+        if surplus:
+            found.append(replace(self, success=max(0, self.success - surplus)))
+            found.append(replace(self, fail=max(0, self.fail - surplus)))
+        if not found:
+            return (self,)
+        return tuple(
+            replace(one, total=one.started + one.waiting + one.stopped + one.removed)
+            for one in found
+        )
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any] | None) -> TaskProgress:

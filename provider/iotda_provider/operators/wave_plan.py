@@ -235,7 +235,7 @@ class PlanWavesOperator(IoTDABaseOperator):
 
         :raises BatchTaskTimeoutError: it does not come to an end with that
         """
-        torn = 0
+        torn, before = 0, 0
         while True:
             task = hook.get_batch_task(task_id)
             is_torn = task.status != TaskStatus.INITIALIZING
@@ -243,6 +243,16 @@ class PlanWavesOperator(IoTDABaseOperator):
                 targets = [row.target for row in hook.iter_subtasks(task_id)]
                 if targets and len(targets) == task.progress.total:
                     return task, targets
+                if targets and torn >= _MOST_TORN_LOOKS and len(targets) == before:
+                    self.log.warning(
+                        "Batch task %s shows %d device(s), again and again, and counts %d: the "
+                        "release is for those that it shows.",
+                        task_id,
+                        len(targets),
+                        task.progress.total,
+                    )
+                    return task, targets
+                before = len(targets)
             over = time.time() - began > _START_SECONDS
             if task.status.is_terminal or over or torn >= _MOST_TORN_LOOKS:
                 raise BatchTaskTimeoutError(

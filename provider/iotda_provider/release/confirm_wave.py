@@ -189,8 +189,8 @@ class WaveConfirming:
         if not self._shared.was_read or not watch.sees:
             return
         is_open = outcome is None or outcome.verdict == COMPLETED
-        if self._is_untouched and is_open and progress.started and not watch.is_stopping:
-            sentence = not_held(job.batch_task_id, progress.started, progress.total)
+        if self._is_untouched and is_open and watch.started and not watch.is_stopping:
+            sentence = not_held(job.batch_task_id, watch.started, progress.total)
             yield watch.alert(STARTED_ELSEWHERE, sentence)
             raise NotHeldError(sentence)
         before = job.outside
@@ -235,7 +235,7 @@ class WaveConfirming:
         if not self._members or self.job.left is not None:
             return
         left = self._not_asked()
-        if self._watch.progress.started - (self._let_start - len(left)) > self.job.outside:
+        if self._watch.started - (self._let_start - len(left)) > self.job.outside:
             left = []  # some have started that still waited when that was read: nobody knows who
         self._ledger.left = frozenset(left)
         self.job.left = pack(self._members, self._ledger.left)

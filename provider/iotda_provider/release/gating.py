@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
@@ -59,6 +59,8 @@ def read_gate(
 ) -> GateReading:
     """Judge all waves so far together; whatever has not succeeded counts as failed.
 
+    Counts that do not add up never let a wave pass: see :func:`read_gate_by_bounds`.
+
     Devices that are confirmed and have not started count too, which is why the number comes from
     the manifest. Where more have started than that (somebody has confirmed some by hand), those
     count as well, and so do devices that somebody has stopped.
@@ -94,6 +96,19 @@ def read_gate(
         sentence=f"{succeeded} of {devices} device(s) have succeeded ({words}: to go on, the "
         f"failure rate must be shown to be below {100 * gate.max_failure_rate:g} %).",
     )
+
+
+def read_gate_by_bounds(
+    gate: EnoughSuccess, bounds: Sequence[TaskProgress], **known: int
+) -> GateReading:
+    """Judge by all that the counts may be: it passes, and is settled, where all of them say so.
+
+    :param bounds: as of :meth:`~iotda_provider.models.TaskProgress.bounds`
+    :param known: as of :func:`read_gate`
+    """
+    readings = [read_gate(gate, progress, **known) for progress in bounds]
+    worst = min(readings, key=lambda reading: reading.evidence)
+    return replace(worst, settled=all(reading.settled for reading in readings))
 
 
 @dataclass(frozen=True)

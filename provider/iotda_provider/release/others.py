@@ -20,7 +20,7 @@ def look_for_others(watch: WaveWatch, known: int, before: int) -> Procedure[int]
     """
     if not watch.sees:
         return before
-    found = max(before, watch.progress.started - known)
+    found = max(before, watch.started - known)
     if found > 0 and not before:
         yield watch.alert(
             STARTED_ELSEWHERE,

@@ -11,6 +11,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import ReadTasks
 from iotda_provider.guarding.checks import is_gone
 from iotda_provider.guarding.steps import Log
+from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.release.steps import Procedure, Sleep
 from iotda_provider.waiting import Outage
@@ -60,6 +61,7 @@ class Resting:
         self._outage = Outage(job.max_outage)
         self._said = ""
         self._seen = TaskProgress()
+        self._miscounts = Miscounts()
 
     def run(self) -> Procedure[dict[str, Any]]:
         """The result of ``WaitUntilAtRestOperator``.
@@ -79,7 +81,9 @@ class Resting:
             self._seen = counts
             # While it is stopping, its counts may not show yet who is under way.
             at_rest = not under_way and task.status != TaskStatus.STOPPING
-            is_over = (task.status.is_terminal or at_rest) and counts.adds_up
+            # Whatever the counts are wrong by for good, they say who is under way.
+            is_clear = self._miscounts.seen([counts]) is not None
+            is_over = (task.status.is_terminal or at_rest) and is_clear
             if not is_over and now < job.deadline:
                 self._say(f"{task.status}: {counts}.")
                 yield Sleep(min(job.poll_interval, job.deadline - now))

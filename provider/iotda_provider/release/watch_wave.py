@@ -12,7 +12,7 @@ from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
-from iotda_provider.release.gating import GateReading, read_gate
+from iotda_provider.release.gating import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
 from iotda_provider.release.shared_ledger import SharedLedger
 from iotda_provider.release.steps import (
@@ -141,7 +141,7 @@ class WaveWatching:
                     if word == STOP:
                         return self._result(REJECTED, reading, "The external evidence says stop.")
                     why = self._why_wait
-                elif ended or (reading.settled and self._has_come_to_rest(watch.progress)):
+                elif ended or (reading.settled and self._has_come_to_rest()):
                     return self._result(UNPROVEN, reading)
             # A stop that is under way is seen through, or a person is asked about a broken release.
             if now >= job.end and not watch.is_stopping:
@@ -163,9 +163,9 @@ class WaveWatching:
 
         :param waiting: devices of the waves so far that are known to wait still
         """
-        return read_gate(
+        return read_gate_by_bounds(
             self.job.gate,
-            self._watch.progress,
+            self._watch.bounds,
             members=self._let_start,
             already_current=self.job.already_current,
             waiting=waiting,
@@ -269,8 +269,11 @@ class WaveWatching:
         job.ask_after = self._clock() + job.ask_every
         return word
 
-    def _has_come_to_rest(self, progress: TaskProgress) -> bool:
+    def _has_come_to_rest(self) -> bool:
         """Whether every device that was let start has started, and none is under way any more."""
+        return all(self._is_at_rest(progress) for progress in self._watch.bounds)
+
+    def _is_at_rest(self, progress: TaskProgress) -> bool:
         gone = progress.started + progress.stopped + progress.removed
         under_way = progress.processing + progress.fail_wait_retry
         return not under_way and gone >= self._let_start - self.job.unconfirmed

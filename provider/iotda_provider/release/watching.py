@@ -47,3 +47,13 @@ class WaveWatch(Watch):
     def progress(self) -> TaskProgress:
         """The counts of the last look."""
         return total_progress(task.progress for task in self.tasks)
+
+    @property
+    def bounds(self) -> tuple[TaskProgress, ...]:
+        """What these counts may really be; one where they add up, as they nearly always do."""
+        return self.progress.bounds(*self._off)
+
+    @property
+    def started(self) -> int:
+        """Devices that have certainly started: those that are missing may wait."""
+        return min(one.started for one in (self.progress, *self.bounds))

@@ -151,7 +151,7 @@ def test_counts_that_do_not_add_up_are_read_again_and_never_decide(
 
 
 def test_counts_that_never_add_up_are_told_to_a_person(platform: Any, guard: Any) -> None:
-    platform.show(platform.task(fail=50, processing=100, total=120))
+    platform.show(platform.task(fail=2, processing=100, total=120))  # 2 have failed, or 20
     watched = guard(max_outage=60)
 
     for _ in range(8):
@@ -159,6 +159,43 @@ def test_counts_that_never_add_up_are_told_to_a_person(platform: Any, guard: Any
 
     assert [told.kind for told in platform.told] == ["blind"]
     assert "do not add up" in platform.told[0].sentence
+
+
+def test_counts_that_stay_one_off_do_not_hide_a_breach(platform: Any, guard: Any) -> None:
+    off = platform.task(fail=400, success=99, total=500)
+    platform.show(off)
+    watched = guard(MaxFailures(5), stop_on_breach=True)
+
+    assert [watched.poll(10), watched.poll(10)] == [None, None]
+    assert f"stop {platform.task_id}" not in platform.asked
+    watched.poll(10)
+
+    assert f"stop {platform.task_id}" in platform.asked
+    assert platform.saved[0]["trail"][-1]["deficit"] == 1
+
+
+def test_one_device_too_few_in_one_task_and_too_many_in_another_is_no_sum(
+    platform: Any, guard: Any
+) -> None:
+    ids = (platform.task_id, platform.other_id)
+    platform.show(platform.task(fail=6, processing=93, total=100))
+    platform.show(platform.task(processing=101, total=100, task_id=ids[1]), of=ids[1])
+    watched = guard(MaxFailures(5), batch_task_ids=ids)
+
+    assert [watched.poll(10), watched.poll(10)] == [None, None]
+    assert watched.poll(10).verdict == "breached"  # 5 have failed at the least
+
+
+def test_counts_that_stay_off_cost_no_more_calls_than_good_ones(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=99, total=100))
+    watched = guard()
+    for _ in range(3):
+        watched.poll(10)
+    platform.asked.clear()
+
+    watched.poll(10)
+
+    assert platform.asked == ["read"]
 
 
 def test_an_ended_task_is_believed_by_its_status_in_the_end(platform: Any, guard: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -20,11 +22,13 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Stalled,
     Undecided,
+    Verdict,
     checked_rules,
     evaluate,
     needs_of,
     total_progress,
 )
+from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 
@@ -79,6 +83,63 @@ def test_counts_that_do_not_add_up_change_nothing() -> None:
     assert after == state
 
 
+class TestCountsThatStayWrong:
+    """Judged by bounds: what follows at both ends is decided."""
+
+    @staticmethod
+    def verdict(rules: object, *, deficit: int = 0, surplus: int = 0, **counts: int) -> Verdict:
+        off = Look(time=0, progress=TaskProgress(**counts), deficit=deficit, surplus=surplus)
+        return evaluate(rules, None, off)[1]  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("total", [501, 499])
+    def test_one_miscounted_device_does_not_hide_a_breach(self, total: int) -> None:
+        off = {"deficit": 1} if total > 500 else {"surplus": 1}
+        rules = [SequentialFailureTest(0.02), MaxFailures(399), MaxFailureRate(0.05)]
+        verdict = self.verdict(rules, total=total, fail=400, success=100, **off)
+        assert verdict.breached
+        assert all(part.breached for part in verdict.parts)
+
+    @pytest.mark.parametrize(
+        ("off", "fail", "decision"),
+        [
+            ({"deficit": 3}, 7, "continue"),  # with the missing it may be 10
+            ({"deficit": 3}, 10, "breach"),
+            ({"surplus": 3}, 12, "continue"),  # without the surplus it may be 9
+            ({"surplus": 3}, 13, "breach"),
+            ({"deficit": 3, "surplus": 3}, 12, "continue"),
+        ],
+    )
+    def test_what_only_one_bound_says_is_not_decided(
+        self, off: dict[str, int], fail: int, decision: str
+    ) -> None:
+        verdict = self.verdict(MaxFailures(10), total=500, fail=fail, success=100, **off)
+        assert verdict.decision == decision
+        assert (verdict.undecided is Undecided.COUNTS) is (decision == "continue")
+
+    def test_what_is_far_from_a_bound_is_decided(self) -> None:
+        verdict = self.verdict(MaxFailures(10), total=101, fail=2, success=98, deficit=1)
+        assert (verdict.decision, verdict.undecided) == (Decision.CONTINUE, None)
+
+    @pytest.mark.parametrize("includes_removed", [True, False])
+    def test_a_total_with_or_without_the_removed_adds_up(self, includes_removed: bool) -> None:
+        total = 500 if includes_removed else 470
+        progress = TaskProgress(total=total, fail=400, success=70, removed=30)
+        assert progress.adds_up
+        assert evaluate(MaxFailures(10), None, Look(time=0, progress=progress))[1].breached
+        assert not replace(progress, success=69).adds_up
+
+
+def test_it_takes_three_looks_in_a_row_that_do_not_add_up() -> None:
+    good, off = TaskProgress(total=5, fail=5), TaskProgress(total=9, fail=5)
+    worse, twice = TaskProgress(total=12, fail=5), TaskProgress(total=2, fail=5)
+    counts = Miscounts()
+    assert [counts.seen([one]) for one in (off, off, good)] == [None, None, (0, 0)]
+    assert [counts.seen([one]) for one in (off, worse, off)] == [None, None, (7, 0)]
+    assert counts.seen([twice]) == (7, 3)
+    assert [counts.seen([off]) for _ in range(3)] == [(4, 3), (4, 3), (4, 0)]
+    assert counts.seen([off, twice, good]) == (4, 3)
+
+
 def test_nothing_is_judged_and_nothing_remembered_while_the_task_is_being_stopped() -> None:
     state, _ = evaluate(RULES, None, look(processing=500))
     after, verdict = evaluate(RULES, state, look(10, fail=400, stopped=600, stopping=True))
@@ -102,36 +163,127 @@ class TestHowManyHaveStarted:
         seen = [look(processing=500), look(processing=100, stopped=400)]
         assert self.devices(*seen, look(processing=300, stopped=400)) == 700
 
-    def test_stopping_devices_that_had_not_started_adds_none(self) -> None:
-        assert self.devices(look(processing=500), look(processing=500, stopped=400)) == 500
+    def test_stopping_devices_that_wait_counts_them_as_started(self) -> None:
+        """Nobody can tell them from running ones; what is counted too high spares a rollout."""
+        assert self.devices(look(processing=500), look(processing=500, stopped=400)) == 900
 
-    def test_flickering_counts_add_none(self) -> None:
-        seen = [look(processing=500), look(processing=450)] * 10
-        assert self.devices(*seen) == 500
+    def test_a_rise_after_a_fall_is_added_up_to_the_total(self) -> None:
+        seen = [look(processing=500), look(processing=450)]
+        assert self.devices(*seen, look(processing=500)) == 550
+        assert self.devices(*seen * 20) == 1000
 
-    def test_devices_stopped_and_started_again_are_counted_once(self) -> None:
-        seen = [look(processing=500), look(processing=100, stopped=400)]
-        assert self.devices(*seen, look(processing=500)) == 500
+    @pytest.mark.parametrize("gone", ["stopped", "fail"])
+    def test_devices_that_are_started_again_are_added(self, gone: str) -> None:
+        seen = [look(processing=500), look(processing=470, **{gone: 30})]
+        assert self.devices(*seen, look(processing=500)) == 530
 
     def test_where_the_history_is_lost_stopped_and_removed_devices_count_as_started(self) -> None:
         assert self.devices(look(processing=100, stopped=390, removed=10)) == 500
 
+    def test_each_batch_task_is_counted_by_itself(self) -> None:
+        """One whose devices are taken back must not hide that the other's have started."""
+
+        def both(time: float, first: int, second: int) -> Look:
+            return Look.of(
+                [
+                    BatchTask(
+                        name,
+                        TaskStatus.PROCESSING,
+                        progress=TaskProgress(
+                            total=1000, processing=started, waiting=1000 - started
+                        ),
+                    )
+                    for name, started in (("a", first), ("b", second))
+                ],
+                time=time,
+            )
+
+        assert self.devices(both(0, 500, 0), both(10, 400, 100), both(20, 400, 200)) == 700
+
+    @pytest.mark.parametrize("includes_removed", [True, False])
+    def test_removed_devices_count_whether_or_not_the_total_includes_them(
+        self, includes_removed: bool
+    ) -> None:
+        def seen(time: float, **counts: int) -> Look:
+            gone = 0 if includes_removed else counts.get("removed", 0)
+            return (
+                look(time, 1000, **counts)
+                if not gone
+                else Look(
+                    time=time,
+                    progress=TaskProgress(
+                        total=1000 - gone, waiting=1000 - sum(counts.values()), **counts
+                    ),
+                )
+            )
+
+        looks = [seen(0, processing=500), seen(10, processing=400, removed=100)]
+        assert all(one.progress.adds_up for one in looks)
+        assert self.devices(*looks, seen(20, processing=450, removed=100)) == 550
+
     @settings(deadline=None)
     @given(st.data())
-    def test_it_never_falls_and_never_exceeds_what_can_have_started(
-        self, data: st.DataObject
-    ) -> None:
+    def test_it_never_falls_and_never_exceeds_the_total(self, data: st.DataObject) -> None:
         state, before = None, 0
-        for _ in range(data.draw(st.integers(1, 12))):
+        for time in range(data.draw(st.integers(1, 12))):
             processing = data.draw(st.integers(0, 300))
             success = data.draw(st.integers(0, 300))
             stopped = data.draw(st.integers(0, 300))
-            seen = look(processing=processing, success=success, stopped=stopped)
+            seen = look(time, processing=processing, success=success, stopped=stopped)
             state, verdict = evaluate(SequentialFailureTest(0.02), state, seen)
             now = verdict.evidence["devices"]
-            assert now >= max(before, processing + success)
-            assert now <= max(before, processing + success + stopped)
+            assert max(before, processing + success + stopped) <= now <= 1000
             before = now
+
+    def test_running_devices_stopped_by_hand_make_no_false_stops(self) -> None:
+        """A hundred every twenty minutes, and others start in their place; 2 % fail by nature."""
+        rule = SequentialFailureTest(0.02)
+        runs = 25
+        stops = {"counted": 0, "highest": 0}
+        for seed in range(runs):
+            state, highest, broken = None, 0, set()
+            for seen in looks_at_a_fleet_that_is_stopped_by_hand(Random(seed)):
+                state, verdict = evaluate(rule, state, seen)
+                highest = max(highest, seen.progress.started)
+                if verdict.breached:
+                    broken.add("counted")
+                if rule.breaks(seen.progress.fail, highest):
+                    broken.add("highest")
+            for name in broken:
+                stops[name] += 1
+        assert stops["highest"] > 0.9 * runs  # what the count is for
+        assert stops["counted"] <= 1
+
+
+def looks_at_a_fleet_that_is_stopped_by_hand(random: Random) -> Iterator[Look]:
+    """Five hundred run at a time, for two hours each, or ten minutes where they fail."""
+    total, waiting, success, fail, stopped = 4000, 4000, 0, 0, 0
+    running: list[tuple[int, bool]] = []  # (when it ends, whether it fails), in minutes
+    for minute in range(0, 900, 5):
+        done = [end for end in running if end[0] <= minute]
+        running = [end for end in running if end[0] > minute]
+        fail += sum(fails for _, fails in done)
+        success += sum(not fails for _, fails in done)
+        if minute and minute % 20 == 0:
+            random.shuffle(running)
+            stopped += len(running[:100])
+            running = running[100:]
+        new = min(waiting, 500 - len(running))
+        waiting -= new
+        for _ in range(new):
+            fails = random.random() < 0.02
+            running.append((minute + (10 if fails else 120), fails))
+        yield Look(
+            time=60.0 * minute,
+            progress=TaskProgress(
+                total=total,
+                waiting=waiting,
+                processing=len(running),
+                success=success,
+                fail=fail,
+                stopped=stopped,
+            ),
+        )
 
 
 @st.composite
