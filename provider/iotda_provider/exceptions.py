@@ -146,3 +146,10 @@ class NotHeldError(IoTDAConfigError, AirflowFailException):
 
     No retry helps; nothing was confirmed and nothing was stopped.
     """
+
+
+class BatchTaskDiffersError(IoTDAError, AirflowFailException):
+    """A batch task bears this task instance's stamp, and is for something else.
+
+    No retry helps; nothing was created beside it, unless the message says so, and nothing stopped.
+    """

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from iotda_provider import api
 from iotda_provider.creating import create_batch_task_once
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import BatchTaskDiffersError, IoTDAError, IoTDATransportError
+from iotda_provider.procedures import Pause
 
 NAME = "canary_stamp"
+STAMP = "_af" + "A" * 26
 WANTED: dict[str, Any] = {
     "task_name": NAME,
     "task_type": "firmwareUpgrade",
     "targets": ["d1"],
 }
+#: Such a task, as the platform shows it.
+MADE: dict[str, Any] = {
+    **WANTED,
+    "status": "Waitting",
+    "task_progress": {"total": 1, "waitting": 1},
+}
+#: One call for each type of upgrades, where any task of that name is looked for.
+LOOK = ["GET batchtasks"] * 3
 
 
 class Platform:
     """Tasks, newest first."""
 
     def __init__(self, *tasks: tuple[str, str, str]) -> None:
-        self.tasks = [{"task_id": i, "task_name": n, "create_time": t} for i, n, t in tasks]
+        self.tasks: list[dict[str, Any]] = [
+            {**MADE, "task_id": i, "task_name": n, "create_time": t} for i, n, t in tasks
+        ]
         self.calls: list[str] = []
         self.lists_until = 10**6
 
@@ -43,12 +56,17 @@ class Platform:
         if call.method == "GET":
             if self.calls.count("GET batchtasks") > self.lists_until:
                 return IoTDATransportError("the connection broke")
-            start = int(dict(call.query).get("marker", "0"))
-            rows = self.tasks[start : start + 50]
+            query = dict(call.query)
+            if not call.path.endswith("/batchtasks"):
+                (task,) = (t for t in self.tasks if call.path.endswith(t["task_id"]))
+                return call.read({"batchtask": task})
+            start = int(query.get("marker", "0"))
+            ours = [task for task in self.tasks if task["task_type"] == query["task_type"]]
+            rows = ours[start : start + 50]
             return call.read({"batchtasks": rows, "page": {"marker": str(start + len(rows))}})
         if call.path.endswith("/stop"):
             return call.read({})
-        task = {"task_id": "ff", "task_name": NAME, "create_time": "20260301T000000Z"}
+        task = {**MADE, "task_id": "ff", "create_time": "20260301T000000Z"}
         self.tasks.insert(0, task)
         return call.read(task)
 
@@ -63,7 +81,7 @@ def test_all_are_looked_at_before_it_is_created() -> None:
     made = platform.run(create_batch_task_once(**WANTED))
 
     assert made.created
-    assert platform.calls[:4] == ["GET batchtasks"] * 3 + ["POST batchtasks"]
+    assert platform.calls[:6] == ["GET batchtasks"] * 2 + LOOK + ["POST batchtasks"]
 
 
 def test_none_is_looked_at_that_is_older_than_it_can_be() -> None:
@@ -72,12 +90,12 @@ def test_none_is_looked_at_that_is_older_than_it_can_be() -> None:
     made = platform.run(create_batch_task_once(not_before="20260227T000000Z", **WANTED))
 
     assert made.created
-    assert platform.calls[:2] == ["GET batchtasks", "POST batchtasks"]
+    assert platform.calls[:4] == [*LOOK, "POST batchtasks"]
 
 
 def test_what_was_created_is_not_lost_by_the_look_after_it() -> None:
     platform = Platform()
-    platform.lists_until = 1
+    platform.lists_until = len(LOOK)
 
     made = platform.run(create_batch_task_once(**WANTED))
 
@@ -116,7 +134,114 @@ def test_the_oldest_is_kept_and_the_others_are_stopped() -> None:
 
     assert (made.task.task_id, made.created) == ("a", False)
     assert [surplus.batch_task_id for surplus in made.surplus] == ["c"]
-    assert platform.calls == ["GET batchtasks", "POST stop"]
+    assert platform.calls == [*LOOK, "GET c", "GET a", "POST stop"]
+
+
+@pytest.mark.parametrize(
+    ("has", "said"),
+    [
+        ({"task_type": "softwareUpgrade"}, "task_type is 'softwareUpgrade', and 'firmwareUpgrade'"),
+        ({"document": {"package_ids": ["q"]}}, "document is {'package_ids': ['q']}"),
+        ({"document": None}, "document is None, and {'package_ids': ['p']}"),
+        (
+            {"targets": ["d2"]},
+            "1 of its own are not among these, first d2, 1 are missing, first d1",
+        ),
+        ({"task_policy": {"retry_count": 3}}, "task_policy is {'retry_count': '3'}, and {}"),
+        ({"need_confirm": True}, "need_confirm is True, and False is asked for"),
+        ({"task_name": f"other{STAMP}"}, f"task_name is 'other{STAMP}', and"),
+        ({"task_ext_info": {"a": 1}}, "task_ext_info is {'a': 1}, and None is asked for"),
+        ({"app_id": "b"}, "app_id is b, and a is asked for"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside one that fits"])
+def test_what_bears_the_name_and_is_for_something_else_is_neither_kept_nor_stopped(
+    has: dict[str, Any], said: str, beside: bool
+) -> None:
+    name = f"canary{STAMP}"
+    wanted = {**WANTED, "task_name": name, "document": {"package_ids": ["p"]}, "app_id": "a"}
+    platform = Platform(("b", name, "20260102T000000Z"), ("a", name, "20260101T000000Z"))
+    for task in platform.tasks:
+        task.update(document=wanted["document"])
+    platform.tasks[-1] |= has
+    if not beside:
+        platform.tasks.pop(0)
+
+    with pytest.raises(BatchTaskDiffersError) as error:
+        platform.run(create_batch_task_once(**wanted))
+
+    assert said in str(error.value)
+    assert "Batch task a (" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert not [call for call in platform.calls if call.startswith("POST")]
+
+
+@pytest.mark.parametrize(
+    "as_shown",
+    [
+        {"document": {"package_ids": ["q", "p"], "more": None}},
+        {"task_policy": {"retry_count": "3", "retry_interval": 5, "schedule_time": ""}},
+        {"need_confirm": False, "task_ext_info": None, "task_mode": ""},
+    ],
+)
+def test_what_is_only_spelled_differently_is_the_same(as_shown: dict[str, Any]) -> None:
+    wanted = {
+        **WANTED,
+        "document": {"package_ids": ["p", "q"]},
+        "task_policy": {"retry_count": 3, "retry_interval": 5},
+    }
+    platform = Platform(("a", NAME, "20260101T000000Z"))
+    platform.tasks[0] |= {**wanted, **as_shown}
+
+    assert not platform.run(create_batch_task_once(**wanted)).created
+
+
+@pytest.mark.parametrize("shown", [None, ["d1"]], ids=["names no targets", "names some targets"])
+def test_targets_that_the_description_leaves_out_are_read_from_the_subtasks(shown: Any) -> None:
+    class Subtasks(Platform):
+        def answer(self, call: api.Call[Any]) -> Any:
+            if dict(call.query).get("limit") == "50" and not call.path.endswith("/batchtasks"):
+                rows = [{"target": each, "status": "Waitting"} for each in ("d1", "d2")]
+                return call.read({"batchtask": self.tasks[0], "task_details": rows})
+            return super().answer(call)
+
+    platform = Subtasks(("a", NAME, "20260101T000000Z"))
+    platform.tasks[0] |= {"targets": shown, "task_progress": {"total": 2, "waitting": 2}}
+
+    both = {**WANTED, "targets": ["d2", "d1"]}
+    assert not platform.run(create_batch_task_once(**both)).created
+    with pytest.raises(BatchTaskDiffersError, match="first d2"):
+        platform.run(create_batch_task_once(**WANTED))
+
+
+@pytest.mark.parametrize("looks", [2, 99], ids=["until they are there", "for so long"])
+def test_targets_that_are_still_being_made_are_waited_for(looks: int) -> None:
+    """The platform makes them one by one; until they are there, nobody can tell what they are."""
+    pauses = 0
+    platform = Platform(("a", NAME, "20260101T000000Z"))
+    platform.tasks[0] |= {"status": "Initializing", "targets": None, "task_progress": {}}
+
+    def without_pauses(procedure: Any) -> Any:
+        nonlocal pauses
+        answer: Any = None
+        while True:
+            try:
+                step = procedure.send(answer)
+            except StopIteration as end:
+                return end.value
+            if not isinstance(step, Pause):
+                answer = yield step
+                continue
+            answer, pauses = None, pauses + 1
+            if pauses == looks:
+                platform.tasks[0] |= MADE
+
+    look = partial(platform.run, without_pauses(create_batch_task_once(**WANTED)))
+    if looks == 2:
+        assert not look().created
+    else:
+        with pytest.raises(IoTDATransportError, match="is still Initializing"):
+            look()
 
 
 def test_bad_input_sends_nothing() -> None:

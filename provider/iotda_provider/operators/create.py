@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b32encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -11,26 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.creating import stamp_of, stamped_name
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import as_list, as_mapping, given, one_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-_LONGEST_NAME = 128
-
-
-def stamp_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """What marks a batch task as made by one task instance: the same at every try of it."""
-    identity = "\0".join((dag_id, run_id, task_id, str(map_index)))
-    return b32encode(hashlib.sha256(identity.encode()).digest()).decode()[:26]
-
-
-def stamped_name(task_name: str, stamp: str) -> str:
-    """The name at the platform: the user's, cut where it is too long, then the stamp."""
-    suffix = f"_af{stamp}"
-    return task_name[: _LONGEST_NAME - len(suffix)] + suffix
 
 
 class CreateBatchTaskOperator(IoTDABaseOperator):
@@ -39,7 +25,13 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     The name at the platform ends with a stamp of the task instance, the same at every try. It is
     looked for before anything is created and where an answer got lost, so that a retried task finds
     what its first try has made; and once more afterwards. Where two are found, because a worker
-    that was thought dead went on, the oldest is kept and the other is stopped.
+    that was thought dead went on, the oldest is kept and the other is stopped. What is found is
+    compared with what is asked for (name, type, document, policy, targets, groups and whether it is
+    held): a difference fails, names both, and stops nothing.
+
+    The stamp holds the id of this Airflow installation, so that two of them never take each other's
+    batch tasks for their own: the setting ``[iotda] installation_id``, else the Variable
+    ``iotda_provider.installation_id``, which is made once.
 
     XComs: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
     "progress", "create_time", "created", "ended", "surplus"}``, and ``batch_task_id`` and
@@ -58,6 +50,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     :param app_id: resource space (templated)
     :param task_mode: ``GATEWAY`` for devices behind gateways
     :param task_ext_info: sent to every device, at most 512 characters (templated)
+    :param of_release: a release in waves holds and guards this task, so that ``rollout_guard``
+        leaves it out; its stamp says so
     :param on_existing: what a task that this task instance has made before means: ``reuse`` or
         ``fail``
     :param iotda_conn_id: the connection (templated)
@@ -90,6 +84,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         app_id: str | None = None,
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | str | None = None,
+        of_release: bool = False,
         on_existing: str = "reuse",
         **kwargs: Any,
     ) -> None:
@@ -108,6 +103,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         self.app_id = app_id
         self.task_mode = task_mode
         self.task_ext_info = task_ext_info
+        self.of_release = of_release
         self.on_existing = one_of(on_existing, "on_existing", ("reuse", "fail"))
         self._has_targets = targets is not None
         self._has_groups = group_ids is not None
@@ -118,11 +114,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         ti: Any = context["ti"]
         if given(self.task_name) is None:
             raise IoTDAConfigError(f"task_name was rendered to nothing: {self.task_name!r}.")
-        name = stamped_name(
-            str(self.task_name), stamp_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        )
         wanted: dict[str, Any] = {
-            "task_name": name,
+            "task_name": str(self.task_name),
             "task_type": self.batch_task_type,
             "targets": as_list(self.targets, "targets") if self._has_targets else None,
             "group_ids": as_list(self.group_ids, "group_ids") if self._has_groups else None,
@@ -133,7 +126,10 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_mode": self.task_mode,
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
-        create_batch_task(**wanted)  # refuses bad input before the connection is read
+        create_batch_task(**wanted)  # refuses bad input before anything is read or noted
+        stamp = stamp_of(installation_of(context), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        name = stamped_name(wanted["task_name"], stamp, of_release=self.of_release)
+        wanted["task_name"] = name
         with self.hook() as hook:
             made = hook.create_batch_task_once(not_before=not_before(context), **wanted)
         if not made.created and self.on_existing == "fail":
@@ -159,15 +155,6 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
                 "created for this task instance. Start a new DAG run for another.",
                 task.task_id,
                 task.status,
-            )
-        targets = wanted["targets"]
-        if not made.created and targets and task.progress.total not in (0, len(set(targets))):
-            self.log.warning(
-                "Batch task %s was created for %d device(s), and this time there are %d: it stays "
-                "as it was.",
-                task.task_id,
-                task.progress.total,
-                len(set(targets)),
             )
         for surplus in made.surplus:
             self.log.error(

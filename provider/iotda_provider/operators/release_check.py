@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.creating import created_by, differences, stamp_of
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDANotFoundError
 from iotda_provider.models import (
     BatchTask,
@@ -17,8 +19,8 @@ from iotda_provider.models import (
     TaskType,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.create import not_before, stamp_of
-from iotda_provider.operators.release_conflicts import conflicts_of, created_by, refuse_conflicts
+from iotda_provider.operators.create import not_before
+from iotda_provider.operators.release_conflicts import conflicts_of, refuse_conflicts
 from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.parameters import as_list, given, read_number
 from iotda_provider.release.planning import was_online_lately
@@ -146,8 +148,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
     def _check(self, context: Context) -> dict[str, Any]:
         group_ids = as_list(self.group_ids, "group_ids")
         ti: Any = context["ti"]
+        installation = installation_of(context)
         own = {
-            stamp_of(ti.dag_id, ti.run_id, task_id, -1): task_id for task_id in self.create_task_ids
+            stamp_of(installation, ti.dag_id, ti.run_id, task_id, -1): task_id
+            for task_id in self.create_task_ids
         }
         asked = ReleaseParameters(
             {name: getattr(self, name) for name in self._checked}, self.max_waves
@@ -224,11 +228,18 @@ class CheckReleaseOperator(IoTDABaseOperator):
             task
             for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
             for task in _since(hook.list_batch_tasks(task_type=kind), not_before(context))
-            if created_by(task) == stamp
+            if created_by(task.task_name) == stamp
         ]
         if not found:
             return None
         task = min(found, key=lambda one: (one.create_time or "", one.task_id))
+        wanted = {"document": {"package_ids": [self.package_id]}, "need_confirm": True}
+        if different := differences(hook.get_batch_task(task.task_id), wanted):
+            raise AirflowFailException(
+                f"Batch task {task.task_id} ({task.task_name}, {task.status}) bears the stamp of "
+                f"this run's {own[stamp]}, and is for something else: {'; '.join(different)}. It "
+                "stays as it is. Start a new DAG run for what this one asks for now."
+            )
         targets = [row.target for row in hook.iter_subtasks(task.task_id)]
         if not targets:  # the platform has only begun to make them, so nobody has started
             return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.creating import created_by
 from iotda_provider.models import BatchTask, SubtaskStatus, TaskStatus, TaskType
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _UNDER_WAY = (
 #: The most other batch tasks that an error names.
 _MOST_NAMED = 5
 _UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
-_STAMP = re.compile(r"_af([A-Z2-7]{26})$")
 
 
 def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> list[str]:
@@ -35,7 +34,8 @@ def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> l
         for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
         for status in _UNDER_WAY
         for task in list(hook.list_batch_tasks(task_type=kind, status=status))
-        if created_by(task) not in own and (sentence := _conflict(hook, task.task_id, wanted))
+        if created_by(task.task_name) not in own
+        and (sentence := _conflict(hook, task.task_id, wanted))
     ]
 
 
@@ -45,17 +45,11 @@ def refuse_conflicts(found: Sequence[str], own: Mapping[str, str]) -> None:
     """
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
-        ours = ", ".join(f"_af{stamp} ({task_id})" for stamp, task_id in own.items())
+        ours = ", ".join(f"{stamp} ({task_id})" for stamp, task_id in own.items())
         raise AirflowFailException(
             f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created. "
             f"(The names of this run's own batch tasks end with {ours}.)"
         )
-
-
-def created_by(task: BatchTask) -> str:
-    """The stamp of the task instance that has created a batch task; empty: it was none."""
-    match = _STAMP.search(task.task_name)
-    return match[1] if match else ""
 
 
 def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
@@ -86,10 +80,10 @@ def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
 
 def _whose(task: BatchTask) -> str:
     """Who has left a batch task that waits, as far as its name tells."""
-    stamp = created_by(task)
+    stamp = created_by(task.task_name)
     if not stamp:
         return "Its name has no stamp of a DAG run, so somebody has created it by other means."
     return (
-        f"By its stamp _af{stamp} it is another run's, or of a task that create_task_id does not "
+        f"By its stamp {stamp} it is another run's, or of a task that create_task_id does not "
         "name: a release leaves such a task for what it did not reach."
     )

@@ -19,7 +19,7 @@ from iotda_provider.operators.create import CreateBatchTaskOperator, stamp_of, s
 
 pytestmark = pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=1)
 
-NAME = stamped_name("canary", stamp_of("dag", "run", "create", -1))
+NAME = stamped_name("canary", stamp_of("tests", "dag", "run", "create", -1))
 # What becomes of the answer to a creation: the platform has acted, or it has acted or not.
 SPOILT: list[tuple[str, dict[str, Any]]] = [("lost", {}), ("truncate", {}), ("malformed", {})]
 INSTEAD: list[tuple[str, dict[str, Any]]] = [

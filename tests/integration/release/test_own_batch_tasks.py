@@ -18,7 +18,7 @@ WORLD: dict[str, Any] = {
     "packages": [{"package_id": PACKAGE, "version": "2.0.0"}],
     "groups": [{"name": "all", "group_id": GROUP, "count": 100}],
 }
-OWN = stamp_of("dag", "run", "try_again", -1)
+OWN = stamp_of("tests", "dag", "run", "try_again", -1)
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_a_refusal_says_whose_task_it_is_and_which_are_its_own(rollout: Any) -> 
         check(run)
     said = str(refusal.value)
     assert f"Batch task {TASK_ID} (again_af{OWN}, Waitting) holds 5 of these devices" in said
-    assert f"By its stamp _af{OWN} it is another run's" in said
+    assert f"By its stamp {OWN} it is another run's" in said
     assert "create_task_id does not name" in said
-    assert f"_af{stamp_of('dag', 'run', 'create', -1)} (create)" in said
+    assert f"{stamp_of('tests', 'dag', 'run', 'create', -1)} (create)" in said
 
 
 def test_a_task_without_a_stamp_is_blamed_on_no_release(rollout: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_task_without_a_stamp_is_blamed_on_no_release(rollout: Any) -> None:
 
 
 def test_the_same_tasks_of_another_run_are_others(rollout: Any) -> None:
-    name = stamped_name("again", stamp_of("dag", "earlier run", "try_again", -1))
+    name = stamped_name("again", stamp_of("tests", "dag", "earlier run", "try_again", -1))
     run = rollout(**WORLD, batch_tasks=[waiting(name)])
     with pytest.raises(AirflowFailException, match="holds 5 of these devices"):
         check(run, create_task_id=["create", "try_again"])
@@ -92,10 +92,38 @@ def test_a_task_of_an_earlier_pass_is_told_with_its_status_of_now(
     with IoTDAHook() as hook:
         hook.stop_batch_task(made["batch_task_id"])
     run.emulator.advance(60)
-    later = make(run, "device-00001", "device-00002")
+    later = make(run, "device-00001")
     assert later["batch_task_id"] == made["batch_task_id"]
     assert (later["created"], later["ended"], later["status"]) == (False, True, "Stopped")
     assert run.xcoms["try_again", "status"] == "Stopped"
-    lines = logged()
-    assert "is Stopped already: it lets nothing start any more" in lines
-    assert "was created for 1 device(s), and this time there are 2" in lines
+    assert "is Stopped already: it lets nothing start any more" in logged()
+
+
+def test_a_task_of_an_earlier_pass_for_other_devices_is_not_taken_for_what_is_asked(
+    rollout: Any,
+) -> None:
+    run = rollout(**WORLD, batch_tasks=[])
+    made = make(run, "device-00001")
+    with pytest.raises(AirflowFailException) as refusal:
+        make(run, "device-00001", "device-00002")
+    said = str(refusal.value)
+    assert f"Batch task {made['batch_task_id']} (again_af" in said
+    assert "bears the stamp that only this task instance gives" in said
+    assert "it has 1 target(s), and 2 are asked for, 1 are missing, first device-00002" in said
+
+
+@pytest.mark.parametrize("name", ["create", "again"])
+def test_a_check_refuses_what_bears_its_stamp_and_holds_another_package(
+    rollout: Any, name: str
+) -> None:
+    """Somebody has corrected the package's id, and cleared the run."""
+    mine = stamped_name(name, stamp_of("tests", "dag", "run", "create", -1), of_release=True)
+    other = {"package_id": "b1b2c3d4e5f60718293a4b5c", "version": "1.9.0"}
+    held = {**waiting(mine), "document": {"package_ids": [other["package_id"]]}}
+    run = rollout(**{**WORLD, "packages": [*WORLD["packages"], other]}, batch_tasks=[held])
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run)
+    said = str(refusal.value)
+    assert f"Batch task {TASK_ID} ({mine}, Waitting) bears the stamp of this run's create" in said
+    assert PACKAGE in said
+    assert other["package_id"] in said

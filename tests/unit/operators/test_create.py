@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iotda_provider.creating import (
+    created_by,
+    is_of_release,
+    stamp_of,
+    stamped_name,
+)
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.batch_task import CreateBatchTaskOperator
-from iotda_provider.operators.create import stamp_of, stamped_name
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
 
@@ -44,7 +49,7 @@ def test_the_task_is_returned_and_its_id_is_an_xcom(creations, run):
     assert xcoms["return_value"]["created"] is True
     (body,) = creations()
     assert body == {
-        "task_name": stamped_name("canary", stamp_of("dag", "run", "task", -1)),
+        "task_name": stamped_name("canary", stamp_of("tests", "dag", "run", "task", -1)),
         "task_type": "firmwareUpgrade",
         "targets": ["a", "b"],
         "document": {"package_ids": ["p"]},
@@ -112,22 +117,25 @@ def test_a_held_rollout_is_sent_as_one(creations, run):
 
 @given(
     name=st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=200),
-    identity=st.tuples(st.text(), st.text(), st.text(), st.integers(-1, 1024)),
+    identity=st.tuples(*[st.text()] * 4, st.integers(-1, 1024), st.integers(0, 40)),
+    of_release=st.booleans(),
 )
-def test_a_stamp_fits_the_platform_and_belongs_to_one_task_instance(name, identity):
-    stamped = stamped_name(name, stamp_of(*identity))
+def test_a_stamp_fits_the_platform_and_belongs_to_one_task_instance(name, identity, of_release):
+    stamp = stamp_of(*identity)
+    stamped = stamped_name(name, stamp, of_release=of_release)
 
     assert len(stamped) <= 128
     assert stamped.replace("_", "a").isalnum()
-    assert stamped == stamped_name(name, stamp_of(*identity)), "the same at every try"
-    dag_id, run_id, task_id, map_index = identity
-    for other in (
-        (dag_id + "x", run_id, task_id, map_index),
-        (dag_id, run_id + "x", task_id, map_index),
-        (dag_id, run_id, task_id + "x", map_index),
-        (dag_id, run_id, task_id, map_index + 1),
-    ):
-        assert stamp_of(*other) != stamp_of(*identity)
+    assert stamped == stamped_name(name, stamp_of(*identity), of_release=of_release)
+    assert (created_by(stamped), is_of_release(stamped)) == (stamp, of_release)
+    for at, part in enumerate(identity):
+        other = part + "x" if isinstance(part, str) else part + 1
+        assert stamp_of(*identity[:at], other, *identity[at + 1 :]) != stamp
+
+
+@pytest.mark.parametrize("name", ["rollout", "x_af" + "a" * 26, "af" + "A" * 26, "_af" + "1" * 26])
+def test_other_names_have_no_stamp(name):
+    assert (created_by(name), is_of_release(name)) == ("", False)
 
 
 def test_every_documented_template_field_is_one():

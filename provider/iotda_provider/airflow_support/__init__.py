@@ -1,0 +1,1 @@
+"""What Airflow does not offer by itself."""

@@ -1,0 +1,55 @@
+"""Which Airflow installation this is: part of the names of the batch tasks that it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider.airflow_support.shared_text import made_once
+from iotda_provider.durable import PREFIX, notes_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+#: The Variable that holds the id, where Airflow's configuration does not.
+VARIABLE = f"{PREFIX}installation_id"
+_NOTE = "installation"
+_DESCRIPTION = (
+    "Made by the IoTDA provider, and part of the names of the batch tasks that this Airflow makes. "
+    "Leave it as it is. In a copy of this Airflow's database set [iotda] installation_id first."
+)
+
+
+def installation_id() -> str:
+    """The id of this Airflow installation.
+
+    The setting ``[iotda] installation_id``, else the Variable ``iotda_provider.installation_id``,
+    which is made once.
+
+    :raises IoTDAConfigError: there is no setting, and the Variable can't be made
+    """
+    return _setting() or made_once(VARIABLE, _DESCRIPTION)
+
+
+def installation_of(context: Context) -> str:
+    """The id that a task instance uses, the same at all of its tries, whatever the Variable says.
+
+    It is noted before it is returned, and so before the task instance makes anything. Where the
+    setting names another installation than the note, the note was copied together with a database:
+    the setting is used then.
+
+    :raises Exception: the note can't be read or written, as Airflow's database or API is down
+    """
+    notes, setting = notes_of(context), _setting()
+    note = notes.get(_NOTE)
+    noted = note.get("id") if isinstance(note, dict) else None
+    if isinstance(noted, str) and noted and setting in (None, noted):
+        return noted
+    used = setting or made_once(VARIABLE, _DESCRIPTION)
+    notes.set(_NOTE, {"id": used})
+    return used
+
+
+def _setting() -> str | None:
+    from airflow.providers.common.compat.sdk import conf
+
+    return str(conf.get("iotda", "installation_id", fallback="") or "").strip() or None

@@ -1,0 +1,87 @@
+"""A random text that all tasks of one Airflow share: made once, kept in a Variable."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from iotda_provider.exceptions import IoTDAConfigError
+
+_MADE = re.compile(r"(\d{8}T\d{6})Z_[a-z0-9]{1,64}")
+#: Seconds between writing a text and reading it again.
+_SECONDS_TO_SETTLE = 3.0
+#: Seconds in which another task may still write a text of its own over one that was just made.
+_FRESH_SECONDS = 15.0
+_MOST_LOOKS = 10
+
+
+def made_once(name: str, description: str) -> str:
+    """The text of an Airflow Variable, which the first task that asks for it makes.
+
+    Airflow can't create a Variable only where there is none, so many first tasks may write at the
+    same time, and the last one wins. Therefore whoever has made a text, or finds one that was made
+    a moment ago, waits, reads again, and uses what it reads. A text that a person has written is
+    used as it is.
+
+    :param name: the Variable's name
+    :param description: what it is for; Airflow shows it
+    :raises IoTDAConfigError: it can be neither read nor written
+    """
+    text = _read(name)
+    if text is None:
+        _write(name, _new(), description)
+    for _ in range(_MOST_LOOKS):
+        if text is not None and not _is_fresh(text):
+            return text
+        time.sleep(_SECONDS_TO_SETTLE)
+        before, text = text, _read(name)
+        if text is not None and text == before:
+            return text
+        if text is None:
+            _write(name, _new(), description)
+    raise IoTDAConfigError(
+        f"The Airflow Variable {name} could not be made: it can't be written, or somebody changes "
+        "it all the time. Make it by hand, with a text of your own."
+    )
+
+
+def _new() -> str:
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}_{secrets.token_hex(16)}"
+
+
+def _is_fresh(text: str) -> bool:
+    match = _MADE.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        made = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return False
+    return abs((datetime.now(timezone.utc) - made).total_seconds()) < _FRESH_SECONDS
+
+
+def _read(name: str) -> str | None:
+    text = _variables().get(name, None)
+    return (str(text).strip() or None) if text is not None else None
+
+
+def _write(name: str, text: str, description: str) -> None:
+    try:
+        _variables().set(name, text, description=description)
+    except Exception as error:  # noqa: BLE001 - another task may have written at the same moment
+        _log().warning("The Variable %s could not be written: %s", name, error)
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("airflow.task")
+
+
+def _variables() -> Any:
+    from iotda_provider import durable
+
+    return durable._variables()
