@@ -1,20 +1,24 @@
 """Guard every running rollout: stop the bad ones early, leave the good ones alone.
 
 Two DAGs. `rollout_guard` looks every minute which firmware and software upgrades are running, and
-starts one run of `guard_one_rollout` for each of them. The run's id is made of the rollout's, so a
-rollout is never guarded twice, however many runs overlap. Where a guard run has failed for good and
-its rollout still runs, the next look starts another one (`guard__<id>__2` and so on), up to
-MOST_GUARDS in all; then the rollout is unguarded until somebody clears one, and the log says so
-every minute. It says so, too, where a guard run has ended well and its rollout runs again, because
-somebody has retried its failed devices: clear that run to have it guarded once more.
+starts one run of `guard_one_rollout` for each that has none. While all have one, it starts nothing.
+Where a guard run has ended and its rollout runs (again, because somebody has retried its failed
+devices), another one takes its place (`guard__<id>__<mark>__2` and so on). Once MOST_FAILED_GUARDS
+of them have failed, the rollout is unguarded until somebody clears one, and the log says so every
+minute. It says so, too, where a rollout waits for its guard for too long.
+
+Left out are rollouts of which each device waits to be confirmed, until the first has started, and
+the batch tasks of a release, which guards them itself.
 
 `guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
-tolerated it stops the rollout, collects the devices that failed and why, opens a ticket, and
-branches: a faulty firmware is reported to the people who built it; devices that failed for reasons
-of their own (offline, low battery) get a batch task of their own, which waits for somebody to
-confirm it in the console. It can also be started by hand:
+tolerated it stops the rollout, tells people at once, collects the devices that failed and why,
+opens a ticket, and branches: a faulty firmware is reported to the people who built it; devices that
+failed for reasons of their own (offline, low battery) get a batch task of their own, which waits
+for somebody to confirm it in the console. It can also be started by hand:
 
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
+
+That guards the rollout once more, beside the run that `rollout_guard` starts for it.
 """
 
 from __future__ import annotations
@@ -42,17 +46,31 @@ from iotda_provider.operators.branch import (
     BranchOnTargetFailuresOperator,
     BranchOnVerdictOperator,
 )
+from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 log = logging.getLogger(__name__)
 
 CONNECTION = "iotda_default"
 UPGRADES = ("firmwareUpgrade", "softwareUpgrade")
-UNDER_WAY = ("Initializing", "Waitting", "Processing")  # as the platform spells them
 SECONDS_BETWEEN_LOOKS = 5
+DEFERRABLE = True  # a rollout takes days: watch in the triggerer, and hold no worker meanwhile
+# What is tolerated unless the form says otherwise, and the most that it may say: a guard that
+# tolerates anything is none.
+TOLERATED_RATE, HIGHEST_TOLERATED_RATE = 0.02, 0.2
+FALSE_ALARM, LEAST_FALSE_ALARM, HIGHEST_FALSE_ALARM = 0.01, 0.0001, 0.1
+# Five minutes without the platform, a broker or workers lose no task.
+OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
+MOST_FAILED_GUARDS = 5  # guard runs of one rollout that may fail, each with retries of its own
+# A pool of its own keeps slots free for guards in an Airflow that is busy; it must exist.
+POOL = "default_pool"
 RETRY_NAME = "again_"
 GUARD = "guard_one_rollout"
-MOST_GUARDS = 5  # guard runs that one rollout gets, each with retries of its own
+
+
+def tell_people(title: str, text: str) -> None:
+    """Put your own chat or pager here. It is called at once, before anything else is found out."""
+    log.warning("%s\n%s", title, text)
 
 
 def open_ticket_somewhere(title: str, text: str) -> str:
@@ -61,36 +79,9 @@ def open_ticket_somewhere(title: str, text: str) -> str:
     return "logged"
 
 
-def count_runs(ti: Any, run_ids: list[str], state: str) -> int:
-    """How many of these guard runs are in this state."""
-    some = 100  # at a time: their ids become a URL
-    if len(run_ids) > some:
-        return count_runs(ti, run_ids[:some], state) + count_runs(ti, run_ids[some:], state)
-    if hasattr(ti, "get_dr_count"):
-        return int(ti.get_dr_count(dag_id=GUARD, run_ids=run_ids, states=[state]))
-    from airflow.models.dagrun import DagRun  # Airflow 2: a task has the database.
-
-    return len(DagRun.find(dag_id=GUARD, run_id=run_ids, state=state))
-
-
-def guard_runs(ti: Any, task_ids: list[str]) -> dict[str, str]:
-    """The id of the guard run that each rollout should have, whether there is one or not yet."""
-    runs = {task_id: f"guard__{task_id}" for task_id in task_ids}
-    if runs and count_runs(ti, list(runs.values()), "failed"):
-        for task_id, first in list(runs.items()):
-            every = [first, *(f"{first}__{number}" for number in range(2, MOST_GUARDS + 1))]
-            left = [run_id for run_id in every if not count_runs(ti, [run_id], "failed")]
-            if not left:
-                log.error("%s IS NOT GUARDED: %d guard runs have failed.", task_id, MOST_GUARDS)
-                del runs[task_id]
-            elif left[0] != first:
-                log.warning("A guard of %s has failed; %s takes its place.", task_id, left[0])
-                runs[task_id] = left[0]
-    if runs and count_runs(ti, list(runs.values()), "success"):
-        for task_id, run_id in runs.items():
-            if count_runs(ti, [run_id], "success"):
-                log.error("%s IS NOT GUARDED: it runs, and %s has ended well.", task_id, run_id)
-    return runs
+def title_of(result: dict[str, Any]) -> str:
+    """What became of a rollout, for the first line."""
+    return f"Rollout {result['batch_task_id']}: {result['verdict'].replace('_', ' ')}"
 
 
 @dag(
@@ -99,40 +90,28 @@ def guard_runs(ti: Any, task_ids: list[str]) -> dict[str, str]:
     schedule="* * * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
+    # Two looks at the same time would find the same rollouts.
+    max_active_runs=1,
+    default_args=OUTLIVE_BLIPS,
     tags=["iotda", "guard"],
     doc_md=__doc__,
 )
 def rollout_guard() -> None:
-    @task
-    def running_rollouts(ti: Any = None) -> list[dict[str, Any]]:
-        from airflow.providers.common.compat.sdk import conf
-
-        from iotda_provider.hooks.iotda import IoTDAHook
-
-        with IoTDAHook(CONNECTION) as hook:
-            found = {
-                rollout.task_id: rollout
-                for kind in UPGRADES
-                for status in UNDER_WAY
-                for rollout in hook.list_batch_tasks(task_type=kind, status=status)
-            }
-        for rollout in found.values():
-            log.info("%s (%s): %s", rollout.task_id, rollout.task_name, rollout.progress)
-        runs = [
-            {"trigger_run_id": run_id, "conf": {"batch_task_id": task_id}}
-            for task_id, run_id in guard_runs(ti, list(found)).items()
-        ]
-        most = conf.getint("core", "max_map_length", fallback=1024)
-        if len(runs) > most:
-            log.error("%d rollouts are running; only %d can be guarded.", len(runs), most)
-        return runs[:most]
-
+    unguarded = FindUnguardedRolloutsOperator(
+        task_id="running_rollouts",
+        guard_dag_id=GUARD,
+        task_types=UPGRADES,
+        most_failed=MOST_FAILED_GUARDS,
+        iotda_conn_id=CONNECTION,
+        pool=POOL,
+    )
     # Not a mapped guard: a branch behind a mapped task runs every path (apache/airflow#67265).
     TriggerDagRunOperator.partial(
         task_id="start_guard",
         trigger_dag_id=GUARD,
         skip_when_already_exists=True,
-    ).expand_kwargs(running_rollouts())
+        pool=POOL,
+    ).expand_kwargs(unguarded.output)
 
 
 @dag(
@@ -144,6 +123,7 @@ def rollout_guard() -> None:
     max_active_runs=1000,
     # A new run waits to be unpaused; a guard must not.
     is_paused_upon_creation=False,
+    default_args=OUTLIVE_BLIPS,
     tags=["iotda", "guard"],
     doc_md=__doc__,
     params={
@@ -154,20 +134,23 @@ def rollout_guard() -> None:
             description="The rollout to guard, as IoTDA's console shows it.",
         ),
         "tolerated_rate": Param(
-            0.02,
+            TOLERATED_RATE,
             type="number",
             exclusiveMinimum=0,
-            exclusiveMaximum=1,
+            maximum=HIGHEST_TOLERATED_RATE,
             title="Tolerated failure rate",
-            description="The share of devices that may fail without the firmware being at fault.",
+            description="The share of devices that may fail without the firmware being at fault, "
+            f"at most {HIGHEST_TOLERATED_RATE:g}.",
         ),
         "false_alarm": Param(
-            0.01,
+            FALSE_ALARM,
             type="number",
-            exclusiveMinimum=0,
-            exclusiveMaximum=1,
+            # Smaller chances take ever more failures before anything is stopped.
+            minimum=LEAST_FALSE_ALARM,
+            maximum=HIGHEST_FALSE_ALARM,
             title="Chance of a false alarm",
-            description="The largest chance of ever stopping a rollout within that rate.",
+            description="The largest chance of ever stopping a rollout within that rate, from "
+            f"{LEAST_FALSE_ALARM:g} to {HIGHEST_FALSE_ALARM:g}.",
         ),
     },
 )
@@ -181,9 +164,9 @@ def guard_one_rollout() -> None:
         '"false_alarm": {{ params.false_alarm }}}]',
         stop_on_breach=True,
         poke_interval=SECONDS_BETWEEN_LOOKS,
+        deferrable=DEFERRABLE,
         timeout=timedelta(days=9),  # a rollout may start 7 days ahead, and wait 25 h for a device
-        retries=5,
-        retry_delay=timedelta(seconds=30),
+        pool=POOL,
     )
     verdict: Any = guard.output
 
@@ -210,13 +193,36 @@ def guard_one_rollout() -> None:
         by_failure_class={"environment": "what_to_retry", "firmware": "report_firmware"},
     )
 
-    # Also where the guard failed, because it could not stop what it had to.
+    # Whatever became of the guard, and before anything else is found out.
+    @task(trigger_rule="all_done")
+    def tell(batch_task_id: str, result: dict[str, Any] | None) -> None:
+        if result is None:
+            tell_people(
+                f"Rollout {batch_task_id} MAY BE UNGUARDED",
+                "Its guard has left no result, so what became of the rollout is not known. See the "
+                "log of the task guard, and the batch task at the console.",
+            )
+        elif result["verdict"] != "completed" or result["guard_lost"]:
+            tell_people(title_of(result), f"{result['summary']} A ticket follows.")
+
+    # Also where the guard failed, because it could not stop what it had to; and where the failures
+    # could not be collected.
     @task(trigger_rule="none_skipped")
-    def open_ticket(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-        reasons = Counter(f"{row['error_code']} {row['error_msg']}" for row in rows)
-        lines = [f"{count} device(s): {reason}" for reason, count in reasons.most_common()]
-        title = f"Rollout {result['batch_task_id']}: {result['verdict'].replace('_', ' ')}"
-        return open_ticket_somewhere(title, "\n".join([result["summary"], *lines]))
+    def open_ticket(
+        batch_task_id: str, result: dict[str, Any] | None, rows: list[dict[str, Any]] | None
+    ) -> str:
+        if result is None:
+            title, lines = f"Rollout {batch_task_id}", ["Its guard has left no result."]
+        else:
+            title, lines = title_of(result), [result["summary"]]
+        if rows is None:
+            lines.append(
+                "Which devices failed, and why, could not be found out: see the log of the task "
+                "collect_failures, and clear it."
+            )
+        reasons = Counter(f"{row['error_code']} {row['error_msg']}" for row in rows or ())
+        lines += [f"{count} device(s): {reason}" for reason, count in reasons.most_common()]
+        return open_ticket_somewhere(title, "\n".join(lines))
 
     @task
     def report_firmware(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -273,22 +279,25 @@ def guard_one_rollout() -> None:
         return open_ticket_somewhere(f"Rollout {result['batch_task_id']}", result["summary"])
 
     @task(trigger_rule="none_failed_min_one_success")
-    def outcome(result: dict[str, Any]) -> str:
+    def outcome(result: dict[str, Any] | None) -> str:
         """Fails where the rollout may be going on unguarded, so that the run fails too."""
+        if result is None:
+            raise AirflowFailException("The guard has left no result.")
         stop_failed = (result["stop"] or {}).get("outcome") == "failed"
         if result["guard_lost"] or stop_failed:
             raise AirflowFailException(result["summary"])
         return str(result["summary"])
 
-    ticket = open_ticket(verdict, failures)
+    told, ticket = tell(rollout, verdict), open_ticket(rollout, verdict, failures)
     report = report_firmware(failures)
     well, deleted, nothing = all_is_well(verdict), who_has_deleted_it(verdict), nothing_failed()
     end = outcome(verdict)
+    guard >> [told, branch]
     branch >> [collect, well, deleted]
     collect >> [why, ticket]
     why >> [report, again, nothing]
     again >> retry
-    [ticket, report, retry, nothing, well, deleted] >> end
+    [told, ticket, report, retry, nothing, well, deleted] >> end
 
 
 rollout_guard()

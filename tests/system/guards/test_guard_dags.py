@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
+from iotda_provider.hooks.iotda import IoTDAHook
+
 DAGS = Path(__file__).resolve().parents[3] / "dags"
 TASK, OTHER = "0123456789abcdef01234567", "0123456789abcdef01234568"
+OF_RELEASE = "0123456789abcdef01234569"
 PACKAGE = {"package_ids": ["32822e5744a45ede319d2c50"]}
 ROLLOUT = {"task_id": TASK, "task_name": "rollout", "targets": "all", "document": PACKAGE}
 BROKEN = "IOTDA.005010|Device upgrade failed: installation failed"
@@ -22,7 +29,11 @@ BAD: dict[str, Any] = {
     "dispatch_rate": 1.0,
     "batch_tasks": [ROLLOUT],
 }
-GUARDED = "guard", "verdict", "collect_failures", "why_did_they_fail", "open_ticket", "outcome"
+GUARDED = (
+    *("guard", "tell", "verdict", "collect_failures", "why_did_they_fail", "open_ticket"),
+    "outcome",
+)
+SECRET = "a secret of this test"
 
 
 @pytest.fixture
@@ -100,16 +111,18 @@ def test_a_rollout_that_is_gone_is_told_and_fails_nothing(guard_one):
     speed=0,
 )
 def test_every_running_rollout_gets_one_guard_however_many_runs_overlap(
-    iotda_emulator, iotda_connection, run_dag
+    iotda_emulator, guard_runs, look
 ):
     iotda_emulator.advance(60)
-    _register_both_dags()
-    _forget_guard_runs()
-    for _ in range(2):
-        run = run_dag(DAGS / "rollout_guard.py", "rollout_guard")
-        assert run.xcom("running_rollouts") is not None
+    first = look()
+    assert first.states["start_guard[0]"] == first.states["start_guard[1]"] == "success"
+    assert guard_runs() == {run_id(TASK): "queued", run_id(OTHER): "queued"}
 
-    assert sorted(_guard_runs()) == [f"guard__{TASK}", f"guard__{OTHER}"]
+    second = look()
+
+    assert second.xcom("running_rollouts") == []
+    assert second.states == {"running_rollouts": "success", "start_guard": "skipped"}
+    assert len(guard_runs()) == 2
 
 
 @pytest.mark.iotda_emulator(
@@ -120,75 +133,184 @@ def test_every_running_rollout_gets_one_guard_however_many_runs_overlap(
     },
     speed=0,
 )
-def test_a_guard_that_has_failed_for_good_is_replaced_while_its_rollout_runs(
-    iotda_connection, run_dag
+def test_a_guard_that_has_ended_is_replaced_while_its_rollout_runs(guard_runs, look):
+    look()
+    assert guard_runs() == {run_id(TASK): "queued", run_id(OTHER): "queued"}
+    guard_runs.become(run_id(TASK), "failed")
+    guard_runs.become(run_id(OTHER), "running")
+    run = look()
+    assert guard_runs() == {
+        run_id(TASK): "failed",
+        run_id(TASK, 2): "queued",
+        run_id(OTHER): "running",
+    }
+    assert f"{run_id(TASK, 2)} takes its place" in run.log
+
+    # It runs again, say, because somebody has retried its failed devices.
+    guard_runs.become(run_id(TASK, 2), "success")
+    look()
+    assert guard_runs()[run_id(TASK, 3)] == "queued"
+
+    for number in range(3, 7):
+        guard_runs.become(run_id(TASK, number), "failed")
+        run = look()
+    assert set(guard_runs()) == {run_id(TASK, n) for n in range(1, 7)} | {run_id(OTHER)}
+    assert f"{TASK} (rollout) IS NOT GUARDED: 5 guard runs have failed." in run.log
+    assert f"{OTHER} (rollout) IS NOT" not in run.log
+
+
+@pytest.mark.iotda_emulator(
+    scenario={
+        "devices": 40,
+        "success_after": 9000,
+        "batch_tasks": [
+            {**ROLLOUT, "targets": 10},
+            {**ROLLOUT, "targets": 10, "task_id": OTHER, "need_confirm": True},
+            {
+                **ROLLOUT,
+                "targets": 10,
+                "task_id": OF_RELEASE,
+                "task_name": f"release_afr{'A' * 26}",
+            },
+        ],
+    },
+    speed=0,
+)
+def test_a_held_rollout_gets_its_guard_once_a_device_has_started_and_a_releases_none(
+    iotda_emulator, guard_runs, look
 ):
-    _register_both_dags()
-    _forget_guard_runs()
-    look = partial(run_dag, DAGS / "rollout_guard.py", "rollout_guard")
-    first, other = f"guard__{TASK}", f"guard__{OTHER}"
+    iotda_emulator.advance(60)
+    run = look()
+    assert set(guard_runs()) == {run_id(TASK)}
+    assert "Left out: 1 of releases" in run.log
+    assert "1 of which every device waits to be confirmed" in run.log
+
+    with IoTDAHook() as hook:
+        first = next(hook.iter_subtasks(OTHER)).target
+        hook.confirm_batch_task(OTHER, [first])
+    iotda_emulator.advance(60)
+    look()
+
+    assert set(guard_runs()) == {run_id(TASK), run_id(OTHER)}
+
+
+@pytest.mark.iotda_emulator(
+    scenario={"devices": 20, "success_after": 9000, "batch_tasks": [{**ROLLOUT, "targets": 10}]},
+    speed=0,
+)
+def test_a_run_that_somebody_has_started_by_hand_is_not_taken_for_the_guard(guard_runs, look):
+    for name in (f"guard__{TASK}", f"guard__{TASK}__2"):
+        guard_runs.add(name, {"batch_task_id": OTHER, "tolerated_rate": 0.2})
 
     look()
-    assert _guard_runs() == {first: "queued", other: "queued"}
-    _set_state(first, "failed")
-    _set_state(other, "running")
-    run = look()
-    assert _guard_runs() == {first: "failed", f"{first}__2": "queued", other: "running"}
-    assert f"{first}__2 takes its place" in run.log
 
-    for state in ("queued", "running", "success"):
-        _set_state(f"{first}__2", state)
-        run = look()
-        assert len(_guard_runs()) == 3
-        # It runs again, say, because somebody has retried its failed devices.
-        assert (f"{TASK} IS NOT GUARDED: it runs" in run.log) is (state == "success")
-
-    for number in range(2, 6):
-        _set_state(f"{first}__{number}", "failed")
-        run = look()
-    assert sorted(_guard_runs()) == [first, *(f"{first}__{n}" for n in range(2, 6)), other]
-    assert f"{TASK} IS NOT GUARDED: 5 guard runs have failed." in run.log
-    assert f"{OTHER} IS NOT" not in run.log
+    assert guard_runs()[run_id(TASK)] == "queued"
+    assert guard_runs.conf(run_id(TASK)) == {"batch_task_id": TASK}
 
 
-def _guard_runs():
-    """The guard runs that there are, and their states."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        found = session.query(DagRun.run_id, DagRun.state).filter(
-            DagRun.dag_id == "guard_one_rollout", DagRun.run_id.like("guard%")
+@pytest.mark.iotda_emulator(
+    scenario={"devices": 20, "success_after": 9000, "batch_tasks": [{**ROLLOUT, "targets": 10}]},
+    speed=0,
+)
+def test_a_rollout_that_waits_for_its_guard_for_too_long_is_an_error(guard_runs, look, monkeypatch):
+    now = time.time()
+    for minutes, complains in ((0, False), (2, False), (4, True)):
+        monkeypatch.setattr(
+            "iotda_provider.operators.guard_runs.time",
+            SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes),
         )
-        return {row.run_id: str(getattr(row.state, "value", row.state)) for row in found}
+        run = look()  # its run is there from the first look on, and nobody watches in it
+        assert ("HAS HAD NO GUARD FOR 4 MINUTES" in run.log) is complains
 
 
-def _set_state(run_id, state):
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.query(DagRun).filter(
-            DagRun.dag_id == "guard_one_rollout", DagRun.run_id == run_id
-        ).update({"state": state}, synchronize_session=False)
-
-
-def _forget_guard_runs():
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.query(DagRun).filter(
-            DagRun.dag_id == "guard_one_rollout", DagRun.run_id.like("guard%")
-        ).delete(synchronize_session=False)
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("guard_one_rollout", {"batch_task_id": TASK, "tolerated_rate": 0.999}),
+        ("guard_one_rollout", {"batch_task_id": TASK, "false_alarm": 0.999}),
+        ("guard_one_rollout", {"batch_task_id": TASK, "false_alarm": 1e-300}),
+    ],
+)
+def test_the_form_takes_no_guard_that_tolerates_anything(dag_id, conf, run_dag):
+    with pytest.raises(Exception, match=r"0\.999|1e-300"):
+        run_dag(DAGS / "rollout_guard.py", dag_id, conf)
 
 
-def _register_both_dags() -> None:
-    """Airflow 2's ``dag.test()`` tells its database of the DAG that it runs only."""
-    if version("apache-airflow").startswith("2."):
+def run_id(task_id, number=1):
+    """The id of a guard run, as this test's secret makes it."""
+    return guard_run_id(SECRET, task_id, number)
+
+
+class GuardRuns:
+    """The guard runs in Airflow's database; called, their states by id."""
+
+    def __call__(self):
+        with self._session() as (session, DagRun):
+            found = session.query(DagRun.run_id, DagRun.state).filter(self._ours(DagRun))
+            return {row.run_id: str(getattr(row.state, "value", row.state)) for row in found}
+
+    def become(self, run_id, state):
+        with self._session() as (session, DagRun):
+            found = session.query(DagRun).filter(self._ours(DagRun), DagRun.run_id == run_id)
+            found.update({"state": state}, synchronize_session=False)
+
+    def forget(self):
+        with self._session() as (session, DagRun):
+            session.query(DagRun).filter(self._ours(DagRun)).delete(synchronize_session=False)
+
+    def conf(self, run_id):
+        with self._session() as (session, DagRun):
+            found = session.query(DagRun).filter(self._ours(DagRun), DagRun.run_id == run_id)
+            return found.one().conf
+
+    def add(self, run_id, conf):
+        """Start one, as a person does who picks its id."""
+        from airflow.api.common.trigger_dag import trigger_dag
+
+        more = {"replace_microseconds": False}
+        if not version("apache-airflow").startswith("2."):
+            from airflow.utils.types import DagRunTriggeredByType
+
+            more["triggered_by"] = DagRunTriggeredByType.TEST
+        trigger_dag(dag_id="guard_one_rollout", run_id=run_id, conf=conf, **more)
+
+    @staticmethod
+    def _ours(DagRun):
+        from sqlalchemy import and_
+
+        return and_(DagRun.dag_id == "guard_one_rollout", DagRun.run_id.like("guard%"))
+
+    @staticmethod
+    @contextmanager
+    def _session():
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            yield session, DagRun
+
+
+@pytest.fixture
+def guard_runs(airflow_database):
+    """The guard runs of this test, whose ids are made with a secret that it knows."""
+    from airflow.models.variable import Variable
+
+    Variable.set(VARIABLE, SECRET)
+    if version("apache-airflow").startswith("2."):  # its dag.test() registers the one DAG only
         from airflow.models.dagbag import DagBag
 
         DagBag(DAGS / "rollout_guard.py", include_examples=False).sync_to_db()
+    runs = GuardRuns()
+    runs.forget()
+    yield runs
+    runs.forget()
+    Variable.delete(VARIABLE)
+
+
+@pytest.fixture
+def look(iotda_connection, run_dag):
+    """Runs ``rollout_guard`` once."""
+    return partial(run_dag, DAGS / "rollout_guard.py", "rollout_guard")
 
 
 @pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=0)

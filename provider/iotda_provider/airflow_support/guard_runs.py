@@ -1,0 +1,176 @@
+"""The guard runs of rollouts: their ids, which of them there are, and which are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b32encode
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iotda_provider.airflow_support.shared_text import made_once
+from iotda_provider.durable import PREFIX
+
+#: The DAG that guards one rollout.
+GUARD_DAG_ID = "guard_one_rollout"
+#: Its task that watches.
+GUARD_TASK_ID = "guard"
+#: The Variable that holds the secret of the runs' ids.
+VARIABLE = f"{PREFIX}guard_run_secret"
+_DESCRIPTION = (
+    "Made by the IoTDA provider. The ids of guard runs are made with it, so that nobody who may "
+    "trigger DAGs can take the place of a guard. Where it is lost, all rollouts get new guards."
+)
+_ENDED = ("success", "failed")
+_WATCHING = ("running", "deferred", "success")
+# Ids in one question: they become a URL.
+_MOST_IDS = 100
+
+
+@dataclass(frozen=True)
+class GuardRuns:
+    """What there is of guard runs for some rollouts.
+
+    :param missing: the id of the run to start, for each rollout that has none
+    :param unwatched: the id of the run, for each rollout whose run there is, but does not watch yet
+    :param given_up: the rollouts of which too many guard runs have failed
+    :param replaced: the run that takes the place of one that has ended, for some of ``missing``
+    """
+
+    missing: Mapping[str, str] = field(default_factory=dict)
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+    given_up: Sequence[str] = ()
+    replaced: Mapping[str, str] = field(default_factory=dict)
+
+
+def guard_run_secret() -> str:
+    """The secret that guard runs' ids are made with.
+
+    :raises IoTDAConfigError: it can't be made
+    """
+    return made_once(VARIABLE, _DESCRIPTION)
+
+
+def guard_run_id(secret: str, batch_task_id: str, number: int = 1) -> str:
+    """The id of a rollout's guard run: ``guard__<batch task>__<20 characters>``, then ``...__2``.
+
+    Nobody without the secret can pick it: a run that somebody has started by hand, about another
+    rollout or with a rate that tolerates anything, is never taken for the guard.
+
+    :param number: 1 for the first one, 2 for the one that takes its place once it has ended
+    """
+    text = f"{batch_task_id}/{number}".encode()
+    digest = hmac.new(secret.encode(), text, hashlib.sha256).digest()
+    mark = b32encode(digest).decode()[:20].lower()
+    return f"guard__{batch_task_id}__{mark}{f'__{number}' if number > 1 else ''}"
+
+
+def find_guard_runs(
+    ti: Any,
+    batch_task_ids: Collection[str],
+    *,
+    dag_id: str = GUARD_DAG_ID,
+    most_failed: int = 5,
+) -> GuardRuns:
+    """Which of some rollouts have a guard run that has not ended.
+
+    While all of them have one, that takes three questions for a hundred rollouts.
+
+    :param ti: the running task instance, through which Airflow is asked
+    :param dag_id: the DAG that guards one rollout
+    :param most_failed: guard runs of one rollout that may fail, before it gets no further one
+    """
+    secret = guard_run_secret()
+    ask = _Questions(ti, dag_id)
+    runs = {each: guard_run_id(secret, each) for each in batch_task_ids}
+    ended = ask.which(runs.values(), _ENDED)
+    given_up, replaced = [], {}
+    for each in [each for each, run_id in runs.items() if run_id in ended]:
+        of_it = [runs[each]]
+        while ask.which(of_it[-1:], _ENDED):
+            of_it.append(guard_run_id(secret, each, len(of_it) + 1))
+        if len(ask.which(of_it[:-1], ("failed",))) >= most_failed:
+            given_up.append(each)
+            del runs[each]
+        else:
+            runs[each] = replaced[each] = of_it[-1]
+    there = ask.which(runs.values())
+    watched = ask.watching(there)
+    return GuardRuns(
+        missing={each: run_id for each, run_id in runs.items() if run_id not in there},
+        unwatched={each: run_id for each, run_id in runs.items() if run_id in there - watched},
+        given_up=given_up,
+        replaced={each: run_id for each, run_id in replaced.items() if run_id not in there},
+    )
+
+
+class _Questions:
+    """Asks Airflow about the runs of a DAG, in as few questions as possible."""
+
+    def __init__(self, ti: Any, dag_id: str) -> None:
+        self._ti = ti
+        self._dag_id = dag_id
+
+    def which(self, run_ids: Collection[str], states: Sequence[str] | None = None) -> set[str]:
+        """The runs that there are (in these states); halved where it is some of them."""
+        return self._which(run_ids, lambda some: self._count_runs(some, states))
+
+    def watching(self, run_ids: Collection[str]) -> set[str]:
+        """The runs whose guard watches, or has watched to the end."""
+        return self._which(run_ids, self._count_guards)
+
+    def _which(self, run_ids: Collection[str], count: Any) -> set[str]:
+        found: set[str] = set()
+        left = [list(some) for some in _blocks(sorted(run_ids))]
+        while left:
+            some = left.pop()
+            number = count(some)
+            if number >= len(some):
+                found.update(some)
+            elif number:
+                half = len(some) // 2
+                left += [some[:half], some[half:]]
+        return found
+
+    def _count_runs(self, run_ids: Sequence[str], states: Sequence[str] | None) -> int:
+        ids, wanted = list(run_ids), list(states) if states else None
+        if hasattr(self._ti, "get_dr_count"):
+            return int(self._ti.get_dr_count(dag_id=self._dag_id, run_ids=ids, states=wanted))
+        from airflow.models.dagrun import DagRun  # Airflow 2: a task has the database.
+
+        return _rows(DagRun, ids, wanted, DagRun.dag_id == self._dag_id)
+
+    def _count_guards(self, run_ids: Sequence[str]) -> int:
+        ids, states = list(run_ids), list(_WATCHING)
+        if hasattr(self._ti, "get_ti_count"):
+            return int(
+                self._ti.get_ti_count(
+                    dag_id=self._dag_id, task_ids=[GUARD_TASK_ID], run_ids=ids, states=states
+                )
+            )
+        from airflow.models.taskinstance import TaskInstance
+
+        return _rows(
+            TaskInstance,
+            ids,
+            states,
+            TaskInstance.dag_id == self._dag_id,
+            TaskInstance.task_id == GUARD_TASK_ID,
+        )
+
+
+def _rows(model: Any, run_ids: Sequence[str], states: Sequence[str] | None, *more: Any) -> int:
+    """How many rows of Airflow 2's database are about some runs."""
+    from airflow.utils.session import create_session
+
+    wanted = [model.run_id.in_(run_ids), *more]
+    if states:
+        wanted.append(model.state.in_(states))
+    with create_session() as session:
+        return int(session.query(model).filter(*wanted).count())
+
+
+def _blocks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(run_ids), _MOST_IDS):
+        yield run_ids[start : start + _MOST_IDS]

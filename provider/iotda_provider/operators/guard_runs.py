@@ -1,0 +1,201 @@
+"""The operators that see to it that every rollout has a guard run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
+from iotda_provider.creating import is_of_release
+from iotda_provider.exceptions import IoTDANotFoundError
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.parameters import whole_number
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+_UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING)
+#: XCom: since when rollouts have had no guard that watches them, for the next look.
+_SINCE = "without_guard_since"
+
+
+class FindUnguardedRolloutsOperator(IoTDABaseOperator):
+    """Look which rollouts are running and have no guard run, and return the runs to start.
+
+    Returns rows of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a
+    ``TriggerDagRunOperator`` over, and an empty list while every rollout has its guard. A run's id
+    is made of the rollout's and of a secret (the Variable ``iotda_provider.guard_run_secret``), so
+    that a run that somebody has started by hand never takes the place of a guard.
+
+    Left out are rollouts of which no device has started because each waits to be confirmed, which
+    get their guard at the look after the first start; and the batch tasks of a release, which the
+    release guards itself. Where a guard run has ended and its rollout runs (again), another one
+    takes its place (``...__2`` and so on); once ``most_failed`` of them have failed none does, and
+    the log says at each look that the rollout is not guarded.
+
+    A rollout that has waited for its guard for longer than ``most_seconds_without_guard`` is an
+    error in the log at each look: nothing starts the run, or nothing watches in it.
+
+    :param guard_dag_id: the DAG that guards one rollout; its parameter is ``batch_task_id``, and
+        its task ``guard`` watches
+    :param task_types: the types of batch tasks that are guarded
+    :param most_failed: guard runs of one rollout that may fail, each with retries of its own
+    :param most_seconds_without_guard: how long a rollout may wait until its guard watches
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = CONNECTION_FIELDS
+
+    def __init__(
+        self,
+        *,
+        guard_dag_id: str = GUARD_DAG_ID,
+        task_types: Sequence[str] = ("firmwareUpgrade", "softwareUpgrade"),
+        most_failed: int = 5,
+        most_seconds_without_guard: float = 180,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.guard_dag_id = guard_dag_id
+        self.task_types = tuple(task_types)
+        self.most_failed = whole_number(most_failed, "most_failed")
+        self.most_seconds_without_guard = whole_number(
+            most_seconds_without_guard, "most_seconds_without_guard"
+        )
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        ti: Any = context["ti"]
+        with self.hook() as hook:
+            rollouts = self._rollouts_to_guard(hook)
+            runs = find_guard_runs(
+                ti, rollouts, dag_id=self.guard_dag_id, most_failed=self.most_failed
+            )
+            missing = {
+                batch_task_id: run_id
+                for batch_task_id, run_id in runs.missing.items()
+                # A guard that ends as its rollout does may have ended after the list was read.
+                if batch_task_id not in runs.replaced or _is_under_way(hook, batch_task_id)
+            }
+        self._tell(rollouts, runs, missing)
+        self._complain_of_long_waits(context, {**runs.unwatched, **missing})
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if len(missing) > most:
+            self.log.error(
+                "%d rollouts need a guard; %d get one now, the others at the next looks.",
+                len(missing),
+                most,
+            )
+        rows = [
+            {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
+            for batch_task_id, run_id in missing.items()
+        ]
+        return rows[:most]
+
+    def _rollouts_to_guard(self, hook: IoTDAHook) -> dict[str, BatchTask]:
+        """The running rollouts by id, without those that need no guard run."""
+        found = {
+            task.task_id: task
+            for kind in self.task_types
+            for status in _UNDER_WAY
+            for task in hook.list_batch_tasks(task_type=kind, status=str(status))
+        }
+        of_releases = [each for each in found.values() if is_of_release(each.task_name)]
+        others = [each for each in found.values() if not is_of_release(each.task_name)]
+        held = {each.task_id for each in others if _holds_all(hook, each)}
+        self.log.info(
+            "%d rollouts are running. Left out: %d of releases, which guard these themselves; and "
+            "%d of which every device waits to be confirmed.",
+            len(found),
+            len(of_releases),
+            len(held),
+        )
+        return {each.task_id: each for each in others if each.task_id not in held}
+
+    def _tell(
+        self, rollouts: Mapping[str, BatchTask], runs: GuardRuns, missing: Mapping[str, str]
+    ) -> None:
+        for batch_task_id, run_id in missing.items():
+            task = rollouts[batch_task_id]
+            if batch_task_id in runs.replaced:
+                self.log.warning(
+                    "%s (%s) runs, and its guard has ended: %s takes its place. %s",
+                    batch_task_id,
+                    task.task_name,
+                    run_id,
+                    task.progress,
+                )
+            else:
+                self.log.info(
+                    "%s (%s) gets the guard %s. %s",
+                    batch_task_id,
+                    task.task_name,
+                    run_id,
+                    task.progress,
+                )
+        for batch_task_id in runs.given_up:
+            self.log.error(
+                "%s (%s) IS NOT GUARDED: %d guard runs have failed. Clear one of them.",
+                batch_task_id,
+                rollouts[batch_task_id].task_name,
+                self.most_failed,
+            )
+
+    def _complain_of_long_waits(self, context: Context, waiting: Mapping[str, str]) -> None:
+        """An error for each rollout that has waited too long; when it began is kept in an XCom."""
+        ti: Any = context["ti"]
+        # Without an index Airflow 3 returns those of all looks ever.
+        before = ti.xcom_pull(
+            task_ids=ti.task_id, key=_SINCE, include_prior_dates=True, map_indexes=-1
+        )
+        now = time.time()
+        since = _since(before if isinstance(before, Mapping) else {}, waiting, now)
+        ti.xcom_push(key=_SINCE, value=since)
+        for batch_task_id, moment in since.items():
+            waited = now - moment
+            if waited > self.most_seconds_without_guard:
+                self.log.error(
+                    "%s HAS HAD NO GUARD FOR %.0f MINUTES: %s is not started, or nothing watches "
+                    "in it. Is %s paused? Are there workers, triggerers and pool slots for it?",
+                    batch_task_id,
+                    waited / 60,
+                    waiting[batch_task_id],
+                    self.guard_dag_id,
+                )
+
+
+def _since(before: Mapping[str, Any], waiting: Collection[str], now: float) -> dict[str, float]:
+    """Since when each of these has waited (seconds since 1970)."""
+    return {
+        each: min(now, float(before[each])) if isinstance(before.get(each), (int, float)) else now
+        for each in waiting
+    }
+
+
+def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
+    """Whether every device of a batch task waits to be confirmed.
+
+    What the list leaves out is read from the batch task itself; what that leaves out too is none.
+    """
+    if task.progress.started:
+        return False
+    if not {"need_confirm", "task_progress"} <= task.raw.keys():
+        try:
+            task = hook.get_batch_task(task.task_id)
+        except IoTDANotFoundError:
+            return False
+    return task.raw.get("need_confirm") is True and not task.progress.started
+
+
+def _is_under_way(hook: IoTDAHook, batch_task_id: str) -> bool:
+    try:
+        return hook.get_batch_task(batch_task_id).status in _UNDER_WAY
+    except IoTDANotFoundError:
+        return False
