@@ -8,13 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guards import Verdict
+from iotda_provider.guards import Look, Verdict
 from iotda_provider.guards.audit import AuditTrail
 from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
 
 _VERSION = 1
 _LEAST_RECORDS = 10
+#: The first look and the last ones that a memory is added to which is recalled later.
+_MOST_LOOKS_SINCE = 20
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Memory:
     :param state: what the rules keep (:func:`iotda_provider.guards.evaluate`)
     :param intent: the stop that the guard has decided on: ``time``, ``verdict``, ``progress``,
         ``attempts``, ``accepted`` (when the platform took it), ``error`` (why not, the last time),
-        ``earlier`` (an earlier try's, and nobody has seen yet what came of it)
+        ``earlier`` (known from a note only, and nobody has seen yet what came of it)
     :param looks: how many usable looks there were
     :param held: whether a person was told of a hold
     :param ended: the last description of tasks that had completed, by id
@@ -39,6 +41,7 @@ class Memory:
     held: bool = False
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     trail: AuditTrail = field(default_factory=AuditTrail)
+    _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON: up to some 500 bytes for each record of the trail."""
@@ -91,17 +94,35 @@ class Memory:
             trail=trail,
         )
 
+    def note_look(self, look: Look) -> None:
+        """Keep a look that was judged, for a memory that may still be recalled."""
+        if look.can_be_judged and not look.being_stopped:
+            if len(self._since) == _MOST_LOOKS_SINCE:
+                del self._since[1]
+            self._since.append(look)
+
     def adopt(self, older: Memory) -> None:
         """Take over what was remembered before, after some looks without it.
 
-        The rules go on from their older state, as if those looks had not been.
+        A guard need not wait for its memory: it looks, and decides from the platform's counts. Once
+        the memory has come, call this between two looks. Then it is as if the looks since had been
+        taken with it: n never falls, and what the rules keep of the time before is followed by what
+        was seen since. A stop that was decided on before is known as the guard's own where the
+        platform shows it; where it does not, the next look judges anew. So what may be its own
+        doing (a rollout that is being stopped, or is gone) is told only after this.
         """
-        self.state = older.state or self.state
-        self.intent = self.intent or older.intent
+        now, state = GuardState.from_json(self.state), GuardState.from_json(older.state)
+        for look in self._since:
+            state = state.seen(look, now.history.points)
+        if older.state or self.state:
+            self.state = state.with_at_least(now).to_json()
+        self._since.clear()
+        if self.intent is None and older.intent is not None:
+            self.intent = {**older.intent, "earlier": True}
         self.looks += older.looks
         self.held = self.held or older.held
         self.ended = {**older.ended, **self.ended}
-        looks, self.trail.records = self.trail.records, older.trail.records
+        looks, self.trail.records = self.trail.records, list(older.trail.records)
         for record in looks:
             self.trail.add(record)
 

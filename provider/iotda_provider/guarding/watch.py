@@ -45,11 +45,11 @@ class Watch:
     the answers, or thrown the ``IoTDAError`` with which a step failed.
 
     :param plan: what to watch, and what may be done
-    :param memory: what earlier looks have left behind
+    :param memory: what earlier looks have left behind. A stop that is known from it is the guard's
+        own where the platform shows that the rollout is being stopped; where it does not, the stop
+        is judged once more before it is sent: anybody may have written that note
     :param log: where its lines go
-    :param carry_on: the memory is that of the same try, so a stop that it has begun is gone on with
-        even where the rule would not break on the counts of now. One that an earlier try decided on
-        stays that, in whatever process, until a look has shown what came of it
+    :param carry_on: ignored
     :param clock: the time in seconds since the epoch
     """
 
@@ -67,7 +67,7 @@ class Watch:
         self.log = log
         self.tasks: list[BatchTask] = []
         self._clock = clock or time.time
-        if memory.intent is not None and not carry_on:
+        if memory.intent is not None:
             memory.intent["earlier"] = True
         self._blindness = Blindness(plan.poll_interval, plan.max_outage)
         self._rows = FailedRows(plan)
@@ -123,7 +123,7 @@ class Watch:
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
                 return (yield from self._see_through())
-            # It was decided by an earlier try, and nothing came of it: judge anew.
+            # A note says that it was decided on, and nothing has come of it: judge anew.
             self.memory.intent = None
         if being_stopped:
             return self._stopped_elsewhere()
@@ -256,6 +256,7 @@ class Watch:
             except IoTDAError as error:
                 trouble = error
         self.memory.state = state
+        self.memory.note_look(look)
         status = [str(task.status) for task in self.tasks]
         record = audit_record(look, verdict, status=status[0] if len(status) == 1 else status)
         self.memory.trail.add(record)

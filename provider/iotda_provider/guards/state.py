@@ -122,6 +122,14 @@ class GuardState:
                 tasks[task_id] = replace(before, started=most)
         return tasks
 
+    def with_at_least(self, other: GuardState) -> GuardState:
+        """This state, where no batch task has had fewer starts than in another one."""
+        tasks = dict(self.tasks)
+        for task_id, theirs in other.tasks.items():
+            ours = tasks.get(task_id, theirs)
+            tasks[task_id] = replace(ours, started=max(ours.started, theirs.started))
+        return replace(self, tasks=tasks)
+
     def observed(self, look: Look) -> Observed:
         """What the rules may know at this look, which the state has seen already."""
         return Observed(

@@ -224,16 +224,32 @@ def test_another_rollouts_memory_is_none_of_its_own(platform: Any, guard: Any) -
     assert outcome.verdict == "stopped_elsewhere"
 
 
-def test_a_restarted_trigger_goes_on_with_a_stop_that_was_not_taken(
+def test_a_stop_that_was_not_taken_is_sent_after_a_restart_once_a_look_bears_it_out(
     platform: Any, guard: Any
 ) -> None:
     memory = stopped_by(platform, guard)
     platform.show(platform.task(fail=5, processing=995))
     platform.asked.clear()
 
-    guard(SequentialFailureTest(0.4), stop_on_breach=True, memory=memory, carry_on=True).poll()
+    guard(stop_on_breach=True, memory=memory).poll()
 
-    assert platform.asked == ["read", f"stop {platform.task_id}", "save"]
+    assert platform.asked == ["read", "save", f"stop {platform.task_id}", "save"]
+
+
+@pytest.mark.parametrize("carry_on", [True, False])
+def test_a_stop_that_only_a_note_knows_of_is_not_sent(
+    platform: Any, guard: Any, carry_on: bool
+) -> None:
+    """Whoever may edit Variables can write one."""
+    memory = stopped_by(platform, guard)
+    platform.asked.clear()
+    healthy = platform.task(processing=1000)
+    platform.show(IoTDATransportError("unreachable"), healthy, healthy)
+    watched = guard(stop_on_breach=True, memory=memory, carry_on=carry_on)
+
+    assert [watched.poll(), watched.poll(), watched.poll()] == [None] * 3
+    assert watched.give_up().guard_lost
+    assert f"stop {platform.task_id}" not in platform.asked
 
 
 def test_a_new_try_judges_anew_where_nothing_came_of_the_old_decision(
@@ -408,33 +424,30 @@ def decided_on(platform: Any, guard: Any, **plan: Any) -> Any:
     return platform.saved[0]
 
 
-def test_a_restarted_guard_sends_its_stop_though_it_has_not_read_the_task_yet(
+def test_a_restarted_guard_judges_its_stop_as_soon_as_it_can_read_the_task(
+    platform: Any, guard: Any
+) -> None:
+    memory = decided_on(platform, guard)
+    platform.show(IoTDATransportError("unreachable"), platform.task(fail=5, processing=95))
+    watched = guard(stop_on_breach=True, memory=memory)
+
+    watched.poll()
+    assert f"stop {platform.task_id}" not in platform.asked
+    watched.poll()
+    assert platform.asked.count(f"stop {platform.task_id}") == 1
+
+
+def test_time_that_is_over_before_a_restarted_guard_sees_anything_is_a_lost_guard(
     platform: Any, guard: Any
 ) -> None:
     memory = decided_on(platform, guard)
     platform.show(IoTDATransportError("unreachable"))
-    platform.stops = [REFUSED, None]
-    watched = guard(stop_on_breach=True, memory=memory, carry_on=True)
-
-    watched.poll()
-    assert "accepted" not in watched.watch.memory.intent
-    watched.poll()
-    assert "accepted" in watched.watch.memory.intent
-    assert platform.asked.count(f"stop {platform.task_id}") == 2
-
-
-def test_time_that_is_over_before_a_restarted_guard_sees_anything_is_no_end_of_the_task(
-    platform: Any, guard: Any
-) -> None:
-    memory = decided_on(platform, guard)
-    platform.show(IoTDATransportError("unreachable"))
-    platform.stops = [IoTDATransportError("unreachable")]
-    watched = guard(stop_on_breach=True, memory=memory, carry_on=True)
+    watched = guard(stop_on_breach=True, memory=memory)
     watched.poll()
 
     outcome = watched.give_up()
 
-    assert (outcome.verdict, outcome.stop["outcome"]) == ("breached", "failed")
+    assert (outcome.verdict, outcome.guard_lost, outcome.stop) == ("lost", True, None)
 
 
 def test_a_task_deleted_before_its_stop_is_verified_was_stopped_all_the_same(
