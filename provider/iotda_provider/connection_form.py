@@ -125,6 +125,13 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
         default=30.0,
     ),
     ExtraField(
+        "attempt_timeout",
+        "Attempt timeout (s)",
+        "Seconds after which one attempt without an answer is given up, so that the next has its "
+        "time; less than the timeout. Empty: a third of it, at most 10.",
+        kind="number",
+    ),
+    ExtraField(
         "max_attempts",
         "Attempts",
         "How often a call that may be repeated is tried at most.",

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a connection, which is either there soon or not at all.
 CONNECT_SECONDS = 10.0
-# Where less than this is left (or than half of a shorter timeout), no answer can be hoped for: what
-# is sent then may be acted upon, and nobody would know.
+# Where less than this is left (than half of a short timeout, or a quarter of a short attempt), no
+# answer can be hoped for: what is sent then may be acted upon, and nobody would know.
 _LEAST_SECONDS = 1.0
+# What a pause may last longer than it was to.
+_LATE = 0.05
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 
@@ -48,8 +50,8 @@ class RetryPolicy:
     """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call, within one time
     budget.
 
-    :param settings: gives ``max_attempts`` and ``timeout``, which covers all attempts together, but
-        not what is done :meth:`beside_the_budget`
+    :param settings: gives ``max_attempts``, ``attempt_timeout`` and ``timeout``, which covers all
+        attempts together, but not what is done :meth:`beside_the_budget`
     :param repeat: what asking a second time does
     """
 
@@ -58,7 +60,7 @@ class RetryPolicy:
         self._repeat = repeat
         self._log = log
         self._deadline = time.monotonic() + settings.timeout
-        self._least = min(_LEAST_SECONDS, settings.timeout / 2)
+        self._least = min(_LEAST_SECONDS, settings.timeout / 2, settings.attempt_timeout / 4)
 
     @property
     def remaining(self) -> float:
@@ -71,7 +73,7 @@ class RetryPolicy:
         return self.remaining >= self._least
 
     def seconds_for(self, action: str) -> float:
-        """The time in which an answer must come.
+        """The time in which an answer must come, or the next attempt is made.
 
         :param action: what the call does, in words that complete "Could not ..."
         :raises IoTDATransportError: it is too short for one, and so nothing may be sent
@@ -82,7 +84,7 @@ class RetryPolicy:
                 "were over before its turn came.",
                 sent=False,
             )
-        return self.remaining
+        return min(self.remaining, self._settings.attempt_timeout)
 
     @contextmanager
     def beside_the_budget(self) -> Iterator[None]:
@@ -108,12 +110,16 @@ class RetryPolicy:
         }
 
     def _wait(self, state: RetryCallState) -> float:
-        """Exponential backoff with full jitter, and never sooner than the platform asked for."""
+        """Exponential backoff with full jitter, and never sooner than the platform asked for.
+
+        Our own part of it never takes the time in which one more attempt can be made.
+        """
         ceiling = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.attempt_number - 1))
         jittered = random.uniform(0, ceiling)  # noqa: S311 - jitter is no secret
         error = state.outcome.exception() if state.outcome else None
         asked = getattr(error, "retry_after", None) or 0.0
-        return float(asked + jittered) if asked else jittered
+        room = self.remaining - self._least - _LATE - asked
+        return float(asked + max(0.0, min(jittered, room)))
 
     def _stop(self, state: RetryCallState) -> bool:
         # tenacity has computed the wait already: do not begin one after which nothing can be sent.

@@ -49,8 +49,9 @@ class ConnectionLike(Protocol):
 class ConnectionSettings:
     """Everything that a hook needs to know of its connection; secrets never show in the repr.
 
-    ``base_url`` is scheme, host and port without a trailing slash; ``timeout`` is in seconds, for a
-    call with its retries and as much again for obtaining credentials.
+    ``base_url`` is scheme, host and port without a trailing slash. ``timeout`` is in seconds, for a
+    call with its retries and as much again for obtaining credentials. ``attempt_timeout`` is in
+    seconds, for one attempt, and for one request that obtains credentials.
     """
 
     conn_id: str
@@ -70,6 +71,7 @@ class ConnectionSettings:
     derived_auth: str = "auto"
     verify: bool | str = True
     timeout: float = 30.0
+    attempt_timeout: float = 10.0
     max_attempts: int = 4
     max_requests_per_second: float | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -144,6 +146,7 @@ class ConnectionSettings:
             value = extra.get(name)
             if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
                 raise _wrong(conn_id, name, f"is not a valid {_FIELDS[name].label.lower()}", value)
+        _check_times(extra, conn_id)
         base_url = _base_url(connection, extra, conn_id)
         login, password = connection.login or "", connection.password or ""
         _check_credentials(extra, login, password, conn_id)
@@ -244,6 +247,17 @@ def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
     return text
 
 
+def _check_times(extra: dict[str, Any], conn_id: str) -> None:
+    """Give ``attempt_timeout`` its default, which leaves time for further attempts."""
+    timeout = extra["timeout"]
+    attempt = extra.setdefault("attempt_timeout", min(timeout / 3, _LONGEST_ATTEMPT))
+    if attempt >= timeout:
+        why = f"must be less than timeout ({timeout:g} s), so that another attempt has its time"
+        raise _wrong(conn_id, "attempt_timeout", why, attempt)
+
+
+# Seconds that an attempt gets by default, at most.
+_LONGEST_ATTEMPT = 10.0
 # Eleven days in seconds: more than sockets and clocks take everywhere.
 _LARGEST = 1e6
 

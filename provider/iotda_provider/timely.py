@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 from urllib3.util import Timeout
 
 if TYPE_CHECKING:
@@ -81,6 +81,13 @@ class _Connection(HTTPConnection):
 
 class _TlsConnection(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except TimeoutError as error:
+            # Of the handshake, or of a proxy: urllib3 would take it for that of an answer.
+            raise ConnectTimeoutError(self, f"connecting timed out ({error})") from error
 
 
 class _Pool(HTTPConnectionPool):

@@ -163,3 +163,36 @@ def test_no_attempt_begins_without_time_for_an_answer(clock: Clock) -> None:
     count, slept = attempts_until(policy(timeout=30.0), clock, [asked])
 
     assert (count, slept) == (1, [])
+
+
+@pytest.mark.parametrize("asked", [1.0, 3.5, 5.0])
+def test_what_the_platform_asks_for_is_waited_for_where_it_fits(clock: Clock, asked: float) -> None:
+    error = IoTDAThrottledError(429, retry_after=asked)
+    for _ in range(50):
+        clock.now, clock.slept = 0.0, []
+
+        count, slept = attempts_until(policy(timeout=6.0, attempt_timeout=2.0), clock, [error])
+
+        assert count >= 2
+        assert slept[0] >= asked
+
+
+def test_our_own_waits_take_no_attempts_time(clock: Clock) -> None:
+    """Two that hang for all of their time leave a third, however long the waits that are drawn."""
+    for _ in range(200):
+        clock.now = 0.0
+        mine = policy(timeout=6.0, attempt_timeout=2.0, max_attempts=10)
+        attempts = []
+
+        def hang(mine: RetryPolicy = mine, attempts: list[float] = attempts) -> None:
+            attempts.append(mine.seconds_for("stop it"))
+            clock.now += attempts[-1]
+            raise LOST
+
+        with pytest.raises(IoTDATransportError, match="the connection broke"):
+            Retrying(**mine.options(), sleep=clock.sleep)(hang)
+
+        assert len(attempts) == 3
+        assert attempts[:2] == [2.0, 2.0]
+        assert 0.5 <= attempts[2] <= 2.0
+        assert clock.now <= 6.0

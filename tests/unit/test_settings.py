@@ -58,6 +58,21 @@ def test_empty_extra_means_the_defaults():
         assert settings.base_url == "https://iotda.example.com"
 
 
+@pytest.mark.parametrize(
+    ("extra", "seconds"),
+    [
+        ({}, 10),
+        ({"timeout": 6}, 2),
+        ({"timeout": 300}, 10),
+        ({"timeout": "6", "attempt_timeout": " "}, 2),
+        ({"timeout": 300, "attempt_timeout": 60}, 60),
+        ({"timeout": 6, "attempt_timeout": "5.5"}, 5.5),
+    ],
+)
+def test_an_attempt_has_a_third_of_the_time_at_most_ten_seconds_or_what_is_said(extra, seconds):
+    assert read(extra).attempt_timeout == pytest.approx(seconds)
+
+
 def test_values_arrive_with_their_types_also_where_a_uri_made_them_texts():
     proxies = {"https": "http://proxy.example:3128"}
     typed = {
@@ -140,6 +155,14 @@ def test_extra_that_is_no_object_is_refused(extra):
         ("timeout", "inf", "must be a number greater than 0"),
         ("timeout", 1e300, "must be at most 1,000,000"),
         ("timeout", [], "must be a number greater than 0"),
+        ("attempt_timeout", "soon", "must be a number greater than 0"),
+        ("attempt_timeout", 0, "must be a number greater than 0"),
+        ("attempt_timeout", 30, "must be less than timeout (30 s)"),
+        (
+            "attempt_timeout",
+            "31.5",
+            "must be less than timeout (30 s), so that another attempt has its time, got '31.5'",
+        ),
         ("max_attempts", 0, "must be a whole number of 1 or more"),
         ("max_attempts", 1.5, "must be a whole number of 1 or more"),
         ("max_attempts", "many", "must be a whole number of 1 or more"),

@@ -35,7 +35,8 @@ class Issuer:
     :param hint: what a refusal tells the user to check
     :param field: the field of Extra that leads to it
     :param direct: whether to leave out every proxy, those of the environment included
-    :param deadline: when the last of its answers must be here, by ``time.monotonic()``
+    :param deadline: when the last of its answers must be here, by ``time.monotonic()``; each has
+        the connection's ``attempt_timeout``
     """
 
     def __init__(
@@ -108,7 +109,8 @@ class Issuer:
         secrets: tuple[str, ...],
     ) -> Answer:
         settings = self._settings
-        seconds = self._deadline - time.monotonic()
+        now = time.monotonic()
+        seconds = min(self._deadline - now, settings.attempt_timeout)
         if seconds <= 0:
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: what was asked before "
@@ -135,7 +137,7 @@ class Issuer:
                     allow_redirects=False,
                     stream=True,
                 )
-                content = _read(response, self._deadline)
+                content = _read(response, now + seconds)
         except requests.RequestException as error:
             reason = _reason(error, secrets)
             raise IoTDATransportError(

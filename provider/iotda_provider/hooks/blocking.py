@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
+from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
@@ -43,15 +44,19 @@ def error_of(
     settings: ConnectionSettings,
     error: requests.RequestException,
     sent: Mapping[str, str],
+    seconds: float,
 ) -> IoTDATransportError:
     """The typed error for what ``requests`` raised.
 
     :param sent: the request's headers, whose secrets must not show
+    :param seconds: how long the attempt might take
     """
-    return transport_error(call, settings, _fault(error), innermost(error), secrets_of(sent))
+    fault, secrets = fault_of(error), secrets_of(sent)
+    return transport_error(call, settings, fault, innermost(error), secrets, seconds=seconds)
 
 
-def _fault(error: requests.RequestException) -> Fault:
+def fault_of(error: requests.RequestException) -> Fault:
+    """What kind of failure it is that ``requests`` raised."""
     if isinstance(error, requests.exceptions.SSLError):
         # TLS may also break when the request has been sent.
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
@@ -61,6 +66,8 @@ def _fault(error: requests.RequestException) -> Fault:
         return Fault.CONNECT_TIMEOUT
     if isinstance(error, requests.exceptions.Timeout) or timed_out_within(error):
         return Fault.TIMEOUT
+    if any(isinstance(cause, ClosedPoolError) for cause in error.args):
+        return Fault.CLOSED
     text = str(error)
     if "NewConnectionError" in text or "NameResolutionError" in text:
         return Fault.UNREACHABLE

@@ -32,7 +32,8 @@ class Fault(Enum):
         "nothing answers there ({reason}). Check the connection's Host and the network.",
         False,
     )
-    TIMEOUT = ("no whole answer within {timeout:g} s ({reason}).", True)
+    TIMEOUT = ("no whole answer within {seconds:.3g} s ({reason}).", True)
+    CLOSED = ("the connection was closed before the request was sent ({reason}).", False)
     BROKEN = ("the connection broke ({reason}).", True)
 
 
@@ -42,13 +43,16 @@ def transport_error(
     fault: Fault,
     reason: str = "",
     secrets: Iterable[str] = (),
+    *,
+    seconds: float,
 ) -> IoTDATransportError:
-    """The typed error for a call that got no answer.
+    """The typed error for an attempt that got no answer.
 
     :param secrets: what was sent and must not show: the reason may quote what came back instead of
         an answer, and that may be an echo
+    :param seconds: how long the attempt might take
     """
     words, sent = fault.value
     reason = one_line(redact(reason, (*secrets, *secrets_of_proxies(settings))), _LONGEST_REASON)
-    text = words.format(reason=reason, timeout=settings.timeout)
+    text = words.format(reason=reason, seconds=seconds)
     return IoTDATransportError(f"Could not {call.action} at {settings.base_url}: {text}", sent=sent)

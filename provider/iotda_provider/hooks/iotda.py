@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -23,10 +24,12 @@ from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.driving import drive
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.blocking import error_of, read_body
+from iotda_provider.hooks.blocking import error_of, fault_of, read_body
 from iotda_provider.hooks.connection import load_settings, looking_up
+from iotda_provider.hooks.failures import Fault
 from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
+from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.masking import mask, new_signatures
@@ -93,6 +96,15 @@ def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
             authenticator.prepare()
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What a call goes by from its beginning to its end."""
+
+    settings: ConnectionSettings
+    authenticator: Authenticator
+    sessions: Lending[requests.Session]
+
+
 class _Signature(AuthBase):
     """Adds the headers of the authentication last, so that no ``.netrc`` can replace them."""
 
@@ -135,7 +147,6 @@ class IoTDAHook(HttpHook):
         super().__init__(http_conn_id=iotda_conn_id)
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
-        self._session: requests.Session | None = None
         _all_hooks.add(self)
 
     @classmethod
@@ -160,14 +171,17 @@ class IoTDAHook(HttpHook):
         self.close()
 
     def close(self) -> None:
-        """Close the pooled session; used again, the hook reads its connection and opens another."""
-        if self._session is not None:
-            self._session.close()
+        """Close the pooled session; used again, the hook reads its connection and opens another.
+
+        Calls of other threads that are under way come to their end first.
+        """
+        sessions: Lending[requests.Session] | None = vars(self).get("_sessions")
         self._forget()
+        if sessions is not None and (session := sessions.end()) is not None:
+            session.close()
 
     def _forget(self) -> None:
-        self._session = None
-        for name in ("settings", "_authenticator", "_proxy_secrets"):
+        for name in ("settings", "_authenticator", "_proxy_secrets", "_sessions"):
             vars(self).pop(name, None)
 
     @cached_property
@@ -226,28 +240,13 @@ class IoTDAHook(HttpHook):
     ) -> requests.Session:
         """The pooled session. Nothing of the connection's Extra is in its headers; it does not
         sign by itself: use :meth:`run`."""
-        if self._session is None:
-            settings = self.settings
-            verify, proxy = verify_for(settings), proxy_for(settings)
-            session = requests.Session()
-            session.verify = verify
-            session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
-            session.trust_env = False  # looked at once, by the two above; and no .netrc
-            session.headers.update(UNSIGNED_HEADERS)
-            # The API sets no cookies; whatever sets one is in between and gets nothing back.
-            session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-            adapter = TimelyAdapter(
-                idle=60,
-                count=5,
-                interval=15,
-                pool_connections=2,
-                pool_maxsize=procedures.MAX_IN_FLIGHT,
-            )
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            self.base_url = settings.base_url
-            self._session = session
-        return self._session
+        self.base_url = self.settings.base_url
+        return self._sessions.current
+
+    @cached_property
+    def _sessions(self) -> Lending[requests.Session]:
+        settings = self.settings
+        return Lending(lambda: _open_session(settings))
 
     # --- the transport -------------------------------------------------------------------------
 
@@ -295,19 +294,21 @@ class IoTDAHook(HttpHook):
     def _send(
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        response = self._send_once(call, policy, headers or {})
+        # Another thread may close the hook meanwhile: these belong together.
+        state = _Opened(self.settings, self._authenticator, self._sessions)
+        response = self._send_once(state, call, policy, headers or {})
         if (
             response.status_code == 401
-            and self._authenticator.rejected(response.request.headers)
+            and state.authenticator.rejected(response.request.headers)
             and policy.may_send
         ):
-            response = self._send_once(call, policy, headers or {})
+            response = self._send_once(state, call, policy, headers or {})
         return response
 
     def _send_once(
-        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
+        self, state: _Opened, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
     ) -> requests.Response:
-        settings, authenticator, session = self.settings, self._authenticator, self.get_conn()
+        settings, authenticator, sessions = state.settings, state.authenticator, state.sessions
         _get_ready(authenticator, policy)
         limit = shared_limit(settings)
         if limit is not None:
@@ -329,6 +330,7 @@ class IoTDAHook(HttpHook):
             data=outgoing.body or None,
             auth=_Signature(signed),
         )
+        session = sessions.take()
         deadline = time.monotonic() + seconds
         try:
             response = session.send(
@@ -341,12 +343,17 @@ class IoTDAHook(HttpHook):
             )
             read_body(response, deadline)
         except requests.RequestException as error:
-            raise error_of(call, settings, error, signed) from None
+            if fault_of(error) is Fault.TIMEOUT:
+                sessions.replace(session)
+            raise error_of(call, settings, error, signed, seconds) from None
         except OSError as error:  # requests lets it through where it finds no such file
             raise IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "
                 f"{error}."
             ) from None
+        finally:
+            if sessions.give_back(session):
+                session.close()
         return response
 
     def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
@@ -379,6 +386,23 @@ class IoTDAHook(HttpHook):
         finally:
             # Where a signal or a timeout ends the task, what has not begun must not begin.
             pool.shutdown(cancel_futures=True)
+
+
+def _open_session(settings: ConnectionSettings) -> requests.Session:
+    verify, proxy = verify_for(settings), proxy_for(settings)
+    session = requests.Session()
+    session.verify = verify
+    session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
+    session.trust_env = False  # looked at once, by the two above; and no .netrc
+    session.headers.update(UNSIGNED_HEADERS)
+    # The API sets no cookies; whatever sets one is in between and gets nothing back.
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    adapter = TimelyAdapter(
+        idle=60, count=5, interval=15, pool_connections=2, pool_maxsize=procedures.MAX_IN_FLIGHT
+    )
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
 
 
 _all_hooks: WeakSet[IoTDAHook] = WeakSet()

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Of an attempt's time: what may be spent on connecting.
+_SHARE_OF_CONNECTING = 0.9
+
 _Method = Callable[Concatenate["IoTDAAsyncHook", P], Coroutine[Any, Any, T]]
 _Rows = Callable[Concatenate["IoTDAAsyncHook", P], AsyncIterator[T]]
 
@@ -132,10 +135,14 @@ class IoTDAAsyncHook(BaseHook):
         await self.close()
 
     async def close(self) -> None:
-        """Give the shared session back; the hook takes one again when it is used again."""
+        """Give the shared session back; the hook takes one again when it is used again.
+
+        Calls that are under way come to their end with what they began with.
+        """
         here = asyncio.get_running_loop()
         for loop in [loop for loop in self._states if loop is here or loop.is_closed()]:
-            self._opening.pop(loop, None)
+            if loop is not here:  # where nobody waits for his turn to open it
+                self._opening.pop(loop, None)
             await give_back(self._states.pop(loop).shared)
 
     async def get_settings(self) -> ConnectionSettings:
@@ -270,21 +277,23 @@ class IoTDAAsyncHook(BaseHook):
             if signatures := new_signatures(sent):
                 async with on_event_loop():
                     mask(*signatures)
-            try:
-                response = await shared.session.request(
-                    outgoing.method,
-                    URL(settings.base_url + outgoing.uri, encoded=True),
-                    headers=sent,
-                    data=outgoing.body or None,
-                    allow_redirects=False,
-                    proxy=shared.proxy,
-                    timeout=aiohttp.ClientTimeout(
-                        total=seconds, sock_connect=min(seconds, CONNECT_SECONDS)
-                    ),
-                )
-                body = await _read_body(response)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise _transport_error(call, settings, error, sent) from None
+            async with shared.borrowed() as session:
+                try:
+                    response = await session.request(
+                        outgoing.method,
+                        URL(settings.base_url + outgoing.uri, encoded=True),
+                        headers=sent,
+                        data=outgoing.body or None,
+                        allow_redirects=False,
+                        proxy=shared.proxy,
+                        timeout=_whole_time(seconds),
+                    )
+                    body = await _read_body(response)
+                except (aiohttp.ClientError, asyncio.TimeoutError, OSError, RuntimeError) as error:
+                    fault = _fault(error, session)
+                    if fault is Fault.TIMEOUT:
+                        shared.replace(session)
+                    raise _transport_error(call, settings, error, fault, sent, seconds) from None
         finally:
             if has_place:
                 places.give_back()
@@ -349,11 +358,20 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
+def _whole_time(seconds: float) -> aiohttp.ClientTimeout:
+    """For connecting, sending and the answer together; the name, the proxy and TLS are part of
+    connecting, which is over first: then nothing was sent."""
+    connecting = min(CONNECT_SECONDS, _SHARE_OF_CONNECTING * seconds)
+    return aiohttp.ClientTimeout(total=seconds, connect=connecting, ceil_threshold=float("inf"))
+
+
 def _transport_error(
     call: api.Call[Any],
     settings: ConnectionSettings,
     error: BaseException,
+    fault: Fault,
     sent: Mapping[str, str],
+    seconds: float,
 ) -> IoTDATransportError:
     # The texts of these three hold the address that was asked, with a proxy's password in it.
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -365,10 +383,17 @@ def _transport_error(
     else:
         reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
     reason = reason or type(error).__name__
-    return transport_error(call, settings, _fault(error), reason, secrets_of(sent))
+    return transport_error(call, settings, fault, reason, secrets_of(sent), seconds=seconds)
 
 
-def _fault(error: BaseException) -> Fault:
+def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault:
+    if isinstance(error, RuntimeError):
+        # So aiohttp says it of a session. Whatever else is of this type is a fault in the program.
+        if not session.closed:
+            raise error
+        return Fault.CLOSED
+    if session.closed and "Connector is closed" in str(error):
+        return Fault.CLOSED
     if isinstance(error, aiohttp.ClientSSLError):  # before anything is sent
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from iotda_provider.api import Repeat
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS
+from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.places import Places
 from iotda_provider.network import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.settings import ConnectionSettings
@@ -28,18 +32,19 @@ _Route = tuple[str, bool | str, frozenset[tuple[str, str]]]
 class SharedSession:
     """A pooled session and how many hooks use it.
 
+    :param make: opens the session
     :param secrets: what of the proxies' addresses an answer may echo
     :param routes: where it is found while anybody uses it
     """
 
     def __init__(
         self,
-        session: ClientSession,
+        make: Callable[[], ClientSession],
         proxy: str | None,
         secrets: tuple[str, ...],
         routes: _Routes,
     ) -> None:
-        self.session = session
+        self._sessions = Lending(make)
         self.proxy = proxy
         self.secrets = secrets
         self.routes = routes
@@ -47,6 +52,30 @@ class SharedSession:
         # Not the pool's own limit: that is one for both, and a request that waits for it too long
         # looks as if it had been sent.
         self._reads, self._changes = Places(MAX_IN_FLIGHT), Places(MAX_IN_FLIGHT)
+
+    @property
+    def session(self) -> ClientSession:
+        """The session that the next call gets."""
+        return self._sessions.current
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[ClientSession]:
+        """The session for one call, which nobody closes meanwhile."""
+        session = self._sessions.take()
+        try:
+            yield session
+        finally:
+            if self._sessions.give_back(session):
+                await session.close()
+
+    def replace(self, session: ClientSession) -> None:
+        """A connection of a borrowed session has hung: the next call gets another session."""
+        self._sessions.replace(session)
+
+    async def close(self) -> None:
+        """Close the session, or have the last call that uses it do so."""
+        if (session := self._sessions.end()) is not None:
+            await session.close()
 
     def places_for(self, repeat: Repeat) -> Places:
         """Where a request waits for its turn, by what asking a second time does."""
@@ -69,31 +98,39 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
         context = await asyncio.to_thread(ssl_context_for, settings)
         if route not in routes:  # somebody else may have opened it meanwhile
             proxy = proxy_for(settings)  # which may refuse: before a session is opened
-            session = ClientSession(
-                connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-                # The API sets no cookies; whatever sets one is in between and gets nothing back.
-                cookie_jar=DummyCookieJar(),
-                headers=UNSIGNED_HEADERS,
-                # As much of a header as http.client takes.
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-                trust_env=False,  # or a .netrc would replace the authentication
-            )
-            routes[route] = SharedSession(session, proxy, secrets_of_proxies(settings), routes)
+
+            def make() -> ClientSession:
+                return _open(context)
+
+            routes[route] = SharedSession(make, proxy, secrets_of_proxies(settings), routes)
     shared = routes[route]
     shared.users += 1
     return shared
 
 
+def _open(context: ssl.SSLContext | bool) -> ClientSession:
+    return ClientSession(
+        connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+        # The API sets no cookies; whatever sets one is in between and gets nothing back.
+        cookie_jar=DummyCookieJar(),
+        headers=UNSIGNED_HEADERS,
+        # As much of a header as http.client takes.
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
+        trust_env=False,  # or a .netrc would replace the authentication
+    )
+
+
 async def give_back(shared: SharedSession) -> None:
-    """Stop using a session; the last user closes it, which does no harm once its loop is closed."""
+    """Stop using a session; the last user closes it, or the last of its calls that are
+    still under way. That does no harm once its loop is closed."""
     shared.users -= 1
     if shared.users > 0:
         return
     for route, known in list(shared.routes.items()):
         if known is shared:
             del shared.routes[route]
-    await shared.session.close()
+    await shared.close()
 
 
 def _leave_alone() -> None:

@@ -39,7 +39,8 @@ class Reply:
     :param early: informational answers before the answer
     :param fault: ``close`` or ``reset`` the connection without an answer, ``cut`` the answer off,
         ``drip`` its body or ``drip head`` a byte at a time, ``echo`` the request's secrets where
-        HTTP has no room for them, or ``hang`` until the fake is closed
+        HTTP has no room for them, or ``hang`` until the fake is closed (``hang head``: in the midst
+        of the headers)
     """
 
     status: int = 200
@@ -150,6 +151,10 @@ class FakeIoTDA:
             sent = signature + handler.headers["X-Security-Token"]
             start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
             handler.wfile.write(f"{start}{sent}\r\n".encode())
+            return
+        if reply.fault == "hang head":
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: appli")
+            self.closing.wait()
             return
         if reply.fault == "drip head":
             self.drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + bytes(10_000))

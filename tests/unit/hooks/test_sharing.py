@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
 import pytest
+import requests
 from airflow.providers.common.compat.connection import get_async_connection
 
+from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
+from iotda_provider.hooks import sessions
+from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.hooks.sessions import MAX_IN_FLIGHT
 from iotda_provider.rate_limit import RateLimit
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
+TASK = {"task_id": TASK_ID, "status": "Processing", "task_progress": {"total": 1, "processing": 1}}
 
 
 async def session_of(hook: IoTDAAsyncHook) -> Any:
@@ -161,13 +169,13 @@ async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
         return real(total=60, **more)
 
     monkeypatch.setattr(aiohttp, "ClientTimeout", timeout)
-    connect(timeout=30)
+    connect(timeout=30, attempt_timeout=29)
     async with IoTDAAsyncHook() as hook:
         await hook.get_batch_task(TASK_ID)
         await asyncio.gather(*(hook.get_batch_task(TASK_ID) for _ in range(9)))
     assert len(fake.seen) == 10
     assert passing.now >= 9 * 100
-    assert given == [30] * 10
+    assert given == [29] * 10
 
 
 async def test_cancelling_many_calls_leaves_none_behind(
@@ -184,3 +192,149 @@ async def test_cancelling_many_calls_leaves_none_behind(
         assert stop.cancelled()
         assert len(asyncio.all_tasks()) < len(before)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class TestClosing:
+    """A hook that others use is closed, as a guard does at a 401 to read its connection anew."""
+
+    @pytest.mark.parametrize(
+        "waits_for", ["an answer", "the rate limit", "its turn", "credentials"]
+    )
+    async def test_a_call_comes_to_its_end_whatever_it_waits_for(
+        self,
+        fake: Any,
+        connect: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        waits_for: str,
+    ) -> None:
+        go_on = threading.Event()
+        reply = type(fake.answers[0])
+
+        def answer(seen: Any) -> Any:
+            if waits_for != "the rate limit" and (
+                waits_for != "credentials" or seen.path.startswith("/v3")
+            ):
+                go_on.wait(60)
+            if seen.path.startswith("/v3"):
+                return reply(status=201, body={"token": {}}, headers={"X-Subject-Token": "t"})
+            return reply(body=TASK)
+
+        fake.answer(answer)
+        connect(timeout=120, attempt_timeout=100, max_attempts=1)
+        calls = 3
+        if waits_for == "the rate limit":
+            connect(max_requests_per_second=5, max_attempts=1)
+        if waits_for == "its turn":
+            calls = 2 * MAX_IN_FLIGHT
+        if waits_for == "credentials":
+            who = {"auth_type": "token", "domain_name": "account", "iam_endpoint": fake.url}
+            connect(timeout=120, attempt_timeout=100, max_attempts=1, **who)
+        hook = IoTDAAsyncHook()
+        asked = [asyncio.create_task(hook.get_batch_task(TASK_ID)) for _ in range(calls)]
+        await asyncio.to_thread(fake.wait_for, MAX_IN_FLIGHT if waits_for == "its turn" else 1)
+        session = await session_of(hook)
+
+        await hook.close()
+        go_on.set()
+
+        assert [(await one).task_id for one in asked] == [TASK_ID] * calls
+        assert session.closed
+
+    async def test_the_session_is_open_for_as_long_as_an_answer_is_under_way(
+        self, fake: Any, connect: Callable[..., None]
+    ) -> None:
+        go_on = threading.Event()
+        reply = type(fake.answers[0])
+        fake.answer(lambda seen: [go_on.wait(60), reply(body=TASK)][1])
+        hook = IoTDAAsyncHook()
+        call = asyncio.create_task(hook.get_batch_task(TASK_ID))
+        await asyncio.to_thread(fake.wait_for, 1)
+        session = await session_of(hook)
+
+        await hook.close()
+        assert not session.closed
+        again = asyncio.create_task(hook.get_batch_task(TASK_ID))
+        await asyncio.to_thread(fake.wait_for, 2)
+        assert await session_of(hook) is not session
+        go_on.set()
+        await asyncio.gather(call, again)
+
+        assert session.closed
+        await hook.close()
+
+    async def test_all_that_are_refused_get_the_typed_error(
+        self, fake: Any, connect: Callable[..., None]
+    ) -> None:
+        connect(max_requests_per_second=2)
+        fake.answer(type(fake.answers[0])(status=401))
+        hook = IoTDAAsyncHook()
+
+        async def guard() -> None:
+            try:
+                await hook.get_batch_task(TASK_ID)
+            except IoTDAAuthError:
+                await hook.close()
+                raise
+
+        guards = await asyncio.gather(*(guard() for _ in range(3)), return_exceptions=True)
+
+        assert [type(error) for error in guards] == [IoTDAAuthError] * 3
+
+    async def test_who_opens_it_anew_at_the_same_time_leaves_no_session_behind(
+        self, connect: Callable[..., None]
+    ) -> None:
+        hook = IoTDAAsyncHook()
+        seen = set()
+
+        async def use() -> None:
+            await hook.get_batch_task(TASK_ID)
+            seen.add(await session_of(hook))
+            await hook.close()
+
+        for _ in range(5):
+            await asyncio.gather(*(use() for _ in range(8)))
+        await hook.close()
+
+        assert all(session.closed for session in seen)
+        assert not sessions._sessions.get(asyncio.get_running_loop())
+
+    async def test_a_session_that_was_closed_all_the_same_has_sent_nothing(
+        self, fake: Any, connect: Callable[..., None], no_backoff: None
+    ) -> None:
+        connect(max_attempts=1)
+        async with IoTDAAsyncHook() as hook:
+            await (await session_of(hook)).close()
+            with pytest.raises(IoTDATransportError, match="closed before the request") as caught:
+                await hook.retry_batch_task(TASK_ID)
+        assert not caught.value.sent
+        assert not fake.seen
+
+
+def test_a_blocking_hook_that_is_closed_lets_other_threads_finish(
+    fake: Any, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, close = [], requests.Session.close
+
+    def noted(self: Any) -> None:
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr(requests.Session, "close", noted)
+    go_on = threading.Event()
+    reply = type(fake.answers[0])
+    fake.answer(lambda seen: [go_on.wait(60), reply(body=TASK)][1])
+    hook = IoTDAHook()
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(hook.get_batch_task, TASK_ID) for _ in range(4)]
+        fake.wait_for(4)
+        session = hook.get_conn()
+
+        hook.close()
+        assert closed == []
+        assert hook.get_conn() is not session
+        go_on.set()
+
+        assert [call.result(60).task_id for call in calls] == [TASK_ID] * 4
+    assert closed == [session]
+    hook.close()
+    assert len(closed) == 2

@@ -1,0 +1,202 @@
+"""An attempt that gets no answer is given up, and the others have their time.
+
+An answer here hangs until the test is over: whatever waits for it for longer than an attempt may
+take would not end.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import IoTDATransportError
+
+TASK_ID = "5c8fb0d3c1a2e45678901234"
+TASK = {
+    "task_id": TASK_ID,
+    "task_name": "rollout",
+    "task_type": "firmwareUpgrade",
+    "status": "Processing",
+    "task_progress": {"total": 2, "processing": 2},
+}
+TOKENS = "/v3/auth/tokens"
+
+pytestmark = pytest.mark.usefixtures("no_backoff")
+
+
+@pytest.fixture(autouse=True)
+def attempts(connect: Callable[..., None]) -> None:
+    """Half a second each, in a time in which no test would wait for all of them."""
+    connect(timeout=120, attempt_timeout=0.5)
+
+
+@pytest.fixture
+def reply(fake: Any) -> Any:
+    return type(fake.answers[0])
+
+
+def rows(seen: Any) -> list[dict[str, str]]:
+    return [{"target": target, "status": "success"} for target in seen.body["targets"]]
+
+
+class TestOnce:
+    @pytest.mark.parametrize("fault", ["hang", "hang head", "drip", "drip head"])
+    def test_a_read(self, client: Any, fake: Any, reply: Any, fault: str) -> None:
+        fake.answer(reply(body=TASK, fault=fault), reply(body=TASK))
+
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        assert len(fake.seen) == 2
+
+    def test_a_stop_of_some_targets(self, client: Any, fake: Any, reply: Any) -> None:
+        targets = [f"d{number}" for number in range(61)]
+        fake.answer(reply(fault="hang"), lambda seen: reply(body={"targets": rows(seen)}))
+
+        results = client.stop_batch_task(TASK_ID, targets)
+
+        assert [result.target for result in results.succeeded] == targets
+        assert [seen.body for seen in fake.seen] == [{"targets": targets}] * 2
+
+    def test_a_stop_of_all(self, client: Any, fake: Any, reply: Any) -> None:
+        fake.answer(reply(fault="hang"), reply(body={}))
+
+        assert list(client.stop_batch_task(TASK_ID)) == []
+        assert [seen.body for seen in fake.seen] == [{}, {}]
+
+
+class TestWhatIsNotSentTwice:
+    def test_a_retry_is_judged_by_reading(self, client: Any, fake: Any, reply: Any) -> None:
+        fake.answer(reply(fault="hang"), reply(body=TASK))
+
+        assert list(client.retry_batch_task(TASK_ID)) == []
+        assert [seen.method for seen in fake.seen] == ["POST", "GET"]
+
+    def test_a_retry_of_some_too(self, client: Any, fake: Any, reply: Any) -> None:
+        row = {"target": "d1", "status": "Processing"}
+        told = reply(body={"batchtask": TASK, "task_details": [row]})
+        fake.answer(reply(fault="hang"), told)
+
+        assert client.retry_batch_task(TASK_ID, ["d1"])[0].succeeded
+        assert [seen.method for seen in fake.seen] == ["POST", "GET", "GET"]
+
+    def test_a_creation_is_looked_for(self, client: Any, fake: Any, reply: Any) -> None:
+        none, one = reply(body={"batchtasks": []}), reply(body={"batchtasks": [TASK]})
+        fake.answer(none, reply(fault="hang"), one)
+
+        created = client.create_batch_task_once(
+            task_name="rollout", task_type="firmwareUpgrade", targets=["d1"]
+        )
+
+        assert created.task.task_id == TASK_ID
+        assert sum(seen.method == "POST" for seen in fake.seen) == 1
+
+    def test_a_deletion_is_looked_at(self, client: Any, fake: Any, reply: Any) -> None:
+        fake.answer(reply(fault="hang"), reply(status=404))
+
+        client.delete_batch_task(TASK_ID)
+        assert [seen.method for seen in fake.seen] == ["DELETE", "GET"]
+
+
+def test_it_may_hang_several_times(client: Any, fake: Any, reply: Any) -> None:
+    fake.answer(*[reply(fault="hang")] * 3, reply(body=TASK))
+
+    assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+
+
+def test_and_not_for_ever(client: Any, fake: Any, reply: Any, connect: Any) -> None:
+    connect(timeout=3, max_attempts=20)
+    fake.answer(reply(fault="hang"))
+
+    with pytest.raises(IoTDATransportError, match="no whole answer within") as caught:
+        client.get_batch_task(TASK_ID)
+    assert caught.value.sent
+    assert len(fake.seen) == 3
+
+
+def test_one_of_many_calls_side_by_side_keeps_none_of_the_others(
+    client: Any, fake: Any, reply: Any
+) -> None:
+    targets = [f"d{number}" for number in range(3_000)]
+    hung: list[Any] = []
+
+    def answer(seen: Any) -> Any:
+        if "d700" in seen.body["targets"] and not hung:
+            hung.append(seen)
+            return reply(fault="hang")
+        return reply(body={"targets": rows(seen)})
+
+    fake.answer(answer)
+
+    assert len(client.stop_batch_task(TASK_ID, targets).succeeded) == 3_000
+    assert len(fake.seen) == 31
+
+
+def test_where_one_connection_hangs_its_like_are_not_used_again(
+    client: Any, fake: Any, reply: Any
+) -> None:
+    """A balancer that was replaced answers on none of the connections that are open."""
+    targets = [f"d{number}" for number in range(1_000)]
+    fake.answer(lambda seen: reply(body={"targets": rows(seen)}))
+    client.stop_batch_task(TASK_ID, targets)
+    stale = {seen.connection for seen in fake.seen}
+    assert len(stale) > 1
+    fake.seen.clear()
+    fake.answer(lambda seen: reply(body=TASK, fault="hang" if seen.connection in stale else None))
+
+    assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+    assert len(fake.seen) == 2
+
+
+def test_whoever_issues_credentials_may_hang_too(
+    client: Any, fake: Any, reply: Any, connect: Any
+) -> None:
+    connect(
+        auth_type="token",
+        domain_name="account",
+        iam_endpoint=fake.url,
+        timeout=120,
+        attempt_timeout=0.5,
+    )
+    token = reply(status=201, body={"token": {}}, headers={"X-Subject-Token": "token-1"})
+    fake.answer(reply(fault="hang"), token, reply(body=TASK))
+
+    assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+    assert [seen.path == TOKENS for seen in fake.seen] == [True, True, False]
+
+
+class TestConnecting:
+    @pytest.fixture
+    def silent(self) -> Iterator[str]:
+        """Takes connections, and says nothing."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+    def test_what_hangs_there_was_not_sent(self, client: Any, connect: Any, silent: str) -> None:
+        connect(host=silent, timeout=120, attempt_timeout=0.5, max_attempts=2)
+
+        with pytest.raises(IoTDATransportError, match="connecting timed out") as caught:
+            client.retry_batch_task(TASK_ID, ["d1"])
+        assert not caught.value.sent
+
+
+class TestRetryAfter:
+    def test_one_that_fits_into_the_time_left_is_waited_for(
+        self, client: Any, fake: Any, reply: Any, connect: Any, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: high)
+        connect(timeout=3)
+        fake.answer(reply(status=429, headers={"Retry-After": "2"}), reply(body=TASK))
+
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+
+    def test_one_that_does_not_is_an_error_at_once(
+        self, client: Any, fake: Any, reply: Any, connect: Any
+    ) -> None:
+        connect(timeout=30)
+        fake.answer(reply(status=503, headers={"Retry-After": "30"}))
+
+        with pytest.raises(Exception, match="503"):
+            client.get_batch_task(TASK_ID)
+        assert len(fake.seen) == 1
