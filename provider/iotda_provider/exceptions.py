@@ -20,6 +20,10 @@ class IoTDAConfigError(IoTDAError):
     """The connection or a parameter is wrong; nothing was sent."""
 
 
+class IoTDAParameterError(IoTDAConfigError, ValueError):
+    """A parameter in a DAG can't be right, whatever it is rendered to; raised as it is parsed."""
+
+
 class IoTDATransportError(IoTDAError):
     """No usable answer arrived: unreachable, timed out, cut off, or not JSON.
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAParameterError
+from iotda_provider.text import what_is
 
-_LONGEST_TEXT = 8 * 1024 * 1024
-_LONGEST_COUNT = 18
+T = TypeVar("T")
+
+#: Text that is no JSON is read up to here: Python's notation takes a thousand times its memory.
+_LONGEST_PYTHON = 256 * 1024
+#: More than any fleet has, and less than what an IMEI would be as a number.
+_LARGEST_COUNT = 1_000_000_000
+#: Some 300 years in seconds: more, and a moment so far from now has no date.
+_LARGEST = 1e10
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?")
 _NOTHING = frozenset({"", "none", "null"})
 
 
@@ -29,11 +38,27 @@ def as_list(value: Any, name: str) -> list[Any]:
             "skipped, or is the key wrong?). To mean none at all, pass an empty list."
         )
     # Text within text is one device, say, and no list of its letters.
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise IoTDAConfigError(
-            f"{name} must be a list, got {type(value).__name__}: {_short(value)}."
-        )
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise IoTDAConfigError(f"{name} must be a list, got {what_is(value, instead_of='a list')}.")
     return list(value)
+
+
+def as_rows(value: Any, name: str) -> list[Mapping[str, Any]]:
+    """A list of rows; where a mapped task has pushed one for each instance, all of them in one.
+
+    :raises IoTDAConfigError: it is no list of rows, or of lists of rows
+    """
+    items = as_list(value, name)
+    if items and all(_is_list(item) for item in items):
+        items = [row for rows in items for row in rows]
+    for position, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            raise IoTDAConfigError(
+                f"{name}[{position}] is not a row of failed_targets (an object with target, "
+                "error_code and error_msg), nor are all, as of a mapped task, lists of such rows: "
+                f"it is {what_is(item, instead_of='a row')}."
+            )
+    return items
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:
@@ -42,9 +67,12 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
     :raises IoTDAConfigError: it is something else
     """
     if isinstance(value, str):
-        value = _parse(value, name)
+        parsed = _parse(value, name)
+        value = value if parsed is None else parsed
     if not isinstance(value, Mapping):
-        raise IoTDAConfigError(f"{name} must be an object, got {_short(value)}.")
+        raise IoTDAConfigError(
+            f"{name} must be an object, got {what_is(value, instead_of='an object')}."
+        )
     return dict(value)
 
 
@@ -57,29 +85,77 @@ def batch_task_ids(value: Any) -> tuple[str, ...]:
 
     if isinstance(value, str) and not value.lstrip().startswith(("[", "(")):
         return (check_task_id(value.strip()),)
-    ids = tuple(dict.fromkeys(map(check_task_id, as_list(value, "batch_task_id"))))
-    if not ids:
-        raise IoTDAConfigError("batch_task_id is an empty list: it names no batch task.")
-    return ids
+    if isinstance(value, (str, Iterable)) and not isinstance(value, (bytes, Mapping)):
+        ids = tuple(
+            dict.fromkeys(
+                check_task_id(one, f"batch_task_id[{position}]")
+                for position, one in enumerate(as_list(value, "batch_task_id"))
+            )
+        )
+        if not ids:
+            raise IoTDAConfigError("batch_task_id is an empty list: it names no batch task.")
+        return ids
+    return (check_task_id(value),)
 
 
 def given(value: Any) -> Any:
     """An optional parameter; None where a template rendered to nothing."""
-    return None if str(value).strip().lower() in _NOTHING else value
+    if isinstance(value, str) and value.strip().lower() in _NOTHING:
+        return None
+    return value
+
+
+def as_text(value: Any, name: str) -> str:
+    """A parameter that a template must have rendered to text.
+
+    :raises IoTDAConfigError: it is something else, or nothing
+    """
+    if given(value) is None:
+        raise IoTDAConfigError(f"{name} was rendered to nothing: {what_is(value)}.")
+    return optional_text(value, name) or ""
+
+
+def optional_text(value: Any, name: str) -> str | None:
+    """The same; None where a template rendered to nothing.
+
+    :raises IoTDAConfigError: it is something else
+    """
+    value = given(value)
+    if value is not None and not isinstance(value, str):
+        raise IoTDAConfigError(f"{name} must be text, got {what_is(value)}.")
+    return value
 
 
 def as_count(value: Any, name: str) -> int:
-    """A number of targets, given as a whole number, as text of one, or as the list of the targets.
+    """A number of targets: a whole number, text of one, or the list of the targets.
+
+    A list of numbers is what a mapped task has pushed, one for each instance, and is added up.
 
     :raises IoTDAConfigError: it is none of these
     """
-    if isinstance(value, str):
-        text = value.strip()
-        if text.isdecimal() and len(text) <= _LONGEST_COUNT:
-            return int(text)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    return len(as_list(value, name))
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        value = int(value)
+    if isinstance(value, (int, float)):
+        return _count(value, name)
+    items = as_list(value, name)
+    if not any(isinstance(item, (int, float)) or _is_list(item) for item in items):
+        return len(items)
+    if not all(isinstance(item, int) for item in items):
+        raise IoTDAConfigError(
+            f"{name} must be a number, a list of numbers (of a mapped task, one for each "
+            "instance), or a list of ids; got a list that holds "
+            f"{' and '.join(sorted({type(item).__name__ for item in items}))}."
+        )
+    return _count(sum(_count(item, name) for item in items), name)
+
+
+def _count(value: float, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_COUNT:
+        raise IoTDAConfigError(
+            f"{name} must be a whole number from 0 to {_LARGEST_COUNT}, or a list of ids as text; "
+            f"got {what_is(value)}."
+        )
+    return value
 
 
 def positive(value: Any, name: str, *, zero: bool = False) -> float:
@@ -88,10 +164,15 @@ def positive(value: Any, name: str, *, zero: bool = False) -> float:
     :raises ValueError: it is no number, or not greater than 0 (with ``zero``: less than 0)
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    if not (value >= 0 if zero else value > 0) or value == float("inf"):
+        raise ValueError(f"{name} must be a number, got {what_is(value, instead_of='a number')}")
+    if not (value >= 0 if zero else value > 0):
         raise ValueError(
-            f"{name} must be {'0 or more' if zero else 'greater than 0'}, got {value!r}"
+            f"{name} must be {'0 or more' if zero else 'greater than 0'}, got "
+            f"{what_is(value, instead_of='a number')}"
+        )
+    if value > _LARGEST:
+        raise ValueError(
+            f"{name} must be at most {_LARGEST:.0f}, got {what_is(value, instead_of='a number')}"
         )
     return value
 
@@ -111,34 +192,167 @@ def one_of(value: Any, name: str, words: Sequence[str]) -> str:
 
     :raises ValueError: it is another
     """
-    if value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
-    return str(value)
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, words))}, got {what_is(value)}"
+        )
+    return value
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False, and nothing that merely looks like it, checked when the DAG is parsed.
+
+    :raises ValueError: it is neither: ``"false"`` would mean True
+    """
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"{name} must be True or False, got {what_is(value, instead_of='True or False')}"
+        )
+    return value
+
+
+def text_or_template(value: Any, name: str, *, optional: bool = False) -> Any:
+    """A parameter that is text, or a template or an XCom that will be, checked when the DAG is
+    parsed: what is written as a number there has lost its zeros already.
+
+    :raises ValueError: it is something else
+    """
+    if isinstance(value, str) or is_template(value) or (optional and value is None):
+        return value
+    raise IoTDAParameterError(
+        f"{name} must be text{' or None' if optional else ''}, got {what_is(value)}"
+    )
+
+
+def id_or_template(value: Any) -> Any:
+    """A batch task's id, or what will be one, checked when the DAG is parsed.
+
+    :raises ValueError: it can't become one
+    """
+    if isinstance(value, str) or is_template(value):
+        return value
+    from iotda_provider.api import check_task_id
+
+    return _parsed(lambda: check_task_id(value))
+
+
+def ids_or_template(value: Any) -> Any:
+    """A batch task's id or the list of several, or what will be, checked when the DAG is parsed.
+
+    :raises ValueError: it is something else
+    """
+    if not isinstance(value, (list, tuple)):
+        return id_or_template(value)
+    for position, one in enumerate(value):
+        text_or_template(one, f"batch_task_id[{position}]")
+    return value
+
+
+def check_connection(iotda_conn_id: Any, project_id: Any, instance_id: Any) -> None:
+    """The parameters that name a connection, checked when the DAG is parsed.
+
+    :raises ValueError: one is neither text nor a template
+    """
+    text_or_template(iotda_conn_id, "iotda_conn_id")
+    text_or_template(project_id, "project_id", optional=True)
+    text_or_template(instance_id, "instance_id", optional=True)
+
+
+def list_or_template(value: Any, name: str, *, optional: bool = False) -> Any:
+    """A list parameter, or what will be one, checked when the DAG is parsed.
+
+    :raises ValueError: it can't become one
+    """
+    is_left_out = optional and value is None
+    if is_left_out or isinstance(value, (str, list, tuple)) or is_template(value):
+        return value
+    # What can be read once only can't stay in a DAG.
+    return _parsed(lambda: as_list(value, name))
+
+
+def object_or_template(value: Any, name: str) -> Any:
+    """An optional object, or what will be one, checked when the DAG is parsed.
+
+    :raises ValueError: it can't become one
+    """
+    if value is None or isinstance(value, (str, Mapping)) or is_template(value):
+        return value
+    raise ValueError(f"{name} must be an object, got {what_is(value, instead_of='an object')}")
+
+
+def count_or_template(value: Any, name: str) -> Any:
+    """A number of targets or the list of them, or what will be, checked when the DAG is parsed.
+
+    :raises ValueError: it can't become one
+    """
+    if is_template(value):
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        value = list_or_template(value, name)
+    _parsed(lambda: as_count(value, name))
+    return value
+
+
+def function_or_path(value: Any, name: str) -> Any:
+    """An optional function, or the dotted path of one, checked when the DAG is parsed.
+
+    :raises ValueError: it is neither
+    """
+    if value is None or callable(value) or (isinstance(value, str) and value.strip()):
+        return value
+    raise ValueError(
+        f"{name} must be a function or its dotted path, got "
+        f"{what_is(value, instead_of='a function')}"
+    )
+
+
+def _parsed(read: Callable[[], T]) -> T:
+    """What is read, where a refusal is one of the DAG itself."""
+    try:
+        return read()
+    except IoTDAConfigError as error:
+        raise IoTDAParameterError(str(error)) from None
+
+
+def texts(value: Any, name: str) -> tuple[str, ...]:
+    """Some texts, checked when the DAG is parsed.
+
+    :raises ValueError: it is no list of texts
+    """
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+    items = tuple(value) if is_list else None
+    if items is None or not all(isinstance(item, str) for item in items):
+        wrong = next((one for one in items or () if not isinstance(one, str)), value)
+        raise ValueError(
+            f"{name} must be a list of texts (an empty one for none), got {what_is(wrong)}"
+        )
+    return items
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
 def _parse(text: str, name: str) -> Any:
     stripped = text.strip()
     if stripped.lower() in _NOTHING:
         return None
-    if len(stripped) > _LONGEST_TEXT:
-        raise IoTDAConfigError(
-            f"{name} is a text of {len(stripped)} characters: pass a list instead."
-        )
     try:
         return json.loads(stripped)
     except (ValueError, RecursionError):
         pass
+    if len(stripped) > _LONGEST_PYTHON:
+        raise IoTDAConfigError(
+            f"{name} is a text of {len(stripped)} characters that is no JSON: beyond "
+            f"{_LONGEST_PYTHON} only JSON is read, such as {{{{ ... | tojson }}}} gives."
+        )
     try:
         return ast.literal_eval(stripped)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         raise IoTDAConfigError(
             f'{name} must be a list, or text that holds one such as ["device-1", "device-2"]; '
-            f"got {_short(stripped)}."
+            f"got {what_is(stripped)}."
         ) from None
-
-
-def _short(value: Any) -> str:
-    return repr(str(value)[:60])
 
 
 def is_template(value: Any) -> bool:
@@ -154,10 +368,9 @@ def read_number(value: Any, name: str, *, zero: bool = False) -> float:
     :raises ValueError: it is none
     """
     if isinstance(value, str):
-        try:
-            value = float(value.strip())
-        except ValueError:
-            raise ValueError(f"{name} must be a number, got {value!r}") from None
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError(f"{name} must be a number, got {what_is(value)}")
+        value = float(value)
     return positive(value, name, zero=zero)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.parameters import given
+from iotda_provider.parameters import optional_text
+from iotda_provider.text import one_line, what_is
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from iotda_provider.guards import FailureClasses
     from iotda_provider.models import TargetResult
 
@@ -21,24 +26,93 @@ def xcom_limit(max_xcom_targets: int) -> int:
     return min(max_xcom_targets, int(conf.getint("core", "max_map_length", fallback=1024)))
 
 
-def check_report_path(path: str | None) -> str | None:
-    """Where the full list is to be written; None where a template rendered to nothing.
+_LONGEST_PATH = 1024
+#: What parts a path, a URL, and what Windows and careless servers take for these.
+_BETWEEN_SEGMENTS = re.compile(r"[/\\\\:@?#;]")
 
-    :raises IoTDAConfigError: no such path can be written to here
+
+def check_report_path(value: Any, name: str = "report_path") -> str | None:
+    """Where a file is to be written; None where a template rendered to nothing.
+
+    :raises IoTDAConfigError: no such path can be written to here, or it leads upwards
     """
-    path = given(path)
+    path = optional_text(value, name)
     if path is None:
         return None
+    if len(path) > _LONGEST_PATH or not path.isprintable():
+        raise IoTDAConfigError(
+            f"{name} must be a path or URL of at most {_LONGEST_PATH} characters without line "
+            f"breaks, got {len(path)} characters: {what_is(path)}."
+        )
+    if _leads_upwards(path):
+        raise IoTDAConfigError(
+            f"{name} must not hold '..' as a part of it, got {what_is(path)}: it would be written "
+            "elsewhere. Where it comes from a run's id or a form, look who has chosen that."
+        )
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     try:
         _ = ObjectStoragePath(path).fs
     except (ValueError, ImportError) as error:
         raise IoTDAConfigError(
-            f"report_path {path!r} can't be written to: {error}. Give a local path, or install the "
-            "provider of that storage."
+            f"{name} {path!r} can't be written to: {one_line(error, 300)}. Give a local path, or "
+            "install the provider of that storage."
         ) from None
     return path
+
+
+def _leads_upwards(path: str) -> bool:
+    """Whether a part of a path is ``..``, in whatever way it is written."""
+    before = ""
+    while path != before:  # it may be encoded more than once
+        if any(part.strip() == ".." for part in _BETWEEN_SEGMENTS.split(path)):
+            return True
+        before, path = path, unquote(path)
+    return False
+
+
+def own_report_path(operator: Any, context: Context) -> str | None:
+    """The same, for an operator whose instances must not overwrite each other's report.
+
+    :param operator: has the path as ``report_path``, and as ``_report_template`` what was written
+        in the DAG
+    :raises IoTDAConfigError: the instances of a mapped task share it
+    """
+    path = check_report_path(operator.report_path)
+    ti: Any = context["ti"]
+    if path is not None and getattr(ti, "map_index", -1) >= 0 and _is_shared(operator, context):
+        raise IoTDAConfigError(
+            f"report_path {path!r} is the same for all instances of this mapped task, and each "
+            "would overwrite the others' report: put {{ ti.map_index }} into it."
+        )
+    return path
+
+
+def _is_shared(operator: Any, context: Context) -> bool:
+    template, ti = operator._report_template, cast("Any", context["ti"])
+    if isinstance(template, str) and "map_index" in template:
+        return False
+    dag: Any = context["dag"]
+    expanded = getattr(dag.get_task(ti.task_id), "expand_input", None)
+    if expanded is None:  # in a mapped task group: what it was mapped over, or the same for all
+        return type(template).__name__ != "MappedArgument"
+    mapped_over = expanded.value
+    if isinstance(mapped_over, Mapping):  # expand()
+        if set(mapped_over) != {
+            "report_path"
+        }:  # every pair of one parameter and another, if at all
+            return True
+        paths = mapped_over["report_path"]
+    else:  # expand_kwargs(), with rows of the DAG itself or of an XCom
+        if not isinstance(mapped_over, (list, tuple)):
+            return False
+        rows = [row for row in mapped_over if isinstance(row, Mapping)]
+        if not any("report_path" in row for row in rows):
+            return True
+        paths = [row.get("report_path") for row in rows]
+    if not isinstance(paths, (list, tuple)):
+        return False
+    return sum(bool(one == template) for one in paths) > 1
 
 
 def checked_classes(

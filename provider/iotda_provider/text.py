@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+_LONGEST_SHOWN = 60
+#: A number of more bits is no count, and Python refuses to write out the largest.
+_MOST_BITS = 128
+
 
 def one_line(value: object, longest: int) -> str:
     """One line without control characters, cut where it is longer than ``longest``."""
@@ -11,3 +17,40 @@ def one_line(value: object, longest: int) -> str:
     if not text.isprintable():
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def what_is(value: object, *, instead_of: str = "text") -> str:
+    """A value that a parameter does not take, in one short line for an error: text as it is; of
+    anything else its type, and why it may be there instead.
+
+    :param instead_of: what is wanted: ``text``, ``a number`` or ``a list``
+    """
+    if value is None:
+        return "None: the task that it comes from pushed nothing (skipped, or the key is wrong?)"
+    if isinstance(value, str):
+        shown = repr(value[:_LONGEST_SHOWN]) + ("..." if len(value) > _LONGEST_SHOWN else "")
+        if value.lstrip()[:1] in ("[", "(") or value.startswith("LazySelectSequence"):
+            return f"{shown}: {_MAPPED}"
+        return shown
+    kind = type(value).__name__[:_LONGEST_SHOWN]
+    if isinstance(value, (bool, int, float)):
+        is_short = isinstance(value, float) or int(value).bit_length() <= _MOST_BITS
+        shown = f"the {kind}{f' {value!r}' if is_short else ''}"
+        return f"{shown}, not text: {_NATIVE}" if instead_of == "text" else shown
+    if isinstance(value, Mapping):
+        return f"a {kind}: to use one field of an XCom, name it, such as ['batch_task_id']"
+    if isinstance(value, (list, tuple)) or kind.startswith("Lazy"):
+        if instead_of == "a list":
+            return f"a {kind}"
+        return f"a {kind}: {_MAPPED}"
+    return f"a value of type {kind}"
+
+
+_NATIVE = (
+    "with render_template_as_native_obj=True a template whose text looks like a number becomes one "
+    "(1.10 becomes 1.1); leave that setting out of the DAG, or quote the template, \"'{{ ... }}'\""
+)
+_MAPPED = (
+    "the XCom of a mapped task is the list of what all its instances have pushed; map this task as "
+    "well, or pick one"
+)

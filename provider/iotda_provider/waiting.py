@@ -20,6 +20,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.text import what_is
 
 #: Seconds of trouble at the API that a wait outlives by default.
 DEFAULT_MAX_OUTAGE = 900.0
@@ -47,13 +48,17 @@ def task_statuses(values: Iterable[TaskStatus | str], name: str) -> tuple[str, .
     """
     if isinstance(values, str):
         values = (values,)
-    try:
-        return tuple(str(TaskStatus(value)) for value in values)
-    except ValueError:
-        known = ", ".join(str(status) for status in TaskStatus)
-        raise ValueError(
-            f"{name} must hold statuses of batch tasks ({known}), got {values!r}"
-        ) from None
+    found: list[str] = []
+    known = ", ".join(str(status) for status in TaskStatus)
+    form = f"{name} must hold statuses of batch tasks ({known})"
+    if isinstance(values, (bytes, Mapping)) or not isinstance(values, Iterable):
+        raise ValueError(f"{form}, got {what_is(values, instead_of='a list')}")
+    for value in values:
+        try:
+            found.append(str(TaskStatus(value)))
+        except (ValueError, TypeError):
+            raise ValueError(f"{form}, got [{what_is(value)}]") from None
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_path_characters_in_a_task_id_are_refused_by_every_call(value):
 
 
 def test_an_id_that_was_made_a_number_of_says_so():
-    with pytest.raises(IoTDAConfigError, match=r"got '123' \(int, not text\)"):
+    with pytest.raises(IoTDAConfigError, match=r"got the int 123, not text: with render_temp"):
         api.check_task_id(123)
 
 
@@ -164,14 +164,14 @@ def test_a_task_is_created_with_what_was_given_and_nothing_else():
     call = api.create_batch_task(
         task_name="名_1",
         task_type="firmwareUpgrade",
-        group_ids=["g"],
+        group_ids=["ab-1"],
         document={"package_ids": ["p"]},
         need_confirm=False,
     )
     assert json.loads(outgoing(call).body) == {
         "task_name": "名_1",
         "task_type": "firmwareUpgrade",
-        "targets_filter": {"group_ids": ["g"]},
+        "targets_filter": {"group_ids": ["ab-1"]},
         "document": {"package_ids": ["p"]},
         "need_confirm": False,
     }
@@ -180,7 +180,7 @@ def test_a_task_is_created_with_what_was_given_and_nothing_else():
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", float("nan"), "\ud800"])
 def test_a_body_that_json_can_not_hold_is_refused_in_one_line(value):
     call = api.create_batch_task(
-        task_name="a", task_type="firmwareUpgrade", targets=["a"], document={"package_ids": value}
+        task_name="a", task_type="createCommands", targets=["a"], document={"paras": value}
     )
     with pytest.raises(IoTDAConfigError, match=r"Could not create batch task a: the body") as error:
         outgoing(call)

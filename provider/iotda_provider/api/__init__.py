@@ -13,7 +13,16 @@ from iotda_provider.api.batch_tasks import (
     stop_batch_task,
 )
 from iotda_provider.api.call import Call, Outgoing, Page, Repeat
-from iotda_provider.api.checks import check_id, check_targets, check_task_id, check_word
+from iotda_provider.api.checks import (
+    check_group_id,
+    check_group_ids,
+    check_id,
+    check_package_id,
+    check_targets,
+    check_task_id,
+    check_version,
+    check_word,
+)
 from iotda_provider.api.fleet import (
     change_group,
     create_group,
@@ -38,9 +47,13 @@ __all__ = [
     "Repeat",
     "any_call",
     "change_group",
+    "check_group_id",
+    "check_group_ids",
     "check_id",
+    "check_package_id",
     "check_targets",
     "check_task_id",
+    "check_version",
     "check_word",
     "confirm_batch_task",
     "create_batch_task",

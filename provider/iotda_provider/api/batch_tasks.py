@@ -11,7 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
-from iotda_provider.api.checks import check_id, check_targets, check_task_id, check_word
+from iotda_provider.api.checks import (
+    check_group_ids,
+    check_id,
+    check_targets,
+    check_task_id,
+    check_task_name,
+    check_text,
+    check_word,
+)
+from iotda_provider.api.creation import (
+    check_document,
+    check_ext_info,
+    check_policy,
+    check_task_mode,
+)
 from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import (
@@ -22,6 +36,7 @@ from iotda_provider.models import (
     TaskStatus,
     TaskType,
 )
+from iotda_provider.text import what_is
 
 #: Targets that one stop, retry or confirm may name.
 MAX_TARGETS_PER_CALL = 100
@@ -29,7 +44,6 @@ MAX_TARGETS_PER_CALL = 100
 MAX_TARGETS_PER_TASK = 30_000
 
 _BATCH_TASKS = "/v5/iot/{project_id}/batchtasks"
-_TASK_NAME = re.compile(r"\w{1,128}")
 
 
 def _results(data: Any) -> tuple[TargetResult, ...]:
@@ -138,29 +152,23 @@ def create_batch_task(
 ) -> Call[BatchTask]:
     """Create a batch task; never repeated blindly, because a second call makes a second task.
 
-    :param task_name: 1 to 128 letters, digits or ``_``
+    :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
     :param task_type: such as ``firmwareUpgrade``
     :param targets: 1 to 30,000 device ids; wins over ``group_ids``, which win over
         ``document_source``
-    :param group_ids: device groups whose devices are the targets
+    :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
     :param document: for upgrades ``{"package_ids": [...]}``
-    :param task_policy: ``schedule_time``, ``retry_count``, ``retry_interval``
+    :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
+        ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes)
     :param need_confirm: hold every target until it is confirmed
     :param app_id: resource space
     :param task_mode: ``GATEWAY`` for devices behind gateways
-    :param task_ext_info: up to 512 characters that are sent to every device
+    :param task_ext_info: an object of up to 512 characters that is sent to every device
     :param document_source: file with the targets, not for upgrades
-    :raises IoTDAConfigError: a name, type or target is not valid, or there are no targets at all
+    :raises IoTDAConfigError: the platform would refuse one of these, or there are no targets at all
     """
-    if not isinstance(task_name, str) or not _TASK_NAME.fullmatch(task_name):
-        raise IoTDAConfigError(
-            f"task_name must be 1 to 128 letters, digits or _ (no hyphen, no space); got "
-            f"{str(task_name)[:60]!r}."
-        )
-    body: dict[str, Any] = {
-        "task_name": task_name,
-        "task_type": check_word(task_type, TaskType, "task_type"),
-    }
+    name, kind = check_task_name(task_name), check_word(task_type, TaskType, "task_type")
+    body: dict[str, Any] = {"task_name": name, "task_type": kind}
     if targets is not None:
         body["targets"] = check_targets(targets)
         if not 1 <= len(body["targets"]) <= MAX_TARGETS_PER_TASK:
@@ -170,24 +178,29 @@ def create_batch_task(
                 "rollout over several tasks."
             )
     if group_ids is not None:
-        body["targets_filter"] = {"group_ids": check_targets(group_ids, "group_ids")}
+        body["targets_filter"] = {"group_ids": check_group_ids(group_ids)}
         if not body["targets_filter"]["group_ids"]:
             raise IoTDAConfigError("group_ids is empty: the task would have no targets.")
     if targets is None and group_ids is None and document_source is None:
         raise IoTDAConfigError("A batch task needs targets, group_ids or document_source.")
-    for name, value in (
-        ("app_id", None if app_id is None else check_id(app_id, "app_id")),
-        ("document", document),
-        ("task_policy", task_policy),
-        ("need_confirm", need_confirm),
-        ("task_mode", task_mode),
-        ("task_ext_info", task_ext_info),
-        ("document_source", document_source),
-    ):
-        if value is not None:
-            body[name] = value
+    if need_confirm is not None and not isinstance(need_confirm, bool):
+        # The platform might not take "true" for a reason to hold anything.
+        raise IoTDAConfigError(
+            "need_confirm must be True, False or None; got "
+            f"{what_is(need_confirm, instead_of='True or False')}."
+        )
+    checked: dict[str, Any] = {
+        "app_id": None if app_id is None else check_id(app_id, "app_id"),
+        "document": None if document is None else check_document(document, kind),
+        "task_policy": None if task_policy is None else check_policy(task_policy),
+        "need_confirm": need_confirm,
+        "task_mode": None if task_mode is None else check_task_mode(task_mode),
+        "task_ext_info": None if task_ext_info is None else check_ext_info(task_ext_info),
+        "document_source": None if document_source is None else _check_file(document_source),
+    }
+    body |= {name: value for name, value in checked.items() if value is not None}
     return Call(
-        action=f"create batch task {task_name}",
+        action=f"create batch task {name}",
         method="POST",
         path=_BATCH_TASKS,
         body=body,
@@ -197,20 +210,28 @@ def create_batch_task(
     )
 
 
+_FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _check_file(file_id: object) -> str:
+    return check_text(file_id, "document_source", _FILE_ID, "the id of a file")
+
+
 def _act_on_targets(
     verb: str, batch_task_id: str, targets: Sequence[str] | None, repeat: Repeat
 ) -> Call[Any]:
     task_id = check_task_id(batch_task_id)
-    if targets is not None and not 1 <= len(targets) <= MAX_TARGETS_PER_CALL:
+    some = None if targets is None else check_targets(targets)
+    if some is not None and not 1 <= len(some) <= MAX_TARGETS_PER_CALL:
         # An empty list must not reach the platform: it might read it as "all".
         raise IoTDAConfigError(
-            f"One {verb} takes 1 to {MAX_TARGETS_PER_CALL} targets, got {len(targets)}."
+            f"One {verb} takes 1 to {MAX_TARGETS_PER_CALL} targets, got {len(some)}."
         )
     return Call(
         action=f"{verb} batch task {task_id}",
         method="POST",
         path=f"{_BATCH_TASKS}/{task_id}/{verb}",
-        body={} if targets is None else {"targets": check_targets(targets)},
+        body={} if some is None else {"targets": some},
         read=_results,
         repeat=repeat,
         permission=f"iotda:batchtasks:{verb}",

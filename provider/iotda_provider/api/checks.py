@@ -1,4 +1,8 @@
-"""What users pass in, checked before anything is sent."""
+"""What users pass in, checked before anything is sent, by the patterns that the platform states.
+
+Source: the value range of each parameter in the IoTDA API reference, and in the models of
+``huaweicloudsdkiotda.v5``.
+"""
 
 from __future__ import annotations
 
@@ -8,60 +12,188 @@ from enum import Enum
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.text import what_is
+
+#: Chinese characters as the platform counts them.
+CHINESE = "\u4e00-\u9fa5"
 
 _TASK_ID = re.compile(r"[a-f0-9]{1,24}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
+_GROUP_ID = re.compile(r"[a-fA-F0-9-]{1,36}")
+_PACKAGE_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
+_VERSION = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_TASK_NAME = re.compile(rf"[{CHINESE}a-zA-Z0-9_]{{1,128}}")
+_GROUP_NAME = re.compile(rf"[{CHINESE}A-Za-z0-9_? '#().,&%@!-]{{1,64}}")
+_SQL = re.compile(rf"[{CHINESE}a-zA-Z0-9_?'#()., &%@!*=<>:-]{{1,400}}")
+_PACKAGE_TYPES = ("firmwarePackage", "softwarePackage", "modulePackage")
 
 
-def check_task_id(value: object) -> str:
+def check_text(value: object, name: str, pattern: re.Pattern[str], what: str) -> str:
+    """Text of a form that the platform states.
+
+    :param what: the form, in words that complete "must be"
+    :raises IoTDAConfigError: it is no text, or of another form; names the parameter
+    """
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise IoTDAConfigError(f"{name} must be {what}; got {what_is(value)}.")
+    return value
+
+
+def check_task_id(value: object, name: str = "batch_task_id") -> str:
     """A batch task id that is safe to put into a path.
 
     :raises IoTDAConfigError: it is not 1 to 24 characters of a-f and 0-9
     """
     if not isinstance(value, str) or not _TASK_ID.fullmatch(value):
-        # Native rendering makes a number of an id that happens to look like one.
-        kind = "" if isinstance(value, str) else f" ({type(value).__name__}, not text)"
         raise IoTDAConfigError(
-            "batch_task_id must be 1 to 24 characters of a-f and 0-9, as the console shows it; "
-            f"got {str(value)[:60]!r}{kind}. Where it comes from a template or an XCom, check that "
-            "the task before has set it."
+            f"{name} must be 1 to 24 characters of a-f and 0-9, as the console shows it; got "
+            f"{what_is(value)}. Where it comes from a template or an XCom, check that the task "
+            "before has set it."
         )
     return value
 
 
-def check_targets(targets: Iterable[object], name: str = "targets") -> list[str]:
+def check_targets(targets: Any, name: str = "targets") -> list[str]:
     """Device ids, each once, in their first order.
 
     :raises IoTDAConfigError: one is not 1 to 128 letters, digits, ``_`` or ``-``
     """
-    if isinstance(targets, (str, bytes, Mapping)):
-        raise IoTDAConfigError(f"{name} must be a list of ids, got {str(targets)[:60]!r}.")
+    return _each(targets, name, _DEVICE_ID, "a device id (1 to 128 letters, digits, _ or -)")
+
+
+def check_group_ids(group_ids: Any, name: str = "group_ids") -> list[str]:
+    """Ids of device groups, each once, in their first order.
+
+    :raises IoTDAConfigError: one is not 1 to 36 characters of a-f, 0-9 and ``-``
+    """
+    return _each(group_ids, name, _GROUP_ID, f"a device group's id ({_GROUP_FORM})")
+
+
+def check_package_ids(package_ids: Any, name: str) -> list[str]:
+    """Ids of upgrade packages, each once, in their first order.
+
+    :raises IoTDAConfigError: one is not 1 to 36 letters, digits or ``-``
+    """
+    return _each(package_ids, name, _PACKAGE_ID, f"a package's id ({_PACKAGE_FORM})")
+
+
+def _each(values: Any, name: str, pattern: re.Pattern[str], what: str) -> list[str]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise IoTDAConfigError(f"{name} must be a list of ids; got {what_is(values)}.")
     seen: dict[str, None] = {}
-    for position, target in enumerate(targets):
-        if not isinstance(target, str) or not _DEVICE_ID.fullmatch(target):
-            raise IoTDAConfigError(
-                f"{name}[{position}] is not a device id (1 to 128 letters, digits, _ or -): "
-                f"{str(target)[:60]!r}."
-            )
-        seen[target] = None
+    for position, value in enumerate(values):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise IoTDAConfigError(f"{name}[{position}] is not {what}: got {what_is(value)}.")
+        seen[value] = None
     return list(seen)
 
 
 def check_word(value: Any, kind: type[Enum], name: str) -> str:
+    """A word of the API.
+
+    :raises IoTDAConfigError: the platform knows no such word
+    """
     try:
         return str(kind(value))
-    except ValueError:
+    except (ValueError, TypeError):
         words = ", ".join(str(member) for member in kind)
-        raise IoTDAConfigError(f"{name} must be one of {words}; got {str(value)[:60]!r}.") from None
+        raise IoTDAConfigError(f"{name} must be one of {words}; got {what_is(value)}.") from None
 
 
-def check_id(value: object, name: str) -> str:
-    """The id of a device, group or package, safe to put into a path.
+def check_device_id(value: object, name: str = "device_id") -> str:
+    """The id of a device, safe to put into a path.
 
     :raises IoTDAConfigError: it is not 1 to 128 letters, digits, ``_`` or ``-``
     """
-    if not isinstance(value, str) or not _DEVICE_ID.fullmatch(value):
+    return check_text(value, name, _DEVICE_ID, "1 to 128 letters, digits, _ or -")
+
+
+def check_id(value: object, name: str) -> str:
+    """The id of a resource space or of a product.
+
+    :raises IoTDAConfigError: it is not 1 to 36 letters, digits, ``_`` or ``-``
+    """
+    return check_text(value, name, _ID, "1 to 36 letters, digits, _ or -")
+
+
+_GROUP_FORM = "1 to 36 characters of a-f, A-F, 0-9 and -, as the console shows it"
+
+
+def check_group_id(value: object, name: str = "group_id") -> str:
+    """The id of a device group, safe to put into a path.
+
+    :raises IoTDAConfigError: it is not 1 to 36 characters of a-f, A-F, 0-9 and ``-``
+    """
+    return check_text(value, name, _GROUP_ID, f"a device group's ID ({_GROUP_FORM}), not its name")
+
+
+_PACKAGE_FORM = "1 to 36 letters, digits or -"
+
+
+def check_package_id(value: object, name: str = "package_id") -> str:
+    """The id of an upgrade package, safe to put into a path.
+
+    :raises IoTDAConfigError: it is not 1 to 36 letters, digits or ``-``
+    """
+    return check_text(value, name, _PACKAGE_ID, _PACKAGE_FORM)
+
+
+def check_version(value: object, name: str = "version") -> str:
+    """A version of firmware or software.
+
+    :raises IoTDAConfigError: it is not 1 to 256 letters, digits, ``_``, ``-`` or ``.``
+    """
+    return check_text(value, name, _VERSION, "text of 1 to 256 letters, digits, _, - or .")
+
+
+def check_package_type(value: object) -> str:
+    """
+    :raises IoTDAConfigError: the platform knows no such packages
+    """
+    if not isinstance(value, str) or value not in _PACKAGE_TYPES:
         raise IoTDAConfigError(
-            f"{name} must be 1 to 128 letters, digits, _ or -; got {str(value)[:60]!r}."
+            f"package_type must be one of {', '.join(_PACKAGE_TYPES)}; got {what_is(value)}."
         )
     return value
+
+
+def check_task_name(value: object) -> str:
+    """
+    :raises IoTDAConfigError: the platform takes no such name
+    """
+    return check_text(
+        value,
+        "task_name",
+        _TASK_NAME,
+        "1 to 128 letters (a-z, A-Z, Chinese), digits (0-9) or _ (no hyphen, no space)",
+    )
+
+
+def check_group_text(value: object, name: str) -> str:
+    """The name or the description of a device group.
+
+    :raises IoTDAConfigError: the platform takes no such text
+    """
+    return check_text(
+        value,
+        name,
+        _GROUP_NAME,
+        "1 to 64 letters (a-z, A-Z, Chinese), digits, spaces or characters of _?'#().,&%@!-",
+    )
+
+
+def check_sql(value: object) -> str:
+    """A search for devices, such as ``select * from device where ...``.
+
+    :raises IoTDAConfigError: the platform takes no such text
+    """
+    text = check_text(
+        value,
+        "sql",
+        _SQL,
+        "1 to 400 letters (a-z, A-Z, Chinese), digits, spaces or characters of _?'#().,&%@!*=<>:-",
+    )
+    if not text.strip():
+        raise IoTDAConfigError("sql is empty: it holds spaces only.")
+    return text

@@ -9,9 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
-from iotda_provider.api.checks import check_id
+from iotda_provider.api.checks import (
+    check_device_id,
+    check_group_id,
+    check_group_text,
+    check_id,
+    check_package_id,
+    check_package_type,
+    check_sql,
+    check_version,
+)
 from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
-from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import Device, DeviceGroup, OtaPackage
 
 _DEVICES = "/v5/iot/{project_id}/devices"
@@ -21,7 +29,7 @@ _PACKAGES = "/v5/iot/{project_id}/ota-upgrades/packages"
 
 def show_device(device_id: str) -> Call[Device]:
     """One device with its versions."""
-    device = check_id(device_id, "device_id")
+    device = check_device_id(device_id)
     return Call(
         action=f"read device {device}",
         method="GET",
@@ -58,15 +66,13 @@ def list_devices(
 def search_devices(sql: object) -> Call[tuple[Device, ...]]:
     """At most 50 devices that match a search, such as ``select * from device where ...``.
 
-    The platform takes about one search a second.
+    The platform takes about one search a second, of at most 400 characters.
     """
-    if not isinstance(sql, str) or not sql.strip() or len(sql) > 2048:
-        raise IoTDAConfigError("A search for devices is SQL text of 1 to 2048 characters.")
     return Call(
         action="search devices",
         method="POST",
         path="/v5/iot/{project_id}/search/query-devices",
-        body={"sql": sql},
+        body={"sql": check_sql(sql)},
         read=lambda data: rows_of(data, "devices", Device.from_wire),
         repeat=Repeat.READ,
         permission="iotda:devices:search",
@@ -79,7 +85,7 @@ def list_groups(
     """A page of device groups."""
     query = list(page_query(limit, marker))
     if name is not None:
-        query.append(("name", name))
+        query.append(("name", check_group_text(name, "name")))
     return Call(
         action="list device groups",
         method="GET",
@@ -93,14 +99,16 @@ def list_groups(
 
 
 def create_group(*, name: object, description: str = "") -> Call[DeviceGroup]:
-    """A new static device group."""
-    if not isinstance(name, str) or not 1 <= len(name) <= 64:
-        raise IoTDAConfigError("A device group's name has 1 to 64 characters.")
-    body: dict[str, Any] = {"name": name}
-    if description:
-        body["description"] = description[:64]
+    """A new static device group.
+
+    :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
+    :param description: as ``name``; empty: none
+    """
+    body: dict[str, Any] = {"name": check_group_text(name, "name")}
+    if description != "":
+        body["description"] = check_group_text(description, "description")
     return Call(
-        action=f"create device group {name}",
+        action=f"create device group {body['name']}",
         method="POST",
         path=_GROUPS,
         body=body,
@@ -114,7 +122,7 @@ def list_devices_in_group(
     group_id: str, *, marker: str | None = None, limit: int = MAX_PAGE
 ) -> Call[Page[Device]]:
     """A page of one group's devices; the platform leaves their versions out."""
-    group = check_id(group_id, "group_id")
+    group = check_group_id(group_id)
     return Call(
         action=f"list the devices of group {group}",
         method="GET",
@@ -127,7 +135,7 @@ def list_devices_in_group(
 
 def change_group(group_id: str, device_id: str, *, add: bool) -> Call[None]:
     """Put a device into a group, or take it out; asking twice changes nothing more."""
-    group, device = check_id(group_id, "group_id"), check_id(device_id, "device_id")
+    group, device = check_group_id(group_id), check_device_id(device_id)
     return Call(
         action=f"add device {device} to group {group}"
         if add
@@ -149,13 +157,14 @@ def list_packages(
     marker: str | None = None,
     limit: int = MAX_PAGE,
 ) -> Call[Page[OtaPackage]]:
-    """A page of upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-    query = [*page_query(limit, marker), ("package_type", check_id(package_type, "package_type"))]
-    query += [
-        (name, value)
-        for name, value in (("product_id", product_id), ("version", version))
-        if value is not None
-    ]
+    """A page of upgrade packages of one type: ``firmwarePackage``, ``softwarePackage`` or
+    ``modulePackage``.
+    """
+    query = [*page_query(limit, marker), ("package_type", check_package_type(package_type))]
+    if product_id is not None:
+        query.append(("product_id", check_id(product_id, "product_id")))
+    if version is not None:
+        query.append(("version", check_version(version)))
     return Call(
         action="list upgrade packages",
         method="GET",
@@ -168,7 +177,7 @@ def list_packages(
 
 def show_package(package_id: str) -> Call[OtaPackage]:
     """One upgrade package."""
-    package = check_id(package_id, "package_id")
+    package = check_package_id(package_id)
     return Call(
         action=f"read upgrade package {package}",
         method="GET",

@@ -12,7 +12,15 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
-from iotda_provider.parameters import given, is_template, positive, read_number, read_whole_number
+from iotda_provider.parameters import (
+    flag,
+    given,
+    id_or_template,
+    is_template,
+    positive,
+    read_number,
+    read_whole_number,
+)
 from iotda_provider.release.resting import Resting, RestJob
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 
@@ -59,19 +67,21 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
+        self.batch_task_id = id_or_template(batch_task_id)
         self.grace = grace if is_template(grace) else positive(grace, "grace", zero=True)
         self.exposed = exposed
         self.timeout = positive(timeout, "timeout")
         self.poll_interval = positive(poll_interval, "poll_interval")
-        self.deferrable = deferrable
+        self.deferrable = flag(deferrable, "deferrable")
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self._work(context, self._job(self.timeout))
 
     def _job(self, timeout: float) -> RestJob:
+        from iotda_provider.api import check_task_id
+
         return RestJob(
-            batch_task_id=self.batch_task_id,
+            batch_task_id=check_task_id(self.batch_task_id),
             grace=read_number(self.grace, "grace", zero=True),
             exposed=None
             if self.exposed is None

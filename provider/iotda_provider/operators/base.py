@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.parameters import given, positive
+from iotda_provider.parameters import check_connection, given, positive
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class IoTDABaseOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_connection(iotda_conn_id, project_id, instance_id)
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id

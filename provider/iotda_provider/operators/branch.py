@@ -10,8 +10,16 @@ from airflow.providers.common.compat.sdk import BaseOperator, BranchMixIn
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import refuse_mapped
-from iotda_provider.parameters import as_count, as_list, as_mapping, given
+from iotda_provider.parameters import (
+    as_count,
+    as_mapping,
+    as_rows,
+    count_or_template,
+    given,
+    list_or_template,
+)
 from iotda_provider.reporting import checked_classes
+from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -57,7 +65,10 @@ def check_path(value: Any, name: str) -> tuple[str, ...]:
         or not ids
         or not all(isinstance(item, str) and item for item in ids)
     ):
-        raise ValueError(f"{name} must be a task id or a list of task ids, got {value!r}")
+        raise ValueError(
+            f"{name} must be a task id or a list of task ids, got "
+            f"{what_is(value, instead_of='a list')}"
+        )
     return tuple(ids)
 
 
@@ -74,10 +85,11 @@ class BranchOnTargetFailuresOperator(BranchOperator):
     XCom: ``branch``, the task ids that were followed.
 
     :param failures: rows of ``{"target", "error_code", "error_msg"}``, such as the XCom
-        ``failed_targets`` of a stop (templated)
-    :param requested: how many targets were asked for, or the list of them; needed by ``if_all``
+        ``failed_targets`` of a stop; of a mapped task the list of such lists (templated)
+    :param requested: how many targets were asked for, or the list of them; of a mapped task the
+        list of numbers, which is added up; needed by ``if_all`` (templated)
+    :param failed: how many failed, where ``failures`` may have been truncated; as ``requested``
         (templated)
-    :param failed: how many failed, where ``failures`` may have been truncated (templated)
     :param if_none: task id (or ids) to follow where nothing failed
     :param if_some: where something failed
     :param if_all: where every requested target failed, instead of ``if_some``
@@ -106,9 +118,9 @@ class BranchOnTargetFailuresOperator(BranchOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.failure_classes = checked_classes(failure_classes)
-        self.failures = failures
-        self.requested = requested
-        self.failed = failed
+        self.failures = list_or_template(failures, "failures")
+        self.requested = None if requested is None else count_or_template(requested, "requested")
+        self.failed = None if failed is None else count_or_template(failed, "failed")
         # Said here: what a template renders to later can't become "not given".
         self._has_requested = requested is not None
         self._has_failed = failed is not None
@@ -133,7 +145,7 @@ class BranchOnTargetFailuresOperator(BranchOperator):
 
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
-        rows = [_row(item, at) for at, item in enumerate(as_list(self.failures, "failures"))]
+        rows = [_checked(row, at) for at, row in enumerate(as_rows(self.failures, "failures"))]
         failed = as_count(self.failed, "failed") if self._has_failed else len(rows)
         if not rows and not failed:
             return self.follow(context, self.if_none or (), "No target failed")
@@ -231,8 +243,8 @@ class BranchOnVerdictOperator(BranchOperator):
         }
         if word not in paths:
             raise IoTDAConfigError(
-                f"verdict is {word!r}, not one of {', '.join(paths)}: pass the return value of a "
-                "RolloutGuardSensor."
+                f"verdict is {what_is(word)}, not one of {', '.join(paths)}: pass the return value "
+                "of a RolloutGuardSensor."
             )
         return self.follow(context, paths[word], f"The verdict is {word}. {summary}".rstrip(". "))
 
@@ -247,26 +259,41 @@ def _read_verdict(value: Any) -> tuple[str, str]:
     if isinstance(value, Mapping):
         return str(value.get("verdict")), str(value.get("summary") or "")
     word = given(value)
+    if word is not None and not isinstance(word, str):
+        raise IoTDAConfigError(
+            f"verdict must be the return value of one RolloutGuardSensor, got {what_is(word)}."
+        )
     if word is None:
         raise IoTDAConfigError(
             "verdict was rendered to nothing: the guard pushed none (was it skipped, or is the "
             "task id wrong?)."
         )
-    return str(word).strip(), ""
+    return word.strip(), ""
 
 
 def _check_mapping(value: Mapping[str, Path] | None, name: str) -> dict[str, tuple[str, ...]]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a mapping to task ids, got {value!r}")
-    return {str(key): check_path(path, f"{name}[{key!r}]") for key, path in value.items()}
+        raise ValueError(
+            f"{name} must be a mapping to task ids, got {what_is(value, instead_of='a mapping')}"
+        )
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{name}: each key must be text, got {what_is(key)}")
+    return {key: check_path(path, f"{name}[{key[:60]!r}]") for key, path in value.items()}
 
 
-def _row(item: Any, position: int) -> Mapping[str, Any]:
-    if not isinstance(item, Mapping) or "target" not in item:
+def _checked(row: Mapping[str, Any], position: int) -> Mapping[str, Any]:
+    if "target" not in row:
         raise IoTDAConfigError(
             f"failures[{position}] is not a row of failed_targets: it needs target, error_code and "
             "error_msg."
         )
-    return item
+    for name in ("target", "error_code", "failure_class"):
+        value = row.get(name)
+        if not isinstance(value, str) and (value is not None or name == "target"):
+            raise IoTDAConfigError(
+                f"failures[{position}].{name} must be text, got {what_is(value)}."
+            )
+    return row

@@ -7,10 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import batch_task_ids, one_of, whole_number
+from iotda_provider.parameters import (
+    batch_task_ids,
+    ids_or_template,
+    one_of,
+    text_or_template,
+    whole_number,
+)
 from iotda_provider.reporting import (
-    check_report_path,
     checked_classes,
+    own_report_path,
     write_report,
     xcom_limit,
 )
@@ -60,15 +66,16 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
+        self.batch_task_id = ids_or_template(batch_task_id)
         self.failure_classes = checked_classes(failure_classes)
         self.only_class = None if only_class is None else one_of(only_class, "only_class", _CLASSES)
         self.max_xcom_targets = whole_number(max_xcom_targets, "max_xcom_targets", zero=True)
-        self.report_path = report_path
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ids = batch_task_ids(self.batch_task_id)
-        path = check_report_path(self.report_path)
+        path = own_report_path(self, context)
         limit = xcom_limit(self.max_xcom_targets)
         kept: list[dict[str, Any]] = []
         counts: Counter[str] = Counter(dict.fromkeys(_CLASSES, 0))

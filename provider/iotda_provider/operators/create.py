@@ -11,9 +11,18 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.creating import stamp_of, stamped_name
-from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import as_list, as_mapping, given, one_of
+from iotda_provider.parameters import (
+    as_list,
+    as_mapping,
+    as_text,
+    flag,
+    given,
+    list_or_template,
+    object_or_template,
+    one_of,
+    text_or_template,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -39,17 +48,18 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     was created or found. A task that is found may have ended meanwhile, or have been stopped, and
     then holds no device any more, whatever its targets are: ``ended`` says so.
 
-    :param task_name: 1 to 128 letters, digits or ``_``; the stamp is added (templated)
+    :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``; the stamp is added
+        (templated)
     :param task_type: such as ``firmwareUpgrade`` (templated)
     :param targets: 1 to 30,000 device ids; wins over ``group_ids`` (templated)
-    :param group_ids: device groups whose devices are the targets (templated)
+    :param group_ids: IDs of device groups whose devices are the targets (templated)
     :param document: for upgrades ``{"package_ids": [...]}`` (templated)
-    :param task_policy: ``schedule_time`` (at most 7 days ahead), ``retry_count`` (up to 5) with
-        ``retry_interval`` (minutes, up to 1440) (templated)
+    :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
+        ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated)
     :param need_confirm: hold every target until it is confirmed
     :param app_id: resource space (templated)
     :param task_mode: ``GATEWAY`` for devices behind gateways
-    :param task_ext_info: sent to every device, at most 512 characters (templated)
+    :param task_ext_info: an object of at most 512 characters, sent to every device (templated)
     :param of_release: a release in waves holds and guards this task, so that ``rollout_guard``
         leaves it out; its stamp says so
     :param on_existing: what a task that this task instance has made before means: ``reuse`` or
@@ -89,21 +99,21 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.task_name = task_name
+        self.task_name = text_or_template(task_name, "task_name")
         # BaseOperator has a property of its own by the name of task_type.
-        self.batch_task_type = task_type
-        self.targets = targets
-        self.group_ids = group_ids
-        self.document = document
-        self.task_policy = task_policy
+        self.batch_task_type = text_or_template(task_type, "task_type")
+        self.targets = list_or_template(targets, "targets", optional=True)
+        self.group_ids = list_or_template(group_ids, "group_ids", optional=True)
+        self.document = object_or_template(document, "document")
+        self.task_policy = object_or_template(task_policy, "task_policy")
         if need_confirm is not None and not isinstance(need_confirm, bool):
             # The platform might not take "true" for a reason to hold anything.
             raise ValueError(f"need_confirm must be True, False or None, got {need_confirm!r}")
         self.need_confirm = need_confirm
-        self.app_id = app_id
-        self.task_mode = task_mode
-        self.task_ext_info = task_ext_info
-        self.of_release = of_release
+        self.app_id = text_or_template(app_id, "app_id", optional=True)
+        self.task_mode = None if task_mode is None else one_of(task_mode, "task_mode", ("GATEWAY",))
+        self.task_ext_info = object_or_template(task_ext_info, "task_ext_info")
+        self.of_release = flag(of_release, "of_release")
         self.on_existing = one_of(on_existing, "on_existing", ("reuse", "fail"))
         self._has_targets = targets is not None
         self._has_groups = group_ids is not None
@@ -112,10 +122,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         from iotda_provider.api import create_batch_task
 
         ti: Any = context["ti"]
-        if given(self.task_name) is None:
-            raise IoTDAConfigError(f"task_name was rendered to nothing: {self.task_name!r}.")
         wanted: dict[str, Any] = {
-            "task_name": str(self.task_name),
+            "task_name": as_text(self.task_name, "task_name"),
             "task_type": self.batch_task_type,
             "targets": as_list(self.targets, "targets") if self._has_targets else None,
             "group_ids": as_list(self.group_ids, "group_ids") if self._has_groups else None,

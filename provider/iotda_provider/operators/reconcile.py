@@ -13,7 +13,17 @@ from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.let_start import LetStart, who_was_let_start
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.parameters import as_list, as_mapping, given, one_of, read_number
+from iotda_provider.parameters import (
+    as_list,
+    as_mapping,
+    as_text,
+    id_or_template,
+    list_or_template,
+    one_of,
+    optional_text,
+    read_number,
+    text_or_template,
+)
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.reconciling import (
     SUCCESS_OLD_VERSION,
@@ -22,7 +32,7 @@ from iotda_provider.release.reconciling import (
     reconcile,
 )
 from iotda_provider.release_files import ReleaseFiles
-from iotda_provider.reporting import check_report_path, write_report
+from iotda_provider.reporting import own_report_path, write_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,7 +42,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = {"firmware": "fw_version", "software": "sw_version"}
 _LONGEST_NAME = 64
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fff_? '#().,&%@!-]")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
+#: Longer text is no group's name, whatever becomes of it.
+_LONGEST_WANTED = 1000
 #: Answers that are about one device, or about its place in the group.
 _REFUSALS = (400, 403, 404, 409)
 #: Devices in a row that the platform has trouble with, before the rest is left to a retry.
@@ -101,33 +113,39 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
-        self.version = version
+        self.batch_task_id = id_or_template(batch_task_id)
+        self.version = text_or_template(version, "version")
         self.outcome = outcome
         self.plan_task_id = plan_task_id
         self.gate = gate
         self.tolerated_rate = tolerated_rate
-        self.kind = kind
-        self.product_id = product_id
+        self.kind = text_or_template(kind, "kind")
+        self.product_id = text_or_template(product_id, "product_id", optional=True)
         self.failure_classes = FailureClasses.of(failure_classes)
-        self.report_path = report_path
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from iotda_provider.api import check_task_id, check_version
+
+        task_id, version = check_task_id(self.batch_task_id), check_version(self.version)
+        column = _COLUMNS[one_of(self.kind, "kind", tuple(_COLUMNS))]
+        product_id = optional_text(self.product_id, "product_id")
         outcome = as_mapping(self.outcome, "outcome")
-        path = check_report_path(self.report_path)
+        path = own_report_path(self, context)
         ti: Any = context["ti"]
         started = self._let_start(ti, outcome)
         with self.hook() as hook:
-            rows = list(hook.iter_subtasks(self.batch_task_id))
+            rows = list(hook.iter_subtasks(task_id))
             found = reconcile(
                 rows,
-                self._versions(hook, {row.target for row in rows}),
-                str(self.version),
+                _versions(hook, {row.target for row in rows}, column, product_id),
+                version,
                 let_start=started.devices,
                 left=started.left if started.outside else None,
                 classes=self.failure_classes,
             )
-            status = hook.get_batch_task(self.batch_task_id).status
+            status = hook.get_batch_task(task_id).status
         for key, devices in (
             ("to_retry", found.to_retry),
             ("to_quarantine", found.to_quarantine),
@@ -147,15 +165,15 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         waves = len(plan_of(ti, self.plan_task_id)["waves"])
         why = self._why_unproven(found, status, by_person=waves in outcome["approved_by_person"])
         result = {
-            "batch_task_id": self.batch_task_id,
+            "batch_task_id": task_id,
             "status": str(status),
-            "version": str(self.version),
+            "version": version,
             "counts": found.counts,
             "exposed": found.exposed,
             "running": found.running,
             "proven": not why,
             "unproven_because": why,
-            "summary": f"Version {self.version}: {found}.{f' NOT proven: {why}.' if why else ''}",
+            "summary": f"Version {version}: {found}.{f' NOT proven: {why}.' if why else ''}",
             "report_path": path,
         }
         self.log.info("%s", result["summary"])
@@ -212,14 +230,16 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             )
         return None
 
-    def _versions(self, hook: IoTDAHook, wanted: set[str]) -> dict[str, str | None]:
-        column = _COLUMNS[one_of(self.kind, "kind", tuple(_COLUMNS))]
-        devices = hook.list_devices(product_id=given(self.product_id))
-        return {
-            device.device_id: getattr(device, column)
-            for device in devices
-            if device.device_id in wanted
-        }
+
+def _versions(
+    hook: IoTDAHook, wanted: set[str], column: str, product_id: str | None
+) -> dict[str, str | None]:
+    """The version that each device runs."""
+    return {
+        device.device_id: getattr(device, column)
+        for device in hook.list_devices(product_id=product_id)
+        if device.device_id in wanted
+    }
 
 
 class QuarantineDevicesOperator(IoTDABaseOperator):
@@ -254,15 +274,16 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
         self, *, targets: Any, group_name: str, description: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.targets = targets
-        self.group_name = group_name
-        self.description = description
+        self.targets = list_or_template(targets, "targets")
+        self.group_name = text_or_template(group_name, "group_name")
+        self.description = text_or_template(description, "description")
 
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import check_targets
 
         targets = check_targets(as_list(self.targets, "targets"))
         name = group_name_of(self.group_name)
+        description = optional_text(self.description, "description") or ""
         result: dict[str, Any] = {
             "group_id": None,
             "name": name,
@@ -278,7 +299,7 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
             groups = hook.list_device_groups(name=name)
             group = next((group for group in groups if group.name == name), None)
             if group is None:
-                group = hook.create_device_group(name=name, description=self.description)
+                group = hook.create_device_group(name=name, description=description)
             result["group_id"] = group.group_id
             self.log.info("The group is %s (%s).", name, group.group_id)
             inside = {device.device_id for device in hook.iter_group_devices(group.group_id)}
@@ -323,11 +344,13 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
 def group_name_of(wanted: Any) -> str:
     """A name that the platform takes for a device group: the same at every try.
 
-    :raises IoTDAConfigError: it was rendered to nothing
+    :raises IoTDAConfigError: it was rendered to nothing, or to something else than text
     """
-    text = str(wanted).strip()
-    if given(text) is None:
-        raise IoTDAConfigError(f"group_name was rendered to nothing: {wanted!r}.")
+    text = as_text(wanted, "group_name").strip()
+    if len(text) > _LONGEST_WANTED:
+        raise IoTDAConfigError(
+            f"group_name must be at most {_LONGEST_WANTED} characters, got {len(text)}."
+        )
     name = _NOT_IN_NAMES.sub("_", text)
     if name == text and len(name) <= _LONGEST_NAME:
         return name

@@ -15,8 +15,8 @@ from iotda_provider.models import BatchTask
 from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.targets import TargetsOperator
-from iotda_provider.parameters import given, one_of, whole_number
-from iotda_provider.reporting import check_report_path, write_report, xcom_limit
+from iotda_provider.parameters import given, id_or_template, one_of, text_or_template, whole_number
+from iotda_provider.reporting import own_report_path, write_report, xcom_limit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -40,7 +40,7 @@ class AskOfTargetsOperator(TargetsOperator):
         from iotda_provider.api import check_task_id
 
         task_id = check_task_id(self.batch_task_id)
-        self.report_path = check_report_path(self.report_path)
+        self.report_path = own_report_path(self, context)
         targets = self.requested_targets(context)
         if targets == []:
             return self.nothing_asked(context)
@@ -124,7 +124,7 @@ class DeleteBatchTaskOperator(IoTDABaseOperator):
 
     def __init__(self, *, batch_task_id: str, if_missing: str = "succeed", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
+        self.batch_task_id = id_or_template(batch_task_id)
         self.if_missing = one_of(if_missing, "if_missing", ("succeed", "skip", "fail"))
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -188,15 +188,16 @@ class ListBatchTasksOperator(IoTDABaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         # BaseOperator has a property of its own by the name of task_type.
-        self.batch_task_type = task_type
-        self.status = status
-        self.app_id = app_id
+        self.batch_task_type = text_or_template(task_type, "task_type", optional=True)
+        self.status = text_or_template(status, "status", optional=True)
+        self.app_id = text_or_template(app_id, "app_id", optional=True)
         self.max_tasks = whole_number(max_tasks, "max_tasks")
-        self.report_path = report_path
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         limit = xcom_limit(self.max_tasks)
-        report_path = check_report_path(self.report_path)
+        report_path = own_report_path(self, context)
         with self.hook() as hook:
             found = (
                 task.to_dict()

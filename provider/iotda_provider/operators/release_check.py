@@ -22,7 +22,14 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import not_before
 from iotda_provider.operators.release_conflicts import conflicts_of, refuse_conflicts
 from iotda_provider.operators.release_parameters import ReleaseParameters
-from iotda_provider.parameters import as_list, given, read_number
+from iotda_provider.parameters import (
+    as_list,
+    given,
+    list_or_template,
+    read_number,
+    text_or_template,
+    texts,
+)
 from iotda_provider.release.planning import was_online_lately
 
 if TYPE_CHECKING:
@@ -119,11 +126,13 @@ class CheckReleaseOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.package_id = package_id
-        self.group_ids = group_ids
+        self.package_id = text_or_template(package_id, "package_id")
+        self.group_ids = list_or_template(group_ids, "group_ids")
         self.online_within = online_within
         ids = (create_task_id,) if isinstance(create_task_id, str) else create_task_id
-        self.create_task_ids = tuple(ids)
+        self.create_task_ids = texts(ids, "create_task_id")
+        if not self.create_task_ids:
+            raise ValueError("create_task_id must name the task that creates the batch task")
         self.waves = waves
         self.max_waves = max_waves
         self.window = window

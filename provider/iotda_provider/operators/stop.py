@@ -20,8 +20,8 @@ from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.sent import Sent, forget, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
-from iotda_provider.parameters import given, one_of, positive
-from iotda_provider.reporting import check_report_path
+from iotda_provider.parameters import flag, given, one_of, positive
+from iotda_provider.reporting import check_report_path, own_report_path
 from iotda_provider.waiting import (
     DEFAULT_MAX_OUTAGE,
     Deadline,
@@ -112,17 +112,17 @@ class StopBatchTaskOperator(TargetsOperator):
             **kwargs,
         )
         self.if_ended = one_of(if_ended, "if_ended", ("succeed", "skip", "fail"))
-        self.wait_for_completion = wait_for_completion
+        self.wait_for_completion = flag(wait_for_completion, "wait_for_completion")
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.timeout = positive(timeout, "timeout")
-        self.deferrable = deferrable
+        self.deferrable = flag(deferrable, "deferrable")
 
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
 
         began = time.time()
         task_id = check_task_id(self.batch_task_id)
-        self.report_path = check_report_path(self.report_path)
+        self.report_path = own_report_path(self, context)
         targets = self.requested_targets(context)
         if targets == []:
             return self.nothing_asked(context)

@@ -11,7 +11,15 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
 from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import as_list, one_of, whole_number
+from iotda_provider.parameters import (
+    as_list,
+    id_or_template,
+    list_or_template,
+    one_of,
+    text_or_template,
+    texts,
+    whole_number,
+)
 from iotda_provider.reporting import Report, failed_row, xcom_limit
 
 if TYPE_CHECKING:
@@ -76,20 +84,17 @@ class TargetsOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
-        self.targets = targets
+        self.batch_task_id = id_or_template(batch_task_id)
+        self.targets = list_or_template(targets, "targets", optional=True)
         # Said once, here: what a template renders to later can never become "the whole task".
         self._whole_task = targets is None
         self.on_target_failure = one_of(
             on_target_failure, "on_target_failure", ("report", "fail", "skip")
         )
-        if isinstance(ignore_error_codes, str):
-            raise ValueError(
-                f"ignore_error_codes must be a list of codes, got {ignore_error_codes!r}"
-            )
-        self.ignore_error_codes = tuple(ignore_error_codes)
+        self.ignore_error_codes = texts(ignore_error_codes, "ignore_error_codes")
         self.max_xcom_targets = whole_number(max_xcom_targets, "max_xcom_targets", zero=True)
-        self.report_path = report_path
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
 
     def requested_targets(self, context: Context) -> list[str] | None:
         """The targets, each once, or None for the whole task: only where the DAG itself says so.

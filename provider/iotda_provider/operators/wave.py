@@ -25,7 +25,7 @@ from iotda_provider.operators.wave_guard import (
 )
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence, MustWaitError
-from iotda_provider.parameters import given, whole_number
+from iotda_provider.parameters import flag, given, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
@@ -82,7 +82,7 @@ class WaveOperator(GuardedOperator):
     ) -> None:
         super().__init__(on_alert=on_alert, **kwargs)
         self.wave = whole_number(wave, "wave")
-        self.deferrable = deferrable
+        self.deferrable = flag(deferrable, "deferrable")
         if deferrable:
             check_importable(on_alert)
 

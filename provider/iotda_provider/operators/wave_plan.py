@@ -17,7 +17,17 @@ from iotda_provider.exceptions import (
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.wave_numbers import WatchNumbers
-from iotda_provider.parameters import as_list, given, positive, whole_number
+from iotda_provider.parameters import (
+    as_list,
+    flag,
+    given,
+    id_or_template,
+    list_or_template,
+    optional_text,
+    positive,
+    text_or_template,
+    whole_number,
+)
 from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.others import not_held
@@ -112,18 +122,18 @@ class PlanWavesOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
-        self.waves = waves
+        self.batch_task_id = id_or_template(batch_task_id)
+        self.waves = list_or_template(waves, "waves")
         self.gate = gate
-        self.late = late
-        self.seed = seed
+        self.late = list_or_template(late, "late")
+        self.seed = text_or_template(seed, "seed", optional=True)
         self.max_waves = whole_number(max_waves, "max_waves")
-        self.manifest_path = manifest_path
+        self.manifest_path = text_or_template(manifest_path, "manifest_path", optional=True)
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
         self.already_current = already_current
         self.poll_interval = positive(poll_interval, "poll_interval")
-        self.deferrable = deferrable
+        self.deferrable = flag(deferrable, "deferrable")
         self.keeper_task_id = keeper_task_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -133,7 +143,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         from iotda_provider.api import check_task_id
 
         task_id = check_task_id(self.batch_task_id)
-        path = check_report_path(self.manifest_path)
+        path = check_report_path(self.manifest_path, "manifest_path")
         refuse_mapped(self, context, "its waves would not find what it plans for them")
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
         WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
@@ -220,13 +230,15 @@ class PlanWavesOperator(IoTDABaseOperator):
     def _plan(
         self, hook: IoTDAHook, task_id: str, targets: Sequence[str], specs: Sequence[WaveSpec]
     ) -> Manifest:
+        from iotda_provider.api import check_targets
+
         groups = {
             spec.group_id: {device.device_id for device in hook.iter_group_devices(spec.group_id)}
             for spec in specs
             if spec.kind == GROUP
         }
-        seed = str(given(self.seed) or task_id)
-        late = set(map(str, as_list(self.late, "late")))
+        seed = optional_text(self.seed, "seed") or task_id
+        late = set(check_targets(as_list(self.late, "late"), "late"))
         whole = plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
         return late_waves.split_late(whole, specs, self.max_waves)
 

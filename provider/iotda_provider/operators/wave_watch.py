@@ -14,7 +14,7 @@ from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence
-from iotda_provider.parameters import is_template, positive, whole_number
+from iotda_provider.parameters import function_or_path, is_template, positive, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.steps import GO, STOP, WAIT, EvidenceFailedError
@@ -81,7 +81,7 @@ class WatchWaveOperator(WaveOperator):
         self.gate = gate
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
-        self.evidence = evidence
+        self.evidence = function_or_path(evidence, "evidence")
         self.evidence_interval = (
             6 * self.poll_interval
             if evidence_interval is None

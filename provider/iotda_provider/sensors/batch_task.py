@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
-from iotda_provider.parameters import given, positive
+from iotda_provider.parameters import check_connection, flag, given, id_or_template, positive
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.outage import RescheduledOutage
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
@@ -78,7 +78,8 @@ class BatchTaskSensor(DeferringSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = batch_task_id
+        # What starts in the triggerer is checked more strictly below.
+        self.batch_task_id = batch_task_id if start_from_trigger else id_or_template(batch_task_id)
         self.target_statuses = task_statuses(target_statuses, "target_statuses")
         self.failure_statuses = task_statuses(failure_statuses, "failure_statuses")
         if not self.target_statuses:
@@ -90,11 +91,16 @@ class BatchTaskSensor(DeferringSensor):
                 "both end the wait well and fail it (failure_statuses is ('Fail',) by default; () "
                 "lets nothing fail it)"
             )
+        check_connection(iotda_conn_id, project_id, instance_id)
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id
-        self.deferrable = deferrable or start_from_trigger
-        self.stop_on_kill = stop_on_kill
+        in_triggerer = (
+            flag(deferrable, "deferrable"),
+            flag(start_from_trigger, "start_from_trigger"),
+        )
+        self.deferrable = any(in_triggerer)
+        self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
         self._outage = Outage(self.max_outage)
         self._hook: IoTDAHook | None = None

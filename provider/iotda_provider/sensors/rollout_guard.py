@@ -39,12 +39,19 @@ from iotda_provider.links import RolloutGuardLink
 from iotda_provider.parameters import (
     as_count,
     batch_task_ids,
+    check_connection,
+    count_or_template,
+    flag,
+    function_or_path,
     given,
+    ids_or_template,
+    is_template,
     one_of,
     positive,
+    text_or_template,
     whole_number,
 )
-from iotda_provider.reporting import check_report_path, write_report
+from iotda_provider.reporting import check_report_path, own_report_path, write_report
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
@@ -140,22 +147,24 @@ class RolloutGuardSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
-        self.batch_task_id = batch_task_id
+        self.batch_task_id = ids_or_template(batch_task_id)
         self.rules = rules
         self.failure_classes = FailureClasses.of(failure_classes)
         self.cluster_of = check_cluster_of(cluster_of)
-        self.already_current = already_current
-        self.stop_on_breach = stop_on_breach
-        self.shadow = shadow
+        self.already_current = count_or_template(already_current, "already_current")
+        self.stop_on_breach = flag(stop_on_breach, "stop_on_breach")
+        self.shadow = flag(shadow, "shadow")
         self.on_guard_lost = one_of(on_guard_lost, "on_guard_lost", ON_GUARD_LOST)
-        self.wait_for_stop = wait_for_stop
+        self.wait_for_stop = flag(wait_for_stop, "wait_for_stop")
         self.stop_timeout = positive(stop_timeout, "stop_timeout")
-        self.on_alert = on_alert
-        self.report_path = report_path
+        self.on_alert = function_or_path(on_alert, "on_alert")
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
         self.audit_limit = whole_number(audit_limit, "audit_limit")
-        self.stop_on_kill = stop_on_kill
-        self.deferrable = deferrable
+        self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
+        self.deferrable = flag(deferrable, "deferrable")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
+        check_connection(iotda_conn_id, project_id, instance_id)
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id
@@ -183,12 +192,13 @@ class RolloutGuardSensor(BaseSensorOperator):
                     "on_alert: a deferred guard needs a function, or its dotted path, that the "
                     f"triggerer can import, which {path!r} is not: move it into a module"
                 )
-        if not _is_template(self.rules):
+        if not is_template(self.rules):
             read_rules(self.rules, self.cluster_of)
 
     # --- in the worker ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
+        own_report_path(self, context)
         plan = self._plan()
         kept = SharedMemory(context, self.log).load()
         memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
@@ -395,10 +405,3 @@ class RolloutGuardSensor(BaseSensorOperator):
             raise IoTDAError(outcome.summary)
         kept.settle(watch.memory.to_json())
         return result
-
-
-def _is_template(value: Any) -> bool:
-    """Whether it will be something else when the task runs."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    return hasattr(value, "resolve")

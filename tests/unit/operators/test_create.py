@@ -89,7 +89,7 @@ def test_options_rendered_to_nothing_are_not_sent(creations, run, rendered):
         ({"document": "[1]"}, r"^document must be an object"),
         ({"task_policy": "soon"}, r"^task_policy must be"),
         ({"app_id": "a/b"}, r"^app_id must be"),
-        ({"document": {"package_ids": {1}}}, r"Could not create batch task .*not plain JSON"),
+        ({"document": {"other": {1}}}, r"Could not create batch task .*not plain JSON"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_before_anything_is_created(
