@@ -53,11 +53,11 @@ def check_url(url: str, what: str, *, allow_http: bool) -> str:
         raise IoTDAConfigError(f"{what} must not hold a user name or password.")
     host = parts.netloc.rsplit(":", 1)[0] if port is not None else parts.netloc.rstrip(":")
     if parts.scheme not in ("http", "https"):
-        raise IoTDAConfigError(f"{what} must start with https://, got {parts.scheme!r}.")
+        raise IoTDAConfigError(f"{what} must start with https:// or be a bare host.")
+    # What stands behind a host, or in its place, may be a secret: no error quotes it.
     if not _HOST.fullmatch(host) or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise IoTDAConfigError(
-            f"{what} must be a host, optionally with scheme and port, and nothing behind it; got "
-            f"{url!r}."
+            f"{what} must be a host, optionally with scheme and port, and nothing behind it."
         )
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise IoTDAConfigError(

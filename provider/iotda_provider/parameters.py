@@ -140,7 +140,7 @@ def as_count(value: Any, name: str) -> int:
     items = as_list(value, name)
     if not any(isinstance(item, (int, float)) or _is_list(item) for item in items):
         return len(items)
-    if not all(isinstance(item, int) for item in items):
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         raise IoTDAConfigError(
             f"{name} must be a number, a list of numbers (of a mapped task, one for each "
             "instance), or a list of ids; got a list that holds "

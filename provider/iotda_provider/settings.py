@@ -21,11 +21,16 @@ from iotda_provider.addresses import (
 )
 from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.text import what_is
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 # What a person may have meant as a field's name; what else stands there may be half a secret.
 _NAME = re.compile(r"[A-Za-z0-9_ -]{1,80}")
+_PATTERNS = {"region": _REGION, "project_id": _IDENTIFIER, "instance_id": _IDENTIFIER}
+_CONN_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+#: The only type of connection that is read.
+CONN_TYPE = "iotda"
 _FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -37,6 +42,7 @@ _METADATA = "http://169.254.169.254"
 class ConnectionLike(Protocol):
     """What is read of an Airflow connection, on every version of Airflow."""
 
+    conn_type: str | None
     host: str | None
     login: str | None
     password: str | None
@@ -131,26 +137,45 @@ class ConnectionSettings:
         :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
         """
         extra = _parse_extra(connection.extra, conn_id)
-        for name, value in (
-            ("project_id", project_id),
-            ("region", region),
-            ("instance_id", instance_id),
-        ):
-            if value is not None and value != "":
-                extra[name] = value
-        for name, pattern in (
-            ("region", _REGION),
-            ("project_id", _IDENTIFIER),
-            ("instance_id", _IDENTIFIER),
-        ):
+        overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
+        for name, pattern in _PATTERNS.items():
             value = extra.get(name)
-            if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
+            if overrides[name] is not None and overrides[name] != "":
+                extra[name] = _check_override(overrides[name], name)
+            elif value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
                 raise _wrong(conn_id, name, f"is not a valid {_FIELDS[name].label.lower()}", value)
         _check_times(extra, conn_id)
         base_url = _base_url(connection, extra, conn_id)
         login, password = connection.login or "", connection.password or ""
         _check_credentials(extra, login, password, conn_id)
         return cls(conn_id=conn_id, base_url=base_url, login=login, password=password, **extra)
+
+
+def check_conn_type(connection: ConnectionLike, conn_id: str) -> None:
+    """Refuse a connection to something else, before anything of it is read.
+
+    :raises IoTDAConfigError: its type is not ``iotda``
+    """
+    found = connection.conn_type
+    if found != CONN_TYPE:
+        known = isinstance(found, str) and _CONN_TYPE.fullmatch(found)
+        raise IoTDAConfigError(
+            f"Connection {conn_id!r} is {f'of type {found!r}' if known else 'of no known type'}, "
+            f"not of type {CONN_TYPE!r}: nothing of it was read. Name another one in "
+            f"iotda_conn_id, or set its Connection Type (conn_type) to {CONN_TYPE!r}."
+        )
+
+
+def _check_override(value: object, name: str) -> str:
+    """A parameter that wins over the connection's field of the same name.
+
+    :raises IoTDAConfigError: it is none
+    """
+    if not isinstance(value, str) or not _PATTERNS[name].fullmatch(value):
+        raise IoTDAConfigError(
+            f"{name} is not a valid {_FIELDS[name].label.lower()}; got {what_is(value)}."
+        )
+    return value
 
 
 def _wrong(conn_id: str, name: str, why: str, value: Any = None) -> IoTDAConfigError:
@@ -189,7 +214,7 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
 
 
 def _unknown(name: str, raw: Mapping[str, Any], conn_id: str) -> IoTDAConfigError:
-    near = difflib.get_close_matches(name, _FIELDS, n=1)
+    near = difflib.get_close_matches(name[:80], _FIELDS, n=1)  # which takes its time
     unknown = [(other, str(value)) for other, value in raw.items() if other not in _FIELDS]
     if near:
         known = f"did you mean {near[0]!r}?"

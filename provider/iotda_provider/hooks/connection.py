@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,15 +11,29 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking import mask
 from iotda_provider.network import secrets_of_proxies
-from iotda_provider.settings import ConnectionLike, ConnectionSettings, secrets_in
+from iotda_provider.settings import (
+    ConnectionLike,
+    ConnectionSettings,
+    check_conn_type,
+    secrets_in,
+)
+from iotda_provider.text import what_is
+
+# A backend of secrets may take the rest for a path of its own.
+_CONN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 @contextmanager
-def looking_up(conn_id: str) -> Iterator[None]:
+def looking_up(conn_id: object) -> Iterator[None]:
     """Say what to do where Airflow knows no such connection.
 
-    :raises IoTDAConfigError: it does not
+    :raises IoTDAConfigError: it does not, or may not be asked for that
     """
+    if not isinstance(conn_id, str) or not _CONN_ID.fullmatch(conn_id) or ".." in conn_id:
+        raise IoTDAConfigError(
+            "iotda_conn_id must be 1 to 200 letters (a-z), digits, _, - and single dots; got "
+            f"{what_is(conn_id)}."
+        )
     try:
         yield
     except AirflowNotFoundException:
@@ -39,9 +54,12 @@ def load_settings(
 ) -> ConnectionSettings:
     """Parse a connection; from here on no log line shows its secrets.
 
-    :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
+    :raises IoTDAConfigError: it is of another type; or a field is unknown, ill-typed or missing,
+        which is named
     """
-    # First, so that no error about the rest comes before.
+    # First of all: in a connection to something else any field may hold a secret.
+    check_conn_type(connection, conn_id)
+    # Then, so that no error about the rest comes before.
     mask(connection.password, *secrets_in(connection.extra), *secrets_of_proxies())
     return ConnectionSettings.from_connection(
         connection,

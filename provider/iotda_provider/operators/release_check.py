@@ -11,7 +11,12 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.creating import created_by, differences, stamp_of
-from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDANotFoundError
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAConfigError,
+    IoTDAError,
+    IoTDANotFoundError,
+)
 from iotda_provider.models import (
     BatchTask,
     Device,
@@ -155,7 +160,13 @@ class CheckReleaseOperator(IoTDABaseOperator):
             raise
 
     def _check(self, context: Context) -> dict[str, Any]:
-        group_ids = as_list(self.group_ids, "group_ids")
+        from iotda_provider.api import check_group_ids, check_package_id
+
+        try:
+            package_id = check_package_id(self.package_id)
+            group_ids = check_group_ids(as_list(self.group_ids, "group_ids"))
+        except IoTDAConfigError as error:
+            raise AirflowFailException(str(error)) from None
         ti: Any = context["ti"]
         installation = installation_of(context)
         own = {
@@ -174,7 +185,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             made = self._made_before(hook, context, own)
             wave_groups = _wave_groups(hook, asked) if made is None else {}
             _refuse(asked.faults)
-            package = self._package(hook)
+            package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
             members = self._members(hook, group_ids, is_under_way=made is not None)
             devices, current, others = _sort(hook, package, members, column, made)
@@ -333,17 +344,18 @@ class CheckReleaseOperator(IoTDABaseOperator):
             )
         return lately
 
-    def _package(self, hook: IoTDAHook) -> OtaPackage:
-        try:
-            package = hook.get_ota_package(self.package_id)
-        except IoTDANotFoundError as error:
-            raise AirflowFailException(f"There is no package {self.package_id}: {error}") from error
-        if package.package_type not in _KINDS:
-            raise AirflowFailException(
-                f"Package {self.package_id} is a {package.package_type}; only firmware and "
-                "software can be released in waves."
-            )
-        return package
+
+def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
+    try:
+        package = hook.get_ota_package(package_id)
+    except IoTDANotFoundError as error:
+        raise AirflowFailException(f"There is no package {package_id}: {error}") from error
+    if package.package_type not in _KINDS:
+        raise AirflowFailException(
+            f"Package {package_id} is a {package.package_type}; only firmware and software can be "
+            "released in waves."
+        )
+    return package
 
 
 def _minutes(seconds: float) -> str:
@@ -368,12 +380,12 @@ def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str
     for group_id in asked.group_ids:
         try:
             found[group_id] = set(_members(hook, [group_id]))
-        except AirflowFailException as error:
+        except (AirflowFailException, IoTDAConfigError) as error:
             asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
     return found
 
 
-def _members(hook: IoTDAHook, group_ids: Iterable[Any]) -> dict[str, Device]:
+def _members(hook: IoTDAHook, group_ids: Iterable[str]) -> dict[str, Device]:
     """The devices of some groups, each once.
 
     :raises AirflowFailException: there is no such group
@@ -381,7 +393,7 @@ def _members(hook: IoTDAHook, group_ids: Iterable[Any]) -> dict[str, Device]:
     found: dict[str, Device] = {}
     for group_id in group_ids:
         try:
-            found.update((d.device_id, d) for d in hook.iter_group_devices(str(group_id)))
+            found.update((d.device_id, d) for d in hook.iter_group_devices(group_id))
         except IoTDAApiError as error:
             # What is no id at all is a bad request.
             if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
