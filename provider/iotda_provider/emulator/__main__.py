@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import os
 import secrets
 import signal
 import sys
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iotda_provider.emulator import explained
+from iotda_provider.emulator import explained, strict_json
 from iotda_provider.emulator.reader import ScenarioError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_PORT = 65_535
 MAX_SPEED = 1_000_000
+# Before the names of keys in the environment: whoever lists processes reads their arguments.
+ENVIRONMENT = "IOTDA_EMULATOR_"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,9 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8765, help="0 picks a free port (8765)")
     parser.add_argument("--allow-remote", action="store_true", help="listen beyond loopback")
-    parser.add_argument("--ak", default="emulator-ak", help="the access key of callers")
-    parser.add_argument("--sk", default="emulator-sk", help="its secret key")
-    parser.add_argument("--security-token", help="makes the key a temporary one")
+    parser.add_argument("--ak", help=f"the access key of callers (${ENVIRONMENT}AK, emulator-ak)")
+    parser.add_argument("--sk", help=f"its secret key (${ENVIRONMENT}SK, emulator-sk)")
+    parser.add_argument(
+        "--security-token", help=f"makes the key a temporary one (${ENVIRONMENT}SECURITY_TOKEN)"
+    )
     parser.add_argument("--project-id", default="emulator-project", help="the callers' project")
     parser.add_argument("--scenario", type=Path, metavar="FILE.json", help="what to emulate")
     parser.add_argument("--seed", type=int, default=0, help="all chance comes from it (0)")
@@ -58,15 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--control", action="store_true", help="answer control calls; their key is printed"
     )
-    parser.add_argument("--control-key", help="answer control calls with this key")
+    parser.add_argument(
+        "--control-key", help=f"answer control calls with this key (${ENVIRONMENT}CONTROL_KEY)"
+    )
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
     # The web framework takes half a second to import, which a wrong option need not cost.
     try:
+        from iotda_provider.emulator.host_check import is_loopback
         from iotda_provider.emulator.instance import Instance, Settings
-        from iotda_provider.emulator.server import Server, bind, is_loopback, url_of
+        from iotda_provider.emulator.server import Server, bind, url_of
     except ModuleNotFoundError as error:
         raise explained(error) from error
 
@@ -76,14 +83,15 @@ def _run(options: argparse.Namespace) -> None:
         raise ScenarioError(f"--speed must be from 0 to {MAX_SPEED}, not {options.speed:g}")
     if not 0 <= options.port <= MAX_PORT:
         raise ScenarioError(f"--port must be from 0 to {MAX_PORT}, not {options.port}")
-    control_key = options.control_key
+    control_key = _key(options.control_key, "CONTROL_KEY")
+    made_up = None
     if control_key is None and options.control:
-        control_key = secrets.token_urlsafe(18)
+        control_key = made_up = secrets.token_urlsafe(18)
     settings = Settings(
-        ak=options.ak,
-        sk=options.sk,
+        ak=_key(options.ak, "AK") or "emulator-ak",
+        sk=_key(options.sk, "SK") or "emulator-sk",
         project_id=options.project_id,
-        security_token=options.security_token,
+        security_token=_key(options.security_token, "SECURITY_TOKEN"),
         seed=options.seed,
         speed=options.speed,
         state=options.state,
@@ -95,10 +103,10 @@ def _run(options: argparse.Namespace) -> None:
 
         def announce() -> None:
             print(f"iotda-emulator ready on {url_of(bound)}", flush=True)
-            if control_key is not None:
-                print(f"iotda-emulator control key {control_key}", flush=True)
+            if made_up is not None:
+                print(f"iotda-emulator control key {made_up}", flush=True)
 
-        asyncio.run(_serve(lambda: Server(instance, bound), announce))
+        asyncio.run(_serve(lambda: Server(instance, bound, options.host), announce))
     finally:
         instance.close()
 
@@ -111,11 +119,22 @@ async def _serve(make: Callable[[], Server], announce: Callable[[], None]) -> No
     await server.serve_until_end(announce)
 
 
+def _key(given: str | None, name: str) -> str | None:
+    """A key from its option, or else from the environment.
+
+    :raises ScenarioError: it is empty
+    """
+    found = os.environ.get(ENVIRONMENT + name) if given is None else given
+    if found is not None and not found.strip():
+        raise ScenarioError(f"--{name.lower().replace('_', '-')} or {ENVIRONMENT}{name} is empty")
+    return found
+
+
 def _read(path: Path | None) -> object:
     if path is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return strict_json.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ScenarioError(f"{path} is not JSON: {error}") from None
 

@@ -6,9 +6,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from iotda_provider.emulator import control, errors, iam_routes
-from iotda_provider.emulator.gateway import REQUEST_ID, JsonResponse, new_request_id, serve
+from iotda_provider.emulator.gateway import REQUEST_ID, new_request_id, refused, serve
 from iotda_provider.emulator.instance import Instance
-from iotda_provider.emulator.routes import batch_tasks, devices, files, groups, packages
+from iotda_provider.emulator.routes import batch_tasks, devices, groups, packages
 
 
 def create_app(instance: Instance) -> FastAPI:
@@ -24,7 +24,7 @@ def create_app(instance: Instance) -> FastAPI:
     app.state.instance = instance
     # The routes are made once for all instances of a process: making them takes FastAPI longer than
     # all else that starting an instance takes, which is what tests do all day.
-    for part in (batch_tasks, devices, files, groups, packages, iam_routes):
+    for part in (batch_tasks, devices, groups, packages, iam_routes):
         app.router.routes.extend(part.routes.routes)
     if instance.settings.control_key is not None:
         app.router.routes.extend(control.routes.routes)
@@ -39,8 +39,9 @@ def create_app(instance: Instance) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        """A mistake of the emulator's own, which uvicorn reports: answer as the platform would."""
-        body = {"error_code": "IOTDA.000001", "error_msg": "Internal server error."}
-        return JsonResponse(body, 500, {REQUEST_ID: new_request_id()})
+        """A mistake of the emulator's own outside of the calls of IoTDA, which uvicorn reports."""
+        answer = refused(errors.broken())
+        answer.headers[REQUEST_ID] = new_request_id()
+        return answer
 
     return app

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
 MICRO = 1_000_000
 BASIC_FORMAT = "%Y%m%dT%H%M%SZ"
+
+_BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
 def to_micro(seconds: float) -> int:
@@ -62,4 +65,7 @@ def parse_basic(text: str) -> float:
 
     :raises ValueError: it is something else
     """
+    # strptime alone takes fewer digits, and those of any script.
+    if not _BASIC.fullmatch(text):
+        raise ValueError("must be a time like 20151212T121212Z")
     return datetime.strptime(text, BASIC_FORMAT).replace(tzinfo=timezone.utc).timestamp()

@@ -19,6 +19,8 @@ from iotda_provider.emulator.reader import Reader, ScenarioError
 
 CONTROL_PREFIX = "/_emulator"
 CONTROL_KEY = "X-Emulator-Key"
+MAX_CONTROL_BODY = 1024 * 1024
+_MAX_DIGITS = 18
 
 
 class ControlRoute(APIRoute):
@@ -29,9 +31,11 @@ class ControlRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             key = instance_of(request).settings.control_key or ""
-            shown = request.headers.get(CONTROL_KEY, "")
-            if not key or not hmac.compare_digest(shown.encode(), key.encode()):
-                return refused(errors.unauthenticated(f"{CONTROL_KEY} is missing or wrong"))
+            shown = request.headers.getlist(CONTROL_KEY)
+            if len(shown) != 1 or not key:
+                return refused(errors.unauthenticated(f"{CONTROL_KEY} must be sent once"))
+            if not hmac.compare_digest(shown[0].encode(), key.encode()):
+                return refused(errors.unauthenticated(f"{CONTROL_KEY} is wrong"))
             try:
                 return await inner(request)
             except ScenarioError as error:
@@ -55,7 +59,7 @@ async def show_clock(request: Request) -> Response:
 async def advance_clock(request: Request) -> Response:
     """Move virtual time forward by ``{"seconds": ...}``."""
     instance = instance_of(request)
-    reader = Reader(await read_json(request), "advance")
+    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "advance")
     seconds = reader.number("seconds", None, 0.0, LONGEST)
     reader.done()
     if seconds is None:
@@ -91,7 +95,7 @@ async def list_faults(request: Request) -> Response:
 @routes.post("/faults")
 async def add_fault(request: Request) -> Response:
     """Put a rule in force."""
-    body = await read_json(request)
+    body = await read_json(request, MAX_CONTROL_BODY)
     if not isinstance(body, dict):
         raise errors.bad_format("The body must be a JSON object.")
     return JsonResponse({"id": instance_of(request).add_fault(body)}, 201)
@@ -115,7 +119,7 @@ async def remove_fault(request: Request, fault_id: str) -> Response:
 async def refuse_connections(request: Request) -> Response:
     """Stop listening for ``{"seconds": ...}`` of real time."""
     instance = instance_of(request)
-    reader = Reader(await read_json(request), "refuse")
+    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "refuse")
     seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
     reader.done()
     if instance.refuse is not None:
@@ -135,6 +139,6 @@ def _clock(instance: Instance) -> dict[str, Any]:
 def _whole(text: str | None, name: str) -> int | None:
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit():
-        raise errors.invalid(f"{name} must be a whole number.")
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise errors.invalid(f"{name} must be a whole number of at most {_MAX_DIGITS} digits.")
     return int(text)

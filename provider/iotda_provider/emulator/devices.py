@@ -12,9 +12,9 @@ from iotda_provider.emulator.clock import MICRO, basic, millis
 from iotda_provider.emulator.fleet import Fleet
 from iotda_provider.emulator.groups import Groups
 from iotda_provider.emulator.paging import Page
+from iotda_provider.emulator.scenario import DEFAULT_APP_ID
 from iotda_provider.emulator.search import Query, Test
 
-DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 DEFAULT_APP_NAME = "DefaultApp"
 _MOST_LISTS = 16
 

@@ -14,11 +14,10 @@ from iotda_provider.emulator.task import BREAK, INSTALL, NONE, START, STOP, SUCC
 from iotda_provider.models import TaskStatus, TaskType
 
 # Errors that the platform itself gives, by number; what devices report comes after them.
-NO_ERROR, NOT_REGISTERED, REGISTERED, OFFLINE, TIMEOUT, CONFLICT = range(6)
+NO_ERROR, NOT_REGISTERED, OFFLINE, TIMEOUT, CONFLICT = range(5)
 _PLATFORM_ERRORS = (
     ("", ""),
     ("IOTDA.014000", "The device does not exist"),
-    ("IOTDA.014031", "The device exists already"),
     ("IOTDA.014016", "Operation not allowed. The device is not online."),
     ("IOTDA.005020", "The device did not report the upgrade result in time"),
     ("IOTDA.005021", "The device has another upgrade task in progress"),
@@ -135,9 +134,8 @@ class Engine:
         if task.statuses[row] == rules.FAIL_WAIT_RETRY:
             task.move(row, rules.WAITING)
         fleet, device = self._fleet, task.devices[row]
-        creates = task.task_type is TaskType.CREATE_DEVICES
-        if fleet.is_registered(device) == creates:
-            task.errors[row] = REGISTERED if creates else NOT_REGISTERED
+        if not fleet.is_registered(device):
+            task.errors[row] = NOT_REGISTERED
             task.move(row, rules.FAIL)
             return
         if not task.task_type.is_confirmable:
@@ -241,8 +239,6 @@ class Engine:
             column[device] = task.version_for(fleet.behaviour(device).product_id)
         elif kind is TaskType.FREEZE_DEVICES or kind is TaskType.UNFREEZE_DEVICES:
             fleet.freeze(device, kind is TaskType.FREEZE_DEVICES)
-        elif kind is TaskType.CREATE_DEVICES:
-            fleet.register(device)
         elif kind is TaskType.DELETE_DEVICES:
             self._forget(device)
 

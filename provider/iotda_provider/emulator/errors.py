@@ -33,6 +33,11 @@ def bad_format(detail: str) -> ApiError:
     return ApiError(400, "IOTDA.000008", f"Invalid input. The request format is invalid. {detail}")
 
 
+def bad_time(detail: str) -> ApiError:
+    """A time that is not of the form ``20151212T121212Z``."""
+    return ApiError(400, "IOTDA.000009", f"Invalid input. Invalid time format. {detail}")
+
+
 def bad_limit() -> ApiError:
     """A page size that is not a whole number from 1 to 50."""
     return ApiError(
@@ -45,6 +50,11 @@ def bad_marker() -> ApiError:
     return ApiError(
         400, "IOTDA.000018", "Invalid input. The specified parameter 'marker' is out of range."
     )
+
+
+def broken() -> ApiError:
+    """A mistake of the emulator's own."""
+    return ApiError(500, "IOTDA.000001", "Internal server error.")
 
 
 def unauthenticated(detail: str) -> ApiError:
@@ -68,7 +78,7 @@ def no_such_api() -> ApiError:
 
 def too_large() -> ApiError:
     """A body over what the gateway lets through."""
-    return ApiError(413, "APIGW.0201", "Request entity too large")
+    return ApiError(413, "APIGW.0201", "Request entity too large", {"Connection": "close"})
 
 
 def throttled(retry_after: int) -> ApiError:

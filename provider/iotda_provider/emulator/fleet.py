@@ -61,7 +61,7 @@ class Fleet:
         self._online = draws.stream("online")
         self._current = draws.stream("current")
         self.registered = size
-        #: Lists of devices by what they were filtered by; forgotten when a device comes or goes.
+        #: Lists of devices by what they were filtered by; forgotten when a device goes.
         self.kept_lists: dict[Hashable, list[int]] = {}
 
     def assign(self, segment: int, devices: Sequence[int]) -> None:
@@ -129,16 +129,6 @@ class Fleet:
     def is_registered(self, device: int) -> bool:
         """Whether the platform knows this device."""
         return bool(self._flags[device] & _REGISTERED)
-
-    def register(self, device: int) -> None:
-        """Make a device known to the platform, with its segment's versions."""
-        if not self.is_registered(device):
-            self._flags[device] |= _REGISTERED
-            self.registered += 1
-            self.kept_lists.clear()
-            behaviour = self.behaviour(device)
-            self._fw[device] = self.versions.number(behaviour.fw_version)
-            self._sw[device] = self.versions.number(behaviour.sw_version)
 
     def remove(self, device: int) -> None:
         """Make the platform forget a device."""

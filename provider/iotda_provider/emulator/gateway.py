@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import math
 import os
 import re
@@ -13,23 +14,31 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
-from iotda_provider.emulator import errors
+from iotda_provider.emulator import errors, strict_json
 from iotda_provider.emulator.clock import MICRO, basic
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.faults import Fault, Hit, html_page
 from iotda_provider.emulator.instance import Instance
-from iotda_provider.emulator.journal import SECRET_HEADERS, body_of
+from iotda_provider.emulator.journal import body_of, without_secrets
+from iotda_provider.emulator.request_models import PathIds
 from iotda_provider.emulator.severing import Severed
 
 PREFIX = "/v5/iot/{project_id}"
 REQUEST_ID = "X-Request-Id"
 MAX_BODY = 12 * 1024 * 1024
+MAX_UNSIGNED_BODY = 64 * 1024
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 _WITHOUT_BODY = (204, 304)
+_MAX_LENGTH_DIGITS = 9
+# Where a request's scope keeps the body that was read.
+_BODY = "iotda_provider.body"
+_REFUSE = object()
+log = logging.getLogger(__name__)
 _SPOILS_THE_ANSWER = ("lost", "truncate", "malformed")
 
 
@@ -60,16 +69,54 @@ def refused(error: ApiError) -> JsonResponse:
     return JsonResponse(error.body, error.status, error.headers)
 
 
-async def read_json(request: Request) -> object:
+def _announces_body(request: Request) -> bool:
+    """Whether a body follows the request's head."""
+    headers = request.headers
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body, never more of it in memory than ``most`` bytes and one chunk.
+
+    What has been read once is answered again, whatever ``most`` is then.
+
+    :raises ApiError: 413, the body is longer; the connection is closed after the answer
+    """
+    known: bytes | None = request.scope.get(_BODY)
+    if known is None:
+        known = b""
+        if _announces_body(request):
+            length = request.headers.get("content-length", "0")
+            if len(length) > _MAX_LENGTH_DIGITS or int(length) > most:
+                raise errors.too_large()
+            parts = bytearray()
+            try:
+                async for chunk in request.stream():
+                    parts += chunk
+                    if len(parts) > most:
+                        raise errors.too_large()
+            except ClientDisconnect:
+                raise errors.bad_format("The body ends too early.") from None
+            known = bytes(parts)
+        request.scope[_BODY] = known
+    return known
+
+
+async def read_json(
+    request: Request, most: int = MAX_BODY, without_body: object = _REFUSE
+) -> object:
     """The body as JSON.
 
-    :raises ApiError: it is none
+    :param without_body: what an empty body means
+    :raises ApiError: it is none, or longer than ``most`` bytes
     """
-    raw = await request.body()
+    raw = await read_body(request, most)
+    if not raw and without_body is not _REFUSE:
+        return without_body
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        raise errors.bad_format("The body is not JSON.") from None
+        return strict_json.parse(raw)
+    except ValueError as error:
+        raise errors.bad_format(f"The body is not JSON: {error}.") from None
 
 
 def instance_of(request: Request) -> Instance:
@@ -89,6 +136,8 @@ class GatewayRoute(APIRoute):
         # Called directly: FastAPI's injection costs as much as the whole of the call's work.
         async def inner(request: Request) -> Response:
             found = request.path_params
+            if names:
+                PathIds.read(found)
             answer: Response = await endpoint(request, *[found[name] for name in names])
             return answer
 
@@ -103,7 +152,6 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
 
     :param call: the name of the call; None where there is no such call
     """
-    raw = await request.body()
     key = _KEY.search(request.headers.get("authorization", ""))
     caller = key and key[1]
     hits = [
@@ -112,33 +160,39 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     ]
     fatal = next((hit for hit in hits if hit.fault.kind not in ("latency", "clock_skew")), None)
     await _delay(instance, hits, acted=False)
+    # None where nobody has signed the request: then its body is not looked at.
+    raw: bytes | None = None
+    refusal: ApiError | None = None
+    try:
+        raw = await _admit(instance, request, call, hits)
+    except ApiError as error:
+        refusal = error
     if fatal is not None and not _acts(fatal.fault):
         answer = _refusal(instance, fatal)
     else:
-        try:
-            if call is not None:
-                _admit(instance, request, raw, hits)
-            answer = await inner(request)
-        except ApiError as error:
-            answer = refused(error)
+        if refusal is not None and call is not None:
+            answer = refused(refusal)
+        else:
+            answer = await _answer(inner, request)
         if fatal is not None:
             answer = _spoilt(instance, answer, fatal)
     await _delay(instance, hits, acted=True)
     request_id = new_request_id()
     answer.headers[REQUEST_ID] = request_id
+    if _BODY not in request.scope and _announces_body(request):
+        # What was not read is not read to its end either, only to let the next request in.
+        answer.headers["Connection"] = "close"
     instance.journal.add(
         {
             "time": basic(instance.world.origin + instance.clock.now() / MICRO),
             "call": call,
             "method": request.method,
-            "path": request.url.path,
-            "query": dict(request.query_params),
-            "headers": {
-                name: value for name, value in request.headers.items() if name not in SECRET_HEADERS
-            },
+            "path": request.scope["path"],
+            "query": without_secrets(request.query_params),
+            "headers": without_secrets(request.headers),
             "key": caller,
-            "body": body_of(raw),
-            "body_length": len(raw),
+            "body": None if raw is None else body_of(raw),
+            "body_length": None if raw is None else len(raw),
             "status": None if isinstance(answer, Severed) else answer.status_code,
             "error_code": _error_code(answer),
             "faults": [hit.fault.kind for hit in hits],
@@ -148,15 +202,29 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     return answer
 
 
-def _admit(instance: Instance, request: Request, raw: bytes, hits: Sequence[Hit]) -> None:
-    """Let a call in, or refuse it as the API gateway would.
+async def _answer(inner: Handler, request: Request) -> Response:
+    """The call's own answer; a mistake of the emulator's is a 500 in the platform's words."""
+    try:
+        return await inner(request)
+    except ApiError as error:
+        return refused(error)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.scope["path"])
+        return refused(errors.broken())
+
+
+async def _admit(
+    instance: Instance, request: Request, call: str | None, hits: Sequence[Hit]
+) -> bytes:
+    """Let a call in, or refuse it as the API gateway would; answers its body.
 
     :raises ApiError: it is refused
     """
-    if len(raw) > MAX_BODY:
-        raise errors.too_large()
-    skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
     scope = request.scope
+    known = instance.iam.knows(scope["headers"])
+    # Read and thrown away where nobody is known, so that the connection can be used again.
+    raw = await read_body(request, MAX_BODY if known else MAX_UNSIGNED_BODY)
+    skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
     instance.iam.verify(
         scope["method"],
         scope["raw_path"],
@@ -165,11 +233,14 @@ def _admit(instance: Instance, request: Request, raw: bytes, hits: Sequence[Hit]
         raw,
         time.time() + skew,
     )
-    if request.path_params.get("project_id") != instance.settings.project_id:
-        raise errors.forbidden("the project is not the key's")
-    wanted = instance.scenario.switches.instance_id
-    if wanted is not None and request.headers.get("Instance-Id") != wanted:
-        raise instance.world.refusal("instance_refused", "The Instance-Id is missing or wrong.")
+    if call is not None:
+        instance.iam.permit(call)
+        if request.path_params.get("project_id") != instance.settings.project_id:
+            raise errors.forbidden("the project is not the key's")
+        wanted = instance.scenario.switches.instance_id
+        if wanted is not None and request.headers.get("Instance-Id") != wanted:
+            raise instance.world.refusal("instance_refused", "The Instance-Id is missing or wrong.")
+    return raw
 
 
 async def _delay(instance: Instance, hits: Sequence[Hit], acted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.fleet import Fleet, Membership
-from iotda_provider.emulator.scenario import Scenario, Segment
+from iotda_provider.emulator.scenario import DEFAULT_APP_ID, Scenario, Segment
 from iotda_provider.emulator.search import Test, parse_rule
 
 MAX_GROUPS = 1000
@@ -29,7 +29,7 @@ class DeviceGroup:
     name: str
     description: str | None = None
     super_group_id: str | None = None
-    app_id: str | None = None
+    app_id: str = DEFAULT_APP_ID
     rule: str | None = None
     test: Test | None = None
     modified: float = 0.0
@@ -211,7 +211,7 @@ class Groups:
             raise self._refusal("group_refused", f"Groups nest {MAX_GROUP_DEPTH} deep at most.")
         group_id = str(uuid.UUID(self._draws.hex(32, "new group", self._made)))
         group = self._add_group(group_id, name, description)
-        group.super_group_id, group.app_id = super_group_id, app_id
+        group.super_group_id, group.app_id = super_group_id, app_id or DEFAULT_APP_ID
         group.rule, group.test = rule, test
         return group
 

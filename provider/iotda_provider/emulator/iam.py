@@ -11,16 +11,26 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from iotda_provider.emulator import errors
+from iotda_provider.emulator.draws import LONGEST
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.reader import Reader
-from iotda_provider.emulator.signatures import BASIC, Key, Verifier
+from iotda_provider.emulator.signatures import BASIC, Key, Verifier, refuse_duplicates
 
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
-_BATCH_TASKS = re.compile(r"/v5/iot/[^/]+/batchtasks(/[^/]+)?(/stop|/retry|/confirm)?")
+# The IAM action that each call needs.
+_ACTIONS = {
+    "list_batch_tasks": "iotda:batchtasks:queryList",
+    "create_batch_task": "iotda:batchtasks:create",
+    "show_batch_task": "iotda:batchtasks:query",
+    "delete_batch_task": "iotda:batchtasks:delete",
+    "stop_batch_task": "iotda:batchtasks:stop",
+    "retry_batch_task": "iotda:batchtasks:retry",
+    "confirm_batch_task": "iotda:batchtasks:confirm",
+}
 
 
 @dataclass(frozen=True)
@@ -59,24 +69,12 @@ def read_iam(reader: Reader) -> IamSettings:
         id_token=reader.text("id_token", base.id_token),
         agency=reader.flag("agency", base.agency),
         metadata_token=reader.flag("metadata_token", base.metadata_token),
-        token_lifetime=reader.number("token_lifetime", base.token_lifetime, 0),
-        key_lifetime=reader.number("key_lifetime", base.key_lifetime, 0),
+        token_lifetime=reader.number("token_lifetime", base.token_lifetime, 0, LONGEST),
+        key_lifetime=reader.number("key_lifetime", base.key_lifetime, 0, LONGEST),
         denied=reader.texts("denied", r"iotda:[A-Za-z]+:[A-Za-z]+") or (),
     )
     reader.done()
     return read
-
-
-def action_of(method: str, path: str) -> str | None:
-    """The IAM action that a call needs; None where the emulator does not know it."""
-    match = _BATCH_TASKS.fullmatch(path)
-    if match is None:
-        return None
-    task, verb = match.groups()
-    if verb:
-        return f"iotda:batchtasks:{verb[1:]}" if method == "POST" else None
-    verbs = {"GET": "query", "DELETE": "delete"} if task else {"GET": "queryList", "POST": "create"}
-    return f"iotda:batchtasks:{verbs[method]}" if method in verbs else None
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,9 @@ class Iam:
         known = self._tokens.get(token) if isinstance(token, str) else None
         if known is None or known.expires_at <= time.time():
             raise IamError(401, "The token must be updated.")
-        wanted = float(seconds) if isinstance(seconds, (int, float)) else 900.0
+        wanted = 900 if seconds is None else seconds
+        if type(wanted) is not int or not 900 <= wanted <= 86_400:
+            raise IamError(400, "duration_seconds must be a whole number from 900 to 86400.")
         self.given["federated_key"] += 1
         return self._key(min(wanted, self.settings.key_lifetime))
 
@@ -216,34 +216,51 @@ class Iam:
 
     # --- recognising -----------------------------------------------------------------------------
 
+    def knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request names a key or a token that is known; nothing is verified yet."""
+        for name, value in headers:
+            if name == b"x-auth-token":
+                return value.decode("latin-1") in self._tokens
+            if name == b"authorization":
+                access = _ACCESS.search(value.decode("latin-1"))
+                return access is not None and (
+                    access[1] == self._permanent.access or access[1] in self._keys
+                )
+        return False
+
     def verify(
         self,
         method: str,
         raw_path: bytes,
         query: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
         now: float,
     ) -> Key:
         """Whose call of IoTDA it is, by its token or by its signature; a token's key has no secret.
 
         :param now: the present as the gateway's clock has it
-        :raises ApiError: 401 where that can't be told, 403 where the caller lacks the permission
+        :raises ApiError: 401 where that can't be told
         """
         verifier = Verifier(self._good_keys(), self._kind, self._signed_region)
-        key = self._recognise(verifier, method, raw_path, query, list(headers), body, now)
-        if action_of(method, raw_path.decode("latin-1")) in self.denied:
+        return self._recognise(verifier, method, raw_path, query, headers, body, now)
+
+    def permit(self, call: str) -> None:
+        """Let whoever was recognised make a call, by the call's name.
+
+        :raises ApiError: 403, nobody has the permission
+        """
+        if _ACTIONS.get(call) in self.denied:
             raise ApiError(
                 403, "IOTDA.000022", "Operation not allowed. The user does not have the permission."
             )
-        return key
 
     def verify_own(
         self,
         method: str,
         raw_path: bytes,
         query: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
     ) -> Key:
         """Whose call of IAM itself it is.
@@ -252,7 +269,7 @@ class Iam:
         """
         verifier = Verifier(self._good_keys(), BASIC)
         now = time.time()
-        return self._recognise(verifier, method, raw_path, query, list(headers), body, now)
+        return self._recognise(verifier, method, raw_path, query, headers, body, now)
 
     def _good_keys(self) -> list[Key]:
         with self._lock:
@@ -265,10 +282,11 @@ class Iam:
         method: str,
         raw_path: bytes,
         query: bytes,
-        headers: list[tuple[bytes, bytes]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
         now: float,
     ) -> Key:
+        refuse_duplicates(headers, (b"authorization", b"x-auth-token"))
         names = {name: value.decode("latin-1") for name, value in headers}
         token = names.get(b"x-auth-token")
         if token is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timezone
 from typing import Any
@@ -10,11 +11,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 
+from iotda_provider.emulator import strict_json
 from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.gateway import instance_of
+from iotda_provider.emulator.gateway import MAX_UNSIGNED_BODY, instance_of, read_body
 from iotda_provider.emulator.iam import Grant, IamError
 
-_TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Request Entity Too Large",
+}
 
 
 class IamRoute(APIRoute):
@@ -27,7 +35,10 @@ class IamRoute(APIRoute):
             try:
                 return await inner(request)
             except (IamError, ApiError) as error:
-                return _refused(error.status, error.message)
+                answer = _refused(error.status, error.message)
+                if error.status == 413:
+                    answer.headers["Connection"] = "close"
+                return answer
 
         return handle
 
@@ -66,7 +77,7 @@ async def list_projects(request: Request) -> Response:
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        await request.body(),
+        await read_body(request, MAX_UNSIGNED_BODY),
     )
     iam.given["projects"] += 1
     wanted = request.query_params.get("name", iam.settings.region)
@@ -79,7 +90,7 @@ async def exchange_id_token(request: Request) -> Response:
     """An unscoped token for an id token."""
     id_token = _inside(await _body(request), "auth", "id_token").get("id")
     return _token(
-        *instance_of(request).iam.token_for_identity(request.headers.get("X-Idp-Id"), id_token)
+        *instance_of(request).iam.token_for_identity(_once(request, "X-Idp-Id"), id_token)
     )
 
 
@@ -94,10 +105,10 @@ async def create_key(request: Request) -> Response:
 @routes.put("/meta-data/latest/api/token")
 async def create_metadata_token(request: Request) -> Response:
     """The metadata service's own token; refused to whoever comes through a proxy."""
-    seconds = request.headers.get("X-Metadata-Token-Ttl-Seconds", "")
+    seconds = _once(request, "X-Metadata-Token-Ttl-Seconds") or ""
     if "x-forwarded-for" in request.headers:
         raise IamError(403, "Forwarded requests are not answered.")
-    if not seconds.isdigit() or not 60 <= int(seconds) <= 21_600:
+    if not re.fullmatch("[0-9]{1,5}", seconds) or not 60 <= int(seconds) <= 21_600:
         raise IamError(400, "The lifetime must be 60 to 21600 seconds.")
     return PlainTextResponse(instance_of(request).iam.metadata_token(int(seconds)))
 
@@ -105,13 +116,24 @@ async def create_metadata_token(request: Request) -> Response:
 @routes.get("/openstack/latest/securitykey")
 async def show_agency_key(request: Request) -> Response:
     """A temporary key of the instance's agency."""
-    grant = instance_of(request).iam.key_for_agency(request.headers.get("X-Metadata-Token"))
+    grant = instance_of(request).iam.key_for_agency(_once(request, "X-Metadata-Token"))
     return JSONResponse(_credential(grant))
+
+
+def _once(request: Request, name: str) -> str | None:
+    """A header's value.
+
+    :raises IamError: it was sent twice, and who reads it may see either
+    """
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise IamError(400, f"The header {name} was sent twice.")
+    return values[0] if values else None
 
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = await request.json()
+        body = strict_json.parse(await read_body(request, MAX_UNSIGNED_BODY))
     except ValueError:
         body = None
     return _inside({"body": body}, "body")

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from iotda_provider.emulator.host_check import is_loopback
 from iotda_provider.emulator.instance import Instance, Settings
 from iotda_provider.emulator.journal import Entry
-from iotda_provider.emulator.server import Server, bind, is_loopback, url_of
+from iotda_provider.emulator.server import Server, bind, url_of
 from iotda_provider.emulator.signatures import DERIVED
 
 _T = TypeVar("_T")
@@ -113,7 +114,7 @@ class Emulator:
     def _run(self, bound: socket.socket, ready: Future[None]) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
-            self._server = Server(self.instance, bound)
+            self._server = Server(self.instance, bound, self._address[0])
             await self._server.serve_until_end(lambda: ready.set_result(None))
 
         try:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from iotda_provider.emulator import strict_json
+
 MAX_ENTRIES = 10_000
 MAX_BODY = 64 * 1024
 
-# Never written down, for they open doors.
-SECRET_HEADERS = frozenset({"authorization", "x-security-token", "x-auth-token", "x-emulator-key"})
+# Names of headers and of query parameters that are never written down, for they open doors.
+_SECRET = re.compile(r"auth|cookie|token|secret|password|passwd|credential|signature|session|key")
 
 Entry = dict[str, Any]
 
@@ -23,9 +25,14 @@ def body_of(raw: bytes) -> Any:
         return None
     text = raw.decode("utf-8", "replace")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return strict_json.parse(text)
+    except ValueError:
         return text
+
+
+def without_secrets(fields: Mapping[str, str]) -> dict[str, str]:
+    """Headers or a query as an entry keeps them."""
+    return {name: value for name, value in fields.items() if not _SECRET.search(name.lower())}
 
 
 class Journal:

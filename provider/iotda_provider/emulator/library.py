@@ -1,4 +1,4 @@
-"""OTA packages, and the files that list a batch task's targets."""
+"""OTA packages: what there is, and which versions they bring."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from iotda_provider.emulator.clock import basic
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.errors import ApiError
 from iotda_provider.emulator.fleet import Versions
-from iotda_provider.emulator.scenario import Scenario
+from iotda_provider.emulator.scenario import DEFAULT_APP_ID, Scenario
 from iotda_provider.models import TaskType
 
-MAX_FILES = 10
-FILE_LIFETIME = 3600.0
 MADE_UP_PACKAGE = "32822e5744a45ede319d2c50"
 
 _PACKAGE_TYPES = {
@@ -43,26 +41,8 @@ class OtaPackage:
         return shown
 
 
-@dataclass
-class TaskFile:
-    """An uploaded list of targets."""
-
-    file_id: str
-    file_name: str
-    targets: tuple[str, ...]
-    uploaded: float
-
-    def describe(self) -> dict[str, Any]:
-        """The file as the API shows it."""
-        return {
-            "file_id": self.file_id,
-            "file_name": self.file_name,
-            "upload_time": basic(self.uploaded),
-        }
-
-
 class Library:
-    """All packages and files, with their rules.
+    """All packages, with their rules.
 
     :param versions: the fleet's versions, whose numbers tasks work with
     :param moment: tells the virtual present in seconds since 1970
@@ -77,15 +57,13 @@ class Library:
         self._moment = moment
         self._made = 0
         self.packages: dict[str, OtaPackage] = {}
-        self.files: dict[str, TaskFile] = {}
         self.commands: Mapping[str, Callable[..., Any]] = {
             "create_package": self.create_package,
             "delete_package": self.delete_package,
-            "upload_file": self.upload_file,
-            "delete_file": self.delete_file,
         }
         for package in scenario.packages:
             fields = {
+                "app_id": DEFAULT_APP_ID,
                 "package_type": package.package_type,
                 "product_id": package.product_id or scenario.behaviour.product_id,
                 "version": package.version,
@@ -101,8 +79,6 @@ class Library:
     def _refusal(self, name: str, message: str) -> ApiError:
         status, code = self._switches.error_codes[name]
         return ApiError(status, code, message)
-
-    # Packages
 
     def _add_package(self, fields: Mapping[str, Any], package_id: str | None) -> OtaPackage:
         record_id = self._record_id()
@@ -166,44 +142,3 @@ class Library:
     def delete_package(self, package_id: str) -> None:
         """Delete a package."""
         del self.packages[self.package(package_id).package_id]
-
-    # Files
-
-    def upload_file(self, file_name: str, targets: Sequence[str]) -> TaskFile:
-        """Keep a file of targets for an hour.
-
-        :raises ApiError: there are ten already
-        """
-        self._expire_files()
-        if len(self.files) >= MAX_FILES:
-            raise self._refusal("file_refused", f"There are {MAX_FILES} files already.")
-        file_id = self._draws.hex(24, "file", self._record_id())
-        file = TaskFile(file_id, file_name, tuple(targets), self._moment())
-        self.files[file_id] = file
-        return file
-
-    def delete_file(self, file_id: str) -> None:
-        """Delete an uploaded file."""
-        self.file_targets(file_id)
-        del self.files[file_id]
-
-    def uploaded(self) -> list[TaskFile]:
-        """The files that are kept at present."""
-        self._expire_files()
-        return list(self.files.values())
-
-    def file_targets(self, file_id: str) -> tuple[str, ...]:
-        """The targets that an uploaded file lists.
-
-        :raises ApiError: there is no such file
-        """
-        self._expire_files()
-        file = self.files.get(file_id)
-        if file is None:
-            raise self._refusal("file_not_found", f"The file {file_id} does not exist.")
-        return file.targets
-
-    def _expire_files(self) -> None:
-        oldest = self._moment() - FILE_LIFETIME
-        for file in [file for file in self.files.values() if file.uploaded < oldest]:
-            del self.files[file.file_id]

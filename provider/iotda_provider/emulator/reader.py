@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -13,6 +12,9 @@ from iotda_provider.emulator.draws import LONGEST, Distribution
 _T = TypeVar("_T")
 _MISSING = object()
 _MAX_SIGMA = 10.0
+# Beyond every number of a scenario, and what a float still holds.
+LARGEST = 1e300
+_SHOWN = 60
 
 _DISTRIBUTION_FIELDS = {
     "constant": ("value",),
@@ -57,7 +59,7 @@ class Reader:
         return self._data.get(name, default)
 
     def number(
-        self, name: str, default: _T, low: float = -math.inf, high: float = math.inf
+        self, name: str, default: _T, low: float = -LARGEST, high: float = LARGEST
     ) -> float | _T:
         """A number from ``low`` to ``high``."""
         value = self.raw(name, _MISSING)
@@ -66,10 +68,10 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise self.fail(name, f"must be a number, not {_kind(value)}")
         if not low <= value <= high:
-            raise self.fail(name, f"must be {_range(low, high)}, not {value}")
+            raise self.fail(name, f"must be {_range(low, high)}, not {_shown(value)}")
         return float(value)
 
-    def whole(self, name: str, default: _T, low: int = 0, high: float = math.inf) -> int | _T:
+    def whole(self, name: str, default: _T, low: int = 0, high: float = LARGEST) -> int | _T:
         """A whole number from ``low`` to ``high``."""
         value = self.raw(name, _MISSING)
         if value is _MISSING or (value is None and default is None):
@@ -77,7 +79,7 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.fail(name, f"must be a whole number, not {_kind(value)}")
         if not low <= value <= high:
-            raise self.fail(name, f"must be {_range(low, high)}, not {value}")
+            raise self.fail(name, f"must be {_range(low, high)}, not {_shown(value)}")
         return value
 
     def text(self, name: str, default: _T, pattern: str | None = None) -> str | _T:
@@ -88,7 +90,7 @@ class Reader:
         if not isinstance(value, str):
             raise self.fail(name, f"must be a text, not {_kind(value)}")
         if pattern is not None and not re.fullmatch(pattern, value):
-            raise self.fail(name, f"is not of the form {pattern}: {value!r}")
+            raise self.fail(name, f"is not of the form {pattern}: {_shown(repr(value))}")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -101,8 +103,8 @@ class Reader:
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         """One of these words."""
         value = self.raw(name, default)
-        if value not in choices:
-            raise self.fail(name, f"must be one of {', '.join(choices)}, not {value!r}")
+        if not isinstance(value, str) or value not in choices:
+            raise self.fail(name, f"must be one of {', '.join(choices)}, not {_shown(repr(value))}")
         return str(value)
 
     def texts(self, name: str, pattern: str | None = None) -> tuple[str, ...] | None:
@@ -114,7 +116,8 @@ class Reader:
             raise self.fail(name, "must be a list of texts")
         for text in value:
             if pattern is not None and not re.fullmatch(pattern, text):
-                raise self.fail(name, f"holds {text!r}, which is not of the form {pattern}")
+                shown = _shown(repr(text))
+                raise self.fail(name, f"holds {shown}, which is not of the form {pattern}")
         return tuple(value)
 
     def objects(self, name: str, read: Callable[[Reader], _T]) -> tuple[_T, ...]:
@@ -176,13 +179,21 @@ def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {value!r}"
+        return f"the text {_shown(repr(value))}"
     if isinstance(value, (int, float)):
-        return f"the number {value}"
+        return f"the number {_shown(value)}"
     return "a list" if isinstance(value, (list, tuple)) else "an object"
 
 
+def _shown(value: object) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "one of very many digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _range(low: float, high: float) -> str:
-    if high == math.inf:
+    if high == LARGEST:
         return f"at least {low:g}"
     return f"from {low:g} to {high:g}"

@@ -22,7 +22,7 @@ SUBTASK_STATUSES = (
     SubtaskStatus.STOPPED,
     SubtaskStatus.REMOVED,
 )
-CODES = {status: code for code, status in enumerate(SUBTASK_STATUSES)}
+CODES: dict[str, int] = {status: code for code, status in enumerate(SUBTASK_STATUSES)}
 
 # The keys of task_progress, in the order of the numbers above.
 PROGRESS_KEYS = (

@@ -20,6 +20,8 @@ VERSION = r"[A-Za-z0-9_.-]{1,256}"
 RECORD_ID = r"[0-9a-f]{24}"
 GROUP_ID = r"[0-9a-fA-F-]{1,36}"
 MAX_DEVICES = 1_000_000
+# The resource space of whatever is made without naming one.
+DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 # Three years: a longer past would begin before the task ids do.
 _LONGEST_AGO = 1e8
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 
 from iotda_provider.emulator.app import create_app
+from iotda_provider.emulator.host_check import HostCheck
 from iotda_provider.emulator.instance import Instance
 from iotda_provider.emulator.severing import protocol_class, reset
 
@@ -19,14 +19,6 @@ _BACKLOG = 2048
 # at, in seconds.
 _GRACE = 1
 _LOOK = 0.005
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server at this host can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -56,12 +48,13 @@ class Server(uvicorn.Server):
     """Serves until it is told to end, ends within a second or so, and can play dead.
 
     :param bound: where to listen; the server closes it
+    :param host: the name or address that was asked for; loopback and this are what ``Host`` may be
     """
 
-    def __init__(self, instance: Instance, bound: socket.socket) -> None:
+    def __init__(self, instance: Instance, bound: socket.socket, host: str) -> None:
         super().__init__(
             uvicorn.Config(
-                create_app(instance),
+                HostCheck(create_app(instance), host),
                 http=protocol_class(),
                 log_config=None,
                 log_level="warning",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote, unquote_plus
@@ -22,6 +22,16 @@ _AUTHORIZATION = re.compile(
     r"(?P<kind>\S+) (?P<id>Access|Credential)=(?P<who>[^,\s]+),\s*"
     r"SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]+)"
 )
+#: Headers that say whose request it is and what of it is signed.
+_SECURITY_HEADERS = (
+    b"authorization",
+    b"host",
+    b"instance-id",
+    b"x-auth-token",
+    b"x-sdk-content-sha256",
+    b"x-sdk-date",
+    b"x-security-token",
+)
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 
 
@@ -32,6 +42,17 @@ class Key:
     access: str
     secret: str
     security_token: str | None = None
+
+
+def refuse_duplicates(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> None:
+    """Refuse a request that has one of these headers twice: who reads it may see either.
+
+    :raises ApiError: 401
+    """
+    seen = [name for name, _ in headers]
+    for name in names:
+        if seen.count(name) > 1:
+            raise errors.unauthenticated(f"the header {name.decode('latin-1')} was sent twice")
 
 
 class Verifier:
@@ -52,7 +73,7 @@ class Verifier:
         method: str,
         raw_path: bytes,
         query: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
         now: float,
     ) -> Key:
@@ -63,6 +84,7 @@ class Verifier:
         :param now: the present in seconds since 1970, as the gateway's clock has it
         :raises ApiError: 401, where the signature does not hold
         """
+        refuse_duplicates(headers, _SECURITY_HEADERS)
         sent = {name.decode("latin-1"): _text(value) for name, value in headers}
         authorization = sent.get("authorization")
         if authorization is None:
@@ -79,6 +101,7 @@ class Verifier:
         date = sent.get("x-sdk-date", "")
         self._check_date(date, now)
         signed = match["headers"].split(";")
+        refuse_duplicates(headers, (name.encode("latin-1", "replace") for name in signed))
         _check_signed(signed, sent)
         access, _, scope = match["who"].partition("/")
         key = self._keys.get(access)

@@ -7,6 +7,7 @@ are what is kept: each is in the file before its answer leaves, and a restart pl
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from iotda_provider.emulator.journal import MAX_ENTRIES, Entry
 from iotda_provider.emulator.reader import ScenarioError
 
 # Raised whenever the same commands would make another world than before.
-FORMAT = 1
+FORMAT = 2
 
 # After how many entries the journal's oldest are looked for.
 _SWEEP = 1000
+_OWNER_ONLY = 0o600
+_OTHERS = 0o077
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -153,6 +156,9 @@ class Store:
 def _open(path: Path) -> sqlite3.Connection:
     db = None
     try:
+        if not path.exists():
+            # It holds whatever the scenario and the calls held, passwords too.
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _OWNER_ONLY))
         # The emulator opens it in one thread and serves in another, never both at once.
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         # Two emulators with one state would each be right about half of it.
@@ -160,10 +166,13 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError as error:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists() and file.stat().st_mode & _OTHERS:
+                file.chmod(_OWNER_ONLY)
+    except (sqlite3.DatabaseError, OSError) as error:
         if db is not None:
             db.close()
-        in_the_way = isinstance(error, sqlite3.OperationalError)
+        in_the_way = isinstance(error, (sqlite3.OperationalError, OSError))
         what = "can't be used as" if in_the_way else "is not"
         raise ScenarioError(f"{path} {what} a state file: {error}") from None
     return db

@@ -21,8 +21,6 @@ DEFAULT_ERROR_CODES: dict[str, tuple[int, str]] = {
     "group_refused": (400, "IOTDA.014007"),
     "package_not_found": (404, "IOTDA.014214"),
     "package_refused": (400, "IOTDA.014215"),
-    "file_not_found": (404, "IOTDA.014216"),
-    "file_refused": (400, "IOTDA.014221"),
     "instance_refused": (403, "IOTDA.000021"),
 }
 

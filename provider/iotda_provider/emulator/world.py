@@ -13,7 +13,7 @@ from typing import Any
 
 from iotda_provider.emulator import errors, rules
 from iotda_provider.emulator.clock import MICRO, basic, to_micro
-from iotda_provider.emulator.creating import Wish, device_ids, read_wish
+from iotda_provider.emulator.creating import Wish, read_wish
 from iotda_provider.emulator.devices import Devices
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.engine import Engine
@@ -23,11 +23,17 @@ from iotda_provider.emulator.fleet import Fleet
 from iotda_provider.emulator.groups import Groups
 from iotda_provider.emulator.library import Library
 from iotda_provider.emulator.paging import Page, below, described
-from iotda_provider.emulator.scenario import Scenario, ScenarioError, SeedTask
+from iotda_provider.emulator.scenario import (
+    DEFAULT_APP_ID,
+    Scenario,
+    ScenarioError,
+    SeedTask,
+)
 from iotda_provider.emulator.task import NONE, Task
-from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.models import TaskStatus, TaskType
 
-MAX_STOP_TARGETS = 100
+# What came of each target of a call.
+Results = list[dict[str, str]]
 
 _ROWS_IN_TURN = {
     "stop": rules.STOPPABLE,
@@ -117,7 +123,7 @@ class World:
 
         def wanted(task: Task) -> bool:
             return (
-                (app_id is None or task.fields.get("app_id") == app_id)
+                (app_id is None or task.fields["app_id"] == app_id)
                 and (task_type is None or task.task_type == task_type)
                 and (status is None or task.status == status)
             )
@@ -129,10 +135,14 @@ class World:
         return count, page.cut(task for task in every if wanted(task))
 
     def rows(
-        self, task: Task, page: Page, status: SubtaskStatus | None, target: str | None
+        self, task: Task, page: Page, status: str | None, target: str | None
     ) -> tuple[int, list[int]]:
         """How many subtasks of a task are of this kind, and the rows of one page of them."""
-        code = None if status is None else rules.CODES[status]
+        code = None
+        if status is not None:
+            code = rules.CODES.get(status)
+            if code is None:
+                return 0, []  # a documented word that no subtask here ever has
         start = task.row_below(page.marker)
         if target is not None:
             device = self.fleet.find(target)
@@ -164,6 +174,8 @@ class World:
             error_code, message = self.engine.errors[task.errors[row]]
             shown["output"] = message
             shown["error"] = {"error_code": error_code, "error_msg": message}
+        elif code == rules.SUCCESS:
+            shown["output"] = "success"
         return shown
 
     def page_of_rows(self, task: Task, count: int, rows: Sequence[int]) -> dict[str, object]:
@@ -187,10 +199,7 @@ class World:
     def _devices_of(self, wish: Wish) -> Sequence[int]:
         if wish.group_ids is not None:
             return self.groups.devices_of(wish.group_ids)
-        targets = wish.targets or ()
-        if wish.file_id is not None:
-            targets = self.library.file_targets(wish.file_id)
-        return array("I", map(self.fleet.intern, targets))
+        return array("I", map(self.fleet.intern, wish.targets or ()))
 
     def _add(
         self,
@@ -206,8 +215,7 @@ class World:
         if len(fields.get("targets", ())) > self.switches.echo_targets:
             # Never shown, so not kept either: it would be the largest part of a large task.
             del fields["targets"]
-        if wish.app_id is not None:
-            fields["app_id"] = wish.app_id
+        fields["app_id"] = wish.app_id or DEFAULT_APP_ID
         task = Task(number, task_id, wish.task_type, fields, devices, self.now)
         task.need_confirm = wish.need_confirm
         task.versions = versions
@@ -248,7 +256,7 @@ class World:
         except ApiError as error:
             raise ScenarioError(f"{name} is refused: {error}") from None
 
-    def stop(self, task_id: str, targets: object = None) -> list[dict[str, str]] | None:
+    def stop(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Stop a task, or these targets of it; answers what came of each target."""
         task = self.task(task_id)
         self._permit("stop", rules.why_not_stop(task.task_type, task.status))
@@ -256,7 +264,7 @@ class World:
         self.engine.stop(task, rows, self.now, whole=results is None)
         return self._results(task, rows) if results is None else results
 
-    def retry(self, task_id: str, targets: object = None) -> list[dict[str, str]] | None:
+    def retry(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Retry a task's failed and stopped subtasks, or those of these targets."""
         task = self.task(task_id)
         self._permit("retry", rules.why_not_retry(task.task_type, task.status))
@@ -264,7 +272,7 @@ class World:
         self.engine.retry(task, rows, self.now)
         return self._results(task, rows) if results is None else results
 
-    def confirm(self, task_id: str, targets: object = None) -> list[dict[str, str]] | None:
+    def confirm(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Confirm a task's waiting subtasks, or those of these targets."""
         task = self.task(task_id)
         self._permit("confirm", rules.why_not_confirm(task.task_type, task.status))
@@ -298,12 +306,12 @@ class World:
             )
 
     def _choose(
-        self, action: str, task: Task, targets: object
-    ) -> tuple[list[int], list[dict[str, str]] | None]:
+        self, action: str, task: Task, targets: Sequence[str] | None
+    ) -> tuple[list[int], Results | None]:
         """The rows that a call is about, and the results for its targets (None: all rows)."""
         statuses = _ROWS_IN_TURN[action]
         if targets is not None:
-            ids = device_ids(targets, MAX_STOP_TARGETS)
+            ids = list(dict.fromkeys(targets))
             if not ids and self.switches.empty_targets == "refuse":
                 raise errors.invalid("targets must not be empty.")
             if ids or self.switches.empty_targets == "none":
@@ -315,7 +323,7 @@ class World:
 
     def _choose_targets(
         self, action: str, task: Task, ids: Sequence[str]
-    ) -> tuple[list[int], list[dict[str, str]]]:
+    ) -> tuple[list[int], Results]:
         statuses = _ROWS_IN_TURN[action]
         devices = {target: self.fleet.find(target) for target in ids}
         places = task.rows_of([d for d in devices.values() if d is not None])
@@ -340,7 +348,7 @@ class World:
         """Whether this Waitting subtask waits for a confirmation, and not for its device."""
         return task.need_confirm and task.steps[row] == NONE
 
-    def _results(self, task: Task, rows: Sequence[int]) -> list[dict[str, str]] | None:
+    def _results(self, task: Task, rows: Sequence[int]) -> Results | None:
         answer = self.switches.all_answer
         if answer == "results":
             ids = self.fleet.id_of

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -129,24 +127,3 @@ def _same(sent: object, parsed: object, where: str) -> None:
             _same(one, other, f"{where}[{place}]")
     else:
         assert sent == parsed, where
-
-
-@pytest.fixture
-def spreadsheet() -> Callable[..., bytes]:
-    """Makes an xlsx file with one sheet of inline texts."""
-
-    def make(*rows: list[str]) -> bytes:
-        space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-        cells = "".join(
-            "<row>"
-            + "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row)
-            + "</row>"
-            for row in rows
-        )
-        sheet = f'<worksheet xmlns="{space}"><sheetData>{cells}</sheetData></worksheet>'
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as book:
-            book.writestr("xl/worksheets/sheet1.xml", sheet)
-        return buffer.getvalue()
-
-    return make

@@ -52,7 +52,6 @@ def test_every_answer_has_a_request_id(emulator: Emulator, call: Call) -> None:
         ("GET", "/batchtasks/" + "a" * 25, {}, None, 400, "IOTDA.000006"),
         ("GET", "/batchtasks/abc", {}, None, 404, "IOTDA.014217"),
         ("POST", f"/batchtasks/{TASK}/stop", {}, b"{", 400, "IOTDA.000008"),
-        ("POST", f"/batchtasks/{TASK}/stop", {}, None, 400, "IOTDA.000008"),
         ("POST", f"/batchtasks/{TASK}/stop", {}, [], 400, "IOTDA.000008"),
         ("POST", f"/batchtasks/{TASK}/stop", {}, {"targets": "a"}, 400, "IOTDA.000006"),
         ("POST", f"/batchtasks/{TASK}/stop", {}, {"targets": ["a/b"]}, 400, "IOTDA.000006"),
@@ -101,15 +100,15 @@ def test_strange_json_is_refused_or_comes_back(emulator: Emulator, call: Call) -
         "task_type": "firmwareUpgrade",
         "targets": ["a"],
         "document": {"package_ids": ["1"]},
-        "task_ext_info": "half a pair: \ud800",
+        "task_ext_info": {"note": "half a pair: \ud800"},
     }
     answer = call(emulator, "POST", "/batchtasks", body)
     assert answer.status_code == 201
-    assert answer.json()["task_ext_info"] == "half a pair: ?"
+    assert answer.json()["task_ext_info"] == {"note": "half a pair: ?"}
 
 
 def test_the_query_is_signed_whatever_its_characters(emulator: Emulator, call: Call) -> None:
-    query = {"name": "a b+c&d=é水/~", "limit": "5"}
+    query = {"name": "a b#c&d%(水)?'", "limit": "5"}
     for derived in (False, True):
         answer = call(emulator, "GET", "/device-group", query=query, derived=derived)
         assert answer.status_code == 200, answer.text

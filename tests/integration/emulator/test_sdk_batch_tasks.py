@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
-from huaweicloudsdkcore.http.formdata import FormFile
 from huaweicloudsdkiotda import v5
 
 from iotda_provider.emulator import Emulator
@@ -156,27 +154,18 @@ def test_only_a_task_that_has_ended_is_deleted(emulator: Emulator, client: v5.Io
     assert refusal.value.status_code == 404
 
 
-def test_devices_are_frozen_by_a_file(
-    emulator: Emulator,
-    client: v5.IoTDAClient,
-    nothing_lost: Lossless,
-    spreadsheet: Callable[..., bytes],
-    tmp_path: Path,
+def test_devices_are_frozen_and_deleted_by_their_ids(
+    emulator: Emulator, client: v5.IoTDAClient
 ) -> None:
-    path = tmp_path / "freeze.xlsx"
-    path.write_bytes(spreadsheet(["node", "device_id"], ["x", "device-00007"]))
-    body = v5.UploadBatchTaskFileRequestBody(FormFile(str(path)))
-    uploaded = client.upload_batch_task_file(v5.UploadBatchTaskFileRequest(body=body))
-    nothing_lost(uploaded)
-    listed = client.list_batch_task_files(v5.ListBatchTaskFilesRequest())
-    nothing_lost(listed)
-    assert [file.file_name for file in listed.files] == ["freeze.xlsx"]
-    create(client, task_type="freezeDevices", document=None, document_source=uploaded.file_id)
+    create(client, task_type="freezeDevices", document=None, targets=["device-00007"])
     emulator.advance(10)
-    device = client.show_device(v5.ShowDeviceRequest(device_id="device-00007"))
-    assert device.status == "FROZEN"
-    client.delete_batch_task_file(v5.DeleteBatchTaskFileRequest(file_id=uploaded.file_id))
-    assert client.list_batch_task_files(v5.ListBatchTaskFilesRequest()).files == []
+    request = v5.ShowDeviceRequest(device_id="device-00007")
+    assert client.show_device(request).status == "FROZEN"
+    create(client, task_type="deleteDevices", document=None, targets=["device-00007"])
+    emulator.advance(10)
+    with pytest.raises(ClientRequestException) as refusal:
+        client.show_device(request)
+    assert refusal.value.status_code == 404
 
 
 def test_a_wrong_key_is_refused(

@@ -160,6 +160,7 @@ def test_packages_are_made_listed_shown_and_deleted(
     client: v5.IoTDAClient, nothing_lost: Lossless
 ) -> None:
     body = v5.CreateOtaPackage(
+        app_id="app",
         package_type="firmwarePackage",
         product_id=PRODUCT,
         version="2.1.0",

@@ -17,6 +17,8 @@ GOOD = {
     "document": {"package_ids": ["32822e5744a45ede319d2c50"]},
 }
 
+SHADOW = {"service_id": "meter", "desired": {"unit": "l"}}
+
 
 @pytest.mark.parametrize(
     "change",
@@ -25,6 +27,11 @@ GOOD = {
         {"task_name": ""},
         {"task_name": "a-b"},
         {"task_name": "a" * 129},
+        {"task_name": "a\n"},
+        {"task_name": "\u9fa6"},
+        {"task_name": "r\u00e9paration"},
+        {"task_name": "\u0663"},
+        {"task_name": 5},
         {"task_type": "upgrade"},
         {"task_type": None},
         {"app_id": "a" * 37},
@@ -44,6 +51,16 @@ GOOD = {
         {"document": {"package_ids": ["a/b"]}},
         {"task_policy": "now"},
         {"task_policy": {"retry_count": 1}},
+        {"task_policy": {"retry_count": 0, "retry_interval": 1}},
+        {"task_policy": {"retry_count": None, "retry_interval": None}},
+        {"task_policy": {"retry_count": 1, "retry_interval": 1, "cron": "x"}},
+        {"task_policy": {"retry_count": "1", "retry_interval": 1}},
+        {"task_policy": {"retry_count": 1.0, "retry_interval": 1}},
+        {"task_policy": {"schedule_time": None}},
+        {"task_policy": {"schedule_time": "2026101T000000Z"}},
+        {"task_policy": {"schedule_time": "20260101T00000Z"}},
+        {"task_policy": {"schedule_time": "20260101T\u0660\u0660\u0660\u0660\u0660\u0660Z"}},
+        {"task_policy": {"schedule_time": 20260101}},
         {"task_policy": {"retry_interval": 1}},
         {"task_policy": {"retry_count": 6, "retry_interval": 1}},
         {"task_policy": {"retry_count": 1, "retry_interval": 1441}},
@@ -52,10 +69,21 @@ GOOD = {
         {"task_policy": {"schedule_time": "20260108T000001Z"}},
         {"need_confirm": "yes"},
         {"task_mode": "DEVICE"},
-        {"task_ext_info": "x" * 513},
-        {"task_ext_info": {"x": "y" * 512}},
+        {"task_ext_info": "{}"},
+        {"task_ext_info": ["a"]},
+        {"task_ext_info": {"x": "y" * 505}},
         {"task_type": "createCommands", "document": None},
+        {"task_type": "createCommands", "document": {"x": float("inf")}},
+        {"task_type": "createMessages", "document": {"x": "y" * 65_536}},
+        {"task_type": "updateDeviceShadows", "document": {"shadow": []}},
+        {"task_type": "updateDeviceShadows", "document": {"shadow": [{"service_id": "a"}]}},
+        {"task_type": "updateDeviceShadows", "document": {"shadow": [SHADOW, SHADOW]}},
         {"task_type": "createDevices"},
+        {"task_type": "sendEmails"},
+        {"document_source": "f"},
+        {"targets": None, "targets_filter": {"group_ids": ["ab"]}},
+        {"app_id": None},
+        {"task_policy": None},
     ],
 )
 def test_out_of_bounds(change: dict[str, Any]) -> None:
@@ -73,7 +101,12 @@ def test_out_of_bounds(change: dict[str, Any]) -> None:
         {"targets": [f"d{n}" for n in range(30_000)]},
         {"task_policy": {"schedule_time": "20260108T000000Z"}},
         {"task_policy": {"retry_count": 5, "retry_interval": 1440}},
-        {"task_ext_info": "x" * 512},
+        {"task_policy": {"retry_count": 1, "retry_interval": 0}},
+        {"task_policy": {}},
+        {"task_name": "\u9fa5"},
+        {"task_ext_info": {"x": "\u6c34" * 504}},
+        {"task_ext_info": {}},
+        {"task_type": "updateDeviceShadows", "document": {"shadow": [SHADOW]}},
         {"task_mode": "GATEWAY"},
         {"unknown": "ignored"},
     ],
@@ -82,14 +115,13 @@ def test_just_within_bounds(change: dict[str, Any]) -> None:
     read_wish({**GOOD, **change}, NOW)
 
 
-def test_targets_come_before_the_filter_and_the_filter_before_a_file() -> None:
-    both = {**GOOD, "targets_filter": {"group_ids": ["ab"]}, "document_source": "f"}
+def test_targets_come_before_the_filter() -> None:
+    both = {**GOOD, "targets_filter": {"group_ids": ["ab"]}}
     wish = read_wish(both, NOW)
-    assert (wish.targets, wish.group_ids, wish.file_id) == (("a",), None, None)
-    wish = read_wish({**both, "targets": None}, NOW)
-    assert (wish.targets, wish.group_ids, wish.file_id) == (None, ("ab",), None)
-    by_file = {"task_name": "x", "task_type": "freezeDevices", "document_source": "f"}
-    assert read_wish(by_file, NOW).file_id == "f"
+    assert (wish.targets, wish.group_ids) == (("a",), None)
+    del both["targets"]
+    wish = read_wish(both, NOW)
+    assert (wish.targets, wish.group_ids) == (None, ("ab",))
 
 
 def test_what_a_type_does_not_support_is_left_out() -> None:

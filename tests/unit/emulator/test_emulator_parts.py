@@ -1,9 +1,7 @@
-"""Smaller parts by themselves: time, events, faults' rules, the journal, files and signatures."""
+"""Smaller parts by themselves: time, events, faults' rules, the journal and the state file."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from iotda_provider.emulator.instance import Instance, Settings
 from iotda_provider.emulator.journal import Journal
 from iotda_provider.emulator.paging import NEWEST, Page
 from iotda_provider.emulator.reader import ScenarioError
-from iotda_provider.emulator.sheets import read_targets, uploaded_file
 
 Make = Callable[..., Any]
 
@@ -138,83 +135,10 @@ def test_the_journal_is_read_by_call_and_number() -> None:
     assert [entry["n"] for entry in journal.entries(limit=2)] == [7, 8]
 
 
-# --- files ---------------------------------------------------------------------------------------
+# --- devices -------------------------------------------------------------------------------------
 
 
-def book(sheet: str, shared: str | None = None) -> bytes:
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        content = f"<worksheet {space}><sheetData>{sheet}</sheetData></worksheet>"
-        made.writestr("xl/worksheets/sheet1.xml", content)
-        if shared is not None:
-            made.writestr("xl/sharedStrings.xml", f"<sst {space}>{shared}</sst>")
-    return buffer.getvalue()
-
-
-def test_targets_are_read_from_shared_texts_and_sparse_rows() -> None:
-    texts = "".join(f"<si><t>{text}</t></si>" for text in ("name", "device_id", "d1", "d2"))
-    rows = (
-        '<row><c r="A1" t="s"><v>0</v></c><c r="C1" t="s"><v>1</v></c></row>'
-        '<row><c r="C2" t="s"><v>2</v></c></row>'
-        '<row><c r="A3"><v>5</v></c></row>'
-        '<row><c r="A4"><v>5</v></c><c r="C4" t="s"><v>3</v></c></row>'
-    )
-    assert read_targets(book(rows, texts)) == ["d1", "d2"]
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"PK", book("<row>"), book('<row><c t="s"><v>9</v></c></row>')]
-)
-def test_what_is_no_spreadsheet_is_refused(content: bytes) -> None:
-    with pytest.raises(ApiError, match="not an xlsx"):
-        read_targets(content)
-
-
-def test_a_spreadsheet_of_too_many_rows_is_refused() -> None:
-    row = '<row><c t="inlineStr"><is><t>d</t></is></c></row>'
-    assert len(read_targets(book(row * 30_001))) == 30_000
-    with pytest.raises(ApiError, match="30000"):
-        read_targets(book(row * 30_002))
-
-
-def test_the_file_is_found_in_a_multipart_body() -> None:
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nno\r\n'
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.xlsx"\r\n\r\n\x00\r\n'
-        b"\xff\r\n--x--\r\n"
-    )
-    assert uploaded_file("multipart/form-data; boundary=x", body) == ("a.xlsx", b"\x00\r\n\xff")
-    with pytest.raises(ApiError, match="a part named file"):
-        uploaded_file("application/json", b"{}")
-
-
-def test_files_are_ten_at_most_and_kept_for_an_hour(hands: Make) -> None:
-    h = hands()
-    for n in range(10):
-        h.world.commands["upload_file"](file_name=f"{n}.xlsx", targets=["device-00001"])
-    with pytest.raises(ApiError, match="10 files"):
-        h.world.commands["upload_file"](file_name="one more.xlsx", targets=[])
-    h.pass_time(3601)
-    assert h.world.library.uploaded() == []
-
-
-def test_a_file_may_create_devices(hands: Make) -> None:
-    h = hands()
-    targets = ["meter-1", "meter-2", "device-00003"]
-    file = h.world.commands["upload_file"](file_name="new.xlsx", targets=targets)
-    body = {"task_name": "x", "task_type": "createDevices", "document_source": file.file_id}
-    task = h.world.commands["create_task"](body=body)
-    with pytest.raises(ApiError, match="does not exist"):
-        h.world.groups.device("meter-1")
-    h.pass_time(10)
-    device = h.world.groups.device("meter-1")
-    assert h.world.fleet.firmware(device) == "1.0.0"
-    assert h.world.devices().page(Page())[0] == 12
-    assert h.row(task, "device-00003")["error"]["error_code"] == "IOTDA.014031"
-
-
-def test_a_filtered_list_is_paged_and_knows_who_came_and_went(hands: Make) -> None:
+def test_a_filtered_list_is_paged_and_knows_who_went(hands: Make) -> None:
     h = hands()
     fleet, devices = h.world.fleet, h.world.devices()
     wanted = [("product_id", fleet.behaviour(0).product_id)]
@@ -231,8 +155,6 @@ def test_a_filtered_list_is_paged_and_knows_who_came_and_went(hands: Make) -> No
     assert devices.page(Page(), [("product_id", "another")]) == (0, [])
     fleet.remove(4)
     assert listed() == [device for device in everybody if device != 4]
-    fleet.register(4)
-    assert listed() == everybody
 
 
 def test_a_task_may_delete_devices(hands: Make) -> None:
@@ -282,7 +204,6 @@ def everything(instance: Instance) -> Any:
         [devices.full(device) for device in range(len(world.fleet))],
         [group.describe() for group in world.groups.by_id.values()],
         [package.describe() for package in world.library.packages.values()],
-        [file.describe() for file in world.library.uploaded()],
         instance.faults.describe(),
     )
 
@@ -312,7 +233,6 @@ def test_a_restarted_instance_is_the_same_world(reopen: Callable[..., Instance])
         one.run("delete_task", task_id=task.task_id)
     group = one.run("create_group", name="g", rule=None)
     one.run("add_member", group_id=group.group_id, device_id="device-00009")
-    one.run("upload_file", file_name="a.xlsx", targets=["x"])
     one.run("remove_device", device_id="device-00030")
     one.add_fault({"kind": "latency", "call": "show_*"})
     one.faults.hits("show_batch_task", "a")

@@ -85,7 +85,7 @@ class AnyCallsAtAll(RuleBasedStateMachine):
         retries: int,
         delay: str | None,
     ) -> None:
-        policy: dict[str, Any] = {"retry_count": retries, "retry_interval": 5}
+        policy: dict[str, Any] = {"retry_count": retries, "retry_interval": 5} if retries else {}
         if delay is not None:
             policy["schedule_time"] = delay
         body = {

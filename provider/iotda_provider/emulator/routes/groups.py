@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
-from iotda_provider.emulator import errors
 from iotda_provider.emulator.devices import below, record_id
 from iotda_provider.emulator.gateway import (
     PREFIX,
@@ -16,13 +12,18 @@ from iotda_provider.emulator.gateway import (
     instance_of,
     read_json,
 )
-from iotda_provider.emulator.paging import Page, described
-from iotda_provider.emulator.routes.devices import checked_device
+from iotda_provider.emulator.paging import described
+from iotda_provider.emulator.request_models import (
+    AddDeviceGroup,
+    DeviceInGroup,
+    ListDeviceGroups,
+    ShowDevicesInGroup,
+    UpdateDeviceGroup,
+)
 
 _GROUPS = PREFIX + "/device-group"
 _GROUP = _GROUPS + "/{group_id}"
-_GROUP_ID = re.compile(r"[0-9a-fA-F-]{1,36}")
-_NAME = re.compile(r"[\w\u4e00-\u9fff? '#().,&%@!-]{1,64}", re.ASCII)
+_ACTIONS = {"addDevice": "add_member", "removeDevice": "remove_member"}
 
 
 routes = APIRouter(route_class=GatewayRoute)
@@ -30,20 +31,21 @@ routes = APIRouter(route_class=GatewayRoute)
 
 @routes.get(_GROUPS)
 async def list_device_groups(request: Request) -> Response:
-    query = request.query_params
-    page = Page.read(query)
+    query = ListDeviceGroups.read(request.query_params)
+    since = query.last_modified_time
     groups = sorted(
         (
             group
             for group in instance_of(request).present().groups.by_id.values()
-            if query.get("name") in (None, group.name)
-            and query.get("group_type") in (None, group.group_type)
-            and query.get("app_id") in (None, group.app_id)
+            if query.name in (None, group.name)
+            and query.group_type in (None, group.group_type)
+            and query.app_id in (None, group.app_id)
+            and (since is None or group.modified >= since)
         ),
         key=lambda group: group.record_id,
         reverse=True,
     )
-    shown = page.cut(group for group in groups if group.record_id < page.marker)
+    shown = query.page.cut(group for group in groups if group.record_id < query.page.marker)
     return JsonResponse(
         {
             "device_groups": [group.describe(brief=True) for group in shown],
@@ -54,56 +56,44 @@ async def list_device_groups(request: Request) -> Response:
 
 @routes.post(_GROUPS)
 async def add_device_group(request: Request) -> Response:
-    body = _object(await read_json(request))
-    kind = body.get("group_type", "STATIC")
-    if kind not in ("STATIC", "DYNAMIC"):
-        raise errors.invalid("group_type must be STATIC or DYNAMIC.")
-    rule = body.get("dynamic_group_rule") if kind == "DYNAMIC" else None
-    if kind == "DYNAMIC" and not isinstance(rule, str):
-        raise errors.invalid("dynamic_group_rule is required.")
-    parent = body.get("super_group_id")
-    if parent is not None and rule is not None:
-        raise errors.invalid("super_group_id is not supported for dynamic groups.")
+    asked = AddDeviceGroup.read(await read_json(request))
     group = instance_of(request).run(
         "create_group",
-        name=_name(body, "name", required=True),
-        description=_name(body, "description", required=False),
-        super_group_id=None if parent is None else _checked(parent),
-        app_id=body.get("app_id"),
-        rule=rule,
+        name=asked.name,
+        description=asked.description,
+        super_group_id=asked.super_group_id,
+        app_id=asked.app_id,
+        rule=asked.dynamic_group_rule,
     )
     return JsonResponse(group.describe(), 201)
 
 
 @routes.get(_GROUP)
 async def show_device_group(request: Request, group_id: str) -> Response:
-    group = instance_of(request).present().groups.group(_checked(group_id))
+    group = instance_of(request).present().groups.group(group_id)
     return JsonResponse(group.describe())
 
 
 @routes.put(_GROUP)
 async def update_device_group(request: Request, group_id: str) -> Response:
-    body = _object(await read_json(request))
+    asked = UpdateDeviceGroup.read(await read_json(request))
     group = instance_of(request).run(
-        "update_group",
-        group_id=_checked(group_id),
-        name=_name(body, "name", required=False),
-        description=_name(body, "description", required=False),
+        "update_group", group_id=group_id, name=asked.name, description=asked.description
     )
     return JsonResponse(group.describe())
 
 
 @routes.delete(_GROUP)
 async def delete_device_group(request: Request, group_id: str) -> Response:
-    instance_of(request).run("delete_group", group_id=_checked(group_id))
+    instance_of(request).run("delete_group", group_id=group_id)
     return Response(status_code=204)
 
 
 @routes.get(_GROUP + "/devices")
 async def show_devices_in_group(request: Request, group_id: str) -> Response:
-    page = Page.read(request.query_params)
+    page = ShowDevicesInGroup.read(request.query_params).page
     world = instance_of(request).present()
-    members = world.groups.members(world.groups.group(_checked(group_id)))
+    members = world.groups.members(world.groups.group(group_id))
     start = below(page.marker)
     shown = page.cut(device for device in reversed(members) if device < start)
     devices = world.devices()
@@ -117,32 +107,8 @@ async def show_devices_in_group(request: Request, group_id: str) -> Response:
 
 @routes.post(_GROUP + "/action")
 async def create_or_delete_device_in_group(request: Request, group_id: str) -> Response:
-    query = request.query_params
-    commands = {"addDevice": "add_member", "removeDevice": "remove_member"}
-    command = commands.get(query.get("action_id", ""))
-    if command is None:
-        raise errors.invalid("action_id must be addDevice or removeDevice.")
-    device_id = checked_device(query.get("device_id"))
-    instance_of(request).run(command, group_id=_checked(group_id), device_id=device_id)
+    asked = DeviceInGroup.read(request.query_params)
+    instance_of(request).run(
+        _ACTIONS[asked.action_id], group_id=group_id, device_id=asked.device_id
+    )
     return Response(status_code=200)
-
-
-def _object(body: object) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise errors.bad_format("The body must be a JSON object.")
-    return body
-
-
-def _name(body: dict[str, Any], name: str, *, required: bool) -> str | None:
-    value = body.get(name)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise errors.invalid(f"{name} must be 1 to 64 characters of those that names may have.")
-    return value
-
-
-def _checked(group_id: object) -> str:
-    if not isinstance(group_id, str) or not _GROUP_ID.fullmatch(group_id):
-        raise errors.invalid("group_id must be 1 to 36 hexadecimal digits or hyphens.")
-    return group_id
