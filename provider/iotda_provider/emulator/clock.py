@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 MICRO = 1_000_000
+# Ids begin with the time in 32 bits, so virtual time ends in 2106, in seconds since 1970.
+END_OF_TIME = 2**32 - 1
 BASIC_FORMAT = "%Y%m%dT%H%M%SZ"
 
 _BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -26,20 +28,27 @@ class Clock:
 
     :param speed: virtual seconds per real second; 0 means that time moves only by ``advance``
     :param now: the virtual time to begin at
+    :param end: the virtual time at which it stands still
     :param real: the source of real time in seconds; must never run backwards
     """
 
     def __init__(
-        self, speed: float = 1.0, now: int = 0, real: Callable[[], float] = time.monotonic
+        self,
+        speed: float = 1.0,
+        now: int = 0,
+        real: Callable[[], float] = time.monotonic,
+        end: int = 1 << 62,
     ) -> None:
         self.speed = speed
         self._real = real
         self._base = now
+        self._end = end
         self._since = real()
 
     def now(self) -> int:
         """The virtual time, in microseconds."""
-        return self._base + int((self._real() - self._since) * self.speed * MICRO)
+        passed = int((self._real() - self._since) * self.speed * MICRO)
+        return min(self._base + passed, self._end)
 
     def advance(self, micro: int) -> int:
         """Move forward; answers the new time."""

@@ -5,6 +5,7 @@ Pure: a rule says what is to happen to a request; doing it is the gateway's.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ FATAL = (
     "expired_key",
 )
 KINDS = (*BENIGN, *FATAL)
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _HTML = (
     "<html>\r\n<head><title>{status} {phrase}</title></head>\r\n<body>\r\n"
@@ -100,6 +104,9 @@ def read_fault(data: object, fault_id: str, path: str = "fault") -> Fault:
         isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
     ):
         raise reader.fail("headers", "must be an object of texts")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise reader.fail("headers", f"holds what is no HTTP header: {name[:60]!r}")
     seconds = reader.number("seconds", 1.0 if kind == "refuse" else 0.0)
     if kind != "clock_skew" and seconds < 0:
         raise reader.fail("seconds", "must be at least 0")

@@ -283,7 +283,8 @@ def _as_configured(fault: Fault) -> Response:
         error = ApiError(fault.status, "APIGW.0201", "Backend unavailable", fault.headers)
         return refused(error)
     if isinstance(fault.body, str):
-        return Response(fault.body, fault.status, dict(fault.headers), "text/plain")
+        text = fault.body.encode("utf-8", "replace")
+        return Response(text, fault.status, dict(fault.headers), "text/plain")
     return JsonResponse(fault.body, fault.status, fault.headers)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iotda_provider.emulator.clock import MICRO, Clock, to_micro
+from iotda_provider.emulator.clock import END_OF_TIME, MICRO, Clock, to_micro
 from iotda_provider.emulator.draws import Draws
 from iotda_provider.emulator.faults import Fault, Faults, check_faults, read_fault
 from iotda_provider.emulator.iam import Iam
@@ -89,7 +89,8 @@ class Instance:
         if store is not None:
             # Only now that the scenario has proved to be one that can be emulated.
             store.identify(source, settings.seed, start_time)
-        self.clock = Clock(settings.speed, self._replay())
+        end = to_micro(END_OF_TIME - self.world.origin)
+        self.clock = Clock(settings.speed, self._replay(), end=end)
         self._anchor()
 
     def close(self) -> None:

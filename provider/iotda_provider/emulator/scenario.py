@@ -24,6 +24,8 @@ MAX_DEVICES = 1_000_000
 DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 # Three years: a longer past would begin before the task ids do.
 _LONGEST_AGO = 1e8
+_FIRST_START = parse_basic("19800101T000000Z")
+_LAST_START = parse_basic("21000101T000000Z")
 
 _SUCCESS_AFTER = Distribution("constant", 60.0)
 _FAILURE_AFTER = Distribution("constant", 30.0)
@@ -152,6 +154,8 @@ class Scenario:
             raise reader.fail(
                 "start_time", f"is not a time like 20260101T000000Z: {start!r}"
             ) from None
+        if start_time is not None and not _FIRST_START <= start_time <= _LAST_START:
+            raise reader.fail("start_time", f"must be from 1980 to 2100, not {start}")
         scenario = cls(
             devices=reader.whole("devices", 1000, 0, MAX_DEVICES),
             device_prefix=reader.text("device_prefix", "device-", r"[A-Za-z0-9_-]{0,100}"),

@@ -13,6 +13,12 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.importer import import_from_string
 
 TRANSPORT = "transport"
+MAX_HEAD = 64 * 1024
+
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 # Close at once and without a farewell: the other side sees a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -28,10 +34,34 @@ def protocol_class() -> type[asyncio.Protocol]:
         """A connection whose requests find its transport in their ``state``."""
 
         app_state: dict[str, Any]
+        transport: asyncio.Transport
+        # Of httptools, which limits nothing by itself; h11 limits the head, and calls none of this.
+        _in_head = False
+        _head = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             self.app_state = {**self.app_state, TRANSPORT: transport}
             super().connection_made(transport)
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_head:
+                self._head += len(data)
+            super().data_received(data)
+            if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+        def on_message_begin(self) -> None:
+            self._in_head, self._head = True, 0
+            super().on_message_begin()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._in_head:  # what comes after the body is no header of this request
+                super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
 
     return Protocol
 
