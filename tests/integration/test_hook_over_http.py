@@ -219,7 +219,7 @@ def test_any_other_path_is_called_signed(hook):
 def test_both_signatures_are_accepted_with_characters_that_need_encoding(connect, derived_auth):
     with connect(derived_auth=derived_auth) as hook:
         assert hook.get_batch_task(TASK).task_id == TASK
-        query = {"device_name": "a b+c~é/?&=%", "app_id": "", "limit": 1}
+        query = {"device_name": "a b+c~é/?&=%", "unknown": "", "limit": 1}
         assert hook.run("devices", params=query).status_code == 200
 
 

@@ -52,7 +52,7 @@ class Switches:
     :param unconfirmed_status: a task's status while all its subtasks wait for confirmation
     :param unknown_package: whether a task may name a package that does not exist
     :param task_conflict: a device in two running upgrades: ``allow``, or ``fail`` the second
-    :param list_requires_type: listing tasks without ``task_type`` is refused, as one page says
+    :param list_requires_type: listing tasks without ``task_type`` is refused, as documented
     :param search_per_second: how often devices may be searched for; None: without limit
     :param signature: the signature kind that this instance takes
     :param instance_id: the Instance-Id that every call must carry; None: not looked at
@@ -75,7 +75,7 @@ class Switches:
     unconfirmed_status: str = "Waitting"
     unknown_package: str = "accept"
     task_conflict: str = "allow"
-    list_requires_type: bool = False
+    list_requires_type: bool = True
     search_per_second: float | None = 1.0
     signature: str = "any"
     instance_id: str | None = None

@@ -89,7 +89,7 @@ def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], numbe
     while not took or (min(took) >= 5 and len(took) < 5):  # as on a machine that is busy
         process = run()
         assert process.ready.startswith("iotda-emulator ready on http://127.0.0.1:")
-        assert process.call("GET", "/batchtasks").status_code == 200
+        assert process.call("GET", "/devices").status_code == 200
         begun = time.monotonic()
         assert process.end(number) == (0, "")
         took.append(time.monotonic() - begun)
@@ -158,10 +158,10 @@ def test_control_calls_need_the_key_that_is_printed(
         entries = session.get(f"{control}/journal?call=show_*").json()["entries"]
         assert [entry["call"] for entry in entries] == ["show_batch_task"]
         assert session.delete(f"{control}/journal").status_code == 204
-        fault = {"kind": "status", "call": "list_batch_tasks", "count": 1}
+        fault = {"kind": "status", "call": "list_devices", "count": 1}
         made = session.post(f"{control}/faults", json=fault)
         assert made.status_code == 201
-        assert process.call("GET", "/batchtasks").status_code == 503
+        assert process.call("GET", "/devices").status_code == 503
         assert session.get(f"{control}/faults").json()["faults"][0]["fired"] == 1
         assert session.delete(f"{control}/faults/{made.json()['id']}").status_code == 204
         assert session.delete(f"{control}/faults").status_code == 204

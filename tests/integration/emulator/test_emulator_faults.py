@@ -13,7 +13,7 @@ import requests
 from iotda_provider.emulator import Emulator, ScenarioError
 
 TASK = "0123456789abcdef01234567"
-LIST = ("GET", "/batchtasks")
+LIST = ("GET", "/batchtasks", None, {"task_type": "firmwareUpgrade"})
 STOP = ("POST", f"/batchtasks/{TASK}/stop", {})
 
 Call = Callable[..., requests.Response]

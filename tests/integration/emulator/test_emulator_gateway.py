@@ -24,7 +24,7 @@ def emulator(start: Callable[..., Emulator]) -> Emulator:
 
 def test_every_answer_has_a_request_id(emulator: Emulator, call: Call) -> None:
     answers = [
-        call(emulator, "GET", "/batchtasks"),
+        call(emulator, "GET", "/devices"),
         call(emulator, "GET", "/nothing"),
         call(emulator, "GET", "/batchtasks", query={"limit": "0"}),
         requests.get(emulator.url, timeout=60),
@@ -39,6 +39,15 @@ def test_every_answer_has_a_request_id(emulator: Emulator, call: Call) -> None:
         ("GET", "/nothing", {}, None, 404, "APIGW.0101"),
         ("PATCH", "/batchtasks", {}, None, 404, "APIGW.0101"),
         ("GET", "/batchtasks/", {}, None, 404, "APIGW.0101"),
+        ("GET", "/batchtasks", {}, None, 400, "IOTDA.000006"),
+        (
+            "GET",
+            "/batchtasks",
+            {"task_type": "firmwareUpgrade", "app_id": ""},
+            None,
+            400,
+            "IOTDA.000006",
+        ),
         ("GET", "/batchtasks", {"app_id": "a b"}, None, 400, "IOTDA.000006"),
         ("GET", f"/batchtasks/{TASK}", {"target": "a/b"}, None, 400, "IOTDA.000006"),
         ("GET", "/batchtasks", {"limit": "51"}, None, 400, "IOTDA.000017"),
@@ -77,11 +86,11 @@ def test_bad_input_is_refused_in_the_platforms_words(
 
 
 def test_a_signature_covers_path_query_body_and_headers(emulator: Emulator, call: Call) -> None:
-    path = f"{emulator.url}/v5/iot/{emulator.instance.settings.project_id}/batchtasks"
-    good = call(emulator, "GET", "/batchtasks", query={"limit": "5"}).request
+    path = f"{emulator.url}/v5/iot/{emulator.instance.settings.project_id}/devices"
+    good = call(emulator, "GET", "/devices", query={"limit": "5"}).request
     for change in (
         {"url": f"{path}?limit=6"},
-        {"url": f"{path}/{TASK}?limit=5"},
+        {"url": f"{path}/device-00001?limit=5"},
         {"data": b"x"},
         {"headers": {**good.headers, "Content-Type": "text/plain"}},
         {"headers": {**good.headers, "X-Sdk-Date": "20200101T000000Z"}},
@@ -120,7 +129,7 @@ def test_a_call_without_a_signature_is_refused(emulator: Emulator) -> None:
 
 
 def test_another_project_is_forbidden(emulator: Emulator, call: Call) -> None:
-    answer = call(emulator, "GET", "/batchtasks", project="other")
+    answer = call(emulator, "GET", "/devices", project="other")
     assert (answer.status_code, answer.json()["error_code"]) == (403, "APIGW.0302")
 
 
@@ -131,9 +140,9 @@ def test_an_instance_may_want_its_id_and_one_kind_of_signature(
     extra = emulator.airflow_connection["extra"]
     assert (extra["instance_id"], extra["derived_auth"]) == ("mine", "always")
     mine = {"Instance-Id": "mine"}
-    assert call(emulator, "GET", "/batchtasks", headers=mine, derived=True).status_code == 200
-    assert call(emulator, "GET", "/batchtasks", derived=True).status_code == 403
-    assert call(emulator, "GET", "/batchtasks", headers=mine).status_code == 401
+    assert call(emulator, "GET", "/devices", headers=mine, derived=True).status_code == 200
+    assert call(emulator, "GET", "/devices", derived=True).status_code == 403
+    assert call(emulator, "GET", "/devices", headers=mine).status_code == 401
 
 
 def test_the_journal_tells_what_was_asked_and_keeps_no_secret(

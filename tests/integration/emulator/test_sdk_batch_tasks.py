@@ -69,7 +69,9 @@ def test_show_and_list_lose_nothing(
     assert shown.batchtask.status == "PartialSuccess"
     assert {row.status for row in shown.task_details} == {"Success", "Fail"}
     assert all(row.error.error_code for row in shown.task_details if row.status == "Fail")
-    listed = client.list_batch_tasks(v5.ListBatchTasksRequest(limit=50, status="PartialSuccess"))
+    listed = client.list_batch_tasks(
+        v5.ListBatchTasksRequest(task_type="firmwareUpgrade", limit=50, status="PartialSuccess")
+    )
     nothing_lost(listed)
     assert [task.task_id for task in listed.batchtasks] == [TASK]
     assert listed.page.count == 1
@@ -173,7 +175,9 @@ def test_a_wrong_key_is_refused(
 ) -> None:
     for wrong in ({"sk": "wrong"}, {"ak": "wrong"}, {"token": "unasked"}):
         with pytest.raises(ClientRequestException) as refusal:
-            sdk(emulator, derived, **wrong).list_batch_tasks(v5.ListBatchTasksRequest())
+            sdk(emulator, derived, **wrong).list_batch_tasks(
+                v5.ListBatchTasksRequest(task_type="firmwareUpgrade")
+            )
         assert refusal.value.status_code == 401
         assert refusal.value.error_code == "APIGW.0301"
         assert refusal.value.request_id
@@ -183,7 +187,11 @@ def test_a_temporary_key_needs_its_token(
     start: Callable[..., Emulator], sdk: Callable[..., v5.IoTDAClient], derived: bool
 ) -> None:
     emulator = start(security_token="token")
-    sdk(emulator, derived, token="token").list_batch_tasks(v5.ListBatchTasksRequest())
+    sdk(emulator, derived, token="token").list_batch_tasks(
+        v5.ListBatchTasksRequest(task_type="firmwareUpgrade")
+    )
     for wrong in (None, "other"):
         with pytest.raises(ClientRequestException):
-            sdk(emulator, derived, token=wrong).list_batch_tasks(v5.ListBatchTasksRequest())
+            sdk(emulator, derived, token=wrong).list_batch_tasks(
+                v5.ListBatchTasksRequest(task_type="firmwareUpgrade")
+            )
