@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -25,11 +24,12 @@ from iotda_provider.driving import drive
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import error_of, fault_of, read_body
-from iotda_provider.hooks.connection import load_settings, looking_up
+from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import Fault
 from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.lending import Lending
+from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.masking import mask, new_signatures
@@ -94,15 +94,6 @@ def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
     if not authenticator.is_ready():
         with policy.beside_the_budget():
             authenticator.prepare()
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """What a call goes by from its beginning to its end."""
-
-    settings: ConnectionSettings
-    authenticator: Authenticator
-    sessions: Lending[requests.Session]
 
 
 class _Signature(AuthBase):
@@ -187,8 +178,8 @@ class IoTDAHook(HttpHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
-        with looking_up(self.iotda_conn_id):
-            connection = self.get_connection(self.iotda_conn_id)
+        conn_id = self.iotda_conn_id
+        connection = look_up(conn_id, lambda: self.get_connection(conn_id))
         return load_settings(connection, conn_id=self.iotda_conn_id, **self._overrides)
 
     @cached_property
@@ -294,21 +285,20 @@ class IoTDAHook(HttpHook):
     def _send(
         self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        # Another thread may close the hook meanwhile: these belong together.
-        state = _Opened(self.settings, self._authenticator, self._sessions)
-        response = self._send_once(state, call, policy, headers or {})
+        authenticator = self._authenticator  # another thread may close the hook meanwhile
+        response = self._send_once(call, policy, headers or {})
         if (
             response.status_code == 401
-            and state.authenticator.rejected(response.request.headers)
+            and authenticator.rejected(response.request.headers)
             and policy.may_send
         ):
-            response = self._send_once(state, call, policy, headers or {})
+            response = self._send_once(call, policy, headers or {})
         return response
 
     def _send_once(
-        self, state: _Opened, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
+        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
     ) -> requests.Response:
-        settings, authenticator, sessions = state.settings, state.authenticator, state.sessions
+        settings, authenticator, sessions = self.settings, self._authenticator, self._sessions
         _get_ready(authenticator, policy)
         limit = shared_limit(settings)
         if limit is not None:

@@ -21,9 +21,10 @@ from iotda_provider.auth.preparing import prepare
 from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.connection import load_settings, looking_up
+from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import Fault, transport_error
 from iotda_provider.hooks.headers import signed_headers
+from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
@@ -119,9 +120,6 @@ class IoTDAAsyncHook(BaseHook):
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         self._states: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
-        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
-            WeakKeyDictionary()
-        )
 
     async def __aenter__(self) -> IoTDAAsyncHook:
         return self
@@ -141,8 +139,6 @@ class IoTDAAsyncHook(BaseHook):
         """
         here = asyncio.get_running_loop()
         for loop in [loop for loop in self._states if loop is here or loop.is_closed()]:
-            if loop is not here:  # where nobody waits for his turn to open it
-                self._opening.pop(loop, None)
             await give_back(self._states.pop(loop).shared)
 
     async def get_settings(self) -> ConnectionSettings:
@@ -184,23 +180,22 @@ class IoTDAAsyncHook(BaseHook):
         loop = asyncio.get_running_loop()
         state = self._states.get(loop)
         if state is None:
-            async with self._opening.setdefault(loop, asyncio.Lock()):
-                state = self._states.get(loop)
-                if state is None:
-                    await self.close()  # that of a loop that is closed itself
-                    with looking_up(self.iotda_conn_id):
-                        connection = await single_flight(
-                            ("connection", self.iotda_conn_id),
-                            lambda: get_async_connection(self.iotda_conn_id, hook=self),
-                        )
-                    async with on_event_loop():
-                        settings = load_settings(
-                            connection, conn_id=self.iotda_conn_id, **self._overrides
-                        )
-                    authenticator = authenticator_for(settings)
-                    state = _Opened(settings, authenticator, await borrow(settings))
-                    self._states[loop] = state
+            await self.close()  # that of a loop that is closed itself
+            settings = await single_flight(("settings", id(self)), self._read_connection)
+            authenticator = authenticator_for(settings)
+            shared = await borrow(settings)
+            state = self._states.get(loop)
+            if state is None:
+                state = self._states[loop] = _Opened(settings, authenticator, shared)
+            else:  # somebody else has opened it meanwhile
+                await give_back(shared)
         return state
+
+    async def _read_connection(self) -> ConnectionSettings:
+        conn_id = self.iotda_conn_id
+        connection = await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self))
+        async with on_event_loop():
+            return load_settings(connection, conn_id=conn_id, **self._overrides)
 
     async def _perform(self, call: api.Call[T]) -> T:
         async def attempt(policy: RetryPolicy) -> T:
@@ -316,6 +311,7 @@ class IoTDAAsyncHook(BaseHook):
 
     async def _together(self, step: procedures.Together) -> list[Any]:
         """The results of some calls, or their errors, a bounded number under way at a time."""
+        await self._open()  # once: where that takes its time and fails, not again for each call
         outcomes: list[Any] = [None] * len(step.calls)
         waiting = iter(enumerate(step.calls))
 

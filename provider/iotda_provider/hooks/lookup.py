@@ -1,0 +1,190 @@
+"""Asks Airflow for a connection, and tells one that does not exist from an Airflow that is away.
+
+Airflow itself says of both that there is no such connection: it passes over whatever goes wrong in
+its secrets backends, its own API and database among them. So where it says that, each of them is
+asked once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.hooks.single_flight import single_flight
+from iotda_provider.settings import ConnectionLike
+from iotda_provider.supervisor import ask
+from iotda_provider.text import what_is
+from iotda_provider.unbroken import in_thread, to_the_end
+
+#: Seconds after which nobody waits for Airflow's answer on an event loop any longer.
+LOOKUP_SECONDS = 60.0
+
+# A backend of secrets may take the rest for a path of its own.
+_CONN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+# Answers of Airflow 3's API that will not become others by themselves.
+_NOT_FOUND, _DENIED = "CONNECTION_NOT_FOUND", "PERMISSION_DENIED"
+# What is wrong with what a backend holds, rather than with the backend.
+_FAULTS_OF_A_VALUE = (ValueError, TypeError, KeyError)
+# SQLite's words for a database that was never set up, by an error that is also that of one away.
+_NEVER_SET_UP = "no such table"
+
+
+def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
+    """An Airflow connection.
+
+    :param read: asks Airflow
+    :raises IoTDAConfigError: there is none, it can't be read, or Airflow may not be asked for that
+    :raises IoTDATransportError: Airflow's API, its database or a secrets backend is away
+    """
+    _check(conn_id)
+    failure: Exception | str | None
+    try:
+        return read()
+    except AirflowNotFoundException:
+        try:
+            failure = _second_look(conn_id)
+        except Exception as error:  # noqa: BLE001 - in whatever way Airflow is away
+            failure = error
+    except Exception as error:  # noqa: BLE001 - the same
+        failure = error
+    raise _error_for(conn_id, failure) from None
+
+
+def _second_look(conn_id: str) -> Exception | str | None:
+    supervisor = _supervisor()
+    if supervisor is not None and (failure := _failure_in(supervisor.send(_question(conn_id)))):
+        return failure
+    return _failure_of_a_backend(conn_id)
+
+
+async def look_up_async(
+    conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
+) -> ConnectionLike:
+    """The same on an event loop, which it does not block; all that ask at the same time ask once.
+
+    :param read: asks Airflow
+    """
+    _check(conn_id)
+    return await single_flight(("connection", conn_id), lambda: _look_up_async(conn_id, read))
+
+
+def _check(conn_id: object) -> None:
+    if not isinstance(conn_id, str) or not _CONN_ID.fullmatch(conn_id) or ".." in conn_id:
+        raise IoTDAConfigError(
+            "iotda_conn_id must be 1 to 200 letters (a-z), digits, _, - and single dots; got "
+            f"{what_is(conn_id)}."
+        )
+
+
+async def _look_up_async(
+    conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
+) -> ConnectionLike:
+    failure: Exception | str | None
+    try:
+        return await asyncio.wait_for(to_the_end(read()), LOOKUP_SECONDS)
+    except AirflowNotFoundException:
+        try:
+            failure = await asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
+        except Exception as error:  # noqa: BLE001 - in whatever way Airflow is away
+            failure = error
+    except Exception as error:  # noqa: BLE001 - the same
+        failure = error
+    raise _error_for(conn_id, failure) from None
+
+
+async def _second_look_async(conn_id: str) -> Exception | str | None:
+    supervisor = _supervisor()
+    if supervisor is not None:
+        try:
+            answer = await ask(supervisor, _question(conn_id))
+        except (AttributeError, NotImplementedError):  # that of a task, in some versions
+            answer = await in_thread(supervisor.send, _question(conn_id))
+        if failure := _failure_in(answer):
+            return failure
+    return await in_thread(_failure_of_a_backend, conn_id)
+
+
+def _supervisor() -> Any:
+    """Whom a process of Airflow 3 asks; None where there is nobody, as on Airflow 2."""
+    # Not imported here: where nobody else has done so, there is none.
+    task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return getattr(task_runner, "SUPERVISOR_COMMS", None)
+
+
+def _question(conn_id: str) -> Any:
+    from airflow.sdk.execution_time.comms import GetConnection
+
+    return GetConnection(conn_id=conn_id)
+
+
+def _failure_in(answer: Any) -> str | None:
+    """What a supervisor's answer says has failed; None where it says that there is none."""
+    error = getattr(answer, "error", None)
+    if error is None:
+        return "it is there now"
+    kind = str(getattr(error, "value", error))
+    return None if kind == _NOT_FOUND else kind
+
+
+def _failure_of_a_backend(conn_id: str) -> Exception | None:
+    """What the first of Airflow's secrets backends that fails raises."""
+    for backend in _backends():
+        name = type(backend).__name__
+        # The first can't be away, and the second was asked by the supervisor.
+        if name in ("EnvironmentVariablesBackend", "ExecutionAPISecretsBackend"):
+            continue
+        try:
+            backend.get_connection(conn_id=conn_id)
+        except Exception as error:  # noqa: BLE001 - of whatever service it asks
+            if _NEVER_SET_UP not in str(error):
+                return error
+    return None
+
+
+def _backends() -> list[Any]:
+    try:
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+    except ImportError:  # Airflow 2
+        from airflow.configuration import ensure_secrets_loaded
+
+        return list(ensure_secrets_loaded())
+    return list(ensure_secrets_backend_loaded())
+
+
+def _error_for(conn_id: str, failure: Exception | str | None) -> IoTDAError:
+    """The error for what went wrong; None: nothing but that there is no such connection."""
+    if isinstance(failure, IoTDAError):
+        return failure
+    # Of Airflow 3's AirflowRuntimeError, which bears the API's answer.
+    answer = getattr(getattr(failure, "error", None), "error", None)
+    kind = failure if isinstance(failure, str) else str(getattr(answer, "value", ""))
+    if failure is None or kind == _NOT_FOUND:
+        return IoTDAConfigError(
+            f"There is no connection {conn_id!r}: create it in the UI (Admin, Connections), with "
+            f"airflow connections add {conn_id} --conn-type iotda, or as the environment variable "
+            f"AIRFLOW_CONN_{conn_id.upper()}; or name another one in iotda_conn_id."
+        )
+    # No more than the type: texts of such errors hold addresses, statements and parameters.
+    name = type(failure).__name__
+    if kind == _DENIED or name == "AirflowSecretsBackendAccessDenied":
+        return IoTDAConfigError(
+            f"Airflow does not let this task read connection {conn_id!r}: check which team it "
+            "belongs to, and that the clocks of Airflow's parts agree."
+        )
+    is_plain = isinstance(failure, _FAULTS_OF_A_VALUE) or type(failure) is AirflowException
+    if is_plain and not kind:
+        return IoTDAConfigError(
+            f"Connection {conn_id!r} can't be read ({name}): check its fields, and the secrets "
+            "backend that it is kept in."
+        )
+    return IoTDATransportError(
+        f"Connection {conn_id!r} can't be read now: Airflow's API, its database or a secrets "
+        f"backend is away ({kind or name}).",
+        sent=False,
+    )
