@@ -9,13 +9,14 @@ import io
 import re
 import socket
 import time
+from contextlib import suppress
 from http.client import HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 from urllib3.util import Timeout
 
 if TYPE_CHECKING:
@@ -76,10 +77,41 @@ class _Response(HTTPResponse):
 
 
 class _Connection(HTTPConnection):
+    """Connects within its timeout, however many addresses a host has: urllib3's is for each."""
+
     response_class = _Response
 
+    def _new_conn(self) -> socket.socket:
+        name, seconds = self._dns_host, self.timeout
+        addresses = _addresses_of(name, self.port)
+        if len(addresses) < 2 or not isinstance(seconds, (int, float)):
+            return super()._new_conn()
+        deadline = time.monotonic() + seconds
+        try:
+            for left in range(len(addresses), 1, -1):
+                self._dns_host, self.timeout = addresses[-left], _share(deadline, left)
+                with suppress(ConnectTimeoutError, NewConnectionError):
+                    return super()._new_conn()
+            self._dns_host, self.timeout = addresses[-1], _share(deadline, 1)
+            return super()._new_conn()
+        finally:
+            self._dns_host, self.timeout = name, seconds
 
-class _TlsConnection(HTTPSConnection):
+
+def _addresses_of(name: str, port: int | None) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []  # which urllib3 says in its own words
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _share(deadline: float, left: int) -> float:
+    # A timeout of 0 would mean not to wait at all.
+    return max(0.001, (deadline - time.monotonic()) / left)
+
+
+class _TlsConnection(HTTPSConnection, _Connection):
     response_class = _Response
 
     def connect(self) -> None:

@@ -7,7 +7,9 @@ take would not end.
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -179,6 +181,37 @@ class TestConnecting:
         with pytest.raises(IoTDATransportError, match="connecting timed out") as caught:
             client.retry_batch_task(TASK_ID, ["d1"])
         assert not caught.value.sent
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="others refuse what Linux leaves waiting")
+    def test_an_address_that_is_silent_leaves_the_others_their_time(
+        self, client: Any, connect: Any, fake: Any, monkeypatch: Any
+    ) -> None:
+        port = fake.server.server_address[1]
+        resolve = socket.getaddrinfo
+        # The first three of its addresses take no connection, and say nothing of it.
+        silent = [f"127.0.0.{number}" for number in (2, 3, 4)]
+
+        def resolved(host: Any, *args: Any, **kwargs: Any) -> Any:
+            if host != "iotda.localhost":
+                return resolve(host, *args, **kwargs)
+            found = [resolve(address, *args, **kwargs) for address in (*silent, "127.0.0.1")]
+            return [info for infos in found for info in infos]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolved)
+        times = {"timeout": 120, "attempt_timeout": 4}
+        connect(host=f"http://iotda.localhost:{port}", allow_http=True, **times)
+        with ExitStack() as stack:
+            for address in silent:
+                full = stack.enter_context(socket.socket())
+                full.bind((address, port))
+                full.listen(0)
+                for _ in range(4):
+                    filling = stack.enter_context(socket.socket())
+                    filling.setblocking(False)
+                    filling.connect_ex((address, port))
+
+            assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        assert len(fake.seen) == 1
 
 
 class TestRetryAfter:

@@ -14,11 +14,14 @@ import requests
 from airflow.providers.common.compat.connection import get_async_connection
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
+from iotda_provider.guarding import GuardPlan
+from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import sessions
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.hooks.sessions import MAX_IN_FLIGHT
 from iotda_provider.rate_limit import RateLimit
+from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 TASK = {"task_id": TASK_ID, "status": "Processing", "task_progress": {"total": 1, "processing": 1}}
@@ -279,6 +282,22 @@ class TestClosing:
         guards = await asyncio.gather(*(guard() for _ in range(3)), return_exceptions=True)
 
         assert [type(error) for error in guards] == [IoTDAAuthError] * 3
+
+    async def test_guards_in_a_triggerer_all_tell_of_a_refusal(
+        self, fake: Any, connect: Callable[..., None]
+    ) -> None:
+        connect(max_requests_per_second=2)
+        fake.answer(type(fake.answers[0])(status=401, body={"error_code": "APIGW.0301"}))
+
+        async def guard(number: int) -> Any:
+            plan = GuardPlan(batch_task_ids=(f"{TASK_ID[:-1]}{number}",), rules=(MaxFailures(5),))
+            owner = {"dag_id": "d", "run_id": "r", "task_id": f"t{number}", "map_index": -1}
+            trigger = RolloutGuardTrigger(plan=plan.to_dict(), owner=owner)
+            return (await anext(trigger.run())).payload["error"]
+
+        errors = await asyncio.gather(*(guard(number) for number in range(3)))
+
+        assert [error["type"] for error in errors] == ["IoTDAAuthError"] * 3
 
     async def test_who_opens_it_anew_at_the_same_time_leaves_no_session_behind(
         self, connect: Callable[..., None]
