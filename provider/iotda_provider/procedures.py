@@ -230,6 +230,8 @@ def _on_targets(
             task: BatchTask = yield api.show_batch_task(batch_task_id)
             if goal is _STOPPED and (refusal := not_stoppable(task)):
                 raise refusal
+            if goal is _STOPPED and task.status is TaskStatus.INITIALIZING:
+                raise outcomes[0]  # there may be no subtasks yet: no target has a result
             settled = yield from _reread(task, unclear, goal)
         else:
             settled = yield from _settle(batch_task_id, unclear, goal)

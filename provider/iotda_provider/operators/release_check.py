@@ -25,7 +25,11 @@ from iotda_provider.models import (
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.create import not_before
-from iotda_provider.operators.release_conflicts import conflicts_of, refuse_conflicts
+from iotda_provider.operators.release_conflicts import (
+    conflicts_of,
+    refuse_conflicts,
+    what_was_created,
+)
 from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.parameters import (
     as_list,
@@ -182,9 +186,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
         except ValueError as error:
             asked.faults.append(f"{error}.")
         with self.hook() as hook:
-            made = self._made_before(hook, context, own)
+            task, made = self._made_before(hook, context, own)
+            created = what_was_created(task)
             wave_groups = _wave_groups(hook, asked) if made is None else {}
-            _refuse(asked.faults)
+            _refuse(asked.faults, created)
             package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
             members = self._members(hook, group_ids, is_under_way=made is not None)
@@ -202,13 +207,13 @@ class CheckReleaseOperator(IoTDABaseOperator):
             ids = [device.device_id for device in devices] if made is None else made
             conflicts = conflicts_of(hook, set(ids), own)
             if made is None:
-                refuse_conflicts(conflicts, own)
+                refuse_conflicts(conflicts, own, created)
             for sentence in conflicts:
                 self.log.warning("%s", sentence)
             lately = self._online_lately(hook, devices, within)
         late = [device_id for device_id in ids if device_id not in lately]
         fits = (asked.too_many, asked.too_small) if made is None else ()
-        _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))])
+        _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
         for group_id, members_of_it in wave_groups.items():
             if members_of_it.isdisjoint(ids):
                 self.log.warning(
@@ -241,8 +246,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def _made_before(
         self, hook: IoTDAHook, context: Context, own: Mapping[str, str]
-    ) -> list[str] | None:
-        """The devices of the release's batch task, where this run has made it; None: it has not."""
+    ) -> tuple[BatchTask | None, list[str] | None]:
+        """The release's batch task and its devices, where this run has made them; else None."""
         stamp = next(iter(own))
         found = [
             task
@@ -251,7 +256,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             if created_by(task.task_name) == stamp
         ]
         if not found:
-            return None
+            return None, None
         task = min(found, key=lambda one: (one.create_time or "", one.task_id))
         wanted = {"document": {"package_ids": [self.package_id]}, "need_confirm": True}
         if different := differences(hook.get_batch_task(task.task_id), wanted):
@@ -262,7 +267,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             )
         targets = [row.target for row in hook.iter_subtasks(task.task_id)]
         if not targets:  # the platform has only begun to make them, so nobody has started
-            return None
+            return task, None
         self.log.info(
             "This run has made its batch task before: %s (%s), for %d device(s). The release goes "
             "on with these, whatever is left of them.",
@@ -270,7 +275,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             task.status,
             len(targets),
         )
-        return targets
+        return task, targets
 
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
@@ -363,13 +368,14 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _refuse(faults: Sequence[str]) -> None:
+def _refuse(faults: Sequence[str], created: str) -> None:
     """
+    :param created: what exists already, in words
     :raises AirflowFailException: there are faults
     """
     if faults:
         raise AirflowFailException(
-            f"{' '.join(faults)} Nothing was created. Start the release anew, with "
+            f"{' '.join(faults)} {created} Start the release anew, with "
             f"{'that' if len(faults) == 1 else 'those'} put right."
         )
 

@@ -39,15 +39,30 @@ def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> l
     ]
 
 
-def refuse_conflicts(found: Sequence[str], own: Mapping[str, str]) -> None:
+def what_was_created(task: BatchTask | None) -> str:
+    """What a run that is refused has made before, as a sentence for a person.
+
+    :param task: the batch task that bears this run's stamp
     """
+    if task is None:
+        return "Nothing was created."
+    return (
+        f"Batch task {task.task_id} ({task.task_name}, {task.status}), which this run made before "
+        "it was cleared, exists: it stays as it is, and nobody guards it. Stop it where it should "
+        "not go on."
+    )
+
+
+def refuse_conflicts(found: Sequence[str], own: Mapping[str, str], created: str) -> None:
+    """
+    :param created: what exists already, in words
     :raises AirflowFailException: there are conflicts
     """
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
         ours = ", ".join(f"{stamp} ({task_id})" for stamp, task_id in own.items())
         raise AirflowFailException(
-            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. Nothing was created. "
+            f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. {created} "
             f"(The names of this run's own batch tasks end with {ours}.)"
         )
 

@@ -15,8 +15,13 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, TaskNotStoppableError
-from iotda_provider.models import BatchTask, TargetResult
+from iotda_provider.exceptions import (
+    BatchTaskTimeoutError,
+    IoTDAApiError,
+    IoTDAError,
+    TaskNotStoppableError,
+)
+from iotda_provider.models import BatchTask, TargetResult, TaskStatus
 from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.sent import Sent, forget, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
@@ -24,6 +29,7 @@ from iotda_provider.parameters import flag, given, one_of, positive
 from iotda_provider.reporting import check_report_path, own_report_path
 from iotda_provider.waiting import (
     DEFAULT_MAX_OUTAGE,
+    ENDED,
     Deadline,
     TaskWait,
     is_airflows_timeout,
@@ -33,17 +39,24 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.triggers.events import WaitEvent
 
 #: The XCom with what is known where the task is deferred.
 _MEMO_KEY = "deferred_stop"
+#: Every status but that in which the platform still makes a task's subtasks, and stops none.
+_BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
+_BAD_REQUEST = 400
 
 
 class StopBatchTaskOperator(TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
 
-    Asking twice is harmless: a task that is stopping already is joined. A whole task is stopped
-    only where ``targets`` was left out or is literally None in the DAG; a template that renders to
-    None, ``"None"`` or empty text is an error, and an empty list stops nothing.
+    Asking twice is harmless: a task that is stopping already is joined. One that can't be stopped
+    yet, as it is Initializing, is asked again until it can be, has ended, or ``timeout`` is over.
+
+    A whole task is stopped only where ``targets`` was left out or is literally None in the DAG; a
+    template that renders to None, ``"None"`` or empty text is an error, and an empty list stops
+    nothing.
 
     XComs: the return value ``{"batch_task_id", "outcome": "stopped" | "already_ended" | "stopping",
     "status", "requested", "succeeded", "failed", "failed_truncated", "progress", "report_path"}``;
@@ -118,9 +131,11 @@ class StopBatchTaskOperator(TargetsOperator):
         self.deferrable = flag(deferrable, "deferrable")
 
     def execute(self, context: Context) -> dict[str, Any]:
+        return self._work(context, began=time.time())
+
+    def _work(self, context: Context, *, began: float) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
 
-        began = time.time()
         task_id = check_task_id(self.batch_task_id)
         self.report_path = own_report_path(self, context)
         targets = self.requested_targets(context)
@@ -135,17 +150,28 @@ class StopBatchTaskOperator(TargetsOperator):
                 task.status,
                 task.progress,
             )
-            sent = Sent.before(task, targets, sent_before(context, task))
-            if task.status.is_terminal and not sent.again:
-                return self._already_ended(context, task, sent)
-            try:
-                results = self._send(context, hook, task, targets, sent)
-            except TaskNotStoppableError as error:
-                if error.status is None or not error.status.is_terminal:
-                    raise
-                # It ended between the look and the stop.
-                task = hook.get_batch_task(task.task_id)
-                return self._already_ended(context, task, sent)
+            while True:
+                sent = Sent.before(task, targets, sent_before(context, task))
+                if task.status.is_terminal and not sent.again:
+                    return self._already_ended(context, task, sent)
+                try:
+                    results = self._send(context, hook, task, targets, sent)
+                    break
+                except TaskNotStoppableError as error:
+                    if error.status is None or not error.status.is_terminal:
+                        raise
+                    # It ended between the look and the stop.
+                    task = hook.get_batch_task(task.task_id)
+                    return self._already_ended(context, task, sent)
+                except IoTDAApiError as error:
+                    task = hook.get_batch_task(task.task_id)
+                    if (
+                        error.status_code != _BAD_REQUEST
+                        or task.status is not TaskStatus.INITIALIZING
+                    ):
+                        raise
+                    self.log.warning("It can't be stopped yet; asking again: %s", error)
+                task = self._wait_until_begun(context, hook, sent, began)
             told = self.tell(context, sent.outcome, task, sent.requested, results)
             if not (sent.whole and self.wait_for_completion):
                 task = hook.get_batch_task(task.task_id)
@@ -188,18 +214,56 @@ class StopBatchTaskOperator(TargetsOperator):
             return hook.stop_batch_task(task.task_id)
         return ask_in_blocks(partial(hook.stop_batch_task, task.task_id), targets, self.log)
 
+    def _wait_until_begun(
+        self, context: Context, hook: IoTDAHook, sent: Sent, began: float
+    ) -> BatchTask:
+        """The task once the platform has made its subtasks, or refuses no stop for want of them.
+
+        :raises BatchTaskTimeoutError: that takes longer than this task may wait
+        """
+        forget(context)  # it was refused, so nobody's stop is known of
+        wait = TaskWait(self.batch_task_id, _BEGUN)
+        left = max(0.0, began + self.timeout - time.time())
+        if self.deferrable and left:
+            memo = {"sent": sent.to_json(), "told": None, "began": began}
+            self._wait_in_triggerer(context, memo, _BEGUN, began, left)
+        try:
+            return self.wait_in_worker(hook, wait, poll_interval=self.poll_interval, timeout=left)
+        except BatchTaskTimeoutError:
+            self.push_result(context, sent.outcome, None, sent.requested, Told())
+            raise self._never_stopped() from None
+
+    def _never_stopped(self) -> BatchTaskTimeoutError:
+        return BatchTaskTimeoutError(
+            f"Batch task {self.batch_task_id} could NOT be stopped: after {self.timeout:.0f} s it "
+            "is still Initializing, in which the platform refuses a stop. Clear this task to ask "
+            "again."
+        )
+
     def _defer(self, context: Context, sent: Sent, told: Told, began: float) -> NoReturn:
-        """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
+        """Wait in the triggerer for the end of a stop that was taken."""
+        memo = {"sent": sent.to_json(), "told": told.to_json()}
+        self._wait_in_triggerer(context, memo, ENDED, began, self.timeout)
+
+    def _wait_in_triggerer(
+        self,
+        context: Context,
+        memo: dict[str, Any],
+        target_statuses: Sequence[str],
+        began: float,
+        timeout: float,
+    ) -> NoReturn:
+        """Wait there; ``self`` is lost on the way, so what is known travels along."""
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
-        memo = {"sent": sent.to_json(), "told": told.to_json()}
         # No event brings it back where no triggerer comes to this task.
         context["ti"].xcom_push(key=_MEMO_KEY, value=memo)
         now = time.time()
-        deadline = Deadline.of(self.timeout, self.execution_timeout, began=began, now=now)
+        deadline = Deadline.of(timeout, self.execution_timeout, began=began, now=now)
         self.defer(
             trigger=BatchTaskTrigger(
                 batch_task_id=self.batch_task_id,
+                target_statuses=target_statuses,
                 iotda_conn_id=self.iotda_conn_id,
                 project_id=given(self.project_id),
                 instance_id=given(self.instance_id),
@@ -224,7 +288,10 @@ class StopBatchTaskOperator(TargetsOperator):
         self.report_path = check_report_path(self.report_path)
         happened = WaitEvent.read(event, self.batch_task_id)
         try:
-            before, known = Sent(**happened.memo["sent"]), Told(**happened.memo["told"])
+            before, told = Sent(**happened.memo["sent"]), happened.memo["told"]
+            if told is None:
+                return self._go_on(context, happened, before)
+            known = Told(**told)
         except (KeyError, TypeError):
             raise IoTDAError("The trigger's event does not say what was stopped.") from None
         with self.hook() as hook:
@@ -235,6 +302,15 @@ class StopBatchTaskOperator(TargetsOperator):
                 error = happened.error or TaskWait(self.batch_task_id).timeout_error(self.timeout)
                 task = self._interrupted(context, hook, error, before, known)
             return self._conclude(context, hook, task, before, known)
+
+    def _go_on(self, context: Context, happened: WaitEvent, sent: Sent) -> dict[str, Any]:
+        """Ask again, now that a task that could not be stopped yet has begun or has ended."""
+        if happened.task is not None:
+            return self._work(context, began=float(happened.memo["began"]))
+        if happened.limit == "execution_timeout":
+            raise AirflowTaskTimeout("execution_timeout is over")
+        self.push_result(context, sent.outcome, None, sent.requested, Told())
+        raise happened.error or self._never_stopped()
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -13,8 +13,7 @@ _WINDOW = re.compile(
     r"(?:([a-z, -]+?)\s+)?(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.IGNORECASE
 )
 
-#: Minutes that clocks may be put on at a time, with room.
-_CLOCK_CHANGE = 180
+_MINUTE = timedelta(minutes=1)
 #: Days in which every window opens, also one of an hour a week that clocks skip for once.
 _LONGEST_WAIT = timedelta(days=16)
 
@@ -106,15 +105,16 @@ class MaintenanceWindow:
 
         Should a zone's clocks skip it again and again, it is the moment to ask again.
         """
-        moment = at
-        if self.is_open(moment):
-            return moment
-        moment = moment.replace(second=0, microsecond=0)
-        while moment - at < _LONGEST_WAIT:
-            moment += timedelta(minutes=max(1, self._minutes_before(moment) - _CLOCK_CHANGE))
+        if self.is_open(at):
+            return at
+        began = moment = at.astimezone(timezone.utc).replace(second=0, microsecond=0)
+        while moment - began < _LONGEST_WAIT:
+            begins = moment + timedelta(minutes=self._minutes_before(moment))
+            # What the clock on the wall says holds until it is put on or back.
+            moment = self._clock_change(moment, begins) or begins
             if self.is_open(moment):
                 break
-        return moment
+        return moment.astimezone(at.tzinfo)
 
     @property
     def share(self) -> float:
@@ -130,12 +130,28 @@ class MaintenanceWindow:
         begins = (24 * 60 * n + self._from for n, day in enumerate(week) if day in self.days)
         return min(begin - now for begin in begins if begin > now)
 
+    def _clock_change(self, after: datetime, until: datetime) -> datetime | None:
+        """The first moment, to the minute, at which the clocks are changed; None: they are not."""
+        offset = self._local(after).utcoffset()
+        while after < until:
+            later = min(after + timedelta(hours=1), until)
+            if self._local(later).utcoffset() != offset:
+                while (minutes := (later - after) // _MINUTE) > 1:
+                    middle = after + minutes // 2 * _MINUTE
+                    if self._local(middle).utcoffset() == offset:
+                        after = middle
+                    else:
+                        later = middle
+                return later
+            after = later
+        return None
+
     def _local(self, at: datetime) -> Any:
         import pendulum
 
         if at.tzinfo is None:
             raise ValueError("a moment needs a timezone")
-        return pendulum.instance(at).in_timezone(self.timezone)
+        return pendulum.instance(at.astimezone(timezone.utc)).in_timezone(self.timezone)
 
     def __str__(self) -> str:
         days = "" if tuple(self.days) == DAYS else f"{', '.join(self.days)} "

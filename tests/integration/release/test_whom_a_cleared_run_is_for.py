@@ -106,5 +106,7 @@ def test_another_task_and_a_group_that_is_gone_are_told_and_do_not_end_it(
 
 def test_parameters_that_make_no_sense_are_refused_all_the_same(cleared: Any) -> None:
     run, _ = cleared(400, 100)
-    with pytest.raises(AirflowFailException, match="waves"):
+    with pytest.raises(AirflowFailException, match="waves") as refusal:
         check(run, waves="many")
+    assert "Nothing was created" not in str(refusal.value)
+    assert run.xcoms["create", "batch_task_id"] in str(refusal.value)

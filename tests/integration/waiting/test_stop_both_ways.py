@@ -280,3 +280,52 @@ def test_failed_targets_fail_the_task_after_the_wait(run: Any, iotda_emulator: A
     assert "1 of 5 target(s)" in str(ended.error)
     assert "device-00005: IOTDA.000001" in str(ended.error)
     assert ended.xcoms["return_value"]["status"] == "Stopped"
+
+
+REFUSED: dict[str, Any] = {
+    "status": 400,
+    "body": {"error_code": "IOTDA.014223", "error_msg": "The task can't be stopped."},
+    "call": "stop_batch_task",
+    "count": 1,
+}
+
+
+@pytest.mark.parametrize("targets", [None, ["device-00001", "device-00002"]])
+@rollout(initializing=1000, **SOON)
+def test_a_task_that_cannot_be_stopped_yet_is_asked_again(
+    run: Any, iotda_emulator: Any, after_looks: Any, targets: Any
+) -> None:
+    iotda_emulator.add_fault("status", **REFUSED)
+    after_looks(4, lambda: iotda_emulator.advance(1000))
+
+    ended = run(stop, targets=targets)
+
+    assert (ended.error, ended.result["outcome"]) == (None, "stopped")
+    assert (ended.result["requested"], ended.result["succeeded"]) == ((2, 2) if targets else (5, 5))
+    assert ended.deferred >= (run.way == "triggerer")
+    assert stops_sent(iotda_emulator) == 2
+
+
+@rollout(initializing=1e6)
+def test_a_task_that_can_never_be_stopped_is_loud_once_the_time_is_over(
+    run: Any, iotda_emulator: Any
+) -> None:
+    iotda_emulator.add_fault("status", **{**REFUSED, "count": 5})
+
+    ended = run(stop, timeout=0.4)
+
+    assert isinstance(ended.error, BatchTaskTimeoutError)
+    assert "could NOT be stopped" in str(ended.error)
+    assert ended.xcoms["return_value"]["succeeded"] == 0
+
+
+@rollout()
+def test_a_refusal_of_a_task_that_has_begun_is_an_error_at_once(
+    run: Any, iotda_emulator: Any
+) -> None:
+    iotda_emulator.add_fault("status", **REFUSED)
+
+    ended = run(stop)
+
+    assert "can't be stopped" in str(ended.error)
+    assert (ended.deferred, stops_sent(iotda_emulator)) == (0, 1)

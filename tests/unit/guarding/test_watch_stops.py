@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import (
+    IoTDAApiError,
     IoTDAAuthError,
     IoTDANotFoundError,
     IoTDAServerError,
@@ -82,6 +83,20 @@ def test_a_stop_that_fails_is_tried_at_each_look_and_a_person_is_told_once(
     assert outcome.stop["attempts"] == 4
     assert [told.kind for told in platform.told] == ["stop_failed"]
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 3
+
+
+def test_a_stop_that_is_refused_while_the_task_is_initializing_is_sent_again(
+    platform: Any, guard: Any
+) -> None:
+    early = platform.task("Initializing", fail=5, waitting=95)
+    platform.show(
+        early, early, platform.task(fail=5, processing=95), platform.task("Stopped", stopped=100)
+    )
+    platform.stops = [IoTDAApiError(400, "IOTDA.014223", "not now"), IoTDAApiError(400), None]
+
+    outcome = guard(stop_on_breach=True, wait_for_stop=False).until_over()
+
+    assert (outcome.verdict, outcome.stop["attempts"]) == ("breached", 3)
 
 
 def test_a_decision_stands_even_where_later_counts_would_not_break_the_rule(

@@ -155,3 +155,42 @@ def test_a_weekly_window_in_an_hour_that_clocks_skip_opens_a_week_later(
 )
 def test_how_much_of_a_week_it_is_open(text: str, share: float) -> None:
     assert MaintenanceWindow.parse(text).share == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("Europe/Berlin", "2026-10-25T01:00"),
+        ("Europe/Berlin", "2026-03-29T01:00"),
+        ("America/Havana", "2026-11-01T05:00"),  # from 01:00 back to midnight
+        ("America/Havana", "2026-03-08T05:00"),
+        ("America/Santiago", "2026-04-05T03:00"),  # from midnight back to 23:00 of the day before
+        ("America/Santiago", "2026-09-06T04:00"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00"),  # half an hour
+        ("Australia/Lord_Howe", "2026-10-03T15:30"),
+        ("Antarctica/Troll", "2026-10-25T01:00"),  # two hours
+        ("Antarctica/Troll", "2026-03-29T01:00"),
+    ],
+)
+@pytest.mark.parametrize("hour", [0, 1, 2, 23])
+def test_the_next_opening_is_right_around_every_change_of_clocks(
+    zone: str, change: str, hour: int
+) -> None:
+    """In the hour that is repeated a window opens twice."""
+    first = at(change) - timedelta(hours=4)
+    local = first.astimezone(ZoneInfo(zone))
+    assert local.utcoffset() != (first + timedelta(hours=8)).astimezone(ZoneInfo(zone)).utcoffset()
+    for times in ("sat, sun {0:02}:10-{0:02}:20", "{0:02}:40-{1:02}:05"):
+        window = MaintenanceWindow.parse(times.format(hour, (hour + 1) % 24), zone)
+        minutes = [first + timedelta(minutes=n) for n in range(0, 7 * 60, 5)]
+        is_open = [window.is_open(minute) for minute in minutes]
+        for n in range(0, len(minutes), 3):
+            if True in is_open[n:]:
+                assert window.opens(minutes[n]) == minutes[is_open.index(True, n)]
+
+
+def test_the_next_opening_is_told_in_the_callers_timezone() -> None:
+    window = MaintenanceWindow("02:10", "02:20", "Europe/Berlin")
+    moment = at("2026-10-25T00:50").astimezone(BERLIN)  # 02:50, for the first time
+    opens = window.opens(moment)
+    assert (opens.tzinfo, opens.astimezone(UTC)) == (BERLIN, at("2026-10-25T01:10"))
