@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import Subtask, SubtaskStatus
+from iotda_provider.text import what_is
 
 ClusterOf = str | Mapping[str, str]
 """A regular expression with one group, searched for in the device id; or device id → cluster."""
 
 _NO_CLUSTER = "(none)"
+#: The most characters of a device's id that a user's expression sees; the platform allows 128.
+_LONGEST_ID = 128
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Tally:
 
 def _cluster(cluster_of: ClusterOf, target: str) -> str:
     if isinstance(cluster_of, str):
-        found = re.search(cluster_of, target)
+        found = re.search(cluster_of, target[:_LONGEST_ID])
         return (found[1] or _NO_CLUSTER) if found else _NO_CLUSTER
     return cluster_of.get(target, _NO_CLUSTER)
 
@@ -62,10 +65,13 @@ def check_cluster_of(value: object) -> ClusterOf | None:
             raise ValueError("cluster_of must map device ids to names of clusters")
         return dict(value)
     if not isinstance(value, str):
-        raise ValueError(f"cluster_of must be a regular expression or a mapping, got {value!r}")
+        raise ValueError(
+            "cluster_of must be a regular expression or a mapping, got "
+            f"{what_is(value, instead_of='a mapping')}"
+        )
     try:
         groups = re.compile(value).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"cluster_of: not a regular expression: {error}") from error
     if groups != 1:
         raise ValueError(f"cluster_of needs one group, the cluster's name, in {value!r}")

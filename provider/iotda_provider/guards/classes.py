@@ -12,7 +12,8 @@ from iotda_provider.models import Subtask, SubtaskStatus
 
 ENVIRONMENT, FIRMWARE, UNKNOWN = parameters.CLASSES
 
-_LONGEST = 2_000
+#: As much of a failure as an expression of a user's sees: one that backtracks takes its time.
+_LONGEST = 300
 
 # The messages are those of the vendor's table "software/firmware upgrade errors" (support.
 # huaweicloud.com/iothub_faq/iot_faq_01001.html) and of its device result codes (api-iothub,
@@ -25,10 +26,10 @@ _DEFAULT: tuple[tuple[str, str], ...] = (
     (r"re:not report (?:the )?(?:upgrade )?result", FIRMWARE),
     (r"re:not online|offline|online time(?:d )?out|not subscribed", ENVIRONMENT),
     (r"re:task conflict|another (?:upgrade )?task|device (?:is )?in use", ENVIRONMENT),
-    (r"re:report cellid time|report device \w+ version time", ENVIRONMENT),
+    (r"re:report cellid time|report device \w{1,60} version time", ENVIRONMENT),
     (r"re:download(?:ed|ing)?(?: package)? time(?:d )?out|connection lost", ENVIRONMENT),
     (r"re:poor signal|low battery|already (?:the )?latest", ENVIRONMENT),
-    (r"re:integrity check fail|verif\w+ fail", FIRMWARE),
+    (r"re:integrity check fail|verif\w{1,20} fail", FIRMWARE),
     (r"re:(?:unsupported|bad) (?:upgrade )?package type", FIRMWARE),
     (r"re:(?:not enough|insufficient|no) (?:storage|memory)|out of memory", FIRMWARE),
     (r"re:firmware update fail|install(?:ation)? fail|internal (?:exception|error)", FIRMWARE),
@@ -55,8 +56,9 @@ class FailureClasses:
         FailureClasses({"IOTDA.005011": "firmware", "re:bootloader v1": "environment"})
 
     :param overrides: error code (the whole of it), or ``re:`` and a regular expression that is
-        searched for in ``"<code> <message>"`` without regard to case, → class. What stands first
-        wins; overrides stand before the defaults
+        searched for in the first 300 characters of ``"<code> <message>"`` without regard to case,
+        → class. What stands first wins; overrides stand before the defaults. An expression that
+        repeats what repeats, such as ``(a+)+``, may take hours for one message: avoid it
     :param defaults: False to start from nothing
     :raises ValueError: ``overrides`` has an unknown class or a broken expression
     """
@@ -79,7 +81,7 @@ class FailureClasses:
     def classify(self, error_code: str | None, error_msg: str | None = None) -> str:
         """The class of one failure."""
         code = str(error_code or "")
-        text = f"{code} {error_msg or ''}"[:_LONGEST]
+        text = f"{code[:_LONGEST]} {str(error_msg or '')[:_LONGEST]}"[:_LONGEST]
         for what, name in self._matchers:
             if code == what if isinstance(what, str) else what.search(text):
                 return name

@@ -12,12 +12,14 @@ from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.operators.wave_gate import APPROVALS, NEVER
 from iotda_provider.operators.wave_plan import wave_specs
-from iotda_provider.parameters import given, one_of, read_number
+from iotda_provider.parameters import given, one_of, optional_text, read_number
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
 from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.planning import LATE_LABEL
 from iotda_provider.release.waves import GROUP, WaveSpec
 
+#: As much of a misspelt timezone as is looked at: likeness takes its time.
+_LONGEST_ZONE = 64
 _ANY_DAY = ("00:00", "00:00")
 
 
@@ -154,13 +156,13 @@ class ReleaseParameters:
         zone = self._values.get("timezone")
         try:
             _read_timezone(zone)
-        except ValueError:
+        except (ValueError, IoTDAError):
             zone = None  # told already
         MaintenanceWindow.of(given(value), _zone(zone))
 
 
 def _zone(value: Any) -> str:
-    return str(given(value) or "UTC")
+    return optional_text(value, "timezone") or "UTC"
 
 
 def _read_timezone(value: Any) -> None:
@@ -168,6 +170,6 @@ def _read_timezone(value: Any) -> None:
     try:
         MaintenanceWindow(*_ANY_DAY, zone)
     except ValueError as error:
-        near = difflib.get_close_matches(zone, sorted(available_timezones()), n=1)
+        near = difflib.get_close_matches(zone[:_LONGEST_ZONE], sorted(available_timezones()), n=1)
         hint = f"did you mean {near[0]}?" if near else "give a name such as Asia/Shanghai or UTC"
         raise ValueError(f"{error}: {hint}") from None

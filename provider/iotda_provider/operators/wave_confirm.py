@@ -11,7 +11,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_gate import GO_ON
-from iotda_provider.parameters import given, is_template, positive, read_whole_number, whole_number
+from iotda_provider.parameters import (
+    given,
+    is_template,
+    optional_text,
+    positive,
+    read_whole_number,
+    whole_number,
+)
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK
@@ -117,7 +124,8 @@ class ConfirmWaveOperator(WaveOperator):
         )
 
     def _window(self) -> MaintenanceWindow | None:
-        return MaintenanceWindow.of(given(self.window), str(given(self.timezone) or "UTC"))
+        timezone = optional_text(self.timezone, "timezone") or "UTC"
+        return MaintenanceWindow.of(given(self.window), timezone)
 
     def _timeout(self) -> float:
         """Seconds after which it gives up waiting."""

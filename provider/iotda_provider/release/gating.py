@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import TaskProgress
+from iotda_provider.text import what_is
+
+_LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,16 @@ def as_gate(value: Any) -> EnoughSuccess:
     """
     if isinstance(value, EnoughSuccess):
         return value
-    try:
-        return EnoughSuccess(float(value))
-    except TypeError:
+    rate = value
+    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:  # as a template renders one
+        with suppress(ValueError):
+            rate = float(value)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         raise ValueError(
-            f"gate must be EnoughSuccess or a failure rate between 0 and 1, got {value!r}"
-        ) from None
+            "gate must be EnoughSuccess or a failure rate between 0 and 1, got "
+            f"{what_is(value, instead_of='a number')}"
+        )
+    return EnoughSuccess(rate)
 
 
 def read_gate(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
+
+from iotda_provider.text import what_is
 
 PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
 _GROUP = re.compile(r"group:([A-Za-z0-9_-]{1,64})")
+#: Text that is longer is no list of waves, and no release has as many.
+_LONGEST, _MOST_WAVES, _MOST_DEVICES = 2000, 100, 999_999_999
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class WaveSpec:
 
         :raises ValueError: it is none of these
         """
+        is_count = isinstance(value, int) and 0 < value <= _MOST_DEVICES
+        if isinstance(value, bool) or not (isinstance(value, str) or is_count):
+            raise ValueError(f"waves: {what_is(value, instead_of='a wave')} is no wave: {_FORMS}")
         text = str(value).strip()
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise ValueError(f"waves: {value!r} is no wave: {_FORMS}")
         if match := _PERCENT.fullmatch(text):
             share = Fraction(match[1]) / 100
             if not 0 < share <= 1:
@@ -54,7 +59,7 @@ class WaveSpec:
             return cls(GROUP, text, group_id=match[1])
         if text.lower() == REST:
             return cls(REST, REST)
-        raise ValueError(f"waves: {text[:60]!r} is no wave: {_FORMS}")
+        raise ValueError(f"waves: {what_is(text)} is no wave: {_FORMS}")
 
     def size(self, fleet: int) -> int:
         """How many of so many devices are in this wave and those before it, rounded up."""
@@ -72,10 +77,16 @@ def parse_waves(value: Any) -> tuple[WaveSpec, ...]:
     :param value: a list, or text with commas: ``"1%, 5%, 25%, 100%"``
     :raises ValueError: a wave makes no sense, they do not grow, or the last leaves devices out
     """
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, Iterable):
-        raise ValueError(f"waves must be a list, got {value!r}")
+    if isinstance(value, str) and len(value) > _LONGEST:
+        raise ValueError(f"waves must have at most {_LONGEST} characters, got {len(value)}")
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, Iterable) or isinstance(listed, (bytes, Mapping)):
+        raise ValueError(f"waves must be a list, got {what_is(value, instead_of='a list')}")
+    items = list(islice(listed, _MOST_WAVES + 1))
+    if len(items) > _MOST_WAVES:
+        raise ValueError(f"waves must be at most {_MOST_WAVES}, got more")
     specs = tuple(WaveSpec.parse(item) for item in items)
+    labels = ", ".join(spec.label for spec in specs)
     if not specs:
         raise ValueError("waves must name at least one wave")
     if specs[-1].kind != REST:
@@ -88,8 +99,8 @@ def parse_waves(value: Any) -> tuple[WaveSpec, ...]:
     for kind in (PERCENT, COUNT):
         sizes = [spec.share or spec.count for spec in specs if spec.kind == kind]
         if any(later <= earlier for earlier, later in pairwise(sizes)):
-            raise ValueError(f"waves must grow, each counting from the first device: {value!r}")
+            raise ValueError(f"waves must grow, each counting from the first device: {labels}")
     groups = [spec.group_id for spec in specs if spec.kind == GROUP]
     if len(set(groups)) < len(groups):
-        raise ValueError(f"waves name a group twice: {value!r}")
+        raise ValueError(f"waves name a group twice: {labels}")
     return specs

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from iotda_provider.text import what_is
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_WINDOW = re.compile(
-    r"(?:([a-z, -]+?)\s+)?(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.IGNORECASE
-)
+#: Text that is longer is no window, and no timezone.
+_LONGEST, _LONGEST_ZONE = 100, 64
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})")
+_ZONE = re.compile(rf"[A-Za-z0-9_+/-]{{1,{_LONGEST_ZONE}}}")
 
 _MINUTE = timedelta(minutes=1)
 #: Days in which every window opens, also one of an hour a week that clocks skip for once.
@@ -47,27 +50,46 @@ class MaintenanceWindow:
         object.__setattr__(self, "_to", _minutes("end", self.end))
         if (self._from, self._to) == (24 * 60, 0):
             raise ValueError("start must be before the end of its day, got 24:00-00:00")
-        days = (self.days,) if isinstance(self.days, str) else tuple(self.days)
-        short = tuple(str(day).strip().lower()[:3] for day in days)
-        if not short or set(short) - set(DAYS):
-            raise ValueError(f"days must be some of {', '.join(DAYS)}, got {self.days!r}")
+        listed: Any = (self.days,) if isinstance(self.days, str) else self.days
+        days: tuple[Any, ...] = tuple(listed) if isinstance(listed, Iterable) else ()
+        short = tuple(day.strip().lower()[:3] for day in days if isinstance(day, str))
+        if not short or len(short) < len(days) or set(short) - set(DAYS):
+            raise ValueError(f"days must be some of {', '.join(DAYS)}, got {_seen(self.days)}")
         object.__setattr__(self, "days", tuple(day for day in DAYS if day in short))
+        zone: Any = self.timezone
+        if not isinstance(zone, str) or not _ZONE.fullmatch(zone):
+            raise ValueError(
+                f"timezone must be a name of at most {_LONGEST_ZONE} characters, such as "
+                f"Asia/Shanghai, got {what_is(self.timezone)}"
+            )
         try:
             pendulum.timezone(self.timezone)
-        except (ValueError, KeyError, OSError) as error:
-            raise ValueError(f"timezone: there is none called {self.timezone!r}") from error
+        except (ValueError, KeyError, OSError):
+            raise ValueError(f"timezone: there is none called {self.timezone!r}") from None
 
     @classmethod
-    def parse(cls, text: str, timezone: str = "UTC") -> MaintenanceWindow:
+    def parse(cls, text: Any, timezone: str = "UTC") -> MaintenanceWindow:
         """Read ``"22:00-05:00"``, ``"mon, tue 22:00-05:00"`` or ``"mon-fri 22:00-05:00"``.
 
         :raises ValueError: it is something else
         """
-        match = _WINDOW.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"window must look like 'mon-fri 22:00-05:00', got {text!r}")
-        start, end = f"{match[2]}:{match[3]}", f"{match[4]}:{match[5]}"
-        return cls(start, end, timezone, _days(match[1]) if match[1] else DAYS)
+        form = "window must look like 'mon-fri 22:00-05:00'"
+        if not isinstance(text, str):
+            raise ValueError(f"{form}, got {what_is(text)}")
+        if len(text) > _LONGEST:
+            raise ValueError(f"{form} and have at most {_LONGEST} characters, got {len(text)}")
+        stripped = text.strip()
+        begins = next((at for at, char in enumerate(stripped) if char.isdigit()), len(stripped))
+        days, times = stripped[:begins], stripped[begins:]
+        start, dash, end = (part.strip() for part in times.partition("-"))
+        if (
+            not dash
+            or not _TIME.fullmatch(start)
+            or not _TIME.fullmatch(end)
+            or (days and not days[-1].isspace())
+        ):
+            raise ValueError(f"{form}, got {text!r}")
+        return cls(start, end, timezone, _days(days) if days.strip() else DAYS)
 
     @classmethod
     def of(cls, value: Any, timezone: str = "UTC") -> MaintenanceWindow | None:
@@ -77,9 +99,9 @@ class MaintenanceWindow:
         """
         if value is None or isinstance(value, MaintenanceWindow):
             return value
-        if str(value).strip().lower() in ("", "none"):
+        if isinstance(value, str) and value.strip().lower() in ("", "none"):
             return None
-        return cls.parse(str(value), timezone)
+        return cls.parse(value, timezone)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON: its arguments."""
@@ -158,14 +180,18 @@ class MaintenanceWindow:
         return f"{days}{self.start}-{self.end} {self.timezone}"
 
 
-def _minutes(name: str, text: str) -> int:
-    match = re.fullmatch(r"(\d{1,2}):(\d{2})", str(text).strip())
-    if match is None or int(match[1]) > 24 or int(match[2]) > 59:
-        raise ValueError(f"{name} must be a time such as 22:00, got {text!r}")
-    minutes = int(match[1]) * 60 + int(match[2])
-    if minutes > 24 * 60:
-        raise ValueError(f"{name} must be a time such as 22:00, got {text!r}")
+def _minutes(name: str, text: Any) -> int:
+    match = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
+    minutes = int(match[1]) * 60 + int(match[2]) if match else -1
+    if match is None or int(match[2]) > 59 or minutes > 24 * 60:
+        raise ValueError(f"{name} must be a time such as 22:00, got {what_is(text)}")
     return minutes
+
+
+def _seen(days: Any) -> str:
+    """What was given as days, for an error."""
+    items = days if isinstance(days, (list, tuple)) else [days]
+    return ", ".join(map(what_is, items[:7]))
 
 
 def _days(text: str) -> tuple[str, ...]:
