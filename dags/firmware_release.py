@@ -14,7 +14,7 @@ The run is green only where the version was announced, as an asset event that ot
 on. From a shell:
 
     airflow dags trigger firmware_release --conf \
-        '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["north"]}'
+        '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["e495cf17-ff79-4294"]}'
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
         ),
         "group_ids": Param(
             type="array",
-            items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
             minItems=1,
             title="Device groups",
             description="IDs of the device groups to release to, one a line; at most 30,000 "

@@ -19,6 +19,8 @@ from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
 
 log = logging.getLogger(__name__)
 
+# The connections of type iotda that the form offers: whoever may start this DAG, may use each.
+CONNECTIONS = ["iotda_default"]
 WHOLE_TASK = "the whole task"
 SOME_DEVICES = "only the devices below"
 
@@ -63,21 +65,23 @@ CONNECTION = {
             "stopped; without any, nothing is stopped.",
         ),
         "iotda_conn_id": Param(
-            "iotda_default",
+            CONNECTIONS[0],
             type="string",
-            minLength=1,
+            enum=CONNECTIONS,
             title="Connection",
-            description="The Airflow connection of type iotda.",
+            description="The Airflow connection of type iotda. The DAG's CONNECTIONS lists them.",
         ),
         "project_id": Param(
             None,
             type=["null", "string"],
+            pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Project ID",
             description="Only where it differs from the connection's.",
         ),
         "instance_id": Param(
             None,
             type=["null", "string"],
+            pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Instance ID",
             description="Only where it differs from the connection's.",
         ),
