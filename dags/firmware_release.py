@@ -10,6 +10,9 @@ versions are read back, those that failed by the firmware's fault are put into a
 and those that never started or failed by their environment get a batch task of their own, which
 waits for somebody to confirm it in the console: with this package, or not at all.
 
+Where it ends and its batch task goes on, it starts `guard_one_rollout` (`dags/rollout_guard.py`)
+for that.
+
 The run is green only where the version was announced, as an asset event that other DAGs can start
 on. From a shell:
 
@@ -34,11 +37,13 @@ from airflow.providers.common.compat.sdk import (
     task,
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from iotda_provider.dag_runs import TasksOfRun
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.create import CreateBatchTaskOperator
+from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator
 from iotda_provider.release import staged_rollout
@@ -49,6 +54,15 @@ CONNECTION = "iotda_default"
 MOST_WAVES = 6
 SECONDS_BETWEEN_LOOKS = 10
 DEFERRABLE = True  # a wave takes hours: wait in the triggerer, and hold no worker meanwhile
+# The most that the form takes. What it allows together must not let a bad image through unseen.
+HIGHEST_TOLERATED_RATE = 0.2
+HIGHEST_GATE_RATE = 0.2
+LARGEST_FIRST_WAVE = 0.5  # of the devices: nobody and nothing is asked before it
+LEAST_BAKE_MINUTES = 5
+MOST_MINUTES_TO_REPORT = 2880
+# Who may answer a question, by the ids of Airflow's users; None: whoever may answer at all. Name
+# those who approve, and leave out those who start releases: then nobody approves a release alone.
+APPROVERS = None
 RETRIES = 5  # a worker that dies is no reason to end a release: its task goes on where it was
 SECONDS_BEFORE_A_RETRY = 60
 # Where all failed devices are written to, one JSON object a line: the URL of a file, which may hold
@@ -67,6 +81,16 @@ APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLU
 def tell_people(title: str, text: str) -> None:
     """Put your own chat, mail or ticket system here."""
     log.warning("%s\n%s", title, text)
+
+
+def tell_that_nobody_guards(context: Any) -> None:
+    """A batch task of the release goes on, and its guard could not be started."""
+    tell_people(
+        "A release's batch task IS NOT GUARDED",
+        f"The release {context['ti'].run_id} is over and its batch task goes on, but the DAG "
+        "guard_one_rollout could not be started for it: is it there (dags/rollout_guard.py)? See "
+        "the log of guard_unfinished, and clear it.",
+    )
 
 
 class OpenQuestion(BaseNotifier):
@@ -120,7 +144,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             minLength=1,
             title="Waves",
             description="Up to five, with commas: shares (5%) and numbers (500) count from the "
-            "first device; group:ID takes a whole device group; the last one is 100% or rest. "
+            "first device; group:ID takes a whole device group; the last one is 100% or rest. The "
+            f"first one holds at most {LARGEST_FIRST_WAVE:.0%} of the devices. "
             "Devices that were not online lately come after them, in a wave of their own, or in "
             "several where they are most of the fleet.",
         ),
@@ -128,16 +153,17 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             0.02,
             type="number",
             exclusiveMinimum=0,
-            exclusiveMaximum=1,
+            maximum=HIGHEST_TOLERATED_RATE,
             title="Tolerated failure rate",
-            description="The share of devices that may fail without the firmware being at fault. "
-            "The release is stopped once more than that is shown.",
+            description="The share of devices that may fail without the firmware being at fault, "
+            f"at most {HIGHEST_TOLERATED_RATE:g}. The release is stopped once more than that is "
+            "shown.",
         ),
         "gate_rate": Param(
             0.05,
             type="number",
             exclusiveMinimum=0,
-            exclusiveMaximum=1,
+            maximum=HIGHEST_GATE_RATE,
             title="Failure rate to rule out",
             description="A wave is followed by the next one when the failure rate so far is shown "
             "to be below this; unfinished devices count as failed. At 0.05 it takes 82 "
@@ -147,6 +173,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             240,
             type="number",
             exclusiveMinimum=0,
+            maximum=MOST_MINUTES_TO_REPORT,
             title="A healthy device reports within (minutes)",
             description="Devices that take longer count as failed: bricked ones never report. When "
             "a release was stopped, devices that are installing have as long to end.",
@@ -154,7 +181,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
         "bake_minutes": Param(
             30,
             type="number",
-            minimum=0,
+            minimum=LEAST_BAKE_MINUTES,
             title="Bake time (minutes)",
             description="No wave passes sooner than this after its last device was let start.",
         ),
@@ -226,6 +253,7 @@ def firmware_release() -> None:
         rules=rules,
         gate="{{ params.gate_rate }}",
         approval="{{ params.approval }}",
+        largest_first_wave=LARGEST_FIRST_WAVE,
         iotda_conn_id=CONNECTION,
     )
     checked: Any = check.output
@@ -236,6 +264,7 @@ def firmware_release() -> None:
         targets=checked["targets"],
         document={"package_ids": ["{{ params.package_id }}"]},
         need_confirm=True,
+        of_release=True,
         iotda_conn_id=CONNECTION,
     )
     batch_task_id = "{{ ti.xcom_pull('create', key='batch_task_id') }}"
@@ -260,6 +289,7 @@ def firmware_release() -> None:
         subject="the {{ ti.xcom_pull('check')['kind'] }} {{ ti.xcom_pull('check')['version'] }} "
         "for {{ params.group_ids | join(', ') }}",
         notifiers=[OpenQuestion()],
+        assigned_users=APPROVERS,
         on_alert=ON_ALERT,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
@@ -399,11 +429,33 @@ def firmware_release() -> None:
             raise AirflowFailException(f"{title}. {text}")
         return facts
 
+    # Whatever becomes of the release, also where somebody marks it as failed: its batch task may go
+    # on, and nobody else guards it.
+    unfinished = FindUnfinishedOfReleaseOperator(
+        task_id="unfinished",
+        create_task_id="create",
+        batch_task_id="{{ ti.xcom_pull('create', key='batch_task_id') or '' }}",
+        iotda_conn_id=CONNECTION,
+    ).as_teardown()
+    guard = (
+        TriggerDagRunOperator.partial(
+            task_id="guard_unfinished",
+            trigger_dag_id="guard_one_rollout",
+            skip_when_already_exists=True,
+            on_failure_callback=tell_that_nobody_guards,
+        )
+        .expand_kwargs(unfinished.output)
+        .as_teardown()
+    )
+
     there, todo = is_it_there(at_rest.output), what_to_do(outcome, found)
     end, announced = report(), announce(checked, found)
     check >> create >> rollout.group >> at_rest >> there >> [collect, reconcile, end]
     reconcile >> todo >> [announced, try_again, quarantine, end]
-    [warn(outcome), collect, announced, try_again, quarantine] >> end
+    warned = warn(outcome)
+    [warned, collect, announced, try_again, quarantine] >> end
+    # Beside the report, which may wait for tries of its own.
+    [warned, at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
 
 
 firmware_release()

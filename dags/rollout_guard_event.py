@@ -10,6 +10,7 @@ is too long, use `rollout_guard`, which stops from the triggerer itself.
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pendulum
@@ -29,6 +30,23 @@ except ImportError:  # Airflow 2 has no watchers, and this file no DAG.
 log = logging.getLogger(__name__)
 
 CONNECTION = "iotda_default"
+DEFERRABLE = True  # wait in the triggerer until a task has come to rest, and hold no worker
+# Five minutes without the platform, a broker or workers lose no task.
+OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
+
+
+def tell_people(title: str, text: str) -> None:
+    """Put your own chat, pager or ticket system here."""
+    log.warning("%s\n%s", title, text)
+
+
+def breaches_of(events_by_asset: Any) -> dict[str, str]:
+    """What is said of each broken rollout; one run may be about several, or about one twice."""
+    payloads = [
+        event.extra["payload"] for events in (events_by_asset or {}).values() for event in events
+    ]
+    return {payload["batch_task_id"]: payload["summary"] for payload in payloads}
+
 
 if AssetWatcher is not None:
     from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
@@ -51,39 +69,49 @@ if AssetWatcher is not None:
         schedule=[breaches],
         start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
         catchup=False,
+        default_args=OUTLIVE_BLIPS,
         tags=["iotda", "guard"],
         doc_md=__doc__,
     )
     def rollout_guard_event() -> None:
+        # Beside the stop: neither waits for the other.
+        @task
+        def tell(triggering_asset_events: Any = None) -> None:
+            for batch_task_id, summary in breaches_of(triggering_asset_events).items():
+                tell_people(f"Rollout {batch_task_id} is bad, and gets stopped", summary)
+
         @task
         def broken_rollouts(triggering_asset_events: Any = None) -> list[str]:
-            """The rollouts to stop: one run may be about several breaches, or one twice."""
-            found: dict[str, str] = {}
-            for events in (triggering_asset_events or {}).values():
-                for event in events:
-                    payload = event.extra["payload"]
-                    found[payload["batch_task_id"]] = payload["summary"]
-            for summary in found.values():
-                log.warning("%s", summary)
-            return list(found)
+            return list(breaches_of(triggering_asset_events))
 
+        tell()
         rollouts = broken_rollouts()
         # Left out of what is mapped over, targets mean the whole task.
-        stop = StopBatchTaskOperator.partial(task_id="stop", iotda_conn_id=CONNECTION).expand(
-            batch_task_id=rollouts
-        )
+        stop = StopBatchTaskOperator.partial(
+            task_id="stop", deferrable=DEFERRABLE, iotda_conn_id=CONNECTION
+        ).expand(batch_task_id=rollouts)
+        # Also where a stop has failed.
         collect = CollectFailedSubtasksOperator.partial(
-            task_id="collect_failures", iotda_conn_id=CONNECTION
+            task_id="collect_failures", trigger_rule="all_done", iotda_conn_id=CONNECTION
         ).expand(batch_task_id=rollouts)
 
-        @task
-        def report(rows: Any) -> int:
+        @task(trigger_rule="all_done")
+        def report(stopped: Any, collected: Any, rollouts: list[str] | None) -> int:
             """What is to be done about it is up to you: a ticket, a message, a branch."""
-            failures = [row for some in rows for row in some]
-            log.warning("%d device(s) failed in all.", len(failures))
+            stopped, collected = list(stopped or ()), list(collected or ())
+            rollouts = rollouts or []
+            failures = [row for some in collected for row in some]
+            lines = [f"{len(failures)} device(s) failed in all."]
+            if len(stopped) < len(rollouts):
+                lines.append(f"NOT STOPPED: {len(rollouts) - len(stopped)}. See the logs of stop.")
+            if len(collected) < len(rollouts):
+                unknown = len(rollouts) - len(collected)
+                lines.append(f"Of {unknown} of them it could not be found out which devices.")
+            if rollouts:
+                tell_people(f"{len(rollouts)} bad rollout(s)", " ".join(lines))
             return len(failures)
 
         stop >> collect
-        report(collect.output)
+        report(stop.output, collect.output, rollouts)
 
     rollout_guard_event()

@@ -9,6 +9,7 @@ Trigger it in the web UI, or from a shell:
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pendulum
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # The connections of type iotda that the form offers: whoever may start this DAG, may use each.
 CONNECTIONS = ["iotda_default"]
+DEFERRABLE = True  # wait in the triggerer until the task has come to rest, and hold no worker
+# Five minutes without the platform, a broker or workers lose no task.
+OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 WHOLE_TASK = "the whole task"
 SOME_DEVICES = "only the devices below"
 
@@ -37,6 +41,7 @@ CONNECTION = {
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
+    default_args=OUTLIVE_BLIPS,
     tags=["iotda", "by hand"],
     doc_md=__doc__,
     params={
@@ -99,12 +104,14 @@ def stop_batch_task() -> None:
         task_id="stop_the_whole_task",
         batch_task_id="{{ params.batch_task_id }}",
         poll_interval=5,
+        deferrable=DEFERRABLE,
         **CONNECTION,
     )
     stop_some = StopBatchTaskOperator(
         task_id="stop_some_devices",
         batch_task_id="{{ params.batch_task_id }}",
         targets="{{ (params.targets or []) | tojson }}",
+        deferrable=DEFERRABLE,
         **CONNECTION,
     )
 
@@ -152,7 +159,7 @@ def stop_batch_task() -> None:
 
     @task
     def none_stopped(result: dict[str, Any]) -> None:
-        raise RuntimeError(
+        raise AirflowFailException(
             f"None of the {result['requested']} device(s) could be stopped, first: "
             f"{result['failed_targets'][0]}. Is the batch task ID right?"
         )

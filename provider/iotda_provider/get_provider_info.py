@@ -30,6 +30,7 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.operators.batch_task",
             "iotda_provider.operators.branch",
             "iotda_provider.operators.at_rest",
+            "iotda_provider.operators.guard_runs",
             "iotda_provider.operators.reconcile",
             "iotda_provider.operators.release_check",
             "iotda_provider.operators.wave_confirm",
@@ -45,6 +46,26 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.triggers.rollout_breach",
             "iotda_provider.triggers.rollout_guard",
         ),
+        "config": {
+            "iotda": {
+                "description": "What the IoTDA provider has to know of this Airflow.",
+                "options": {
+                    "installation_id": {
+                        "description": "A name of this Airflow installation, which no other one on "
+                        "the same IoTDA instance has. It is part of the stamp in the names of the "
+                        "batch tasks that this Airflow makes, so that two installations with the "
+                        "same DAG and run ids never take each other's batch tasks for their own. "
+                        "Empty: the Airflow Variable iotda_provider.installation_id, which is made "
+                        "once. Set it in a copy of an Airflow's database before the copy starts, "
+                        "and while no release is under way.",
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": "production-eu",
+                        "default": "",
+                    },
+                },
+            },
+        },
         "extra-links": ["iotda_provider.links.RolloutGuardLink"],
         "connection-types": [
             {

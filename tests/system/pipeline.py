@@ -26,6 +26,9 @@ def hurried_release(*, looks: float, grace: float, retries: float, dag_id: str =
     for name, before, now in (
         ("SECONDS_BETWEEN_LOOKS", "10", looks),
         ("SECONDS_BEFORE_A_RETRY", "60", retries),
+        # A fleet that is emulated in seconds needs no ceilings.
+        ("LEAST_BAKE_MINUTES", "5", 0),
+        ("LARGEST_FIRST_WAVE", "0.5", 1),
     ):
         text, count = re.subn(rf"(?m)^{name} = {before}\b", f"{name} = {now:g}", text)
         assert count == 1, name

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
-from iotda_provider.creating import is_of_release
-from iotda_provider.exceptions import IoTDANotFoundError
-from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.creating import created_by, is_of_release, stamp_of
+from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
+from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import whole_number
+from iotda_provider.parameters import batch_task_ids, given, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -182,14 +183,15 @@ def _since(before: Mapping[str, Any], waiting: Collection[str], now: float) -> d
 def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
     """Whether every device of a batch task waits to be confirmed.
 
-    What the list leaves out is read from the batch task itself; what that leaves out too is none.
+    What the list leaves out is read from the batch task itself. One of which that can't be told
+    gets its guard.
     """
     if task.progress.started:
         return False
     if not {"need_confirm", "task_progress"} <= task.raw.keys():
         try:
             task = hook.get_batch_task(task.task_id)
-        except IoTDANotFoundError:
+        except IoTDAError:
             return False
     return task.raw.get("need_confirm") is True and not task.progress.started
 
@@ -199,3 +201,91 @@ def _is_under_way(hook: IoTDAHook, batch_task_id: str) -> bool:
         return hook.get_batch_task(batch_task_id).status in _UNDER_WAY
     except IoTDANotFoundError:
         return False
+    except IoTDAError:
+        return True
+
+
+class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
+    """At the end of a release: which of its batch tasks go on, and need a guard run of their own.
+
+    Nobody else guards them: ``rollout_guard`` leaves a release's own batch tasks out. Returns rows
+    of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a ``TriggerDagRunOperator`` over,
+    and an empty list where all of them have ended, or have a guard run already. They are found by
+    the stamp of the task that creates them. Where the platform can't be asked, those that are known
+    by ``batch_task_id`` get their guard anyway.
+
+    Make it, and the task that starts the runs, teardowns (``as_teardown()``): Airflow runs these
+    too where somebody marks the release as failed or successful.
+
+    :param create_task_id: the task of this DAG that creates the release's batch task
+    :param batch_task_id: the batch task, or the list of them, as far as they are known; None, or
+        rendered to nothing: by their stamp alone (templated)
+    :param guard_dag_id: the DAG that guards one rollout
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch_task_id", *CONNECTION_FIELDS)
+
+    def __init__(
+        self,
+        *,
+        create_task_id: str = "create",
+        batch_task_id: Any = None,
+        guard_dag_id: str = GUARD_DAG_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.create_task_id = create_task_id
+        self.batch_task_id = batch_task_id
+        self.guard_dag_id = guard_dag_id
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        ti: Any = context["ti"]
+        known = [] if given(self.batch_task_id) is None else batch_task_ids(self.batch_task_id)
+        with self.hook() as hook:
+            try:
+                found = self._by_stamp(hook, context)
+            except IoTDAError as error:
+                self.log.error("What this release has created can't be looked for: %s", error)
+                found = []
+            every = dict.fromkeys([*known, *found])
+            unfinished = [each for each in every if _may_go_on(hook, each)]
+        if not unfinished:
+            self.log.info("No batch task of this release goes on.")
+            return []
+        runs = find_guard_runs(ti, unfinished, dag_id=self.guard_dag_id)
+        for batch_task_id, run_id in runs.missing.items():
+            self.log.warning(
+                "The release is over, and its batch task %s is not: %s guards it.",
+                batch_task_id,
+                run_id,
+            )
+        return [
+            {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
+            for batch_task_id, run_id in runs.missing.items()
+        ]
+
+    def _by_stamp(self, hook: IoTDAHook, context: Context) -> list[str]:
+        ti: Any = context["ti"]
+        stamp = stamp_of(
+            installation_of(context), ti.dag_id, ti.run_id, self.create_task_id, map_index=-1
+        )
+        return [
+            task.task_id
+            for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
+            for status in (*_UNDER_WAY, TaskStatus.STOPPING)
+            for task in hook.list_batch_tasks(task_type=kind, status=status)
+            if created_by(task.task_name) == stamp
+        ]
+
+
+def _may_go_on(hook: IoTDAHook, batch_task_id: str) -> bool:
+    """Whether a batch task has not ended, as far as anybody can tell."""
+    try:
+        return not hook.get_batch_task(batch_task_id).status.is_terminal
+    except IoTDANotFoundError:
+        return False
+    except IoTDAError:
+        return True

@@ -35,6 +35,7 @@ from iotda_provider.parameters import (
     as_list,
     given,
     list_or_template,
+    positive,
     read_number,
     text_or_template,
     texts,
@@ -99,6 +100,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param gate: the rollout's, to be checked here; None: it is not (templated)
     :param approval: the rollout's, to be checked here: where it is ``never``, a first wave that
         can't pass by its numbers is refused; None: it is not (templated)
+    :param largest_first_wave: the largest share of the devices that the first wave may hold, which
+        may always hold one
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -132,6 +135,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         rules: Any = None,
         gate: Any = None,
         approval: Any = None,
+        largest_first_wave: float = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -149,6 +153,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         self.rules = rules
         self.gate = gate
         self.approval = approval
+        self.largest_first_wave = positive(largest_first_wave, "largest_first_wave")
         # A template that is rendered to nothing is no parameter that was left out.
         self._checked = [
             name
@@ -178,7 +183,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
             for task_id in self.create_task_ids
         }
         asked = ReleaseParameters(
-            {name: getattr(self, name) for name in self._checked}, self.max_waves
+            {name: getattr(self, name) for name in self._checked},
+            self.max_waves,
+            self.largest_first_wave,
         )
         within = None
         try:
@@ -212,7 +219,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 self.log.warning("%s", sentence)
             lately = self._online_lately(hook, devices, within)
         late = [device_id for device_id in ids if device_id not in lately]
-        fits = (asked.too_many, asked.too_small) if made is None else ()
+        fits = (asked.too_many, asked.too_small, asked.too_large) if made is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
         for group_id, members_of_it in wave_groups.items():
             if members_of_it.isdisjoint(ids):

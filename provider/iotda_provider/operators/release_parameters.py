@@ -29,11 +29,15 @@ class ReleaseParameters:
     :param values: the parameters that the DAG has passed, by name, as they were rendered: some of
         ``waves``, ``window``, ``timezone``, ``rules``, ``gate`` and ``approval``
     :param max_waves: the most waves that the DAG has room for, the late one included
+    :param largest_first_wave: the largest share of the devices that the first wave may hold
     """
 
-    def __init__(self, values: Mapping[str, Any], max_waves: Any) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], max_waves: Any, largest_first_wave: float = 1
+    ) -> None:
         self.specs: tuple[WaveSpec, ...] = ()
         self.max_waves = 0
+        self.largest_first_wave = largest_first_wave
         self.gate: EnoughSuccess | None = None
         self.approval = ""
         #: What can't be right, one sentence each, which begins with the parameter's name.
@@ -110,17 +114,49 @@ class ReleaseParameters:
         """
         if not self.specs or self.gate is None or self.approval != NEVER:
             return ""
-        plan = plan_waves("", devices, self.specs, seed="", groups=groups, late=late)
-        plan = split_late(plan, self.specs, self.max_waves)
-        first, needed = len(plan.waves[0]), self.gate.smallest_passing_sample()
+        label, first = self._first_wave(devices, groups, late)
+        needed = self.gate.smallest_passing_sample()
         if first >= needed:
             return ""
         return (
-            f"waves: the first one ({plan.labels[0]}) has {first} device(s), and even if all of "
+            f"waves: the first one ({label}) has {first} device(s), and even if all of "
             f"them succeed, to rule out a failure rate of {100 * self.gate.max_failure_rate:g} % "
             f"takes {needed}. With approval '{NEVER}' the release would be stopped there: let the "
             "first wave have more devices, rule out a higher rate, or have a person asked."
         )
+
+    def too_large(
+        self,
+        devices: Collection[str],
+        groups: Mapping[str, Collection[str]],
+        late: Collection[str],
+    ) -> str:
+        """Why the first wave, before which nothing is shown, holds too many; empty: it does not.
+
+        :param groups: the devices of each group that is a wave
+        :param late: devices that come last
+        """
+        if not self.specs or not self.max_waves or self.largest_first_wave >= 1:
+            return ""
+        label, first = self._first_wave(devices, groups, late)
+        if first <= max(1, self.largest_first_wave * len(devices)):
+            return ""
+        return (
+            f"waves: the first one ({label}) has {first} of the {len(devices)} devices, and this "
+            f"DAG lets it have at most {self.largest_first_wave:.0%} of them "
+            "(largest_first_wave): begin with fewer, such as 1%."
+        )
+
+    def _first_wave(
+        self,
+        devices: Collection[str],
+        groups: Mapping[str, Collection[str]],
+        late: Collection[str],
+    ) -> tuple[str, int]:
+        """The first wave's label, and how many devices it holds."""
+        plan = plan_waves("", devices, self.specs, seed="", groups=groups, late=late)
+        plan = split_late(plan, self.specs, self.max_waves)
+        return plan.labels[0], len(plan.waves[0])
 
     def _read(self, name: str, read: Any, value: Any) -> None:
         try:

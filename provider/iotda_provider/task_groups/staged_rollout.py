@@ -67,6 +67,7 @@ def staged_rollout(
     answer_within: timedelta | None = None,
     subject: str = "",
     notifiers: Sequence[Any] = (),
+    assigned_users: Sequence[str | Mapping[str, str]] | None = None,
     on_alert: OnAlert | None = None,
     failure_classes: FailureClasses | Mapping[str, str] | None = None,
     poll_interval: float = 10,
@@ -118,6 +119,8 @@ def staged_rollout(
     :param subject: how a question names the release, such as ``firmware 2.0.0 for group north``;
         empty: by its batch task (templated)
     :param notifiers: Airflow notifiers that tell people of an open question
+    :param assigned_users: who may answer it: the ids of Airflow's users, or ``{"id", "name"}`` of
+        them; None: whoever may answer questions of this DAG at all
     :param on_alert: a function, or the dotted path of one, that is told what a person should know
     :param failure_classes: how failures are classed, where the default does not fit
     :param poll_interval: seconds between two looks
@@ -146,6 +149,7 @@ def staged_rollout(
         raise ValueError(
             f"waves has {len(wave_specs(waves))} of them, and max_waves is {max_waves}"
         )
+    users = _users(assigned_users)
     gate = EnoughSuccess(0.05) if gate is None else gate
     connection: dict[str, Any] = {
         "iotda_conn_id": iotda_conn_id,
@@ -272,6 +276,7 @@ def staged_rollout(
                     defaults=None if answer_within is None else [STOP],
                     response_timeout=answer_within,
                     notifiers=list(notifiers),
+                    **({"assigned_users": users} if users else {}),
                     # A person takes as long as a person takes.
                     **{key: task_arguments[key] for key in task_arguments if key != _LIMIT},
                 )
@@ -280,6 +285,38 @@ def staged_rollout(
                 if place == max_waves:
                     ask >> outcome
     return StagedRollout(group, plan, outcome)
+
+
+def _users(assigned_users: Any) -> list[dict[str, str]]:
+    """Who may answer, as Airflow wants them named.
+
+    :raises ValueError: it is no list of users, or an empty one
+    """
+    if assigned_users is None:
+        return []
+    if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
+        assigned_users, Sequence
+    ):
+        raise ValueError(f"assigned_users must be a list of user ids, got {assigned_users!r}")
+    users = [
+        {"id": user, "name": user} if isinstance(user, str) else dict(user)
+        for user in assigned_users
+        if isinstance(user, (str, Mapping))
+    ]
+    if (
+        not users
+        or len(users) != len(assigned_users)
+        or not all(
+            set(user) == {"id", "name"} and all(isinstance(v, str) and v for v in user.values())
+            for user in users
+        )
+    ):
+        # An empty list would mean everybody to Airflow.
+        raise ValueError(
+            "assigned_users must name at least one user, each by its id (text) or as "
+            f'{{"id": "...", "name": "..."}}, got {assigned_users!r}'
+        )
+    return users
 
 
 def _ask(
