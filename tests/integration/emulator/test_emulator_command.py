@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,9 +26,11 @@ TASK = "0123456789abcdef01234567"
 class Process:
     """A running emulator process."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, **environment: str) -> None:
         command = [sys.executable, "-m", "iotda_provider.emulator", "--port", "0", *options]
-        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+        )
         assert self.popen.stdout is not None
         self.ready = self.popen.stdout.readline().rstrip("\n")
         assert self.ready, f"it ended with {self.popen.wait(60)}; see its error output"
@@ -70,7 +73,9 @@ class Process:
 @pytest.fixture
 def run() -> Iterator[Callable[..., Process]]:
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(Process(*map(str, options)))
+        yield lambda *options, **environment: stack.enter_context(
+            Process(*map(str, options), **environment)
+        )
 
 
 @pytest.fixture
@@ -104,6 +109,8 @@ def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], numbe
         (["--speed", "nan"], "--speed must be from 0 to 1000000, not nan"),
         (["--port", "65536"], "--port must be from 0 to 65535, not 65536"),
         (["--scenario", "missing.json"], "No such file"),
+        (["--sk", ""], "--sk or IOTDA_EMULATOR_SK is empty"),
+        (["--control-key", " "], "--control-key or IOTDA_EMULATOR_CONTROL_KEY is empty"),
     ],
 )
 def test_a_wrong_option_is_one_line(options: list[str], message: str) -> None:
@@ -170,6 +177,29 @@ def test_control_calls_need_the_key_that_is_printed(
         assert "fault.kind must be one of" in wrong.json()["error_msg"]
         wrong = session.post(f"{control}/clock/advance", json={"seconds": -1})
         assert "advance.seconds must be from 0" in wrong.json()["error_msg"]
+
+
+@pytest.mark.parametrize("by_option", [False, True])
+def test_a_control_key_that_was_given_is_not_printed(
+    run: Callable[..., Process], by_option: bool
+) -> None:
+    key = "given-by-somebody"
+    environment = {"IOTDA_EMULATOR_CONTROL_KEY": "other" if by_option else key}
+    process = run(*(["--control-key", key] if by_option else []), "--control", **environment)
+    url = f"{process.url}/_emulator/clock"
+    assert requests.get(url, headers={"X-Emulator-Key": key}, timeout=60).status_code == 200
+    assert process.end() == (0, "")
+
+
+def test_keys_come_by_the_environment_and_options_win(run: Callable[..., Process]) -> None:
+    good = {"IOTDA_EMULATOR_AK": "emulator-ak", "IOTDA_EMULATOR_SK": "emulator-sk"}
+    assert run(**good).call("GET", "/devices").status_code == 200
+    other = {"IOTDA_EMULATOR_AK": "other", "IOTDA_EMULATOR_SK": "other"}
+    assert run(**other).call("GET", "/devices").status_code == 401
+    options = ["--ak", "emulator-ak", "--sk", "emulator-sk"]
+    assert run(*options, **other).call("GET", "/devices").status_code == 200
+    token = {"IOTDA_EMULATOR_SECURITY_TOKEN": "token"}
+    assert run(**token).call("GET", "/devices").status_code == 401
 
 
 def test_what_was_answered_outlives_a_kill(

@@ -69,6 +69,7 @@ def test_show_and_list_lose_nothing(
     assert shown.batchtask.status == "PartialSuccess"
     assert {row.status for row in shown.task_details} == {"Success", "Fail"}
     assert all(row.error.error_code for row in shown.task_details if row.status == "Fail")
+    assert {row.output for row in shown.task_details if row.status == "Success"} == {"success"}
     listed = client.list_batch_tasks(
         v5.ListBatchTasksRequest(task_type="firmwareUpgrade", limit=50, status="PartialSuccess")
     )
@@ -142,6 +143,57 @@ def test_what_waits_for_confirmation_is_confirmed(
     client.confirm_batch_task(v5.ConfirmBatchTaskRequest(task_id=task_id, body=v5.BatchTargets()))
     emulator.advance(7200)
     assert show(client, task_id).batchtask.task_progress.waitting == 0
+
+
+def test_a_call_without_a_body_is_for_all(emulator: Emulator, client: v5.IoTDAClient) -> None:
+    held = create(client, targets=["device-00001"], need_confirm=True).task_id
+    emulator.advance(2)
+    client.confirm_batch_task(v5.ConfirmBatchTaskRequest(task_id=held))
+    assert show(client, held).batchtask.task_progress.processing == 1
+    client.stop_batch_task(v5.StopBatchTaskRequest(task_id=TASK))
+    assert show(client).batchtask.status == "Stopping"
+    emulator.advance(3600)
+    assert show(client).batchtask.task_progress.stopped == 20
+    failed = create(client, targets=["stranger"]).task_id
+    emulator.advance(60)
+    answer = client.retry_batch_task(v5.RetryBatchTaskRequest(task_id=failed))
+    assert (answer.status_code, answer.targets) == (200, None)
+
+
+@pytest.mark.parametrize("status", ["DeviceInProgress", "Rejected"])
+def test_statuses_that_no_subtask_has_find_none(
+    emulator: Emulator, client: v5.IoTDAClient, status: str
+) -> None:
+    shown = show(client, task_detail_status=status)
+    assert (shown.task_details, shown.page.count) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "task_type", ["sendEmails", "sendSmss", "addDevicesToGroup", "deviceConfig", "deviceJob"]
+)
+def test_types_that_only_the_console_makes_can_be_listed_and_not_created(
+    client: v5.IoTDAClient, task_type: str
+) -> None:
+    listed = client.list_batch_tasks(v5.ListBatchTasksRequest(task_type=task_type))
+    assert (listed.batchtasks, listed.page.count) == ([], 0)
+    with pytest.raises(ClientRequestException) as refusal:
+        create(client, task_type=task_type, targets=["device-00001"])
+    assert refusal.value.status_code == 400
+
+
+def test_lists_need_a_type(client: v5.IoTDAClient) -> None:
+    with pytest.raises(ClientRequestException) as refusal:
+        client.list_batch_tasks(v5.ListBatchTasksRequest())
+    assert (refusal.value.status_code, refusal.value.error_code) == (400, "IOTDA.000006")
+
+
+def test_a_file_of_targets_is_refused(client: v5.IoTDAClient) -> None:
+    for targets in ({"targets": ["device-00001"]}, {}):
+        with pytest.raises(ClientRequestException, match="document_source"):
+            create(client, document_source="5c8f9e2d7a6b4c3d1e0f9a8b", **targets)
+    with pytest.raises(ClientRequestException) as refusal:
+        client.list_batch_task_files(v5.ListBatchTaskFilesRequest())
+    assert (refusal.value.status_code, refusal.value.error_code) == (404, "APIGW.0101")
 
 
 def test_only_a_task_that_has_ended_is_deleted(emulator: Emulator, client: v5.IoTDAClient) -> None:

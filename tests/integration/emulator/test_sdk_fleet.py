@@ -189,6 +189,46 @@ def test_packages_are_made_listed_shown_and_deleted(
     assert refusal.value.status_code == 404
 
 
+def test_what_is_made_without_an_app_id_is_in_the_default_resource_space(
+    emulator: Emulator, client: v5.IoTDAClient
+) -> None:
+    default = client.show_device(v5.ShowDeviceRequest(device_id="device-00000")).app_id
+    task_id = upgrade(client, targets=["device-00050"]).task_id
+    client.add_device_group(v5.AddDeviceGroupRequest(body=v5.AddDeviceGroupDTO(name="wave")))
+    other = v5.AddDeviceGroupDTO(name="other", app_id="other")
+    client.add_device_group(v5.AddDeviceGroupRequest(body=other))
+    tasks = v5.ListBatchTasksRequest(task_type="firmwareUpgrade", app_id=default)
+    assert [task.task_id for task in client.list_batch_tasks(tasks).batchtasks] == [task_id]
+    groups = client.list_device_groups(v5.ListDeviceGroupsRequest(app_id=default)).device_groups
+    assert {group.name for group in groups} == {"canaries", "wave"}
+    packages = v5.ListOtaPackageInfoRequest(package_type="firmwarePackage", app_id=default)
+    assert client.list_ota_package_info(packages).page.count == 1
+    tasks.app_id = "other"
+    assert client.list_batch_tasks(tasks).page.count == 0
+    request = v5.ListDeviceGroupsRequest(app_id="other")
+    assert [g.name for g in client.list_device_groups(request).device_groups] == ["other"]
+
+
+def test_groups_are_found_by_when_they_changed_last(
+    start: Callable[..., Emulator], sdk: Callable[..., v5.IoTDAClient]
+) -> None:
+    emulator = start({**SCENARIO, "start_time": "20260101T000000Z"})
+    client = sdk(emulator)
+
+    def since(time: str) -> list[str]:
+        request = v5.ListDeviceGroupsRequest(last_modified_time=time)
+        return [group.name for group in client.list_device_groups(request).device_groups]
+
+    emulator.advance(3600)
+    client.add_device_group(v5.AddDeviceGroupRequest(body=v5.AddDeviceGroupDTO(name="wave")))
+    assert since("20260101T000000Z") == ["wave", "canaries"]
+    assert since("20260101T003000Z") == ["wave"]
+    body = v5.UpdateDeviceGroupDTO(description="the first ones")
+    client.update_device_group(v5.UpdateDeviceGroupRequest(group_id=CANARIES, body=body))
+    assert since("20260101T003000Z") == ["wave", "canaries"]
+    assert since("20260101T010001Z") == []
+
+
 def test_a_deleted_device_is_removed_from_running_tasks(
     emulator: Emulator, client: v5.IoTDAClient
 ) -> None:
