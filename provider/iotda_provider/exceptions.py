@@ -152,6 +152,13 @@ class NotHeldError(IoTDAConfigError, AirflowFailException):
     """
 
 
+class StopNotAllowedError(IoTDAError, AirflowFailException):
+    """A release does not begin, as its connection may not stop a batch task.
+
+    No retry helps; nothing was confirmed and nothing was stopped.
+    """
+
+
 class BatchTaskDiffersError(IoTDAError, AirflowFailException):
     """A batch task bears this task instance's stamp, and is for something else.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.driving import drive
 from iotda_provider.durable import LARGEST, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
-from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class WorkerSteps:
             return None
         if isinstance(step, StopTask):
             self._hook.stop_batch_task(step.batch_task_id)
+            return None
+        if isinstance(step, RehearseStop):
+            self._hook.rehearse_stop(step.batch_task_id)
             return None
         if isinstance(step, Save):
             return save_memory(self._context, step.memory, self._log)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from iotda_provider import api
 from iotda_provider.exceptions import (
@@ -48,6 +49,8 @@ _STOPPABLE = frozenset(status for status in SubtaskStatus if status.is_stoppable
 # Seconds between looks at targets that were told to stop and have not come to rest.
 _SETTLING = (0.5, 1.0, 2.0, 4.0)
 _NOT_IN_TASK = "IOTDA.014219"
+#: What the one target of a rehearsed stop begins with: a device id that nobody has.
+REHEARSAL = "rehearsal-of-a-stop-"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,18 @@ def stop_batch_task(
         if task.status.is_stop:
             return TargetResults()
         raise (not_stoppable(task) or trouble) from None
+
+
+def rehearse_stop(batch_task_id: str) -> Procedure[None]:
+    """Find out whether this connection may stop a task, without stopping anything.
+
+    The stop is asked for one target that is in no task, which the platform answers with 200 and
+    that target refused. There is always exactly one target, so it never means the whole task.
+
+    :raises IoTDAAuthError: with status 403, it may not
+    :raises IoTDAError: with anything else, nobody knows
+    """
+    yield api.stop_batch_task(batch_task_id, (f"{REHEARSAL}{uuid4().hex}",))
 
 
 def confirm_batch_task(

@@ -8,7 +8,15 @@ steps that it asks for, so that a guard in a worker and one in the triggerer can
 from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import Outcome
 from iotda_provider.guarding.plan import GuardPlan
-from iotda_provider.guarding.steps import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guarding.steps import (
+    ReadFailed,
+    ReadTasks,
+    RehearseStop,
+    Save,
+    Step,
+    StopTask,
+    Tell,
+)
 from iotda_provider.guarding.watch import Watch
 
 __all__ = [
@@ -17,6 +25,7 @@ __all__ = [
     "Outcome",
     "ReadFailed",
     "ReadTasks",
+    "RehearseStop",
     "Save",
     "Step",
     "StopTask",

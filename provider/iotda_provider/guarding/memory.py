@@ -94,6 +94,11 @@ class Memory:
             trail=trail,
         )
 
+    @property
+    def started(self) -> int:
+        """n, the devices that have ever started, as of the last look that was judged."""
+        return int(self.state.get("started") or 0)
+
     def note_look(self, look: Look) -> None:
         """Keep a look that was judged, for a memory that may still be recalled."""
         if look.can_be_judged and not look.being_stopped:

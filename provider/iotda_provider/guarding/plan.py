@@ -38,6 +38,7 @@ class GuardPlan:
     :param shadow: whether it only decides and reports
     :param on_guard_lost: what becomes of the rollout when the guard's time is over: ``fail`` (the
         rollout goes on, the guard fails) or ``stop`` (it is stopped first)
+    :param rehearse_stop: whether it finds out, when it begins, that it may stop the rollout
     :param wait_for_stop: whether it waits for the end of a stop that was accepted
     :param stop_timeout: for how many seconds at most
     :param poll_interval: seconds between two looks
@@ -54,6 +55,7 @@ class GuardPlan:
     stop_on_breach: bool = False
     shadow: bool = False
     on_guard_lost: str = "fail"
+    rehearse_stop: bool = False
     wait_for_stop: bool = True
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     poll_interval: float = DEFAULT_POLL_INTERVAL

@@ -49,6 +49,16 @@ class StopTask:
 
 
 @dataclass(frozen=True)
+class RehearseStop:
+    """Ask for the stop of a target that is in no task; answered by None.
+
+    :raises IoTDAError: with status 403, the guard may not stop this task
+    """
+
+    batch_task_id: str
+
+
+@dataclass(frozen=True)
 class Save:
     """Keep the memory where it survives a restart; answered by whether that worked."""
 
@@ -59,8 +69,8 @@ class Save:
 class Tell:
     """Tell a person; answered by None.
 
-    :param kind: ``hold``, ``blind`` or ``stop_failed``; of a release in waves also
-        ``started_elsewhere``, ``confirm_failed``, ``unconfirmed`` or ``evidence_failed``
+    :param kind: ``hold``, ``blind``, ``stop_failed`` or ``may_not_stop``; of a release in waves
+        also ``started_elsewhere``, ``confirm_failed``, ``unconfirmed`` or ``evidence_failed``
     :param sentence: what is the matter
     :param facts: the same as plain JSON
     """
@@ -74,5 +84,5 @@ class Tell:
         return {"kind": self.kind, "sentence": self.sentence, **self.facts}
 
 
-Step = ReadTasks | ReadFailed | StopTask | Save | Tell
+Step = ReadTasks | ReadFailed | StopTask | RehearseStop | Save | Tell
 Procedure = Generator[Step, Any, T]

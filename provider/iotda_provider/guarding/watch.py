@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding import outcome as outcomes
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.checks import check_stoppable, has_ended, is_gone
@@ -15,7 +15,15 @@ from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import Outcome, capitalised
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guarding.rows import FailedRows
-from iotda_provider.guarding.steps import Log, Procedure, ReadTasks, Save, StopTask, Tell
+from iotda_provider.guarding.steps import (
+    Log,
+    Procedure,
+    ReadTasks,
+    RehearseStop,
+    Save,
+    StopTask,
+    Tell,
+)
 from iotda_provider.guards import (
     Decision,
     Look,
@@ -36,6 +44,7 @@ _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
 _MOST_VERIFICATIONS = 3
 #: Seconds between two looks at a rollout that is being stopped, at most.
 _WHILE_STOPPING = 10.0
+_FORBIDDEN = 403
 
 
 class Watch:
@@ -76,6 +85,8 @@ class Watch:
         self._off = (0, 0)
         self._said = ""
         self._verdict: Verdict | None = None
+        #: Whether it was tried to find out that a stop would be allowed.
+        self.has_rehearsed = False
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
 
@@ -100,6 +111,36 @@ class Watch:
 
         :raises IoTDAError: the very first look failed in a way that will not pass by itself
         """
+        outcome = yield from self._look()
+        if outcome is None and self.plan.rehearse_stop and not self.has_rehearsed:
+            refusal = yield from self.rehearse()
+            if refusal is not None:
+                yield self._tell("may_not_stop", f"{refusal} The guard goes on watching.")
+        return outcome and self._with_all_that_started(outcome)
+
+    def rehearse(self) -> Procedure[str | None]:
+        """Find out whether a stop would be allowed; why it would not be, as a sentence, or None.
+
+        Anything but a clear no is no verdict: it is logged, and the guard goes on.
+        """
+        running = self._going_on()
+        if not running or self.is_stopping:
+            return None
+        self.has_rehearsed = True
+        try:
+            yield RehearseStop(running[0].task_id)
+        except IoTDAError as error:
+            if isinstance(error, IoTDAAuthError) and error.status_code == _FORBIDDEN:
+                return (
+                    f"{capitalised(self.plan.label)} can NOT be stopped by this connection; give "
+                    f"its user the right iotda:batchtasks:stop. {error}"
+                )
+            self.log.warning("Whether a stop would be allowed can't be told: %s", error)
+        else:
+            self.log.info("A stop would be allowed: it was rehearsed, and nothing was stopped.")
+        return None
+
+    def _look(self) -> Procedure[Outcome | None]:
         try:
             gone = yield from self._read()
         except IoTDAError as error:
@@ -131,6 +172,9 @@ class Watch:
 
     def give_up(self, why: str) -> Procedure[Outcome]:
         """The end of the guard's own time, while the rollout may still be going on."""
+        return self._with_all_that_started((yield from self._give_up(why)))
+
+    def _give_up(self, why: str) -> Procedure[Outcome]:
         if self.is_stopping:
             return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
         if not self.plan.stops_when_lost:
@@ -152,6 +196,10 @@ class Watch:
 
         None where the platform can't be read, so that what was reported stands.
         """
+        outcome = yield from self._verify()
+        return outcome and self._with_all_that_started(outcome)
+
+    def _verify(self) -> Procedure[Outcome | None]:
         seen = False
         for _ in range(_MOST_VERIFICATIONS):
             try:
@@ -347,6 +395,16 @@ class Watch:
             else:
                 came = outcomes.ALREADY_ENDED
         return outcomes.stopped(self.plan, self._intent, self.tasks, came)
+
+    def _with_all_that_started(self, outcome: Outcome) -> Outcome:
+        """The outcome with the devices that ever started, as the verdict counts them.
+
+        The platform's count falls with a stop.
+        """
+        if not outcome.progress:
+            return outcome
+        started = max(outcome.progress["started"], self.memory.started)
+        return replace(outcome, progress={**outcome.progress, "started": started})
 
     def _decide(self, verdict: Verdict, **facts: Any) -> None:
         self.memory.intent = {

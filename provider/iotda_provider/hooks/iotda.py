@@ -198,6 +198,7 @@ class IoTDAHook(HttpHook):
     list_batch_tasks = _listing(listing.list_batch_tasks)
     iter_subtasks = _listing(listing.iter_subtasks)
     stop_batch_task = _procedure(procedures.stop_batch_task)
+    rehearse_stop = _procedure(procedures.rehearse_stop)
     read_stopped_targets = _procedure(procedures.read_stopped_targets)
     retry_batch_task = _procedure(procedures.retry_batch_task)
     confirm_batch_task = _procedure(procedures.confirm_batch_task)

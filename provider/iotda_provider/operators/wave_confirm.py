@@ -12,6 +12,7 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_gate import GO_ON
 from iotda_provider.parameters import (
+    flag,
     given,
     is_template,
     optional_text,
@@ -67,6 +68,9 @@ class ConfirmWaveOperator(WaveOperator):
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00``; None: at any
         time (templated)
     :param timezone: the timezone of a window that is given as text (templated)
+    :param rehearse_stop: before the first device of the release is let start, find out whether the
+        connection may stop it: the stop is asked for a target that is in no task, so that nothing
+        is stopped. Where it may not, the release does not begin (``StopNotAllowedError``)
     :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
         week, in which the time counts little in which the window is closed: a week divided by the
         share of a week in which it is open, and 16 days more, and 366 days at most
@@ -88,6 +92,7 @@ class ConfirmWaveOperator(WaveOperator):
         window: Any = None,
         timezone: str = "UTC",
         timeout: float | None = None,
+        rehearse_stop: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,6 +103,7 @@ class ConfirmWaveOperator(WaveOperator):
         self.max_in_flight = max_in_flight
         self.window = window
         self.timezone = timezone
+        self.rehearse_stop = flag(rehearse_stop, "rehearse_stop")
         self.timeout = None if timeout is None else positive(timeout, "timeout")
         if not is_template(max_in_flight) and max_in_flight is not None:
             whole_number(max_in_flight, "max_in_flight")
@@ -121,6 +127,7 @@ class ConfirmWaveOperator(WaveOperator):
             window=self._window(),
             is_first=getattr(context["ti"], "try_number", 1) <= 1,
             outside=started_elsewhere_so_far(context["ti"], self.after),
+            rehearse_stop=self.rehearse_stop,
         )
 
     def _window(self) -> MaintenanceWindow | None:

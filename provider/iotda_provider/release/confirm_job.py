@@ -28,6 +28,8 @@ class ConfirmJob:
         not begun
     :param left: who had not been let start when the guard's stop was sent, packed
     :param outside: devices that somebody else has let start, as far as a person was told
+    :param rehearse_stop: whether to see, before the first confirmation, that the release could be
+        stopped
     """
 
     batch_task_id: str
@@ -44,6 +46,7 @@ class ConfirmJob:
     accepted_before: int | None = None
     left: str | None = None
     outside: int = 0
+    rehearse_stop: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -8,7 +8,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, NotHeldError
+from iotda_provider.exceptions import (
+    BatchTaskTimeoutError,
+    IoTDAError,
+    NotHeldError,
+    StopNotAllowedError,
+)
 from iotda_provider.guarding import Outcome
 from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import COMPLETED
@@ -82,6 +87,7 @@ class WaveConfirming:
         """The operator's result; with ``left``, the devices not let start, packed.
 
         :raises NotHeldError: devices have started before the first wave has let any
+        :raises StopNotAllowedError: the release could not be stopped, so it does not begin
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
         :raises IoTDAError: before anybody was let start, the very first look failed in a way that
             will not pass by itself; or the waves are not those that were planned
@@ -139,6 +145,7 @@ class WaveConfirming:
         self._queue = [device for device in self._queue if device not in accepted]
         if not self._queue:
             return None
+        yield from self._rehearse()
         chunk = self._next_chunk()
         if not chunk:
             return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
@@ -149,6 +156,18 @@ class WaveConfirming:
             return (yield from self._refused("the platform does not confirm", error))
         self._refusals.over(self._clock())
         return None
+
+    def _rehearse(self) -> Procedure[None]:
+        """See that the release could be stopped, before anybody is let start.
+
+        :raises StopNotAllowedError: it could not
+        """
+        if not self.job.rehearse_stop or not self._is_untouched or self._watch.has_rehearsed:
+            return
+        if (refusal := (yield from self._watch.rehearse())) is not None:
+            sentence = f"{refusal} So the release does not begin: nobody was let start."
+            yield self._watch.alert("may_not_stop", sentence)
+            raise StopNotAllowedError(sentence)
 
     def _read(self) -> Procedure[str]:
         """Who is in which wave, and who waits; why that can't be read, or nothing."""
@@ -422,7 +441,7 @@ class WaveConfirming:
             "let_start": self._let_start,
             "started_elsewhere": self.job.outside,
             "confirmed_at": self._clock(),
-            "progress": watch.progress.to_dict(),
+            "progress": watch.told,
             "summary": summary,
             "left": pack(self._order, frozenset(left)) if left else None,
         }

@@ -249,7 +249,7 @@ class WaveWatching:
         facts = {
             "batch_task_id": job.batch_task_id,
             "wave": job.wave,
-            "progress": self._watch.progress.to_dict(),
+            "progress": self._watch.told,
             "gate": reading.to_json(),
         }
         word = WAIT
@@ -285,7 +285,7 @@ class WaveWatching:
             "wave": self.job.wave,
             "verdict": verdict,
             "gate": reading.to_json() if reading else None,
-            "progress": self._watch.progress.to_dict(),
+            "progress": self._watch.told,
             "started_elsewhere": self.job.outside,
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",
         }

@@ -49,6 +49,12 @@ class WaveWatch(Watch):
         return total_progress(task.progress for task in self.tasks)
 
     @property
+    def told(self) -> dict[str, int]:
+        """The same as plain JSON, with all devices that ever started."""
+        started = max(self.progress.started, self.memory.started)
+        return {**self.progress.to_dict(), "started": started}
+
+    @property
     def bounds(self) -> tuple[TaskProgress, ...]:
         """What these counts may really be; one where they add up, as they nearly always do."""
         return self.progress.bounds(*self._off)

@@ -88,14 +88,17 @@ class RolloutGuardSensor(BaseSensorOperator):
         instant successes (templated)
     :param stop_on_breach: stop the rollout when a rule breaks
     :param shadow: decide and report, and never stop anything
+    :param rehearse_stop: with ``stop_on_breach``, find out when the guard begins whether this
+        connection may stop the rollout: the stop is asked for a target that is in no task, so that
+        nothing is stopped. Where it may not, a person is told at once, and the guard goes on
     :param on_guard_lost: what to do when ``timeout`` is over and the rollout is not: ``fail``, or
         ``stop`` it and fail
     :param wait_for_stop: report a stop once the task has come to rest, instead of at once
     :param stop_timeout: for how many seconds to wait for that at most
     :param on_alert: a function, or the dotted path of one, that is called with
-        ``{"kind": "hold" | "blind" | "stop_failed", "sentence", "batch_task_ids", "time",
-        "progress"}`` when a person should know. A deferred guard needs a path that the triggerer
-        can import
+        ``{"kind": "hold" | "blind" | "stop_failed" | "may_not_stop", "sentence",
+        "batch_task_ids", "time", "progress"}`` when a person should know. A deferred guard needs a
+        path that the triggerer can import
     :param report_path: URL of a file that gets the audit trail, one JSON object a line (templated)
     :param audit_limit: the most records of the audit trail, some 500 bytes each
     :param poke_interval: seconds between two looks
@@ -131,6 +134,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         already_current: Any = 0,
         stop_on_breach: bool = False,
         shadow: bool = False,
+        rehearse_stop: bool = True,
         on_guard_lost: str = "fail",
         wait_for_stop: bool = True,
         stop_timeout: float = DEFAULT_STOP_TIMEOUT,
@@ -154,6 +158,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         self.already_current = count_or_template(already_current, "already_current")
         self.stop_on_breach = flag(stop_on_breach, "stop_on_breach")
         self.shadow = flag(shadow, "shadow")
+        self.rehearse_stop = flag(rehearse_stop, "rehearse_stop")
         self.on_guard_lost = one_of(on_guard_lost, "on_guard_lost", ON_GUARD_LOST)
         self.wait_for_stop = flag(wait_for_stop, "wait_for_stop")
         self.stop_timeout = positive(stop_timeout, "stop_timeout")
@@ -285,6 +290,7 @@ class RolloutGuardSensor(BaseSensorOperator):
             already_current=as_count(self.already_current, "already_current"),
             stop_on_breach=self.stop_on_breach,
             shadow=self.shadow,
+            rehearse_stop=self.rehearse_stop and self.stop_on_breach and not self.shadow,
             on_guard_lost=self.on_guard_lost,
             wait_for_stop=self.wait_for_stop,
             stop_timeout=self.stop_timeout,
@@ -316,7 +322,10 @@ class RolloutGuardSensor(BaseSensorOperator):
         ti.xcom_push(key=MEMORY_KEY, value=memory)
         SharedMemory(context, self.log).hand_over(memory)
         trigger = RolloutGuardTrigger(
-            plan=watch.plan.to_dict(),
+            plan={
+                **watch.plan.to_dict(),
+                "rehearse_stop": watch.plan.rehearse_stop and not watch.has_rehearsed,
+            },
             owner=owner_of(ti),
             on_alert=self._on_alert_path(),
             iotda_conn_id=self.iotda_conn_id,

@@ -62,6 +62,7 @@ def staged_rollout(
     max_in_flight: Any = None,
     window: Any = None,
     timezone: str = "UTC",
+    rehearse_stop: bool = True,
     approval: str = NEVER,
     on_no_answer: str = "hold",
     answer_within: timedelta | None = None,
@@ -111,6 +112,8 @@ def staged_rollout(
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00`` (templated)
     :param timezone: the timezone of a window that is text (templated)
+    :param rehearse_stop: before the first device is let start, find out whether the connection may
+        stop the release, and do not begin where it may not; nothing is stopped for that
     :param approval: when a person is asked: ``never`` (an unproven wave stops the release), ``when
         unproven`` or ``before every wave``; a template needs Airflow 3.1 too (templated)
     :param on_no_answer: what a person's silence means: ``hold``, for as long as it takes, or
@@ -222,6 +225,7 @@ def staged_rollout(
                 max_in_flight=max_in_flight,
                 window=window,
                 timezone=timezone,
+                rehearse_stop=rehearse_stop,
                 after=tuple(guards),
                 trigger_rule=_JOIN,
                 **guarded,

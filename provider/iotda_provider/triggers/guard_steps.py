@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
-from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
-from iotda_provider.guarding import ReadFailed, ReadTasks, Save, Step, StopTask, Tell
+from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.models import TaskProgress
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds that Airflow may take to keep something before a guard goes on; it may be kept later.
 _WRITE_SECONDS = 10.0
+#: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
+_REHEARSAL_SECONDS = 10.0
 #: Seconds that a user's function may take before a guard goes on.
 _ALERT_SECONDS = 60.0
 
@@ -76,6 +78,8 @@ class TriggerSteps:
         if isinstance(step, StopTask):
             await self._hook.stop_batch_task(step.batch_task_id)
             return None
+        if isinstance(step, RehearseStop):
+            return await self._rehearse(step.batch_task_id)
         if isinstance(step, Save):
             return await self._kept.remember(step.memory)
         return await self._tell(step)
@@ -89,6 +93,14 @@ class TriggerSteps:
             return error
         except IoTDAError as error:
             return error
+
+    async def _rehearse(self, batch_task_id: str) -> None:
+        try:
+            await asyncio.wait_for(self._hook.rehearse_stop(batch_task_id), _REHEARSAL_SECONDS)
+        except asyncio.TimeoutError:
+            raise IoTDATransportError(
+                f"the platform has not answered within {_REHEARSAL_SECONDS:.0f} s"
+            ) from None
 
     async def _tell(self, alert: Tell) -> None:
         self._log.error("%s", alert.sentence)

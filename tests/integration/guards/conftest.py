@@ -106,6 +106,7 @@ class Fleet:
         ids = self.watched = self.watched or self.task_ids
         given = {"task_id": "guard", "batch_task_id": ids[0] if len(ids) == 1 else ids}
         given |= {"rules": SequentialFailureTest(0.02), "deferrable": self.deferrable}
+        given |= {"rehearse_stop": False}
         return RolloutGuardSensor(**given | parameters)
 
     def run(self, ti: TaskInstance, **parameters: Any) -> dict[str, Any]:

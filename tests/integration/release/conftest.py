@@ -240,7 +240,7 @@ class Rollout:
             after=[f"watch_{wave - 1}"],
             keeper_task_id="outcome",
             deferrable=self.deferrable,
-            **{"rules": RULES, "poll_interval": 0.05, **given},
+            **{"rules": RULES, "poll_interval": 0.05, "rehearse_stop": False, **given},
         )
 
     def confirm(self, wave: int = 1, **given: Any) -> Any:

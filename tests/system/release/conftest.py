@@ -42,8 +42,9 @@ class Platform:
     emulator: Emulator
 
     def asked(self, verb: str) -> list[Any]:
-        """The bodies of all calls whose path ends with a verb."""
-        return [e["body"] for e in self.emulator.journal() if e["path"].endswith(f"/{verb}")]
+        """The bodies of all calls whose path ends with a verb, but for rehearsed stops."""
+        calls = [e["body"] for e in self.emulator.journal() if e["path"].endswith(f"/{verb}")]
+        return [body for body in calls if "rehearsal-of-a-stop" not in str(body)]
 
     @property
     def confirmed(self) -> list[str]:

@@ -15,6 +15,7 @@ from iotda_provider.guarding import (
     Outcome,
     ReadFailed,
     ReadTasks,
+    RehearseStop,
     Save,
     StopTask,
     Tell,
@@ -39,6 +40,7 @@ class Platform:
         self.shows: dict[str, list[Any]] = {}
         self.rows: list[Subtask | IoTDAError] = []
         self.stops: list[Any] = [None]
+        self.rehearsal: IoTDAError | None = None
         self.saving_works = True
         self.asked: list[str] = []
         self.saved: list[dict[str, Any]] = []
@@ -108,6 +110,11 @@ class Platform:
             if isinstance(answer, IoTDAError):
                 raise answer
             return answer
+        if isinstance(step, RehearseStop):
+            self.asked.append(f"rehearse {step.batch_task_id}")
+            if isinstance(self.rehearsal, IoTDAError):
+                raise self.rehearsal
+            return None
         if isinstance(step, Save):
             self.asked.append("save")
             self.saved.append(dict(step.memory))

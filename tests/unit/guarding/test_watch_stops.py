@@ -51,6 +51,21 @@ def test_it_is_seen_through_and_reported(platform: Any, guard: Any) -> None:
     assert outcome.evidence["failed"] == 5  # what it decided on, not what came of it
 
 
+def test_the_devices_that_started_are_one_number_in_verdict_and_progress(
+    platform: Any, guard: Any
+) -> None:
+    """The platform's count falls with the stop."""
+    platform.show(
+        platform.task(fail=30, processing=407, waitting=563),
+        platform.task("Stopped", fail=30, success=53, stopped=917),
+    )
+
+    outcome = guard(SequentialFailureTest(0.02), stop_on_breach=True).until_over()
+
+    assert (outcome.evidence["devices"], outcome.progress["started"]) == (437, 437)
+    assert outcome.progress["stopped"] == 917
+
+
 def test_it_is_reported_at_once_where_nobody_waits_for_its_end(platform: Any, guard: Any) -> None:
     platform.show(platform.task(fail=5, processing=95))
 

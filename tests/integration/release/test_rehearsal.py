@@ -1,0 +1,39 @@
+"""A release that could not be stopped does not begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iotda_provider.exceptions import StopNotAllowedError
+
+
+def test_the_stop_is_rehearsed_before_the_first_confirmation_only(rollout: Any) -> None:
+    run = rollout(success_after=100)
+    run.plan("50%, 100%")
+    run.confirm(1, rehearse_stop=True)
+    run.watch(1)
+    run.confirm(2, rehearse_stop=True)
+    calls = [entry["call"] for entry in run.emulator.journal()]
+    assert calls.count("stop_batch_task") == 1
+    assert calls.index("stop_batch_task") < calls.index("confirm_batch_task")
+    assert len(run.confirmed) == 400
+
+
+def test_a_release_that_may_not_be_stopped_lets_nobody_start(rollout: Any) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    run.emulator.add_fault("status", call="stop_batch_task", status=403, body={})
+    with pytest.raises(StopNotAllowedError, match="nobody was let start"):
+        run.confirm(1, rehearse_stop=True)
+    assert not run.confirmed
+    assert run.xcoms["confirm_1", "alert"]["kind"] == "may_not_stop"
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_platform_that_does_not_say_so_keeps_nobody_back(rollout: Any, status: int) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    run.emulator.add_fault("status", call="stop_batch_task", status=status, body={})
+    assert run.confirm(1, rehearse_stop=True)["verdict"] == "confirmed"
