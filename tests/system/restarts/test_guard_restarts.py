@@ -21,6 +21,7 @@ from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 with DAG({dag_id!r}, schedule=None):
     RolloutGuardSensor(
+        rehearse_stop=False,
         task_id="guard",
         batch_task_id={task_id!r},
         rules=MaxFailures(3),

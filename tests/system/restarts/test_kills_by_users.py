@@ -32,6 +32,7 @@ with DAG({dag_id!r}, schedule=None):
         stop_on_kill=True,
     )
     RolloutGuardSensor(
+        rehearse_stop=False,
         task_id="guard",
         batch_task_id={guard!r},
         rules=MaxFailures(3),

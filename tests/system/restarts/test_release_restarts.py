@@ -21,6 +21,7 @@ from iotda_provider.release import staged_rollout
 
 with DAG({dag_id!r}, schedule=None):
     staged_rollout(
+        rehearse_stop=False,
         batch_task_id={task_id!r},
         rules=SequentialFailureTest(0.02),
         waves=["50%", "100%"],

@@ -12,6 +12,7 @@ from iotda_provider.release import staged_rollout
 
 with DAG("small_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), schedule=None):
     staged_rollout(
+        rehearse_stop=False,
         batch_task_id="5c8fb9d0e2f14a5b9c0d1e2f",
         rules=SequentialFailureTest(0.02),
         waves=["10%", "25%", "50%", "100%"],

@@ -17,6 +17,7 @@ with DAG(
     params={"closed": "22:00-05:00"},
 ):
     staged_rollout(
+        rehearse_stop=False,
         batch_task_id="5c8fb9d0e2f14a5b9c0d1e2f",
         rules=SequentialFailureTest(0.02),
         waves=["50%", "100%"],
