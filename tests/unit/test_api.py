@@ -150,6 +150,8 @@ def test_a_page_of_any_marker_leads_to_a_call_that_stays_in_its_place(page):
         ({"targets": []}, "takes 1 to 30000 targets, got 0"),
         ({"targets": [f"d{n}" for n in range(30_001)]}, "got 30001: split the rollout"),
         ({"targets": None}, "needs targets, group_ids or document_source"),
+        ({"document_source": "f"}, "can't stand beside targets or group_ids"),
+        ({"targets": None, "document_source": "f"}, "firmwareUpgrade takes no document_source"),
         ({"targets": None, "group_ids": []}, "group_ids is empty"),
         ({"targets": None, "group_ids": "a"}, "group_ids must be a list"),
     ],

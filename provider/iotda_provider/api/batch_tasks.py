@@ -154,8 +154,7 @@ def create_batch_task(
 
     :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
     :param task_type: such as ``firmwareUpgrade``
-    :param targets: 1 to 30,000 device ids; wins over ``group_ids``, which win over
-        ``document_source``
+    :param targets: 1 to 30,000 device ids; wins over ``group_ids``
     :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
     :param document: for upgrades ``{"package_ids": [...]}``
     :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
@@ -164,7 +163,8 @@ def create_batch_task(
     :param app_id: resource space
     :param task_mode: ``GATEWAY`` for devices behind gateways
     :param task_ext_info: an object of up to 512 characters that is sent to every device
-    :param document_source: file with the targets, not for upgrades
+    :param document_source: id of a file with the targets that was uploaded at the console; not for
+        upgrades, and not beside ``targets`` or ``group_ids``
     :raises IoTDAConfigError: the platform would refuse one of these, or there are no targets at all
     """
     name, kind = check_task_name(task_name), check_word(task_type, TaskType, "task_type")
@@ -183,6 +183,13 @@ def create_batch_task(
             raise IoTDAConfigError("group_ids is empty: the task would have no targets.")
     if targets is None and group_ids is None and document_source is None:
         raise IoTDAConfigError("A batch task needs targets, group_ids or document_source.")
+    if document_source is not None and (targets is not None or group_ids is not None):
+        raise IoTDAConfigError(
+            "document_source names a file of targets and can't stand beside targets or group_ids, "
+            "which the platform would take instead: give one of them."
+        )
+    if document_source is not None and TaskType(kind).is_confirmable:
+        raise IoTDAConfigError(f"{kind} takes no document_source: give targets or group_ids.")
     if need_confirm is not None and not isinstance(need_confirm, bool):
         # The platform might not take "true" for a reason to hold anything.
         raise IoTDAConfigError(

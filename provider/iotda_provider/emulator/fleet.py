@@ -16,7 +16,7 @@ _REGISTERED, _FROZEN = 1, 2
 
 
 class Versions:
-    """Version texts by small number, so that a device keeps two bytes instead of a text."""
+    """Version texts by small number, so that a device keeps four bytes instead of a text."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -53,8 +53,9 @@ class Fleet:
         self._behaviours += [segment.behaviour for segment in scenario.segments]
         self.versions = Versions()
         self._segment = array("H", bytes(2 * size))
-        self._fw = array("H", bytes(2 * size))
-        self._sw = array("H", bytes(2 * size))
+        # Wide enough for more versions than requests can ever name.
+        self._fw = array("I", bytes(4 * size))
+        self._sw = array("I", bytes(4 * size))
         self._flags = bytearray(b"\x01") * size
         self._strangers: dict[str, int] = {}
         self._stranger_ids: list[str] = []

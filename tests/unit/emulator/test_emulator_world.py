@@ -413,3 +413,12 @@ def test_the_same_seed_gives_the_same_rollout_in_whatever_steps(hands: Make) -> 
 
     assert rollout(1, 1) == rollout(1, 97)
     assert rollout(1, 1) != rollout(2, 1)
+
+
+def test_any_number_of_packages_can_be_named(hands: Make) -> None:
+    h = hands()
+    for number in range(700):
+        ids = [f"{number:06}{place:06}" for place in range(100)]
+        h.create(targets=["device-00001"], document={"package_ids": ids})
+    h.pass_time(3600)
+    assert h.world.fleet.firmware(1).startswith("package-")
