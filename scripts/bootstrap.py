@@ -6,6 +6,9 @@
 It needs only the standard library and a package index, and writes nothing outside the checkout:
 caches and temporary files are in .cache/. uv does the work where it can be had; plain pip with the
 same lock does it where not (IOTDA_BOOTSTRAP=pip forces that).
+
+Whatever is downloaded must have a hash that the lock file names: uv itself and what builds this
+project too. Only an Airflow that has no lock file is resolved anew, without hashes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,23 +105,34 @@ def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
 
 def install_project(python: Path, airflow: str) -> None:
     lock = LOCKS / f"airflow-{airflow}.txt"
-    constraints: list[str | Path] = ["--constraint", lock] if lock.is_file() else []
-    any_patch = ".*" if airflow.count(".") < 2 else ""
-    wanted = ["--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}{any_patch}"]
-    if uv := get_uv(python, constraints):
-        install: list[str | Path] = [*uv, "pip", "install", "--quiet", "--python", python]
-        # Builds are locked as well; pip knows that option only since 25.3.
-        build: list[str | Path] = ["--build-constraint", lock] if lock.is_file() else []
-        if run(*install, *constraints, *build, *wanted, check=False) == 0:
+    if not lock.is_file():
+        say(f"There is no {lock.relative_to(ROOT)}: packages are resolved anew, without hashes.")
+        any_patch = ".*" if airflow.count(".") < 2 else ""
+        install(python, None, "--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}{any_patch}")
+        return
+    # First what builds those that come as source only, and this project: left to itself, each build
+    # would fetch it once more, without hashes.
+    builder = CACHE / "setuptools.txt"
+    builder.write_text(locked(lock, "setuptools"))
+    hashed = ("--require-hashes", "--no-build-isolation", "--requirement")
+    install(python, lock, *hashed, builder)
+    install(python, lock, *hashed, lock)
+    # Itself it has no hash.
+    install(python, lock, "--no-build-isolation", "--no-deps", "--editable", ROOT)
+
+
+def install(python: Path, lock: Path | None, *wanted: str | Path) -> None:
+    if uv := get_uv(python, lock):
+        if run(*uv, "pip", "install", "--quiet", "--python", python, *wanted, check=False) == 0:
             return
         say("uv could not install everything; trying the same with pip, which takes longer.")
-    run(python, "-m", "pip", "install", "--quiet", *constraints, *wanted)
+    run(python, "-m", "pip", "install", "--quiet", *wanted)
 
 
 def write_locks() -> None:
     tools = CACHE / "uv-venv"
     run(base_interpreter(), "-m", "venv", "--clear", tools)
-    uv = get_uv(tools / "bin" / "python", [])
+    uv = get_uv(tools / "bin" / "python", LOCKS / f"airflow-{LOCKED_AIRFLOWS[0]}.txt")
     if not uv:
         raise SystemExit("Locking needs uv, and pip could not install it.")
     for airflow in LOCKED_AIRFLOWS:
@@ -127,7 +142,7 @@ def write_locks() -> None:
         say(f"Locking {lock.relative_to(ROOT)}.")
         run(
             *(*uv, "pip", "compile", "--quiet", "--upgrade"),
-            *("--universal", "--python-version", "3.10"),
+            *("--universal", "--python-version", "3.10", "--generate-hashes"),
             *("--extra", "dev", "--constraint", pin),
             *("--no-emit-index-url", "--no-emit-find-links", "--no-annotate"),
             *("--custom-compile-command", "make lock"),
@@ -135,14 +150,28 @@ def write_locks() -> None:
         )
 
 
-def get_uv(python: Path, constraints: list[str | Path]) -> list[str | Path] | None:
-    """uv, installed beside the interpreter: whatever uv the user may have stays out of it."""
+def get_uv(python: Path, lock: Path | None) -> list[str | Path] | None:
+    """uv, installed beside the interpreter: whatever uv the user may have stays out of it.
+
+    :param lock: the file that names its version and hashes; None: any version
+    """
     if os.environ.get("IOTDA_BOOTSTRAP") == "pip":
         return None
-    if run(python, "-m", "pip", "install", "--quiet", *constraints, "uv", check=False) != 0:
+    wanted: list[str | Path] = ["uv"]
+    if lock is not None:
+        only_uv = CACHE / "uv.txt"
+        only_uv.write_text(locked(lock, "uv"))
+        wanted = ["--require-hashes", "--only-binary", ":all:", "--requirement", only_uv]
+    if run(python, "-m", "pip", "install", "--quiet", *wanted, check=False) != 0:
         say("uv cannot be had here; using pip.")
         return None
     return [python, "-m", "uv"]
+
+
+def locked(lock: Path, name: str) -> str:
+    """What a lock file says of one package: its version and the hashes of its files."""
+    entries = re.split(r"\n(?=\S)", lock.read_text())
+    return "\n".join(entry for entry in entries if entry.startswith(f"{name}==")) + "\n"
 
 
 def run(*command: str | Path, check: bool = True) -> int:
