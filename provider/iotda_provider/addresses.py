@@ -55,7 +55,13 @@ def check_url(url: str, what: str, *, allow_http: bool) -> str:
     if parts.scheme not in ("http", "https"):
         raise IoTDAConfigError(f"{what} must start with https:// or be a bare host.")
     # What stands behind a host, or in its place, may be a secret: no error quotes it.
-    if not _HOST.fullmatch(host) or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if (
+        len(host) > 253
+        or not _HOST.fullmatch(host)
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+    ):
         raise IoTDAConfigError(
             f"{what} must be a host, optionally with scheme and port, and nothing behind it."
         )

@@ -19,17 +19,22 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
-from iotda_provider.redaction import redact, secrets_of
-from iotda_provider.text import one_line
+from iotda_provider.redaction import redacted_line, secrets_of
 
 T = TypeVar("T")
 
-#: An answer larger than this is not one of this API.
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: An answer larger than this is not one of this API: its largest repeat the 30,000 ids of a task.
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+#: A body larger than this is read in a thread where there is an event loop.
+LARGE_BODY_BYTES = 64 * 1024
 
+# Of commas and brackets: ``[],`` by the million is small as text only.
+_MOST_VALUES = 300_000
+# Of a refusal, or of what is no answer of this API.
+_LARGEST_REFUSAL = 256 * 1024
+_LOOKED_AT = 16_384
+_LONGEST_HEADER = 200
 _LONGEST_TEXT = 500
-# Of a text of which no more than that is shown.
-_LOOKED_AT = 100_000
 # Seconds by which this machine's clock may differ before an error mentions it.
 _CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
@@ -88,9 +93,8 @@ def read_answer(call: Call[T], answer: Answer) -> T:
     """
     if not answer.is_success:
         raise refusal(call, answer)
-    text = answer.body.decode("utf-8", errors="replace").strip()
     try:
-        data = json.loads(text) if text else None
+        data = parsed(answer.body)
     except (ValueError, RecursionError):
         raise IoTDATransportError(
             f"Could not {call.action}: the answer is not JSON but {_describe(answer)}. A proxy or "
@@ -104,7 +108,7 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         # Not chained: the cause quotes the answer, and its traceback would show what this hides.
         raise IoTDATransportError(
             f"Could not {call.action}: the answer makes no sense "
-            f"({_clip(answer, str(error))}): {_clip(answer, text)}"
+            f"({_clip(answer, str(error))}): {_clip(answer, _beginning(answer))}"
         ) from None
 
 
@@ -135,6 +139,17 @@ def _is_error(data: Any) -> bool:
     if isinstance(error, dict):
         return any(value not in _NO_ERROR for value in error.values())
     return error not in _NO_ERROR
+
+
+def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
+    """The JSON of an answer; None where it is empty.
+
+    :raises ValueError: it is no JSON, or has more values than any answer of this API
+    """
+    text = body.decode("utf-8", errors="replace").strip()
+    if sum(text.count(sign) for sign in ",[{") > most_values:
+        raise ValueError("it has too many values")
+    return json.loads(text) if text else None
 
 
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
@@ -261,20 +276,19 @@ def _in_words(seconds: float) -> str:
 
 
 def _said(answer: Answer) -> tuple[str | None, str | None]:
-    text = answer.body.decode("utf-8", errors="replace").strip()
-    data = _json_of(answer)
-    if data is None and text:
-        return None, _describe(answer)
+    data = _json_of(answer) if len(answer.body) <= _LARGEST_REFUSAL else None
+    if data is None:
+        return None, _describe(answer) if answer.body.strip() else None
     code, message = _find(answer, data, _CODES), _find(answer, data, _MESSAGES)
-    if code is None and message is None and text:
-        message = _clip(answer, text)
+    if code is None and message is None:
+        message = _clip(answer, _beginning(answer))
     return code, message
 
 
 def _json_of(answer: Answer) -> Any:
     """The body's JSON; None where it is none, or empty."""
     try:
-        return json.loads(answer.body.decode("utf-8", errors="replace") or "null")
+        return parsed(answer.body)
     except (ValueError, RecursionError):
         return None
 
@@ -293,10 +307,9 @@ def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
 
 def _describe(answer: Answer) -> str:
     """An unreadable body in a few words: an HTML page's title rather than the page."""
-    text = answer.body[:65_536].decode("utf-8", errors="replace")
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    if title:
-        return f"an HTML page titled {_clip(answer, title.group(1), 120)!r}"
+    text = _beginning(answer)
+    if title := _title(text):
+        return f"an HTML page titled {_clip(answer, title, 120)!r}"
     if "<html" in text.lower():
         return "an HTML page"
     if not text.strip():
@@ -304,16 +317,27 @@ def _describe(answer: Answer) -> str:
     return f"{len(answer.body)} bytes starting with {_clip(answer, text, 80)!r}"
 
 
+def _title(text: str) -> str:
+    """What stands in the first ``<title>``, as far as the next tag."""
+    begun = re.search("<title", text, re.IGNORECASE)
+    start = text.find(">", begun.end()) if begun else -1
+    end = text.find("<", start)
+    return text[start + 1 : end].strip() if 0 <= start < end else ""
+
+
+def _beginning(answer: Answer) -> str:
+    return answer.body[:_LOOKED_AT].decode("utf-8", errors="replace").strip()
+
+
 def _clip(answer: Answer, text: str, longest: int = _LONGEST_TEXT) -> str:
     """One line without secrets and control characters, no longer than a log line should be."""
-    text = redact(text[:_LOOKED_AT], answer.secrets)
-    return " ".join(one_line(text, longest).split())
+    return redacted_line(text, answer.secrets, longest)
 
 
 def _retry_after(answer: Answer) -> float | None:
     """Seconds to wait, from either form of ``Retry-After`` (RFC 9110, 10.2.3)."""
     value = answer.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         return float(value)
     moment = _moment(value)
     if moment is None:
@@ -323,6 +347,8 @@ def _retry_after(answer: Answer) -> float | None:
 
 def _moment(value: str) -> datetime | None:
     """A header's date in UTC; None where it is none."""
+    if len(value) > _LONGEST_HEADER:
+        return None
     try:
         moment = parsedate_to_datetime(value)
         zone = moment.tzinfo or timezone.utc

@@ -23,16 +23,19 @@ T = TypeVar("T")
 #: The types that are listed where none is named.
 UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 
+# More than any instance has devices: where the platform counts no rows, or says anything.
+_MOST_ROWS = 10_000_000
+
 
 class Listing(Generic[T]):
     """One reading of a list: perform ``next``, give its answer to ``take``, until there is no next.
 
-    A page shorter than asked for is the last one, unless the platform's own count says otherwise.
-    An empty page or a marker that repeats always ends the list, so that no answer can make it
-    endless.
+    The list ends when it has as many rows as the platform counts; where it does not count them,
+    with the first page that is shorter than asked for. An empty page or a marker that repeats
+    always ends it, so that no answer can make it endless.
 
     :param page_after: the call for the page after a marker; for the first one the marker is None
-    :param is_wanted: which rows are kept
+    :param is_wanted: which rows are kept, where others were seen before
     """
 
     def __init__(
@@ -43,19 +46,24 @@ class Listing(Generic[T]):
         self._page_after = page_after
         self._is_wanted = is_wanted
         self._markers: set[str] = set()
-        self._read = 0
+        self._read = self._kept = 0
         self.next: api.Call[api.Page[T]] | None = page_after(None)
 
     def take(self, page: api.Page[T]) -> list[T]:
         """The wanted rows of the answer to ``next``, which moves on."""
+        wanted = [row for row in page.rows if self._is_wanted(row)]
         self._read += len(page.rows)
-        more = page.full or (page.total is not None and self._read < page.total)
+        self._kept += len(wanted)
+        more = page.full if page.total is None else self._kept < page.total
+        # Rows that move come twice, but not without end.
+        most = _MOST_ROWS if page.total is None else min(_MOST_ROWS, 2 * page.total + api.MAX_PAGE)
+        more = more and self._read < most
         if more and page.rows and page.marker is not None and page.marker not in self._markers:
             self._markers.add(page.marker)
             self.next = self._page_after(page.marker)
         else:
             self.next = None
-        return [row for row in page.rows if self._is_wanted(row)]
+        return wanted
 
 
 class NewestFirst(Listing[BatchTask]):

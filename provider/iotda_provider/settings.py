@@ -31,6 +31,7 @@ _PATTERNS = {"region": _REGION, "project_id": _IDENTIFIER, "instance_id": _IDENT
 _CONN_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 #: The only type of connection that is read.
 CONN_TYPE = "iotda"
+_LONGEST_EXTRA = 65_536
 _FIELDS = {spec.name: spec for spec in EXTRA_FIELDS}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -136,6 +137,7 @@ class ConnectionSettings:
         :param conn_id: the name under which it was asked for, for errors
         :raises IoTDAConfigError: a field is unknown, ill-typed or missing; names the field
         """
+        _check_lengths(connection, conn_id)
         extra = _parse_extra(connection.extra, conn_id)
         overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         for name, pattern in _PATTERNS.items():
@@ -187,6 +189,22 @@ def _is_secret(name: str) -> bool:
     return name in _FIELDS and _FIELDS[name].is_secret
 
 
+def _check_lengths(connection: ConnectionLike, conn_id: str) -> None:
+    """Before anything is read of a connection: what is longer than any field is none."""
+    for name, text, most in (
+        ("Host", connection.host, 300),
+        ("Schema", connection.schema, 100),
+        ("Login", connection.login, 16_384),
+        ("Password", connection.password, 16_384),
+        ("Extra", connection.extra, _LONGEST_EXTRA),
+    ):
+        if text and len(text) > most:
+            raise IoTDAConfigError(
+                f"Connection {conn_id!r}: {name} has {len(text):,} characters; at most {most:,} "
+                "are allowed."
+            )
+
+
 def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
     if not text or not text.strip():
         raw: Any = {}
@@ -214,7 +232,8 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
 
 
 def _unknown(name: str, raw: Mapping[str, Any], conn_id: str) -> IoTDAConfigError:
-    near = difflib.get_close_matches(name[:80], _FIELDS, n=1)  # which takes its time
+    # To compare a long name takes the square of its length.
+    near = difflib.get_close_matches(name, _FIELDS, n=1) if _NAME.fullmatch(name) else []
     unknown = [(other, str(value)) for other, value in raw.items() if other not in _FIELDS]
     if near:
         known = f"did you mean {near[0]!r}?"
@@ -231,7 +250,9 @@ def _unknown(name: str, raw: Mapping[str, Any], conn_id: str) -> IoTDAConfigErro
 
 
 def secrets_in(extra: str | None) -> tuple[str, ...]:
-    """The secrets in an Extra, however wrong it may be."""
+    """The secrets in an Extra, however wrong it may be; none of one that is too long to be one."""
+    if extra and len(extra) > _LONGEST_EXTRA:
+        return ()
     try:
         raw = json.loads(extra or "{}")
     except (ValueError, RecursionError):
@@ -250,15 +271,22 @@ def _whole(text: str) -> tuple[str, ...]:
 
 def _texts(value: Any) -> list[str]:
     """All texts in a value, also in one that is JSON in a text."""
-    if isinstance(value, str):
-        try:
-            inner = json.loads(value)
-        except (ValueError, RecursionError):
-            inner = None
-        return _texts(inner) if isinstance(inner, (dict, list)) else [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+    found: list[str] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            try:
+                inner = json.loads(one)
+            except (ValueError, RecursionError):
+                inner = None
+            if isinstance(inner, (dict, list)):
+                left.append(inner)
+            else:
+                found.append(one)
+        elif isinstance(one, (dict, list)):
+            left += one.values() if isinstance(one, dict) else one
+    return found
 
 
 def _text(spec: ExtraField, value: Any, conn_id: str) -> str:

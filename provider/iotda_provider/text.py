@@ -7,6 +7,21 @@ from collections.abc import Mapping
 _LONGEST_SHOWN = 60
 #: A number of more bits is no count, and Python refuses to write out the largest.
 _MOST_BITS = 128
+#: Of an id of the platform's.
+LONGEST_ID = 256
+
+
+def checked_id(value: object, what: str, name: str) -> str:
+    """An id of the platform's, fit for a path, a log line and an XCom.
+
+    :raises ValueError: it is no text, empty, longer than 256 characters, or holds line breaks or
+        other control characters
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{what} without a {name}")
+    if len(value) > LONGEST_ID or not value.isprintable():
+        raise ValueError(f"{what} with a {name} that can't be one ({len(value)} characters)")
+    return value
 
 
 def one_line(value: object, longest: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import growth
 
 from iotda_provider import api
-from iotda_provider.answers import Answer, read_answer
+from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
@@ -197,6 +200,127 @@ def test_an_html_page_is_told_by_its_title(status):
     page = b"<html><head><title>502 Bad\nGateway</title></head>" + b"x" * 100_000
     with pytest.raises(IoTDAError, match="an HTML page titled '502 Bad Gateway'"):
         read_answer(SHOW, answer(status, page))
+
+
+HOSTILE = ["<title>", "<title><", "\\", "&amp;", "[", "[],", '"a",', "9", "\n", '{"a":[', "<"]
+
+
+@pytest.mark.parametrize("status", [200, 502])
+@pytest.mark.parametrize("part", HOSTILE)
+def test_the_time_to_read_an_answer_grows_with_its_size_and_no_faster(status, part):
+    secrets = {"X-Auth-Token": "&<>\"'" * 50, "X-Security-Token": "<title>" * 10}
+
+    def work(size):
+        reply = Answer.of(status, [], (part * (size // len(part))).encode(), sent=secrets)
+
+        def read():
+            with pytest.raises(IoTDAError):
+                read_answer(SHOW, reply)
+
+        return read
+
+    assert growth(work, 32_768, tries=3) < 2.5
+
+
+@pytest.mark.parametrize("name", ["date", "retry-after", "x-request-id", "location"])
+@pytest.mark.parametrize("part", ["9", "1 ", "Mon, ", ":"])
+def test_the_time_to_read_a_header_grows_with_its_size_and_no_faster(name, part):
+    def work(size):
+        reply = Answer.of(401, [(name, part * (size // len(part)))], b"", sent={})
+
+        def read():
+            with pytest.raises(IoTDAError) as error:
+                read_answer(SHOW, reply)
+            assert len(str(error.value)) < 2_500
+
+        return read
+
+    assert growth(work, 16_384, tries=3) < 2.5
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"1,"])
+def test_an_answer_of_many_small_values_takes_no_memory_to_speak_of(part):
+    body = b"[" + part * (MAX_ANSWER_BYTES // len(part) - 1) + b"1]"
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with pytest.raises(IoTDATransportError):
+            read_answer(SHOW, answer(200, body))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * MAX_ANSWER_BYTES
+
+
+def test_the_largest_answer_of_the_api_is_read():
+    """A task whose 30,000 targets, with the longest ids, are repeated."""
+    targets = [f"{number:0128}" for number in range(30_000)]
+    task = {"task_id": TASK_ID, "status": "Processing", "targets": targets}
+    body = json.dumps({"batchtask": task}).encode()
+    assert len(body) < MAX_ANSWER_BYTES
+    assert read_answer(SHOW, answer(200, body)).task_id == TASK_ID
+
+
+@pytest.mark.parametrize(
+    ("call", "key", "row", "most"),
+    [
+        (api.list_subtasks(TASK_ID), "task_details", {"target": "a", "status": "Fail"}, 50),
+        (api.list_subtasks(TASK_ID, limit=1), "task_details", {"target": "a"}, 1),
+        (api.list_batch_tasks(task_type="firmwareUpgrade"), "batchtasks", {"task_id": TASK_ID}, 50),
+        (api.list_devices(), "devices", {"device_id": "a"}, 50),
+        (api.list_devices_in_group("g"), "devices", {"device_id": "a"}, 50),
+        (api.search_devices("select device_id from device"), "devices", {"device_id": "a"}, 50),
+        (api.list_groups(), "device_groups", {"group_id": "a"}, 50),
+        (
+            api.list_packages(package_type="firmwarePackage"),
+            "packages",
+            {"package_id": "a", "version": "1"},
+            50,
+        ),
+        (api.stop_batch_task(TASK_ID, ["a", "b"]), "targets", {"target": "a"}, 2),
+        (api.confirm_batch_task(TASK_ID, ["a"]), "targets", {"target": "a"}, 1),
+        (STOP, "targets", {"target": "a"}, 30_000),
+    ],
+)
+def test_more_rows_than_were_asked_for_are_no_answer(call, key, row, most):
+    def rows(count):
+        task = {"batchtask": {"task_id": TASK_ID}}
+        return answer(200, {**task, key: [row] * count})
+
+    read_answer(call, rows(most))
+    with pytest.raises(IoTDATransportError, match=f"{key} has {most + 1} rows, more than the"):
+        read_answer(call, rows(most + 1))
+
+
+@pytest.mark.parametrize(
+    "value", ["a\nERROR forged", "a\x1b[2K", "a" * 300, "a\u2028b", "a" * 10**6]
+)
+def test_an_id_that_no_log_line_should_hold_is_no_answer(value):
+    for call, body in (
+        (api.list_subtasks(TASK_ID), {"task_details": [{"target": value}]}),
+        (api.list_batch_tasks(task_type="firmwareUpgrade"), {"batchtasks": [{"task_id": value}]}),
+        (api.list_devices(), {"devices": [{"device_id": value}]}),
+        (api.list_groups(), {"device_groups": [{"group_id": value}]}),
+        (STOP, {"targets": [{"target": value, "status": "success"}]}),
+        (api.show_package("p"), {"package_id": value, "version": "1"}),
+        (api.show_package("p"), {"package_id": "p", "version": value}),
+    ):
+        task = {"batchtask": {"task_id": TASK_ID}}
+        with pytest.raises(IoTDATransportError, match="makes no sense") as error:
+            read_answer(call, answer(200, {**task, **body}))
+        assert len(str(error.value)) < 2_500
+        assert str(error.value).isprintable()
+
+
+def test_what_the_platform_says_of_a_device_is_one_short_line():
+    said = "line\n" * 10**5
+    device = read_answer(
+        api.show_device("d"),
+        answer(200, {"device_id": "d", "status": said, "fw_version": said, "device_name": said}),
+    )
+    for text in (device.status, device.fw_version, device.device_name):
+        assert len(text) <= 500
+        assert text.isprintable()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_no_row_comes_twice_while_rows_move_between_the_pages(data, total):
 @given(
     pages=st.lists(
         st.tuples(
-            st.lists(st.sampled_from("abcdef"), max_size=60),
+            st.lists(st.sampled_from("abcdef"), max_size=50),
             st.none() | st.sampled_from(["m1", "m2", ""]) | st.integers(),
             st.none() | st.integers(-5, 10**9) | st.booleans() | st.text(max_size=3),
         ),
@@ -99,6 +99,45 @@ def test_no_series_of_odd_pages_is_endless_or_gives_a_target_twice(pages):
 def test_a_marker_that_repeats_ends_the_list():
     found = read_all(
         listing.iter_subtasks(TASK_ID), lambda marker, limit: page(["a"] * 50, "same", 10**6), 3
+    )
+    assert [row.target for row in found] == ["a"]
+
+
+LISTS = {
+    "subtasks": lambda: listing.iter_subtasks(TASK_ID),
+    "batch tasks": lambda: listing.list_batch_tasks(task_type="firmwareUpgrade"),
+    "devices": listing.list_devices,
+    "group": lambda: listing.iter_group_devices("g"),
+    "groups": listing.list_device_groups,
+    "packages": lambda: listing.list_ota_packages(package_type="firmwarePackage"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize(("rows", "count", "most"), [(1, 3, 3), (50, 3, 50), (50, 120, 150)])
+def test_a_fresh_marker_on_each_page_gives_no_more_than_was_counted(name, rows, count, most):
+    numbers = iter(range(10**6))
+
+    def answer(marker, limit):
+        ids = [f"{next(numbers):x}" for _ in range(rows)]
+        return {
+            "task_details": [{"target": one} for one in ids],
+            "batchtasks": [{"task_id": one} for one in ids],
+            "devices": [{"device_id": one} for one in ids],
+            "device_groups": [{"group_id": one} for one in ids],
+            "packages": [{"package_id": one, "version": "1"} for one in ids],
+            "page": {"marker": f"m{ids[0]}", "count": count},
+        }
+
+    assert len(read_all(LISTS[name](), answer)) == most
+
+
+def test_rows_that_were_seen_do_not_make_a_list_endless():
+    numbers = iter(range(10**6))
+    found = read_all(
+        listing.iter_subtasks(TASK_ID),
+        lambda marker, limit: page(["a"] * 50, f"m{next(numbers)}", 1_000),
+        50,
     )
     assert [row.target for row in found] == ["a"]
 

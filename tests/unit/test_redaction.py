@@ -12,8 +12,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import growth
 
-from iotda_provider.redaction import redact
+from iotda_provider.redaction import redact, redacted_line
 
 TOKEN = "MIIabc+/=" * 20
 
@@ -80,14 +81,63 @@ def test_looking_for_what_is_not_there_takes_no_time_to_speak_of() -> None:
     assert (time.thread_time() - start) / 20 < 0.01
 
 
-@pytest.mark.parametrize(
-    "filling", ["\\", "&amp;", "%25", "pa<ss>&w\\", "%20", "&#0000", "x\\\\"], ids=str
-)
-def test_no_text_makes_it_slow(filling: str) -> None:
-    text = "pa" + filling * (100_000 // len(filling))
-    start = time.thread_time()
-    redact(text, [PASSWORD, "\\" * 20 + "paw", "pa" + "\\/" * 10 + "w"])
-    assert time.thread_time() - start < 2
+FILLINGS = ["\\", "&amp;", "%25", "pa<ss>&w\\", "%20", "&#0000", "x\\\\", "&lt", "\\ud83d", "%c3"]
+FILLINGS += ["<title>", "secret-beginning", "&#37;26", "\\\\x5c", "'", "\n"]
+# Names of HTML that are equal but for case; bytes; a text that is itself full of spellings.
+SECRETS = ['&<>"' * 4, PASSWORD, "\\" * 20 + "paw", "pa" + "\\/" * 10 + "w", "&amp;%25\\u0026" * 3]
+SECRETS += ["secret-beginning", "secret-beginning" * 256, "ÖöÄä&<>", "%" * 4096]
+
+
+@pytest.mark.parametrize("filling", FILLINGS, ids=repr)
+def test_time_grows_with_the_text_and_no_faster(filling: str) -> None:
+    def work(size: int) -> Callable[[], str]:
+        text = "pa" + filling * (size // len(filling))
+        return lambda: redact(text, SECRETS)
+
+    assert growth(work, 8_192, tries=3) < 2.5
+
+
+@pytest.mark.parametrize("part", ['&<>"', "a&", "\\", "%25", "&amp;", "ü", "x"])
+def test_time_grows_with_a_secret_and_no_faster(part: str) -> None:
+    def work(size: int) -> Callable[[], str]:
+        secret = part * (size // len(part))
+        text = html.escape(secret)[: 2 * size] * 4
+        return lambda: redact(text, [secret])
+
+    assert growth(work, 4_096) < 2.5
+
+
+def test_time_grows_with_the_number_of_secrets_and_no_faster() -> None:
+    text = "secret-12 & <b> %20 \\u0026" * 400
+
+    def work(size: int) -> Callable[[], str]:
+        secrets = [f"secret-{number % 100}&{number}" for number in range(size)]
+        return lambda: redact(text, secrets)
+
+    assert growth(work, 200) < 2.5
+
+
+@pytest.mark.parametrize("spell", SPELLINGS)
+def test_one_of_markup_only_is_gone_in_every_spelling(spell: str) -> None:
+    secret = '&<>"' * 3 + "&<"
+    assert redact(f"got {SPELLINGS[spell](secret)} back", [secret]) == "got *** back"
+
+
+@pytest.mark.parametrize("spell", SPELLINGS)
+@pytest.mark.parametrize("end", ["&", "%", "\\", "\\u00", "&am", "&#3"])
+def test_what_follows_in_the_text_does_not_bring_one_back(spell: str, end: str) -> None:
+    secret = f"pass<word>{end}"
+    told = redact(f"a{SPELLINGS[spell](secret)}41lt;p;9", [secret])
+    assert "pass" not in told
+    assert "word" not in told
+
+
+def test_a_line_shows_no_part_of_a_secret_on_whose_middle_the_text_is_cut() -> None:
+    secret = "&#x00000" * 3
+    for shift in range(0, 200, 9):
+        text = "x " * 8_000 + " " * shift + every_character("&#x{:08x};")(secret) * 20
+        line = redacted_line(text.replace("x ", f"{secret} "), [secret], 20_000)
+        assert "#" not in line
 
 
 @pytest.mark.parametrize("length", [16, 50, 100, 179])

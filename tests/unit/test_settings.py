@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import growth
 
 from iotda_provider.addresses import check_url, is_loopback
 from iotda_provider.connection_form import EXTRA_FIELDS
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.settings import ConnectionSettings, secrets_in
 
 AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
 TOKEN = AKSK | {"login": "an iam user", "password": "a pass word"}
@@ -481,3 +482,44 @@ def test_missing_project_is_named_where_it_is_needed():
 
 def test_every_field_of_the_form_is_a_setting():
     assert {field.name for field in EXTRA_FIELDS} <= set(vars(read({})))
+
+
+# --- whatever stands there, it stalls nothing ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("host", "a." * 200, "Host has 400 characters; at most 300"),
+        ("password", "p" * 20_000, "Password has 20,000 characters; at most 16,384"),
+        ("login", "p" * 20_000, "Login has 20,000 characters"),
+        ("schema", "https" * 100, "Schema has 500 characters"),
+    ],
+)
+def test_a_field_that_is_too_long_says_how_long_it_may_be(field, value, says):
+    assert says in refused(**{**AKSK, field: value})
+    assert "ppp" not in refused(**{**AKSK, field: value})
+
+
+def test_an_extra_that_is_too_long_says_how_long_it_may_be():
+    assert "Extra has 100,014 characters; at most 65,536" in refused({"region": "r" * 100_000})
+
+
+@pytest.mark.parametrize("part", ["timeout", "a", "_", '[["', "ab ", '{"a":'])
+def test_the_time_to_read_extra_grows_with_it_and_no_faster(part):
+    def work(size):
+        extra = json.dumps({part * (size // len(part)): 1, "proxies": part * (size // len(part))})
+
+        def parse():
+            secrets_in(extra)
+            refused(extra)
+
+        return parse
+
+    assert growth(work, 12_288) < 2.5
+
+
+def test_lists_within_lists_are_no_reason_to_fail():
+    deep = "[" * 900 + '"secret"' + "]" * 900
+    secrets_in(f'{{"proxies": {deep}}}')
+    assert "proxies" in refused(f'{{"proxies": {deep}}}')

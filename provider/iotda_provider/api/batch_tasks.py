@@ -46,9 +46,9 @@ MAX_TARGETS_PER_TASK = 30_000
 _BATCH_TASKS = "/v5/iot/{project_id}/batchtasks"
 
 
-def _results(data: Any) -> tuple[TargetResult, ...]:
+def _results(data: Any, most: int) -> tuple[TargetResult, ...]:
     # Whether the rows come in the answer to a whole-task call is not documented.
-    return rows_of(data or {}, "targets", TargetResult.from_wire)
+    return rows_of(data or {}, "targets", TargetResult.from_wire, most)
 
 
 def _task(data: Any) -> BatchTask:
@@ -93,7 +93,7 @@ def list_subtasks(
         query.append(("target", check_targets([target], "target")[0]))
 
     def read(data: Any) -> Page[Subtask]:
-        rows = rows_of(data, "task_details", Subtask.from_wire)
+        rows = rows_of(data, "task_details", Subtask.from_wire, limit)
         return page_of(data, rows, limit, _this_task(data, task_id))
 
     return Call(
@@ -123,7 +123,7 @@ def list_batch_tasks(
         query.append(("app_id", check_id(app_id, "app_id")))
 
     def read(data: Any) -> Page[BatchTask]:
-        rows = rows_of(data, "batchtasks", BatchTask.from_wire)
+        rows = rows_of(data, "batchtasks", BatchTask.from_wire, limit)
         return page_of(data, rows, limit)
 
     return Call(
@@ -234,12 +234,13 @@ def _act_on_targets(
         raise IoTDAConfigError(
             f"One {verb} takes 1 to {MAX_TARGETS_PER_CALL} targets, got {len(some)}."
         )
+    most = MAX_TARGETS_PER_TASK if some is None else len(some)
     return Call(
         action=f"{verb} batch task {task_id}",
         method="POST",
         path=f"{_BATCH_TASKS}/{task_id}/{verb}",
         body={} if some is None else {"targets": some},
-        read=_results,
+        read=lambda data: _results(data, most),
         repeat=repeat,
         permission=f"iotda:batchtasks:{verb}",
     )

@@ -58,7 +58,7 @@ def list_devices(
         method="GET",
         path=_DEVICES,
         query=tuple(query),
-        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire), limit),
+        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire, limit), limit),
         permission="iotda:devices:queryList",
     )
 
@@ -73,7 +73,7 @@ def search_devices(sql: object) -> Call[tuple[Device, ...]]:
         method="POST",
         path="/v5/iot/{project_id}/search/query-devices",
         body={"sql": check_sql(sql)},
-        read=lambda data: rows_of(data, "devices", Device.from_wire),
+        read=lambda data: rows_of(data, "devices", Device.from_wire, MAX_PAGE),
         repeat=Repeat.READ,
         permission="iotda:devices:search",
     )
@@ -92,7 +92,7 @@ def list_groups(
         path=_GROUPS,
         query=tuple(query),
         read=lambda data: page_of(
-            data, rows_of(data, "device_groups", DeviceGroup.from_wire), limit
+            data, rows_of(data, "device_groups", DeviceGroup.from_wire, limit), limit
         ),
         permission="iotda:group:queryList",
     )
@@ -128,7 +128,7 @@ def list_devices_in_group(
         method="GET",
         path=f"{_GROUPS}/{group}/devices",
         query=page_query(limit, marker),
-        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire), limit),
+        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire, limit), limit),
         permission="iotda:group:query",
     )
 
@@ -170,7 +170,9 @@ def list_packages(
         method="GET",
         path=_PACKAGES,
         query=tuple(query),
-        read=lambda data: page_of(data, rows_of(data, "packages", OtaPackage.from_wire), limit),
+        read=lambda data: page_of(
+            data, rows_of(data, "packages", OtaPackage.from_wire, limit), limit
+        ),
         permission="iotda:otapackages:queryList",
     )
 

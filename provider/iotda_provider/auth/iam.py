@@ -148,7 +148,7 @@ def checked_secret(value: object, what: str) -> str:
 
     :raises IoTDATransportError: it is missing, or no header may hold it
     """
-    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,16384}", value):
         raise senseless(what)
     mask(value)
     return value

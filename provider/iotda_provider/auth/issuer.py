@@ -14,8 +14,7 @@ from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
-from iotda_provider.redaction import redact
-from iotda_provider.text import one_line
+from iotda_provider.redaction import redacted_line
 from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within, whole_time
 
 if TYPE_CHECKING:
@@ -187,5 +186,5 @@ def _reason(error: requests.RequestException, secrets: Collection[str]) -> str:
         said = "the TLS connection failed"
     if timed_out_within(error):
         said = "no whole answer in time"
-    text = one_line(redact(innermost(error), secrets), _LONGEST_REASON)
+    text = redacted_line(innermost(error), secrets, _LONGEST_REASON)
     return f"{said} ({text})." if said else f"{text}."

@@ -12,7 +12,7 @@ from urllib3.exceptions import ClosedPoolError
 from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.hooks.failures import Fault, transport_error
+from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.redaction import secrets_of
 from iotda_provider.settings import ConnectionSettings
 from iotda_provider.timely import innermost, timed_out_within
@@ -25,13 +25,12 @@ def read_body(response: requests.Response, deadline: float) -> None:
     for part in response.iter_content(65_536):
         parts.append(part)
         size += len(part)
-        if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+        if size > MAX_ANSWER_BYTES:
             response.close()
-            raise requests.exceptions.ReadTimeout(
-                "the answer is larger than any of this API"
-                if size > MAX_ANSWER_BYTES
-                else "the answer comes too slowly"
-            )
+            raise requests.exceptions.ContentDecodingError(TOO_LARGE)
+        if time.monotonic() > deadline:
+            response.close()
+            raise requests.exceptions.ReadTimeout("the answer comes too slowly")
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and int(length) > 0 and size == 0:
         raise requests.exceptions.ChunkedEncodingError("the answer was cut off")
@@ -57,6 +56,8 @@ def error_of(
 
 def fault_of(error: requests.RequestException) -> Fault:
     """What kind of failure it is that ``requests`` raised."""
+    if error.args == (TOO_LARGE,):
+        return Fault.TOO_LARGE
     if isinstance(error, requests.exceptions.SSLError):
         # TLS may also break when the request has been sent.
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS

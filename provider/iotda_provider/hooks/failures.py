@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.network import secrets_of_proxies
-from iotda_provider.redaction import redact
+from iotda_provider.redaction import redacted_line
 from iotda_provider.settings import ConnectionSettings
-from iotda_provider.text import one_line
 
 _LONGEST_REASON = 200
+#: What both transports raise in their own errors' words.
+TOO_LARGE = f"the answer is larger than any of this API ({MAX_ANSWER_BYTES // 1024 // 1024} MiB)"
 
 
 class Fault(Enum):
@@ -34,6 +36,7 @@ class Fault(Enum):
     )
     TIMEOUT = ("no whole answer within {seconds:.3g} s ({reason}).", True)
     CLOSED = ("the connection was closed before the request was sent ({reason}).", False)
+    TOO_LARGE = ("{reason}. A proxy or a wrong Host may be answering.", True)
     BROKEN = ("the connection broke ({reason}).", True)
 
 
@@ -53,6 +56,6 @@ def transport_error(
     :param seconds: how long the attempt might take
     """
     words, sent = fault.value
-    reason = one_line(redact(reason, (*secrets, *secrets_of_proxies(settings))), _LONGEST_REASON)
+    reason = redacted_line(reason, (*secrets, *secrets_of_proxies(settings)), _LONGEST_REASON)
     text = words.format(reason=reason, seconds=seconds)
     return IoTDATransportError(f"Could not {call.action} at {settings.base_url}: {text}", sent=sent)

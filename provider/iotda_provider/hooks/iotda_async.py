@@ -15,14 +15,14 @@ from tenacity import AsyncRetrying
 from yarl import URL
 
 from iotda_provider import api, creating, listing, procedures
-from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
 from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.connection import load_settings
-from iotda_provider.hooks.failures import Fault, transport_error
+from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.methods import described_by
@@ -201,7 +201,7 @@ class IoTDAAsyncHook(BaseHook):
     async def _perform(self, call: api.Call[T]) -> T:
         async def attempt(policy: RetryPolicy) -> T:
             _, answer = await self._send(call, policy)
-            return read_answer(call, answer)
+            return await _read(call, answer)
 
         return await self._retrying(call, attempt)
 
@@ -212,7 +212,7 @@ class IoTDAAsyncHook(BaseHook):
                 # The caller gets hold of the request, and may print it.
                 mask(*secrets_of(response.request_info.headers))
             if request.check:
-                read_answer(request.call, answer)
+                await _read(request.call, answer)
             return response
 
         return await self._retrying(request.call, attempt)
@@ -338,6 +338,12 @@ async def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
             await prepare(authenticator)
 
 
+async def _read(call: api.Call[T], answer: Answer) -> T:
+    if len(answer.body) <= LARGE_BODY_BYTES:
+        return read_answer(call, answer)
+    return await asyncio.to_thread(read_answer, call, answer)
+
+
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """Read the answer, which may not be endless; it can be taken out of the response afterwards."""
     parts: list[bytes] = []
@@ -347,7 +353,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
             parts.append(part)
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise aiohttp.ClientPayloadError("the answer is larger than any of this API")
+                raise aiohttp.ClientPayloadError(TOO_LARGE)
     except BaseException:
         response.close()
         raise
@@ -391,6 +397,8 @@ def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault:
         return Fault.CLOSED
     if session.closed and "Connector is closed" in str(error):
         return Fault.CLOSED
+    if error.args == (TOO_LARGE,):
+        return Fault.TOO_LARGE
     if isinstance(error, aiohttp.ClientSSLError):  # before anything is sent
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from iotda_provider.models.words import SubtaskStatus, TaskStatus, TaskType
-from iotda_provider.text import one_line
+from iotda_provider.text import checked_id, one_line
 
 _LONGEST_TEXT = 500
 _LARGEST_COUNT = 10**9
@@ -170,11 +170,7 @@ class BatchTask:
 
         :raises ValueError: there is no task id or a count makes no sense
         """
-        task_id = data.get("task_id")
-        if not isinstance(task_id, str) or not task_id:
-            raise ValueError("a batch task without a task_id")
-        if len(task_id) > _LONGEST_TEXT or not task_id.isprintable():
-            raise ValueError("a batch task with a task_id that can't be one")
+        task_id = checked_id(data.get("task_id"), "a batch task", "task_id")
         task_type = data.get("task_type")
         return cls(
             task_id=task_id,
@@ -234,9 +230,7 @@ class Subtask:
 
         :raises ValueError: there is no target
         """
-        target = data.get("target")
-        if not isinstance(target, str) or not target:
-            raise ValueError("a subtask without a target")
+        target = checked_id(data.get("target"), "a subtask", "target")
         error = data.get("error") or {}
         return cls(
             target=target,
@@ -262,9 +256,7 @@ class TargetResult:
 
         :raises ValueError: there is no target
         """
-        target = data.get("target")
-        if not isinstance(target, str) or not target:
-            raise ValueError("a result without a target")
+        target = checked_id(data.get("target"), "a result", "target")
         return cls(
             target=target,
             succeeded=str(data.get("status")).lower() == "success",

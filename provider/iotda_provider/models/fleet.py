@@ -10,12 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iotda_provider.text import checked_id, one_line
 
-def _text(data: Mapping[str, Any], name: str) -> str:
+_LONGEST_TEXT = 500
+
+
+def _id(data: Mapping[str, Any], name: str) -> str:
+    return checked_id(data.get(name), "a row", name)
+
+
+def _text(data: Mapping[str, Any], name: str) -> str | None:
     value = data.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"no {name}")
-    return value
+    return None if value is None else one_line(value, _LONGEST_TEXT)
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,13 @@ class Device:
         :raises ValueError: there is no id
         """
         return cls(
-            device_id=_text(data, "device_id"),
-            status=data.get("status"),
-            fw_version=data.get("fw_version"),
-            sw_version=data.get("sw_version"),
-            product_id=data.get("product_id"),
-            device_name=data.get("device_name"),
-            status_changed=data.get("connection_status_update_time"),
+            device_id=_id(data, "device_id"),
+            status=_text(data, "status"),
+            fw_version=_text(data, "fw_version"),
+            sw_version=_text(data, "sw_version"),
+            product_id=_text(data, "product_id"),
+            device_name=_text(data, "device_name"),
+            status_changed=_text(data, "connection_status_update_time"),
         )
 
 
@@ -66,7 +72,7 @@ class DeviceGroup:
 
         :raises ValueError: there is no id
         """
-        return cls(_text(data, "group_id"), data.get("name") or "", data.get("description"))
+        return cls(_id(data, "group_id"), _text(data, "name") or "", _text(data, "description"))
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,13 @@ class OtaPackage:
         :raises ValueError: there is no id or version
         """
         return cls(
-            package_id=_text(data, "package_id"),
-            version=_text(data, "version"),
-            package_type=data.get("package_type"),
-            product_id=data.get("product_id"),
-            source_versions=tuple(data.get("support_source_versions") or ()),
-            description=data.get("description"),
+            package_id=_id(data, "package_id"),
+            version=_id(data, "version"),
+            package_type=_text(data, "package_type"),
+            product_id=_text(data, "product_id"),
+            source_versions=tuple(
+                one_line(version, _LONGEST_TEXT)
+                for version in data.get("support_source_versions") or ()
+            ),
+            description=_text(data, "description"),
         )

@@ -315,6 +315,38 @@ class TestTransport:
         with pytest.raises(IoTDATransportError, match="larger than any of this API"):
             client.get_batch_task(TASK_ID)
 
+    @pytest.mark.usefixtures("no_backoff")
+    def test_an_answer_of_many_megabytes_is_given_up_while_it_is_read(
+        self, client: Any, connect: Any, fake: Any, reply: Any
+    ) -> None:
+        connect(max_attempts=1)
+        fake.answer(reply(body="[" + "[]," * 3_000_000 + "[]]"))
+
+        with pytest.raises(IoTDATransportError, match=r"larger than any of this API \(8 MiB\)"):
+            client.get_batch_task(TASK_ID)
+
+    def test_a_large_answer_is_read_beside_the_event_loop(
+        self, client: Any, fake: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from iotda_provider.hooks import iotda_async
+
+        threads = []
+        read = iotda_async.read_answer
+        monkeypatch.setattr(
+            iotda_async,
+            "read_answer",
+            lambda *args: (threads.append(threading.current_thread()), read(*args))[1],
+        )
+        fake.answer(reply(body=TASK), reply(body={**TASK, "targets": ["a" * 100] * 1_000}))
+
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+
+        if client.kind == "asynchronous":
+            small, large = threads
+            assert small is threading.main_thread()
+            assert large is not threading.main_thread()
+
     def test_the_environments_proxy_is_used_unless_no_proxy_says_otherwise(
         self, client: Any, connect: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
