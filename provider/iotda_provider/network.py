@@ -15,9 +15,13 @@ from urllib.request import getproxies
 from certifi import where
 from requests.utils import get_environ_proxies, select_proxy
 
+from iotda_provider import regular_files
 from iotda_provider.addresses import check_proxy, is_loopback, proxy_secrets
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.settings import ConnectionSettings
+
+# Four times as many certificates as all that browsers trust.
+_LARGEST_BUNDLE = 1024 * 1024
 
 
 def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | None:
@@ -96,7 +100,9 @@ def _load(bundle: str, settings: ConnectionSettings) -> ssl.SSLContext:
     try:
         if Path(bundle).is_dir():
             return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
+        with regular_files.opened(bundle, _LARGEST_BUNDLE) as file:
+            # The same file, whatever stands at its path by now.
+            return ssl.create_default_context(cafile=f"/dev/fd/{file}")
     except (OSError, ValueError) as error:  # an ssl.SSLError is one; a path may hold a NUL
         raise IoTDAConfigError(
             f"Connection {settings.conn_id!r}: the CA bundle {bundle!r} can't be read: {error}."

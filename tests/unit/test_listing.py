@@ -107,7 +107,7 @@ LISTS = {
     "subtasks": lambda: listing.iter_subtasks(TASK_ID),
     "batch tasks": lambda: listing.list_batch_tasks(task_type="firmwareUpgrade"),
     "devices": listing.list_devices,
-    "group": lambda: listing.iter_group_devices("g"),
+    "group": lambda: listing.iter_group_devices("a1"),
     "groups": listing.list_device_groups,
     "packages": lambda: listing.list_ota_packages(package_type="firmwarePackage"),
 }

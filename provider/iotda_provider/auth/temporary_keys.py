@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from huaweicloudsdkcore.auth.internal import Credential, FederalAccessor, StsAcc
 from huaweicloudsdkcore.exceptions.exceptions import SdkException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
+from iotda_provider import regular_files
 from iotda_provider.answers import Answer
 from iotda_provider.auth.iam import checked_secret, iam_of, senseless
 from iotda_provider.auth.issuer import Issuer
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
 
 _TOKEN_TTL = 6 * 3600
+_LARGEST_ID_TOKEN = 16 * 1024
+_ID_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class _SdkAnswer:
@@ -78,17 +82,24 @@ def _text(answer: Answer) -> str:
 
 
 class _FederalAccessor(FederalAccessor):  # type: ignore[misc]
-    """The SDK's own, which says which of its errors are about the id token's file."""
+    """The SDK's own, which reads an id token's file only, and no other that a connection names."""
 
     @classmethod
     def _get_content(cls, path: str) -> str:
+        # Nothing of the file is quoted, nor kept in an error's traceback: it may be any file.
         try:
-            if token := str(super()._get_content(path)).strip():
-                return token
-            reason = f"there is nothing in {path!r}"
-        except (SdkException, OSError, UnicodeDecodeError) as error:
-            reason = error.error_msg if isinstance(error, SdkException) else str(error)
-        raise IoTDAConfigError(f"Could not read id_token_file: {reason}.")
+            content = regular_files.read(path, _LARGEST_ID_TOKEN)
+            reason = ""
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+        except ValueError as error:  # among them a NUL in the path
+            reason = str(error)
+        if not reason:
+            if found := _ID_TOKEN.fullmatch(content.strip()):
+                return found[0].decode()
+            reason = "it holds no id token, which has three parts of base64url with dots in between"
+        content = b""
+        raise IoTDAConfigError(f"Could not read id_token_file {path!r}: {reason}.")
 
 
 class _MetadataAccessor(StsAccessor):  # type: ignore[misc]

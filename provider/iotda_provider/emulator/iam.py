@@ -49,7 +49,7 @@ class IamSettings:
     domain: str = "emulator-domain"
     region: str = "cn-north-4"
     idp_id: str = "emulator-idp"
-    id_token: str = "emulator-id-token"  # noqa: S105 - nobody's
+    id_token: str = "emulator.id.token"  # noqa: S105 - nobody's
     agency: bool = True
     metadata_token: bool = True
     token_lifetime: float = 24 * 3600.0

@@ -230,12 +230,12 @@ def test_federation_wrong_secret(start, connect, hooks):
     emulator = start()
     connect(emulator, "federation")
     extra = json.loads(os.environ["AIRFLOW_CONN_IOTDA_DEFAULT"])["extra"]
-    Path(extra["id_token_file"]).write_text("not-the-id-token")
+    Path(extra["id_token_file"]).write_text("not.the.token")
     error = refusal(hooks)
 
     assert "The id token is invalid or has expired." in str(error)
     assert "Check idp_id, and that id_token_file holds a token" in str(error)
-    assert "not-the-id-token" not in str(error)
+    assert "not.the.token" not in str(error)
 
 
 def test_federation_no_permission(start, connect, hooks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -345,6 +346,21 @@ def test_bundle_that_is_none_is_named(
 
     assert text.startswith("The connection is not complete: ")
     assert f"the CA bundle {str(file)!r} can't be read" in text
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+@pytest.mark.parametrize("auth_type", ["aksk", "token"])
+def test_bundle_is_a_file_and_nothing_that_is_waited_for(
+    start, connect, hooks, tls, tmp_path, auth_type, kind
+):
+    bundle = tmp_path / "bundle.pem" if kind == "FIFO" else Path("/dev/zero")
+    if kind == "FIFO":
+        os.mkfifo(bundle)
+    connect(start(), auth_type, host=tls.url, iam_endpoint=tls.url, verify=str(bundle))
+    text = failure(hooks)
+
+    assert text.startswith("The connection is not complete: ")
+    assert f"the CA bundle {str(bundle)!r} can't be read: it is no regular file" in text
 
 
 @pytest.mark.parametrize("auth_type", ["aksk", "token"])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
+from traceback import TracebackException
+
 import pytest
 
 from iotda_provider.auth.authenticator import authenticator_for
@@ -190,20 +195,20 @@ def test_id_token_is_exchanged_for_a_key_and_read_anew_each_time(
 ):
     unscoped, keys = exchange_id_tokens(web)
     file = tmp_path / "id_token"
-    file.write_text("id-token-1\n")
+    file.write_text("id.token.1\n")
     authenticator = authenticator_for(settings("federation", id_token_file=str(file)))
     authenticator.prepare()
     headers = authenticator.authenticate(outgoing())
 
     assert headers["X-Security-Token"] == "security-token-1"
     assert unscoped.last_request.headers["X-Idp-Id"] == "idp-1"
-    assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id-token-1"}}}
+    assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id.token.1"}}}
     assert keys.last_request.json()["auth"]["identity"]["token"]["id"] == "unscoped-1"
 
-    file.write_text("id-token-2")
+    file.write_text("id.token.2")
     assert authenticator.rejected(headers)
     authenticator.prepare()
-    assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id-token-2"}}}
+    assert unscoped.last_request.json() == {"auth": {"id_token": {"id": "id.token.2"}}}
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe\xfa", ...])
@@ -218,3 +223,56 @@ def test_id_token_that_is_not_there_is_an_error_that_names_the_file(
     with pytest.raises(IoTDAConfigError, match="id_token_file"):
         authenticator_for(settings("federation", id_token_file=str(file))).prepare()
     assert web.call_count == 0
+
+
+SECRET_FILE = b"[database]\nsql_alchemy_conn = postgresql://airflow:a-password@db/airflow\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (SECRET_FILE, "three parts of base64url"),
+        (b"a-password", "three parts of base64url"),
+        (b"a-password.b", "three parts of base64url"),
+        (b"a-password.b.c.d", "three parts of base64url"),
+        (b"a-password..c", "three parts of base64url"),
+        (b"a-password.b.c d", "three parts of base64url"),
+        (b"a-password.b.c" * 1_200, "it has 16,800 bytes; at most 16,384 are allowed"),
+    ],
+)
+def test_only_an_id_token_leaves_the_worker(web, tmp_path, settings, content, says):
+    """Whoever edits the connection may name any file of the worker, and any host as IAM."""
+    file = tmp_path / "airflow.cfg"
+    file.write_bytes(content)
+    with pytest.raises(IoTDAConfigError, match=says) as error:
+        authenticator_for(settings("federation", id_token_file=str(file))).prepare()
+    assert web.call_count == 0
+    # The locals of this test hold it, too.
+    inside = error.value.with_traceback(error.value.__traceback__.tb_next)
+    shown = "".join(TracebackException.from_exception(inside, capture_locals=True).format())
+    assert "a-password" not in shown
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "socket", "directory", "link to a device"])
+def test_only_a_regular_file_is_read_and_none_is_waited_for(
+    web, tmp_path, settings, kind, monkeypatch
+):
+    file = tmp_path / "id_token"
+    server = None
+    if kind == "FIFO":
+        os.mkfifo(file)
+    elif kind == "device":
+        file = Path("/dev/zero")
+    elif kind == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        monkeypatch.chdir(tmp_path)  # such a path has at most about 100 characters
+        server.bind("id_token")
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(IoTDAConfigError, match="id_token_file"):
+        authenticator_for(settings("federation", id_token_file=str(file))).prepare()
+    assert web.call_count == 0
+    if server is not None:
+        server.close()

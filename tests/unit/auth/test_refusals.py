@@ -134,7 +134,7 @@ def test_answer_that_holds_no_key_is_no_fault_of_the_id_tokens_file(
     issue_agency_keys(web)
     exchange_id_tokens(web)
     file = tmp_path / "id_token"
-    file.write_text("id-token-1")
+    file.write_text("id.token.1")
     web.get(f"{METADATA}/openstack/latest/securitykey", content=body)
     web.post(f"{IAM}/v3.0/OS-CREDENTIAL/securitytokens", content=body)
 
@@ -174,7 +174,7 @@ def test_what_is_cut_off_an_error_is_no_half_of_a_secret(web, settings):
 @pytest.mark.parametrize("auth_type", ["token", "agency", "federation"])
 def test_redirects_are_not_followed_with_credentials(web, tmp_path, auth_type, settings):
     file = tmp_path / "id_token"
-    file.write_text("id-token-1")
+    file.write_text("id.token.1")
     elsewhere = web.register_uri(requests_mock.ANY, "https://evil.example/x", text="thanks")
     away = {"status_code": 307, "headers": {"Location": "https://evil.example/x"}}
     web.post(f"{IAM}/v3/auth/tokens", **away)
@@ -252,7 +252,7 @@ def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(
     issue_agency_keys(web)
     exchange_id_tokens(web)
     file = tmp_path / "id_token"
-    file.write_text("id-token-1")
+    file.write_text("id.token.1")
 
     authenticator_for(settings("token")).prepare()
     assert masked == {"token-1"}
@@ -261,13 +261,13 @@ def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(
     assert masked == {"metadata-token", "ACCESS1", "secret-1", "security-token-1"}
     masked.clear()
     authenticator_for(settings("federation", id_token_file=str(file))).prepare()
-    assert masked == {"id-token-1", "unscoped-1", "ACCESS1", "secret-1", "security-token-1"}
+    assert masked == {"id.token.1", "unscoped-1", "ACCESS1", "secret-1", "security-token-1"}
     masked.clear()
     refused = {"status_code": 401, "json": {"error_msg": "no"}}
     web.post(f"{IAM}/v3.0/OS-AUTH/id-token/tokens", **refused)
     with pytest.raises(IoTDAAuthError):
         authenticator_for(settings("federation", id_token_file=str(file), idp_id="2")).prepare()
-    assert masked == {"id-token-1"}, "even where the exchange fails"
+    assert masked == {"id.token.1"}, "even where the exchange fails"
 
 
 def test_reprs_show_no_secret(web, settings, issue_tokens):

@@ -105,7 +105,7 @@ def world(
 def federated(world: World, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     """Keys for an id token, and the region's project: three requests to IAM."""
     file = tmp_path / "id_token"
-    file.write_text("id-token-1")
+    file.write_text("id.token.1")
     extra = {"auth_type": "federation", "idp_id": "idp-1", "id_token_file": str(file)}
     extra |= {"region": "cn-north-4", "iam_endpoint": world.fake.url}
     connection = {"conn_type": "iotda", "host": world.fake.url, "extra": {**extra, **TIMES}}
