@@ -49,6 +49,10 @@ test: venv ## all tests: unit, integration, system
 test-unit test-integration test-system: test-%: venv
 	@$(PYTEST) tests/$* $(ARGS)
 
+.PHONY: test-distributed
+test-distributed: venv ## the guard on Celery, Postgres and Redis with 300 rollouts: ten minutes
+	@$(PY) -m pytest tests/distributed --exitfirst $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff (check and format) and mypy in strict mode
 	@status=0; \

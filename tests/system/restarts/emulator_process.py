@@ -19,14 +19,16 @@ from iotda_provider.hooks.iotda import IoTDAHook
 
 
 class EmulatorProcess:
-    """``iotda-emulator --state``; its time stands still but for :meth:`advance`.
+    """``iotda-emulator --state``.
 
     :param folder: where it keeps what outlives it; an empty one
     :param scenario: what it emulates
+    :param speed: virtual seconds a second; 0: its time stands still but for :meth:`advance`
     """
 
-    def __init__(self, folder: Path, scenario: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, scenario: dict[str, Any], *, speed: float = 0) -> None:
         self.folder = folder
+        self.speed = speed
         self.url = f"http://127.0.0.1:{free_port()}"
         self.airflow_connection = {
             "conn_type": "iotda",
@@ -54,7 +56,8 @@ class EmulatorProcess:
 
     def start(self) -> None:
         """Start it, at the same address each time; returns when it answers."""
-        command = [sys.executable, "-m", "iotda_provider.emulator", "--speed", "0"]
+        command = [sys.executable, "-m", "iotda_provider.emulator"]
+        command += ["--speed", str(self.speed)]
         # A key may begin with a dash.
         command += ["--port", self.url.rpartition(":")[2], f"--control-key={self._key}"]
         command += ["--scenario", str(self._scenario), "--state", str(self._state)]
@@ -107,6 +110,10 @@ class EmulatorProcess:
         """The requests of calls that match a pattern, those of earlier lives too."""
         entries: list[dict[str, Any]] = self._control("GET", f"journal?call={call}")["entries"]
         return entries
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse connections for so many real seconds, and reset those that are open."""
+        self._control("POST", "refuse", {"seconds": seconds})
 
     def add_fault(self, kind: str, **rule: Any) -> str:
         """Put a fault's rule in force; answers its id."""

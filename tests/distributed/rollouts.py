@@ -1,0 +1,175 @@
+"""Rollouts on the emulated platform, good ones and bad ones, and what became of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+from tests.distributed.cluster import Cluster
+from tests.system.restarts.emulator_process import EmulatorProcess
+
+from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
+from iotda_provider.hooks.iotda import IoTDAHook
+
+#: The bad devices of a stage fail this many seconds after those of the stage before.
+_STAGE = 5000.0
+#: Devices of a rollout that go on running, and those of a bad one that fail besides.
+_HEALTHY, _BAD = 5, 15
+_STAGES = 4
+_MOST_BAD = 8  # of a stage
+_GUARD = "guard_one_rollout"
+
+
+class Rollouts:
+    """Batch tasks whose devices run for as long as a test wants, or fail when it says so.
+
+    :param emulator: the platform, at speed 1
+    """
+
+    SCENARIO: dict[str, Any] = {
+        "devices": 1200 * _HEALTHY + _STAGES * _MOST_BAD * _BAD,
+        "success_after": 1e9,
+        "segments": [
+            {
+                "name": f"bad-{stage}",
+                "count": _MOST_BAD * _BAD,
+                "failure_rate": 1.0,
+                "failure_after": stage * _STAGE,
+            }
+            for stage in range(1, _STAGES + 1)
+        ],
+        "switches": {"stop_after": 2},
+    }
+
+    def __init__(self, emulator: EmulatorProcess) -> None:
+        self.emulator = emulator
+        self.healthy: list[str] = []
+        self.bad: dict[int, list[str]] = {}
+        self._advanced = 0.0
+        self._began = datetime.now(timezone.utc)
+        self._numbers = itertools.count()
+
+    def begin(self, healthy: int, *, bad: int = 0, stage: int = 1) -> None:
+        """Let so many more rollouts run.
+
+        :param bad: how many of them fail on most devices once ``fail(stage)`` is called
+        """
+        ids = self.bad.setdefault(stage, [])
+        with IoTDAHook() as hook:
+            for _ in range(healthy):
+                self.healthy.append(self._create(hook))
+            for _ in range(bad):
+                first = ((stage - 1) * _MOST_BAD + len(ids)) * _BAD
+                ids.append(self._create(hook, range(first, first + _BAD)))
+
+    def _create(self, hook: IoTDAHook, bad: Iterable[int] = ()) -> str:
+        number = next(self._numbers)
+        first = _STAGES * _MOST_BAD * _BAD + number * _HEALTHY
+        devices = [*bad, *range(first, first + _HEALTHY)]
+        return hook.create_batch_task(
+            task_name=f"rollout_{number}",
+            task_type="firmwareUpgrade",
+            targets=[f"device-{device:05}" for device in devices],
+            document={"package_ids": ["32822e5744a45ede319d2c50"]},
+        ).task_id
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.healthy, *itertools.chain(*self.bad.values())]
+
+    def fail(self, stage: int) -> list[str]:
+        """The bad devices of a stage fail now; the ids of its bad rollouts."""
+        to_go = stage * _STAGE - self._advanced
+        self.emulator.advance(to_go)
+        self._advanced += to_go
+        return self.bad[stage]
+
+    def stops(self, batch_task_id: str) -> list[float]:
+        """When each stop of the whole rollout that the platform has taken was asked for.
+
+        Seconds since the epoch, whole ones; of stops after the last :meth:`fail`.
+        """
+        return [
+            _seconds(entry["time"]) - self._advanced
+            for entry in self.emulator.journal("stop_batch_task")
+            if f"/{batch_task_id}" in entry["path"]
+            and entry["body"] in ({}, None)
+            and (entry["status"] or 500) < 300
+        ]
+
+    # --- in Airflow -------------------------------------------------------------------------------
+
+    @staticmethod
+    def start_guards(cluster: Cluster, batch_task_ids: list[str]) -> None:
+        """Start a guard run for each of these rollouts, by the id that its own run has."""
+        secret = cluster.call("GET", f"variables/{VARIABLE}")["value"]
+        for batch_task_id in batch_task_ids:
+            body = {
+                "dag_run_id": guard_run_id(secret, batch_task_id),
+                "logical_date": None,
+                "conf": {"batch_task_id": batch_task_id},
+            }
+            cluster.call("POST", f"dags/{_GUARD}/dagRuns", body)
+
+    @staticmethod
+    def guarded(cluster: Cluster) -> dict[str, int | None]:
+        """The batch tasks that a deferred guard watches, and which triggerer has it."""
+        return dict(
+            cluster.query(
+                "select r.conf ->> 'batch_task_id', t.triggerer_id from dag_run r "
+                "join task_instance i on i.dag_id = r.dag_id and i.run_id = r.run_id "
+                "join trigger t on t.id = i.trigger_id "
+                "where r.dag_id = %s and i.task_id = 'guard' and i.state = 'deferred'",
+                _GUARD,
+            )
+        )
+
+    @staticmethod
+    def runs(cluster: Cluster, batch_task_ids: list[str]) -> dict[str, str]:
+        """The state of the guard run of each of these rollouts."""
+        rows = cluster.query(
+            "select conf ->> 'batch_task_id', state from dag_run where dag_id = %s", _GUARD
+        )
+        states = dict(rows)
+        assert len(states) == len(rows), "a rollout has got a second guard run"
+        return {key: states.get(key, "none") for key in batch_task_ids}
+
+    @staticmethod
+    def tasks(cluster: Cluster, batch_task_id: str) -> dict[str, str]:
+        """The state of each task of a rollout's guard run."""
+        return dict(
+            cluster.query(
+                "select i.task_id, coalesce(i.state, 'none') from task_instance i "
+                "join dag_run r on r.dag_id = i.dag_id and r.run_id = i.run_id "
+                "where r.dag_id = %s and r.conf ->> 'batch_task_id' = %s",
+                *(_GUARD, batch_task_id),
+            )
+        )
+
+    @staticmethod
+    def xcom(cluster: Cluster, batch_task_id: str, task_id: str, key: str = "return_value") -> Any:
+        """What a task of a rollout's guard run has pushed; None: nothing."""
+        found = cluster.query(
+            "select x.value from xcom x "
+            "join dag_run r on r.dag_id = x.dag_id and r.run_id = x.run_id "
+            "where r.dag_id = %s and r.conf ->> 'batch_task_id' = %s "
+            "and x.task_id = %s and x.key = %s",
+            *(_GUARD, batch_task_id, task_id, key),
+        )
+        # Airflow has put JSON into JSON.
+        value = found[0][0] if found else None
+        return json.loads(value) if isinstance(value, str) else value
+
+    def saw_the_breach(self, cluster: Cluster, batch_task_id: str) -> float:
+        """When the look was that saw a rule broken, by the guard's own account."""
+        trail = self.xcom(cluster, batch_task_id, "guard", "audit")
+        breach = next(record for record in trail if record.get("decision") == "breach")
+        return datetime.fromisoformat(breach["time"].replace("Z", "+00:00")).timestamp()
+
+
+def _seconds(text: str) -> float:
+    moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    return moment.timestamp()

@@ -1,0 +1,243 @@
+"""The shipped guard where teams run it: Celery, Postgres, Redis, two triggerers, 300 rollouts.
+
+The tests are one story, each goes on from the one before: ``make test-distributed``, some ten
+minutes on two cores. To see that they can fail, put a fault into the harness's copy:
+
+    IOTDA_MUTATION=late-stop make test-distributed
+
+or ``not-deferrable``, or ``no-retries``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from datetime import datetime, timezone
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+from tests.distributed.cluster import Cluster
+from tests.distributed.rollouts import Rollouts
+
+pytestmark = [pytest.mark.timeout(1800)]
+
+LOOK = "rollout_guard"
+#: Further rollouts that are guarded; fewer for whoever works at these tests.
+MORE = int(os.environ.get("IOTDA_ROLLOUTS", "300"))
+#: Seconds that may lie between the look that sees a breach and its stop.
+MOST_SECONDS_TO_STOP = 15.0
+#: Triggers that no triggerer works at: its owner is unset, has ended or shows no life.
+WITHOUT_OWNER = """
+    select t.id from trigger t left join job j on j.id = t.triggerer_id
+    where j.id is null or j.state <> 'running' or j.latest_heartbeat < now() - interval '60 seconds'
+"""
+
+
+def at_rest(cluster: Cluster) -> bool:
+    """No task is at work or waits for a worker, by Airflow's record and by what runs."""
+    busy = cluster.query(
+        "select 1 from task_instance where state in ('scheduled', 'queued', 'running', "
+        "'restarting') limit 1"
+    )
+    return not busy and not held_processes(cluster)
+
+
+def held_processes(cluster: Cluster) -> list[psutil.Process]:
+    """What the worker's processes have started to run a task."""
+    found = []
+    for process in cluster.processes("worker"):
+        try:
+            parent = process.parent()
+            if parent is not None and "ForkPoolWorker" in parent.name():
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_for_guards(cluster: Cluster, rollouts: Rollouts, ids: list[str]) -> None:
+    """Wait until each of these has a deferred guard, and nothing is at work any more."""
+    patience = 600 + 3 * len(ids)
+    wanted = set(ids)
+    cluster.wait_for(
+        f"{len(wanted)} deferred guards",
+        lambda: wanted <= rollouts.guarded(cluster).keys(),
+        patience=patience,
+    )
+    cluster.wait_for("rest", lambda: at_rest(cluster))
+
+
+def state_at_the_end(cluster: Cluster, run_id: str) -> str:
+    """How a run of the DAG that looks has ended."""
+    ended = "select state from dag_run where run_id = %s and state in ('success', 'failed')"
+    ((state,),) = cluster.wait_for(f"{run_id}'s end", lambda: cluster.query(ended, run_id))
+    return str(state)
+
+
+def wait_for_success(cluster: Cluster, rollouts: Rollouts, ids: list[str]) -> None:
+    """Wait until these rollouts' guard runs have ended, and have ended well."""
+
+    def have_ended() -> bool:
+        return set(rollouts.runs(cluster, ids).values()) <= {"success", "failed"}
+
+    cluster.wait_for("the end of the guard runs", have_ended, patience=600)
+    for batch_task_id, state in rollouts.runs(cluster, ids).items():
+        assert state == "success", rollouts.tasks(cluster, batch_task_id)
+
+
+def assert_stopped_once(rollouts: Rollouts, ids: list[str]) -> None:
+    stops = {key: len(rollouts.stops(key)) for key in rollouts.all}
+    assert {key: stops[key] for key in ids} == dict.fromkeys(ids, 1)
+    healthy = [key for key in rollouts.healthy if stops[key]]
+    assert not healthy, "healthy rollouts were stopped"
+
+
+def test_twelve_rollouts_hold_no_worker_and_start_nothing_in_the_steady_state(
+    cluster: Cluster, rollouts: Rollouts
+) -> None:
+    rollouts.begin(11, bad=1, stage=1)
+    cluster.unpause(LOOK)
+    cluster.unpause("guard_one_rollout")
+    wait_for_guards(cluster, rollouts, rollouts.all)
+
+    steady = datetime.now(timezone.utc)
+    for number in (1, 2):
+        run_id = f"steady_{number}"
+        body = {"dag_run_id": run_id, "logical_date": None}
+        cluster.call("POST", f"dags/{LOOK}/dagRuns", body)
+        assert state_at_the_end(cluster, run_id) == "success"
+    cluster.wait_for("rest", lambda: at_rest(cluster))
+
+    # What a worker has run; the scheduler settles what has nothing to do by itself.
+    started = cluster.query(
+        "select dag_id, task_id, count(*), count(distinct run_id) from task_instance "
+        "where start_date > %s and coalesce(hostname, '') <> '' group by 1, 2",
+        steady,
+    )
+    assert len(started) == 1, f"more than the looking was started: {started}"
+    ((dag_id, _, count, runs),) = started
+    assert (dag_id, count) == (LOOK, runs)
+    assert runs >= 2
+    assert not cluster.query(WITHOUT_OWNER)
+
+
+def test_a_bad_one_of_them_is_stopped_and_its_ticket_written(
+    cluster: Cluster, rollouts: Rollouts
+) -> None:
+    bad = rollouts.fail(1)
+
+    wait_for_success(cluster, rollouts, bad)
+
+    assert_stopped_once(rollouts, bad)
+    assert rollouts.tasks(cluster, bad[0])["open_ticket"] == "success"
+    assert seconds_to_stop(cluster, rollouts, bad[0]) < MOST_SECONDS_TO_STOP
+
+
+def seconds_to_stop(cluster: Cluster, rollouts: Rollouts, batch_task_id: str) -> float:
+    """From the look that saw the breach to the moment at which the platform had the stop."""
+    (stop,) = rollouts.stops(batch_task_id)
+    return stop - rollouts.saw_the_breach(cluster, batch_task_id)
+
+
+def test_three_hundred_more_are_guarded(cluster: Cluster, rollouts: Rollouts) -> None:
+    cluster.call("PATCH", f"dags/{LOOK}", {"is_paused": True})
+    rollouts.begin(MORE - 9, bad=6, stage=2)
+    rollouts.begin(0, bad=1, stage=3)
+    rollouts.begin(0, bad=2, stage=4)
+    later = [key for stage in (2, 3, 4) for key in rollouts.bad[stage]]
+    # As the DAG that looks would, whose task for each of them takes as long as the guard's.
+    rollouts.start_guards(cluster, [*rollouts.healthy[11:], *later])
+    cluster.unpause(LOOK)
+
+    wait_for_guards(cluster, rollouts, [*rollouts.healthy, *later])
+
+    assert not cluster.query(WITHOUT_OWNER)
+
+
+def test_a_breach_is_stopped_though_the_triggerer_that_holds_most_dies(
+    cluster: Cluster, rollouts: Rollouts
+) -> None:
+    bad = rollouts.bad[2]
+    owners = rollouts.guarded(cluster)
+    counts = Counter(owners.values())
+    at_stake = {owners[key] for key in bad}
+    most = max(counts, key=lambda job: (job in at_stake, counts[job]))
+    part = cluster.part_of(most)
+
+    cluster.kill(part)
+    rollouts.fail(2)
+    try:
+        wait_for_success(cluster, rollouts, bad)
+        guards_of_the_dead = [key for key in bad if owners[key] == most]
+        assert guards_of_the_dead
+        assert_stopped_once(rollouts, bad)
+        took = {key: seconds_to_stop(cluster, rollouts, key) for key in bad}
+        assert max(took.values()) < MOST_SECONDS_TO_STOP, took
+        cluster.wait_for("an owner of each trigger", lambda: not cluster.query(WITHOUT_OWNER))
+    finally:
+        cluster.start_part(part)
+    cluster.wait_for("life in all parts", cluster.all_alive)
+
+
+def test_a_run_outlives_broker_and_platform_that_go_away_as_it_stops(
+    cluster: Cluster, rollouts: Rollouts
+) -> None:
+    (bad,) = rollouts.fail(3)
+    # The stop is out, and what tells people about it is about to begin.
+    cluster.wait_for("the stop", lambda: rollouts.stops(bad), patience=60)
+    waiting = ("scheduled", "queued", "running")
+    cluster.wait_for(
+        "the first task behind the guard",
+        lambda: any(
+            state in waiting
+            for task, state in rollouts.tasks(cluster, bad).items()
+            if task not in ("guard", "verdict")
+        ),
+    )
+    before = datetime.now(timezone.utc)
+    rollouts.emulator.refuse(30)
+    cluster.broker.stop()
+    time.sleep(8)  # for so long it is away
+    cluster.broker.start()
+
+    wait_for_success(cluster, rollouts, [bad])
+
+    assert_stopped_once(rollouts, [bad])
+    assert rollouts.tasks(cluster, bad)["open_ticket"] == "success"
+    lines = guards_lines(cluster, since=before)
+    assert len(lines) >= 0.9 * MORE, "each guard has noticed, in its own log"
+    assert max(lines.values()) <= 5, lines.most_common(3)
+
+
+def guards_lines(cluster: Cluster, since: datetime) -> Counter[str]:
+    """How many lines the log of each deferred guard has got since then."""
+    counts: Counter[str] = Counter()
+    for log in cluster.home.glob("logs/dag_id=guard_one_rollout/*/task_id=guard/*.trigger.*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            found = re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line)
+            if found and datetime.fromisoformat(found[0] + "+00:00") >= since:
+                counts[log.parent.parent.name] += 1
+    return counts
+
+
+def test_a_database_that_goes_away_costs_no_stop_and_makes_no_second_one(
+    cluster: Cluster, rollouts: Rollouts
+) -> None:
+    bad = rollouts.fail(4)
+    cluster.database.stop()
+    time.sleep(20)  # for so long it is away
+    cluster.database.start()
+
+    cluster.wait_for("life in all parts", cluster.all_alive)
+    cluster.wait_for("the stops", lambda: all(rollouts.stops(key) for key in bad))
+    cluster.wait_for(
+        "the end of the guard runs",
+        lambda: set(rollouts.runs(cluster, bad).values()) <= {"success", "failed"},
+    )
+    cluster.wait_for("an owner of each trigger", lambda: not cluster.query(WITHOUT_OWNER))
+
+    everything_bad = [key for ids in rollouts.bad.values() for key in ids]
+    assert_stopped_once(rollouts, everything_bad)
+    assert set(rollouts.healthy) <= rollouts.guarded(cluster).keys(), "they are guarded on"
