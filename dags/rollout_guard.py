@@ -5,7 +5,8 @@ starts one run of `guard_one_rollout` for each that has none. While all have one
 Where a guard run has ended and its rollout runs (again, because somebody has retried its failed
 devices), another one takes its place (`guard__<id>__<mark>__2` and so on). Once MOST_FAILED_GUARDS
 of them have failed, the rollout is unguarded until somebody clears one, and the log says so every
-minute. It says so, too, where a rollout waits for its guard for too long.
+minute. It says so, too, where a rollout waits for its guard for too long; where a guard does not
+watch any more, because its triggerer is dead, people are told as well.
 
 Left out are rollouts of which each device waits to be confirmed, until the first has started, and
 the batch tasks of a release, which guards them itself.
@@ -64,6 +65,9 @@ OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 MOST_FAILED_GUARDS = 5  # guard runs of one rollout that may fail, each with retries of its own
 # A pool of its own keeps slots free for guards in an Airflow that is busy; it must exist.
 POOL = "default_pool"
+# The URL of a service that calls people when this one has not been asked for for some minutes: a
+# dead Airflow can't say that it is dead. None: nobody notices.
+HEARTBEAT_URL = None
 RETRY_NAME = "again_"
 GUARD = "guard_one_rollout"
 
@@ -102,6 +106,8 @@ def rollout_guard() -> None:
         guard_dag_id=GUARD,
         task_types=UPGRADES,
         most_failed=MOST_FAILED_GUARDS,
+        tell_people=tell_people,
+        heartbeat_url=HEARTBEAT_URL,
         iotda_conn_id=CONNECTION,
         pool=POOL,
     )

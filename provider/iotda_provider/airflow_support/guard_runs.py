@@ -34,12 +34,14 @@ class GuardRuns:
 
     :param missing: the id of the run to start, for each rollout that has none
     :param unwatched: the id of the run, for each rollout whose run there is, but does not watch yet
+    :param watched: the id of the run, for each rollout whose guard watches
     :param given_up: the rollouts of which too many guard runs have failed
     :param replaced: the run that takes the place of one that has ended, for some of ``missing``
     """
 
     missing: Mapping[str, str] = field(default_factory=dict)
     unwatched: Mapping[str, str] = field(default_factory=dict)
+    watched: Mapping[str, str] = field(default_factory=dict)
     given_up: Sequence[str] = ()
     replaced: Mapping[str, str] = field(default_factory=dict)
 
@@ -100,6 +102,7 @@ def find_guard_runs(
     return GuardRuns(
         missing={each: run_id for each, run_id in runs.items() if run_id not in there},
         unwatched={each: run_id for each, run_id in runs.items() if run_id in there - watched},
+        watched={each: run_id for each, run_id in runs.items() if run_id in watched},
         given_up=given_up,
         replaced={each: run_id for each, run_id in replaced.items() if run_id not in there},
     )

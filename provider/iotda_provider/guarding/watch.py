@@ -101,6 +101,11 @@ class Watch:
         return min(calm, _WHILE_STOPPING) if self.is_stopping and not self._blindness.slow else calm
 
     @property
+    def blind_since(self) -> float | None:
+        """Since when no look could be judged (seconds since the epoch); None: it sees."""
+        return self._blindness.since
+
+    @property
     def is_stopping(self) -> bool:
         """Whether this guard has decided on a stop, and is seeing it through."""
         intent = self.memory.intent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -13,6 +13,12 @@ from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.creating import created_by, is_of_release, stamp_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.operators.alive import (
+    check_heartbeat_url,
+    complain_of_overdue_guards,
+    find_overdue_guards,
+    send_heartbeat,
+)
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import batch_task_ids, given, whole_number
 
@@ -43,14 +49,23 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
     A rollout that has waited for its guard for longer than ``most_seconds_without_guard`` is an
     error in the log at each look: nothing starts the run, or nothing watches in it.
 
+    A guard that is deferred writes an XCom ``live`` at least every minute. One whose record is
+    overdue watches no more: its triggerer is dead, or has no room for it. That is an error in the
+    log at each look, and people are told, once an hour.
+
     :param guard_dag_id: the DAG that guards one rollout; its parameter is ``batch_task_id``, and
         its task ``guard`` watches
     :param task_types: the types of batch tasks that are guarded
     :param most_failed: guard runs of one rollout that may fail, each with retries of its own
     :param most_seconds_without_guard: how long a rollout may wait until its guard watches
+    :param tell_people: a function of a title and a text that tells people of guards that do not
+        watch; whatever goes wrong in it fails nothing
+    :param heartbeat_url: an https URL that is asked for (GET) at each good look, so that somebody
+        else notices where Airflow itself is dead; its answer changes nothing
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
+    :raises ValueError: a parameter makes no sense; the message names it
     """
 
     template_fields: Sequence[str] = CONNECTION_FIELDS
@@ -62,6 +77,8 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         task_types: Sequence[str] = ("firmwareUpgrade", "softwareUpgrade"),
         most_failed: int = 5,
         most_seconds_without_guard: float = 180,
+        tell_people: Callable[[str, str], Any] | None = None,
+        heartbeat_url: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +88,8 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         self.most_seconds_without_guard = whole_number(
             most_seconds_without_guard, "most_seconds_without_guard"
         )
+        self.tell_people = tell_people
+        self.heartbeat_url = check_heartbeat_url(heartbeat_url)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
@@ -87,6 +106,10 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
             }
         self._tell(rollouts, runs, missing)
         self._complain_of_long_waits(context, {**runs.unwatched, **missing})
+        overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log)
+        complain_of_overdue_guards(context, overdue, rollouts, self.tell_people, self.log)
+        if self.heartbeat_url is not None:
+            send_heartbeat(self.heartbeat_url, self.log)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(missing) > most:
             self.log.error(

@@ -52,6 +52,7 @@ from iotda_provider.parameters import (
     whole_number,
 )
 from iotda_provider.reporting import check_report_path, own_report_path, write_report
+from iotda_provider.sensors.live import LiveInWorker
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ class RolloutGuardSensor(BaseSensorOperator):
     XComs: the return value ``{"batch_task_id", "verdict": "breached" | "completed" |
     "stopped_elsewhere" | "lost", "rule", "evidence", "status", "progress", "stop", "summary",
     "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took, where there
-    is no ``report_path``; and ``alert``, the last thing that a person was told.
+    is no ``report_path``; ``rollout``, what is guarded and how, when it begins; ``live``, how it
+    stands, about 1 kB, at least every minute
+    (:class:`iotda_provider.guarding.live.LiveRecord`); and ``alert``, the last thing that a person
+    was told.
 
     :param batch_task_id: the batch task, or the list of them that a rollout was split over, which
         is judged by its summed counts and stopped as one (templated)
@@ -221,16 +225,23 @@ class RolloutGuardSensor(BaseSensorOperator):
             return self._finish(context, watch, self._verified(steps, watch, outcome))
 
     def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome:
+        live = LiveInWorker(watch, context, self.log)
         while True:
             began = time.monotonic()
-            outcome = steps.run(watch.poll())
+            try:
+                outcome = steps.run(watch.poll())
+            finally:
+                live.introduce(self.iotda_conn_id)
             left = self._seconds_left(watch.plan)
             if outcome is None and left <= 0:
                 outcome = steps.run(watch.give_up(self._time_is_over()))
             if outcome is not None:
+                live.settle(outcome)
                 return outcome
             if self.deferrable:
+                live.settle()
                 self._defer(context, watch)
+            live.show()
             time.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
 
     def poke(self, context: Context) -> PokeReturnValue:

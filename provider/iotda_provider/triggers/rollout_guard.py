@@ -15,6 +15,7 @@ from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.board import seconds_to_tick, shared_board
 from iotda_provider.triggers.events import OVER, failed, tell
 from iotda_provider.triggers.guard_steps import OwnState, TriggerSteps, warm_up
+from iotda_provider.triggers.live import LiveInTriggerer
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -75,12 +76,15 @@ class RolloutGuardTrigger(IoTDATrigger):
         watch = Watch(plan, memory, self.log, carry_on=True)
         earlier = _Earlier(watch, asyncio.ensure_future(kept.recall()))
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
-        async with shared_board(connection, self.hook) as board:
+        live = LiveInTriggerer(watch, kept)
+        async with shared_board(connection, self.hook) as board, live:
             steps = TriggerSteps(hook, kept, self.log, self.on_alert, read=board.read)
             try:
                 await warm_up(plan.rules)
                 await earlier.wait(_USUAL_SECONDS)
-                event = await self._over(await self._wait(watch, steps, earlier), memory, kept)
+                outcome = await self._wait(watch, steps, earlier, live)
+                await live.settle(outcome)
+                event = await self._over(outcome, memory, kept)
             except IoTDAError as error:
                 event = failed(plan.batch_task_ids, error)
             finally:
@@ -88,7 +92,9 @@ class RolloutGuardTrigger(IoTDATrigger):
                 earlier.give_up()
         yield event
 
-    async def _wait(self, watch: Watch, steps: TriggerSteps, earlier: _Earlier) -> Outcome:
+    async def _wait(
+        self, watch: Watch, steps: TriggerSteps, earlier: _Earlier, live: LiveInTriggerer
+    ) -> Outcome:
         """Look until it is over, at the same moments as all guards with the same interval.
 
         :raises IoTDAError: the first look failed in a way that will not pass
@@ -109,6 +115,7 @@ class RolloutGuardTrigger(IoTDATrigger):
                 outcome = await steps.run(watch.poll())
             if outcome is not None:
                 return outcome
+            live.show()
             await earlier.wait(0.0)
             left = float("inf") if deadline is None else deadline - time.time()
             if left <= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 TASK = "0123456789abcdef01234567"
@@ -50,6 +52,12 @@ def test_a_bad_rollout_is_stopped_and_its_failures_collected(run_tasks, deferrab
     header, first, *_ = run.xcom("guard", "audit")
     assert header["audit"] == "iotda-guard"
     assert first["decision"] == "continue"
+    about = run.xcom("guard", "rollout")
+    assert (about["kind"], about["batch_task_names"]) == ("guard", ["rollout"])
+    live = run.xcom("guard", "live")
+    assert (live["verdict"], live["decision"], live["due"]) == ("breached", "breach", None)
+    assert live["progress"]["fail"] == result["progress"]["fail"]
+    assert len(json.dumps(live)) < 2000
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])

@@ -1,0 +1,185 @@
+"""Guards that do not watch any more, and the sign of life to somebody outside of Airflow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from iotda_provider.operators.alive import (
+    check_heartbeat_url,
+    complain_of_overdue_guards,
+    find_overdue_guards,
+    send_heartbeat,
+)
+from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
+
+LOG = logging.getLogger("iotda_provider.test")
+GUARDS = {"a1": "guard__a1__x", "b2": "guard__b2__y"}
+
+
+def due(seconds_ago: float) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(time.time() - seconds_ago, timezone.utc)
+    return {"due": moment.isoformat().replace("+00:00", "Z")}
+
+
+class TaskInstance:
+    """Answers from a dictionary of XComs by (run id, key)."""
+
+    task_id = "running_rollouts"
+
+    def __init__(self, records: dict[str, Any]) -> None:
+        self.records, self.kept, self.asked = records, {}, 0
+
+    def xcom_pull(self, *, key: str, run_id: str | None = None, **_: Any) -> Any:
+        if run_id is None:
+            return self.kept.get(key)
+        self.asked += 1
+        found = self.records.get(run_id)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+
+def overdue(records: dict[str, Any], watched: dict[str, str] = GUARDS) -> dict[str, float]:
+    ti = TaskInstance(records)
+    return find_overdue_guards({"ti": ti}, watched, "guard_one_rollout", LOG)
+
+
+@pytest.mark.parametrize(
+    ("record", "is_overdue"),
+    [
+        (-600, False),
+        (30, False),
+        (61, True),
+        (7200, True),
+        ({"due": None}, False),  # it has ended
+        (None, False),  # a guard of an earlier version
+        ({"due": "nonsense"}, False),
+    ],
+)
+def test_a_record_is_stale_a_minute_past_its_time(record: Any, is_overdue: bool) -> None:
+    record = due(record) if isinstance(record, int) else record
+    assert ("a1" in overdue({"guard__a1__x": record, "guard__b2__y": due(0)})) is is_overdue
+
+
+def test_what_can_not_be_read_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    assert overdue({"guard__a1__x": RuntimeError("down")}) == {}
+    assert "can't be read now: down" in caplog.text
+
+
+def test_each_of_many_guards_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {f"{number:024x}": f"guard__{number}" for number in range(1000)}
+    found: set[str] = set()
+    now = time.time()
+    late = {run_id: due(7200) for run_id in many.values()}
+    for minute in range(4):
+        clock = SimpleNamespace(time=lambda minute=minute: now + 60 * minute)
+        monkeypatch.setattr("iotda_provider.operators.alive.time", clock)
+        ti = TaskInstance(late)
+        found |= set(find_overdue_guards({"ti": ti}, many, "guard_one_rollout", LOG))
+        assert ti.asked <= 300
+    assert found == set(many)
+
+
+def test_people_are_told_once_an_hour_and_the_log_at_each_look(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ti, told = TaskInstance({}), []
+    rollouts: Any = {name: SimpleNamespace(task_name="rollout") for name in GUARDS}
+    now = time.time()
+    for minutes in (0, 1, 30, 61):
+        clock = SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes)
+        monkeypatch.setattr("iotda_provider.operators.alive.time", clock)
+        complain_of_overdue_guards(
+            {"ti": ti}, {"a1": 90.0}, rollouts, lambda *words: told.append(words), LOG
+        )
+
+    assert len(told) == 2
+    assert told[0][0] == "1 rollout(s) MAY BE UNGUARDED"
+    assert "a1 (rollout)" in told[0][1]
+    assert caplog.text.count("a1 (rollout) MAY BE UNGUARDED: its guard is overdue by 90 s") == 4
+
+
+def test_a_function_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(title: str, text: str) -> None:
+        raise OSError("no chat")
+
+    rollouts: Any = {"a1": SimpleNamespace(task_name="rollout")}
+    complain_of_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, fail, LOG)
+    assert "tell_people failed" in caplog.text
+
+
+class Answer(BaseHTTPRequestHandler):
+    status = 200
+    asked: list[tuple[str, str | None]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization")))
+        self.send_response(self.status)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Answer.asked, Answer.status = [], 200
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/ping/secret"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_heartbeat_is_one_get(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    send_heartbeat(server, LOG)
+
+    assert Answer.asked == [("/ping/secret", None)]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_whatever_it_answers_fails_nothing_and_leads_nowhere(
+    status: int, server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Answer.status = status
+
+    send_heartbeat(server, LOG)
+
+    assert len(Answer.asked) == 1
+    assert f"HTTP {status}" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_nobody_there_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    send_heartbeat("http://127.0.0.1:9/secret", LOG)
+
+    assert "can't be reached" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("url", ["http://example.com/x", "ftp://h/x", "https://", "x", 5, ["a"]])
+def test_a_url_that_is_not_https_is_refused_when_the_dag_is_parsed(url: Any) -> None:
+    with pytest.raises(ValueError, match="heartbeat_url"):
+        FindUnguardedRolloutsOperator(task_id="look", heartbeat_url=url)
+
+
+@pytest.mark.parametrize("url", [None, "", "https://hc.example.com/secret"])
+def test_the_others_are_taken(url: Any) -> None:
+    assert check_heartbeat_url(url) == (url or None)

@@ -1,0 +1,50 @@
+"""What people see of a guard in a worker is written beside its looks, never in their way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guards import MaxFailures
+from iotda_provider.sensors.live import LiveInWorker
+
+IDS = ("0123456789abcdef01234567",)
+
+
+class TaskInstance:
+    """An Airflow that does not answer until it is told to."""
+
+    def __init__(self) -> None:
+        self.answers, self.pushed = threading.Event(), []
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        assert self.answers.wait(60)
+        self.pushed.append(key)
+
+
+def test_no_look_waits_for_an_airflow_that_does_not_answer() -> None:
+    plan = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
+    watch = Watch(plan, Memory(IDS), logging.getLogger("guard"))
+    ti = TaskInstance()
+    context: Any = {"ti": ti}
+    live = LiveInWorker(watch, context, logging.getLogger("guard"))
+
+    for _ in range(5):
+        live.show()  # it would wait for ever
+    assert not ti.pushed
+
+    ti.answers.set()
+    live.settle()
+    assert ti.pushed == ["live", "live"], "what was under way, and the last one"
+
+
+def test_an_airflow_that_fails_costs_one_line(caplog: Any) -> None:
+    plan = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
+    log = logging.getLogger("guard")
+    context: Any = {"ti": None}
+
+    LiveInWorker(Watch(plan, Memory(IDS), log), context, log).settle()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -1,0 +1,61 @@
+"""What people see of a guard in a triggerer is written beside its looks, never in their way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guarding.outcome import completed
+from iotda_provider.guards import MaxFailures
+from iotda_provider.triggers.live import LiveInTriggerer
+
+IDS = ("0123456789abcdef01234567",)
+PLAN = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
+
+
+class Kept:
+    """Where XComs go, once it is told to answer."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.pushed: list[dict[str, Any]] = []
+
+    async def push(self, key: str, value: Any) -> bool:
+        await self.answers.wait()
+        self.pushed.append(value)
+        return True
+
+
+async def test_a_record_is_written_once_however_long_it_takes_and_the_last_one_is_last() -> None:
+    kept: Any = Kept()
+    watch = Watch(PLAN, Memory(IDS), logging.getLogger("guard"))
+    async with LiveInTriggerer(watch, kept) as live:
+        for _ in range(5):
+            live.show()
+            await asyncio.sleep(0)
+        assert not kept.pushed
+
+        kept.answers.set()
+        await live.settle(completed(PLAN, None, []))
+
+    assert kept.pushed[-1]["verdict"] == "completed"
+    assert len(kept.pushed) <= 2
+
+
+async def test_guards_that_begin_together_do_not_write_together() -> None:
+    kept: Any = Kept()
+    kept.answers.set()
+    log = logging.getLogger("guard")
+    guards = [LiveInTriggerer(Watch(PLAN, Memory(IDS), log), kept) for _ in range(50)]
+    for guard in guards:
+        await guard.__aenter__()
+    for guard in guards:
+        guard.show()
+
+    await asyncio.sleep(0.5)
+
+    for guard in guards:
+        await guard.__aexit__(None, None, None)
+    assert 1 <= len(kept.pushed) <= 10, "five a second"
