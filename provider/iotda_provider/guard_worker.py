@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ from iotda_provider.durable import LARGEST, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
+from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -76,6 +78,13 @@ class WorkerSteps:
             return save_memory(self._context, step.memory, self._log)
         return self._tell(step)
 
+    def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
+        """Say at once where ``on_alert`` can't be called here, and not at the first alert."""
+        alert = missing_on_alert(self._on_alert, batch_task_ids)
+        if alert is not None:
+            self._on_alert = None
+            self._tell(alert)
+
     def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:
             return self._hook.get_batch_task(batch_task_id)
@@ -105,6 +114,28 @@ def call_on_alert(on_alert: OnAlert, alert: Alert, log: Log) -> Any:
     except Exception:
         log.exception("on_alert failed; the guard goes on.")
         return None
+
+
+def missing_on_alert(on_alert: OnAlert | None, batch_task_ids: Sequence[str]) -> Tell | None:
+    """What to say at once where ``on_alert`` can't be called in this process; None: it can.
+
+    It blocks, as it imports the function's module.
+    """
+    if not isinstance(on_alert, str):
+        return None
+    try:
+        load_function(on_alert)
+    except Exception as error:  # noqa: BLE001 - importing runs the user's code
+        facts = {"batch_task_ids": list(batch_task_ids), "time": time.time(), "progress": {}}
+        return Tell(
+            "on_alert_missing",
+            "ALERTS REACH NOBODY but this log and the XCom alert, as on_alert can't be called here "
+            f"({one_line(error, 300)}). Put it into a package that is installed wherever "
+            "triggerers and workers run: a module beside a DAG file is found by workers only. The "
+            "guard goes on.",
+            facts,
+        )
+    return None
 
 
 def load_function(path: str) -> Callable[[Alert], Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from iotda_provider.guards import FailureClasses
     from iotda_provider.models import TargetResult
+
+
+_log = logging.getLogger(__name__)
 
 
 def xcom_limit(max_xcom_targets: int) -> int:
@@ -58,7 +63,26 @@ def check_report_path(value: Any, name: str = "report_path") -> str | None:
             f"{name} {path!r} can't be written to: {one_line(error, 300)}. Give a local path, or "
             "install the provider of that storage."
         ) from None
+    if _goes_with_the_pod(path):
+        _log.warning(
+            "%s %s lies on the disk of a worker. With the KubernetesExecutor that is a pod, and "
+            "the file goes with it, unless it lies on a volume: give the URL of object storage.",
+            name,
+            path,
+        )
     return path
+
+
+def _goes_with_the_pod(path: str) -> bool:
+    """Whether a file is local, and workers are pods of the KubernetesExecutor."""
+    from airflow.providers.common.compat.sdk import conf
+
+    scheme, colon, _ = path.partition("://")
+    if colon and scheme not in ("file", "local"):
+        return False
+    # Within its pods Airflow is told of another executor.
+    is_pod = bool(os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"))
+    return is_pod or "Kubernetes" in str(conf.get("core", "executor", fallback=""))
 
 
 def _leads_upwards(path: str) -> bool:

@@ -115,9 +115,11 @@ class GuardedOperator(IoTDABaseOperator):
         """
         try:
             with self.hook() as hook:
+                guard = WorkerSteps(hook, context, self.log, self.on_alert)
+                guard.try_on_alert(memory.batch_task_ids)
                 steps = WaveSteps(
                     hook,
-                    WorkerSteps(hook, context, self.log, self.on_alert),
+                    guard,
                     self.log,
                     files=self.files(context),
                     ask=ask,

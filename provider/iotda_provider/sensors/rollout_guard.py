@@ -102,7 +102,8 @@ class RolloutGuardSensor(BaseSensorOperator):
     :param on_alert: a function, or the dotted path of one, that is called with
         ``{"kind": "hold" | "blind" | "stop_failed" | "may_not_stop", "sentence",
         "batch_task_ids", "time", "progress"}`` when a person should know. A deferred guard needs a
-        path that the triggerer can import
+        path that the triggerer can import; where it can't, the XCom ``alert``
+        (``on_alert_missing``) and the log say so as soon as it watches
     :param report_path: URL of a file that gets the audit trail, one JSON object a line (templated)
     :param audit_limit: the most records of the audit trail, some 500 bytes each
     :param poke_interval: seconds between two looks
@@ -214,6 +215,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
         with self.hook() as hook:
             steps = self._steps(hook, context)
+            steps.try_on_alert(plan.batch_task_ids)
             try:
                 outcome = self._wait(context, steps, watch)
             except AirflowTaskTimeout:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
-from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert
+from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert, missing_on_alert
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guards import Look, Rule, evaluate
@@ -28,6 +28,8 @@ _WRITE_SECONDS = 10.0
 _REHEARSAL_SECONDS = 10.0
 #: Seconds that a user's function may take before a guard goes on.
 _ALERT_SECONDS = 60.0
+#: Seconds in which the module of ``on_alert`` should be imported, before the first look.
+_IMPORT_SECONDS = 5.0
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
@@ -83,6 +85,20 @@ class TriggerSteps:
         if isinstance(step, Save):
             return await self._kept.remember(step.memory)
         return await self._tell(step)
+
+    async def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
+        """Say at once where ``on_alert`` can't be called here, and not at the first alert."""
+        if self._on_alert is None:
+            return
+        trial = asyncio.ensure_future(
+            asyncio.to_thread(missing_on_alert, self._on_alert, batch_task_ids)
+        )
+        _, slow = await asyncio.wait({trial}, timeout=_IMPORT_SECONDS)
+        if slow:
+            self._log.error("on_alert takes its time to be imported; the guard goes on.")
+        elif alert := trial.result():
+            self._on_alert = None
+            await self._tell(alert)
 
     async def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:

@@ -146,14 +146,15 @@ class WaveTrigger(ReleaseTrigger):
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(await _recall(kept), plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, carry_on=True, clock=time.time)
+        guard = TriggerSteps(hook, kept, self.log, self.on_alert)
         steps = ReleaseSteps(
             hook,
-            TriggerSteps(hook, kept, self.log, self.on_alert),
+            guard,
             self.log,
             files=ReleaseFiles.from_json(self.files),
             deadline=self.deadline,
         )
-        await warm_up(plan.rules)
+        await asyncio.gather(warm_up(plan.rules), guard.try_on_alert(plan.batch_task_ids))
         job, procedure = self.begin(watch)
         payload = await self._event(steps, job, procedure.run())
         if not await kept.push(MEMORY_KEY, memory.to_json()):

@@ -80,7 +80,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         async with shared_board(connection, self.hook) as board, live:
             steps = TriggerSteps(hook, kept, self.log, self.on_alert, read=board.read)
             try:
-                await warm_up(plan.rules)
+                await asyncio.gather(warm_up(plan.rules), steps.try_on_alert(plan.batch_task_ids))
                 await earlier.wait(_USUAL_SECONDS)
                 outcome = await self._wait(watch, steps, earlier, live)
                 await live.settle(outcome)

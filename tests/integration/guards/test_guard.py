@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -253,6 +255,32 @@ def test_on_alert_is_called_and_ends_no_guard(
 
     assert result["verdict"] == "completed"
     assert alerts == [ti.xcoms["alert"]]
+
+
+def test_an_on_alert_that_is_not_there_is_told_when_the_guard_begins(
+    fleet: Any, ti: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a module beside the DAG file, which a worker finds and a triggerer does not."""
+    name = "beside_the_dag_file"
+    healthy = fleet({"devices": 10, "failure_rate": 0.0})
+    if deferrable:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(tell=lambda alert: None))
+        watch = healthy.trigger
+
+        def elsewhere(*arguments: Any) -> Any:
+            assert "alert" not in ti.xcoms, "the worker has found it"
+            del sys.modules[name]
+            return watch(*arguments)
+
+        healthy.trigger = elsewhere
+
+    result = healthy.run(ti, on_alert=f"{name}.tell")["return_value"]
+
+    assert result["verdict"] == "completed"
+    alert = ti.xcoms["alert"]
+    assert (alert["kind"], alert["batch_task_ids"]) == ("on_alert_missing", [healthy.task_id])
+    assert f"'{name}.tell' can't be imported" in alert["sentence"]
+    assert alert["time"]
 
 
 def test_an_alert_that_airflow_cannot_keep_ends_no_guard(

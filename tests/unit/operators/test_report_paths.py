@@ -140,3 +140,23 @@ def test_mapped_instances_that_share_a_report_are_refused(iotda, ti, kind, templ
 )
 def test_mapped_instances_with_reports_of_their_own_run(iotda, ti, kind, template, mapped):
     assert refusal(ti, kind, template, "/r/x", **mapped) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "environment", "warns"),
+    [
+        ("/reports/x", {"AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}, True),
+        ("file:///reports/x", {"AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor"}, True),
+        ("/reports/x", {"AIRFLOW__CORE__EXECUTOR": "LocalExecutor,KubernetesExecutor"}, True),
+        ("/reports/x", {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}, False),
+    ],
+)
+def test_a_local_report_that_goes_with_its_pod_is_warned_of(
+    path, environment, warns, monkeypatch, caplog
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert check_report_path(path) == path
+
+    assert ("file goes with it" in caplog.text) is warns
