@@ -84,8 +84,17 @@ class TestWhatIsNotSentTwice:
         assert [seen.method for seen in fake.seen] == ["POST", "GET", "GET"]
 
     def test_a_creation_is_looked_for(self, client: Any, fake: Any, reply: Any) -> None:
-        none, one = reply(body={"batchtasks": []}), reply(body={"batchtasks": [TASK]})
-        fake.answer(none, reply(fault="hang"), one)
+        shown = {"batchtask": TASK, "task_details": [{"target": "d1", "status": "Processing"}]}
+
+        def answer(seen: Any) -> Any:
+            if seen.method == "POST":
+                return reply(fault="hang")
+            if seen.path.endswith(TASK_ID):
+                return reply(body=shown)
+            is_made = any(earlier.method == "POST" for earlier in fake.seen)
+            return reply(body={"batchtasks": [TASK] if is_made else []})
+
+        fake.answer(answer)
 
         created = client.create_batch_task_once(
             task_name="rollout", task_type="firmwareUpgrade", targets=["d1"]
