@@ -9,8 +9,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -30,6 +30,7 @@ REQUEST_ID = "X-Request-Id"
 MAX_BODY = 12 * 1024 * 1024
 MAX_UNSIGNED_BODY = 64 * 1024
 
+_T = TypeVar("_T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
@@ -164,16 +165,18 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     raw: bytes | None = None
     refusal: ApiError | None = None
     try:
-        raw = await _admit(instance, request, call, hits)
+        raw = await _guarded(_admit(instance, request, call, hits), request)
     except ApiError as error:
         refusal = error
     if fatal is not None and not _acts(fatal.fault):
         answer = _refusal(instance, fatal)
     else:
-        if refusal is not None and call is not None:
-            answer = refused(refusal)
-        else:
-            answer = await _answer(inner, request)
+        try:
+            if refusal is not None and call is not None:
+                raise refusal
+            answer = await _guarded(inner(request), request)
+        except ApiError as error:
+            answer = refused(error)
         if fatal is not None:
             answer = _spoilt(instance, answer, fatal)
     await _delay(instance, hits, acted=True)
@@ -202,15 +205,18 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     return answer
 
 
-async def _answer(inner: Handler, request: Request) -> Response:
-    """The call's own answer; a mistake of the emulator's is a 500 in the platform's words."""
+async def _guarded(step: Awaitable[_T], request: Request) -> _T:
+    """What a step of answering a request comes to; a mistake of the emulator's own is a 500.
+
+    :raises ApiError: the request is refused, or the step has failed
+    """
     try:
-        return await inner(request)
-    except ApiError as error:
-        return refused(error)
+        return await step
+    except ApiError:
+        raise
     except Exception:
         log.exception("%s %s failed", request.method, request.scope["path"])
-        return refused(errors.broken())
+        raise errors.broken() from None
 
 
 async def _admit(

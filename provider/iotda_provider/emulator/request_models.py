@@ -56,6 +56,8 @@ SearchText = Annotated[str, Field(pattern=rf"^[{_HAN}A-Za-z0-9_?'#()., &%@!*=<>:
 GroupType = Literal["STATIC", "DYNAMIC"]
 PackageType = Literal["softwarePackage", "firmwarePackage", "modulePackage"]
 
+# What of a field's name is said again: whoever sends it may make it as long as they like.
+_LONGEST_NAME = 200
 _TIMES = ("schedule_time", "start_time", "end_time", "last_modified_time")
 # Types that only the list knows: tasks that the platform's console makes.
 _LISTED_TYPES = ("sendEmails", "sendSmss", "addDevicesToGroup", "deviceConfig", "deviceJob")
@@ -132,12 +134,9 @@ def _refusal(error: ValidationError) -> ApiError:
 
 def _line(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"])[:_LONGEST_NAME]
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}." if where else f"{message}."
-
-
-# --- batch tasks ---------------------------------------------------------------------------------
 
 
 class TaskPolicy(_Request):
@@ -248,9 +247,6 @@ class BatchTargets(_Request):
     targets: Annotated[list[DeviceId], Field(max_length=MAX_ACTION_TARGETS)] | None = None
 
 
-# --- queries -------------------------------------------------------------------------------------
-
-
 class _Paged(_Request):
     """The query of a list."""
 
@@ -319,9 +315,6 @@ class DeviceInGroup(_Request):
 
     action_id: Literal["addDevice", "removeDevice"]
     device_id: DeviceId
-
-
-# --- devices, groups and packages ----------------------------------------------------------------
 
 
 class SearchDevices(_Request):

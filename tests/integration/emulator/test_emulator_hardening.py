@@ -244,12 +244,13 @@ def test_a_mistake_of_the_emulators_own_is_in_the_journal(
     def broken(task: object) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(emulator.instance.world, "describe", broken)
-    answer = call(emulator, "GET", f"/batchtasks/{TASK}")
-    assert (answer.status_code, answer.json()["error_code"]) == (500, "IOTDA.000001")
-    [entry] = emulator.journal()
-    assert (entry["call"], entry["status"]) == ("show_batch_task", 500)
-    assert entry["request_id"] == answer.headers["X-Request-Id"]
+    for thing, name in ((emulator.instance.world, "describe"), (emulator.instance.iam, "permit")):
+        monkeypatch.setattr(thing, name, broken)
+        answer = call(emulator, "GET", f"/batchtasks/{TASK}")
+        assert (answer.status_code, answer.json()["error_code"]) == (500, "IOTDA.000001")
+        entry = emulator.journal()[-1]
+        assert (entry["call"], entry["status"]) == ("show_batch_task", 500)
+        assert entry["request_id"] == answer.headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize("existed", [False, True])
