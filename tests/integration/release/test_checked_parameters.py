@@ -159,3 +159,31 @@ def test_a_group_of_none_of_the_devices_is_no_wave_and_is_told(rollout: Any, log
 
 def test_all_of_them_can_be_templates() -> None:
     assert set(GOOD) <= set(CheckReleaseOperator.template_fields)
+
+
+@pytest.mark.parametrize(
+    ("waves", "share"),
+    [
+        ("100%", 0.5),
+        ("51%, 100%", 0.5),
+        (f"group:{GROUP}, rest", 0.5),
+        ("rest", 0.99),
+        ("2, rest", 0.01),
+    ],
+)
+def test_a_first_wave_that_holds_too_many_is_refused(
+    rollout: Any, waves: str, share: float
+) -> None:
+    said = refused(rollout(**WORLD), waves=waves, largest_first_wave=share)
+
+    assert said.startswith("waves: the first one (")
+    assert f"lets it have at most {share:.0%} of them" in said
+
+
+@pytest.mark.parametrize(
+    ("waves", "share"), [("50%, 100%", 0.5), ("100%", 1), ("1, rest", 0.001), ("1%, rest", 0.01)]
+)
+def test_a_first_wave_within_its_share_or_of_one_device_is_taken(
+    rollout: Any, waves: str, share: float
+) -> None:
+    assert check(rollout(**WORLD), waves=waves, largest_first_wave=share)["devices"] == 100

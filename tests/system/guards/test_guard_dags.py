@@ -40,12 +40,15 @@ SECRET = "a secret of this test"
 def guard_one(
     time_passes: None, iotda_connection: dict[str, Any], run_dag: Any, tmp_path: Path
 ) -> Any:
-    """Runs ``guard_one_rollout``, which looks more often here."""
-    text = (DAGS / "rollout_guard.py").read_text()
+    """Runs ``guard_one_rollout``, which looks more often here, with changes to its text."""
     file = tmp_path / "rollout_guard.py"
-    file.write_text(text.replace("SECONDS_BETWEEN_LOOKS = 5", "SECONDS_BETWEEN_LOOKS = 0.1"))
 
-    def run(**conf: Any) -> Any:
+    def run(*changes: tuple[str, str], **conf: Any) -> Any:
+        text = (DAGS / "rollout_guard.py").read_text()
+        for before, now in (("SECONDS_BETWEEN_LOOKS = 5", "SECONDS_BETWEEN_LOOKS = 0.1"), *changes):
+            assert text.count(before) == 1, before
+            text = text.replace(before, now)
+        file.write_text(text)
         return run_dag(file, "guard_one_rollout", {"batch_task_id": TASK, **conf})
 
     return run
@@ -77,6 +80,35 @@ def test_environmental_failures_are_tried_again_when_a_person_confirms(guard_one
     assert again["task_name"].startswith(f"again_{TASK}")
     world = iotda_emulator.instance.present()
     assert world.task(again["batch_task_id"]).need_confirm
+
+
+NO_RETRIES = '{"retries": 10,', '{"retries": 0,'
+
+
+@pytest.mark.iotda_emulator(scenario={**BAD, "failure_mix": {BROKEN: 1}}, speed=0)
+def test_people_hear_of_a_stop_where_its_failures_can_not_be_collected(guard_one):
+    collects = 'task_id="collect_failures", batch_task_id='
+    run = guard_one(NO_RETRIES, (f"{collects}rollout", f'{collects}"no id"'))
+
+    assert run.state == "failed"
+    assert run.states["collect_failures"] == "failed"
+    assert {run.states[name] for name in ("guard", "tell", "open_ticket")} == {"success"}
+    told, ticket = run.log.index("A ticket follows."), run.log.index("TICKET: ")
+    assert told < ticket
+    assert "Which devices failed, and why, could not be found out" in run.log[ticket:]
+    assert run.xcom("guard")["summary"] in run.log[ticket:]
+
+
+@pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=0)
+def test_people_hear_of_a_guard_that_left_no_result(guard_one):
+    guards = 'task_id="guard",\n        batch_task_id='
+    run = guard_one(NO_RETRIES, (f"{guards}rollout", f'{guards}"no id"'))
+
+    assert run.state == "failed"
+    assert run.states["guard"] == "failed"
+    assert {run.states[name] for name in ("tell", "open_ticket")} == {"success"}
+    assert f"Rollout {TASK} MAY BE UNGUARDED" in run.log
+    assert "Its guard has left no result." in run.log
 
 
 @pytest.mark.iotda_emulator(

@@ -68,6 +68,18 @@ def test_a_person_stands_between_two_waves_where_one_may_be_asked() -> None:
 
 
 @ASKS
+def test_who_may_answer_is_passed_on_to_every_question() -> None:
+    dag, _ = make(approval="before every wave", assigned_users=["7", {"id": "8", "name": "Erika"}])
+    for wave in (1, 2):
+        assert dag.get_task(f"rollout.wave_{wave}_ask").assigned_users == [
+            {"id": "7", "name": "7"},
+            {"id": "8", "name": "Erika"},
+        ]
+    dag, _ = make(approval="before every wave")
+    assert not dag.get_task("rollout.wave_1_ask").assigned_users
+
+
+@ASKS
 def test_silence_stops_only_where_the_dag_says_so() -> None:
     dag, _ = make(
         approval="before every wave", on_no_answer="stop", answer_within=timedelta(hours=2)
@@ -113,6 +125,11 @@ def test_older_airflow_can_ask_nobody_and_says_so(monkeypatch: pytest.MonkeyPatc
         ({"answer_within": timedelta(hours=1)}, "answer_within"),
         ({"poll_interval": 0}, "poll_interval"),
         ({"evidence_interval": 0}, "evidence_interval"),
+        ({"assigned_users": []}, "assigned_users"),  # which Airflow would take for everybody
+        ({"assigned_users": "erika"}, "assigned_users"),
+        ({"assigned_users": [7]}, "assigned_users"),
+        ({"assigned_users": [""]}, "assigned_users"),
+        ({"assigned_users": [{"id": "7"}]}, "assigned_users"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_dag_is_parsed(
