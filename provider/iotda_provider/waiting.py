@@ -14,6 +14,7 @@ from typing import Any
 from iotda_provider.exceptions import (
     BatchTaskFailedError,
     BatchTaskTimeoutError,
+    IoTDAApiError,
     IoTDAError,
     IoTDAServerError,
     IoTDAThrottledError,
@@ -118,7 +119,12 @@ class TaskWait:
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Whether an error may pass by itself: the trouble is the network's or the platform's."""
+    """Whether an error may pass by itself: the trouble is the network's or the platform's.
+
+    Of an error inside a success nobody can say that it is final: a gateway in trouble sends them.
+    """
+    if type(error) is IoTDAApiError:
+        return 200 <= error.status_code < 300
     return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
 
 

@@ -34,7 +34,9 @@ from iotda_provider.waiting import (
 )
 
 TROUBLE = [IoTDATransportError("gone"), IoTDAServerError(503), IoTDAThrottledError(429)]
+TROUBLE += [IoTDAApiError(200, "IOTDA.000001", "internal")]
 REFUSALS = [IoTDAAuthError(401), IoTDANotFoundError(404), IoTDAApiError(400), IoTDAConfigError("x")]
+REFUSALS += [IoTDAAuthError(200, "APIGW.0301")]
 
 
 def task(status: str) -> BatchTask:
