@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAParameterError
@@ -175,6 +176,17 @@ def positive(value: Any, name: str, *, zero: bool = False) -> float:
             f"{name} must be at most {_LARGEST:.0f}, got {what_is(value, instead_of='a number')}"
         )
     return value
+
+
+def check_sensor_times(arguments: Mapping[str, Any]) -> None:
+    """What Airflow's own sensor is given as times, as far as it is, checked as the DAG is parsed.
+
+    :raises ValueError: one is neither a number of seconds nor a ``timedelta``
+    """
+    for name in ("poke_interval", "timeout"):
+        value = arguments.get(name, 1)
+        if not isinstance(value, timedelta):
+            positive(value, name, zero=True)
 
 
 def whole_number(value: Any, name: str, *, zero: bool = False) -> int:

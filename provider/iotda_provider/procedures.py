@@ -179,7 +179,8 @@ def read_devices(device_ids: Sequence[str]) -> Procedure[list[Device | IoTDAErro
 
     Lists of devices leave out when a connection changed.
     """
-    answers: list[Device | IoTDAError] = yield Together(tuple(map(api.show_device, device_ids)))
+    calls = tuple(map(api.show_device, api.check_targets(device_ids, "device_ids", unique=False)))
+    answers: list[Device | IoTDAError] = yield Together(calls)
     return answers
 
 

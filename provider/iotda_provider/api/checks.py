@@ -7,7 +7,7 @@ Source: the value range of each parameter in the IoTDA API reference, and in the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -54,12 +54,16 @@ def check_task_id(value: object, name: str = "batch_task_id") -> str:
     return value
 
 
-def check_targets(targets: Any, name: str = "targets") -> list[str]:
+def check_targets(targets: Any, name: str = "targets", *, unique: bool = True) -> list[str]:
     """Device ids, each once, in their first order.
+
+    :param unique: False: as often as they are there
 
     :raises IoTDAConfigError: one is not 1 to 128 letters, digits, ``_`` or ``-``
     """
-    return _each(targets, name, _DEVICE_ID, "a device id (1 to 128 letters, digits, _ or -)")
+    found = list(targets) if isinstance(targets, Iterator) else targets
+    once = _each(found, name, _DEVICE_ID, "a device id (1 to 128 letters, digits, _ or -)")
+    return once if unique else list(found)
 
 
 def check_group_ids(group_ids: Any, name: str = "group_ids") -> list[str]:

@@ -8,6 +8,10 @@ from typing import Any
 
 from iotda_provider.api.call import Call, Repeat
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.text import what_is
+
+#: Characters that a path may have.
+_LONGEST = 2000
 
 
 def any_call(
@@ -28,7 +32,7 @@ def any_call(
         raise IoTDAConfigError(
             f"method must be GET, POST, PUT, PATCH or DELETE; got {method[:20]!r}."
         )
-    path = endpoint if isinstance(endpoint, str) else ""
+    path = endpoint if isinstance(endpoint, str) and len(endpoint) <= _LONGEST else ""
     segments = path.replace("{project_id}", "-").lstrip("/").split("/")
     if (
         not path.strip("/")
@@ -40,8 +44,8 @@ def any_call(
     ):
         raise IoTDAConfigError(
             "endpoint must be a plain path such as /v5/iot/{project_id}/devices, without a host, a "
-            "query "
-            f"(pass it as params), empty parts or '..'; got {str(endpoint)[:80]!r}."
+            f"query (pass it as params), empty parts or '..', of at most {_LONGEST} characters; "
+            f"got {what_is(endpoint)}."
         )
     path = "/" + path.lstrip("/")
     if not path.startswith("/v5/"):

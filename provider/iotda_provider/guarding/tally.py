@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import Subtask, SubtaskStatus
-from iotda_provider.text import what_is
+from iotda_provider.text import one_line, what_is
 
 ClusterOf = str | Mapping[str, str]
 """A regular expression with one group, searched for in the device id; or device id → cluster."""
@@ -72,9 +72,11 @@ def check_cluster_of(value: object) -> ClusterOf | None:
     try:
         groups = re.compile(value).groups
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"cluster_of: not a regular expression: {error}") from error
+        raise ValueError(f"cluster_of: not a regular expression: {one_line(error, 200)}") from error
     if groups != 1:
-        raise ValueError(f"cluster_of needs one group, the cluster's name, in {value!r}")
+        raise ValueError(
+            f"cluster_of needs one group, the cluster's name, in {one_line(value, 200)!r}"
+        )
     return value
 
 

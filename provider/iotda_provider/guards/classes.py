@@ -9,6 +9,7 @@ from functools import cache
 
 from iotda_provider.guards import parameters
 from iotda_provider.models import Subtask, SubtaskStatus
+from iotda_provider.text import one_line
 
 ENVIRONMENT, FIRMWARE, UNKNOWN = parameters.CLASSES
 
@@ -121,13 +122,15 @@ class FailureClasses:
 def _matcher(what: object, name: object) -> _Matcher:
     if not isinstance(what, str) or not what:
         parameters.refuse("failure_classes", "a mapping of code or 're:...' to class", what)
-    word = parameters.choice(f"failure_classes[{what!r}]", name, parameters.CLASSES)
+    word = parameters.choice(f"failure_classes[{what[:60]!r}]", name, parameters.CLASSES)
     if not what.startswith("re:"):
         return what, word
     try:
         return re.compile(what[3:], re.IGNORECASE), word
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"failure_classes[{what!r}]: not a regular expression: {error}") from error
+        raise ValueError(
+            f"failure_classes[{what[:60]!r}]: not a regular expression: {one_line(error, 200)}"
+        ) from error
 
 
 def classify(error_code: str | None, error_msg: str | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from iotda_provider import api
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.headers import checked_headers
+from iotda_provider.text import one_line, what_is
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,25 @@ def read_arguments(
     :param params: the query
     :param json: the JSON body
     """
+    for name, value in (
+        ("headers", headers),
+        ("extra_options", extra_options),
+        ("params", params),
+    ):
+        if value is not None and not isinstance(value, Mapping):
+            raise IoTDAConfigError(
+                f"{name} must be an object; got {what_is(value, instead_of='an object')}."
+            )
     options = dict(extra_options or {})
     check = bool(options.pop("check_response", True))
     if request_kwargs or options:
-        unknown = ", ".join(sorted({*request_kwargs, *options}))
+        unknown = ", ".join(sorted(one_line(name, 60) for name in {*request_kwargs, *options}))
         raise TypeError(
             f"run() does not take {unknown}; it takes data, headers, params, json and method. "
             "Timeout, proxies and verify belong in the connection's Extra."
         )
     body = json
-    if data is not None and (method or "").upper() != "GET" and body is None:
+    if data is not None and str(method).upper() != "GET" and body is None:
         body = _parsed(data) if isinstance(data, str) else data
     elif data is not None and isinstance(data, Mapping):
         params = {**data, **(params or {})}

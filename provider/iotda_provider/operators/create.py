@@ -106,10 +106,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         self.group_ids = list_or_template(group_ids, "group_ids", optional=True)
         self.document = object_or_template(document, "document")
         self.task_policy = object_or_template(task_policy, "task_policy")
-        if need_confirm is not None and not isinstance(need_confirm, bool):
-            # The platform might not take "true" for a reason to hold anything.
-            raise ValueError(f"need_confirm must be True, False or None, got {need_confirm!r}")
-        self.need_confirm = need_confirm
+        # The platform might not take "true" for a reason to hold anything.
+        self.need_confirm = None if need_confirm is None else flag(need_confirm, "need_confirm")
         self.app_id = text_or_template(app_id, "app_id", optional=True)
         self.task_mode = None if task_mode is None else one_of(task_mode, "task_mode", ("GATEWAY",))
         self.task_ext_info = object_or_template(task_ext_info, "task_ext_info")

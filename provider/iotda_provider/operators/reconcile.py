@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import TaskStatus
 
+_OF_AN_OUTCOME = ("wave", "unconfirmed_from", "approved_by_person")
 _COLUMNS = {"firmware": "fw_version", "software": "sw_version"}
 _LONGEST_NAME = 64
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
@@ -116,7 +117,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         self.batch_task_id = id_or_template(batch_task_id)
         self.version = text_or_template(version, "version")
         self.outcome = outcome
-        self.plan_task_id = plan_task_id
+        self.plan_task_id = text_or_template(plan_task_id, "plan_task_id")
         self.gate = gate
         self.tolerated_rate = tolerated_rate
         self.kind = text_or_template(kind, "kind")
@@ -132,6 +133,11 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         column = _COLUMNS[one_of(self.kind, "kind", tuple(_COLUMNS))]
         product_id = optional_text(self.product_id, "product_id")
         outcome = as_mapping(self.outcome, "outcome")
+        if not isinstance(outcome.get("wave"), int) or not {*_OF_AN_OUTCOME} <= outcome.keys():
+            raise IoTDAConfigError(
+                "outcome must be the result of the rollout's outcome task, with "
+                f"{', '.join(_OF_AN_OUTCOME)}."
+            )
         path = own_report_path(self, context)
         ti: Any = context["ti"]
         started = self._let_start(ti, outcome)

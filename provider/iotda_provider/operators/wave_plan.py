@@ -34,6 +34,7 @@ from iotda_provider.release.others import not_held
 from iotda_provider.release.waves import GROUP, WaveSpec
 from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.reporting import check_report_path
+from iotda_provider.text import one_line
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 
 if TYPE_CHECKING:
@@ -340,5 +341,5 @@ def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:
     """
     plan = ti.xcom_pull(task_ids=plan_task_id)
     if not isinstance(plan, dict) or "waves" not in plan:
-        raise IoTDAConfigError(f"{plan_task_id} has planned no waves.")
+        raise IoTDAConfigError(f"{one_line(plan_task_id, 250)} has planned no waves.")
     return plan

@@ -13,7 +13,14 @@ from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
-from iotda_provider.parameters import check_connection, flag, given, id_or_template, positive
+from iotda_provider.parameters import (
+    check_connection,
+    check_sensor_times,
+    flag,
+    given,
+    id_or_template,
+    positive,
+)
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.outage import RescheduledOutage
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
@@ -77,6 +84,7 @@ class BatchTaskSensor(DeferringSensor):
         max_outage: float = DEFAULT_MAX_OUTAGE,
         **kwargs: Any,
     ) -> None:
+        check_sensor_times(kwargs)
         super().__init__(**kwargs)
         # What starts in the triggerer is checked more strictly below.
         self.batch_task_id = batch_task_id if start_from_trigger else id_or_template(batch_task_id)

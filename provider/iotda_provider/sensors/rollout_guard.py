@@ -40,6 +40,7 @@ from iotda_provider.parameters import (
     as_count,
     batch_task_ids,
     check_connection,
+    check_sensor_times,
     count_or_template,
     flag,
     function_or_path,
@@ -155,6 +156,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         instance_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_sensor_times({"poke_interval": poke_interval, **kwargs})
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.batch_task_id = ids_or_template(batch_task_id)
         self.rules = rules

@@ -23,10 +23,19 @@ from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.wave_stop import StopReleaseOperator
 from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
-from iotda_provider.parameters import is_template, one_of, whole_number
+from iotda_provider.parameters import (
+    is_template,
+    one_of,
+    positive,
+    text_or_template,
+    whole_number,
+)
+from iotda_provider.text import one_line, what_is
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"
+#: Airflow's own limit, less the names of the tasks; and more waves than a page of Airflow can show.
+_LONGEST_ID, _MOST_WAVES = 200, 100
 
 
 class StagedRollout(NamedTuple):
@@ -135,12 +144,19 @@ def staged_rollout(
         but the questions
     :raises ValueError: a parameter makes no sense, or needs a newer Airflow; the message names it
     """
-    whole_number(max_waves, "max_waves")
+    text_or_template(group_id, "group_id")
+    if len(group_id) > _LONGEST_ID:
+        raise ValueError(f"group_id must be at most {_LONGEST_ID} characters, got {len(group_id)}")
+    if whole_number(max_waves, "max_waves") > _MOST_WAVES:
+        raise ValueError(f"max_waves must be at most {_MOST_WAVES}, got {max_waves!r}")
+    positive(poll_interval, "poll_interval")
     one_of(on_no_answer, "on_no_answer", ("hold", "stop"))
     if (on_no_answer == "stop") != (answer_within is not None):
         raise ValueError("answer_within goes with on_no_answer='stop', and that with it")
-    if answer_within is not None and not isinstance(answer_within, timedelta):
-        raise ValueError(f"answer_within must be a timedelta, got {answer_within!r}")
+    silence: Any = answer_within
+    if silence is not None and not isinstance(silence, timedelta):
+        what = what_is(silence, instead_of="a timedelta")
+        raise ValueError(f"answer_within must be a timedelta, got {what}")
     if not is_template(approval):
         one_of(approval, "approval", APPROVALS)
     if approval != NEVER and not AIRFLOW_V_3_1_PLUS:
@@ -301,7 +317,8 @@ def _users(assigned_users: Any) -> list[dict[str, str]]:
     if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
         assigned_users, Sequence
     ):
-        raise ValueError(f"assigned_users must be a list of user ids, got {assigned_users!r}")
+        what = what_is(assigned_users, instead_of="a list")
+        raise ValueError(f"assigned_users must be a list of user ids, got {what}")
     users = [
         {"id": user, "name": user} if isinstance(user, str) else dict(user)
         for user in assigned_users
@@ -318,7 +335,7 @@ def _users(assigned_users: Any) -> list[dict[str, str]]:
         # An empty list would mean everybody to Airflow.
         raise ValueError(
             "assigned_users must name at least one user, each by its id (text) or as "
-            f'{{"id": "...", "name": "..."}}, got {assigned_users!r}'
+            f'{{"id": "...", "name": "..."}}, got {one_line(assigned_users, 200)!r}'
         )
     return users
 

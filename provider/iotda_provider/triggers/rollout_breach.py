@@ -24,7 +24,7 @@ from iotda_provider.guarding.plan import DEFAULT_POLL_INTERVAL, read_rules
 from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.parameters import given, one_of, positive
+from iotda_provider.parameters import check_connection, given, one_of, positive, texts
 from iotda_provider.triggers.board import UNDER_WAY, UPGRADES
 from iotda_provider.triggers.events import tell
 from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps, warm_up
@@ -81,10 +81,12 @@ class RolloutBreachTrigger(BaseEventTrigger):
         self.cluster_of = check_cluster_of(cluster_of)
         self.rules = read_rules(rules, self.cluster_of)
         self.task_types = tuple(
-            one_of(kind, "task_types", tuple(map(str, UPGRADES))) for kind in task_types
+            one_of(kind, "task_types", tuple(map(str, UPGRADES)))
+            for kind in texts(task_types, "task_types")
         )
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
+        check_connection(iotda_conn_id, project_id, instance_id)
         self.iotda_conn_id = iotda_conn_id
         self.project_id = project_id
         self.instance_id = instance_id

@@ -1,0 +1,272 @@
+"""Every parameter with values that it can't have: each is taken, or refused in one line."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any
+
+import pytest
+import requests_mock
+from airflow.providers.common.compat.sdk import DAG, AirflowException
+
+from iotda_provider.guards import (
+    Combined,
+    EnoughSuccess,
+    FailureClasses,
+    MaxFailureRate,
+    MaxFailures,
+    Overdue,
+    SequentialFailureTest,
+    Stalled,
+)
+from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.operators import batch_task, branch
+from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.reconcile import (
+    QuarantineDevicesOperator,
+    ReconcileReleaseOperator,
+)
+from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.wave_plan import PlanWavesOperator
+from iotda_provider.release import MaintenanceWindow, staged_rollout
+from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
+from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
+
+TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
+RULES = '[{"rule": "MaxFailures", "count": 5}]'
+ONE, TWO = {"batch_task_id": TASK}, {"if_breached": "a", "if_completed": "b"}
+
+
+class Odd:
+    """A value of a type that nobody expects."""
+
+
+WRONG: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "a number": lambda: 5,
+    "a negative number": lambda: -1,
+    "a fraction": lambda: 1.5,
+    "a flag": lambda: True,
+    "no number": lambda: float("nan"),
+    "infinity": lambda: float("inf"),
+    "a huge number": lambda: 10**5000,
+    "bytes": lambda: b"x",
+    "an object": lambda: {"a": 1},
+    "nested lists": lambda: [[1, [2]], None],
+    "a list of objects": lambda: [{"a": object()}],
+    "a huge text": lambda: "x" * 300_000,
+    "two lines": lambda: "a\nb",
+    "half a character": lambda: "\ud800",
+    "a set": lambda: {1, "a"},
+    "a generator": lambda: (n for n in (1, "a")),
+    "a date": lambda: datetime.now(timezone.utc),
+    "something odd": Odd,
+}
+OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
+    (batch_task.StopBatchTaskOperator, ONE),
+    (batch_task.ConfirmBatchTaskOperator, ONE),
+    (batch_task.RetryBatchTaskOperator, ONE),
+    (batch_task.DeleteBatchTaskOperator, ONE),
+    (batch_task.ListBatchTasksOperator, {}),
+    (batch_task.CollectFailedSubtasksOperator, ONE),
+    (
+        batch_task.CreateBatchTaskOperator,
+        {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
+    ),
+    (branch.BranchOnTargetFailuresOperator, {"failures": [], "if_some": "a"}),
+    (branch.BranchOnVerdictOperator, {"verdict": "completed", **TWO}),
+    (WaitUntilAtRestOperator, ONE),
+    (QuarantineDevicesOperator, {"targets": ["a"], "group_name": "a"}),
+    (
+        ReconcileReleaseOperator,
+        {
+            **ONE,
+            "version": "1",
+            "outcome": {"wave": 1, "unconfirmed_from": None, "approved_by_person": []},
+            "plan_task_id": "p",
+            "gate": 0.05,
+        },
+    ),
+    (CheckReleaseOperator, {"package_id": "a", "group_ids": [GROUP]}),
+    (PlanWavesOperator, {**ONE, "waves": "100%", "gate": 0.05}),
+    (BatchTaskSensor, {**ONE, "timeout": 0.01, "poke_interval": 0.001}),
+    (RolloutGuardSensor, {**ONE, "rules": RULES, "timeout": 0.01, "poke_interval": 0.001}),
+]
+
+
+def parameters_of(kind: type[Any]) -> list[str]:
+    """What of a class's parameters is ours."""
+    names: list[str] = []
+    for cls in (kind, *kind.__mro__[1:]):
+        if cls.__module__.startswith("iotda_provider") and "__init__" in vars(cls):
+            names += inspect.signature(inspect.unwrap(vars(cls)["__init__"])).parameters
+    return [name for name in dict.fromkeys(names) if name not in ("self", "kwargs", "args")]
+
+
+def in_one_line(error: BaseException) -> None:
+    said = str(error)
+    assert said.strip(), "it says something"
+    assert len(said.splitlines()) == 1, said[:500]
+    assert len(said) < 1500, said[:500]
+
+
+def tried(act: Callable[[], Any]) -> Any:
+    """What comes of it; None where it is refused as it should be."""
+    began = time.process_time()
+    try:
+        return act()
+    except (ValueError, AirflowException) as refusal:
+        in_one_line(refusal)
+        return None
+    finally:
+        assert time.process_time() - began < 20, "it does not hang"
+
+
+@pytest.fixture
+def no_waiting(iotda, monkeypatch) -> Any:
+    """A platform that refuses whatever comes as far as it, and nobody who waits."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    iotda._mocker.register_uri(requests_mock.ANY, requests_mock.ANY, status_code=403, json={})
+    return iotda
+
+
+CASES = [(kind, good, name) for kind, good in OPERATORS for name in parameters_of(kind)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "name"), CASES, ids=[f"{kind.__name__}-{name}" for kind, _, name in CASES]
+)
+def test_an_operator_takes_a_value_or_refuses_it_in_one_line(
+    no_waiting, monkeypatch, ti, kind, good, name
+):
+    monkeypatch.setattr(branch.BranchOperator, "do_branch", lambda self, *given: given)
+    field = "batch_task_type" if name == "task_type" else name
+    ti.xcom_pull = lambda **named: None
+    for make in WRONG.values():
+        context = {"ti": ti, "dag": None}
+        operator = tried(lambda make=make: kind(task_id="t", **{**good, name: make()}))
+        if operator is not None:
+            tried(lambda operator=operator, context=context: operator.execute(context))
+        if field in kind.template_fields:
+            operator = tried(lambda: kind(task_id="t", **{**good, name: "{{ x }}"}))
+            assert operator is not None, "a template is taken"
+            setattr(operator, field, make())
+            tried(lambda operator=operator, context=context: operator.execute(context))
+    assert "/stop" not in str(no_waiting.sent), "nothing is stopped by mistake"
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "create_batch_task": {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
+    "create_batch_task_once": {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
+    "get_batch_task": {"batch_task_id": TASK},
+    "list_batch_tasks": {"task_type": "firmwareUpgrade", "status": "Success", "app_id": "a"},
+    "iter_subtasks": {"batch_task_id": TASK, "status": "Fail", "target": "a"},
+    "stop_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
+    "read_stopped_targets": {"batch_task_id": TASK, "targets": ["a"]},
+    "retry_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
+    "confirm_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
+    "delete_batch_task": {"batch_task_id": TASK},
+    "get_device": {"device_id": "a"},
+    "read_devices": {"device_ids": ["a"]},
+    "list_devices": {"product_id": "a", "app_id": "a"},
+    "search_devices": {"sql": "select * from device"},
+    "list_device_groups": {"name": "a"},
+    "create_device_group": {"name": "a", "description": "a"},
+    "iter_group_devices": {"group_id": GROUP},
+    "change_device_group": {"group_id": GROUP, "device_id": "a", "add": True},
+    "list_ota_packages": {"package_type": "firmwarePackage", "product_id": "a", "version": "1"},
+    "get_ota_package": {"package_id": "a"},
+    "run": {
+        "endpoint": "devices",
+        "data": None,
+        "headers": None,
+        "extra_options": None,
+        "method": None,
+        "params": None,
+        "json": None,
+    },
+}
+OPTIONAL = {
+    **dict.fromkeys(
+        ("group_ids", "document", "task_policy", "need_confirm", "app_id", "task_mode"), None
+    ),
+    "task_ext_info": None,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hook_takes_an_argument_or_refuses_it_in_one_line(no_waiting, method):
+    good = METHODS[method]
+    names = [*good, *(OPTIONAL if method.startswith("create_batch_task") else ())]
+    for name in names:
+        for what, make in WRONG.items():
+            if (name, what) == ("targets", "None"):
+                continue  # which means the whole task, from code
+            if (name, what) == ("extra_options", "an object"):
+                continue  # whose unknown names are Python's own matter, as other arguments are
+
+            def call(name: str = name, make: Callable[[], Any] = make) -> Any:
+                with IoTDAHook() as hook:
+                    got = getattr(hook, method)(**{**good, name: make()})
+                    return list(islice(got, 3)) if isinstance(got, Iterator) else got
+
+            tried(call)
+
+
+RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+    (MaxFailures, {"count": 5}),
+    (MaxFailureRate, {"rate": 0.1, "min_sample": 10, "denominator": "started"}),
+    (SequentialFailureTest, {"tolerated_rate": 0.02, "false_alarm": 0.01}),
+    (Stalled, {"for_seconds": 60}),
+    (Overdue, {"after_seconds": 60, "tolerated_rate": 0.1, "false_alarm": 0.1}),
+    (Combined, {"rules": [MaxFailures(1)], "weights": None}),
+    (EnoughSuccess, {"max_failure_rate": 0.1, "false_go": 0.05}),
+    (FailureClasses, {"overrides": {}, "defaults": True}),
+    (MaintenanceWindow, {"start": "1:00", "end": "2:00", "timezone": "UTC", "days": "mon"}),
+    (MaintenanceWindow.of, {"value": "1:00-2:00", "timezone": "UTC"}),
+    (
+        RolloutBreachTrigger,
+        {
+            "rules": RULES,
+            "failure_classes": None,
+            "cluster_of": None,
+            "task_types": ["firmwareUpgrade"],
+            "poll_interval": 10,
+            "max_outage": 10,
+            "iotda_conn_id": "a",
+            "project_id": None,
+            "instance_id": None,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("make_rule", "good"), RULE_PARAMETERS)
+def test_a_rule_takes_a_value_or_refuses_it_in_one_line(make_rule, good):
+    for name in good:
+        for make in WRONG.values():
+            tried(lambda name=name, make=make: make_rule(**{**good, name: make()}))
+
+
+ROLLOUT = {**ONE, "rules": RULES}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in inspect.signature(staged_rollout).parameters if name != "task_arguments"],
+)
+def test_a_rollout_takes_a_value_or_refuses_it_in_one_line(name):
+    for make in WRONG.values():
+
+        def build(make: Callable[[], Any] = make) -> Any:
+            with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+                rest = {**ROLLOUT, name: make()}
+                if name == "answer_within":
+                    rest["on_no_answer"] = "stop"
+                return staged_rollout(**{"max_waves": 4, **rest})
+
+        tried(build)
