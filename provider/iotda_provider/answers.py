@@ -14,12 +14,14 @@ from iotda_provider.api import Call
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
+    IoTDAError,
     IoTDANotFoundError,
     IoTDAServerError,
     IoTDAThrottledError,
     IoTDATransportError,
 )
 from iotda_provider.redaction import redacted_line, secrets_of
+from iotda_provider.sealed import without_frames
 
 T = TypeVar("T")
 
@@ -91,6 +93,18 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         by an error in the body; the subclass says how
     :raises IoTDATransportError: what came is not an answer of this API
     """
+    failure = None
+    try:
+        return _result(call, answer)
+    except IoTDAError as error:
+        failure = error
+    try:
+        raise without_frames(failure)  # in which the answer stands, and it may be an echo
+    finally:
+        del failure
+
+
+def _result(call: Call[T], answer: Answer) -> T:
     if not answer.is_success:
         raise refusal(call, answer)
     try:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from iotda_provider.redaction import signatures_of
+from iotda_provider.sealed import Sealed
 from iotda_provider.supervisor import ask
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
@@ -38,7 +39,7 @@ MASKERS = (
 # Before Airflow 3.3 a task's process may have one conversation with its supervisor at a time.
 _telling = threading.Lock()
 _registered_signatures: set[str] = set()
-_not_told: ContextVar[list[str] | None] = ContextVar("iotda_secrets_not_told", default=None)
+_not_told: ContextVar[Sealed[list[str]] | None] = ContextVar("iotda_secrets_not_told", default=None)
 
 
 def mask(*secrets: str | None) -> None:
@@ -56,7 +57,7 @@ def mask(*secrets: str | None) -> None:
                 mask_secret(secret)
         else:
             _mask_here(secret)
-            not_told.append(secret)
+            not_told.reveal().append(secret)
 
 
 def new_signatures(headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -94,17 +95,17 @@ async def on_event_loop() -> AsyncIterator[None]:
     triggerer talks to its supervisor there, and before Airflow 3.3 a second conversation, begun in
     another thread, takes answers from the first.
     """
-    not_told: list[str] = []
+    not_told: Sealed[list[str]] = Sealed([])
     token = _not_told.set(not_told)
     try:
         yield
     finally:
         _not_told.reset(token)
-        if not_told:
+        if not_told.reveal():
             await _tell_supervisor(not_told)
 
 
-async def _tell_supervisor(secrets: list[str]) -> None:
+async def _tell_supervisor(secrets: Sealed[list[str]]) -> None:
     """Does what ``amask_secret`` does, which Airflow has from 3.3 on."""
     # Not imported here: where nobody else has done so, there is no supervisor.
     task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
@@ -113,7 +114,7 @@ async def _tell_supervisor(secrets: list[str]) -> None:
         return
     from airflow.sdk.execution_time.comms import MaskSecret
 
-    for secret in secrets:
+    for secret in secrets.reveal():
         # As Airflow does: that a line may show it is better than no work at all.
         with suppress(Exception):
             message = MaskSecret(value=secret, name=None)

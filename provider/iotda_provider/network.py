@@ -18,6 +18,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from iotda_provider import regular_files
 from iotda_provider.addresses import check_proxy, is_loopback, proxy_secrets
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.sealed import without_frames
 from iotda_provider.settings import ConnectionSettings
 
 # Four times as many certificates as all that browsers trust.
@@ -33,7 +34,17 @@ def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | Non
     :raises IoTDAConfigError: what the environment names is no proxy's address, or the proxy's
         certificate would not be looked at
     """
-    url = url or settings.base_url
+    try:
+        return _proxy_for(settings, url or settings.base_url)
+    except IoTDAConfigError as error:
+        failure = error
+    try:
+        raise without_frames(failure)  # in which the proxy's password stands
+    finally:
+        del failure
+
+
+def _proxy_for(settings: ConnectionSettings, url: str) -> str | None:
     parts = urlsplit(url)
     if is_loopback(parts.hostname or ""):
         return None

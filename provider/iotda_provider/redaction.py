@@ -51,6 +51,11 @@ def secrets_of(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> tuple[
     return tuple(found)
 
 
+def hidden_secrets(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> dict[str, str]:
+    """Those of a request's headers that hold secrets, with a mask in place of each."""
+    return {name: _MASK for name in headers if name.lower() in _SECRET_HEADERS}
+
+
 def signatures_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The signature in a request's headers; empty where it is not signed."""
     return tuple(

@@ -21,6 +21,7 @@ from iotda_provider.addresses import (
 )
 from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.sealed import Unpicklable
 from iotda_provider.text import what_is
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -53,7 +54,7 @@ class ConnectionLike(Protocol):
 
 
 @dataclass(frozen=True)
-class ConnectionSettings:
+class ConnectionSettings(Unpicklable):
     """Everything that a hook needs to know of its connection; secrets never show in the repr.
 
     ``base_url`` is scheme, host and port without a trailing slash. ``timeout`` is in seconds, for a

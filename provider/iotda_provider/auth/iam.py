@@ -16,6 +16,7 @@ from iotda_provider.auth.renewing import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking import mask
 from iotda_provider.redaction import secrets_of
+from iotda_provider.sealed import Unpicklable
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def iam_of(settings: ConnectionSettings, deadline: float, hint: str = _HINT) -> 
 
 
 @dataclass(frozen=True)
-class Token:
+class Token(Unpicklable):
     """An IAM token and the project it is for."""
 
     text: str = field(repr=False)

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
+from iotda_provider.sealed import without_frames
 
 T = TypeVar("T")
 
@@ -136,21 +137,37 @@ class Renewing(Generic[T]):
     def _renew_now(self, deadline: float) -> None:
         if self._now() < self._expires_at:
             deadline = min(deadline, monotonic() + _PATIENCE)
+        failure: BaseException
         try:
             issued = self._obtain(deadline)
         except IoTDAError as error:
+            failure = error
             with self._lock:
                 now = self._now()
                 left = self._expires_at - now
                 self._pause_until = now + _PAUSE
                 if isinstance(error, IoTDAAuthError):
                     self._refusal, self._refused_at = error, now
-            if left <= 0:
-                raise
-            _log.warning(
-                "%s could not be renewed, it is good for %.0f s more: %s", self._what, left, error
-            )
+            if left > 0:
+                _log.warning(
+                    "%s could not be renewed, it is good for %.0f s more: %s",
+                    self._what,
+                    left,
+                    error,
+                )
+                return
+        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
+            failure = error
+        else:
+            self._keep(issued)
             return
+        # Below are frames that hold passwords, tokens and keys.
+        try:
+            raise without_frames(failure)
+        finally:
+            del failure
+
+    def _keep(self, issued: Issued[T]) -> None:
         with self._lock:
             self._issued = issued
             lifetime = float("inf") if issued.lifetime is None else issued.lifetime

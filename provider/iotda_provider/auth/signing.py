@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.sealed import Unpicklable
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
@@ -31,7 +32,7 @@ _SHARED_ENDPOINT = re.compile(
 
 
 @dataclass(frozen=True)
-class AccessKey:
+class AccessKey(Unpicklable):
     """An access key, permanent or (with ``security_token``) temporary."""
 
     access_key: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iotda_provider.masking import mask
 from iotda_provider.network import secrets_of_proxies
+from iotda_provider.sealed import without_frames
 from iotda_provider.settings import (
     ConnectionLike,
     ConnectionSettings,
@@ -25,14 +26,23 @@ def load_settings(
     :raises IoTDAConfigError: it is of another type; or a field is unknown, ill-typed or missing,
         which is named
     """
-    # First of all: in a connection to something else any field may hold a secret.
-    check_conn_type(connection, conn_id)
-    # Then, so that no error about the rest comes before.
-    mask(connection.password, *secrets_in(connection.extra), *secrets_of_proxies())
-    return ConnectionSettings.from_connection(
-        connection,
-        conn_id=conn_id,
-        project_id=project_id,
-        region=region,
-        instance_id=instance_id,
-    )
+    failure: BaseException
+    try:
+        # First of all: in a connection to something else any field may hold a secret.
+        check_conn_type(connection, conn_id)
+        # Then, so that no error about the rest comes before.
+        mask(connection.password, *secrets_in(connection.extra), *secrets_of_proxies())
+        return ConnectionSettings.from_connection(
+            connection,
+            conn_id=conn_id,
+            project_id=project_id,
+            region=region,
+            instance_id=instance_id,
+        )
+    except BaseException as error:  # noqa: BLE001 - raised again
+        failure = error
+    del connection  # whose repr shows its password
+    try:
+        raise without_frames(failure)
+    finally:
+        del failure

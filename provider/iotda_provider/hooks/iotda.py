@@ -35,8 +35,9 @@ from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.rate_limit import shared_limit
-from iotda_provider.redaction import secrets_of
+from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
+from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.timely import TimelyAdapter, whole_time
 
 if TYPE_CHECKING:
@@ -99,11 +100,11 @@ def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
 class _Signature(AuthBase):
     """Adds the headers of the authentication last, so that no ``.netrc`` can replace them."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Sealed[Mapping[str, str]]) -> None:
         self._headers = headers
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers)
+        request.headers.update(self._headers.reveal())
         return request
 
 
@@ -179,8 +180,11 @@ class IoTDAHook(HttpHook):
     def settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
         conn_id = self.iotda_conn_id
-        connection = look_up(conn_id, lambda: self.get_connection(conn_id))
-        return load_settings(connection, conn_id=self.iotda_conn_id, **self._overrides)
+        return load_settings(
+            look_up(conn_id, lambda: self.get_connection(conn_id)),
+            conn_id=conn_id,
+            **self._overrides,
+        )
 
     @cached_property
     def _authenticator(self) -> Authenticator:
@@ -252,6 +256,8 @@ class IoTDAHook(HttpHook):
             mask(*secrets_of(response.request.headers))
             if request.check:
                 self._read(request.call, response)
+            # Whoever pickles the response pickles its request.
+            response.request.headers.update(hidden_secrets(response.request.headers))
             return response
 
         return self._retrying(request.call, attempt)
@@ -312,8 +318,8 @@ class IoTDAHook(HttpHook):
             project_id=authenticator.project_id,
             headers=signed_headers(settings, authenticator.project_id),
         )
-        signed = authenticator.authenticate(outgoing)
-        mask(*new_signatures(signed))
+        signed = Sealed(authenticator.authenticate(outgoing))
+        mask(*new_signatures(signed.reveal()))
         request = requests.Request(
             outgoing.method,
             settings.base_url + outgoing.uri,
@@ -323,6 +329,7 @@ class IoTDAHook(HttpHook):
         )
         session = sessions.take()
         deadline = time.monotonic() + seconds
+        failure: BaseException
         try:
             response = session.send(
                 session.prepare_request(request),
@@ -333,19 +340,26 @@ class IoTDAHook(HttpHook):
                 proxies=session.proxies,
             )
             read_body(response, deadline)
+            return response
         except requests.RequestException as error:
             if fault_of(error) is Fault.TIMEOUT:
                 sessions.replace(session)
-            raise error_of(call, settings, error, signed, seconds) from None
+            failure = error_of(call, settings, error, signed.reveal(), seconds)
         except OSError as error:  # requests lets it through where it finds no such file
-            raise IoTDAConfigError(
+            failure = IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "
                 f"{error}."
-            ) from None
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
+            failure = error
         finally:
             if sessions.give_back(session):
                 session.close()
-        return response
+        # Below are frames of other libraries, which hold the headers.
+        try:
+            raise without_frames(failure)
+        finally:
+            del failure
 
     def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
         while rows.next is not None:

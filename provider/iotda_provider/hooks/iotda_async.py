@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
+from multidict import CIMultiDict, CIMultiDictProxy
 from tenacity import AsyncRetrying
 from yarl import URL
 
@@ -31,8 +32,9 @@ from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking import mask, new_signatures, on_event_loop
 from iotda_provider.rate_limit import shared_limit
-from iotda_provider.redaction import secrets_of
+from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
+from iotda_provider.sealed import Sealed, without_frames
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -194,9 +196,12 @@ class IoTDAAsyncHook(BaseHook):
 
     async def _read_connection(self) -> ConnectionSettings:
         conn_id = self.iotda_conn_id
-        connection = await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self))
         async with on_event_loop():
-            return load_settings(connection, conn_id=conn_id, **self._overrides)
+            return load_settings(
+                await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self)),
+                conn_id=conn_id,
+                **self._overrides,
+            )
 
     async def _perform(self, call: api.Call[T]) -> T:
         async def attempt(policy: RetryPolicy) -> T:
@@ -208,11 +213,17 @@ class IoTDAAsyncHook(BaseHook):
     async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
         async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
             response, answer = await self._send(request.call, policy, request.headers)
+            info = response._request_info
             async with on_event_loop():
-                # The caller gets hold of the request, and may print it.
-                mask(*secrets_of(response.request_info.headers))
+                # What another library has logged of it, say.
+                mask(*secrets_of(info.headers))
             if request.check:
                 await _read(request.call, answer)
+            # The caller gets hold of the request, and may print it.
+            headers = {**info.headers, **hidden_secrets(info.headers)}
+            response._request_info = type(info)(
+                info.url, info.method, CIMultiDictProxy(CIMultiDict(headers)), info.real_url
+            )
             return response
 
         return await self._retrying(request.call, attempt)
@@ -241,7 +252,7 @@ class IoTDAAsyncHook(BaseHook):
     ) -> tuple[aiohttp.ClientResponse, Answer]:
         state = await self._open()
         response, answer, sent = await self._send_once(state, call, policy, headers or {})
-        if answer.status == 401 and state.authenticator.rejected(sent) and policy.may_send:
+        if answer.status == 401 and state.authenticator.rejected(sent.reveal()) and policy.may_send:
             response, answer, sent = await self._send_once(state, call, policy, headers or {})
         return response, answer
 
@@ -251,7 +262,7 @@ class IoTDAAsyncHook(BaseHook):
         call: api.Call[Any],
         policy: RetryPolicy,
         headers: Mapping[str, str],
-    ) -> tuple[aiohttp.ClientResponse, Answer, Mapping[str, str]]:
+    ) -> tuple[aiohttp.ClientResponse, Answer, Sealed[Mapping[str, str]]]:
         settings, authenticator, shared = state.settings, state.authenticator, state.shared
         await _get_ready(authenticator, policy)
         limit = shared_limit(settings)
@@ -269,16 +280,19 @@ class IoTDAAsyncHook(BaseHook):
                 project_id=authenticator.project_id,
                 headers=signed_headers(settings, authenticator.project_id),
             )
-            sent = {**headers, **authenticator.authenticate(outgoing)}
-            if signatures := new_signatures(sent):
+            sent: Sealed[Mapping[str, str]]
+            sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
+            signatures = Sealed(new_signatures(sent.reveal()))
+            if signatures.reveal():
                 async with on_event_loop():
-                    mask(*signatures)
+                    mask(*signatures.reveal())
             async with shared.borrowed() as session:
+                failure: BaseException | None = None
                 try:
                     response = await session.request(
                         outgoing.method,
                         URL(settings.base_url + outgoing.uri, encoded=True),
-                        headers=sent,
+                        headers=sent.reveal(),
                         data=outgoing.body or None,
                         allow_redirects=False,
                         proxy=shared.proxy,
@@ -289,12 +303,28 @@ class IoTDAAsyncHook(BaseHook):
                     fault = _fault(error, session)
                     if fault is Fault.TIMEOUT:
                         shared.replace(session)
-                    raise _transport_error(call, settings, error, fault, sent, seconds) from None
+                    failure = error
+                    if fault is not None:
+                        failure = _transport_error(
+                            call, settings, error, fault, sent.reveal(), seconds
+                        )
+                except BaseException as error:  # noqa: BLE001 - raised again, as a cancellation is
+                    failure = error
+                if failure is not None:
+                    # Below are frames of other libraries, which hold the headers.
+                    try:
+                        raise without_frames(failure)
+                    finally:
+                        del failure
         finally:
             if has_place:
                 places.give_back()
         answer = Answer.of(
-            response.status, response.headers.items(), body, sent=sent, secrets=shared.secrets
+            response.status,
+            response.headers.items(),
+            body,
+            sent=sent.reveal(),
+            secrets=shared.secrets,
         )
         return response, answer, sent
 
@@ -389,12 +419,11 @@ def _transport_error(
     return transport_error(call, settings, fault, reason, secrets_of(sent), seconds=seconds)
 
 
-def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault:
+def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None:
+    """What kind of failure it is; None where it is a fault in the program."""
     if isinstance(error, RuntimeError):
-        # So aiohttp says it of a session. Whatever else is of this type is a fault in the program.
-        if not session.closed:
-            raise error
-        return Fault.CLOSED
+        # So aiohttp says it of a session.
+        return Fault.CLOSED if session.closed else None
     if session.closed and "Connector is closed" in str(error):
         return Fault.CLOSED
     if error.args == (TOO_LARGE,):

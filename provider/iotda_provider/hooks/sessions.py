@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,7 @@ _MAX_HEADER_BYTES = 65_536
 
 
 # What makes two connections share a session: not credentials, which each request has of its own.
-_Route = tuple[str, bool | str, frozenset[tuple[str, str]]]
+_Route = tuple[str, bool | str, bytes]
 
 
 class SharedSession:
@@ -84,6 +85,7 @@ class SharedSession:
 
 _Routes = dict[_Route, SharedSession]
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Routes] = WeakKeyDictionary()
+_salt = os.urandom(16)
 _of_the_parent: list[object] = []
 
 
@@ -93,7 +95,9 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
     :raises IoTDAConfigError: the connection's CA bundle can't be read
     """
     routes = _sessions.setdefault(asyncio.get_running_loop(), {})
-    route = (settings.base_url, settings.verify, frozenset(settings.proxies.items()))
+    # The proxies' passwords are not to be read from it.
+    proxies = hashlib.blake2b(repr(sorted(settings.proxies.items())).encode(), key=_salt).digest()
+    route = (settings.base_url, settings.verify, proxies)
     if route not in routes:
         context = await asyncio.to_thread(ssl_context_for, settings)
         if route not in routes:  # somebody else may have opened it meanwhile

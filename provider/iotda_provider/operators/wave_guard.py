@@ -96,9 +96,7 @@ class GuardedOperator(IoTDABaseOperator):
         for task_id in reversed(self.after):
             if memory.state:
                 break
-            left = {"state": ti.xcom_pull(task_ids=task_id, key=STATE_KEY)}
-            about = {"version": 1, "batch_task_ids": [batch_task_id]}
-            memory.state = Memory.from_json({**about, **left}, (batch_task_id,)).state
+            memory.state = dict(ti.xcom_pull(task_ids=task_id, key=STATE_KEY) or {})
         return memory
 
     def carry_out(
