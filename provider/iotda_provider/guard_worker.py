@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive
-from iotda_provider.durable import LARGEST, VariableNotes, notes_of, owner_of
+from iotda_provider.durable import LARGEST, Notes, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
@@ -176,7 +176,13 @@ def load_memory(context: Context, log: Log | None = None) -> Any:
 
 
 class SharedMemory:
-    """The memory of a guard that may be deferred: its trigger reaches Variables only.
+    """The memory of a guard that may be deferred: who has it when, and who hands it to whom.
+
+    A worker keeps it among its notes (the task state store, or a Variable before Airflow 3.3). At a
+    deferral it hands it over to the trigger, in a Variable, as a trigger reaches nothing else, and
+    the trigger keeps that up to date. At its end the trigger hands it back in an XCom, which the
+    worker empties once it has written down the trail (:func:`forget_triggers_memory`). So a guard
+    that waits keeps at most ``LARGEST`` bytes, and one that has ended its trail, once.
 
     While there is a Variable it is newer than what a task state store holds, because whoever goes
     on in a worker takes it back first.
@@ -205,37 +211,42 @@ class SharedMemory:
             self.take_back(found)
         return found
 
-    def hand_over(self, memory: Mapping[str, Any]) -> bool:
-        """Keep it where the trigger reads it; whether that worked."""
+    def hand_over(self, memory: Mapping[str, Any]) -> None:
+        """Keep it where the trigger reads it: in a Variable, or else in an XCom."""
+        kept = fitted(memory, LARGEST)
         try:
-            self._triggers.set(MEMORY_KEY, fitted(memory, LARGEST))
+            self._triggers.set(MEMORY_KEY, kept)
         except Exception:  # noqa: BLE001 - the same
             self._log.exception("The guard's memory could not be handed to its trigger.")
-            return False
-        return True
+            self._context["ti"].xcom_push(key=MEMORY_KEY, value=kept)
 
     def take_back(self, memory: Mapping[str, Any]) -> None:
         """Keep it where this worker does, and there alone."""
         if save_memory(self._context, memory, self._log) and self._is_apart:
-            self._forget()
+            self._forget(self._triggers)
 
     def settle(self, memory: Mapping[str, Any]) -> None:
         """The guard has ended well: leave no more behind than one that is cleared has to know.
 
-        In a task state store that is all of it; of the Variables only a stop's, without its trail.
+        That is a stop, without the trail, which is an XCom or a file by now.
         """
-        if self._is_apart:
-            return
         if memory.get("intent"):
             save_memory(self._context, {**memory, "trail": []}, self._log)
         else:
-            self._forget()
+            self._forget(self._ours)
 
-    def _forget(self) -> None:
+    def _forget(self, notes: Notes) -> None:
         try:
-            self._triggers.delete(MEMORY_KEY)
+            notes.delete(MEMORY_KEY)
         except Exception:  # noqa: BLE001 - the same
-            self._log.exception("An Airflow Variable that nobody needs could not be deleted.")
+            self._log.exception("A note that nobody needs any more could not be deleted.")
+
+
+def forget_triggers_memory(context: Context) -> None:
+    """Empty what the trigger of this try has handed back: it is kept elsewhere by now."""
+    ti: Any = context["ti"]
+    if load_triggers_memory(context):
+        ti.xcom_push(key=MEMORY_KEY, value={})
 
 
 def load_triggers_memory(context: Context) -> Any:

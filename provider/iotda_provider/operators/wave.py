@@ -12,9 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import (
-    MEMORY_KEY,
     OnAlert,
     SharedMemory,
+    forget_triggers_memory,
     load_triggers_memory,
 )
 from iotda_provider.guarding import Memory
@@ -159,9 +159,8 @@ class WaveOperator(GuardedOperator):
     ) -> NoReturn:
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
         ti: Any = context["ti"]
-        memory, now = watch.memory.to_json(), time.time()
-        ti.xcom_push(key=MEMORY_KEY, value=memory)
-        SharedMemory(context, self.log).hand_over(memory)
+        now = time.time()
+        SharedMemory(context, self.log).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
         trigger = self.trigger(
             guard=watch.plan.to_dict(),
@@ -231,6 +230,7 @@ class WaveOperator(GuardedOperator):
         self.leave(context, memory)
         self.conclude(context, self.files(context), result)
         self.settle(context, memory)
+        forget_triggers_memory(context)
         return self.told(result)
 
     def told(self, result: dict[str, Any]) -> dict[str, Any]:

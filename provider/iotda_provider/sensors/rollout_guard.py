@@ -17,15 +17,15 @@ from airflow.providers.common.compat.sdk import (
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guard_worker import (
-    MEMORY_KEY,
     OnAlert,
     SharedMemory,
     WorkerSteps,
+    forget_triggers_memory,
     load_triggers_memory,
 )
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.memory import newest
+from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guarding.plan import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_STOP_TIMEOUT,
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
+#: Bytes of JSON of the audit trail in an XCom; a file (``report_path``) has all of it.
+_LARGEST_AUDIT = 18_000
+
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
@@ -76,9 +79,9 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     XComs: the return value ``{"batch_task_id", "verdict": "breached" | "completed" |
     "stopped_elsewhere" | "lost", "rule", "evidence", "status", "progress", "stop", "summary",
-    "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took, where there
-    is no ``report_path``; ``rollout``, what is guarded and how, when it begins; ``live``, how it
-    stands, about 1 kB, at least every minute
+    "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took,
+    thinned to 18 kB, where there is no ``report_path``; ``rollout``, what is guarded and how, when
+    it begins; ``live``, how it stands, about 1 kB, at least every minute
     (:class:`iotda_provider.guarding.live.LiveRecord`); and ``alert``, the last thing that a person
     was told.
 
@@ -333,9 +336,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
         ti: Any = context["ti"]
-        memory = watch.memory.to_json()
-        ti.xcom_push(key=MEMORY_KEY, value=memory)
-        SharedMemory(context, self.log).hand_over(memory)
+        SharedMemory(context, self.log).hand_over(watch.memory.to_json())
         trigger = RolloutGuardTrigger(
             plan={
                 **watch.plan.to_dict(),
@@ -419,7 +420,9 @@ class RolloutGuardSensor(BaseSensorOperator):
         if self.report_path:
             write_report(self.report_path, trail)
         else:
-            ti.xcom_push(key="audit", value=trail)
+            short = fitted({"trail": watch.memory.trail.records}, _LARGEST_AUDIT)["trail"]
+            ti.xcom_push(key="audit", value=[header, *short])
+        forget_triggers_memory(context)
         level = self.log.info if outcome.verdict == outcomes.COMPLETED else self.log.warning
         level("%s", outcome.summary)
         if outcome.guard_lost:
