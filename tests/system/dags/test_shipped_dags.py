@@ -48,3 +48,11 @@ def test_every_task_outlives_a_blip_of_minutes(shipped: dict[str, Any]) -> None:
         if task.retries * task.retry_delay < BLIP
     }
     assert given_up == {}
+
+
+def test_what_guards_after_a_release_runs_also_where_somebody_marks_it_as_failed(
+    shipped: dict[str, Any],
+) -> None:
+    """Airflow skips all but teardowns then."""
+    assert shipped["firmware_release.unfinished"].is_teardown
+    assert shipped["firmware_release.guard_unfinished"].is_teardown
