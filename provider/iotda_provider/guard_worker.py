@@ -13,6 +13,7 @@ from iotda_provider.durable import LARGEST, Notes, VariableNotes, notes_of, owne
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
+from iotda_provider.retrying import retries_unsaid
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class WorkerSteps:
 
         :raises IoTDAError: as the procedure does
         """
-        return drive(procedure, self._do)
+        with retries_unsaid():
+            return drive(procedure, self._do)
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):

@@ -20,6 +20,10 @@ except ImportError:  # Airflow 2:
     from airflow.utils.log.secrets_masker import (  # type: ignore[import-not-found,no-redef]
         mask_secret,
     )
+try:
+    from airflow.sdk._shared.secrets_masker import mask_secret as _mask_here
+except ImportError:  # Airflow 2, where there is no other process to tell.
+    _mask_here = mask_secret
 
 #: How many signatures of one process are registered one by one, each as it is made. The masker
 #: keeps every one for ever in one regular expression, which it compiles again at each and applies
@@ -82,9 +86,9 @@ def _mask_every_signature() -> None:
         # add_mask takes texts, not expressions, but compiles whatever stands here when it is given
         # a new text. A masker that is made otherwise goes without.
         if isinstance(patterns, set) and _ANY_SIGNATURE not in patterns:
-            with _telling:
-                patterns.add(_ANY_SIGNATURE)
-                masker.add_mask(_COMPILES_ANEW)
+            # Without the lock, which is held while a supervisor answers: this may be an event loop.
+            patterns.add(_ANY_SIGNATURE)
+            masker.add_mask(_COMPILES_ANEW)
 
 
 @asynccontextmanager
@@ -112,21 +116,12 @@ async def _tell_supervisor(secrets: Sealed[list[str]]) -> None:
     supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if supervisor is None:
         return
-    from airflow.sdk.execution_time.comms import MaskSecret
-
+    comms: Any = sys.modules.get("airflow.sdk.execution_time.comms")  # which it has loaded
     for secret in secrets.reveal():
         # As Airflow does: that a line may show it is better than no work at all.
         with suppress(Exception):
-            message = MaskSecret(value=secret, name=None)
+            message = comms.MaskSecret(value=secret, name=None)
             try:
                 await ask(supervisor, message)
             except (AttributeError, NotImplementedError):  # that of a task, in some versions
                 supervisor.send(message)
-
-
-def _mask_here(secret: str) -> None:
-    try:
-        from airflow.sdk._shared.secrets_masker import mask_secret as mask_in_this_process
-    except ImportError:  # Airflow 2, where there is no other process to tell.
-        mask_in_this_process = mask_secret
-    mask_in_this_process(secret)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iotda_provider.api import Repeat
@@ -43,7 +44,24 @@ def may_repeat(error: BaseException, repeat: Repeat) -> bool:
 class Warns(Protocol):
     """What is needed of a logger; Airflow 3's is not one of the standard library."""
 
+    def debug(self, message: str, /, *args: Any) -> Any: ...
     def warning(self, message: str, /, *args: Any) -> Any: ...
+
+
+_unsaid: ContextVar[bool] = ContextVar("iotda_retries_unsaid", default=False)
+
+
+@contextmanager
+def retries_unsaid() -> Iterator[None]:
+    """Within it, attempts that fail are logged for debugging only.
+
+    It is for whoever asks again and again and says himself, once a minute, what the matter is.
+    """
+    token = _unsaid.set(True)
+    try:
+        yield
+    finally:
+        _unsaid.reset(token)
 
 
 class RetryPolicy:
@@ -130,7 +148,8 @@ class RetryPolicy:
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        self._log.warning(
+        say = self._log.debug if _unsaid.get() else self._log.warning
+        say(
             "%s; attempt %d of %d failed, trying again in %.1f s.",
             str(error).rstrip("."),
             state.attempt_number,

@@ -1,4 +1,4 @@
-"""Conversations with Airflow that come to their end, even where whoever began them is cancelled.
+"""Work that outlives whoever began it: conversations with Airflow, and what is done for several.
 
 Before Airflow 3.3, an answer of a triggerer's supervisor that nobody has read is taken for that of
 the next question, which ends the whole triggerer.
@@ -7,7 +7,8 @@ the next question, which ends the whole triggerer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextvars
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,14 +21,13 @@ async def to_the_end(conversation: Awaitable[T]) -> T:
     return await asyncio.shield(task)
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call what blocks, to its end.
+def for_everybody(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for work that is done once for several triggers.
 
-    Through asgiref, from whose threads Airflow's own calls find their loop.
+    It is outside the context of the trigger that happens to begin it: Airflow finds in the context
+    to whose log a line belongs.
     """
-    from asgiref.sync import sync_to_async
-
-    return await to_the_end(sync_to_async(function)(*args))
+    return contextvars.Context().run(asyncio.ensure_future, work)
 
 
 def _look_away(done: asyncio.Future[Any]) -> None:

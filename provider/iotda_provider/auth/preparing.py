@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.masking import on_event_loop
+from iotda_provider.unbroken import for_everybody
 
 if TYPE_CHECKING:
     from iotda_provider.auth.authenticator import Authenticator
@@ -25,14 +27,14 @@ async def prepare(authenticator: Authenticator) -> None:
     key = id(authenticator)  # stays valid: the task holds the authenticator
     task = tasks.get(key)
     if task is None:
-        task = tasks[key] = asyncio.ensure_future(_prepare(authenticator))
+        task = tasks[key] = for_everybody(_prepare(authenticator))
         task.add_done_callback(lambda done: _finished(tasks, key, done))
     await asyncio.shield(task)
 
 
 async def _prepare(authenticator: Authenticator) -> None:
     async with on_event_loop():
-        await asyncio.to_thread(authenticator.prepare)
+        await in_thread(authenticator.prepare)
 
 
 def _finished(tasks: _Under, key: int, done: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -71,17 +71,20 @@ class Scope:
         return cls(derived, settings.region)
 
 
-_SIGNERS = "huaweicloudsdkcore.signer.signer"
+_SIGNERS = ("huaweicloudsdkcore.signer.signer", "huaweicloudsdkcore.sdk_request")
+_are_loaded = threading.Event()
 
 
 def can_sign() -> bool:
-    """Whether the vendor's signers are loaded."""
-    return _SIGNERS in sys.modules
+    """Whether the vendor's signers are loaded, to the end: sys.modules has them before."""
+    return _are_loaded.is_set()
 
 
 def load_signers() -> None:
     """Load the vendor's signers: a third of a second, mostly for ciphers of no use here."""
-    importlib.import_module(_SIGNERS)
+    for module in _SIGNERS:
+        importlib.import_module(module)
+    _are_loaded.set()
 
 
 def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: Seconds between two log lines about the same trouble.
-_SAY_EVERY = 60.0
+SAY_EVERY = 60.0
 #: Seconds after which a person is told once more.
 _TELL_EVERY = 3600.0
 _SLOWER, _SLOWEST = 10.0, 300.0
@@ -35,7 +35,7 @@ class Blindness:
             self.since = now
         self.slow = self.slow or hopeless or now - self.since > self.max_outage
         tell = self.slow and (self.told is None or now - self.told >= _TELL_EVERY)
-        say = tell or self.said is None or now - self.said >= _SAY_EVERY
+        say = tell or self.said is None or now - self.said >= SAY_EVERY
         self.told = now if tell else self.told
         self.said = now if say else self.said
         return say, tell

@@ -60,9 +60,13 @@ class RehearseStop:
 
 @dataclass(frozen=True)
 class Save:
-    """Keep the memory where it survives a restart; answered by whether that worked."""
+    """Keep the memory where it survives a restart; answered by whether that worked.
+
+    :param routine: nothing hangs on this one, so nothing waits for it
+    """
 
     memory: Mapping[str, Any]
+    routine: bool = False
 
 
 @dataclass(frozen=True)

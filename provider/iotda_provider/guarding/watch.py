@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.blindness import Blindness
+from iotda_provider.guarding.blindness import SAY_EVERY, Blindness
 from iotda_provider.guarding.checks import check_stoppable, has_ended, is_gone
 from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import Outcome, capitalised
@@ -80,19 +81,23 @@ class Watch:
             memory.intent["earlier"] = True
         self._blindness = Blindness(plan.poll_interval, plan.max_outage)
         self._rows = FailedRows(plan)
-        self._saved_at = self._clock()
+        history = "history" in needs_of(plan.rules)
+        self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
+        # Guards that begin together, as after a restart, do not save together.
+        self._saved_at = self._clock() - random.random() * self._save_every  # noqa: S311
         self._miscounts = Miscounts()
         self._off = (0, 0)
         self._said = ""
+        self._failed_at = 0.0
         self._verdict: Verdict | None = None
         #: Whether it was tried to find out that a stop would be allowed.
         self.has_rehearsed = False
-        history = "history" in needs_of(plan.rules)
-        self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
 
     #: Whether nothing else watches what has begun. Then whatever the very first look fails with is
     #: one more reason to tell a person and to look again, and no error.
     must_go_on = False
+    #: Whether the memory of before a restart may still come; whether a look's meaning hangs on it.
+    awaits_memory = needs_memory = False
 
     @property
     def interval(self) -> float:
@@ -150,20 +155,25 @@ class Watch:
             gone = yield from self._read()
         except IoTDAError as error:
             if not self.memory.looks and not is_trouble(error) and not self.must_go_on:
-                raise
+                if not self.awaits_memory:
+                    raise
+                self.needs_memory = True  # it may not be the first
             yield from self._blind(str(error), hopeless=not is_trouble(error))
             if self.is_stopping and "accepted" not in self._intent:
                 yield from self._send()
             return None
         if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
             check_stoppable(self.tasks)
+        being_stopped = any(task.status.is_stop for task in self.tasks)
+        if self.awaits_memory and (gone or being_stopped) and not self.is_stopping:
+            self.needs_memory = True  # that may be this guard's own doing
+            return None
         if gone:
             if self.is_stopping and self.tasks:
                 return (yield from self._see_through())
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
             return outcomes.lost(self.plan, gone, self.tasks)
-        being_stopped = any(task.status.is_stop for task in self.tasks)
         if self.memory.intent is not None:
             is_own = being_stopped and (self._may_stop or not self._going_on())
             if self.is_stopping or is_own:
@@ -286,7 +296,7 @@ class Watch:
             yield Save(self.memory.to_json())
         elif self._clock() - self._saved_at >= self._save_every:
             self._saved_at = self._clock()
-            yield Save(self.memory.to_json())
+            yield Save(self.memory.to_json(), routine=True)
         return None
 
     def _evaluate(self, deficit: int, surplus: int) -> Procedure[tuple[Verdict, IoTDAError | None]]:
@@ -380,11 +390,14 @@ class Watch:
             return True
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)
-        self.log.error(
-            "%s should be stopped and could not be: %s The guard tries again at each look.",
-            name,
-            failure,
-        )
+        # Each of the first, as they come in half a minute; then one a minute.
+        if intent["attempts"] <= 3 or self._clock() - self._failed_at >= SAY_EVERY:
+            self._failed_at = self._clock()
+            self.log.error(
+                "%s should be stopped and could not be: %s The guard tries again at each look.",
+                name,
+                failure,
+            )
         if first:
             yield self._tell("stop_failed", f"{name} could not be stopped: {failure}")
         return False

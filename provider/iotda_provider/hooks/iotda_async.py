@@ -27,6 +27,7 @@ from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.methods import described_by
+from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
@@ -274,6 +275,7 @@ class IoTDAAsyncHook(BaseHook):
         places = shared.places_for(call.repeat)
         has_place = await places.take(policy.remaining)
         try:
+            await in_turn()
             seconds = policy.seconds_for(call.action)
             outgoing = call.outgoing(
                 host=settings.host,

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
+from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api import Repeat
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS
 from iotda_provider.hooks.lending import Lending
@@ -99,7 +100,7 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
     proxies = hashlib.blake2b(repr(sorted(settings.proxies.items())).encode(), key=_salt).digest()
     route = (settings.base_url, settings.verify, proxies)
     if route not in routes:
-        context = await asyncio.to_thread(ssl_context_for, settings)
+        context = await in_thread(ssl_context_for, settings)
         if route not in routes:  # somebody else may have opened it meanwhile
             proxy = proxy_for(settings)  # which may refuse: before a session is opened
 

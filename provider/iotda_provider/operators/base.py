@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.parameters import check_connection, given, positive
+from iotda_provider.retrying import retries_unsaid
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class IoTDABaseOperator(BaseOperator):
         while True:
             answered = False
             try:
-                task = hook.get_batch_task(wait.batch_task_id)
+                with retries_unsaid():
+                    task = hook.get_batch_task(wait.batch_task_id)
                 answered = True
                 line = outage.over(time.monotonic())
             except IoTDAError as error:

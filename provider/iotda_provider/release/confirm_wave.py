@@ -259,7 +259,7 @@ class WaveConfirming:
         self._ledger.left = frozenset(left)
         self.job.left = pack(self._members, self._ledger.left)
         if self._shared.was_read:
-            yield from self._shared.write_at_once()
+            yield from self._shared.write_at_once(urgent=True)
 
     def _keep_left(self, outcome: Outcome, left: Sequence[str]) -> Procedure[None]:
         """Write down who had not been let start where somebody else has ended the release."""

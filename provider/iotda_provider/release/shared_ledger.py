@@ -76,9 +76,12 @@ class SharedLedger:
         worked: bool = yield Note({**self.ledger.to_json(), "by": by})
         return worked
 
-    def write_at_once(self) -> Procedure[bool]:
-        """Write it down without a look at who has claimed the wave; whether that worked."""
-        worked: bool = yield Note(self.ledger.to_json())
+    def write_at_once(self, *, urgent: bool = False) -> Procedure[bool]:
+        """Write it down without a look at who has claimed the wave; whether that worked.
+
+        :param urgent: a stop waits for it
+        """
+        worked: bool = yield Note(self.ledger.to_json(), urgent)
         return worked
 
     def _is_silent(self, records: Sequence[Any]) -> bool:

@@ -57,9 +57,13 @@ class Recall:
 
 @dataclass(frozen=True)
 class Note:
-    """Write down which confirmations were accepted; answered by whether that worked."""
+    """Write down which confirmations were accepted; answered by whether that worked.
+
+    :param urgent: a stop waits for it, so it may not take long
+    """
 
     record: Mapping[str, Any]
+    urgent: bool = False
 
 
 @dataclass(frozen=True)

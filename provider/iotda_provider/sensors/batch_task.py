@@ -21,6 +21,7 @@ from iotda_provider.parameters import (
     id_or_template,
     positive,
 )
+from iotda_provider.retrying import retries_unsaid
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.outage import RescheduledOutage
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
@@ -201,7 +202,8 @@ class BatchTaskSensor(DeferringSensor):
         if self.reschedule and not self.deferrable:
             apart = RescheduledOutage(self.max_outage, context)
         try:
-            task = hook.get_batch_task(wait.batch_task_id)
+            with retries_unsaid():
+                task = hook.get_batch_task(wait.batch_task_id)
         except IoTDAError as error:
             line = apart.trouble(error) if apart else self._outage.trouble(error, time.monotonic())
             if line:

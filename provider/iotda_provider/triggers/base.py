@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger
 
-from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
-from iotda_provider.parameters import given
+from iotda_provider.triggers.loading import load
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 # Airflow calls on_kill since 3.3; before, a cancelled trigger has to ask itself.
 _AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 _KILL_SECONDS = 30.0
-_HOOKS = "iotda_provider.hooks.iotda_async"
+HOOKS = "iotda_provider.hooks.iotda_async"
 
 
 class IoTDATrigger(BaseTrigger):
@@ -33,12 +30,18 @@ class IoTDATrigger(BaseTrigger):
     ``self``: a restarted trigger is made anew out of its arguments. Another one may even run at the
     same time, where a triggerer was only thought to be dead.
 
+    Airflow imports a trigger's module on its event loop, which holds up all other triggers. So such
+    a module imports little; what the trigger works with is named in ``needs``, which is imported in
+    a thread before :meth:`events` is called, and imported again where it is used.
+
     :param iotda_conn_id: the connection
     :param project_id: instead of the connection's
     :param instance_id: instead of the connection's
     :param stop_on_kill: stop the batch tasks when a user marks the task instance as failed or
         successful, or clears it; a restart of the triggerer stops nothing
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class IoTDATrigger(BaseTrigger):
     def hook(self) -> IoTDAAsyncHook:
         """A hook for this trigger's connection; use it as an async context manager."""
         from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+        from iotda_provider.parameters import given
 
         return IoTDAAsyncHook(
             self.iotda_conn_id,
@@ -86,9 +90,8 @@ class IoTDATrigger(BaseTrigger):
         """Watch until there is an event to tell; an error that is raised fails the task."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        if _HOOKS not in sys.modules:  # its HTTP library takes long enough to hold up all others
-            await asyncio.to_thread(import_module, _HOOKS)
         try:
+            await load(HOOKS, *self.needs)
             async with self.hook() as hook:
                 async for event in self.events(hook):
                     yield event
@@ -104,6 +107,8 @@ class IoTDATrigger(BaseTrigger):
         """
         if not self.stop_on_kill:
             return
+        await load(HOOKS, "iotda_provider.triggers.kills")
+        from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
         from iotda_provider.triggers.kills import was_killed
 
         if not await was_killed(self.task_instance):

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from iotda_provider.exceptions import IoTDAError
-from iotda_provider.triggers.events import over
 from iotda_provider.triggers.polling import PollingTrigger
-from iotda_provider.waiting import ENDED, Judgement, TaskWait
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -25,7 +22,7 @@ class BatchTaskTrigger(PollingTrigger):
     :meth:`iotda_provider.waiting.TaskWait.judge`.
 
     :param batch_task_id: the task
-    :param target_statuses: statuses that end the wait
+    :param target_statuses: statuses that end the wait; empty: all in which a task has ended
     :param failure_statuses: statuses that end it, too; the resumed task fails
     :param end_from_trigger: end the task instance here where the wait ends well, without a worker
     """
@@ -34,7 +31,7 @@ class BatchTaskTrigger(PollingTrigger):
         self,
         *,
         batch_task_id: str,
-        target_statuses: Sequence[str] = ENDED,
+        target_statuses: Sequence[str] = (),
         failure_statuses: Sequence[str] = (),
         end_from_trigger: bool = False,
         **polling: Any,
@@ -60,7 +57,12 @@ class BatchTaskTrigger(PollingTrigger):
         return (self.batch_task_id,)
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
-        wait = TaskWait(self.batch_task_id, self.target_statuses, self.failure_statuses)
+        from iotda_provider.exceptions import IoTDAError
+        from iotda_provider.triggers.events import over
+        from iotda_provider.waiting import ENDED, Judgement, TaskWait
+
+        targets = self.target_statuses or ENDED
+        wait = TaskWait(self.batch_task_id, targets, self.failure_statuses)
         task = await hook.get_batch_task(self.batch_task_id)
         now = f"{task.status}: {task.progress}"
         if now != self._said:

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.retrying import retries_unsaid
+from iotda_provider.unbroken import for_everybody
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
@@ -43,11 +45,12 @@ class Board:
     was last seen, or that the list does not show is read by itself; so is every task where the
     platform's list has no counts, or where so much else is listed that it saves nothing.
 
-    :param hook: an open hook, the board's own
+    :param hook: a hook for all that share the board, who may call it, too: it looks its connection
+        up once for all of them
     """
 
     def __init__(self, hook: IoTDAAsyncHook) -> None:
-        self._hook = hook
+        self.hook = hook
         self._waiting: _Waiting = {}
         self._kinds: dict[str, _Kind] = {}
         self._flushes: set[asyncio.Task[None]] = set()
@@ -63,7 +66,7 @@ class Board:
         future: asyncio.Future[BatchTask] = asyncio.get_running_loop().create_future()
         if not self._waiting:
             waiting = self._waiting = {}
-            flush = asyncio.ensure_future(self._flush(waiting))
+            flush = for_everybody(self._flush(waiting))
             self._flushes.add(flush)
             flush.add_done_callback(lambda done: self._settle(done, waiting))
         self._waiting.setdefault(batch_task_id, []).append(future)
@@ -79,7 +82,7 @@ class Board:
         for flush in list(self._flushes):
             flush.cancel()
         await asyncio.gather(*self._flushes, return_exceptions=True)
-        await self._hook.close()
+        await self.hook.close()
 
     async def _flush(self, wanted: _Waiting) -> None:
         await asyncio.sleep(_GATHER_SECONDS)
@@ -88,8 +91,9 @@ class Board:
         for batch_task_id in wanted:
             if (kind := self._kinds.get(batch_task_id)) is not None:
                 by_kind[kind].add(batch_task_id)
-        await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
-        await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
+        with retries_unsaid():  # each guard says it in its own log
+            await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
+            await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
 
     def _settle(self, flush: asyncio.Task[None], wanted: _Waiting) -> None:
         """Leave nobody waiting for a reading that has ended without an answer."""
@@ -111,7 +115,7 @@ class Board:
         missing, rows = set(ids), 0
         task_type, status = kind
         try:
-            listed: Any = self._hook.list_batch_tasks(task_type=task_type, status=status)
+            listed: Any = self.hook.list_batch_tasks(task_type=task_type, status=status)
             async with aclosing(listed) as tasks:
                 async for task in tasks:
                     rows += 1
@@ -134,11 +138,11 @@ class Board:
 
     async def _show(self, batch_task_id: str, wanted: _Waiting) -> None:
         try:
-            task = await self._hook.get_batch_task(batch_task_id)
+            task = await self.hook.get_batch_task(batch_task_id)
         except IoTDAError as error:
             if isinstance(error, IoTDAAuthError):
                 # Perhaps the connection has new keys by the next look.
-                await self._hook.close()
+                await self.hook.close()
             for future in wanted.pop(batch_task_id, ()):
                 if not future.done():
                     future.set_exception(error)

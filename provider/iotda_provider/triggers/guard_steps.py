@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
+from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert, missing_on_alert
-from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
+from iotda_provider.guarding import (
+    Memory,
+    ReadFailed,
+    ReadTasks,
+    RehearseStop,
+    Save,
+    Step,
+    StopTask,
+    Tell,
+)
 from iotda_provider.guarding.memory import fitted, newest
 from iotda_provider.guards import Look, Rule, evaluate
+from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.models import TaskProgress
-from iotda_provider.unbroken import in_thread
+from iotda_provider.retrying import retries_unsaid
 
 if TYPE_CHECKING:
+    from iotda_provider.guarding import Watch
     from iotda_provider.guarding.steps import Log, Procedure
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import BatchTask
 
 T = TypeVar("T")
-#: Seconds that Airflow may take to keep something before a guard goes on; it may be kept later.
-_WRITE_SECONDS = 10.0
 #: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
 _REHEARSAL_SECONDS = 10.0
-#: Seconds that a user's function may take before a guard goes on.
+#: Seconds that Airflow may take to keep a memory before a guard goes on; it may be kept later. No
+#: more than this may pass between a breach and its stop, but for the platform.
+_WRITE_SECONDS = 2.0
+#: Seconds that it may take to keep an XCom, for which no stop waits.
+_XCOM_SECONDS = 10.0
+#: Seconds that the guard's last alert may take at its end.
 _ALERT_SECONDS = 60.0
-#: Seconds in which the module of ``on_alert`` should be imported, before the first look.
-_IMPORT_SECONDS = 5.0
+#: Routine writes of memories in a second, at most, of all guards of a process: what supervises a
+#: triggerer does some twenty things a second, for all its triggers.
+_ROUTINE_WRITES_PER_SECOND = 5.0
+#: Seconds between two of one guard's, as :class:`~iotda_provider.guarding.Watch` has it at least.
+_USUAL_SECONDS = 60.0
+#: Guards of one event loop that read what they knew before at the same time, for the same reason.
+_RECALLS_AT_ONCE = 4
+#: Seconds until a guard asks again where that failed, and between two lines about it.
+_ASK_AGAIN_SECONDS = 60.0
+#: Seconds that a verdict waits for it, where it hangs on it.
+_PATIENT_SECONDS = 300.0
+
+_guards: WeakSet[OwnState] = WeakSet()
+_recalls: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
     """Let the rules load what they reckon with in a thread: it takes a second, once a process."""
     look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
-    await asyncio.to_thread(evaluate, rules, None, look)
+    kinds = tuple(sorted({type(rule).__qualname__ for rule in rules}))
+    await single_flight(("rules", kinds), lambda: in_thread(evaluate, rules, None, look))
 
 
 class TriggerSteps:
@@ -46,6 +76,7 @@ class TriggerSteps:
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param read: how a batch task is read; None: by the hook, one call each
+    :param earlier: what the guard knew before its triggerer was restarted; None: nothing
     """
 
     def __init__(
@@ -56,22 +87,41 @@ class TriggerSteps:
         on_alert: str | None = None,
         *,
         read: Callable[[str], Awaitable[BatchTask]] | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._hook = hook
-        self._read_task = read or hook.get_batch_task
+        self._read_task = read or self._read_by_hook
         self._kept = kept
         self._log = log
         self._on_alert = on_alert
+        self._earlier = earlier
+        self._alerts: set[asyncio.Task[None]] = set()
+        self._stop_is_due = float("inf")
+
+    @property
+    def patience_before_stop(self) -> float:
+        """Seconds that are left of those that a stop that was decided on may wait."""
+        return min(_WRITE_SECONDS, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.
 
         :raises IoTDAError: as the procedure does
         """
-        return await drive_async(procedure, self._do)
+        with retries_unsaid():
+            return await drive_async(procedure, self._do)
+
+    async def finish(self) -> None:
+        """Wait for the alerts that are under way, but not for long."""
+        if self._alerts:
+            _, slow = await asyncio.wait(self._alerts, timeout=_ALERT_SECONDS)
+            if slow:
+                self._log.error("on_alert takes its time; the guard ends without it.")
 
     async def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):
+            if self._earlier is not None:
+                self._earlier.hand_over()
             return await asyncio.gather(*map(self._read, step.batch_task_ids))
         if isinstance(step, ReadFailed):
             async for row in self._hook.iter_subtasks(step.batch_task_id, status="Fail"):
@@ -83,30 +133,32 @@ class TriggerSteps:
         if isinstance(step, RehearseStop):
             return await self._rehearse(step.batch_task_id)
         if isinstance(step, Save):
-            return await self._kept.remember(step.memory)
-        return await self._tell(step)
+            if not step.routine:
+                self._stop_is_due = time.monotonic() + _WRITE_SECONDS
+            elif self._earlier is not None and not self._earlier.is_settled:
+                return False  # it would take the place of what the guard has not read yet
+            return await self._kept.remember(step.memory, routine=step.routine)
+        return self._tell(step)
 
-    async def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
-        """Say at once where ``on_alert`` can't be called here, and not at the first alert."""
-        if self._on_alert is None:
-            return
-        trial = asyncio.ensure_future(
-            asyncio.to_thread(missing_on_alert, self._on_alert, batch_task_ids)
-        )
-        _, slow = await asyncio.wait({trial}, timeout=_IMPORT_SECONDS)
-        if slow:
-            self._log.error("on_alert takes its time to be imported; the guard goes on.")
-        elif alert := trial.result():
+    def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
+        """Find out whether ``on_alert`` can be called here, and say so, not at the first alert."""
+        if self._on_alert is not None:
+            self._begin(self._try_on_alert(self._on_alert, batch_task_ids))
+
+    async def _try_on_alert(self, on_alert: str, batch_task_ids: Sequence[str]) -> None:
+        own_line = (id(self), "alert")
+        if alert := await one_at_a_time(own_line, missing_on_alert, on_alert, batch_task_ids):
             self._on_alert = None
-            await self._tell(alert)
+            self._tell(alert)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._alerts.add(task)
+        task.add_done_callback(self._alerts.discard)
 
     async def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:
             return await self._read_task(batch_task_id)
-        except IoTDAAuthError as error:
-            # Perhaps the connection has new keys by the next look.
-            await self._hook.close()
-            return error
         except IoTDAError as error:
             return error
 
@@ -118,14 +170,25 @@ class TriggerSteps:
                 f"the platform has not answered within {_REHEARSAL_SECONDS:.0f} s"
             ) from None
 
-    async def _tell(self, alert: Tell) -> None:
+    async def _read_by_hook(self, batch_task_id: str) -> BatchTask:
+        try:
+            return await self._hook.get_batch_task(batch_task_id)
+        except IoTDAAuthError:
+            # Perhaps the connection has new keys by the next look.
+            await self._hook.close()
+            raise
+
+    def _tell(self, alert: Tell) -> None:
+        """Begin to tell a person; no look and no stop waits for the end of it."""
         self._log.error("%s", alert.sentence)
-        await self._kept.push(ALERT_KEY, alert.to_json())
+        self._begin(self._tell_them(alert.to_json()))
+
+    async def _tell_them(self, alert: Mapping[str, Any]) -> None:
+        await self._kept.push(ALERT_KEY, alert)
         if self._on_alert is not None:
-            call = asyncio.to_thread(call_on_alert, self._on_alert, alert.to_json(), self._log)
-            _, slow = await asyncio.wait({asyncio.ensure_future(call)}, timeout=_ALERT_SECONDS)
-            if slow:
-                self._log.error("on_alert takes its time; the guard goes on without it.")
+            await one_at_a_time(
+                (id(self), "alert"), call_on_alert, self._on_alert, alert, self._log
+            )
 
 
 class Nowhere:
@@ -135,7 +198,7 @@ class Nowhere:
         """Keep nothing."""
         return True
 
-    async def remember(self, memory: Mapping[str, Any]) -> bool:
+    async def remember(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
         """Remember nothing."""
         return True
 
@@ -144,7 +207,7 @@ class OwnState:
     """What a trigger keeps for its task instance: XComs, and a memory that outlives the try.
 
     Airflow's database or API may be down, in many ways, which must not stop a guard: every failure
-    is logged, and no more.
+    is logged, one line a minute, and no more.
 
     :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``
     :param log: where its lines go
@@ -154,41 +217,84 @@ class OwnState:
         self._owner = dict(owner)
         self._notes = VariableNotes(owner)
         self._log = log
+        self._said: float | None = None
+        self._unwritten: Mapping[str, Any] | None = None
+        self._writer: asyncio.Task[bool] | None = None
+        self._routine_at = float("-inf")
+        _guards.add(self)
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
         """Keep an XCom; whether that worked."""
-        return await self._write(f"XCom {key}", self._set_xcom, key, dict(value))
-
-    async def remember(self, memory: Mapping[str, Any]) -> bool:
-        """Keep the memory where the next try finds it; whether that worked."""
-        return await self._write("The guard's memory", self._set_memory, dict(memory))
-
-    async def recall(self) -> Any:
-        """The memory: what this try's worker has left, or what was kept since, or None.
-
-        It may take long where a triggerer has just started.
-        """
-        first = await self._read(f"XCom {MEMORY_KEY}", self._get_xcom, MEMORY_KEY)
-        later = await self._read("The guard's memory", self._notes.get, MEMORY_KEY)
-        return newest(first, later)
-
-    async def _write(self, what: str, function: Callable[..., None], *args: Any) -> bool:
+        write = one_at_a_time((id(self), "xcom"), self._set_xcom, key, dict(value))
         try:
-            await asyncio.wait_for(in_thread(function, *args), _WRITE_SECONDS)
-        except Exception:  # noqa: BLE001 - as above
-            self._log.exception(f"{what} could not be written; the guard goes on.")
+            await asyncio.wait_for(write, _XCOM_SECONDS)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._say(f"XCom {key}", error)
             return False
         return True
 
-    async def _read(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return await in_thread(function, *args)
-        except Exception:  # noqa: BLE001 - as above; what the trigger was given has to do
-            self._log.exception(f"{what} could not be read; the guard goes on.")
-            return None
+    async def remember(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
+        """Keep the memory where the next try finds it; whether that worked within two seconds.
+
+        :param routine: it is kept where this process has time for it, and nobody waits
+        """
+        if routine:
+            now, spacing = time.monotonic(), len(_guards) / _ROUTINE_WRITES_PER_SECOND
+            if spacing > _USUAL_SECONDS and now - self._routine_at < spacing:
+                return False
+            self._routine_at = now
+        self._unwritten = dict(memory)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.ensure_future(self._write())
+        if routine:
+            return True
+        done, _ = await asyncio.wait({self._writer}, timeout=_WRITE_SECONDS)
+        if not done:
+            self._say("The guard's memory", TimeoutError("no answer yet"))
+        return bool(done) and self._writer.result()
+
+    def forget_unwritten(self) -> None:
+        """Leave alone what is not written yet: the guard has ended, and its task goes on."""
+        self._unwritten = None
+
+    async def recall(self, *, urgent: bool = False) -> Any:
+        """The memory: what this try's worker has left, or what was kept since, or None.
+
+        :param urgent: a verdict hangs on it: do not wait for a turn among all guards
+        :raises Exception: whatever Airflow raises when its database or API is down
+        """
+        if not urgent:
+            turns = asyncio.Semaphore(_RECALLS_AT_ONCE)
+            async with _recalls.setdefault(asyncio.get_running_loop(), turns):
+                return await self.recall(urgent=True)
+        reading = one_at_a_time((id(self), "recall"), self._get_memories)
+        return newest(*await asyncio.wait_for(reading, _ASK_AGAIN_SECONDS))
+
+    async def _write(self) -> bool:
+        """Write memories down, the newest only and one at a time, until none is left."""
+        worked = False
+        while self._unwritten is not None:
+            memory, self._unwritten = self._unwritten, None
+            # To its end, however long that takes: two at a time could come in the wrong order.
+            try:
+                await in_thread(self._set_memory, memory)
+                worked = True
+            except Exception as error:  # noqa: BLE001 - as above
+                self._say("The guard's memory", error)
+                worked = False
+        return worked
+
+    def _say(self, what: str, error: Exception) -> None:
+        now = time.monotonic()
+        if self._said is None or now - self._said >= _ASK_AGAIN_SECONDS:
+            self._said = now
+            self._log.warning("%s could not be written; the guard goes on: %s", what, _short(error))
 
     def _set_memory(self, memory: Mapping[str, Any]) -> None:
         self._notes.set(MEMORY_KEY, fitted(memory, LARGEST))
+
+    def _get_memories(self) -> tuple[Any, Any]:
+        return self._get_xcom(MEMORY_KEY), self._notes.get(MEMORY_KEY)
 
     def _set_xcom(self, key: str, value: Any) -> None:
         from airflow.providers.common.compat.sdk import XCom
@@ -201,3 +307,72 @@ class OwnState:
 
         xcom: Any = XCom
         return xcom.get_one(key=key, **self._owner)
+
+
+class Earlier:
+    """What the guard knew before its triggerer was restarted. No look waits for it.
+
+    Until it is known, the watch decides from the platform's counts alone, and says nothing final
+    about a rollout that is gone or being stopped: that may be its own doing.
+
+    :param watch: gets it between two looks, once it is there
+    :param kept: has it
+    :param log: where its lines go
+    """
+
+    def __init__(self, watch: Watch, kept: OwnState, log: Log) -> None:
+        self._watch = watch
+        self._kept = kept
+        self._log = log
+        self._patience_ends = time.monotonic() + _PATIENT_SECONDS
+        self._ask_again = float("inf")
+        self._asking: asyncio.Task[Any] | None = asyncio.ensure_future(kept.recall())
+        self._is_urgent = False
+        watch.awaits_memory = True
+
+    def hand_over(self) -> None:
+        """Let the watch have it, where it has come; called before a look."""
+        now = time.monotonic()
+        if now >= self._patience_ends:
+            self._watch.awaits_memory = False
+        if self._asking is None:
+            if now >= self._ask_again:
+                self._asking = asyncio.ensure_future(self._kept.recall())
+            return
+        if not self._asking.done():
+            if self._watch.needs_memory and not self._is_urgent:
+                self._is_urgent = True
+                self._asking.cancel()
+                self._asking = asyncio.ensure_future(self._kept.recall(urgent=True))
+            return
+        asked, self._asking = self._asking, None
+        self._watch.awaits_memory = False
+        if (error := asked.exception()) is not None:
+            self._ask_again = now + _ASK_AGAIN_SECONDS
+            self._log.warning(
+                "What the guard knew before can't be read yet; it goes on by what it sees. %s",
+                _short(error),
+            )
+            return
+        self._ask_again = float("inf")
+        plan = self._watch.plan
+        self._watch.memory.adopt(
+            Memory.from_json(asked.result(), plan.batch_task_ids, plan.audit_limit)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known, or not to be had for a long time."""
+        is_known = self._asking is None and self._ask_again == float("inf")
+        return is_known or time.monotonic() >= self._patience_ends
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        if self._asking is not None:
+            self._asking.cancel()
+
+
+def _short(error: BaseException) -> str:
+    """An error's type and the first line of its text."""
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

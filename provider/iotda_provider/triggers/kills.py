@@ -8,10 +8,10 @@ still takes this for a user's kill.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
+from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.supervisor import ask
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ async def _judge(task_instance: Any) -> bool:
     try:
         from airflow.sdk.execution_time import task_runner
     except ImportError:  # Airflow 2:
-        return await asyncio.to_thread(_by_database, task_instance)
+        return await in_thread(_by_database, task_instance)
     return await _by_asking(task_instance, task_runner.SUPERVISOR_COMMS)
 
 

@@ -9,10 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAError
 from iotda_provider.triggers.base import IoTDATrigger
-from iotda_provider.triggers.events import failed, timed_out
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -40,13 +37,15 @@ class PollingTrigger(IoTDATrigger):
         the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
     """
 
+    needs = ("iotda_provider.triggers.events", "iotda_provider.waiting")
+
     def __init__(
         self,
         *,
         poll_interval: float = 10.0,
         deadline: float | None = None,
         limit: str = TIMEOUT,
-        max_outage: float = DEFAULT_MAX_OUTAGE,
+        max_outage: float = 900.0,
         silent_fail: bool = False,
         memo: Mapping[str, Any] | None = None,
         **connection: Any,
@@ -91,6 +90,11 @@ class PollingTrigger(IoTDATrigger):
             yield event
 
     async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.exceptions import IoTDAError
+        from iotda_provider.retrying import retries_unsaid
+        from iotda_provider.triggers.events import failed, timed_out
+        from iotda_provider.waiting import Outage
+
         outage = Outage(self.max_outage)
         # A triggerer that starts begins all its triggers at once; they need not stay in step.
         spread = random.random()  # noqa: S311 - no secret
@@ -98,7 +102,8 @@ class PollingTrigger(IoTDATrigger):
             began = time.monotonic()
             event = None
             try:
-                event = await self.look(hook)
+                with retries_unsaid():
+                    event = await self.look(hook)
                 line = outage.over(time.monotonic())
             except IoTDAError as error:
                 try:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guard_worker import MEMORY_KEY
-from iotda_provider.guarding import GuardPlan, Memory
-from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.confirm_wave import WaveConfirming
-from iotda_provider.release.resting import Resting, RestJob
-from iotda_provider.release.watch_wave import WatchJob, WaveWatching
-from iotda_provider.release.watching import WaveWatch
-from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.triggers.base import IoTDATrigger
-from iotda_provider.triggers.events import OVER, TIMEOUT, failed, tell
-from iotda_provider.triggers.guard_steps import Nowhere, OwnState, TriggerSteps, warm_up
-from iotda_provider.triggers.release_steps import AskWorkerError, ReleaseSteps, TimeIsOverError
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.release.confirm_job import ConfirmJob
+    from iotda_provider.release.confirm_wave import WaveConfirming
+    from iotda_provider.release.resting import RestJob
     from iotda_provider.release.steps import Procedure
+    from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+    from iotda_provider.release.watching import WaveWatch
+    from iotda_provider.triggers.release_steps import ReleaseSteps
 
 #: The status of an event after which a worker has to go on.
 ASK = "ask"
-#: Seconds to wait for what the guard knew before; a triggerer that has just started is slow.
-_MEMORY_SECONDS = 60.0
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -46,6 +37,14 @@ class ReleaseTrigger(IoTDATrigger):
     :param starts_at: when to look first
     :param deadline: when the task's ``execution_timeout`` is over; None: it has none
     """
+
+    needs = (
+        "iotda_provider.release.confirm_wave",
+        "iotda_provider.release.watch_wave",
+        "iotda_provider.release.resting",
+        "iotda_provider.triggers.release_steps",
+        "iotda_provider.triggers.guard_steps",
+    )
 
     def __init__(
         self,
@@ -82,6 +81,10 @@ class ReleaseTrigger(IoTDATrigger):
         procedure: Procedure[dict[str, Any]],
     ) -> dict[str, Any]:
         """Carry out the procedure; the event's payload."""
+        from iotda_provider.exceptions import IoTDAError
+        from iotda_provider.triggers.events import OVER, TIMEOUT, failed
+        from iotda_provider.triggers.release_steps import AskWorkerError, TimeIsOverError
+
         about = {"batch_task_ids": list(self.batch_task_ids)}
         try:
             await steps.sleep(self.starts_at - time.time())
@@ -142,11 +145,21 @@ class WaveTrigger(ReleaseTrigger):
         """The job, and the procedure that does it."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.guard_worker import MEMORY_KEY
+        from iotda_provider.guarding import GuardPlan, Memory
+        from iotda_provider.release.watching import WaveWatch
+        from iotda_provider.release_files import ReleaseFiles
+        from iotda_provider.triggers.events import tell
+        from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
+        from iotda_provider.triggers.release_steps import ReleaseSteps
+
         plan = GuardPlan.from_dict(self.guard)
+        await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
-        memory = Memory.from_json(await _recall(kept), plan.batch_task_ids, plan.audit_limit)
+        memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, carry_on=True, clock=time.time)
-        guard = TriggerSteps(hook, kept, self.log, self.on_alert)
+        earlier = Earlier(watch, kept, self.log)
+        guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
         steps = ReleaseSteps(
             hook,
             guard,
@@ -154,9 +167,14 @@ class WaveTrigger(ReleaseTrigger):
             files=ReleaseFiles.from_json(self.files),
             deadline=self.deadline,
         )
-        await asyncio.gather(warm_up(plan.rules), guard.try_on_alert(plan.batch_task_ids))
+        guard.try_on_alert(plan.batch_task_ids)
         job, procedure = self.begin(watch)
-        payload = await self._event(steps, job, procedure.run())
+        try:
+            payload = await self._event(steps, job, procedure.run())
+        finally:
+            earlier.give_up()
+            kept.forget_unwritten()
+        await guard.finish()
         if not await kept.push(MEMORY_KEY, memory.to_json()):
             payload["memory"] = memory.to_json()
         yield tell(payload)
@@ -166,6 +184,9 @@ class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
     def begin(self, watch: WaveWatch) -> tuple[ConfirmJob, WaveConfirming]:
+        from iotda_provider.release.confirm_job import ConfirmJob
+        from iotda_provider.release.confirm_wave import WaveConfirming
+
         job = ConfirmJob.from_json({**self.job, "is_first": False})
         return job, WaveConfirming(job, watch, self.log)
 
@@ -174,6 +195,8 @@ class WatchWaveTrigger(WaveTrigger):
     """Goes on watching one wave; the event is ``ask`` where external evidence is wanted."""
 
     def begin(self, watch: WaveWatch) -> tuple[WatchJob, WaveWatching]:
+        from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+
         job = WatchJob.from_json(self.job)
         return job, WaveWatching(job, watch, self.log)
 
@@ -182,15 +205,12 @@ class AtRestTrigger(ReleaseTrigger):
     """Waits until no device of a batch task is installing any more."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.release.resting import Resting, RestJob
+        from iotda_provider.triggers.events import tell
+        from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps
+        from iotda_provider.triggers.release_steps import ReleaseSteps
+
         guard = TriggerSteps(hook, Nowhere(), self.log)
         steps = ReleaseSteps(hook, guard, self.log, deadline=self.deadline)
         job = RestJob.from_json(self.job)
         yield tell(await self._event(steps, job, Resting(job, self.log).run()))
-
-
-async def _recall(kept: OwnState) -> Any:
-    """What the guard knew; a watch that begins without it is better than none."""
-    try:
-        return await asyncio.wait_for(kept.recall(), _MEMORY_SECONDS)
-    except asyncio.TimeoutError:
-        return None

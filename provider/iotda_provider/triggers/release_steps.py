@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.models import SubtaskStatus
@@ -19,7 +20,7 @@ from iotda_provider.release.steps import (
     Recall,
     Sleep,
 )
-from iotda_provider.unbroken import in_thread
+from iotda_provider.retrying import retries_unsaid
 
 if TYPE_CHECKING:
     from iotda_provider.guarding import Step as GuardStep
@@ -75,7 +76,8 @@ class ReleaseSteps:
         :raises TimeIsOverError: it had to wait for longer than it may
         :raises IoTDAError: as the procedure does
         """
-        return await drive_async(procedure, self._do)
+        with retries_unsaid():
+            return await drive_async(procedure, self._do)
 
     async def sleep(self, seconds: float) -> None:
         """Wait.
@@ -106,30 +108,39 @@ class ReleaseSteps:
         if isinstance(step, Ask):
             raise AskWorkerError
         if isinstance(step, (ReadWaves, Recall, Note)):
-            assert self._files is not None
+            files = self._files
+            assert files is not None
             if isinstance(step, ReadWaves):
-                return await self._read_waves(self._files)
+                return await self._read_waves(files)
             if isinstance(step, Recall):
-                return await self._in_time(None, self._files.read_confirmed, self._log)
-            write = self._files.write_confirmed
-            return await self._in_time(False, write, step.record, self._log)
+                return await self._in_time(None, files.read_confirmed, self._log)
+            write = files.write_confirmed
+            return await self._in_time(False, write, step.record, self._log, urgent=step.urgent)
         return await self._guard.run(_alone(step))
 
     @staticmethod
     async def _read_waves(files: ReleaseFiles) -> Any:
         try:
-            return await asyncio.wait_for(in_thread(files.read_waves), _STORAGE_SECONDS)
+            reading = one_at_a_time(files, files.read_waves)
+            return await asyncio.wait_for(reading, _STORAGE_SECONDS)
         except asyncio.TimeoutError:
             raise IoTDATransportError(
                 f"The waves can't be read within {_STORAGE_SECONDS:.0f} s."
             ) from None
 
-    async def _in_time(self, otherwise: Any, call: Callable[..., Any], *args: Any) -> Any:
-        """Its result; another one where it takes so long that the guard has to look meanwhile."""
+    async def _in_time(
+        self, otherwise: T, call: Callable[..., T], *args: Any, urgent: bool = False
+    ) -> T:
+        """Its result; another one where it takes so long that the guard has to look meanwhile.
+
+        :param urgent: a stop waits for it
+        """
+        assert self._files is not None
+        seconds = self._guard.patience_before_stop if urgent else _STORAGE_SECONDS
         try:
-            return await asyncio.wait_for(in_thread(call, *args), _STORAGE_SECONDS)
+            return await asyncio.wait_for(one_at_a_time(self._files, call, *args), seconds)
         except asyncio.TimeoutError:
-            self._log.warning("The release's files take longer than %.0f s.", _STORAGE_SECONDS)
+            self._log.warning("The release's files take longer than %.0f s.", seconds)
             return otherwise
 
 

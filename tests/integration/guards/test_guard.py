@@ -308,12 +308,11 @@ def slow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a trigger knew before comes late."""
     recall = OwnState.recall
 
-    async def late(state: OwnState) -> Any:
+    async def late(state: OwnState, **options: Any) -> Any:
         await asyncio.sleep(0.2)
-        return await recall(state)
+        return await recall(state, **options)
 
     monkeypatch.setattr(OwnState, "recall", late)
-    monkeypatch.setattr("iotda_provider.triggers.rollout_guard._USUAL_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)

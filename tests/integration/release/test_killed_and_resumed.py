@@ -84,7 +84,8 @@ def test_who_never_started_is_known_to_whoever_sees_a_dead_ones_stop_come_true(
     poll, deaths = WaveWatch.poll, iter([KilledError()])
 
     def dies_once(self: WaveWatch) -> Any:
-        if self.is_stopping and (death := next(deaths, None)):
+        # A triggerer looks before it knows what its worker has done.
+        if (self.is_stopping or self.awaits_memory) and (death := next(deaths, None)):
             raise death
         return (yield from poll(self))
 
