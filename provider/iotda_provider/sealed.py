@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=BaseException)
 
 
@@ -16,13 +16,13 @@ class Unpicklable:
         raise TypeError(f"{type(self).__name__} holds secrets: it can't be pickled")
 
 
-class Sealed(Unpicklable, Generic[T]):
+class Sealed(Unpicklable, Generic[T_co]):
     """Something secret that shows nowhere: not in its repr, nor in that of what holds it."""
 
-    def __init__(self, secret: T) -> None:
-        self._get: Callable[[], T] = lambda: secret
+    def __init__(self, secret: T_co) -> None:
+        self._get: Callable[[], T_co] = lambda: secret
 
-    def reveal(self) -> T:
+    def reveal(self) -> T_co:
         """What it holds."""
         return self._get()
 

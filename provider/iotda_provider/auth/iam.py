@@ -16,7 +16,7 @@ from iotda_provider.auth.renewing import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking import mask
 from iotda_provider.redaction import secrets_of
-from iotda_provider.sealed import Unpicklable
+from iotda_provider.sealed import Sealed, Unpicklable
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
@@ -53,6 +53,27 @@ def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]
     :raises IoTDAAuthError: IAM refuses the user
     :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
     """
+    answer = iam_of(settings, deadline).ask(
+        "obtain a token",
+        "POST",
+        "/v3/auth/tokens?nocatalog=true",
+        headers=Sealed({"Content-Type": "application/json;charset=utf8"}),
+        body=_password_body(settings),
+        secrets=Sealed([settings.password]),
+    )
+    token = Sealed(checked_secret(answer.headers.get("x-subject-token"), "token"))
+    try:
+        facts = json.loads(answer.body)["token"]
+        lifetime = _lifetime(facts)
+        project_id = (facts.get("project") or {}).get("id")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise senseless("token") from None
+    return Issued(
+        Token(token.reveal(), project_id if _is_project_id(project_id) else None), lifetime
+    )
+
+
+def _password_body(settings: ConnectionSettings) -> Sealed[str]:
     user = {
         "name": settings.login,
         "password": settings.password,
@@ -65,22 +86,7 @@ def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]
             "scope": {"project": project},
         }
     }
-    answer = iam_of(settings, deadline).ask(
-        "obtain a token",
-        "POST",
-        "/v3/auth/tokens?nocatalog=true",
-        headers={"Content-Type": "application/json;charset=utf8"},
-        body=json.dumps(body),
-        secrets=[settings.password],
-    )
-    text = checked_secret(answer.headers.get("x-subject-token"), "token")
-    try:
-        facts = json.loads(answer.body)["token"]
-        lifetime = _lifetime(facts)
-        project_id = (facts.get("project") or {}).get("id")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise senseless("token") from None
-    return Issued(Token(text, project_id if _is_project_id(project_id) else None), lifetime)
+    return Sealed(json.dumps(body))
 
 
 def _lifetime(facts: Mapping[str, Any]) -> float:
@@ -116,13 +122,13 @@ def find_project(
     iam = iam_of(settings, deadline, hint)
     path, query = "/v3/projects", (("name", settings.region or ""),)
     outgoing = Outgoing("GET", iam.host, path, query, {"Content-Type": "application/json"})
-    headers = sign(outgoing)
+    headers = Sealed(sign(outgoing))
     answer = iam.ask(
         "find the project",
         "GET",
         f"{path}?name={quote(settings.region or '', safe='~')}",
         headers=headers,
-        secrets=secrets_of(headers),
+        secrets=Sealed(secrets_of(headers.reveal())),
     )
     try:
         found = [project["id"] for project in json.loads(answer.body)["projects"]]

@@ -15,6 +15,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDAT
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.redaction import redacted_line
+from iotda_provider.sealed import Sealed
 from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within, whole_time
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class Issuer:
         method: str,
         uri: str,
         *,
-        headers: Mapping[str, str] | None = None,
-        body: str | None = None,
-        secrets: Collection[str] = (),
+        headers: Sealed[Mapping[str, str]] | None = None,
+        body: Sealed[str] | None = None,
+        secrets: Sealed[Collection[str]] | None = None,
         accept: Collection[int] = (),
     ) -> Answer:
         """One request and its answer.
@@ -83,8 +84,10 @@ class Issuer:
         :raises IoTDATransportError: it does not answer, or is in trouble itself
         :raises IoTDAConfigError: there is no CA bundle at the path in ``verify``
         """
-        secrets = (*secrets, *secrets_of_proxies(self._settings))
-        answer = self._send(action, method, uri, headers or {}, body, secrets)
+        hidden: Sealed[tuple[str, ...]] = Sealed(
+            (*(secrets.reveal() if secrets else ()), *secrets_of_proxies(self._settings))
+        )
+        answer = self._send(action, method, uri, headers or Sealed({}), body, hidden)
         if answer.status in accept or not is_refusal(answer):
             return answer
         error = refusal(Call(f"{action} from {self._name}", method, uri, lambda _: None), answer)
@@ -103,9 +106,9 @@ class Issuer:
         action: str,
         method: str,
         uri: str,
-        headers: Mapping[str, str],
-        body: str | None,
-        secrets: tuple[str, ...],
+        headers: Sealed[Mapping[str, str]],
+        body: Sealed[str] | None,
+        secrets: Sealed[tuple[str, ...]],
     ) -> Answer:
         settings = self._settings
         now = time.monotonic()
@@ -116,7 +119,7 @@ class Issuer:
                 "has taken all of the time.",
                 sent=False,
             )
-        mask(*new_signatures(headers))
+        mask(*new_signatures(headers.reveal()))
         try:
             with requests.Session() as session:
                 # Left to itself, requests prefers the environment's proxies and bundle to those of
@@ -130,15 +133,15 @@ class Issuer:
                 response = session.request(
                     method,
                     self.endpoint + uri,
-                    headers=dict(headers),
-                    data=None if body is None else body.encode(),
+                    headers=dict(headers.reveal()),
+                    data=None if body is None else body.reveal().encode(),
                     timeout=whole_time(seconds, _CONNECT_SECONDS),
                     allow_redirects=False,
                     stream=True,
                 )
                 content = _read(response, now + seconds)
         except requests.RequestException as error:
-            reason = _reason(error, secrets)
+            reason = _reason(error, secrets.reveal())
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
             ) from None
@@ -148,7 +151,7 @@ class Issuer:
                 f"read: {error}."
             ) from None
         names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, content, secrets)
+        return Answer(response.status_code, names, content, secrets.reveal())
 
     def _proxies(self) -> dict[str, str]:
         proxy = None if self._direct else proxy_for(self._settings, self.endpoint)

@@ -21,6 +21,7 @@ from iotda_provider.auth.renewing import Issued
 from iotda_provider.auth.signing import AccessKey
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking import mask
+from iotda_provider.sealed import Sealed
 
 if TYPE_CHECKING:
     from huaweicloudsdkcore.sdk_request import SdkRequest
@@ -53,14 +54,14 @@ class _SdkClient:
 
     def do_request_sync(self, request: SdkRequest) -> _SdkAnswer:
         """Send one of the two requests that an exchange of an id token takes."""
-        secrets = _secrets(json.loads(request.body))
-        mask(*secrets)
+        secrets = Sealed(_secrets(json.loads(request.body)))
+        mask(*secrets.reveal())
         answer = self._iam.ask(
             "obtain temporary keys",
             request.method,
             request.uri,
-            headers=request.header_params,
-            body=request.body,
+            headers=Sealed(request.header_params),
+            body=Sealed(request.body),
             secrets=secrets,
         )
         if "x-subject-token" in answer.headers:
@@ -127,15 +128,18 @@ class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
             action,
             "PUT",
             "/meta-data/latest/api/token",
-            headers={"X-Metadata-Token-Ttl-Seconds": str(_TOKEN_TTL)},
+            headers=Sealed({"X-Metadata-Token-Ttl-Seconds": str(_TOKEN_TTL)}),
             accept=(404, 405),
         )
-        headers, secrets = {}, []
+        headers: Sealed[dict[str, str]] = Sealed({})
         if answer.status == 200:
-            token = checked_secret(_text(answer).strip(), "token")
-            headers, secrets = {"X-Metadata-Token": token}, [token]
+            headers = Sealed({"X-Metadata-Token": checked_secret(_text(answer).strip(), "token")})
         answer = self._metadata.ask(
-            action, "GET", "/openstack/latest/securitykey", headers=headers, secrets=secrets
+            action,
+            "GET",
+            "/openstack/latest/securitykey",
+            headers=headers,
+            secrets=Sealed([*headers.reveal().values()]),
         )
         return self._process_credential(_text(answer))
 
