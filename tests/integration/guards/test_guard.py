@@ -330,7 +330,7 @@ def test_a_stop_it_cannot_explain_makes_it_wait_for_its_memory(
 ) -> None:
     bad = fleet(BAD)
     first = bad.run(ti, stop_on_breach=True)["return_value"]
-    kept = ti.xcoms["guard_memory"]
+    kept = ti.store["guard_memory"]
     ti.store.clear()
     ti.new_try()
     ti.xcom_push("guard_memory", kept)
