@@ -59,7 +59,6 @@ class Watch:
         own where the platform shows that the rollout is being stopped; where it does not, the stop
         is judged once more before it is sent: anybody may have written that note
     :param log: where its lines go
-    :param carry_on: ignored
     :param clock: the time in seconds since the epoch
     """
 
@@ -69,7 +68,6 @@ class Watch:
         memory: Memory,
         log: Log,
         *,
-        carry_on: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.plan = plan

@@ -138,11 +138,9 @@ class WaveOperator(GuardedOperator):
         memory = self.memory_of(context, job.batch_task_id)
         return self._work(context, job, memory, began=began)
 
-    def _work(
-        self, context: Context, job: Any, memory: Memory, *, began: float, carry_on: bool = False
-    ) -> dict[str, Any]:
+    def _work(self, context: Context, job: Any, memory: Memory, *, began: float) -> dict[str, Any]:
         """Do the job here, as far as that needs no waiting where that is the triggerer's."""
-        watch = self.watch_over(job.batch_task_id, memory, carry_on=carry_on)
+        watch = self.watch_over(job.batch_task_id, memory)
         procedure = self.procedure(job, watch).run()
         try:
             result = self.carry_out(
@@ -205,7 +203,7 @@ class WaveOperator(GuardedOperator):
             return self._finish(context, memory, dict(event["result"]))
         if status == ASK and isinstance(memo, Mapping):
             job = self.job_from_json(memo["job"])
-            return self._work(context, job, memory, began=float(memo["began"]), carry_on=True)
+            return self._work(context, job, memory, began=float(memo["began"]))
         kept.take_back(memory.to_json())
         if status == TIMEOUT:
             raise self.time_is_over()

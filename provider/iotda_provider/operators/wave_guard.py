@@ -72,9 +72,7 @@ class GuardedOperator(IoTDABaseOperator):
         plan = plan_of(ti, self.plan_task_id)
         return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
 
-    def watch_over(
-        self, batch_task_id: str, memory: Memory, *, carry_on: bool = False
-    ) -> WaveWatch:
+    def watch_over(self, batch_task_id: str, memory: Memory) -> WaveWatch:
         """The guard."""
         plan = GuardPlan(
             batch_task_ids=(batch_task_id,),
@@ -86,7 +84,7 @@ class GuardedOperator(IoTDABaseOperator):
             max_outage=self.max_outage,
             audit_limit=AUDIT_LIMIT,
         )
-        return WaveWatch(plan, memory, self.log, carry_on=carry_on, clock=time.time)
+        return WaveWatch(plan, memory, self.log, clock=time.time)
 
     def memory_of(self, context: Context, batch_task_id: str) -> Memory:
         """What the guard remembers of this task's tries, or of the tasks before it."""

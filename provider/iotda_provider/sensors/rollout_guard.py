@@ -391,7 +391,7 @@ class RolloutGuardSensor(BaseSensorOperator):
         plan = self._plan()
         known = newest(told, load_triggers_memory(context), SharedMemory(context, self.log).load())
         memory = Memory.from_json(known, plan.batch_task_ids, plan.audit_limit)
-        return Watch(plan, memory, self.log, carry_on=True, clock=time.time)
+        return Watch(plan, memory, self.log, clock=time.time)
 
     def _on_alert_path(self) -> str | None:
         if self.on_alert is None or isinstance(self.on_alert, str):

@@ -157,7 +157,7 @@ class WaveTrigger(ReleaseTrigger):
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
-        watch = WaveWatch(plan, memory, self.log, carry_on=True, clock=time.time)
+        watch = WaveWatch(plan, memory, self.log, clock=time.time)
         earlier = Earlier(watch, kept, self.log)
         guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
         steps = ReleaseSteps(

@@ -77,7 +77,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
-        watch = Watch(plan, memory, self.log, carry_on=True)
+        watch = Watch(plan, memory, self.log)
         earlier = Earlier(watch, kept, self.log)
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
         live = LiveInTriggerer(watch, kept)

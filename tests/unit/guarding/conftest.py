@@ -164,11 +164,9 @@ def platform() -> Platform:
 
 @pytest.fixture
 def guard(platform: Platform) -> Callable[..., Guard]:
-    """Makes a guard: ``guard(rules=..., memory=..., carry_on=..., **plan)``."""
+    """Makes a guard: ``guard(rules=..., memory=..., **plan)``."""
 
-    def make(
-        rules: Any = None, *, memory: Any = None, carry_on: bool = False, **plan: Any
-    ) -> Guard:
+    def make(rules: Any = None, *, memory: Any = None, **plan: Any) -> Guard:
         rules = rules or MaxFailures(5)
         ids = plan.pop("batch_task_ids", (TASK,))
         made = GuardPlan(
@@ -177,8 +175,6 @@ def guard(platform: Platform) -> Callable[..., Guard]:
         made = GuardPlan.from_dict(made.to_dict())  # as a trigger gets it
         remembered = Memory.from_json(memory, ids, made.audit_limit)
         log = logging.getLogger("guard")
-        return Guard(
-            platform, Watch(made, remembered, log, carry_on=carry_on, clock=platform.clock)
-        )
+        return Guard(platform, Watch(made, remembered, log, clock=platform.clock))
 
     return make

@@ -233,7 +233,7 @@ def test_a_hold_is_not_told_again_by_a_restarted_guard(platform: Any, guard: Any
     platform.show(platform.task(fail=3, processing=17))
     guard(rule).poll()
 
-    guard(rule, memory=platform.saved[-1], carry_on=True).poll()
+    guard(rule, memory=platform.saved[-1]).poll()
 
     assert len(platform.told) == 1
 
@@ -304,7 +304,7 @@ def test_rules_with_a_history_keep_it_over_a_restart(platform: Any, guard: Any) 
     for _ in range(60):
         first.poll(60)
 
-    second = guard(rule, memory=platform.saved[-1], carry_on=True)
+    second = guard(rule, memory=platform.saved[-1])
 
     assert second.poll(120).rule == "Overdue"
     assert guard(rule).poll() is None  # without it, the hour begins anew
@@ -381,7 +381,7 @@ def test_a_memory_that_somebody_has_damaged_ends_no_guard(
 
     memory = {**watched.watch.memory.to_json(), **damage}
 
-    assert guard(memory=memory, carry_on=True).poll() is None
+    assert guard(memory=memory).poll() is None
 
 
 def test_already_current_devices_do_not_dilute_the_rate(platform: Any, guard: Any) -> None:

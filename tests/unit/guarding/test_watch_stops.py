@@ -215,7 +215,7 @@ def test_a_restarted_guard_knows_its_own_stop(platform: Any, guard: Any) -> None
     memory = stopped_by(platform, guard)
     platform.show(platform.task("Stopped", fail=6, stopped=94))
 
-    outcome = guard(stop_on_breach=True, memory=memory, carry_on=True).poll()
+    outcome = guard(stop_on_breach=True, memory=memory).poll()
 
     assert (outcome.verdict, outcome.evidence["failed"]) == ("breached", 5)
     assert outcome.stop["outcome"] == "stopped"
@@ -266,16 +266,13 @@ def test_a_stop_that_was_not_taken_is_sent_after_a_restart_once_a_look_bears_it_
     assert platform.asked == ["read", "save", f"stop {platform.task_id}", "save"]
 
 
-@pytest.mark.parametrize("carry_on", [True, False])
-def test_a_stop_that_only_a_note_knows_of_is_not_sent(
-    platform: Any, guard: Any, carry_on: bool
-) -> None:
+def test_a_stop_that_only_a_note_knows_of_is_not_sent(platform: Any, guard: Any) -> None:
     """Whoever may edit Variables can write one."""
     memory = stopped_by(platform, guard)
     platform.asked.clear()
     healthy = platform.task(processing=1000)
     platform.show(IoTDATransportError("unreachable"), healthy, healthy)
-    watched = guard(stop_on_breach=True, memory=memory, carry_on=carry_on)
+    watched = guard(stop_on_breach=True, memory=memory)
 
     assert [watched.poll(), watched.poll(), watched.poll()] == [None] * 3
     assert watched.give_up().guard_lost
@@ -322,7 +319,7 @@ def test_the_resumed_task_sees_that_the_stop_has_come_true(platform: Any, guard:
     memory = stopped_by(platform, guard)
     platform.show(platform.task("Stopped", fail=7, stopped=93))
 
-    outcome = guard(stop_on_breach=True, memory=memory, carry_on=True).verify()
+    outcome = guard(stop_on_breach=True, memory=memory).verify()
 
     assert outcome.stop["outcome"] == "stopped"
     assert outcome.progress["fail"] == 7
@@ -333,7 +330,7 @@ def test_the_resumed_task_asks_again_where_it_has_not(platform: Any, guard: Any)
     running = platform.task(fail=5, processing=95)
     platform.show(running, platform.task("Stopping", fail=5, stopped=95))
 
-    outcome = guard(stop_on_breach=True, memory=memory, carry_on=True).verify()
+    outcome = guard(stop_on_breach=True, memory=memory).verify()
 
     assert outcome.stop["outcome"] == "stopping"
 
@@ -343,7 +340,7 @@ def test_a_stop_that_never_comes_true_is_loud(platform: Any, guard: Any) -> None
     platform.show(platform.task(fail=5, processing=95))
     platform.stops = [REFUSED]
 
-    outcome = guard(stop_on_breach=True, memory=memory, carry_on=True).verify()
+    outcome = guard(stop_on_breach=True, memory=memory).verify()
 
     assert (outcome.verdict, outcome.stop["outcome"]) == ("breached", "failed")
     assert "could NOT stop" in outcome.summary
@@ -356,7 +353,7 @@ def test_what_was_reported_stands_where_the_platform_cannot_be_read(
     memory = stopped_by(platform, guard)
     platform.show(IoTDATransportError("unreachable"))
 
-    assert guard(stop_on_breach=True, memory=memory, carry_on=True).verify() is None
+    assert guard(stop_on_breach=True, memory=memory).verify() is None
 
 
 def test_a_task_deleted_after_its_stop_was_still_stopped_by_the_guard(
@@ -516,7 +513,7 @@ def test_an_earlier_trys_decision_is_not_carried_on_blindly(platform: Any, guard
     assert cleared.poll() is None
 
     kept = cleared.watch.memory.to_json()
-    deferred = guard(MaxFailures(50), stop_on_breach=True, memory=kept, carry_on=True)
+    deferred = guard(MaxFailures(50), stop_on_breach=True, memory=kept)
     deferred.poll()
     platform.show(platform.task(fail=5, processing=95))
 
@@ -534,7 +531,7 @@ def test_an_earlier_trys_stop_is_its_own_after_a_first_look_into_an_outage(
 
     kept = cleared.watch.memory.to_json()
     platform.show(platform.task("Stopped", fail=6, stopped=94))
-    deferred = guard(stop_on_breach=True, memory=kept, carry_on=True)
+    deferred = guard(stop_on_breach=True, memory=kept)
 
     assert deferred.poll().verdict == "breached"
 
