@@ -145,6 +145,7 @@ class WaveTrigger(ReleaseTrigger):
         """The job, and the procedure that does it."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.airflow_support.threads import in_thread
         from iotda_provider.guard_worker import MEMORY_KEY
         from iotda_provider.guarding import GuardPlan, Memory
         from iotda_provider.release.watching import WaveWatch
@@ -153,7 +154,7 @@ class WaveTrigger(ReleaseTrigger):
         from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.release_steps import ReleaseSteps
 
-        plan = GuardPlan.from_dict(self.guard)
+        plan = await in_thread(GuardPlan.from_dict, self.guard)  # its rules load what they need
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
@@ -168,7 +169,7 @@ class WaveTrigger(ReleaseTrigger):
             deadline=self.deadline,
         )
         guard.try_on_alert(plan.batch_task_ids)
-        job, procedure = self.begin(watch)
+        job, procedure = await in_thread(self.begin, watch)
         try:
             payload = await self._event(steps, job, procedure.run())
         finally:

@@ -66,6 +66,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         return tuple(self.plan["batch_task_ids"])
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.airflow_support.threads import in_thread
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.guarding import GuardPlan, Memory, Watch
         from iotda_provider.triggers.board import shared_board
@@ -73,7 +74,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.live import LiveInTriggerer
 
-        plan = GuardPlan.from_dict(self.plan)
+        plan = await in_thread(GuardPlan.from_dict, self.plan)  # its rules load what they need
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
