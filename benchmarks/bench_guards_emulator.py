@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.emulator.clock import to_micro
-from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.scenario import Scenario
-from iotda_provider.emulator.world import World
+from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.scenario.scenario import Scenario
+from iotda_provider.emulator.service.world import World
 from iotda_provider.exceptions import IoTDAApiError
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, ReadTasks, StopTask, Watch
 from iotda_provider.guards import MaxFailureRate, Rule, SequentialFailureTest

@@ -46,9 +46,9 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 from iotda_provider.emulator import Emulator
-from iotda_provider.emulator.clock import to_micro
-from iotda_provider.emulator.scenario import Scenario
-from iotda_provider.emulator.world import World
+from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.scenario.scenario import Scenario
+from iotda_provider.emulator.service.world import World
 
 TASK = "a" * 24
 TASKS = "/v5/iot/emulator-project/batchtasks"

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iotda_provider.emulator import explained, strict_json
-from iotda_provider.emulator.reader import ScenarioError
+from iotda_provider.emulator import explained
+from iotda_provider.emulator.common import strict_json
+from iotda_provider.emulator.common.json_reader import ScenarioError
 
 if TYPE_CHECKING:
-    from iotda_provider.emulator.server import Server
+    from iotda_provider.emulator.web.server import Server
 
 MAX_PORT = 65_535
 MAX_SPEED = 1_000_000
@@ -71,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     # The web framework takes half a second to import, which a wrong option need not cost.
     try:
-        from iotda_provider.emulator.host_check import is_loopback
-        from iotda_provider.emulator.instance import Instance, Settings
-        from iotda_provider.emulator.server import Server, bind, url_of
+        from iotda_provider.emulator.state.instance import Instance, Settings
+        from iotda_provider.emulator.web.host_check import is_loopback
+        from iotda_provider.emulator.web.server import Server, bind, url_of
     except ModuleNotFoundError as error:
         raise explained(error) from error
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from iotda_provider.emulator.host_check import is_loopback
-from iotda_provider.emulator.instance import Instance, Settings
-from iotda_provider.emulator.journal import Entry
-from iotda_provider.emulator.server import Server, bind, url_of
-from iotda_provider.emulator.signatures import DERIVED
+from iotda_provider.emulator.identity.signatures import DERIVED
+from iotda_provider.emulator.state.instance import Instance, Settings
+from iotda_provider.emulator.state.journal import Entry
+from iotda_provider.emulator.web.host_check import is_loopback
+from iotda_provider.emulator.web.server import Server, bind, url_of
 
 _T = TypeVar("_T")
 _START_SECONDS = 60.0

@@ -19,7 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.emulator import Emulator
-from iotda_provider.emulator.clock import Clock
+from iotda_provider.emulator.common.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook

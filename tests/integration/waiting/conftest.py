@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.sdk import timeout as airflow_timeout
 
-from iotda_provider.emulator.clock import Clock
+from iotda_provider.emulator.common.clock import Clock
 
 TASK_ID = "0123456789abcdef01234567"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.clock import to_micro
-from iotda_provider.emulator.scenario import Scenario
-from iotda_provider.emulator.task import Task
-from iotda_provider.emulator.world import World
+from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.scenario.scenario import Scenario
+from iotda_provider.emulator.service.batch_task import Task
+from iotda_provider.emulator.service.world import World
 
 START = 1_767_225_600.0  # 2026-01-01
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.creating import read_wish
-from iotda_provider.emulator.errors import ApiError
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.service.task_requests import read_wish
 
 NOW = 1_767_225_600.0  # 2026-01-01
 GOOD = {

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from iotda_provider.emulator import control, faults, iam, scenario, switches
+from iotda_provider.emulator.identity import iam
+from iotda_provider.emulator.scenario import faults, scenario, switches
+from iotda_provider.emulator.web import control
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from iotda_provider.emulator.draws import Distribution, Draws, Mix
+from iotda_provider.emulator.common.randomness import Distribution, Draws, Mix
 
 
 def test_draws_depend_on_seed_and_names_and_on_nothing_else() -> None:

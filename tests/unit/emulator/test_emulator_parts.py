@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.clock import MICRO, Clock, basic, millis, parse_basic
-from iotda_provider.emulator.devices import record_id
-from iotda_provider.emulator.draws import Draws
-from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.events import WHOLE_TASK, EventQueue
-from iotda_provider.emulator.faults import Faults, check_faults, read_fault
-from iotda_provider.emulator.instance import Instance, Settings
-from iotda_provider.emulator.journal import Journal
-from iotda_provider.emulator.paging import NEWEST, Page
-from iotda_provider.emulator.reader import ScenarioError
+from iotda_provider.emulator.common.clock import MICRO, Clock, basic, millis, parse_basic
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.json_reader import ScenarioError
+from iotda_provider.emulator.common.paging import NEWEST, Page
+from iotda_provider.emulator.common.randomness import Draws
+from iotda_provider.emulator.scenario.faults import Faults, check_faults, read_fault
+from iotda_provider.emulator.service.device_queries import record_id
+from iotda_provider.emulator.service.event_queue import WHOLE_TASK, EventQueue
+from iotda_provider.emulator.state.instance import Instance, Settings
+from iotda_provider.emulator.state.journal import Journal
 
 Make = Callable[..., Any]
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from iotda_provider.emulator import rules
-from iotda_provider.emulator.clock import to_micro
-from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.paging import NEWEST, Page, below, described
-from iotda_provider.emulator.scenario import Scenario
-from iotda_provider.emulator.task import Task
-from iotda_provider.emulator.world import World
+from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.paging import NEWEST, Page, below, described
+from iotda_provider.emulator.scenario.scenario import Scenario
+from iotda_provider.emulator.service import status_rules
+from iotda_provider.emulator.service.batch_task import Task
+from iotda_provider.emulator.service.world import World
 from iotda_provider.models import SubtaskStatus, TaskProgress, TaskStatus, TaskType
 
 DEVICES = 12
@@ -24,9 +24,9 @@ WAITS = [0.5, 1, 5, 40, 61, 600, 3600, 90_000]
 
 ACTIONS = ("stop", "retry", "confirm")
 REFUSED = {
-    "stop": lambda kind, status: rules.why_not_stop(kind, status),
-    "retry": lambda kind, status: rules.why_not_retry(kind, status),
-    "confirm": lambda kind, status: rules.why_not_confirm(kind, status),
+    "stop": lambda kind, status: status_rules.why_not_stop(kind, status),
+    "retry": lambda kind, status: status_rules.why_not_retry(kind, status),
+    "confirm": lambda kind, status: status_rules.why_not_confirm(kind, status),
 }
 
 
@@ -148,7 +148,7 @@ class AnyCallsAtAll(RuleBasedStateMachine):
             progress = TaskProgress.from_wire(shown["task_progress"])
             assert progress.adds_up
             assert progress.total == len(task)
-            for code in range(len(rules.SUBTASK_STATUSES)):
+            for code in range(len(status_rules.SUBTASK_STATUSES)):
                 assert task.statuses.count(code) == task.counts[code]
             for row in range(len(task)):
                 described_row = self.world.describe_row(task, row)
@@ -180,8 +180,8 @@ TestAnyCallsAtAll = AnyCallsAtAll.TestCase
 
 
 def test_every_step_between_statuses_is_a_documented_status() -> None:
-    assert set(rules.TASK_FOLLOWS) == set(TaskStatus)
-    assert set(rules.SUBTASK_STATUSES) == set(SubtaskStatus)
+    assert set(status_rules.TASK_FOLLOWS) == set(TaskStatus)
+    assert set(status_rules.SUBTASK_STATUSES) == set(SubtaskStatus)
 
 
 @given(
@@ -198,9 +198,9 @@ def test_pages_of_subtasks_hold_every_row_exactly_once(
     world = World(Scenario.read(scenario), 0, 1_767_225_600.0)
     task = world.task("a" * 24)
     for row in stopped & set(range(len(task))):
-        task.move(row, rules.STOPPED)
+        task.move(row, status_rules.STOPPED)
     for status in (None, SubtaskStatus.STOPPED, SubtaskStatus.WAITING, SubtaskStatus.FAIL):
-        code = None if status is None else rules.CODES[status]
+        code = None if status is None else status_rules.CODES[status]
         wanted = [r for r in range(len(task)) if code is None or task.statuses[r] == code]
         found: list[int] = []
         marker, skip = NEWEST, offset

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iotda_provider.emulator import rules
+from iotda_provider.emulator.service import status_rules
 from iotda_provider.models import TaskStatus, TaskType
 
 ENDED = [status for status in TaskStatus if status.is_terminal]
@@ -11,30 +11,34 @@ FIRMWARE = TaskType.FIRMWARE_UPGRADE
 
 @pytest.mark.parametrize("status", [*ENDED, TaskStatus.STOPPING])
 def test_a_task_that_has_ended_or_is_stopping_is_not_stopped_again(status: TaskStatus) -> None:
-    assert rules.why_not_stop(FIRMWARE, status)
+    assert status_rules.why_not_stop(FIRMWARE, status)
 
 
 @pytest.mark.parametrize(
     "status", [TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING]
 )
 def test_a_running_upgrade_may_be_stopped(status: TaskStatus) -> None:
-    assert rules.why_not_stop(FIRMWARE, status) is None
-    assert rules.why_not_stop(TaskType.SOFTWARE_UPGRADE, status) is None
+    assert status_rules.why_not_stop(FIRMWARE, status) is None
+    assert status_rules.why_not_stop(TaskType.SOFTWARE_UPGRADE, status) is None
 
 
 def test_a_module_upgrade_is_confirmed_but_neither_stopped_nor_retried() -> None:
-    assert rules.why_not_confirm(TaskType.MODULE_UPGRADE, TaskStatus.WAITING) is None
-    assert rules.why_not_stop(TaskType.MODULE_UPGRADE, TaskStatus.PROCESSING)
-    assert rules.why_not_retry(TaskType.MODULE_UPGRADE, TaskStatus.FAIL)
+    assert status_rules.why_not_confirm(TaskType.MODULE_UPGRADE, TaskStatus.WAITING) is None
+    assert status_rules.why_not_stop(TaskType.MODULE_UPGRADE, TaskStatus.PROCESSING)
+    assert status_rules.why_not_retry(TaskType.MODULE_UPGRADE, TaskStatus.FAIL)
 
 
 def test_only_failed_partly_failed_and_running_tasks_are_retried() -> None:
-    allowed = {status for status in TaskStatus if rules.why_not_retry(FIRMWARE, status) is None}
+    allowed = {
+        status for status in TaskStatus if status_rules.why_not_retry(FIRMWARE, status) is None
+    }
     assert allowed == {TaskStatus.PROCESSING, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS}
 
 
 def test_only_ended_tasks_are_deleted() -> None:
-    assert {status for status in TaskStatus if rules.why_not_delete(status) is None} == set(ENDED)
+    assert {status for status in TaskStatus if status_rules.why_not_delete(status) is None} == set(
+        ENDED
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,5 +57,9 @@ def test_a_task_ends_by_its_counts(
     success: int, fail: int, stopped: int, whole: bool, status: TaskStatus
 ) -> None:
     counts = [0] * 7
-    counts[rules.SUCCESS], counts[rules.FAIL], counts[rules.STOPPED] = success, fail, stopped
-    assert rules.ended_status(counts, whole) is status
+    counts[status_rules.SUCCESS], counts[status_rules.FAIL], counts[status_rules.STOPPED] = (
+        success,
+        fail,
+        stopped,
+    )
+    assert status_rules.ended_status(counts, whole) is status

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.draws import Distribution
-from iotda_provider.emulator.scenario import Scenario, ScenarioError
-from iotda_provider.emulator.switches import DEFAULT_ERROR_CODES
-from iotda_provider.emulator.world import World
+from iotda_provider.emulator.common.randomness import Distribution
+from iotda_provider.emulator.scenario.scenario import Scenario, ScenarioError
+from iotda_provider.emulator.scenario.switches import DEFAULT_ERROR_CODES
+from iotda_provider.emulator.service.world import World
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.errors import ApiError
-from iotda_provider.emulator.search import parse
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.service.search import parse
 
 Make = Callable[..., Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.errors import ApiError
+from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.models import TaskStatus
 
 HOUR = 3600.0

@@ -1,0 +1,1 @@
+"""Who calls: IAM's users, tokens and keys, and the signatures of requests."""

@@ -1,0 +1,322 @@
+"""Who callers are and what they may do: keys, tokens, agencies and federated identities.
+
+In place of IAM and of the ECS metadata service; knows no HTTP. Lifetimes are in real seconds, as
+the dates in signatures are.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from iotda_provider.emulator.common import errors
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.json_reader import Reader
+from iotda_provider.emulator.common.randomness import LONGEST
+from iotda_provider.emulator.identity.signatures import BASIC, Key, Verifier, refuse_duplicates
+
+_ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
+# The IAM action that each call needs.
+_ACTIONS = {
+    "list_batch_tasks": "iotda:batchtasks:queryList",
+    "create_batch_task": "iotda:batchtasks:create",
+    "show_batch_task": "iotda:batchtasks:query",
+    "delete_batch_task": "iotda:batchtasks:delete",
+    "stop_batch_task": "iotda:batchtasks:stop",
+    "retry_batch_task": "iotda:batchtasks:retry",
+    "confirm_batch_task": "iotda:batchtasks:confirm",
+}
+
+
+@dataclass(frozen=True)
+class IamSettings:
+    """The one user, agency and identity provider that there are.
+
+    :param token_lifetime: seconds that a token is good for (IAM's own: 24 hours)
+    :param key_lifetime: seconds that temporary keys are good for at most
+    :param agency: whether an agency is bound to the ECS instance
+    :param metadata_token: whether the metadata service wants its own token shown
+    :param denied: IAM actions that nobody has, such as ``iotda:batchtasks:stop``
+    """
+
+    user: str = "emulator-user"
+    password: str = "emulator-password"  # noqa: S105 - nobody's
+    domain: str = "emulator-domain"
+    region: str = "cn-north-4"
+    idp_id: str = "emulator-idp"
+    id_token: str = "emulator.id.token"  # noqa: S105 - nobody's
+    agency: bool = True
+    metadata_token: bool = True
+    token_lifetime: float = 24 * 3600.0
+    key_lifetime: float = 6 * 3600.0
+    denied: tuple[str, ...] = ()
+
+
+def read_iam(reader: Reader) -> IamSettings:
+    """Check the scenario's ``iam``."""
+    base = IamSettings()
+    read = IamSettings(
+        user=reader.text("user", base.user),
+        password=reader.text("password", base.password),
+        domain=reader.text("domain", base.domain),
+        region=reader.text("region", base.region),
+        idp_id=reader.text("idp_id", base.idp_id),
+        id_token=reader.text("id_token", base.id_token),
+        agency=reader.flag("agency", base.agency),
+        metadata_token=reader.flag("metadata_token", base.metadata_token),
+        token_lifetime=reader.number("token_lifetime", base.token_lifetime, 0, LONGEST),
+        key_lifetime=reader.number("key_lifetime", base.key_lifetime, 0, LONGEST),
+        denied=reader.texts("denied", r"iotda:[A-Za-z]+:[A-Za-z]+") or (),
+    )
+    reader.done()
+    return read
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Something that was given out.
+
+    :param expires_at: real seconds since 1970
+    :param project_id: None where it is for no project yet
+    """
+
+    expires_at: float
+    issued_at: float
+    project_id: str | None = None
+    key: Key | None = None
+
+
+class Iam:
+    """Gives out tokens and temporary keys, and recognises callers by them.
+
+    :param key: the permanent key
+    :param project_id: the account's only project
+    :param kind: the kind of signature that calls of IoTDA must carry, or ``any``
+    :param signed_region: the region that a derived signature must name; None: any
+    """
+
+    def __init__(
+        self,
+        settings: IamSettings,
+        key: Key,
+        project_id: str,
+        kind: str = "any",
+        signed_region: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.project_id = project_id
+        self.denied = set(settings.denied)
+        #: How often a ``token``, ``agency_key``, ``federated_key`` or ``projects`` was given out.
+        self.given: Counter[str] = Counter()
+        self._permanent = key
+        self._kind = kind
+        self._signed_region = signed_region
+        self._tokens: dict[str, Grant] = {}
+        self._metadata_tokens: dict[str, Grant] = {}
+        self._keys: dict[str, Grant] = {}
+        self._lock = threading.Lock()
+
+    def expire_everything(self) -> None:
+        """Whatever was given out until now is no longer good; what is given out next is."""
+        with self._lock:
+            for grants in (self._tokens, self._metadata_tokens, self._keys):
+                for name, grant in grants.items():
+                    grants[name] = Grant(
+                        float("-inf"), grant.issued_at, grant.project_id, grant.key
+                    )
+
+    def given_secrets(self) -> set[str]:
+        """Everything secret that was ever given out, for tests that look where it ended up."""
+        with self._lock:
+            keys = [grant.key for grant in self._keys.values() if grant.key is not None]
+            tokens = {*self._tokens, *self._metadata_tokens}
+        return tokens | {key.secret for key in keys} | {key.security_token or "" for key in keys}
+
+    # --- giving out ------------------------------------------------------------------------------
+
+    def token_for_user(
+        self, user: object, password: object, domain: object, project: object
+    ) -> tuple[str, Grant]:
+        """A token for a user and a project, given as ``{"id": ...}`` or ``{"name": region}``.
+
+        :raises IamError: there is no such user or project, or the password is wrong
+        """
+        own = self.settings
+        if (user, password, domain) != (own.user, own.password, own.domain):
+            raise IamError(401, "The username or password is wrong.")
+        if project not in ({"id": self.project_id}, {"name": own.region}):
+            raise IamError(404, "Could not find the project.")
+        self.given["token"] += 1
+        return self._token(self.project_id)
+
+    def token_for_identity(self, idp_id: object, id_token: object) -> tuple[str, Grant]:
+        """An unscoped token for an identity provider's id token.
+
+        :raises IamError: the provider is not known, or the token is not its own
+        """
+        if (idp_id, id_token) != (self.settings.idp_id, self.settings.id_token):
+            raise IamError(401, "The id token is invalid or has expired.")
+        return self._token(None)
+
+    def _token(self, project_id: str | None) -> tuple[str, Grant]:
+        now = time.time()
+        text = secrets.token_urlsafe(48)
+        with self._lock:
+            grant = Grant(now + self.settings.token_lifetime, now, project_id)
+            self._tokens[text] = grant
+        return text, grant
+
+    def key_for_token(self, token: object, seconds: object) -> Grant:
+        """A temporary key for a federated identity's token.
+
+        :raises IamError: the token is not good
+        """
+        known = self._tokens.get(token) if isinstance(token, str) else None
+        if known is None or known.expires_at <= time.time():
+            raise IamError(401, "The token must be updated.")
+        wanted = 900 if seconds is None else seconds
+        if type(wanted) is not int or not 900 <= wanted <= 86_400:
+            raise IamError(400, "duration_seconds must be a whole number from 900 to 86400.")
+        self.given["federated_key"] += 1
+        return self._key(min(wanted, self.settings.key_lifetime))
+
+    def metadata_token(self, seconds: float) -> str:
+        """A token of the metadata service."""
+        text = secrets.token_urlsafe(24)
+        with self._lock:
+            self._metadata_tokens[text] = Grant(time.time() + seconds, time.time())
+        return text
+
+    def key_for_agency(self, metadata_token: str | None) -> Grant:
+        """A temporary key of the agency that is bound to the instance.
+
+        :raises IamError: there is none, or the metadata service's token is not good
+        """
+        if not self.settings.agency:
+            raise IamError(401, "Please configure Cloud Service Agency first")
+        if self.settings.metadata_token:
+            known = self._metadata_tokens.get(metadata_token or "")
+            if known is None or known.expires_at <= time.time():
+                raise IamError(401, "The metadata token is missing or has expired.")
+        self.given["agency_key"] += 1
+        return self._key(self.settings.key_lifetime)
+
+    def _key(self, seconds: float) -> Grant:
+        now = time.time()
+        key = Key("HST" + secrets.token_hex(9).upper(), secrets.token_urlsafe(30), _long_token())
+        grant = Grant(now + seconds, now, self.project_id, key)
+        with self._lock:
+            self._keys[key.access] = grant
+        return grant
+
+    # --- recognising -----------------------------------------------------------------------------
+
+    def knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request names a key or a token that is known; nothing is verified yet."""
+        for name, value in headers:
+            if name == b"x-auth-token":
+                return value.decode("latin-1") in self._tokens
+            if name == b"authorization":
+                access = _ACCESS.search(value.decode("latin-1"))
+                return access is not None and (
+                    access[1] == self._permanent.access or access[1] in self._keys
+                )
+        return False
+
+    def verify(
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        now: float,
+    ) -> Key:
+        """Whose call of IoTDA it is, by its token or by its signature; a token's key has no secret.
+
+        :param now: the present as the gateway's clock has it
+        :raises ApiError: 401 where that can't be told
+        """
+        verifier = Verifier(self._good_keys(), self._kind, self._signed_region)
+        return self._recognise(verifier, method, raw_path, query, headers, body, now)
+
+    def permit(self, call: str) -> None:
+        """Let whoever was recognised make a call, by the call's name.
+
+        :raises ApiError: 403, nobody has the permission
+        """
+        if _ACTIONS.get(call) in self.denied:
+            raise ApiError(
+                403, "IOTDA.000022", "Operation not allowed. The user does not have the permission."
+            )
+
+    def verify_own(
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> Key:
+        """Whose call of IAM itself it is.
+
+        :raises ApiError: 401
+        """
+        verifier = Verifier(self._good_keys(), BASIC)
+        now = time.time()
+        return self._recognise(verifier, method, raw_path, query, headers, body, now)
+
+    def _good_keys(self) -> list[Key]:
+        with self._lock:
+            grants = list(self._keys.values())
+        return [self._permanent, *(grant.key for grant in grants if grant.key is not None)]
+
+    def _recognise(
+        self,
+        verifier: Verifier,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        now: float,
+    ) -> Key:
+        refuse_duplicates(headers, (b"authorization", b"x-auth-token"))
+        names = {name: value.decode("latin-1") for name, value in headers}
+        token = names.get(b"x-auth-token")
+        if token is not None:
+            return self._by_token(token, now)
+        access = _ACCESS.search(names.get(b"authorization", ""))
+        grant = self._keys.get(access[1]) if access else None
+        if grant is not None and grant.expires_at <= now:
+            raise errors.unauthenticated("the security token has expired")
+        return verifier.verify(method, raw_path, query, headers, body, now)
+
+    def _by_token(self, token: str, now: float) -> Key:
+        grant = self._tokens.get(token)
+        if grant is None:
+            raise errors.unauthenticated("decrypt token fail")
+        if grant.expires_at <= now:
+            raise errors.unauthenticated("token expires")
+        if grant.project_id is None:
+            raise errors.unauthenticated("the token is not for a project")
+        return Key(self.settings.user, "")
+
+
+class IamError(Exception):
+    """What IAM refuses: HTTP status and text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def _long_token() -> str:
+    # Long, as the real ones are: whoever cuts them off shall notice.
+    return secrets.token_urlsafe(300)

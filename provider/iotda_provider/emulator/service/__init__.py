@@ -1,0 +1,1 @@
+"""The emulated IoTDA: batch tasks, devices, groups and packages. No HTTP, no real time."""

@@ -1,0 +1,228 @@
+"""The simulated devices: who they are, where they belong, and which versions they run."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Sequence
+
+from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.common.randomness import Draws
+from iotda_provider.emulator.scenario.scenario import Behaviour, Scenario
+
+NEVER = 1 << 62
+
+_REGISTERED, _FROZEN = 1, 2
+
+
+class Versions:
+    """Version texts by small number, so that a device keeps four bytes instead of a text."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        """The number of a version, given out at first sight."""
+        if text not in self._numbers:
+            self._numbers[text] = len(self._texts)
+            self._texts.append(text)
+        return self._numbers[text]
+
+    def text(self, number: int) -> str:
+        """The version with this number."""
+        return self._texts[number]
+
+
+class Fleet:
+    """Devices by number: columns of small numbers rather than an object each.
+
+    The scenario's devices have made-up ids, which cost nothing to keep. Ids that turn up later
+    (targets that are not registered, say) are written down.
+
+    :param start: the virtual time at which the emulator starts, from which delays count
+    """
+
+    def __init__(self, scenario: Scenario, draws: Draws, start: int = 0) -> None:
+        size = scenario.devices
+        self._start = start
+        self.made = size
+        self._prefix = scenario.device_prefix
+        self._width = max(5, len(str(max(size - 1, 0))))
+        self._behaviours: list[Behaviour] = [scenario.behaviour]
+        self._behaviours += [segment.behaviour for segment in scenario.segments]
+        self.versions = Versions()
+        self._segment = array("H", bytes(2 * size))
+        # Wide enough for more versions than requests can ever name.
+        self._fw = array("I", bytes(4 * size))
+        self._sw = array("I", bytes(4 * size))
+        self._flags = bytearray(b"\x01") * size
+        self._strangers: dict[str, int] = {}
+        self._stranger_ids: list[str] = []
+        self._online = draws.stream("online")
+        self._current = draws.stream("current")
+        self.registered = size
+        #: Lists of devices by what they were filtered by; forgotten when a device goes.
+        self.kept_lists: dict[Hashable, list[int]] = {}
+
+    def assign(self, segment: int, devices: Sequence[int]) -> None:
+        """Put devices into the scenario's segment of this place."""
+        for device in devices:
+            self._segment[device] = segment + 1
+
+    def settle_versions(self, package_versions: dict[str, str]) -> None:
+        """Give all made devices their versions.
+
+        :param package_versions: product id (or ``""`` for any) to the version that devices which
+            are already current run
+        """
+        for place, behaviour in enumerate(self._behaviours):
+            fw = self.versions.number(behaviour.fw_version)
+            sw = self.versions.number(behaviour.sw_version)
+            target = package_versions.get(behaviour.product_id, package_versions.get(""))
+            new = None if target is None else self.versions.number(target)
+            for device in range(self.made):
+                if self._segment[device] == place:
+                    self._fw[device] = fw
+                    self._sw[device] = sw
+                    if new is not None and self.was_current(device, behaviour):
+                        self._fw[device] = new
+
+    def __len__(self) -> int:
+        return len(self._segment)
+
+    def __iter__(self) -> Iterator[int]:
+        return (device for device in range(len(self)) if self._flags[device] & _REGISTERED)
+
+    def newest_first(self, before: int) -> Iterator[int]:
+        """The registered devices below ``before``, the newest first."""
+        first = min(before, len(self)) - 1
+        return (d for d in range(first, -1, -1) if self._flags[d] & _REGISTERED)
+
+    def id_of(self, device: int) -> str:
+        """A device's id."""
+        if device < self.made:
+            return f"{self._prefix}{device:0{self._width}d}"
+        return self._stranger_ids[device - self.made]
+
+    def find(self, device_id: str) -> int | None:
+        """The number behind an id, registered or not; None where it was never heard of."""
+        if device_id.startswith(self._prefix):
+            tail = device_id[len(self._prefix) :]
+            if len(tail) == self._width and tail.isascii() and tail.isdigit():
+                device = int(tail)
+                if device < self.made:
+                    return device
+        return self._strangers.get(device_id)
+
+    def intern(self, device_id: str) -> int:
+        """The number behind an id; one never heard of gets a number but is not registered."""
+        device = self.find(device_id)
+        if device is None:
+            device = len(self)
+            self._strangers[device_id] = device
+            self._stranger_ids.append(device_id)
+            for column in (self._segment, self._fw, self._sw):
+                column.append(0)
+            self._flags.append(0)
+        return device
+
+    def is_registered(self, device: int) -> bool:
+        """Whether the platform knows this device."""
+        return bool(self._flags[device] & _REGISTERED)
+
+    def remove(self, device: int) -> None:
+        """Make the platform forget a device."""
+        if self.is_registered(device):
+            self._flags[device] = 0
+            self.registered -= 1
+            self.kept_lists.clear()
+
+    def freeze(self, device: int, frozen: bool) -> None:
+        """Freeze or unfreeze a device."""
+        if frozen:
+            self._flags[device] |= _FROZEN
+        else:
+            self._flags[device] &= ~_FROZEN
+
+    def behaviour(self, device: int) -> Behaviour:
+        """How this device behaves."""
+        return self._behaviours[self._segment[device]]
+
+    def segment(self, device: int) -> int:
+        """The place of the device's behaviour: 0 for the scenario's own, then the segments."""
+        return self._segment[device]
+
+    @property
+    def behaviours(self) -> Sequence[Behaviour]:
+        """All behaviours, by the places that ``segment`` answers."""
+        return self._behaviours
+
+    def firmware(self, device: int) -> str:
+        """The firmware version that the device runs."""
+        return self.versions.text(self._fw[device])
+
+    def software(self, device: int) -> str:
+        """The software version that the device runs."""
+        return self.versions.text(self._sw[device])
+
+    def column(self, software: bool) -> array[int]:
+        """The column of version numbers that an upgrade of this kind changes."""
+        return self._sw if software else self._fw
+
+    def was_current(self, device: int, behaviour: Behaviour) -> bool:
+        """Whether the scenario has this device run the target version already."""
+        share = behaviour.already_current
+        return share > 0 and self._current(self.id_of(device))[0] < share
+
+    def online_at(self, device: int) -> int:
+        """When the device is online first, in virtual microseconds; ``NEVER`` if not at all."""
+        behaviour = self.behaviour(device)
+        if not behaviour.offline_share:
+            return 0
+        share, delay, _, _ = self._online(self.id_of(device))
+        if share >= behaviour.offline_share:
+            return 0
+        if behaviour.online_after is None:
+            return NEVER
+        return self._start + to_micro(behaviour.online_after.at(delay))
+
+    def connection_changed(self, device: int, now: int) -> int:
+        """When the device's connection changed last, in virtual microseconds; before 0: earlier."""
+        online = self.online_at(device)
+        if online <= now:
+            return online
+        since = self._online(self.id_of(device))[2]
+        return self._start - to_micro(self.behaviour(device).offline_for.at(since))
+
+    def status(self, device: int, now: int) -> str:
+        """The device's status in the platform's words."""
+        if self._flags[device] & _FROZEN:
+            return "FROZEN"
+        return "ONLINE" if self.online_at(device) <= now else "OFFLINE"
+
+
+class Membership:
+    """The devices of one group, kept sorted."""
+
+    def __init__(self, devices: Sequence[int] = ()) -> None:
+        self.devices = array("I", sorted(set(devices)))
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+    def __contains__(self, device: int) -> bool:
+        place = bisect_left(self.devices, device)
+        return place < len(self.devices) and self.devices[place] == device
+
+    def add(self, device: int) -> None:
+        """Add a device, once."""
+        place = bisect_left(self.devices, device)
+        if place == len(self.devices) or self.devices[place] != device:
+            self.devices.insert(place, device)
+
+    def discard(self, device: int) -> None:
+        """Take a device out, if it is in."""
+        place = bisect_left(self.devices, device)
+        if place < len(self.devices) and self.devices[place] == device:
+            del self.devices[place]

@@ -1,0 +1,181 @@
+"""One emulated instance: a world, the clock that drives it, and what is kept about its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iotda_provider.emulator.common.clock import END_OF_TIME, MICRO, Clock, to_micro
+from iotda_provider.emulator.common.randomness import Draws
+from iotda_provider.emulator.identity.iam import Iam
+from iotda_provider.emulator.identity.signatures import Key
+from iotda_provider.emulator.scenario.faults import Fault, Faults, check_faults, read_fault
+from iotda_provider.emulator.scenario.scenario import Scenario, ScenarioError
+from iotda_provider.emulator.service.world import World
+from iotda_provider.emulator.state.journal import Journal
+from iotda_provider.emulator.state.store import Anchor, Command, Store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an emulator is run, as against what it emulates.
+
+    :param security_token: makes the key a temporary one
+    :param speed: virtual seconds per real second
+    :param state: the file that outlives the emulator; None: nothing does
+    :param control_key: what control calls must show; None: there are none
+    """
+
+    ak: str
+    sk: str
+    project_id: str
+    security_token: str | None = None
+    seed: int = 0
+    speed: float = 1.0
+    state: Path | None = None
+    control_key: str | None = None
+
+
+class Instance:
+    """The world at the present moment, and the one way to change it.
+
+    :param scenario: as in a scenario file; None: what the state file says, or the defaults
+    :raises ScenarioError: the scenario or the state file can't be used
+    """
+
+    def __init__(self, scenario: object, settings: Settings) -> None:
+        self.settings = settings
+        self._store = None if settings.state is None else Store(settings.state)
+        try:
+            self._begin(scenario)
+        except BaseException:
+            self.close()
+            raise
+        # Stops listening for so many real seconds; set by whoever listens.
+        self.refuse: Callable[[float], None] | None = None
+        # Sleeps for so many real seconds, or until the end.
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def _begin(self, scenario: object) -> None:
+        settings, store = self.settings, self._store
+        source, start_time = self._identify(scenario)
+        self.scenario = Scenario.read(source)
+        self.world = World(self.scenario, settings.seed, start_time)
+        self.faults = Faults(Draws(settings.seed), store.count_fault if store else None)
+        for fault in check_faults(self.scenario.faults, self.faults.next_id):
+            self.faults.add(fault)
+        # What the platform itself limits; unlike faults, these can't be taken back.
+        self.limits = Faults(Draws(settings.seed))
+        for limit in _documented_limits(self.scenario):
+            self.limits.add(limit)
+        self.journal = Journal(store.note if store else None, store.notes() if store else ())
+        self.iam = Iam(
+            self.scenario.iam,
+            Key(settings.ak, settings.sk, settings.security_token),
+            settings.project_id,
+            self.scenario.switches.signature,
+            self.scenario.switches.region,
+        )
+        self.commands: Mapping[str, Callable[..., Any]] = {
+            **self.world.commands,
+            "add_fault": self._add_fault,
+            "remove_fault": self.faults.remove,
+        }
+        if store is not None:
+            # Only now that the scenario has proved to be one that can be emulated.
+            store.identify(source, settings.seed, start_time)
+        end = to_micro(END_OF_TIME - self.world.origin)
+        self.clock = Clock(settings.speed, self._replay(), end=end)
+        self._anchor()
+
+    def close(self) -> None:
+        """Let go of the state file."""
+        if self._store is not None:
+            self._store.close()
+
+    def present(self) -> World:
+        """The world, brought up to now."""
+        self.world.advance(self.clock.now())
+        return self.world
+
+    def run(self, command: str, **arguments: Any) -> Any:
+        """Do one of the commands at the present moment; its effect is kept when this returns.
+
+        :raises ApiError: the command is refused, and nothing has changed
+        """
+        world = self.present()
+        result = self.commands[command](**arguments)
+        if self._store is not None:
+            self._store.append(Command(world.now, command, arguments))
+        return result
+
+    def advance(self, seconds: float) -> None:
+        """Move virtual time forward; all that was due has happened when this returns."""
+        self.clock.advance(to_micro(seconds))
+        self._anchor()
+        self.present()
+
+    def add_fault(self, fault: Mapping[str, Any]) -> str:
+        """Put a fault's rule in force; answers its id.
+
+        :raises ScenarioError: one line that names the field
+        """
+        checked = read_fault(fault, self.faults.next_id())
+        self.run("add_fault", fault={**fault, "id": checked.fault_id})
+        return checked.fault_id
+
+    def _add_fault(self, fault: Mapping[str, Any]) -> None:
+        self.faults.add(read_fault(fault, fault["id"]))
+
+    def forget_journal(self) -> None:
+        """Empty the journal."""
+        self.journal.clear()
+        if self._store is not None:
+            self._store.forget_notes()
+
+    def _identify(self, scenario: object) -> tuple[object, float]:
+        """The scenario and start time: those of the state file, where it has some."""
+        known = None if self._store is None else self._store.identity
+        if known is None:
+            source = {} if scenario is None else scenario
+            start = Scenario.read(source).start_time
+            # Whole seconds, as ids are.
+            return source, float(int(time.time())) if start is None else start
+        state, seed = self.settings.state, self.settings.seed
+        # As JSON has it, for the file knows no tuples.
+        if scenario is not None and json.loads(json.dumps(scenario)) != known.scenario:
+            raise ScenarioError(f"{state} was made with another scenario")
+        if known.seed != seed:
+            raise ScenarioError(f"{state} was made with the seed {known.seed}, not {seed}")
+        return known.scenario, known.start_time
+
+    def _replay(self) -> int:
+        """Bring the world to where its file says it is; answers the virtual time."""
+        if self._store is None:
+            return self.world.now
+        for command in self._store.commands():
+            self.world.advance(command.at)
+            self.commands[command.name](**command.arguments)
+        for fault_id, seen, fired in self._store.fault_counts():
+            self.faults.restore(fault_id, seen, fired)
+        anchor = self._store.anchor
+        if anchor is None:
+            return self.world.now
+        away = max(0.0, time.time() - anchor.real)
+        return max(self.world.now, anchor.virtual + int(away * anchor.speed * MICRO))
+
+    def _anchor(self) -> None:
+        if self._store is not None:
+            self._store.anchor = Anchor(time.time(), self.clock.now(), self.settings.speed)
+
+
+def _documented_limits(scenario: Scenario) -> list[Fault]:
+    rate = scenario.switches.search_per_second
+    if rate is None:
+        return []
+    return [Fault("search_devices", "rate_limit", ("search_devices",), per_second=rate)]

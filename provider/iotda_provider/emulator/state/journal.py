@@ -1,0 +1,71 @@
+"""What was asked of the emulator, request by request, for assertions."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from iotda_provider.emulator.common import strict_json
+
+MAX_ENTRIES = 10_000
+MAX_BODY = 64 * 1024
+
+# Names of headers and of query parameters that are never written down, for they open doors.
+_SECRET = re.compile(r"auth|cookie|token|secret|password|passwd|credential|signature|session|key")
+
+Entry = dict[str, Any]
+
+
+def body_of(raw: bytes) -> Any:
+    """A body as an entry keeps it: JSON where it is some, text otherwise, None where it is long."""
+    if not raw or len(raw) > MAX_BODY:
+        return None
+    text = raw.decode("utf-8", "replace")
+    try:
+        return strict_json.parse(text)
+    except ValueError:
+        return text
+
+
+def without_secrets(fields: Mapping[str, str]) -> dict[str, str]:
+    """Headers or a query as an entry keeps them."""
+    return {name: value for name, value in fields.items() if not _SECRET.search(name.lower())}
+
+
+class Journal:
+    """The last requests, oldest first.
+
+    :param keep: called with each entry, so that it can be kept elsewhere too
+    :param before: entries of an earlier life
+    """
+
+    def __init__(
+        self, keep: Callable[[Entry], None] | None = None, before: Iterable[Entry] = ()
+    ) -> None:
+        self._keep = keep
+        self._entries: deque[Entry] = deque(before, maxlen=MAX_ENTRIES)
+        self._made = self._entries[-1]["n"] if self._entries else 0
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Write down one request; it gets the next number, ``n``."""
+        self._made += 1
+        numbered = {"n": self._made, **entry}
+        self._entries.append(numbered)
+        if self._keep is not None:
+            self._keep(numbered)
+
+    def entries(self, call: str = "*", after: int = 0, limit: int | None = None) -> list[Entry]:
+        """The requests of calls that match a pattern, numbered above ``after``, oldest first."""
+        found = [
+            entry
+            for entry in self._entries
+            if entry["n"] > after and fnmatchcase(entry["call"] or "", call)
+        ]
+        return found if limit is None else found[:limit]
+
+    def clear(self) -> None:
+        """Forget what was asked so far; numbers go on."""
+        self._entries.clear()

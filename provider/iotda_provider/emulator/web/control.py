@@ -1,0 +1,144 @@
+"""Control calls: move time, set faults, read the journal; under a prefix and a key, or off."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from iotda_provider.emulator.common import errors
+from iotda_provider.emulator.common.clock import MICRO, basic
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.json_reader import Reader, ScenarioError
+from iotda_provider.emulator.common.randomness import LONGEST
+from iotda_provider.emulator.state.instance import Instance
+from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, refused
+
+CONTROL_PREFIX = "/_emulator"
+CONTROL_KEY = "X-Emulator-Key"
+MAX_CONTROL_BODY = 1024 * 1024
+_MAX_DIGITS = 18
+
+
+class ControlRoute(APIRoute):
+    """A route that whoever holds the key may use."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            key = instance_of(request).settings.control_key or ""
+            shown = request.headers.getlist(CONTROL_KEY)
+            if len(shown) != 1 or not key:
+                return refused(errors.unauthenticated(f"{CONTROL_KEY} must be sent once"))
+            if not hmac.compare_digest(shown[0].encode(), key.encode()):
+                return refused(errors.unauthenticated(f"{CONTROL_KEY} is wrong"))
+            try:
+                return await inner(request)
+            except ScenarioError as error:
+                return refused(errors.invalid(f"{error}."))
+            except ApiError as error:
+                return refused(error)
+
+        return handle
+
+
+routes = APIRouter(prefix=CONTROL_PREFIX, route_class=ControlRoute)
+
+
+@routes.get("/clock")
+async def show_clock(request: Request) -> Response:
+    """Virtual time now."""
+    return JsonResponse(_clock(instance_of(request)))
+
+
+@routes.post("/clock/advance")
+async def advance_clock(request: Request) -> Response:
+    """Move virtual time forward by ``{"seconds": ...}``."""
+    instance = instance_of(request)
+    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "advance")
+    seconds = reader.number("seconds", None, 0.0, LONGEST)
+    reader.done()
+    if seconds is None:
+        raise reader.fail("seconds", "is missing")
+    instance.advance(seconds)
+    return JsonResponse(_clock(instance))
+
+
+@routes.get("/journal")
+async def show_journal(request: Request) -> Response:
+    """The requests so far, by ``call`` (a pattern), ``after`` (a number) and ``limit``."""
+    query = request.query_params
+    limit = _whole(query.get("limit"), "limit")
+    entries = instance_of(request).journal.entries(
+        query.get("call", "*"), _whole(query.get("after"), "after") or 0, limit
+    )
+    return JsonResponse({"entries": entries})
+
+
+@routes.delete("/journal")
+async def clear_journal(request: Request) -> Response:
+    """Empty the journal."""
+    instance_of(request).forget_journal()
+    return Response(status_code=204)
+
+
+@routes.get("/faults")
+async def list_faults(request: Request) -> Response:
+    """The rules in force, with how often each has matched and hit."""
+    return JsonResponse({"faults": instance_of(request).faults.describe()})
+
+
+@routes.post("/faults")
+async def add_fault(request: Request) -> Response:
+    """Put a rule in force."""
+    body = await read_json(request, MAX_CONTROL_BODY)
+    if not isinstance(body, dict):
+        raise errors.bad_format("The body must be a JSON object.")
+    return JsonResponse({"id": instance_of(request).add_fault(body)}, 201)
+
+
+@routes.delete("/faults")
+async def clear_faults(request: Request) -> Response:
+    """Take all rules back."""
+    instance_of(request).run("remove_fault")
+    return Response(status_code=204)
+
+
+@routes.delete("/faults/{fault_id}")
+async def remove_fault(request: Request, fault_id: str) -> Response:
+    """Take one rule back."""
+    instance_of(request).run("remove_fault", fault_id=fault_id)
+    return Response(status_code=204)
+
+
+@routes.post("/refuse")
+async def refuse_connections(request: Request) -> Response:
+    """Stop listening for ``{"seconds": ...}`` of real time."""
+    instance = instance_of(request)
+    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "refuse")
+    seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
+    reader.done()
+    if instance.refuse is not None:
+        instance.refuse(seconds)
+    return Response(status_code=204)
+
+
+def _clock(instance: Instance) -> dict[str, Any]:
+    world = instance.present()
+    return {
+        "time": basic(world.moment()),
+        "seconds": (world.now - world.start) / MICRO,
+        "speed": instance.settings.speed,
+    }
+
+
+def _whole(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise errors.invalid(f"{name} must be a whole number of at most {_MAX_DIGITS} digits.")
+    return int(text)

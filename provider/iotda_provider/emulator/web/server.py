@@ -1,0 +1,158 @@
+"""Serves a platform over HTTP: uvicorn with its signals, sockets and ending in our own hands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from iotda_provider.emulator.state.instance import Instance
+from iotda_provider.emulator.web.app import create_app
+from iotda_provider.emulator.web.broken_answers import protocol_class, reset
+from iotda_provider.emulator.web.host_check import HostCheck
+
+_BACKLOG = 2048
+# How long requests under way may take when the server is told to end, and how often they are looked
+# at, in seconds.
+_GRACE = 1
+_LOOK = 0.005
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to this address and not listening yet; port 0 picks a free one.
+
+    :raises OSError: the address is taken or not this machine's
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends without delay only where a socket names its protocol: 40 ms an answer, else.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """The address of a bound socket as a URL."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Serves until it is told to end, ends within a second or so, and can play dead.
+
+    :param bound: where to listen; the server closes it
+    :param host: the name or address that was asked for; loopback and this are what ``Host`` may be
+    """
+
+    def __init__(self, instance: Instance, bound: socket.socket, host: str) -> None:
+        super().__init__(
+            uvicorn.Config(
+                HostCheck(create_app(instance), host),
+                http=protocol_class(),
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                backlog=_BACKLOG,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=75,
+            )
+        )
+        self._socket = bound
+        self._ready: Callable[[], None] | None = None
+        self._reopening: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Future[None] | None = None
+        self._ending = asyncio.Event()
+        instance.refuse = self.refuse
+        instance.pause = self.pause
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: they are the process's business, not the server's."""
+        yield
+
+    async def serve_until_end(self, ready: Callable[[], None]) -> None:
+        """Serve until ``end`` is called.
+
+        :param ready: called once connections are taken
+        """
+        self._ready = ready
+        await self.serve([self._socket])
+
+    def end(self) -> None:
+        """Begin to end; to be called on the server's own event loop."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the server's end."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+
+    async def main_loop(self) -> None:
+        """Keep uvicorn's clock until the end, which is noticed at once and not at its next tick."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            await self.pause(1.0)
+            ticks += 10
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen and end what is open.
+
+        As uvicorn does, which sleeps a tenth of a second even when nothing is open: every test that
+        has an emulator of its own would wait for it.
+        """
+        if self._reopening is not None:
+            self._reopening.cancel()
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._all_ended(), _GRACE)
+        for task in self.server_state.tasks:
+            task.cancel()
+        self._socket.close()
+
+    async def _all_ended(self) -> None:
+        """Return once no connection is open and no request under way."""
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse connections for so many real seconds, and reset those that are open."""
+        loop = asyncio.get_running_loop()
+        if self._reopening is not None:
+            self._reopening.cancel()
+        else:
+            address = self._socket.getsockname()
+            for server in self.servers:
+                server.close()
+            self.servers.clear()
+            for connection in list(self.server_state.connections):
+                reset(connection.transport)
+            # Bound but not listening: the port stays ours, and the kernel refuses connections.
+            self._socket = bind(address[0], address[1])
+        self._reopening = loop.call_later(seconds, self._reopen)
+
+    def _reopen(self) -> None:
+        self._reopening = None
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        await super().startup([self._socket])
