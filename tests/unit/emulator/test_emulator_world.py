@@ -150,7 +150,7 @@ def test_a_target_that_is_no_device_fails(hands: Make) -> None:
 
 def test_a_task_for_nobody_fails(hands: Make) -> None:
     h = hands(groups=[{"name": "empty", "group_id": "abc"}])
-    task = h.create(targets=None, targets_filter={"group_ids": ["abc"]})
+    task = h.create(targets=[], targets_filter={"group_ids": ["abc"]})
     assert task.status is TaskStatus.FAIL
     assert h.world.describe(task)["status_desc"]
 
@@ -372,10 +372,10 @@ def test_a_segment_may_be_a_group_and_a_group_a_segment(hands: Make) -> None:
     )
     assert len(h.world.groups.devices_of(["a1"])) == 10
     assert list(h.world.groups.devices_of(["a1"])) != list(range(10)), "mixed, not in order"
-    task = h.create(targets=None, targets_filter={"group_ids": ["a1"]})
+    task = h.create(targets=[], targets_filter={"group_ids": ["a1"]})
     h.pass_time(HOUR)
     assert counts(task)["processing"] >= 5
-    task = h.create(targets=None, targets_filter={"group_ids": ["b2"]})
+    task = h.create(targets=[], targets_filter={"group_ids": ["b2"]})
     h.pass_time(HOUR)
     assert task.status is TaskStatus.FAIL
 
