@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +15,7 @@ from tests.system.restarts.emulator_process import EmulatorProcess
 from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
 from iotda_provider.hooks.iotda import IoTDAHook
 
-#: The bad devices of a stage fail this many seconds after those of the stage before.
+#: The bad devices of a stage fail so many seconds, times the stage's number, after they began.
 _STAGE = 5000.0
 #: Devices of a rollout that go on running, and those of a bad one that fail besides.
 _HEALTHY, _BAD = 5, 15
@@ -49,7 +50,8 @@ class Rollouts:
         self.healthy: list[str] = []
         self.bad: dict[int, list[str]] = {}
         self._advanced = 0.0
-        self._began = datetime.now(timezone.utc)
+        self._zero = time.monotonic()
+        self._begun: dict[int, float] = {}  # by stage, in virtual time
         self._numbers = itertools.count()
 
     def begin(self, healthy: int, *, bad: int = 0, stage: int = 1) -> None:
@@ -64,6 +66,8 @@ class Rollouts:
             for _ in range(bad):
                 first = ((stage - 1) * _MOST_BAD + len(ids)) * _BAD
                 ids.append(self._create(hook, range(first, first + _BAD)))
+        if bad:
+            self._begun[stage] = self._now()
 
     def _create(self, hook: IoTDAHook, bad: Iterable[int] = ()) -> str:
         number = next(self._numbers)
@@ -82,10 +86,13 @@ class Rollouts:
 
     def fail(self, stage: int) -> list[str]:
         """The bad devices of a stage fail now; the ids of its bad rollouts."""
-        to_go = stage * _STAGE - self._advanced
+        to_go = self._begun[stage] + stage * _STAGE + 5.0 - self._now()
         self.emulator.advance(to_go)
         self._advanced += to_go
         return self.bad[stage]
+
+    def _now(self) -> float:
+        return self._advanced + time.monotonic() - self._zero
 
     def stops(self, batch_task_id: str) -> list[float]:
         """When each stop of the whole rollout that the platform has taken was asked for.

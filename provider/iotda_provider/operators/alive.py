@@ -93,8 +93,7 @@ def complain_of_overdue_guards(
             )
         except Exception:  # whatever a user's function does
             log.exception("tell_people failed; people have to read this log.")
-    if told or news or before:
-        ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
+    ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
 
 
 def check_heartbeat_url(url: object) -> str | None:

@@ -115,6 +115,14 @@ class EmulatorProcess:
         """Refuse connections for so many real seconds, and reset those that are open."""
         self._control("POST", "refuse", {"seconds": seconds})
 
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            self._control("GET", "clock")
+        except requests.ConnectionError:
+            return False
+        return True
+
     def add_fault(self, kind: str, **rule: Any) -> str:
         """Put a fault's rule in force; answers its id."""
         return str(self._control("POST", "faults", {"kind": kind, **rule})["id"])
