@@ -223,8 +223,8 @@ class Cluster:
 
     # --- what it does -----------------------------------------------------------------------------
 
-    def command(self, *words: str) -> None:
-        """Run one of Airflow's own commands."""
+    def command(self, *words: str) -> str:
+        """Run one of Airflow's own commands; what it prints."""
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *words],
             env=self.environment,
@@ -233,6 +233,7 @@ class Cluster:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Call Airflow's own API."""

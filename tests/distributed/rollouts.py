@@ -112,7 +112,8 @@ class Rollouts:
     @staticmethod
     def start_guards(cluster: Cluster, batch_task_ids: list[str]) -> None:
         """Start a guard run for each of these rollouts, by the id that its own run has."""
-        secret = cluster.call("GET", f"variables/{VARIABLE}")["value"]
+        # Airflow's API shows no such thing.
+        secret = cluster.command("variables", "get", VARIABLE).splitlines()[-1].strip()
         for batch_task_id in batch_task_ids:
             body = {
                 "dag_run_id": guard_run_id(secret, batch_task_id),
