@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+def push_xcom(context: Context, key: str, value: Any, log: Any) -> None:
+    """Push what people may look at; whoever pushes it goes on where that fails."""
+    ti: Any = context["ti"]
+    try:
+        ti.xcom_push(key=key, value=value)
+    except Exception as error:  # noqa: BLE001 - Airflow's database or API may be down
+        log.warning("XCom %s could not be written: %s", key, error)
+
+
 def xcom_limit(max_xcom_targets: int) -> int:
     """How many targets a list in XCom may hold: never more than Airflow lets a mapped task take."""
     from airflow.providers.common.compat.sdk import conf

@@ -21,12 +21,13 @@ from iotda_provider.exceptions import (
     IoTDAError,
     TaskNotStoppableError,
 )
+from iotda_provider.guarding.live import HEADER_KEY, header
 from iotda_provider.models import BatchTask, TargetResult, TaskStatus
 from iotda_provider.operators.asking import ask_in_blocks
 from iotda_provider.operators.sent import Sent, forget, remember, sent_before
 from iotda_provider.operators.targets import TargetsOperator, Told
 from iotda_provider.parameters import flag, given, one_of, positive
-from iotda_provider.reporting import check_report_path, own_report_path
+from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting import (
     DEFAULT_MAX_OUTAGE,
     ENDED,
@@ -60,9 +61,10 @@ class StopBatchTaskOperator(TargetsOperator):
 
     XComs: the return value ``{"batch_task_id", "outcome": "stopped" | "already_ended" | "stopping",
     "status", "requested", "succeeded", "failed", "failed_truncated", "progress", "report_path"}``;
-    ``failed_targets``, rows of ``{"target", "error_code", "error_msg", "failure_class"}``; and
-    ``succeeded_targets``, device ids. For a whole task ``requested`` counts the devices that were
-    not finished when the stop was sent, ``succeeded`` those that it stopped.
+    ``failed_targets``, rows of ``{"target", "error_code", "error_msg", "failure_class"}``;
+    ``succeeded_targets``, device ids; and ``rollout``, what is stopped. For a whole task
+    ``requested`` counts the devices that were not finished when the stop was sent, ``succeeded``
+    those that it stopped.
 
     A task that had already ended is asked nothing, so none of its targets has a result.
 
@@ -150,6 +152,14 @@ class StopBatchTaskOperator(TargetsOperator):
                 task.status,
                 task.progress,
             )
+            about = header(
+                "stop",
+                [task_id],
+                [task],
+                iotda_conn_id=self.iotda_conn_id,
+                poll_interval=self.poll_interval,
+            )
+            push_xcom(context, HEADER_KEY, about, self.log)
             while True:
                 sent = Sent.before(task, targets, sent_before(context, task))
                 if task.status.is_terminal and not sent.again:

@@ -14,6 +14,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     NotHeldError,
 )
+from iotda_provider.guarding.live import HEADER_KEY, header
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.wave_numbers import WatchNumbers
@@ -33,7 +34,7 @@ from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.others import not_held
 from iotda_provider.release.waves import GROUP, WaveSpec
 from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
-from iotda_provider.reporting import check_report_path
+from iotda_provider.reporting import check_report_path, push_xcom
 from iotda_provider.text import one_line
 from iotda_provider.waiting import Deadline, is_airflows_timeout
 
@@ -64,7 +65,8 @@ class PlanWavesOperator(IoTDABaseOperator):
     XComs: the return value ``{"batch_task_id", "waves": [{"wave", "label", "devices",
     "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed", "digest",
     "manifest_path"}``: ``late``, how many waves at the end hold devices that were not online
-    lately; ``warnings``, sentences that a person should read before the first wave.
+    lately; ``warnings``, sentences that a person should read before the first wave; and
+    ``rollout``, what is released.
 
     :param batch_task_id: a batch task that was created with ``need_confirm`` (templated)
     :param waves: such as ``["1%", "5%", "25%", "100%"]`` or text of it with commas: shares and
@@ -150,6 +152,14 @@ class PlanWavesOperator(IoTDABaseOperator):
         WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
         with self.hook() as hook:
             task, targets = self._targets(hook, task_id, began)
+            about = header(
+                "release",
+                [task_id],
+                [task],
+                iotda_conn_id=self.iotda_conn_id,
+                poll_interval=self.poll_interval,
+            )
+            push_xcom(context, HEADER_KEY, about, self.log)
             known = self._known(context, path, task_id)
             manifest = known or self._plan(hook, task_id, targets, specs)
         if set(manifest.up_to(len(manifest))) != set(targets):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iotda_provider.guarding import Outcome, Watch
 from iotda_provider.guarding.live import HEADER_KEY, LIVE_KEY, LiveRecord, header
+from iotda_provider.reporting import push_xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -74,12 +75,3 @@ class LiveInWorker:
             self._thread.join(_PATIENCE)
         value = self._record.compose(time.time(), outcome=outcome)
         push_xcom(self._context, LIVE_KEY, value, self._log)
-
-
-def push_xcom(context: Context, key: str, value: Any, log: Log) -> None:
-    """Push what people may look at; a guard goes on where that fails."""
-    ti: Any = context["ti"]
-    try:
-        ti.xcom_push(key=key, value=value)
-    except Exception as error:  # noqa: BLE001 - Airflow's database or API may be down
-        log.warning("XCom %s could not be written: %s", key, error)

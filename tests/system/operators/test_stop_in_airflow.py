@@ -49,6 +49,8 @@ def test_vendors_example_ends_in_one_failed_row_and_one_succeeded_target_and_is_
         }
     ]
     assert run.xcom("stop", "succeeded_targets") == [IN_TASK]
+    about = run.xcom("stop", "rollout")
+    assert (about["kind"], about["batch_task_ids"]) == ("stop", [TASK])
     result = run.xcom("stop")
     assert (result["outcome"], result["requested"]) == ("stopped", 2)
     assert (result["succeeded"], result["failed"], result["failed_truncated"]) == (1, 1, False)

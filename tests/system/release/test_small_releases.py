@@ -55,6 +55,8 @@ def test_the_released_version_is_an_asset_event(
     run = release(waves="100%", bake_minutes=1 / 60)
     assert run.state == "success", run.log[-4000:]
     assert run.xcom("report")["announced"]
+    about = run.xcom("rollout.plan", "rollout")
+    assert (about["kind"], about["package_ids"]) == ("release", [PACKAGE])
     # A deferred guard leaves its memory behind. At its first look no device has ended yet.
     was_deferred = run.xcom("rollout.wave_1_watch", "guard_memory") is not None
     assert was_deferred == is_deferred
