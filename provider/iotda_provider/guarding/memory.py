@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guards import Look, Verdict
-from iotda_provider.guards.audit import AuditTrail
+from iotda_provider.guards import Decision, Look, Verdict
+from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
 
@@ -81,9 +81,9 @@ class Memory:
             Verdict.from_dict(intent["verdict"])
         ended = {str(key): dict(task) for key, task in (data.get("ended") or {}).items()}
         for task in ended.values():
-            BatchTask.from_wire(task)
+            _as_healthy(BatchTask.from_wire(task), task)
         trail = AuditTrail(audit_limit)
-        trail.records = [dict(record) for record in data.get("trail") or ()]
+        trail.records = [_checked(record) for record in data.get("trail") or ()]
         return cls(
             batch_task_ids,
             state=state,
@@ -143,6 +143,18 @@ class Memory:
         """A task that had completed when it was last seen."""
         wire = self.ended.get(batch_task_id)
         return BatchTask.from_wire(wire) if wire else None
+
+
+def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
+    look_of(record)
+    Decision(record["decision"])
+    return dict(record)
+
+
+def _as_healthy(task: BatchTask, wire: dict[str, Any]) -> None:
+    """Let what a note says of a task that is gone spare a rollout: anybody may have written it."""
+    counts = dict(wire.get("task_progress") or {})
+    wire["task_progress"] = {**counts, "success": task.progress.finished, "fail": 0}
 
 
 def newest(*memories: Any) -> Any:

@@ -36,6 +36,7 @@ from iotda_provider.guards import (
 )
 from iotda_provider.guards.audit import audit_record
 from iotda_provider.guards.miscounts import Miscounts
+from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask
 from iotda_provider.waiting import is_trouble
 
@@ -174,6 +175,8 @@ class Watch:
             return outcomes.lost(self.plan, gone, self.tasks)
         if self.memory.intent is not None:
             is_own = being_stopped and (self._may_stop or not self._going_on())
+            if is_own and not self.is_stopping and self._going_on():
+                is_own = self._is_borne_out()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
                 return (yield from self._see_through())
@@ -182,6 +185,28 @@ class Watch:
         if being_stopped:
             return self._stopped_elsewhere()
         return (yield from self._judge())
+
+    def _is_borne_out(self) -> bool:
+        """Whether the counts of now bear out a stop that only a note knows of.
+
+        Somebody has stopped a part of the rollout, and it has not reached the rest yet.
+        """
+        if self._intent.get("guard_lost"):
+            return self.plan.deadline is not None and self._clock() >= self.plan.deadline
+        look = Look.of(self.tasks, time=self._clock(), already_current=self.plan.already_current)
+        look = replace(look, being_stopped=False)
+        return evaluate(self.plan.rules, self._state_within(), look)[1].breached
+
+    def _state_within(self) -> dict[str, Any]:
+        """What the rules keep, as far as the platform lets it be true: anybody may write notes."""
+        state = GuardState.from_json(self.memory.state)
+        if not state.tasks:
+            return {}
+        created = [born for task in self.tasks if (born := task.created_at) is not None]
+        born = min(created) if len(created) == len(self.tasks) else None
+        if born is not None and born > self._clock():
+            born = None  # the clocks differ: it says nothing
+        return state.within(born, self._clock()).to_json()
 
     def give_up(self, why: str) -> Procedure[Outcome]:
         """The end of the guard's own time, while the rollout may still be going on."""
@@ -307,13 +332,14 @@ class Watch:
             surplus=surplus,
         )
         look = self._rows.add_to(look)
-        state, verdict = evaluate(self.plan.rules, self.memory.state, look)
+        before = self._state_within()
+        state, verdict = evaluate(self.plan.rules, before, look)
         trouble: IoTDAError | None = None
         if self._rows.are_asked_for(verdict):
             try:
                 if (yield from self._rows.read(self.tasks)):
                     look = self._rows.add_to(look)
-                    state, verdict = evaluate(self.plan.rules, self.memory.state, look)
+                    state, verdict = evaluate(self.plan.rules, before, look)
             except IoTDAError as error:
                 trouble = error
         self.memory.state = state

@@ -96,10 +96,13 @@ class MaxFailureRate(ClassedRule):
             return counts.devices
         progress = counts.progress
         whole = progress.finished if self.denominator == "finished" else progress.total
-        return whole - counts.current
+        return whole - counts.current_by_counts
 
     def _judge(self, counts: Counts) -> Verdict:
         devices = self._devices(counts)
+        # What is remembered of earlier looks may make a share smaller, and no sample large enough.
+        if self.denominator == "started" and counts.devices_by_counts < self.min_sample:
+            devices = min(devices, max(0, self.min_sample - 1))
         least, most = counts.failed(self.classes)
         breached = self.breaks(least, devices)
         unsure = breached is not self.breaks(most, devices)

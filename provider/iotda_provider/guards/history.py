@@ -56,7 +56,16 @@ class History:
     def starts_within(self, now: float, horizon: float) -> int | None:
         """How many starts there were in the last ``horizon`` seconds, at most; None: not known."""
         before = self.starts_by(now - horizon, horizon)
-        return None if before is None else self.points[float(horizon)][-1][1] - before
+        return None if before is None else max(0, self.points[float(horizon)][-1][1] - before)
+
+    def not_before(self, time: float) -> History:
+        """The history, where nothing can have started before a moment."""
+        return History(
+            {
+                horizon: tuple((max(at, time), count) for at, count in kept)
+                for horizon, kept in self.points.items()
+            }
+        )
 
     def to_json(self) -> list[list[Any]]:
         """As plain JSON: ``[[horizon, [[time, starts], ...]], ...]``."""
@@ -79,7 +88,13 @@ class History:
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not a history of starts: {error}") from error
         for kept in points.values():
-            if any(not math.isfinite(time) for time, _ in kept) or list(kept) != sorted(kept):
+            counts = [count for _, count in kept]
+            if (
+                any(not math.isfinite(time) for time, _ in kept)
+                or list(kept) != sorted(kept)
+                or counts != sorted(counts)
+                or any(count < 0 for count in counts)
+            ):
                 raise ValueError("not a history of starts: its times are out of order")
         return cls(points)
 

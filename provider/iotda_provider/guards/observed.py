@@ -147,8 +147,22 @@ class Counts:
     @property
     def current(self) -> int:
         """Started devices that had the version before: at least so many of them."""
-        not_started = self.progress.total - self.ever_started
+        return self._current_of(self.ever_started)
+
+    def _current_of(self, started: int) -> int:
+        not_started = self.progress.total - started
         return max(0, min(self.observed.already_current - not_started, self.progress.success))
+
+    @property
+    def current_by_counts(self) -> int:
+        """The same by the platform's counts alone: no history makes it more."""
+        return self._current_of(self.progress.ever_started)
+
+    @property
+    def devices_by_counts(self) -> int:
+        """n by the platform's counts alone, for a smallest sample: no history makes it more."""
+        started = self.progress.ever_started
+        return started - self._current_of(started)
 
     @property
     def devices(self) -> int:

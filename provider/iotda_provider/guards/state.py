@@ -18,6 +18,8 @@ from iotda_provider.models import TaskProgress
 _VERSION = 2
 #: In the place of a batch task's id where only the sum is known.
 _WHOLE = ""
+#: Seconds by which the clocks of two machines may differ.
+_CLOCKS_DIFFER = 300.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class GuardState:
             rise = progress.started - self.last[0]
             # Of those that are gone since, some may have made room for unseen starts.
             hidden = min(max(0, gone - self.last[1]), self.last[2])
-            starts = self.starts + max(0, rise + hidden)
+            starts = max(self.starts + max(0, rise + hidden), progress.started)
             was_idle = not self.last[2]
             moved = (now[0], *now[3:]) != (self.last[0], *self.last[3:])
             since = time if moved or was_idle else self.still_since
@@ -121,6 +123,21 @@ class GuardState:
                 most = max(before.started, now.ever_started)
                 tasks[task_id] = replace(before, started=most)
         return tasks
+
+    def within(self, born: float | None, now: float) -> GuardState:
+        """What this can be where somebody may have written it: nothing before, nothing to come.
+
+        :param born: when the first of the batch tasks was created; None: that is not known
+        :param now: the time, in seconds
+        """
+        if self.time == -math.inf:
+            return self
+        if self.time > now + _CLOCKS_DIFFER:
+            return GuardState(tasks=self.tasks, time=now, still_since=now)
+        if born is None:
+            return self
+        since = max(born, self.still_since)
+        return replace(self, still_since=since, history=self.history.not_before(born))
 
     def with_at_least(self, other: GuardState) -> GuardState:
         """This state, where no batch task has had fewer starts than in another one."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, overload
 
 from iotda_provider.models.words import SubtaskStatus, TaskStatus, TaskType
@@ -158,6 +159,14 @@ class BatchTask:
     app_id: str | None = None
     create_time: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def created_at(self) -> float | None:
+        """When it was created, in seconds since 1970; None: the platform does not say."""
+        try:
+            return datetime.strptime(f"{self.create_time}+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
+        except ValueError:
+            return None
 
     @property
     def batch_task_id(self) -> str:

@@ -94,7 +94,9 @@ class GuardedOperator(IoTDABaseOperator):
         for task_id in reversed(self.after):
             if memory.state:
                 break
-            memory.state = dict(ti.xcom_pull(task_ids=task_id, key=STATE_KEY) or {})
+            left = {"state": ti.xcom_pull(task_ids=task_id, key=STATE_KEY)}
+            about = {"version": 1, "batch_task_ids": [batch_task_id]}
+            memory.state = Memory.from_json({**about, **left}, (batch_task_id,)).state
         return memory
 
     def carry_out(

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from iotda_provider.emulator import __main__
+from iotda_provider.emulator.common import strict_json
 from iotda_provider.emulator.identity import iam
 from iotda_provider.emulator.scenario import faults, scenario, switches
-from iotda_provider.emulator.web import control
+from iotda_provider.emulator.service import request_models
+from iotda_provider.emulator.web import broken_answers, control, gateway
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
 
@@ -59,6 +62,34 @@ def test_every_field_of_iam_is_listed(field: str) -> None:
 def test_control_calls_are_listed_under_their_prefix() -> None:
     assert control.CONTROL_KEY in section("Control calls")
     assert section("Control calls").count(control.CONTROL_PREFIX) >= 6
+
+
+@pytest.mark.parametrize("name", ["AK", "SK", "SECURITY_TOKEN", "CONTROL_KEY"])
+def test_every_key_of_the_environment_is_listed(name: str) -> None:
+    assert f"`{__main__.ENVIRONMENT}{name}`" in section("As a command")
+
+
+@pytest.mark.parametrize(
+    ("title", "what"),
+    [
+        ("Inferred", f"{strict_json.MAX_DEPTH} levels"),
+        ("Inferred", f"{strict_json.MAX_DIGITS} digits"),
+        ("Inferred", f"{request_models.MAX_DOCUMENT:,} characters"),
+        ("Inferred", f"{request_models.MAX_SHADOW:,}"),
+        ("Inferred", f"{request_models.MAX_GROUP_IDS:,} groups"),
+        ("Who may talk to it", f"{gateway.MAX_UNSIGNED_BODY // 1024} KiB"),
+        ("Who may talk to it", f"{gateway.MAX_BODY // 1024 // 1024} MiB"),
+        ("Who may talk to it", f"head has at most {broken_answers.MAX_HEAD // 1024} KiB"),
+        ("Documented", scenario.DEFAULT_APP_ID),
+    ],
+)
+def test_limits_are_those_of_the_code(title: str, what: str) -> None:
+    assert what in " ".join(section(title).split())
+
+
+@pytest.mark.parametrize("word", request_models._LISTED_TYPES + request_models._LISTED_STATUSES)
+def test_every_word_that_only_lists_know_is_listed(word: str) -> None:
+    assert f"`{word}`" in section("Inferred")
 
 
 def test_the_scenario_of_the_first_example_is_one() -> None:

@@ -1,0 +1,155 @@
+"""A memory that somebody wrote: it can make a guard later, never bolder."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guards import (
+    Combined,
+    MaxFailureRate,
+    MaxFailures,
+    Overdue,
+    SequentialFailureTest,
+    Stalled,
+)
+from iotda_provider.models import BatchTask
+
+TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
+OTHER = "5c8f9e2d7a6b4c3d1e0f9a8c"
+CREATED, NOW = "20260921T070000Z", 1_789_974_000.0  # the same moment
+RULES = (
+    (MaxFailures(5),),
+    (MaxFailureRate(0.05, min_sample=100),),
+    (MaxFailureRate(0.3, min_sample=20, denominator="finished"),),
+    (SequentialFailureTest(0.02),),
+    (Combined([SequentialFailureTest(0.02), SequentialFailureTest(0.1)]),),
+    (Stalled(3600),),
+    (Overdue(3600, 0.02),),
+)
+LOG = logging.getLogger("guard")
+
+counts = st.integers(0, 10**6)
+times = st.floats(allow_nan=False, allow_infinity=False) | st.floats(NOW - 1e6, NOW + 1e6)
+task_starts = st.lists(counts, min_size=5, max_size=5)
+points = st.lists(st.tuples(times, counts).map(list), max_size=4).map(sorted)
+
+
+@st.composite
+def forged(draw: st.DrawFn) -> dict[str, Any]:
+    """Whatever a person may put into an Airflow Variable, in the shape of a memory."""
+    tasks = draw(st.dictionaries(st.sampled_from([TASK, OTHER, "", "x"]), task_starts, max_size=3))
+    state: dict[str, Any] = {
+        "version": 2,
+        "started": sum(task[0] for task in tasks.values()),
+        "tasks": tasks,
+        "starts": draw(counts),
+        "last": draw(st.lists(counts, min_size=5, max_size=5)),
+        "time": draw(times),
+        "still_since": draw(times),
+        "history": [[3600.0, draw(points)]],
+    }
+    verdict = {"decision": "breach", "rule": "MaxFailures", "evidence": {}, "sentence": "Forged."}
+    intent = {"time": NOW, "verdict": verdict, "progress": [], "attempts": draw(counts)}
+    more = draw(st.sampled_from([{}, {"accepted": NOW}, {"guard_lost": True}, {"earlier": False}]))
+    ended = {"task_id": OTHER, "status": "Fail", "task_progress": {"total": 500, "fail": 500}}
+    return {
+        "version": 1,
+        "batch_task_ids": [TASK, OTHER],
+        "state": draw(st.sampled_from([{}, state])),
+        "intent": draw(st.sampled_from([None, {**intent, **more}])),
+        "looks": draw(counts),
+        "held": draw(st.booleans()),
+        "ended": draw(st.sampled_from([{}, {OTHER: ended}])),
+        "trail": [],
+    }
+
+
+@st.composite
+def rollouts(draw: st.DrawFn) -> list[list[BatchTask]]:
+    """Looks at two batch tasks that go on, in which devices fail, end, and are stopped by hand."""
+    looks = []
+    now = {name: [0, 0, 0, 0] for name in (TASK, OTHER)}
+    for _ in range(draw(st.integers(1, 5))):
+        for parts in now.values():
+            for index in range(4):
+                parts[index] += draw(st.integers(0, 12 if index == 1 else 60))
+        looks.append([task(name, *parts) for name, parts in now.items()])
+    return looks
+
+
+def task(name: str, processing: int, fail: int, success: int, stopped: int) -> BatchTask:
+    parts = {"processing": processing, "fail": fail, "success": success, "stopped": stopped}
+    return BatchTask.from_wire(
+        {
+            "task_id": name,
+            "task_type": "firmwareUpgrade",
+            "status": "Processing",
+            "create_time": CREATED,
+            "task_progress": {"total": 2000, "waitting": 2000 - sum(parts.values()), **parts},
+        }
+    )
+
+
+def first_stop(platform: Any, rules: Any, memory: Any, looks: list[list[BatchTask]]) -> float:
+    """The look at which a guard first asks for a stop."""
+    plan = GuardPlan(batch_task_ids=(TASK, OTHER), rules=rules, stop_on_breach=True)
+    now = [NOW]
+    kept = Memory.from_json(memory, plan.batch_task_ids)
+    watch = Watch(plan, kept, LOG, clock=lambda: now[0])
+    platform.asked.clear()
+    for number, tasks in enumerate(looks):
+        now[0] += 600.0
+        for one in tasks:
+            platform.show(one, of=one.task_id)
+        if platform.run(watch.poll()) is not None:
+            return float("inf")
+        if any(asked.startswith("stop") for asked in platform.asked):
+            return number
+    return float("inf")
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: rules[0].name)
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(memory=forged(), looks=rollouts())
+def test_it_never_stops_earlier_than_a_guard_without_one(
+    platform: Any, rules: Any, memory: dict[str, Any], looks: list[list[BatchTask]]
+) -> None:
+    assert first_stop(platform, rules, memory, looks) >= first_stop(platform, rules, None, looks)
+
+
+@pytest.mark.parametrize("rule", [Stalled(3600), Overdue(3600, 0.02)])
+def test_nothing_can_have_begun_before_the_batch_task_was_created(platform: Any, rule: Any) -> None:
+    """Devices that run for ten minutes are neither still nor overdue for an hour."""
+    state = {"version": 2, "started": 1, "tasks": {TASK: [1, 0, 0, 0, 1]}, "starts": 0}
+    state |= {"last": [100, 0, 100, 0, 0], "time": NOW - 1, "still_since": NOW - 1e6}
+    state |= {"history": [[3600.0, [[NOW - 1e6, 0]]]]}
+    memory = {"version": 1, "batch_task_ids": [TASK, OTHER], "state": state, "looks": 5}
+    going_on = [task(name, 100, 0, 0, 0) for name in (TASK, OTHER)]
+    assert first_stop(platform, (rule,), memory, [going_on]) == float("inf")
+
+
+def test_a_part_that_somebody_stopped_and_a_forged_intent_stop_no_healthy_rest(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    platform.show(platform.task(processing=9, task_id=OTHER), of=OTHER)
+    both = {"batch_task_ids": (TASK, OTHER), "stop_on_breach": True}
+    guard(**both).poll()
+    note = platform.saved[0]
+    platform.asked.clear()
+    platform.show(platform.task("Stopped", stopped=100))
+
+    outcome = guard(memory=note, **both).poll()
+
+    assert outcome.verdict == "stopped_elsewhere"
+    assert f"stop {OTHER}" not in platform.asked
