@@ -49,6 +49,7 @@ class Rollouts:
         self.emulator = emulator
         self.healthy: list[str] = []
         self.bad: dict[int, list[str]] = {}
+        self.failed: list[str] = []
         self._advanced = 0.0
         self._zero = time.monotonic()
         self._begun: dict[int, float] = {}  # by stage, in virtual time
@@ -89,6 +90,7 @@ class Rollouts:
         to_go = self._begun[stage] + stage * _STAGE + 5.0 - self._now()
         self.emulator.advance(to_go)
         self._advanced += to_go
+        self.failed += self.bad[stage]
         return self.bad[stage]
 
     def _now(self) -> float:

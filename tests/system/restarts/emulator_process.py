@@ -113,7 +113,8 @@ class EmulatorProcess:
 
     def refuse(self, seconds: float) -> None:
         """Refuse connections for so many real seconds, and reset those that are open."""
-        self._control("POST", "refuse", {"seconds": seconds})
+        with contextlib.suppress(requests.ConnectionError):  # this one's as well
+            self._control("POST", "refuse", {"seconds": seconds})
 
     def answers(self) -> bool:
         """Whether it takes connections."""
