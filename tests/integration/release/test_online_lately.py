@@ -53,7 +53,7 @@ def test_devices_that_went_offline_lately_do_not_come_last(rollout: Any) -> None
     assert sorted(asked(run)) == [f"device-{n:05d}" for n in range(40)], "the offline, each once"
     assert late(run, online_within=4) == 40
     assert late(run, online_within="6.0") == 0
-    assert late(run, online_within=1e300) == 0
+    assert late(run, online_within=1e10) == 0
 
 
 @pytest.mark.parametrize("online_within", [0, "0", None, "None", ""])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.reconcile import ReconcileReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 PACKAGE, VERSION = "a1b2c3d4e5f60718293a4b5c", "2.0.0"
@@ -38,14 +38,15 @@ def released(rollout: Any) -> Any:
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Has one device in so many run something else."""
-    real = ReconcileReleaseOperator._versions
+    real = IoTDAHook.list_devices
 
     def install(every: int, version: str | None) -> None:
-        def read(self: Any, hook: Any, wanted: Any) -> Any:
-            found = real(self, hook, wanted)
-            return {d: version if int(d[-5:]) % every == 0 else v for d, v in found.items()}
+        def read(self: Any, **wanted: Any) -> Any:
+            for device in real(self, **wanted):
+                is_other = int(device.device_id[-5:]) % every == 0
+                yield replace(device, fw_version=version) if is_other else device
 
-        monkeypatch.setattr(ReconcileReleaseOperator, "_versions", read)
+        monkeypatch.setattr(IoTDAHook, "list_devices", read)
 
     return install
 
