@@ -34,7 +34,7 @@ PARTS: dict[str, list[str]] = {
     "triggerer 2": ["triggerer", "--skip-serve-logs"],
     "worker": ["celery", "worker", "--skip-serve-logs", "--without-mingle", "--without-gossip"],
 }
-PATIENCE = 300.0
+PATIENCE = 600.0
 #: Processes of the worker that run tasks at a time.
 SLOTS = 2
 _MARK = "IOTDA_CLUSTER"
