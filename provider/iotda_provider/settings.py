@@ -331,7 +331,7 @@ def _number(spec: ExtraField, value: Any, conn_id: str) -> float:
 
 def _integer(spec: ExtraField, value: Any, conn_id: str) -> int:
     text = "" if isinstance(value, bool) else str(value).strip()
-    number = int(text.split(".")[0]) if re.fullmatch(r"\d{1,9}(\.0)?", text) else None
+    number = int(text.split(".")[0]) if re.fullmatch(r"[0-9]{1,9}(\.0)?", text) else None
     if number is None or number < spec.minimum:
         raise _wrong(conn_id, spec.name, f"must be a whole number of {spec.minimum} or more", value)
     return number

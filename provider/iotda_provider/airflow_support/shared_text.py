@@ -10,7 +10,7 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAConfigError
 
-_MADE = re.compile(r"(\d{8}T\d{6})Z_[a-z0-9]{1,64}")
+_MADE = re.compile(r"([0-9]{8}T[0-9]{6})Z_[a-z0-9]{1,64}")
 #: Seconds between writing a text and reading it again.
 _SECONDS_TO_SETTLE = 3.0
 #: Seconds in which another task may still write a text of its own over one that was just made.

@@ -100,7 +100,7 @@ def _lifetime(facts: Mapping[str, Any]) -> float:
 
 def _moment(text: str) -> datetime:
     # Python 3.10 reads neither Z nor all lengths of fractions.
-    whole = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z", text)
+    whole = re.fullmatch(r"([0-9-]{10}T[0-9:]{8})(?:\.[0-9]+)?Z", text)
     if whole is None:
         raise ValueError("not a time of IAM")
     return datetime.fromisoformat(whole[1]).replace(tzinfo=timezone.utc)

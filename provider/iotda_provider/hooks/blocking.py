@@ -32,7 +32,7 @@ def read_body(response: requests.Response, deadline: float) -> None:
             response.close()
             raise requests.exceptions.ReadTimeout("the answer comes too slowly")
     length = response.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) > 0 and size == 0:
+    if size == 0 and length.strip("0") and not length.strip("0123456789"):
         raise requests.exceptions.ChunkedEncodingError("the answer was cut off")
     response._content = b"".join(parts)
     response._content_consumed = True  # type: ignore[attr-defined]

@@ -174,11 +174,10 @@ class StopBatchTaskOperator(TargetsOperator):
                     task = hook.get_batch_task(task.task_id)
                     return self._already_ended(context, task, sent)
                 except IoTDAApiError as error:
+                    if error.status_code != _BAD_REQUEST:
+                        raise
                     task = hook.get_batch_task(task.task_id)
-                    if (
-                        error.status_code != _BAD_REQUEST
-                        or task.status is not TaskStatus.INITIALIZING
-                    ):
+                    if task.status is not TaskStatus.INITIALIZING:
                         raise
                     self.log.warning("It can't be stopped yet; asking again: %s", error)
                 task = self._wait_until_begun(context, hook, sent, began)

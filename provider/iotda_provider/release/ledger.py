@@ -115,7 +115,7 @@ class Ledger:
                 self.lately[moment] = max(self.lately.get(moment, 0), int(count))
             self.wave = max(self.wave, int(data.get("wave") or 0))
             self.outside = max(self.outside, int(data.get("outside") or 0))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return False
         return True
 

@@ -14,8 +14,8 @@ from iotda_provider.text import what_is
 
 PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
 
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
-_GROUP = re.compile(r"group:([A-Za-z0-9_-]{1,64})")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) {0,9}%")
+_GROUP = re.compile(r"group:([a-fA-F0-9-]{1,36})")
 #: Text that is longer is no list of waves, and no release has as many.
 _LONGEST, _MOST_WAVES, _MOST_DEVICES = 2000, 100, 999_999_999
 
@@ -59,6 +59,11 @@ class WaveSpec:
             return cls(GROUP, text, group_id=match[1])
         if text.lower() == REST:
             return cls(REST, REST)
+        if text.startswith("group:"):
+            raise ValueError(
+                f"waves: {what_is(text)} takes a group's ID, not its name: 1 to 36 characters of "
+                "a-f, A-F, 0-9 and -, as the console shows it"
+            )
         raise ValueError(f"waves: {what_is(text)} is no wave: {_FORMS}")
 
     def size(self, fleet: int) -> int:

@@ -41,8 +41,8 @@ def test_a_wave_that_would_be_empty_is_left_out() -> None:
 
 
 def test_a_group_comes_whole_and_nobody_comes_twice() -> None:
-    groups = {"lab": FLEET[:10], "north": FLEET[5:200]}
-    manifest = plan(["group:lab", "group:north", "50%", "rest"], groups=groups)
+    groups = {"1ab": FLEET[:10], "2cd": FLEET[5:200]}
+    manifest = plan(["group:1ab", "group:2cd", "50%", "rest"], groups=groups)
     assert set(manifest.waves[0]) == set(FLEET[:10])
     assert set(manifest.waves[1]) == set(FLEET[10:200])
     assert manifest.cumulative == (10, 200, 500, 1000)
@@ -97,6 +97,10 @@ def test_every_device_is_in_exactly_one_wave(
         ([True, "rest"], "no wave"),
         ([0.05, "rest"], "no wave"),
         ("group:a, group:a, rest", "twice"),
+        ("group:north, rest", "takes a group's ID, not its name"),
+        (f"group:{'a' * 37}, rest", "1 to 36 characters"),
+        ("group:, rest", "takes a group's ID"),
+        ("\u0663%, rest", "no wave"),  # an Arabic 3
         (5, "must be a list"),
     ],
 )
@@ -180,7 +184,7 @@ def test_they_get_as_many_waves_as_there_is_room_for(max_waves: int, sizes: list
 
 
 def test_a_fleet_that_is_late_as_a_whole_comes_in_waves_too() -> None:
-    assert split("group:lab, 10, 50%, rest", FLEET).cumulative == (10, 500, 1000)
+    assert split("group:1ab, 10, 50%, rest", FLEET).cumulative == (10, 500, 1000)
 
 
 def test_fewer_late_devices_stay_in_one_wave() -> None:
