@@ -17,7 +17,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.procedures import Pause, Procedure, stop_batch_task
+from iotda_provider.procedures import CallsIO, stop_batch_task
 
 # A task of the same moment is among the newest.
 _PAGES_OF_THE_NEWEST = 2
@@ -93,7 +93,9 @@ class Created:
     surplus: tuple[Surplus, ...] = ()
 
 
-def create_batch_task_once(*, not_before: str | None = None, **task: Any) -> Procedure[Created]:
+async def create_batch_task_once(
+    io: CallsIO, *, not_before: str | None = None, **task: Any
+) -> Created:
     """Create a batch task, unless there is one by its name, which must belong to one purpose only.
 
     It is looked for before it is created, and where the answer got lost, before it is created
@@ -109,33 +111,33 @@ def create_batch_task_once(*, not_before: str | None = None, **task: Any) -> Pro
     :raises BatchTaskDiffersError: a task of this name is for something else
     """
     creation = api.create_batch_task(**task)  # refuses bad input before anything is sent
-    found = yield from _find(task, not_before=not_before)
+    found = await _find(io, task, not_before=not_before)
     if found:
-        return (yield from _keep_the_oldest(found, task, created=False))
+        return await _keep_the_oldest(io, found, task, created=False)
     made: BatchTask | None = None
     for attempts_left in (1, 0):
         try:
-            made = yield creation
+            made = await io.perform(creation)
             break
         except (IoTDATransportError, IoTDAServerError):
-            found = yield from _find(task, pages=_PAGES_OF_THE_NEWEST)
+            found = await _find(io, task, pages=_PAGES_OF_THE_NEWEST)
             if found:
                 break
             if not attempts_left:
                 raise
     try:
-        found = yield from _find(task, pages=_PAGES_OF_THE_NEWEST)
+        found = await _find(io, task, pages=_PAGES_OF_THE_NEWEST)
     except IoTDAError:
         # One look was promised more than is needed: what was created must not be lost by it.
         if made is None and not found:
             raise
     others = [one for one in found if made is None or one.task_id != made.task_id]
-    return (yield from _keep_the_oldest(others, task, created=True, made=made))
+    return await _keep_the_oldest(io, others, task, created=True, made=made)
 
 
-def _find(
-    task: dict[str, Any], *, not_before: str | None = None, pages: int | None = None
-) -> Procedure[list[BatchTask]]:
+async def _find(
+    io: CallsIO, task: dict[str, Any], *, not_before: str | None = None, pages: int | None = None
+) -> list[BatchTask]:
     """All tasks of that name, or of its stamp, whatever their type.
 
     :param pages: how many of the newest to look at, of the wanted type alone
@@ -147,7 +149,7 @@ def _find(
         rows = listing.list_batch_tasks(task_type=each, app_id=task.get("app_id"))
         left = pages
         while rows.next is not None:
-            page = rows.take((yield rows.next))
+            page = rows.take(await io.perform(rows.next))
             found |= {one.task_id: one for one in page if _is_ours(one, task["task_name"])}
             if left is not None and (left := left - 1) == 0:
                 break
@@ -162,20 +164,21 @@ def _is_ours(found: BatchTask, name: str) -> bool:
     return found.task_name == name or (stamp != "" and created_by(found.task_name) == stamp)
 
 
-def _keep_the_oldest(
+async def _keep_the_oldest(
+    io: CallsIO,
     found: Sequence[BatchTask],
     wanted: Mapping[str, Any],
     *,
     created: bool,
     made: BatchTask | None = None,
-) -> Procedure[Created]:
+) -> Created:
     """
     :param found: tasks of the wanted name, which are compared first
     :param made: the one that was made here, for sure
     :raises BatchTaskDiffersError: one that was found is for something else
     """
     for one in found:
-        different = yield from _compare(one, wanted)
+        different = await _compare(io, one, wanted)
         if different:
             ours = f" Batch task {made.task_id} was created beside it." if made else ""
             raise BatchTaskDiffersError(
@@ -190,7 +193,7 @@ def _keep_the_oldest(
         error = None
         if not other.status.is_terminal:
             try:
-                yield from stop_batch_task(other.task_id)
+                await stop_batch_task(io, other.task_id)
             except IoTDAError as refusal:
                 error = str(refusal)
         surplus.append(Surplus(other.task_id, error))
@@ -240,30 +243,30 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def _compare(task: BatchTask, wanted: Mapping[str, Any]) -> Procedure[list[str]]:
+async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
     """What of a batch task differs, read from the platform: its description, and its targets."""
-    task = yield api.show_batch_task(task.task_id)
+    task = await io.perform(api.show_batch_task(task.task_id))
     different = differences(task, {**_NOTHING, **wanted})
     if different or wanted.get("targets") is None:
         return different
     asked = set(wanted["targets"])
     for pause in (*_MAKING, None):
-        has = yield from _targets_of(task)
+        has = await _targets_of(io, task)
         if has == asked:
             return []
         # The platform may have only begun to make them.
         if task.status is not TaskStatus.INITIALIZING or not has <= asked:
             return [_of_targets(has, asked)]
         if pause is not None:
-            yield Pause(pause)
-            task = yield api.show_batch_task(task.task_id)
+            await io.pause(pause)
+            task = await io.perform(api.show_batch_task(task.task_id))
     raise IoTDATransportError(
         f"Batch task {task.task_id} ({task.task_name}) is still {task.status}: what its targets "
         "are can't be told yet. Try again in a minute."
     )
 
 
-def _targets_of(task: BatchTask) -> Procedure[set[str]]:
+async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:
     """The targets of a batch task: as its description names them, else as its subtasks do."""
     named = task.raw.get("targets")
     if isinstance(named, list) and len(named) == task.progress.total > 0:
@@ -271,7 +274,7 @@ def _targets_of(task: BatchTask) -> Procedure[set[str]]:
     rows = listing.iter_subtasks(task.task_id)
     found: set[str] = set()
     while rows.next is not None:
-        found |= {row.target for row in rows.take((yield rows.next))}
+        found |= {row.target for row in rows.take(await io.perform(rows.next))}
     return found
 
 

@@ -1,14 +1,13 @@
-"""What takes more than one call, written once for both transports.
+"""What takes more than one call, written once for both hooks.
 
-A procedure is a generator: it yields the calls to make and is sent their results, so that the
-blocking hook and the asynchronous one differ only in how they send. No I/O happens here.
+A procedure is a coroutine that awaits nothing but the I/O object it is given. The asynchronous
+hook's object suspends, as usual; the blocking hook's object blocks and never suspends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from iotda_provider import api
@@ -53,30 +52,31 @@ _NOT_IN_TASK = "IOTDA.014219"
 REHEARSAL = "rehearsal-of-a-stop-"
 
 
-@dataclass(frozen=True)
-class Together:
-    """Calls that may be under way at the same time; answered by a list of results or errors."""
+class CallsIO(Protocol):
+    """What a procedure awaits, and nothing else."""
 
-    calls: tuple[api.Call[Any], ...]
+    async def perform(self, call: api.Call[T]) -> T:
+        """Make one call; its result.
+
+        :raises IoTDAError: the call has failed
+        """
+
+    async def perform_all(self, calls: Sequence[api.Call[T]]) -> list[T | IoTDAError]:
+        """Make calls side by side, at most :data:`MAX_IN_FLIGHT` at a time; for each call, in
+        their order, its result or its error."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, so that the platform can get something done."""
 
 
-@dataclass(frozen=True)
-class Pause:
-    """Seconds in which the platform may get something done; answered by None."""
-
-    seconds: float
-
-
-Step = api.Call[Any] | Together | Pause
-Procedure = Generator[Step, Any, T]
 _ActOnTargets = Callable[[str, Sequence[str] | None], api.Call[tuple[TargetResult, ...]]]
 # Targets to read back, each with what is known so far: why there is no answer, or a refusal.
 _Unclear = dict[str, IoTDAError | TargetResult]
 
 
-def stop_batch_task(
-    batch_task_id: str, targets: Sequence[str] | None = None
-) -> Procedure[TargetResults]:
+async def stop_batch_task(
+    io: CallsIO, batch_task_id: str, targets: Sequence[str] | None = None
+) -> TargetResults:
     """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
 
     Stopping twice is harmless: a task that is stopped or stopping already is not an error. Returns
@@ -87,19 +87,20 @@ def stop_batch_task(
     :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
     """
     if targets is not None:
-        return (yield from _on_targets(api.stop_batch_task, batch_task_id, targets, _STOPPED))
+        return await _on_targets(io, api.stop_batch_task, batch_task_id, targets, _STOPPED)
     try:
-        return TargetResults((yield api.stop_batch_task(batch_task_id, None)))
+        rows = await io.perform(api.stop_batch_task(batch_task_id, None))
+        return TargetResults(rows)
     except (IoTDAAuthError, IoTDANotFoundError):
         raise
     except (IoTDAApiError, IoTDATransportError) as trouble:
-        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        task = await io.perform(api.show_batch_task(batch_task_id))
         if task.status.is_stop:
             return TargetResults()
         raise (not_stoppable(task) or trouble) from None
 
 
-def rehearse_stop(batch_task_id: str) -> Procedure[None]:
+async def rehearse_stop(io: CallsIO, batch_task_id: str) -> None:
     """Find out whether this connection may stop a task, without stopping anything.
 
     The stop is asked for one target that is in no task, which the platform answers with 200 and
@@ -108,80 +109,83 @@ def rehearse_stop(batch_task_id: str) -> Procedure[None]:
     :raises IoTDAAuthError: with status 403, it may not
     :raises IoTDAError: with anything else, nobody knows
     """
-    yield api.stop_batch_task(batch_task_id, (f"{REHEARSAL}{uuid4().hex}",))
+    await io.perform(api.stop_batch_task(batch_task_id, (f"{REHEARSAL}{uuid4().hex}",)))
 
 
-def confirm_batch_task(
-    batch_task_id: str, targets: Sequence[str] | None = None
-) -> Procedure[TargetResults]:
+async def confirm_batch_task(
+    io: CallsIO, batch_task_id: str, targets: Sequence[str] | None = None
+) -> TargetResults:
     """Let waiting targets start: all (``targets`` None) or some; an empty list none.
 
     Returns one definite result for each target, as :meth:`stop_batch_task` does.
     """
     if targets is not None:
-        return (yield from _on_targets(api.confirm_batch_task, batch_task_id, targets, _STARTED))
+        return await _on_targets(io, api.confirm_batch_task, batch_task_id, targets, _STARTED)
     try:
-        return TargetResults((yield api.confirm_batch_task(batch_task_id, None)))
+        rows = await io.perform(api.confirm_batch_task(batch_task_id, None))
+        return TargetResults(rows)
     except (IoTDAAuthError, IoTDANotFoundError):
         raise
     except (IoTDAApiError, IoTDATransportError):
-        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        task = await io.perform(api.show_batch_task(batch_task_id))
         if task.status.is_stop or task.progress.total == 0 or task.progress.waiting:
             raise
         return TargetResults()
 
 
-def retry_batch_task(
-    batch_task_id: str, targets: Sequence[str] | None = None
-) -> Procedure[TargetResults]:
+async def retry_batch_task(
+    io: CallsIO, batch_task_id: str, targets: Sequence[str] | None = None
+) -> TargetResults:
     """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
 
     Returns one definite result for each target. It is never sent twice: where an answer was lost,
     what came of it is read from the task.
     """
     if targets is not None:
-        return (yield from _on_targets(api.retry_batch_task, batch_task_id, targets, _RUNNING))
+        return await _on_targets(io, api.retry_batch_task, batch_task_id, targets, _RUNNING)
     try:
-        return TargetResults((yield api.retry_batch_task(batch_task_id, None)))
+        rows = await io.perform(api.retry_batch_task(batch_task_id, None))
+        return TargetResults(rows)
     except (IoTDAServerError, IoTDATransportError):
-        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        task = await io.perform(api.show_batch_task(batch_task_id))
         left = task.progress.fail or task.progress.fail_wait_retry or task.progress.stopped
         if task.status.is_terminal or task.progress.total == 0 or left:
             raise
         return TargetResults()
 
 
-def delete_batch_task(batch_task_id: str) -> Procedure[None]:
+async def delete_batch_task(io: CallsIO, batch_task_id: str) -> None:
     """Remove a task that has ended; a task that a lost answer has removed is not an error."""
     try:
-        yield api.delete_batch_task(batch_task_id)
+        await io.perform(api.delete_batch_task(batch_task_id))
     except (IoTDATransportError, IoTDAServerError):
         try:
-            yield api.show_batch_task(batch_task_id)
+            await io.perform(api.show_batch_task(batch_task_id))
         except IoTDANotFoundError:
             return
-        yield api.delete_batch_task(batch_task_id)
+        await io.perform(api.delete_batch_task(batch_task_id))
 
 
-def read_stopped_targets(batch_task_id: str, targets: Sequence[str]) -> Procedure[TargetResults]:
+async def read_stopped_targets(
+    io: CallsIO, batch_task_id: str, targets: Sequence[str]
+) -> TargetResults:
     """Whether each of some targets is stopped now, for a stop that somebody else has asked for."""
     wanted = api.check_targets(targets)
     if not wanted:
         return TargetResults()
-    task: BatchTask = yield api.show_batch_task(batch_task_id)
+    task = await io.perform(api.show_batch_task(batch_task_id))
     unclear: _Unclear = dict.fromkeys(wanted, IoTDATransportError("it was not stopped"))
-    results = yield from _reread(task, unclear, _STOPPED)
+    results = await _reread(io, task, unclear, _STOPPED)
     return TargetResults(results[target] for target in wanted)
 
 
-def read_devices(device_ids: Sequence[str]) -> Procedure[list[Device | IoTDAError]]:
+async def read_devices(io: CallsIO, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
     """The details of some devices, one call each, or why there are none, in the order asked for.
 
     Lists of devices leave out when a connection changed.
     """
-    calls = tuple(map(api.show_device, api.check_targets(device_ids, "device_ids", unique=False)))
-    answers: list[Device | IoTDAError] = yield Together(calls)
-    return answers
+    ids = api.check_targets(device_ids, "device_ids", unique=False)
+    return await io.perform_all([api.show_device(device_id) for device_id in ids])
 
 
 def not_stoppable(task: BatchTask) -> TaskNotStoppableError | None:
@@ -205,12 +209,13 @@ def not_stoppable(task: BatchTask) -> TaskNotStoppableError | None:
 # --- some targets of a task -----------------------------------------------------------------------
 
 
-def _on_targets(
+async def _on_targets(
+    io: CallsIO,
     make_call: _ActOnTargets,
     batch_task_id: str,
     targets: Sequence[str],
     goal: frozenset[SubtaskStatus],
-) -> Procedure[TargetResults]:
+) -> TargetResults:
     """One definite result for each target, in calls of at most 100; no targets, no call."""
     wanted = api.check_targets(targets)
     api.check_task_id(batch_task_id)
@@ -220,10 +225,11 @@ def _on_targets(
         wanted[start : start + api.MAX_TARGETS_PER_CALL]
         for start in range(0, len(wanted), api.MAX_TARGETS_PER_CALL)
     ]
-    calls = tuple(make_call(batch_task_id, chunk) for chunk in chunks)
-    outcomes = yield Together(calls)
-    if all(isinstance(outcome, (IoTDAAuthError, IoTDANotFoundError)) for outcome in outcomes):
-        raise outcomes[0]
+    outcomes = await io.perform_all([make_call(batch_task_id, chunk) for chunk in chunks])
+    errors = [outcome for outcome in outcomes if isinstance(outcome, IoTDAError)]
+    all_failed = len(errors) == len(outcomes)
+    if all_failed and all(isinstance(e, (IoTDAAuthError, IoTDANotFoundError)) for e in errors):
+        raise errors[0]
     results: dict[str, TargetResult] = {}
     unclear: _Unclear = {}
     for chunk, outcome in zip(chunks, outcomes, strict=True):
@@ -242,57 +248,58 @@ def _on_targets(
             else:
                 results[target] = row
     if unclear:
-        if all(isinstance(outcome, IoTDAError) for outcome in outcomes):
-            task: BatchTask = yield api.show_batch_task(batch_task_id)
+        if all_failed:
+            task = await io.perform(api.show_batch_task(batch_task_id))
             if goal is _STOPPED and (refusal := not_stoppable(task)):
                 raise refusal
             if goal is _STOPPED and task.status is TaskStatus.INITIALIZING:
-                raise outcomes[0]  # there may be no subtasks yet: no target has a result
-            settled = yield from _reread(task, unclear, goal)
+                raise errors[0]  # there may be no subtasks yet: no target has a result
+            settled = await _reread(io, task, unclear, goal)
         else:
-            settled = yield from _settle(batch_task_id, unclear, goal)
+            settled = await _settle(io, batch_task_id, unclear, goal)
         results |= settled
     return TargetResults(results[target] for target in wanted)
 
 
-def _settle(
-    batch_task_id: str, unclear: _Unclear, goal: frozenset[SubtaskStatus]
-) -> Procedure[dict[str, TargetResult]]:
+async def _settle(
+    io: CallsIO, batch_task_id: str, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+) -> dict[str, TargetResult]:
     """Judge what is unclear; trouble with that must not lose the results of the others."""
     try:
-        task: BatchTask = yield api.show_batch_task(batch_task_id)
+        task = await io.perform(api.show_batch_task(batch_task_id))
     except IoTDAError as error:
         return {target: _unknown(target, why, error) for target, why in unclear.items()}
-    return (yield from _reread(task, unclear, goal))
+    return await _reread(io, task, unclear, goal)
 
 
-def _reread(
-    task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
-) -> Procedure[dict[str, TargetResult]]:
+async def _reread(
+    io: CallsIO, task: BatchTask, unclear: _Unclear, goal: frozenset[SubtaskStatus]
+) -> dict[str, TargetResult]:
     """Judge targets by where each of them stands now; a stop may take a moment to show."""
     if goal is not _STOPPED:
-        return (yield from _look_at(task, unclear, goal))
+        return await _look_at(io, task, unclear, goal)
     if task.status is TaskStatus.STOPPING:
         # Somebody stops the whole task, these targets included.
-        return (yield from _look_at(task, unclear, goal | _STOPPABLE))
+        return await _look_at(io, task, unclear, goal | _STOPPABLE)
     results: dict[str, TargetResult] = {}
     left = unclear
     for pause in (*_SETTLING, None):
         moving: set[str] = set()
-        results |= yield from _look_at(task, left, goal, moving)
+        results |= await _look_at(io, task, left, goal, moving)
         left = {target: why for target, why in left.items() if target in moving}
         if not left or pause is None:
             break
-        yield Pause(pause)
+        await io.pause(pause)
     return results
 
 
-def _look_at(
+async def _look_at(
+    io: CallsIO,
     task: BatchTask,
     unclear: _Unclear,
     goal: frozenset[SubtaskStatus],
     moving: set[str] | None = None,
-) -> Procedure[dict[str, TargetResult]]:
+) -> dict[str, TargetResult]:
     """One look at targets, in as few calls as possible.
 
     :param moving: gets the targets that a stop may still reach
@@ -300,10 +307,10 @@ def _look_at(
     found: dict[str, Subtask | IoTDAError | None] = {}
     pages = -(-task.progress.total // api.MAX_PAGE)
     if 0 < pages < len(unclear):
-        found = yield from _read_pages(task, unclear)
+        found = await _read_pages(io, task, unclear)
     missing = [target for target in unclear if target not in found]
-    outcomes = yield Together(
-        tuple(api.list_subtasks(task.task_id, target=target, limit=1) for target in missing)
+    outcomes = await io.perform_all(
+        [api.list_subtasks(task.task_id, target=target, limit=1) for target in missing]
     )
     for target, outcome in zip(missing, outcomes, strict=True):
         found[target] = (
@@ -320,9 +327,9 @@ def _look_at(
     return {target: _judged(target, row, goal, unclear[target]) for target, row in found.items()}
 
 
-def _read_pages(
-    task: BatchTask, unclear: _Unclear
-) -> Procedure[dict[str, Subtask | IoTDAError | None]]:
+async def _read_pages(
+    io: CallsIO, task: BatchTask, unclear: _Unclear
+) -> dict[str, Subtask | IoTDAError | None]:
     """What the whole task's rows say, where that takes fewer calls than asking for each target."""
     rows: Listing[Subtask] = Listing(
         lambda marker: api.list_subtasks(task.task_id, marker=marker),
@@ -331,7 +338,7 @@ def _read_pages(
     found: dict[str, Subtask | IoTDAError | None] = {}
     while rows.next is not None:
         try:
-            page = yield rows.next
+            page = await io.perform(rows.next)
         except IoTDAError as error:
             return {**dict.fromkeys(unclear, error), **found}
         found |= {row.target: row for row in rows.take(page)}

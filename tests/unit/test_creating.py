@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import pytest
 
 from iotda_provider import api
-from iotda_provider.creating import create_batch_task_once
+from iotda_provider.creating import Created, create_batch_task_once
 from iotda_provider.exceptions import BatchTaskDiffersError, IoTDAError, IoTDATransportError
-from iotda_provider.procedures import Pause
+from iotda_provider.transport.runner import run_blocking
+
+T = TypeVar("T")
 
 NAME = "canary_stamp"
 STAMP = "_af" + "A" * 26
@@ -38,19 +40,26 @@ class Platform:
         ]
         self.calls: list[str] = []
         self.lists_until = 10**6
+        self.pauses = 0
+        self.made_after = 0
 
-    def run(self, procedure: Any) -> Any:
-        answer: Any = None
-        while True:
-            try:
-                if isinstance(answer, IoTDAError):
-                    call = procedure.throw(answer)
-                else:
-                    call = procedure.send(answer)
-            except StopIteration as end:
-                return end.value
-            self.calls.append(f"{call.method} {call.path.rsplit('/', 1)[-1]}")
-            answer = self.answer(call)
+    def create_once(self, **task: Any) -> Created:
+        return run_blocking(create_batch_task_once(self, **task))
+
+    async def perform(self, call: api.Call[T]) -> T:
+        self.calls.append(f"{call.method} {call.path.rsplit('/', 1)[-1]}")
+        answer = self.answer(call)
+        if isinstance(answer, IoTDAError):
+            raise answer
+        return answer
+
+    async def perform_all(self, calls: Sequence[api.Call[T]]) -> list[T | IoTDAError]:
+        raise NotImplementedError
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses += 1
+        if self.pauses == self.made_after:
+            self.tasks[0] |= MADE
 
     def answer(self, call: api.Call[Any]) -> Any:
         if call.method == "GET":
@@ -78,7 +87,7 @@ def others(count: int, time: str) -> list[tuple[str, str, str]]:
 def test_all_are_looked_at_before_it_is_created() -> None:
     platform = Platform(*others(120, "20260201T000000Z"))
 
-    made = platform.run(create_batch_task_once(**WANTED))
+    made = platform.create_once(**WANTED)
 
     assert made.created
     assert platform.calls[:6] == ["GET batchtasks"] * 2 + LOOK + ["POST batchtasks"]
@@ -87,7 +96,7 @@ def test_all_are_looked_at_before_it_is_created() -> None:
 def test_none_is_looked_at_that_is_older_than_it_can_be() -> None:
     platform = Platform(*others(10, "20260301T000000Z"), *others(500, "20260101T000000Z"))
 
-    made = platform.run(create_batch_task_once(not_before="20260227T000000Z", **WANTED))
+    made = platform.create_once(not_before="20260227T000000Z", **WANTED)
 
     assert made.created
     assert platform.calls[:4] == [*LOOK, "POST batchtasks"]
@@ -97,7 +106,7 @@ def test_what_was_created_is_not_lost_by_the_look_after_it() -> None:
     platform = Platform()
     platform.lists_until = len(LOOK)
 
-    made = platform.run(create_batch_task_once(**WANTED))
+    made = platform.create_once(**WANTED)
 
     assert (made.task.task_id, made.created) == ("ff", True)
 
@@ -115,11 +124,11 @@ def test_the_second_answer_may_be_lost_too(acted: bool) -> None:
 
     platform = Breaking()
     if acted:
-        made = platform.run(create_batch_task_once(**WANTED))
+        made = platform.create_once(**WANTED)
         assert (made.task.task_id, made.created, made.surplus) == ("ff", True, ())
     else:
         with pytest.raises(IoTDATransportError):
-            platform.run(create_batch_task_once(**WANTED))
+            platform.create_once(**WANTED)
     assert platform.calls.count("POST batchtasks") == 2
 
 
@@ -130,7 +139,7 @@ def test_the_oldest_is_kept_and_the_others_are_stopped() -> None:
         ("a", NAME, "20260101T000000Z"),
     )
 
-    made = platform.run(create_batch_task_once(**WANTED))
+    made = platform.create_once(**WANTED)
 
     assert (made.task.task_id, made.created) == ("a", False)
     assert [surplus.batch_task_id for surplus in made.surplus] == ["c"]
@@ -168,7 +177,7 @@ def test_what_bears_the_name_and_is_for_something_else_is_neither_kept_nor_stopp
         platform.tasks.pop(0)
 
     with pytest.raises(BatchTaskDiffersError) as error:
-        platform.run(create_batch_task_once(**wanted))
+        platform.create_once(**wanted)
 
     assert said in str(error.value)
     assert "Batch task a (" in str(error.value)
@@ -193,7 +202,7 @@ def test_what_is_only_spelled_differently_is_the_same(as_shown: dict[str, Any]) 
     platform = Platform(("a", NAME, "20260101T000000Z"))
     platform.tasks[0] |= {**wanted, **as_shown}
 
-    assert not platform.run(create_batch_task_once(**wanted)).created
+    assert not platform.create_once(**wanted).created
 
 
 @pytest.mark.parametrize("shown", [None, ["d1"]], ids=["names no targets", "names some targets"])
@@ -209,44 +218,28 @@ def test_targets_that_the_description_leaves_out_are_read_from_the_subtasks(show
     platform.tasks[0] |= {"targets": shown, "task_progress": {"total": 2, "waitting": 2}}
 
     both = {**WANTED, "targets": ["d2", "d1"]}
-    assert not platform.run(create_batch_task_once(**both)).created
+    assert not platform.create_once(**both).created
     with pytest.raises(BatchTaskDiffersError, match="first d2"):
-        platform.run(create_batch_task_once(**WANTED))
+        platform.create_once(**WANTED)
 
 
 @pytest.mark.parametrize("looks", [2, 99], ids=["until they are there", "for so long"])
 def test_targets_that_are_still_being_made_are_waited_for(looks: int) -> None:
     """The platform makes them one by one; until they are there, nobody can tell what they are."""
-    pauses = 0
     platform = Platform(("a", NAME, "20260101T000000Z"))
     platform.tasks[0] |= {"status": "Initializing", "targets": None, "task_progress": {}}
+    platform.made_after = looks
 
-    def without_pauses(procedure: Any) -> Any:
-        nonlocal pauses
-        answer: Any = None
-        while True:
-            try:
-                step = procedure.send(answer)
-            except StopIteration as end:
-                return end.value
-            if not isinstance(step, Pause):
-                answer = yield step
-                continue
-            answer, pauses = None, pauses + 1
-            if pauses == looks:
-                platform.tasks[0] |= MADE
-
-    look = partial(platform.run, without_pauses(create_batch_task_once(**WANTED)))
     if looks == 2:
-        assert not look().created
+        assert not platform.create_once(**WANTED).created
     else:
         with pytest.raises(IoTDATransportError, match="is still Initializing"):
-            look()
+            platform.create_once(**WANTED)
 
 
 def test_bad_input_sends_nothing() -> None:
     platform = Platform()
 
     with pytest.raises(IoTDAError, match="task_name"):
-        platform.run(create_batch_task_once(**{**WANTED, "task_name": "no-hyphens"}))
+        platform.create_once(**{**WANTED, "task_name": "no-hyphens"})
     assert platform.calls == []

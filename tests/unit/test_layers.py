@@ -66,3 +66,38 @@ def test_nothing_imports_upwards(file: str) -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if file.split("/")[0] in PURE])
 def test_the_pure_centre_knows_no_airflow(file: str) -> None:
     assert not {name for name in imports(PACKAGE / file) if name.startswith("airflow")}
+
+
+def procedures_in(path: Path) -> list[ast.AsyncFunctionDef]:
+    """The coroutines over an injected I/O object, which is their first argument, ``io``."""
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.AsyncFunctionDef)
+        and [arg.arg for arg in node.args.args][:1] == ["io"]
+    ]
+
+
+PROCEDURES = [file for file in FILES if procedures_in(PACKAGE / file)]
+
+
+def test_there_are_procedures() -> None:
+    assert len(PROCEDURES) >= 2
+
+
+@pytest.mark.parametrize("file", PROCEDURES)
+def test_a_procedure_awaits_its_io_object_and_does_no_io_itself(file: str) -> None:
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in getattr(node, "names", ())]
+        )
+    }
+    assert not imported & {"asyncio", "time", "threading", "concurrent", "requests", "aiohttp"}
+    for procedure in procedures_in(PACKAGE / file):
+        inside = list(ast.walk(procedure))
+        assert not [node for node in inside if isinstance(node, (ast.Yield, ast.YieldFrom))]

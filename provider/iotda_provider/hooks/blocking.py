@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
-from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
+from iotda_provider.procedures import MAX_IN_FLIGHT
 from iotda_provider.redaction import secrets_of
 from iotda_provider.settings import ConnectionSettings
 from iotda_provider.timely import innermost, timed_out_within
+
+if TYPE_CHECKING:
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+T = TypeVar("T")
 
 
 def read_body(response: requests.Response, deadline: float) -> None:
@@ -73,3 +80,38 @@ def fault_of(error: requests.RequestException) -> Fault:
     if "NewConnectionError" in text or "NameResolutionError" in text:
         return Fault.UNREACHABLE
     return Fault.BROKEN
+
+
+class BlockingIO:
+    """What procedures await of the blocking hook: it blocks, and never suspends."""
+
+    def __init__(self, hook: IoTDAHook) -> None:
+        self._hook = hook
+
+    async def perform(self, call: Call[T]) -> T:
+        """Make one call."""
+        return self._hook._perform(call)
+
+    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
+        """Make some calls, each in a thread."""
+
+        def one(call: Call[T]) -> T | IoTDAError:
+            try:
+                return self._hook._perform(call)
+            except IoTDAError as error:
+                return error
+
+        # Read once here, so that the threads do not race to read the connection.
+        self._hook._open()
+        if len(calls) < 2:
+            return [one(call) for call in calls]
+        pool = ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="iotda")
+        try:
+            return list(pool.map(one, calls))
+        finally:
+            # Where a signal or a timeout ends the task, what has not begun must not begin.
+            pool.shutdown(cancel_futures=True)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop

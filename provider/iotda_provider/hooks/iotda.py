@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.cookiejar
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -20,17 +19,15 @@ from tenacity import Retrying
 from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
-from iotda_provider.driving import drive
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.blocking import error_of, fault_of, read_body
+from iotda_provider.hooks.blocking import BlockingIO, error_of, fault_of, read_body
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import Fault
 from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
 from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.lookup import look_up
-from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
@@ -39,19 +36,28 @@ from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.timely import TimelyAdapter, whole_time
+from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.models import (
+        BatchTask,
+        Device,
+        DeviceGroup,
+        OtaPackage,
+        Subtask,
+        SubtaskStatus,
+        TargetResults,
+        TaskStatus,
+        TaskType,
+    )
     from iotda_provider.settings import ConnectionSettings
 
 __all__ = ["IoTDAAsyncHook", "IoTDAHook"]
 
 T = TypeVar("T")
-P = ParamSpec("P")
-
-_Method = Callable[Concatenate["IoTDAHook", P], T]
 
 
 def __getattr__(name: str) -> Any:
@@ -61,34 +67,6 @@ def __getattr__(name: str) -> Any:
 
         return IoTDAAsyncHook
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
-    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._perform(describe(*args, **kwargs))
-
-    return described_by(describe, method)
-
-
-def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
-    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return drive(describe(*args, **kwargs), self._take)
-
-    return described_by(describe, method)
-
-
-def _listing(describe: Callable[P, listing.Listing[T]]) -> _Method[P, Iterator[T]]:
-    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return self._rows(describe(*args, **kwargs))
-
-    return described_by(describe, method)
-
-
-def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, requests.Response]:
-    def method(self: IoTDAHook, /, *args: P.args, **kwargs: P.kwargs) -> requests.Response:
-        return self._request(describe(*args, **kwargs))
-
-    return described_by(describe, method)
 
 
 def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
@@ -196,28 +174,240 @@ class IoTDAHook(HttpHook):
         secrets = secrets_of_proxies(self.settings)
         return lambda: secrets
 
-    create_batch_task = _call(api.create_batch_task)
-    create_batch_task_once = _procedure(creating.create_batch_task_once)
-    get_batch_task = _call(api.show_batch_task)
-    list_batch_tasks = _listing(listing.list_batch_tasks)
-    iter_subtasks = _listing(listing.iter_subtasks)
-    stop_batch_task = _procedure(procedures.stop_batch_task)
-    rehearse_stop = _procedure(procedures.rehearse_stop)
-    read_stopped_targets = _procedure(procedures.read_stopped_targets)
-    retry_batch_task = _procedure(procedures.retry_batch_task)
-    confirm_batch_task = _procedure(procedures.confirm_batch_task)
-    delete_batch_task = _procedure(procedures.delete_batch_task)
-    get_device = _call(api.show_device)
-    read_devices = _procedure(procedures.read_devices)
-    list_devices = _listing(listing.list_devices)
-    search_devices = _call(api.search_devices)
-    list_device_groups = _listing(listing.list_device_groups)
-    create_device_group = _call(api.create_group)
-    iter_group_devices = _listing(listing.iter_group_devices)
-    change_device_group = _call(api.change_group)
-    list_ota_packages = _listing(listing.list_ota_packages)
-    get_ota_package = _call(api.show_package)
-    run = _any_request(read_arguments)
+    def create_batch_task(
+        self,
+        *,
+        task_name: object,
+        task_type: TaskType | str,
+        targets: Sequence[str] | None = None,
+        group_ids: Sequence[str] | None = None,
+        document: Mapping[str, Any] | None = None,
+        task_policy: Mapping[str, Any] | None = None,
+        need_confirm: bool | None = None,
+        app_id: str | None = None,
+        task_mode: str | None = None,
+        task_ext_info: Mapping[str, Any] | None = None,
+        document_source: str | None = None,
+    ) -> BatchTask:
+        """Create a batch task; never repeated blindly, because a second call makes a second task.
+
+        :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
+        :param task_type: such as ``firmwareUpgrade``
+        :param targets: 1 to 30,000 device ids; wins over ``group_ids``
+        :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
+        :param document: for upgrades ``{"package_ids": [...]}``
+        :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
+            ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes)
+        :param need_confirm: hold every target until it is confirmed
+        :param app_id: resource space
+        :param task_mode: ``GATEWAY`` for devices behind gateways
+        :param task_ext_info: an object of up to 512 characters that is sent to every device
+        :param document_source: id of a file with the targets that was uploaded at the console; not
+            for upgrades, and not beside ``targets`` or ``group_ids``
+        """
+        call = api.create_batch_task(
+            task_name=task_name,
+            task_type=task_type,
+            targets=targets,
+            group_ids=group_ids,
+            document=document,
+            task_policy=task_policy,
+            need_confirm=need_confirm,
+            app_id=app_id,
+            task_mode=task_mode,
+            task_ext_info=task_ext_info,
+            document_source=document_source,
+        )
+        return self._perform(call)
+
+    def create_batch_task_once(
+        self, *, not_before: str | None = None, **task: Any
+    ) -> creating.Created:
+        """Create a batch task, unless there is one by its name, which must belong to one purpose
+        only. Lost answers, and others that create it at the same time, leave one task.
+
+        :param not_before: no task of this name can be older (in the platform's spelling of a time);
+            the search for it ends there
+        :param task: what :meth:`create_batch_task` takes
+        :raises BatchTaskDiffersError: a task of this name is for something else
+        """
+        return run_blocking(
+            creating.create_batch_task_once(BlockingIO(self), not_before=not_before, **task)
+        )
+
+    def get_batch_task(self, batch_task_id: str) -> BatchTask:
+        """One task with its counts, in one call whatever the fleet's size."""
+        return self._perform(api.show_batch_task(batch_task_id))
+
+    def list_batch_tasks(
+        self,
+        *,
+        task_type: TaskType | str | None = None,
+        status: TaskStatus | str | None = None,
+        app_id: str | None = None,
+    ) -> Iterator[BatchTask]:
+        """Batch tasks, newest first, read page by page as they are needed.
+
+        :param task_type: None: all that upgrade firmware, software or modules
+        :param status: only those in this status; None: in any
+        :param app_id: only those of this resource space; None: of all
+        """
+        rows = listing.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        return self._rows(rows)
+
+    def iter_subtasks(
+        self,
+        batch_task_id: str,
+        *,
+        status: SubtaskStatus | str | None = None,
+        target: str | None = None,
+    ) -> Iterator[Subtask]:
+        """A task's subtasks, each target once, in pages of 50 read as they are needed."""
+        return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
+
+    def stop_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
+
+        Stopping twice is harmless: a task that is stopped or stopping already is not an error.
+        Returns one definite result for each target; for a whole task the rows that the platform
+        sent, if any. Where an answer was lost or refused, what came of it is read from the task. An
+        empty list stops nothing.
+
+        :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
+        """
+        return run_blocking(procedures.stop_batch_task(BlockingIO(self), batch_task_id, targets))
+
+    def rehearse_stop(self, batch_task_id: str) -> None:
+        """Find out whether this connection may stop a task, without stopping anything.
+
+        :raises IoTDAAuthError: with status 403, it may not
+        :raises IoTDAError: with anything else, nobody knows
+        """
+        run_blocking(procedures.rehearse_stop(BlockingIO(self), batch_task_id))
+
+    def read_stopped_targets(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
+        """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
+        return run_blocking(
+            procedures.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
+        )
+
+    def retry_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
+
+        Returns one definite result for each target. It is never sent twice: where an answer was
+        lost, what came of it is read from the task.
+        """
+        return run_blocking(procedures.retry_batch_task(BlockingIO(self), batch_task_id, targets))
+
+    def confirm_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Let waiting targets start: all (``targets`` None) or some; an empty list none.
+
+        Returns one definite result for each target, as :meth:`stop_batch_task` does.
+        """
+        return run_blocking(procedures.confirm_batch_task(BlockingIO(self), batch_task_id, targets))
+
+    def delete_batch_task(self, batch_task_id: str) -> None:
+        """Remove a task that has ended; a task that a lost answer has removed is not an error."""
+        run_blocking(procedures.delete_batch_task(BlockingIO(self), batch_task_id))
+
+    def get_device(self, device_id: str) -> Device:
+        """One device with its versions."""
+        return self._perform(api.show_device(device_id))
+
+    def read_devices(self, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
+        """The details of some devices, one call each, or why there are none, in the order asked
+        for. Lists of devices leave out when a connection changed."""
+        return run_blocking(procedures.read_devices(BlockingIO(self), device_ids))
+
+    def list_devices(
+        self, *, product_id: str | None = None, app_id: str | None = None
+    ) -> Iterator[Device]:
+        """All devices with their versions, read page by page as they are needed."""
+        return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
+
+    def search_devices(self, sql: object) -> tuple[Device, ...]:
+        """At most 50 devices that match a search, such as ``select * from device where ...``.
+
+        The platform takes about one search a second, of at most 400 characters.
+        """
+        return self._perform(api.search_devices(sql))
+
+    def list_device_groups(self, *, name: str | None = None) -> Iterator[DeviceGroup]:
+        """All device groups, or those of one name."""
+        return self._rows(listing.list_device_groups(name=name))
+
+    def create_device_group(self, *, name: object, description: str = "") -> DeviceGroup:
+        """A new static device group.
+
+        :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
+        :param description: as ``name``; empty: none
+        """
+        return self._perform(api.create_group(name=name, description=description))
+
+    def iter_group_devices(self, group_id: str) -> Iterator[Device]:
+        """The devices of one group, without their versions."""
+        return self._rows(listing.iter_group_devices(group_id))
+
+    def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
+        """Put a device into a group, or take it out; asking twice changes nothing more."""
+        self._perform(api.change_group(group_id, device_id, add=add))
+
+    def list_ota_packages(
+        self, *, package_type: str, product_id: str | None = None, version: str | None = None
+    ) -> Iterator[OtaPackage]:
+        """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
+        rows = listing.list_ota_packages(
+            package_type=package_type, product_id=product_id, version=version
+        )
+        return self._rows(rows)
+
+    def get_ota_package(self, package_id: str) -> OtaPackage:
+        """One upgrade package."""
+        return self._perform(api.show_package(package_id))
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        data: Mapping[str, Any] | str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        extra_options: Mapping[str, Any] | None = None,
+        *,
+        method: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        **request_kwargs: Any,
+    ) -> requests.Response:
+        """A signed call to any other path of IoTDA, such as ``/v5/iot/{project_id}/devices``.
+
+        ``{project_id}`` is filled in; a path without ``/v5`` is taken below
+        ``/v5/iot/{project_id}/``. What is returned has been read already.
+
+        :param endpoint: the path
+        :param data: the query of a GET, otherwise a JSON body (an object, or JSON text)
+        :param headers: more headers; those of the authentication can't be set
+        :param extra_options: ``{"check_response": False}`` returns an error's answer instead of
+            raising
+        :param method: GET unless there is a body, then POST
+        :param params: the query
+        :param json: the JSON body
+        """
+        request = read_arguments(
+            endpoint,
+            data,
+            headers,
+            extra_options,
+            method=method,
+            params=params,
+            json=json,
+            **request_kwargs,
+        )
+        return self._request(request)
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
@@ -243,6 +433,9 @@ class IoTDAHook(HttpHook):
     def _sessions(self) -> Lending[requests.Session]:
         settings = self.settings
         return Lending(lambda: _open_session(settings))
+
+    def _open(self) -> None:
+        _ = self.settings, self._authenticator, self.get_conn()
 
     # --- the transport -------------------------------------------------------------------------
 
@@ -364,33 +557,6 @@ class IoTDAHook(HttpHook):
     def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
-
-    def _take(self, step: procedures.Step) -> Any:
-        if isinstance(step, procedures.Together):
-            return self._together(step)
-        if isinstance(step, procedures.Pause):
-            return time.sleep(step.seconds)
-        return self._perform(step)
-
-    def _together(self, step: procedures.Together) -> list[Any]:
-        """The results of some calls, or their errors, a bounded number under way at a time."""
-
-        def one(call: api.Call[Any]) -> Any:
-            try:
-                return self._perform(call)
-            except IoTDAError as error:
-                return error
-
-        # Read once here, so that the threads do not race to read the connection.
-        _ = self.settings, self._authenticator, self.get_conn()
-        if len(step.calls) < 2:
-            return [one(call) for call in step.calls]
-        pool = ThreadPoolExecutor(procedures.MAX_IN_FLIGHT, thread_name_prefix="iotda")
-        try:
-            return list(pool.map(one, step.calls))
-        finally:
-            # Where a signal or a timeout ends the task, what has not begun must not begin.
-            pool.shutdown(cancel_futures=True)
 
 
 def _open_session(settings: ConnectionSettings) -> requests.Session:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -19,14 +19,13 @@ from iotda_provider import api, creating, listing, procedures
 from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import Authenticator, authenticator_for
 from iotda_provider.auth.preparing import prepare
-from iotda_provider.driving import drive_async
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks import checking
+from iotda_provider.hooks.asynchronous import AsyncIO
 from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.lookup import look_up_async
-from iotda_provider.hooks.methods import described_by
 from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
 from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
@@ -40,47 +39,23 @@ from iotda_provider.sealed import Sealed, without_frames
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from iotda_provider.models import (
+        BatchTask,
+        Device,
+        DeviceGroup,
+        OtaPackage,
+        Subtask,
+        SubtaskStatus,
+        TargetResults,
+        TaskStatus,
+        TaskType,
+    )
     from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 # Of an attempt's time: what may be spent on connecting.
 _SHARE_OF_CONNECTING = 0.9
-
-_Method = Callable[Concatenate["IoTDAAsyncHook", P], Coroutine[Any, Any, T]]
-_Rows = Callable[Concatenate["IoTDAAsyncHook", P], AsyncIterator[T]]
-
-
-def _call(describe: Callable[P, api.Call[T]]) -> _Method[P, T]:
-    async def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._perform(describe(*args, **kwargs))
-
-    return described_by(describe, method)
-
-
-def _procedure(describe: Callable[P, procedures.Procedure[T]]) -> _Method[P, T]:
-    async def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await drive_async(describe(*args, **kwargs), self._take)
-
-    return described_by(describe, method)
-
-
-def _listing(describe: Callable[P, listing.Listing[T]]) -> _Rows[P, T]:
-    def method(self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        return self._rows(describe(*args, **kwargs))
-
-    return described_by(describe, method)
-
-
-def _any_request(describe: Callable[P, AnyRequest]) -> _Method[P, aiohttp.ClientResponse]:
-    async def method(
-        self: IoTDAAsyncHook, /, *args: P.args, **kwargs: P.kwargs
-    ) -> aiohttp.ClientResponse:
-        # It has been read already: what is left is ``await response.json()``.
-        return await self._request(describe(*args, **kwargs))
-
-    return described_by(describe, method)
 
 
 @dataclass(frozen=True)
@@ -148,29 +123,238 @@ class IoTDAAsyncHook(BaseHook):
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
         return (await self._open()).settings
 
-    create_batch_task = _call(api.create_batch_task)
-    create_batch_task_once = _procedure(creating.create_batch_task_once)
-    get_batch_task = _call(api.show_batch_task)
-    list_batch_tasks = _listing(listing.list_batch_tasks)
-    iter_subtasks = _listing(listing.iter_subtasks)
-    stop_batch_task = _procedure(procedures.stop_batch_task)
-    rehearse_stop = _procedure(procedures.rehearse_stop)
-    read_stopped_targets = _procedure(procedures.read_stopped_targets)
-    retry_batch_task = _procedure(procedures.retry_batch_task)
-    confirm_batch_task = _procedure(procedures.confirm_batch_task)
-    delete_batch_task = _procedure(procedures.delete_batch_task)
+    async def create_batch_task(
+        self,
+        *,
+        task_name: object,
+        task_type: TaskType | str,
+        targets: Sequence[str] | None = None,
+        group_ids: Sequence[str] | None = None,
+        document: Mapping[str, Any] | None = None,
+        task_policy: Mapping[str, Any] | None = None,
+        need_confirm: bool | None = None,
+        app_id: str | None = None,
+        task_mode: str | None = None,
+        task_ext_info: Mapping[str, Any] | None = None,
+        document_source: str | None = None,
+    ) -> BatchTask:
+        """Create a batch task; never repeated blindly, because a second call makes a second task.
 
-    get_device = _call(api.show_device)
-    read_devices = _procedure(procedures.read_devices)
-    list_devices = _listing(listing.list_devices)
-    search_devices = _call(api.search_devices)
-    list_device_groups = _listing(listing.list_device_groups)
-    create_device_group = _call(api.create_group)
-    iter_group_devices = _listing(listing.iter_group_devices)
-    change_device_group = _call(api.change_group)
-    list_ota_packages = _listing(listing.list_ota_packages)
-    get_ota_package = _call(api.show_package)
-    run = _any_request(read_arguments)
+        :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
+        :param task_type: such as ``firmwareUpgrade``
+        :param targets: 1 to 30,000 device ids; wins over ``group_ids``
+        :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
+        :param document: for upgrades ``{"package_ids": [...]}``
+        :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
+            ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes)
+        :param need_confirm: hold every target until it is confirmed
+        :param app_id: resource space
+        :param task_mode: ``GATEWAY`` for devices behind gateways
+        :param task_ext_info: an object of up to 512 characters that is sent to every device
+        :param document_source: id of a file with the targets that was uploaded at the console; not
+            for upgrades, and not beside ``targets`` or ``group_ids``
+        """
+        call = api.create_batch_task(
+            task_name=task_name,
+            task_type=task_type,
+            targets=targets,
+            group_ids=group_ids,
+            document=document,
+            task_policy=task_policy,
+            need_confirm=need_confirm,
+            app_id=app_id,
+            task_mode=task_mode,
+            task_ext_info=task_ext_info,
+            document_source=document_source,
+        )
+        return await self._perform(call)
+
+    async def create_batch_task_once(
+        self, *, not_before: str | None = None, **task: Any
+    ) -> creating.Created:
+        """Create a batch task, unless there is one by its name, which must belong to one purpose
+        only. Lost answers, and others that create it at the same time, leave one task.
+
+        :param not_before: no task of this name can be older (in the platform's spelling of a time);
+            the search for it ends there
+        :param task: what :meth:`create_batch_task` takes
+        :raises BatchTaskDiffersError: a task of this name is for something else
+        """
+        return await creating.create_batch_task_once(AsyncIO(self), not_before=not_before, **task)
+
+    async def get_batch_task(self, batch_task_id: str) -> BatchTask:
+        """One task with its counts, in one call whatever the fleet's size."""
+        return await self._perform(api.show_batch_task(batch_task_id))
+
+    def list_batch_tasks(
+        self,
+        *,
+        task_type: TaskType | str | None = None,
+        status: TaskStatus | str | None = None,
+        app_id: str | None = None,
+    ) -> AsyncIterator[BatchTask]:
+        """Batch tasks, newest first, read page by page as they are needed.
+
+        :param task_type: None: all that upgrade firmware, software or modules
+        :param status: only those in this status; None: in any
+        :param app_id: only those of this resource space; None: of all
+        """
+        rows = listing.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        return self._rows(rows)
+
+    def iter_subtasks(
+        self,
+        batch_task_id: str,
+        *,
+        status: SubtaskStatus | str | None = None,
+        target: str | None = None,
+    ) -> AsyncIterator[Subtask]:
+        """A task's subtasks, each target once, in pages of 50 read as they are needed."""
+        return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
+
+    async def stop_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
+
+        Stopping twice is harmless: a task that is stopped or stopping already is not an error.
+        Returns one definite result for each target; for a whole task the rows that the platform
+        sent, if any. Where an answer was lost or refused, what came of it is read from the task. An
+        empty list stops nothing.
+
+        :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
+        """
+        return await procedures.stop_batch_task(AsyncIO(self), batch_task_id, targets)
+
+    async def rehearse_stop(self, batch_task_id: str) -> None:
+        """Find out whether this connection may stop a task, without stopping anything.
+
+        :raises IoTDAAuthError: with status 403, it may not
+        :raises IoTDAError: with anything else, nobody knows
+        """
+        await procedures.rehearse_stop(AsyncIO(self), batch_task_id)
+
+    async def read_stopped_targets(
+        self, batch_task_id: str, targets: Sequence[str]
+    ) -> TargetResults:
+        """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
+        return await procedures.read_stopped_targets(AsyncIO(self), batch_task_id, targets)
+
+    async def retry_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
+
+        Returns one definite result for each target. It is never sent twice: where an answer was
+        lost, what came of it is read from the task.
+        """
+        return await procedures.retry_batch_task(AsyncIO(self), batch_task_id, targets)
+
+    async def confirm_batch_task(
+        self, batch_task_id: str, targets: Sequence[str] | None = None
+    ) -> TargetResults:
+        """Let waiting targets start: all (``targets`` None) or some; an empty list none.
+
+        Returns one definite result for each target, as :meth:`stop_batch_task` does.
+        """
+        return await procedures.confirm_batch_task(AsyncIO(self), batch_task_id, targets)
+
+    async def delete_batch_task(self, batch_task_id: str) -> None:
+        """Remove a task that has ended; a task that a lost answer has removed is not an error."""
+        await procedures.delete_batch_task(AsyncIO(self), batch_task_id)
+
+    async def get_device(self, device_id: str) -> Device:
+        """One device with its versions."""
+        return await self._perform(api.show_device(device_id))
+
+    async def read_devices(self, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
+        """The details of some devices, one call each, or why there are none, in the order asked
+        for. Lists of devices leave out when a connection changed."""
+        return await procedures.read_devices(AsyncIO(self), device_ids)
+
+    def list_devices(
+        self, *, product_id: str | None = None, app_id: str | None = None
+    ) -> AsyncIterator[Device]:
+        """All devices with their versions, read page by page as they are needed."""
+        return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
+
+    async def search_devices(self, sql: object) -> tuple[Device, ...]:
+        """At most 50 devices that match a search, such as ``select * from device where ...``.
+
+        The platform takes about one search a second, of at most 400 characters.
+        """
+        return await self._perform(api.search_devices(sql))
+
+    def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[DeviceGroup]:
+        """All device groups, or those of one name."""
+        return self._rows(listing.list_device_groups(name=name))
+
+    async def create_device_group(self, *, name: object, description: str = "") -> DeviceGroup:
+        """A new static device group.
+
+        :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
+        :param description: as ``name``; empty: none
+        """
+        return await self._perform(api.create_group(name=name, description=description))
+
+    def iter_group_devices(self, group_id: str) -> AsyncIterator[Device]:
+        """The devices of one group, without their versions."""
+        return self._rows(listing.iter_group_devices(group_id))
+
+    async def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
+        """Put a device into a group, or take it out; asking twice changes nothing more."""
+        await self._perform(api.change_group(group_id, device_id, add=add))
+
+    def list_ota_packages(
+        self, *, package_type: str, product_id: str | None = None, version: str | None = None
+    ) -> AsyncIterator[OtaPackage]:
+        """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
+        rows = listing.list_ota_packages(
+            package_type=package_type, product_id=product_id, version=version
+        )
+        return self._rows(rows)
+
+    async def get_ota_package(self, package_id: str) -> OtaPackage:
+        """One upgrade package."""
+        return await self._perform(api.show_package(package_id))
+
+    async def run(
+        self,
+        endpoint: str | None = None,
+        data: Mapping[str, Any] | str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        extra_options: Mapping[str, Any] | None = None,
+        *,
+        method: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        **request_kwargs: Any,
+    ) -> aiohttp.ClientResponse:
+        """A signed call to any other path of IoTDA, such as ``/v5/iot/{project_id}/devices``.
+
+        ``{project_id}`` is filled in; a path without ``/v5`` is taken below
+        ``/v5/iot/{project_id}/``. What is returned has been read already.
+
+        :param endpoint: the path
+        :param data: the query of a GET, otherwise a JSON body (an object, or JSON text)
+        :param headers: more headers; those of the authentication can't be set
+        :param extra_options: ``{"check_response": False}`` returns an error's answer instead of
+            raising
+        :param method: GET unless there is a body, then POST
+        :param params: the query
+        :param json: the JSON body
+        """
+        request = read_arguments(
+            endpoint,
+            data,
+            headers,
+            extra_options,
+            method=method,
+            params=params,
+            json=json,
+            **request_kwargs,
+        )
+        return await self._request(request)
 
     async def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
@@ -334,34 +518,6 @@ class IoTDAAsyncHook(BaseHook):
         while rows.next is not None:
             for row in rows.take(await self._perform(rows.next)):
                 yield row
-
-    async def _take(self, step: procedures.Step) -> Any:
-        if isinstance(step, procedures.Together):
-            return await self._together(step)
-        if isinstance(step, procedures.Pause):
-            return await asyncio.sleep(step.seconds)
-        return await self._perform(step)
-
-    async def _together(self, step: procedures.Together) -> list[Any]:
-        """The results of some calls, or their errors, a bounded number under way at a time."""
-        await self._open()  # once: where that takes its time and fails, not again for each call
-        outcomes: list[Any] = [None] * len(step.calls)
-        waiting = iter(enumerate(step.calls))
-
-        async def work() -> None:
-            for position, call in waiting:
-                try:
-                    outcomes[position] = await self._perform(call)
-                except IoTDAError as error:
-                    outcomes[position] = error
-
-        workers = [asyncio.ensure_future(work()) for _ in step.calls[: procedures.MAX_IN_FLIGHT]]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-        return outcomes
 
 
 async def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:

@@ -1,0 +1,1 @@
+"""How a request is sent once, and again; what waits for it, and how long."""
