@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iotda_provider.emulator.common.json_reader import ScenarioError
+    from iotda_provider.emulator.common.errors import ScenarioError
     from iotda_provider.emulator.inprocess import Emulator
 
 __all__ = ["Emulator", "ScenarioError"]
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
             raise explained(error) from error
         return Emulator
     if name == "ScenarioError":
-        from iotda_provider.emulator.common.json_reader import ScenarioError
+        from iotda_provider.emulator.common.errors import ScenarioError
 
         return ScenarioError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

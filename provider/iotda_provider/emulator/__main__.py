@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from iotda_provider.emulator import explained
 from iotda_provider.emulator.common import strict_json
-from iotda_provider.emulator.common.json_reader import ScenarioError
+from iotda_provider.emulator.common.errors import ScenarioError
 
 if TYPE_CHECKING:
     from iotda_provider.emulator.web.server import Server

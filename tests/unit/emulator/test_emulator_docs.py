@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -25,12 +24,12 @@ def section(title: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(switches.Switches)])
+@pytest.mark.parametrize("field", switches.Switches.model_fields)
 def test_every_switch_is_listed(field: str) -> None:
     assert f"`{field}`" in section("Switches")
 
 
-@pytest.mark.parametrize(("name", "default"), switches.DEFAULT_ERROR_CODES.items())
+@pytest.mark.parametrize(("name", "default"), list(switches.ErrorCodes()))
 def test_every_refusal_is_listed_with_its_code(name: str, default: tuple[int, str]) -> None:
     [row] = [line for line in section("Switches").splitlines() if f"`{name}`" in line]
     assert " ".join(map(str, default)) in row
@@ -44,17 +43,16 @@ def test_every_fault_is_listed(kind: str) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        field.name
-        for kind in (scenario.Scenario, scenario.Behaviour, scenario.Segment, scenario.Group)
-        for field in dataclasses.fields(kind)
-        if field.name not in ("behaviour", "mixed", "source")
+        field
+        for kind in (scenario.Scenario, scenario.Segment, scenario.Group, scenario.Package)
+        for field in kind.model_fields
     ],
 )
 def test_every_field_of_a_scenario_is_listed(field: str) -> None:
     assert f"`{field}`" in section("Scenarios")
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(iam.IamSettings)])
+@pytest.mark.parametrize("field", iam.IamSettings.model_fields)
 def test_every_field_of_iam_is_listed(field: str) -> None:
     assert f"`{field}`" in section("IAM")
 

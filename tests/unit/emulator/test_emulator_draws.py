@@ -7,7 +7,14 @@ import statistics
 
 import pytest
 
-from iotda_provider.emulator.common.randomness import Distribution, Draws, Mix
+from iotda_provider.emulator.common.randomness import Draws, Mix
+from iotda_provider.emulator.scenario.distributions import (
+    Constant,
+    Delay,
+    Exponential,
+    Lognormal,
+    Uniform,
+)
 
 
 def test_draws_depend_on_seed_and_names_and_on_nothing_else() -> None:
@@ -36,16 +43,16 @@ def test_draws_are_uniform() -> None:
 @pytest.mark.parametrize(
     ("distribution", "middle", "low", "high"),
     [
-        (Distribution("constant", 5), 5, 5, 5),
-        (Distribution("uniform", 10, 20), 15, 10, 20),
-        (Distribution("exponential", 100), 69.3, 0, math.inf),
-        (Distribution("exponential", 100, most=50), 50, 0, 50),
-        (Distribution("lognormal", 60, 0.5), 60, 0, math.inf),
-        (Distribution("lognormal", 60, 0.5, 80), 60, 0, 80),
+        (Constant(value=5), 5, 5, 5),
+        (Uniform(min=10, max=20), 15, 10, 20),
+        (Exponential(mean=100), 69.3, 0, math.inf),
+        (Exponential(mean=100, max=50), 50, 0, 50),
+        (Lognormal(median=60, sigma=0.5), 60, 0, math.inf),
+        (Lognormal(median=60, sigma=0.5, max=80), 60, 0, 80),
     ],
 )
 def test_distributions_by_quantile(
-    distribution: Distribution, middle: float, low: float, high: float
+    distribution: Delay, middle: float, low: float, high: float
 ) -> None:
     assert distribution.at(0.5) == pytest.approx(middle, rel=1e-3)
     quantiles = [distribution.at(u) for u in (0, 0.1, 0.5, 0.9, 1 - 2**-53)]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from iotda_provider.emulator.common.clock import MICRO, Clock, basic, millis, parse_basic
-from iotda_provider.emulator.common.errors import ApiError
-from iotda_provider.emulator.common.json_reader import ScenarioError
+from iotda_provider.emulator.common.errors import ApiError, ScenarioError
 from iotda_provider.emulator.common.paging import NEWEST, Page
 from iotda_provider.emulator.common.randomness import Draws
-from iotda_provider.emulator.scenario.faults import Faults, check_faults, read_fault
+from iotda_provider.emulator.scenario.faults import Fault, Faults, name_faults
+from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.emulator.service.device_queries import record_id
 from iotda_provider.emulator.service.event_queue import WHOLE_TASK, EventQueue
 from iotda_provider.emulator.state.instance import Instance, Settings
@@ -54,7 +54,7 @@ def test_events_come_in_the_order_of_time_then_task_then_row() -> None:
 
 def faults(*rules: dict[str, Any], seed: int = 0, now: Callable[[], float] | None = None) -> Faults:
     made = Faults(Draws(seed), real=now or (lambda: 0.0))
-    for fault in check_faults(rules, made.next_id):
+    for fault in name_faults(Scenario.read({"faults": rules}).faults, made.next_id):
         made.add(fault)
     return made
 
@@ -105,10 +105,14 @@ def test_a_rate_limit_is_kept_for_each_key() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({}, "faults[0].kind must be one of"),
+        ({}, "faults[0].kind is missing"),
+        ({"kind": "explode"}, "faults[0].kind must be one of latency, clock_skew"),
         ({"kind": "reset", "calls": "x"}, "faults[0].calls is not a known field"),
         ({"kind": "reset", "call": 5}, "faults[0].call must be the name of a call"),
-        ({"kind": "status", "headers": {"a": 1}}, "faults[0].headers must be an object of texts"),
+        (
+            {"kind": "status", "headers": {"a": 1}},
+            "faults[0].headers.a must be a text, not",
+        ),
         ({"kind": "latency", "seconds": -1}, "faults[0].seconds must be at least 0"),
         ({"kind": "status", "status": 99}, "faults[0].status must be from 200 to 599"),
     ],
@@ -123,7 +127,7 @@ def test_two_rules_can_not_share_an_id() -> None:
     rule = {"kind": "reset", "id": "x"}
     with pytest.raises(ScenarioError, match="is taken"):
         faults(rule, rule)
-    assert read_fault(rule, "y").fault_id == "x"
+    assert Fault.read(rule).named("y").id == "x"
 
 
 def test_the_journal_is_read_by_call_and_number() -> None:

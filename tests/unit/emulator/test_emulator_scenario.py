@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.emulator.common.randomness import Distribution
-from iotda_provider.emulator.scenario.scenario import Scenario, ScenarioError
-from iotda_provider.emulator.scenario.switches import DEFAULT_ERROR_CODES
+from iotda_provider.emulator.common.errors import ScenarioError
+from iotda_provider.emulator.scenario.distributions import Constant, Exponential
+from iotda_provider.emulator.scenario.scenario import Scenario
+from iotda_provider.emulator.scenario.switches import ErrorCodes
 from iotda_provider.emulator.service.world import World
 
 
@@ -21,13 +22,14 @@ from iotda_provider.emulator.service.world import World
         ({"devices": True}, "devices must be a whole number, not true"),
         ({"failure_rate": 2}, "failure_rate must be from 0 to 1, not 2"),
         ({"failure_rate": float("nan")}, "failure_rate must be a number, not the number nan"),
+        ({"failure_rate": 10**400}, "failure_rate is too large a number: 1000"),
         ({"failure_rates": 0.1}, "failure_rates is not a known field; did you mean failure_rate?"),
         ({"failure_rate": 0.8, "hang_rate": 0.3}, "hang_rate and failure_rate must not sum to"),
         ({"failure_mix": {}}, "failure_mix must be an object like"),
-        ({"failure_mix": {"a|b": -1}}, "failure_mix['a|b'] must be a weight of at least 0"),
+        ({"failure_mix": {"a|b": -1}}, "failure_mix.a|b must be at least 0, not -1"),
         ({"failure_mix": {"a|b": 0}}, "failure_mix must have a weight above 0"),
         ({"success_after": "soon"}, "success_after must be a number, not the text 'soon'"),
-        ({"success_after": {"distribution": "zipf"}}, "success_after.distribution must be one of"),
+        ({"success_after": {"distribution": "zipf"}}, "whose distribution is one of constant"),
         ({"success_after": {"distribution": "uniform", "min": 3}}, "success_after.max is missing"),
         (
             {"success_after": {"distribution": "uniform", "min": 3, "max": 2}},
@@ -44,7 +46,10 @@ from iotda_provider.emulator.service.world import World
         ({"segments": [{"share": 0.6}, {"share": 0.6}]}, "segments must not take more than"),
         ({"groups": [{}]}, "groups[0].name is missing"),
         ({"groups": [{"name": "a", "segment": "x"}]}, "groups[0].segment names no segment: 'x'"),
-        ({"groups": [{"name": "a", "devices": [1]}]}, "groups[0].devices must be a list of texts"),
+        (
+            {"groups": [{"name": "a", "devices": [1]}]},
+            "groups[0].devices[0] must be a text, not",
+        ),
         ({"packages": [{"package_id": "a"}]}, "packages[0].version is missing"),
         ({"batch_tasks": [{"task_id": "xyz"}]}, "batch_tasks[0].task_id is not of the form"),
         ({"batch_tasks": [{"targets": 1001}]}, "batch_tasks[0].targets is more than the fleet has"),
@@ -85,7 +90,7 @@ def test_a_segment_takes_what_it_does_not_say_from_the_scenario() -> None:
     scenario = Scenario.read(
         {"failure_rate": 0.2, "fw_version": "3.1", "segments": [{"share": 1, "hang_rate": 0.1}]}
     )
-    behaviour = scenario.segments[0].behaviour
+    behaviour = scenario.segments[0]
     assert (behaviour.failure_rate, behaviour.hang_rate) == (0.2, 0.1)
     assert behaviour.fw_version == "3.1"
 
@@ -101,8 +106,9 @@ def test_the_contracts_scenario_is_read() -> None:
             "batch_tasks": [{}],
         }
     )
-    assert scenario.behaviour.failure_mix[1] == ("IOTDA.014016", "offline", 1.0)
-    assert scenario.behaviour.success_after == Distribution("constant", 120.0)
+    assert scenario.failures[1] == ("IOTDA.014016", "offline", 1.0)
+    assert scenario.success_after == Constant(value=120.0)
+    assert scenario.failure_after == Exponential(mean=60.0, max=600.0)
     assert scenario.batch_tasks[0].all_devices
 
 
@@ -110,5 +116,5 @@ def test_error_codes_can_be_chosen() -> None:
     switches = Scenario.read(
         {"switches": {"error_codes": {"stop_refused": "403 IOTDA.1"}}}
     ).switches
-    assert switches.error_codes["stop_refused"] == (403, "IOTDA.1")
-    assert switches.error_codes["retry_refused"] == DEFAULT_ERROR_CODES["retry_refused"]
+    assert switches.error_codes.stop_refused == (403, "IOTDA.1")
+    assert switches.error_codes.retry_refused == ErrorCodes().retry_refused

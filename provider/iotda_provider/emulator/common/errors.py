@@ -1,4 +1,4 @@
-"""The emulator's refusals, in the words of IoTDA and of the API gateway in front of it."""
+"""The refusals of IoTDA and its API gateway, and the error of a scenario that cannot be used."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class ApiError(Exception):
     def body(self) -> dict[str, str]:
         """The answer's JSON."""
         return {"error_code": self.code, "error_msg": self.message}
+
+
+class ScenarioError(ValueError):
+    """A scenario, a state file, an option or a control call that cannot be used: one line."""
 
 
 def invalid(detail: str) -> ApiError:

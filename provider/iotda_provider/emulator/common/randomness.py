@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from statistics import NormalDist
-from typing import Literal
 
 _UNPACK = struct.Struct("<4Q").unpack
 _TO_UNIT = 2.0**-53
-_NORMAL = NormalDist()
-
-# No delay is longer: 31 years, in seconds, and far from what 64 bits hold in microseconds.
-LONGEST = 1e9
 
 Uniforms = tuple[float, float, float, float]
 
@@ -55,31 +48,6 @@ class Draws:
         digest = self._root.copy()
         digest.update("".join(f"\x1f{name}" for name in names).encode())
         return digest.hexdigest()[:length]
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Seconds drawn at random: ``constant``, ``uniform``, ``exponential`` or ``lognormal``.
-
-    ``first`` and ``second`` are the value; the minimum and maximum; the mean; the median and sigma
-    of the logarithm. ``most`` cuts the tail off.
-    """
-
-    kind: Literal["constant", "uniform", "exponential", "lognormal"]
-    first: float
-    second: float = 0.0
-    most: float = LONGEST
-
-    def at(self, u: float) -> float:
-        """The seconds at this quantile (0 ≤ u < 1)."""
-        if self.kind == "constant":
-            return self.first
-        if self.kind == "uniform":
-            return self.first + (self.second - self.first) * u
-        if self.kind == "exponential":
-            return min(self.most, -self.first * math.log1p(-u))
-        # The inverse of the normal distribution has no value at 0 itself.
-        return min(self.most, self.first * math.exp(self.second * _NORMAL.inv_cdf(max(u, 1e-12))))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.errors import ApiError
-from iotda_provider.emulator.common.json_reader import Reader
-from iotda_provider.emulator.common.randomness import LONGEST
+from iotda_provider.emulator.common.field_types import Many, Seconds
+from iotda_provider.emulator.common.strict_model import StrictModel
 from iotda_provider.emulator.identity.signatures import BASIC, Key, Verifier, refuse_duplicates
 
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
@@ -32,9 +35,10 @@ _ACTIONS = {
     "confirm_batch_task": "iotda:batchtasks:confirm",
 }
 
+_Action = Annotated[str, Field(pattern=r"^iotda:[A-Za-z]+:[A-Za-z]+$")]
 
-@dataclass(frozen=True)
-class IamSettings:
+
+class IamSettings(StrictModel):
     """The one user, agency and identity provider that there are.
 
     :param token_lifetime: seconds that a token is good for (IAM's own: 24 hours)
@@ -52,29 +56,9 @@ class IamSettings:
     id_token: str = "emulator.id.token"  # noqa: S105 - nobody's
     agency: bool = True
     metadata_token: bool = True
-    token_lifetime: float = 24 * 3600.0
-    key_lifetime: float = 6 * 3600.0
-    denied: tuple[str, ...] = ()
-
-
-def read_iam(reader: Reader) -> IamSettings:
-    """Check the scenario's ``iam``."""
-    base = IamSettings()
-    read = IamSettings(
-        user=reader.text("user", base.user),
-        password=reader.text("password", base.password),
-        domain=reader.text("domain", base.domain),
-        region=reader.text("region", base.region),
-        idp_id=reader.text("idp_id", base.idp_id),
-        id_token=reader.text("id_token", base.id_token),
-        agency=reader.flag("agency", base.agency),
-        metadata_token=reader.flag("metadata_token", base.metadata_token),
-        token_lifetime=reader.number("token_lifetime", base.token_lifetime, 0, LONGEST),
-        key_lifetime=reader.number("key_lifetime", base.key_lifetime, 0, LONGEST),
-        denied=reader.texts("denied", r"iotda:[A-Za-z]+:[A-Za-z]+") or (),
-    )
-    reader.done()
-    return read
+    token_lifetime: Seconds = 24 * 3600.0
+    key_lifetime: Seconds = 6 * 3600.0
+    denied: Many[_Action] = ()
 
 
 @dataclass(frozen=True)

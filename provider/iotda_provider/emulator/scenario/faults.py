@@ -10,15 +10,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from iotda_provider.emulator.common.json_reader import Reader, ScenarioError
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from iotda_provider.emulator.common.errors import ScenarioError
+from iotda_provider.emulator.common.field_types import LARGEST, Count, Many, Rate, Share, within
 from iotda_provider.emulator.common.randomness import Draws
+from iotda_provider.emulator.common.strict_model import StrictModel, wrong
 
-# Those that only change how a request is served; it may meet another fault besides.
-BENIGN = ("latency", "clock_skew")
-# Those that take the place of the answer.
-FATAL = (
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Kind = Literal[
+    "latency",
+    "clock_skew",
     "status",
     "throttle",
     "rate_limit",
@@ -29,8 +35,14 @@ FATAL = (
     "malformed",
     "html",
     "expired_key",
-)
-KINDS = (*BENIGN, *FATAL)
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+# These only change how a request is served: other faults may hit the same request.
+BENIGN = ("latency", "clock_skew")
+# These take the place of the answer.
+FATAL = tuple(kind for kind in KINDS if kind not in BENIGN)
+# The defaults that differ from those of the other kinds.
+_DEFAULTS: dict[str, dict[str, Any]] = {"refuse": {"seconds": 1.0}, "html": {"status": 502}}
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -42,94 +54,80 @@ _HTML = (
 )
 
 
-@dataclass(frozen=True)
-class Fault:
+def _as_patterns(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("must be the name of a call, or a list of them")
+    return value
+
+
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"holds what is no HTTP header: {name[:60]!r}")
+    return headers
+
+
+class Fault(StrictModel):
     """One rule.
 
-    :param fault_id: its name, by which it can be taken back
+    :param id: the name by which the rule can be removed; empty: it gets one when it comes in force
     :param kind: what happens, one of ``KINDS``
-    :param calls: patterns of the calls that it is for, such as ``stop_batch_task`` or ``*_task``
-    :param count: how many requests it hits at most; None: all
-    :param probability: the chance that it hits a request that is its turn
-    :param after: how many matching requests it lets pass first
-    :param status: the status of a ``status`` or ``html`` fault
+    :param call: patterns of the calls that the rule is for, such as ``stop_batch_task``, ``*_task``
+    :param count: how many requests the rule hits at most; None: all
+    :param probability: the chance that the rule hits a matching request
+    :param after: how many matching requests pass before the rule hits one
+    :param status: the status of a ``status`` (503) or ``html`` (502) fault
     :param body: the body of a ``status`` fault: an object becomes JSON, a text stays as it is
-    :param headers: more headers of a ``status`` fault
-    :param acted: whether the call has had its effect all the same
-    :param retry_after: the ``Retry-After`` of a ``throttle``, in seconds; None: none
+    :param headers: more headers of a ``status`` or ``html`` fault
+    :param acted: whether the call has its effect before the fault
+    :param retry_after: the ``Retry-After`` of a ``throttle``, in seconds; None: no header
     :param per_second: how many requests a second a ``rate_limit`` lets each key make
-    :param burst: how many it lets through at once
-    :param seconds: the delay of ``latency``, the length of ``refuse``, the offset of
+    :param burst: how many requests a ``rate_limit`` lets through at once
+    :param seconds: the delay of ``latency``, the length of ``refuse`` (1), the offset of
         ``clock_skew``; real seconds
-    :param jitter: up to this much more delay
+    :param jitter: up to this much is added to the delay of ``latency``; real seconds
     :param keep: the share of the body that ``truncate`` and ``malformed`` leave
     """
 
-    fault_id: str
-    kind: str
-    calls: tuple[str, ...] = ("*",)
-    count: int | None = None
-    probability: float = 1.0
-    after: int = 0
-    status: int = 503
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = ""
+    kind: Kind
+    call: Annotated[Many[str], BeforeValidator(_as_patterns)] = ("*",)
+    count: Count | None = None
+    probability: Share = 1.0
+    after: Count = 0
+    status: Annotated[int, within(200, 599)] = 503
     body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = {}
     acted: bool = False
-    retry_after: int | None = 1
-    per_second: float = 1.0
-    burst: int = 1
-    seconds: float = 0.0
-    jitter: float = 0.0
-    keep: float = 0.5
+    retry_after: Count | None = 1
+    per_second: Rate = 1.0
+    burst: Annotated[int, within(1)] = 1
+    seconds: Annotated[float, within(-LARGEST)] = 0.0
+    jitter: Annotated[float, within(0)] = 0.0
+    keep: Share = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_kinds_defaults(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("kind"), str):
+            return {**_DEFAULTS.get(data["kind"], {}), **data}
+        return data
+
+    @model_validator(mode="after")
+    def _delays_are_not_negative(self) -> Self:
+        if self.kind != "clock_skew" and self.seconds < 0:
+            raise wrong("seconds", "must be at least 0")
+        return self
 
     def is_for(self, call: str) -> bool:
         """Whether the rule is about this call."""
-        return any(fnmatchcase(call, pattern) for pattern in self.calls)
+        return any(fnmatchcase(call, pattern) for pattern in self.call)
 
-
-def read_fault(data: object, fault_id: str, path: str = "fault") -> Fault:
-    """Check one rule as JSON gave it.
-
-    :param fault_id: its id where it names none
-    :raises ScenarioError: one line that names the field
-    """
-    reader = Reader(data, path)
-    kind = reader.choice("kind", "", KINDS)
-    call = reader.raw("call", "*")
-    calls = (call,) if isinstance(call, str) else call
-    if not isinstance(calls, (list, tuple)) or not all(isinstance(c, str) for c in calls):
-        raise reader.fail("call", "must be the name of a call, or a list of them")
-    headers = reader.raw("headers", {})
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
-    ):
-        raise reader.fail("headers", "must be an object of texts")
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise reader.fail("headers", f"holds what is no HTTP header: {name[:60]!r}")
-    seconds = reader.number("seconds", 1.0 if kind == "refuse" else 0.0)
-    if kind != "clock_skew" and seconds < 0:
-        raise reader.fail("seconds", "must be at least 0")
-    fault = Fault(
-        fault_id=reader.text("id", fault_id, r"[A-Za-z0-9_.-]{1,64}"),
-        kind=kind,
-        calls=tuple(calls),
-        count=reader.whole("count", None),
-        probability=reader.number("probability", 1.0, 0, 1),
-        after=reader.whole("after", 0),
-        status=reader.whole("status", 502 if kind == "html" else 503, 200, 599),
-        body=reader.raw("body"),
-        headers=dict(headers),
-        acted=reader.flag("acted", False),
-        retry_after=reader.whole("retry_after", None if "retry_after" in reader else 1),
-        per_second=reader.number("per_second", 1.0, 1e-6),
-        burst=reader.whole("burst", 1, 1),
-        seconds=seconds,
-        jitter=reader.number("jitter", 0.0, 0),
-        keep=reader.number("keep", 0.5, 0, 1),
-    )
-    reader.done()
-    return fault
+    def named(self, fault_id: str) -> Fault:
+        """The rule with this id, unless it has one."""
+        return self if self.id else self.model_copy(update={"id": fault_id})
 
 
 @dataclass
@@ -176,8 +174,8 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """Put a rule in force, last in order; one of the same id is replaced."""
-        self._states.pop(fault.fault_id, None)
-        self._states[fault.fault_id] = _State(fault)
+        self._states.pop(fault.id, None)
+        self._states[fault.id] = _State(fault)
 
     def remove(self, fault_id: str | None = None) -> None:
         """Take one rule back, or all of them."""
@@ -196,9 +194,9 @@ class Faults:
         """The rules and how often each has matched and hit."""
         return [
             {
-                "id": state.fault.fault_id,
+                "id": state.fault.id,
                 "kind": state.fault.kind,
-                "call": list(state.fault.calls),
+                "call": list(state.fault.call),
                 "seen": state.seen,
                 "fired": state.fired,
             }
@@ -225,7 +223,7 @@ class Faults:
         state.seen += 1
         hit = None
         if state.seen > fault.after and (fault.count is None or state.fired < fault.count):
-            chance, u, _, _ = self._draws.stream("fault", fault.fault_id)(str(state.seen))
+            chance, u, _, _ = self._draws.stream("fault", fault.id)(str(state.seen))
             if fault.kind == "rate_limit":
                 wait = _take(state.buckets, key or "", fault, self._real())
                 hit = Hit(fault, u, wait) if wait > 0 else None
@@ -234,7 +232,7 @@ class Faults:
         if hit is not None:
             state.fired += 1
         if self._noted is not None:
-            self._noted(fault.fault_id, state.seen, state.fired)
+            self._noted(fault.id, state.seen, state.fired)
         return hit
 
 
@@ -254,15 +252,14 @@ def html_page(status: int, phrase: str) -> str:
     return _HTML.format(status=status, phrase=phrase)
 
 
-def check_faults(items: Iterable[object], next_id: Callable[[], str]) -> list[Fault]:
-    """Check a scenario's rules.
+def name_faults(faults: Iterable[Fault], next_id: Callable[[], str]) -> list[Fault]:
+    """Give an id to each of a scenario's rules that has none.
 
-    :raises ScenarioError: one line that names the field
+    :raises ScenarioError: two rules have the same id
     """
-    faults: list[Fault] = []
-    for place, item in enumerate(items):
-        fault = read_fault(item, next_id(), f"faults[{place}]")
-        if any(fault.fault_id == other.fault_id for other in faults):
-            raise ScenarioError(f"faults[{place}].id is taken: {fault.fault_id!r}")
-        faults.append(fault)
-    return faults
+    named: list[Fault] = []
+    for place, fault in enumerate(faults):
+        named.append(fault.named(next_id()))
+        if any(named[-1].id == other.id for other in named[:-1]):
+            raise ScenarioError(f"faults[{place}].id is taken: {named[-1].id!r}")
+    return named

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from typing import Annotated, Any, Literal, NamedTuple
 
-from iotda_provider.emulator.common.json_reader import Reader
-from iotda_provider.emulator.common.randomness import LONGEST, Distribution
+from pydantic import PlainValidator
 
-# Refusals whose code nobody published, by name: HTTP status and error code.
-DEFAULT_ERROR_CODES: dict[str, tuple[int, str]] = {
-    "task_not_found": (404, "IOTDA.014217"),
-    "stop_refused": (400, "IOTDA.014218"),
-    "retry_refused": (400, "IOTDA.014218"),
-    "confirm_refused": (400, "IOTDA.014218"),
-    "delete_refused": (400, "IOTDA.014218"),
-    "target_refused": (200, "IOTDA.014220"),
-    "device_not_found": (404, "IOTDA.014000"),
-    "group_not_found": (404, "IOTDA.014006"),
-    "group_refused": (400, "IOTDA.014007"),
-    "package_not_found": (404, "IOTDA.014214"),
-    "package_refused": (400, "IOTDA.014215"),
-    "instance_refused": (403, "IOTDA.000021"),
-}
-
-_STOP_AFTER = Distribution("uniform", 1.0, 5.0)
-
-STOP_INSTALLING = ("finish", "detach", "abort")
-EMPTY_TARGETS = ("all", "none", "refuse")
-STOP_ALL_ANSWER = ("omit", "empty", "results")
-SIGNATURES = ("any", "SDK-HMAC-SHA256", "V11-HMAC-SHA256")
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.field_types import Count, Rate, Seconds, Share
+from iotda_provider.emulator.common.strict_model import StrictModel
+from iotda_provider.emulator.scenario.distributions import Delay, Uniform
 
 
-@dataclass(frozen=True)
-class Switches:
+class Code(NamedTuple):
+    """The HTTP status and the error code of a refusal."""
+
+    status: int
+    code: str
+
+
+def _read_code(value: Any) -> Code:
+    words = value.split(" ") if isinstance(value, str) else []
+    if len(words) == 2 and re.fullmatch(r"[1-5][0-9]{2}", words[0]) and words[1].strip():
+        return Code(int(words[0]), words[1])
+    raise ValueError(f'is not of the form "400 IOTDA.014218": {str(value)[:60]!r}')
+
+
+_Code = Annotated[Code, PlainValidator(_read_code)]
+
+
+class ErrorCodes(StrictModel):
+    """The status and code of each refusal whose code nobody published."""
+
+    task_not_found: _Code = Code(404, "IOTDA.014217")
+    stop_refused: _Code = Code(400, "IOTDA.014218")
+    retry_refused: _Code = Code(400, "IOTDA.014218")
+    confirm_refused: _Code = Code(400, "IOTDA.014218")
+    delete_refused: _Code = Code(400, "IOTDA.014218")
+    target_refused: _Code = Code(200, "IOTDA.014220")
+    device_not_found: _Code = Code(404, "IOTDA.014000")
+    group_not_found: _Code = Code(404, "IOTDA.014006")
+    group_refused: _Code = Code(400, "IOTDA.014007")
+    package_not_found: _Code = Code(404, "IOTDA.014214")
+    package_refused: _Code = Code(400, "IOTDA.014215")
+    instance_refused: _Code = Code(403, "IOTDA.000021")
+
+    def refusal(self, name: str, message: str) -> ApiError:
+        """The error of a refusal, by the refusal's name."""
+        status, code = getattr(self, name)
+        return ApiError(status, code, message)
+
+
+class Switches(StrictModel):
     """One choice for every behaviour that is undocumented or differs between instances.
 
     :param initializing: seconds a task is Initializing
@@ -60,74 +79,24 @@ class Switches:
     :param error_codes: status and code of refusals that nobody documented
     """
 
-    initializing: float = 1.0
-    version_query: float = 0.0
-    offline_wait: float = 25 * 3600.0
-    report_timeout: float = 24 * 3600.0
-    offline_status: str = "Waitting"
-    stop_after: Distribution = _STOP_AFTER
-    stop_installing: str = "finish"
-    install_share: float = 0.2
-    stopping_timeout: float = 60.0
-    empty_targets: str = "all"
-    all_answer: str = "omit"
-    echo_targets: int = 100
-    unconfirmed_status: str = "Waitting"
-    unknown_package: str = "accept"
-    task_conflict: str = "allow"
+    initializing: Seconds = 1.0
+    version_query: Seconds = 0.0
+    offline_wait: Seconds = 25 * 3600.0
+    report_timeout: Seconds = 24 * 3600.0
+    offline_status: Literal["Waitting", "Processing"] = "Waitting"
+    stop_after: Delay = Uniform(min=1.0, max=5.0)
+    stop_installing: Literal["finish", "detach", "abort"] = "finish"
+    install_share: Share = 0.2
+    stopping_timeout: Seconds = 60.0
+    empty_targets: Literal["all", "none", "refuse"] = "all"
+    all_answer: Literal["omit", "empty", "results"] = "omit"
+    echo_targets: Count = 100
+    unconfirmed_status: Literal["Waitting", "Processing"] = "Waitting"
+    unknown_package: Literal["accept", "refuse"] = "accept"
+    task_conflict: Literal["allow", "fail"] = "allow"
     list_requires_type: bool = True
-    search_per_second: float | None = 1.0
-    signature: str = "any"
+    search_per_second: Rate | None = 1.0
+    signature: Literal["any", "SDK-HMAC-SHA256", "V11-HMAC-SHA256"] = "any"
     instance_id: str | None = None
     region: str | None = None
-    error_codes: Mapping[str, tuple[int, str]] = field(
-        default_factory=lambda: dict(DEFAULT_ERROR_CODES)
-    )
-
-
-def read_switches(reader: Reader) -> Switches:
-    """Check the scenario's ``switches``."""
-    base = Switches()
-    switches = Switches(
-        initializing=reader.number("initializing", base.initializing, 0, LONGEST),
-        version_query=reader.number("version_query", base.version_query, 0, LONGEST),
-        offline_wait=reader.number("offline_wait", base.offline_wait, 0, LONGEST),
-        report_timeout=reader.number("report_timeout", base.report_timeout, 0, LONGEST),
-        offline_status=reader.choice(
-            "offline_status", base.offline_status, ("Waitting", "Processing")
-        ),
-        stop_after=reader.distribution("stop_after", base.stop_after),
-        stop_installing=reader.choice("stop_installing", base.stop_installing, STOP_INSTALLING),
-        install_share=reader.number("install_share", base.install_share, 0, 1),
-        stopping_timeout=reader.number("stopping_timeout", base.stopping_timeout, 0, LONGEST),
-        empty_targets=reader.choice("empty_targets", base.empty_targets, EMPTY_TARGETS),
-        all_answer=reader.choice("all_answer", base.all_answer, STOP_ALL_ANSWER),
-        echo_targets=reader.whole("echo_targets", base.echo_targets),
-        unconfirmed_status=reader.choice(
-            "unconfirmed_status", base.unconfirmed_status, ("Waitting", "Processing")
-        ),
-        unknown_package=reader.choice(
-            "unknown_package", base.unknown_package, ("accept", "refuse")
-        ),
-        task_conflict=reader.choice("task_conflict", base.task_conflict, ("allow", "fail")),
-        list_requires_type=reader.flag("list_requires_type", base.list_requires_type),
-        search_per_second=reader.number("search_per_second", base.search_per_second, 1e-6)
-        if reader.raw("search_per_second", 1) is not None
-        else None,
-        signature=reader.choice("signature", base.signature, SIGNATURES),
-        instance_id=reader.text("instance_id", None),
-        region=reader.text("region", None),
-        error_codes=_read_error_codes(reader.inner("error_codes")),
-    )
-    reader.done()
-    return switches
-
-
-def _read_error_codes(reader: Reader) -> dict[str, tuple[int, str]]:
-    codes = {}
-    for name, (status, code) in DEFAULT_ERROR_CODES.items():
-        text = reader.text(name, f"{status} {code}", r"[1-5]\d\d \S+")
-        words = text.split()
-        codes[name] = (int(words[0]), words[1])
-    reader.done()
-    return codes
+    error_codes: ErrorCodes = ErrorCodes()

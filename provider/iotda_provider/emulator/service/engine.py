@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from iotda_provider.emulator.common.clock import to_micro
 from iotda_provider.emulator.common.randomness import Draws, Mix
+from iotda_provider.emulator.scenario.distributions import Constant
 from iotda_provider.emulator.scenario.scenario import Behaviour, Scenario
 from iotda_provider.emulator.service import status_rules
 from iotda_provider.emulator.service.batch_task import (
@@ -63,11 +64,11 @@ class Engine:
 
     def _mix(self, behaviour: Behaviour) -> Mix:
         numbers = []
-        for code, message, _ in behaviour.failure_mix:
+        for code, message, _ in behaviour.failures:
             if (code, message) not in self.errors:
                 self.errors.append((code, message))
             numbers.append(self.errors.index((code, message)))
-        return Mix.of(numbers, [weight for _, _, weight in behaviour.failure_mix])
+        return Mix.of(numbers, [weight for _, _, weight in behaviour.failures])
 
     # From creation to the end
 
@@ -112,7 +113,7 @@ class Engine:
             device = task.devices[row]
             delay = fleet.behaviour(device).start_after
             due = now
-            if delay.kind != "constant" or delay.first:
+            if not isinstance(delay, Constant) or delay.value:
                 due += to_micro(delay.at(draw(fleet.id_of(device))[0]))
             if rate is not None:
                 due += to_micro(sent / rate)

@@ -49,8 +49,7 @@ class Fleet:
         self.made = size
         self._prefix = scenario.device_prefix
         self._width = max(5, len(str(max(size - 1, 0))))
-        self._behaviours: list[Behaviour] = [scenario.behaviour]
-        self._behaviours += [segment.behaviour for segment in scenario.segments]
+        self._behaviours: list[Behaviour] = [scenario, *scenario.segments]
         self.versions = Versions()
         self._segment = array("H", bytes(2 * size))
         # Wide enough for more versions than requests can ever name.

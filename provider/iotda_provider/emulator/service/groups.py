@@ -106,7 +106,7 @@ class Groups:
     def _order(self, scenario: Scenario) -> list[int]:
         """The devices in the order in which segments and groups take them."""
         devices = list(range(scenario.devices))
-        if scenario.mixed:
+        if scenario.layout == "mixed":
             place = self._draws.stream("layout")
             devices.sort(key=lambda device: place(self._fleet.id_of(device))[0])
         return devices
@@ -134,8 +134,7 @@ class Groups:
         return f"{int(self._moment()):08x}{self._made:016x}"
 
     def _refusal(self, name: str, message: str) -> ApiError:
-        status, code = self._switches.error_codes[name]
-        return ApiError(status, code, message)
+        return self._switches.error_codes.refusal(name, message)
 
     # Devices
 

@@ -65,7 +65,7 @@ class Library:
             fields = {
                 "app_id": DEFAULT_APP_ID,
                 "package_type": package.package_type,
-                "product_id": package.product_id or scenario.behaviour.product_id,
+                "product_id": package.product_id or scenario.product_id,
                 "version": package.version,
             }
             if package.description is not None:
@@ -77,8 +77,7 @@ class Library:
         return f"{int(self._moment()):08x}{self._made:016x}"
 
     def _refusal(self, name: str, message: str) -> ApiError:
-        status, code = self._switches.error_codes[name]
-        return ApiError(status, code, message)
+        return self._switches.error_codes.refusal(name, message)
 
     def _add_package(self, fields: Mapping[str, Any], package_id: str | None) -> OtaPackage:
         record_id = self._record_id()

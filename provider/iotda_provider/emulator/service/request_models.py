@@ -23,6 +23,23 @@ from pydantic import (
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.clock import parse_basic
 from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.field_types import (
+    AppId,
+    DeviceId,
+    DeviceName,
+    GroupId,
+    GroupName,
+    GroupText,
+    GroupType,
+    NodeId,
+    PackageId,
+    PackageType,
+    ProductId,
+    SearchText,
+    TaskId,
+    TaskName,
+    Version,
+)
 from iotda_provider.emulator.common.paging import MAX_LIMIT, MAX_OFFSET, NEWEST, Page
 from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
 
@@ -36,25 +53,6 @@ MAX_EXT_INFO = 512
 # Nobody documents one for tasks of every type. Fifty tasks in one page stay within a few MiB.
 MAX_DOCUMENT = 64 * 1024
 MAX_SHADOW = 10 * 1024
-
-_HAN = "\u4e00-\u9fa5"
-
-AppId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,36}$")]
-ProductId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,36}$")]
-PackageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,36}$")]
-GroupId = Annotated[str, Field(pattern=r"^[0-9a-fA-F-]{1,36}$")]
-TaskId = Annotated[str, Field(pattern=r"^[a-f0-9]{1,24}$")]
-DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
-NodeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,256}$")]
-TaskName = Annotated[str, Field(pattern=rf"^[{_HAN}A-Za-z0-9_]{{1,128}}$")]
-# "And other characters", says its description.
-DeviceName = Annotated[str, Field(min_length=1, max_length=256)]
-GroupName = Annotated[str, Field(pattern=rf"^[{_HAN}A-Za-z0-9_? '#().,&%@!-]{{1,64}}$")]
-GroupText = Annotated[str, Field(pattern=rf"^[{_HAN}A-Za-z0-9_? '#().,&%@!-]{{0,64}}$")]
-SearchText = Annotated[str, Field(pattern=rf"^[{_HAN}A-Za-z0-9_?'#()., &%@!*=<>:-]{{1,400}}$")]
-GroupType = Literal["STATIC", "DYNAMIC"]
-PackageType = Literal["softwarePackage", "firmwarePackage", "modulePackage"]
 
 # What of a field's name is said again: whoever sends it may make it as long as they like.
 _LONGEST_NAME = 200

@@ -13,15 +13,10 @@ from typing import Any
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.clock import MICRO, basic, to_micro
-from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.errors import ApiError, ScenarioError
 from iotda_provider.emulator.common.paging import Page, below, described
 from iotda_provider.emulator.common.randomness import Draws
-from iotda_provider.emulator.scenario.scenario import (
-    DEFAULT_APP_ID,
-    Scenario,
-    ScenarioError,
-    SeedTask,
-)
+from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID, Scenario, SeedTask
 from iotda_provider.emulator.service import status_rules
 from iotda_provider.emulator.service.batch_task import NONE, Task
 from iotda_provider.emulator.service.device_queries import Devices
@@ -31,7 +26,7 @@ from iotda_provider.emulator.service.fleet import Fleet
 from iotda_provider.emulator.service.groups import Groups
 from iotda_provider.emulator.service.packages import Library
 from iotda_provider.emulator.service.task_requests import Wish, read_wish
-from iotda_provider.models import TaskStatus, TaskType
+from iotda_provider.models import TaskStatus
 
 # What came of each target of a call.
 Results = list[dict[str, str]]
@@ -185,8 +180,7 @@ class World:
 
     def refusal(self, name: str, message: str) -> ApiError:
         """A refusal whose status and code the scenario chooses."""
-        status, code = self.switches.error_codes[name]
-        return ApiError(status, code, message)
+        return self.switches.error_codes.refusal(name, message)
 
     # Commands
 
@@ -244,10 +238,10 @@ class World:
             devices = range(self.fleet.made)
         elif seed.first_devices is not None:
             devices = range(seed.first_devices)
-        body = dict(seed.body)
-        kind = TaskType(body["task_type"])
-        if kind.is_confirmable:
-            body.setdefault("document", {"package_ids": [self.library.any_package(kind)]})
+        body = seed.body
+        if seed.task_type.is_confirmable:
+            package_id = self.library.any_package(seed.task_type)
+            body.setdefault("document", {"package_ids": [package_id]})
         try:
             wish = read_wish(body, self.moment(), targets_known=devices is not None)
             versions = self.library.target_versions(wish.task_type, wish.package_ids)
@@ -337,7 +331,7 @@ class World:
                 continue
             status = task.statuses[row]
             if status not in statuses or (action == "confirm" and not self._waits(task, row)):
-                _, code = self.switches.error_codes["target_refused"]
+                code = self.switches.error_codes.target_refused.code
                 message = (
                     f"Operation not allowed. The target is {status_rules.SUBTASK_STATUSES[status]}"
                 )

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from iotda_provider.emulator.common.clock import END_OF_TIME, MICRO, Clock, to_micro
+from iotda_provider.emulator.common.errors import ScenarioError
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.identity.iam import Iam
 from iotda_provider.emulator.identity.signatures import Key
-from iotda_provider.emulator.scenario.faults import Fault, Faults, check_faults, read_fault
-from iotda_provider.emulator.scenario.scenario import Scenario, ScenarioError
+from iotda_provider.emulator.scenario.faults import Fault, Faults, name_faults
+from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.emulator.service.world import World
 from iotda_provider.emulator.state.journal import Journal
 from iotda_provider.emulator.state.store import Anchor, Command, Store
@@ -67,7 +68,7 @@ class Instance:
         self.scenario = Scenario.read(source)
         self.world = World(self.scenario, settings.seed, start_time)
         self.faults = Faults(Draws(settings.seed), store.count_fault if store else None)
-        for fault in check_faults(self.scenario.faults, self.faults.next_id):
+        for fault in name_faults(self.scenario.faults, self.faults.next_id):
             self.faults.add(fault)
         # What the platform itself limits; unlike faults, these can't be taken back.
         self.limits = Faults(Draws(settings.seed))
@@ -120,17 +121,17 @@ class Instance:
         self._anchor()
         self.present()
 
-    def add_fault(self, fault: Mapping[str, Any]) -> str:
+    def add_fault(self, fault: object) -> str:
         """Put a fault's rule in force; answers its id.
 
         :raises ScenarioError: one line that names the field
         """
-        checked = read_fault(fault, self.faults.next_id())
-        self.run("add_fault", fault={**fault, "id": checked.fault_id})
-        return checked.fault_id
+        checked = Fault.read(fault, "fault").named(self.faults.next_id())
+        self.run("add_fault", fault=checked.model_dump(exclude_unset=True))
+        return checked.id
 
     def _add_fault(self, fault: Mapping[str, Any]) -> None:
-        self.faults.add(read_fault(fault, fault["id"]))
+        self.faults.add(Fault.read(fault, "fault"))
 
     def forget_journal(self) -> None:
         """Empty the journal."""
@@ -178,4 +179,5 @@ def _documented_limits(scenario: Scenario) -> list[Fault]:
     rate = scenario.switches.search_per_second
     if rate is None:
         return []
-    return [Fault("search_devices", "rate_limit", ("search_devices",), per_second=rate)]
+    limit = "search_devices"
+    return [Fault(id=limit, kind="rate_limit", call=(limit,), per_second=rate)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iotda_provider.emulator.common.json_reader import ScenarioError
+from iotda_provider.emulator.common.errors import ScenarioError
 from iotda_provider.emulator.state.journal import MAX_ENTRIES, Entry
 
 # Raised whenever the same commands would make another world than before.

@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.clock import MICRO, basic
-from iotda_provider.emulator.common.errors import ApiError
-from iotda_provider.emulator.common.json_reader import Reader, ScenarioError
-from iotda_provider.emulator.common.randomness import LONGEST
+from iotda_provider.emulator.common.errors import ApiError, ScenarioError
+from iotda_provider.emulator.common.field_types import Seconds
+from iotda_provider.emulator.common.strict_model import StrictModel
 from iotda_provider.emulator.state.instance import Instance
 from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, refused
 
@@ -21,6 +21,18 @@ CONTROL_PREFIX = "/_emulator"
 CONTROL_KEY = "X-Emulator-Key"
 MAX_CONTROL_BODY = 1024 * 1024
 _MAX_DIGITS = 18
+
+
+class Advance(StrictModel):
+    """The body of the call that moves time: virtual seconds."""
+
+    seconds: Seconds
+
+
+class Refuse(StrictModel):
+    """The body of the call that refuses connections: real seconds."""
+
+    seconds: Seconds = 1.0
 
 
 class ControlRoute(APIRoute):
@@ -59,12 +71,8 @@ async def show_clock(request: Request) -> Response:
 async def advance_clock(request: Request) -> Response:
     """Move virtual time forward by ``{"seconds": ...}``."""
     instance = instance_of(request)
-    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "advance")
-    seconds = reader.number("seconds", None, 0.0, LONGEST)
-    reader.done()
-    if seconds is None:
-        raise reader.fail("seconds", "is missing")
-    instance.advance(seconds)
+    asked = Advance.read(await read_json(request, MAX_CONTROL_BODY), "advance")
+    instance.advance(asked.seconds)
     return JsonResponse(_clock(instance))
 
 
@@ -95,10 +103,8 @@ async def list_faults(request: Request) -> Response:
 @routes.post("/faults")
 async def add_fault(request: Request) -> Response:
     """Put a rule in force."""
-    body = await read_json(request, MAX_CONTROL_BODY)
-    if not isinstance(body, dict):
-        raise errors.bad_format("The body must be a JSON object.")
-    return JsonResponse({"id": instance_of(request).add_fault(body)}, 201)
+    fault = await read_json(request, MAX_CONTROL_BODY)
+    return JsonResponse({"id": instance_of(request).add_fault(fault)}, 201)
 
 
 @routes.delete("/faults")
@@ -119,11 +125,9 @@ async def remove_fault(request: Request, fault_id: str) -> Response:
 async def refuse_connections(request: Request) -> Response:
     """Stop listening for ``{"seconds": ...}`` of real time."""
     instance = instance_of(request)
-    reader = Reader(await read_json(request, MAX_CONTROL_BODY), "refuse")
-    seconds = reader.number("seconds", 1.0, 0.0, LONGEST)
-    reader.done()
+    asked = Refuse.read(await read_json(request, MAX_CONTROL_BODY), "refuse")
     if instance.refuse is not None:
-        instance.refuse(seconds)
+        instance.refuse(asked.seconds)
     return Response(status_code=204)
 
 
