@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 MAX_PORT = 65_535
 MAX_SPEED = 1_000_000
-# Before the names of keys in the environment: whoever lists processes reads their arguments.
+# The prefix of keys in the environment; a list of processes shows arguments to every user.
 ENVIRONMENT = "IOTDA_EMULATOR_"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the emulator until it is told to end; answers the exit code."""
+    """Run the emulator until a signal ends it; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    # The web framework takes half a second to import, which a wrong option need not cost.
+    # Imported late: the web framework takes half a second, and a wrong option should fail at once.
     try:
         from iotda_provider.emulator.state.instance import Instance, Settings
         from iotda_provider.emulator.web.host_check import is_loopback

@@ -125,7 +125,7 @@ class Emulator:
             ready.set_exception(error)
 
     def stop(self) -> None:
-        """End; returns when nothing of it runs. What it emulates goes on at the next ``start``."""
+        """Stop serving, and wait for the thread. The next ``start`` continues the same world."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -135,7 +135,7 @@ class Emulator:
         self._loop = self._server = self._url = None
 
     def close(self) -> None:
-        """Stop for good and let go of the state file."""
+        """Stop for good and close the state file."""
         self.stop()
         self.instance.close()
 
@@ -170,7 +170,7 @@ class Emulator:
         self._on_loop(lambda: self.instance.advance(seconds))
 
     def add_fault(self, kind: str, **rule: Any) -> str:
-        """Put a fault's rule in force; answers its id.
+        """Put a fault's rule in force; returns the rule's id.
 
         :param kind: what happens, such as ``lost`` or ``throttle``
         :param rule: the rule's other fields, such as ``call="stop_batch_task"`` and ``count=1``
@@ -179,11 +179,11 @@ class Emulator:
         return self._on_loop(lambda: self.instance.add_fault({"kind": kind, **rule}))
 
     def remove_fault(self, fault_id: str) -> None:
-        """Take one rule back."""
+        """Remove one rule."""
         self._on_loop(lambda: self.instance.run("remove_fault", fault_id=fault_id))
 
     def clear_faults(self) -> None:
-        """Take all rules back."""
+        """Remove all rules."""
         self._on_loop(lambda: self.instance.run("remove_fault"))
 
     def faults(self) -> list[dict[str, Any]]:

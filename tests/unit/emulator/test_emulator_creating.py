@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.emulator.common.errors import ApiError
-from iotda_provider.emulator.service.task_requests import read_wish
+from iotda_provider.emulator.service.task_requests import read_task_request
 
 NOW = 1_767_225_600.0  # 2026-01-01
 GOOD = {
@@ -87,9 +87,9 @@ SHADOW = {"service_id": "meter", "desired": {"unit": "l"}}
     ],
 )
 def test_out_of_bounds(change: dict[str, Any]) -> None:
-    read_wish(GOOD, NOW)
+    read_task_request(GOOD, NOW)
     with pytest.raises(ApiError) as refusal:
-        read_wish({**GOOD, **change}, NOW)
+        read_task_request({**GOOD, **change}, NOW)
     assert refusal.value.status == 400
     assert refusal.value.code in ("IOTDA.000006", "IOTDA.000009")
 
@@ -112,16 +112,16 @@ def test_out_of_bounds(change: dict[str, Any]) -> None:
     ],
 )
 def test_just_within_bounds(change: dict[str, Any]) -> None:
-    read_wish({**GOOD, **change}, NOW)
+    read_task_request({**GOOD, **change}, NOW)
 
 
 def test_targets_come_before_the_filter() -> None:
     both = {**GOOD, "targets_filter": {"group_ids": ["ab"]}}
-    wish = read_wish(both, NOW)
-    assert (wish.targets, wish.group_ids) == (("a",), None)
+    request = read_task_request(both, NOW)
+    assert (request.targets, request.group_ids) == (("a",), None)
     del both["targets"]
-    wish = read_wish(both, NOW)
-    assert (wish.targets, wish.group_ids) == (None, ("ab",))
+    request = read_task_request(both, NOW)
+    assert (request.targets, request.group_ids) == (None, ("ab",))
 
 
 def test_what_a_type_does_not_support_is_left_out() -> None:
@@ -132,6 +132,6 @@ def test_what_a_type_does_not_support_is_left_out() -> None:
         "need_confirm": True,
         "task_mode": "GATEWAY",
     }
-    wish = read_wish(command, NOW)
-    assert not wish.need_confirm
-    assert set(wish.fields) == {"task_name", "task_type", "targets", "document"}
+    request = read_task_request(command, NOW)
+    assert not request.need_confirm
+    assert set(request.fields) == {"task_name", "task_type", "targets", "document"}

@@ -24,9 +24,9 @@ WAITS = [0.5, 1, 5, 40, 61, 600, 3600, 90_000]
 
 ACTIONS = ("stop", "retry", "confirm")
 REFUSED = {
-    "stop": lambda kind, status: status_rules.why_not_stop(kind, status),
-    "retry": lambda kind, status: status_rules.why_not_retry(kind, status),
-    "confirm": lambda kind, status: status_rules.why_not_confirm(kind, status),
+    "stop": lambda kind, status: status_rules.stop_blocked_because(kind, status),
+    "retry": lambda kind, status: status_rules.retry_blocked_because(kind, status),
+    "confirm": lambda kind, status: status_rules.confirm_blocked_because(kind, status),
 }
 
 

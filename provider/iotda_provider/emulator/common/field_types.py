@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 _T = TypeVar("_T")
 # No delay is longer: 31 years, in seconds, and far from what 64 bits hold in microseconds.
 LONGEST = 1e9
-# Beyond every number of a scenario, and what a float still holds.
+# Larger than every number of a scenario; a float still holds it.
 LARGEST = 1e300
 _HAN = "\u4e00-\u9fa5"
 

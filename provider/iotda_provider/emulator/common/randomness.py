@@ -19,7 +19,7 @@ class Draws:
     """Four numbers in [0, 1) for any names, always the same four for the same seed and names.
 
     What a device does is drawn from the seed, the task and the device rather than from a stream
-    of random numbers, so it does not depend on the order in which anything is asked for.
+    of random numbers, so it does not depend on the order of the calls.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads JSON that can be written again: no number beyond a double, no nesting beyond a limit.
+"""Reads JSON that can be written again: numbers that a double holds, limited nesting.
 
 Python's own reader takes ``NaN``, ``1e999`` and a nesting that its writer then fails at. Whatever
 the emulator keeps of a request it shows again in other answers, which must stay JSON.

@@ -41,8 +41,8 @@ _Action = Annotated[str, Field(pattern=r"^iotda:[A-Za-z]+:[A-Za-z]+$")]
 class IamSettings(StrictModel):
     """The one user, agency and identity provider that there are.
 
-    :param token_lifetime: seconds that a token is good for (IAM's own: 24 hours)
-    :param key_lifetime: seconds that temporary keys are good for at most
+    :param token_lifetime: seconds that a token is valid (IAM's own: 24 hours)
+    :param key_lifetime: seconds that a temporary key is valid at most
     :param agency: whether an agency is bound to the ECS instance
     :param metadata_token: whether the metadata service wants its own token shown
     :param denied: IAM actions that nobody has, such as ``iotda:batchtasks:stop``
@@ -63,10 +63,10 @@ class IamSettings(StrictModel):
 
 @dataclass(frozen=True)
 class Grant:
-    """Something that was given out.
+    """A token or a temporary key that was issued.
 
     :param expires_at: real seconds since 1970
-    :param project_id: None where it is for no project yet
+    :param project_id: None: the token is unscoped
     """
 
     expires_at: float
@@ -76,7 +76,7 @@ class Grant:
 
 
 class Iam:
-    """Gives out tokens and temporary keys, and recognises callers by them.
+    """Issues tokens and temporary keys, and identifies callers by them.
 
     :param key: the permanent key
     :param project_id: the account's only project
@@ -95,7 +95,7 @@ class Iam:
         self.settings = settings
         self.project_id = project_id
         self.denied = set(settings.denied)
-        #: How often a ``token``, ``agency_key``, ``federated_key`` or ``projects`` was given out.
+        #: How often a ``token``, ``agency_key``, ``federated_key`` or ``projects`` was issued.
         self.given: Counter[str] = Counter()
         self._permanent = key
         self._kind = kind
@@ -106,7 +106,7 @@ class Iam:
         self._lock = threading.Lock()
 
     def expire_everything(self) -> None:
-        """Whatever was given out until now is no longer good; what is given out next is."""
+        """Every token and key issued until now is invalid from now on; later ones are valid."""
         with self._lock:
             for grants in (self._tokens, self._metadata_tokens, self._keys):
                 for name, grant in grants.items():
@@ -115,13 +115,13 @@ class Iam:
                     )
 
     def given_secrets(self) -> set[str]:
-        """Everything secret that was ever given out, for tests that look where it ended up."""
+        """Every secret issued so far, for tests that search for leaked secrets."""
         with self._lock:
             keys = [grant.key for grant in self._keys.values() if grant.key is not None]
             tokens = {*self._tokens, *self._metadata_tokens}
         return tokens | {key.secret for key in keys} | {key.security_token or "" for key in keys}
 
-    # --- giving out ------------------------------------------------------------------------------
+    # --- issuing ---------------------------------------------------------------------------------
 
     def token_for_user(
         self, user: object, password: object, domain: object, project: object
@@ -158,7 +158,7 @@ class Iam:
     def key_for_token(self, token: object, seconds: object) -> Grant:
         """A temporary key for a federated identity's token.
 
-        :raises IamError: the token is not good
+        :raises IamError: the token is not valid
         """
         known = self._tokens.get(token) if isinstance(token, str) else None
         if known is None or known.expires_at <= time.time():
@@ -179,7 +179,7 @@ class Iam:
     def key_for_agency(self, metadata_token: str | None) -> Grant:
         """A temporary key of the agency that is bound to the instance.
 
-        :raises IamError: there is none, or the metadata service's token is not good
+        :raises IamError: no agency is bound, or the metadata service's token is not valid
         """
         if not self.settings.agency:
             raise IamError(401, "Please configure Cloud Service Agency first")
@@ -198,10 +198,10 @@ class Iam:
             self._keys[key.access] = grant
         return grant
 
-    # --- recognising -----------------------------------------------------------------------------
+    # --- identifying -----------------------------------------------------------------------------
 
     def knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether a request names a key or a token that is known; nothing is verified yet."""
+        """Whether a request names a known key or token; its signature is not checked."""
         for name, value in headers:
             if name == b"x-auth-token":
                 return value.decode("latin-1") in self._tokens
@@ -221,16 +221,16 @@ class Iam:
         body: bytes,
         now: float,
     ) -> Key:
-        """Whose call of IoTDA it is, by its token or by its signature; a token's key has no secret.
+        """The key of the caller of IoTDA, by token or signature; a token's key has no secret.
 
         :param now: the present as the gateway's clock has it
-        :raises ApiError: 401 where that can't be told
+        :raises ApiError: 401 if the caller cannot be identified
         """
         verifier = Verifier(self._good_keys(), self._kind, self._signed_region)
         return self._recognise(verifier, method, raw_path, query, headers, body, now)
 
     def permit(self, call: str) -> None:
-        """Let whoever was recognised make a call, by the call's name.
+        """Check that an identified caller may make a call, by the call's name.
 
         :raises ApiError: 403, nobody has the permission
         """
@@ -247,7 +247,7 @@ class Iam:
         headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
     ) -> Key:
-        """Whose call of IAM itself it is.
+        """The key of the caller of IAM itself.
 
         :raises ApiError: 401
         """
@@ -302,5 +302,5 @@ class IamError(Exception):
 
 
 def _long_token() -> str:
-    # Long, as the real ones are: whoever cuts them off shall notice.
+    # As long as real tokens, so that a client that truncates them fails.
     return secrets.token_urlsafe(300)

@@ -22,7 +22,7 @@ _AUTHORIZATION = re.compile(
     r"(?P<kind>\S+) (?P<id>Access|Credential)=(?P<who>[^,\s]+),\s*"
     r"SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]+)"
 )
-#: Headers that say whose request it is and what of it is signed.
+#: Headers that identify the caller and say what is signed.
 _SECURITY_HEADERS = (
     b"authorization",
     b"host",
@@ -45,7 +45,7 @@ class Key:
 
 
 def refuse_duplicates(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> None:
-    """Refuse a request that has one of these headers twice: who reads it may see either.
+    """Refuse a request that has one of these headers twice: the two values may differ.
 
     :raises ApiError: 401
     """
@@ -56,7 +56,7 @@ def refuse_duplicates(headers: Iterable[tuple[bytes, bytes]], names: Iterable[by
 
 
 class Verifier:
-    """Tells whose request it is, or refuses it.
+    """Finds the key that signed a request, or refuses the request.
 
     :param keys: the access keys that are known
     :param kind: the only kind of signature that is taken, or ``any``
@@ -165,7 +165,7 @@ def _canonical(
     pairs = []
     for pair in _text(query).split("&") if query else ():
         name, _, value = pair.partition("=")
-        # A + in a query is a space, and the one who signed it wrote %20.
+        # A + in a query is a space; the client signed %20.
         pairs.append((unquote_plus(name), unquote_plus(value)))
     pairs.sort()
     text = "\n".join(

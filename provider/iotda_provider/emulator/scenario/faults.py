@@ -132,7 +132,7 @@ class Fault(StrictModel):
 
 @dataclass
 class _State:
-    """How far a rule has come."""
+    """A rule, and how often it matched and hit."""
 
     fault: Fault
     seen: int = 0
@@ -142,7 +142,7 @@ class _State:
 
 @dataclass(frozen=True)
 class Hit:
-    """A rule that hits this request; ``u`` is the chance it was given, for the jitter."""
+    """A rule that hits this request; ``u`` is a random number for the jitter."""
 
     fault: Fault
     u: float = 0.0
@@ -178,7 +178,7 @@ class Faults:
         self._states[fault.id] = _State(fault)
 
     def remove(self, fault_id: str | None = None) -> None:
-        """Take one rule back, or all of them."""
+        """Remove one rule, or all of them."""
         if fault_id is None:
             self._states.clear()
         else:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_DEVICES = 1_000_000
-# The resource space of whatever is made without naming one.
+# The resource space of tasks, groups and packages that name none.
 DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 # Three years: a longer past would begin before the task ids do.
 _LONGEST_AGO = 1e8
@@ -231,8 +231,8 @@ def _read_start_time(value: Any) -> float | None:
 class Scenario(Behaviour):
     """Everything the emulator is told about its world.
 
-    The scenario's own behaviour is that of the devices in no segment, and what a segment does not
-    say.
+    The scenario's own behaviour is that of the devices in no segment. A segment inherits each
+    field that it does not set.
 
     :param layout: whether segments and groups take devices in ``blocks``, or ``mixed``
     :param dispatch_rate: how many devices a second a task starts; None: all at once

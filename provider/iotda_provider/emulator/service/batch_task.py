@@ -1,4 +1,4 @@
-"""One batch task: what was asked for, and columns that say where each of its targets stands."""
+"""One batch task: its request, and columns with the state of each subtask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iotda_provider.emulator.common.randomness import Uniforms
 from iotda_provider.emulator.service import status_rules
 from iotda_provider.models import TaskStatus, TaskType
 
-# What a row will do when its time comes.
+# The next step of a row, done at the row's time.
 NONE, START, SUCCEED, BREAK, STOP, INSTALL = range(6)
 
 _ALLOWED = [
@@ -61,7 +61,7 @@ class Task:
         self.due = array("q", bytes(8 * size))
         self.counts = [0] * len(status_rules.SUBTASK_STATUSES)
         self.counts[status_rules.WAITING] = size
-        # Devices that go on installing after the platform gave up on them, and until when.
+        # Devices that still install although their subtask has ended, and until when.
         self.installing: dict[int, int] = {}
         # The draws of each attempt, kept while the task runs.
         self.streams: dict[int, Callable[[str], Uniforms]] = {}

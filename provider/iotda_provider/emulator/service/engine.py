@@ -37,7 +37,7 @@ _QUICK = to_micro(1.0)
 
 
 class Engine:
-    """Moves subtasks through their lives; every time is in virtual microseconds.
+    """Moves subtasks from status to status; every time is in virtual microseconds.
 
     :param forget: makes the whole platform forget a device that a task has deleted
     """
@@ -59,7 +59,7 @@ class Engine:
         self._dispatch_rate = scenario.dispatch_rate
         self._mixes = [self._mix(behaviour) for behaviour in fleet.behaviours]
         self._outbox: list[tuple[int, int, int]] = []
-        # Who upgrades a device at the moment; checked only when a second one wants to.
+        # The task that upgrades a device now, by device; read only when a second task begins.
         self._holders: dict[int, tuple[Task, int]] = {}
 
     def _mix(self, behaviour: Behaviour) -> Mix:
@@ -198,7 +198,7 @@ class Engine:
             return True
         if not behaviour.already_current or task.task_type is TaskType.SOFTWARE_UPGRADE:
             return False
-        # A scenario without packages can't say beforehand which version is the current one.
+        # A scenario without packages does not know in advance which version is the current one.
         untouched = column[device] == fleet.versions.number(behaviour.fw_version)
         if untouched and fleet.was_current(device, behaviour):
             column[device] = target
@@ -276,7 +276,7 @@ class Engine:
             else:
                 task.become(TaskStatus.PROCESSING)
 
-    # What is asked for from outside
+    # Calls of the API
 
     def stop(self, task: Task, rows: Sequence[int], now: int, whole: bool) -> None:
         """Stop these live rows; ``whole`` stops the task with them."""

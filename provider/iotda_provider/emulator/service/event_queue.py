@@ -20,7 +20,7 @@ _FEW = 8
 class EventQueue:
     """A heap of (time, task, row), each packed into one number: 44 bytes an event, not 120.
 
-    Events are not taken back: whoever fires one checks that its time is still the row's.
+    Events are not removed: the engine checks that an event's time is still the row's.
     """
 
     def __init__(self) -> None:

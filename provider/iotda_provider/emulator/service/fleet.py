@@ -52,7 +52,7 @@ class Fleet:
         self._behaviours: list[Behaviour] = [scenario, *scenario.segments]
         self.versions = Versions()
         self._segment = array("H", bytes(2 * size))
-        # Wide enough for more versions than requests can ever name.
+        # 32 bits: more versions than requests can ever name.
         self._fw = array("I", bytes(4 * size))
         self._sw = array("I", bytes(4 * size))
         self._flags = bytearray(b"\x01") * size
@@ -175,7 +175,7 @@ class Fleet:
         return share > 0 and self._current(self.id_of(device))[0] < share
 
     def online_at(self, device: int) -> int:
-        """When the device is online first, in virtual microseconds; ``NEVER`` if not at all."""
+        """When the device first is online, in virtual microseconds; ``NEVER``: it stays offline."""
         behaviour = self.behaviour(device)
         if not behaviour.offline_share:
             return 0

@@ -141,7 +141,7 @@ class Groups:
     def device(self, device_id: str) -> int:
         """A registered device by its id.
 
-        :raises ApiError: there is none
+        :raises ApiError: no registered device has this id
         """
         device = self._fleet.find(device_id)
         if device is None or not self._fleet.is_registered(device):

@@ -88,7 +88,7 @@ class Library:
     def package(self, package_id: str) -> OtaPackage:
         """A package by its id.
 
-        :raises ApiError: there is none
+        :raises ApiError: no package has this id
         """
         package = self.packages.get(package_id)
         if package is None:

@@ -1,7 +1,7 @@
-"""What the vendor's description lets requests hold: one model for each body and each query.
+"""What a request may contain: one model for each body and each query of the API.
 
-The limits are those of the official SDK's request models and of the API reference. What is not in a
-model is ignored, as the platform does; what is in it must fit, and null fits nowhere.
+The limits are those of the official SDK's request models and of the API reference. An
+unknown field is ignored, as the platform does; null is refused everywhere.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ MAX_TARGETS = 30_000
 MAX_ACTION_TARGETS = 100
 MAX_GROUP_IDS = 1_000
 MAX_EXT_INFO = 512
-# Nobody documents one for tasks of every type. Fifty tasks in one page stay within a few MiB.
+# No limit is documented for all task types. With this one, a page of 50 tasks has a few MiB.
 MAX_DOCUMENT = 64 * 1024
 MAX_SHADOW = 10 * 1024
 
-# What of a field's name is said again: whoever sends it may make it as long as they like.
+# How much of a field's name an error repeats: a client may send names of any length.
 _LONGEST_NAME = 200
 _TIMES = ("schedule_time", "start_time", "end_time", "last_modified_time")
 # Types that only the list knows: tasks that the platform's console makes.
@@ -254,7 +254,7 @@ class _Paged(_Request):
 
     @property
     def page(self) -> Page:
-        """The page that is asked for."""
+        """The requested page."""
         return Page(self.limit, self.marker.lower(), self.offset)
 
 

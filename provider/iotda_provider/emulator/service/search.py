@@ -96,7 +96,7 @@ class AnyOf:
     alternatives: tuple[tuple[Condition, ...], ...]
 
     def __call__(self, device: int, values: Values) -> bool:
-        """Whether one of the alternatives holds; none at all lets everything through."""
+        """Whether one of the alternatives holds; without conditions every device passes."""
         if not self.alternatives:
             return True
         return any(all(c(device, values) for c in conditions) for conditions in self.alternatives)

@@ -1,4 +1,4 @@
-"""The status rules of batch tasks and subtasks: what follows what, and what may be asked when.
+"""The statuses of batch tasks and subtasks: which follows which, and which allows which call.
 
 Pure: statuses in, a status or a refusal out. ``docs/emulator.md`` says for each rule whether it is
 documented or inferred.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
 
-# Subtask statuses as small numbers, the form in which a task keeps them by the ten thousand.
+# Subtask statuses as small numbers: a task keeps one byte for each subtask.
 WAITING, PROCESSING, SUCCESS, FAIL, FAIL_WAIT_RETRY, STOPPED, REMOVED = range(7)
 
 SUBTASK_STATUSES = (
@@ -99,7 +99,7 @@ _NOT_RETRYABLE = frozenset(
 
 
 def ended_status(counts: Sequence[int], stopped_as_a_whole: bool) -> TaskStatus:
-    """How a task ends none of whose subtasks is live, from the counts by status number."""
+    """The final status of a task without live subtasks, from the counts by status number."""
     if stopped_as_a_whole:
         return TaskStatus.STOPPED
     if counts[SUCCESS]:
@@ -110,7 +110,7 @@ def ended_status(counts: Sequence[int], stopped_as_a_whole: bool) -> TaskStatus:
     return TaskStatus.FAIL
 
 
-def why_not_stop(task_type: TaskType, status: TaskStatus) -> str | None:
+def stop_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be stopped now, or None where it may."""
     if not task_type.is_stoppable:
         return f"a task of type {task_type} cannot be stopped"
@@ -121,7 +121,7 @@ def why_not_stop(task_type: TaskType, status: TaskStatus) -> str | None:
     return None
 
 
-def why_not_retry(task_type: TaskType, status: TaskStatus) -> str | None:
+def retry_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be retried now, or None where it may."""
     if not task_type.is_stoppable:
         return f"a task of type {task_type} cannot be retried"
@@ -130,7 +130,7 @@ def why_not_retry(task_type: TaskType, status: TaskStatus) -> str | None:
     return None
 
 
-def why_not_confirm(task_type: TaskType, status: TaskStatus) -> str | None:
+def confirm_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be confirmed now, or None where it may."""
     if not task_type.is_confirmable:
         return f"a task of type {task_type} cannot be confirmed"
@@ -141,6 +141,6 @@ def why_not_confirm(task_type: TaskType, status: TaskStatus) -> str | None:
     return None
 
 
-def why_not_delete(status: TaskStatus) -> str | None:
+def delete_blocked_because(status: TaskStatus) -> str | None:
     """Why this task may not be deleted now, or None where it may."""
     return None if status.is_terminal else f"the task is {status}"

@@ -1,4 +1,4 @@
-"""Turns the body of a call that creates a batch task into what the world works with."""
+"""Checks the body of a create call and turns it into a task request."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _WITH_DOCUMENT = frozenset(
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A batch task that somebody may have: the body, read and checked.
+class TaskRequest:
+    """The checked body of a create call.
 
     At most one of ``targets`` and ``group_ids`` is set. ``fields`` is what the task will say of
     itself; ``start_at`` is in seconds since 1970, None for at once.
@@ -44,7 +44,7 @@ class Wish:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_wish(body: object, now: float, *, targets_known: bool = False) -> Wish:
+def read_task_request(body: object, now: float, *, targets_known: bool = False) -> TaskRequest:
     """Check the body of a create call.
 
     :param now: virtual time in seconds since 1970, against which ``schedule_time`` is judged
@@ -68,11 +68,11 @@ def read_wish(body: object, now: float, *, targets_known: bool = False) -> Wish:
         "targets": None if targets is None else list(targets),
         "targets_filter": None if group_ids is None else {"group_ids": list(group_ids)},
         "document": document if upgrade or kind in _WITH_DOCUMENT else None,
-        # As it came, because the model has read its time.
+        # The original, because the model has converted its time.
         "task_policy": (isinstance(body, Mapping) and body.get("task_policy")) or None,
     }
     policy = asked.task_policy
-    return Wish(
+    return TaskRequest(
         task_type=kind,
         app_id=asked.app_id,
         need_confirm=bool(asked.need_confirm) and upgrade,

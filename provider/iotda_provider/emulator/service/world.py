@@ -25,10 +25,10 @@ from iotda_provider.emulator.service.event_queue import EventQueue
 from iotda_provider.emulator.service.fleet import Fleet
 from iotda_provider.emulator.service.groups import Groups
 from iotda_provider.emulator.service.packages import Library
-from iotda_provider.emulator.service.task_requests import Wish, read_wish
+from iotda_provider.emulator.service.task_requests import TaskRequest, read_task_request
 from iotda_provider.models import TaskStatus
 
-# What came of each target of a call.
+# The result of a call for each target.
 Results = list[dict[str, str]]
 
 _ROWS_IN_TURN = {
@@ -105,7 +105,7 @@ class World:
     def task(self, task_id: str) -> Task:
         """A task by its id.
 
-        :raises ApiError: there is none
+        :raises ApiError: no task has this id
         """
         task = self._tasks.get(task_id)
         if task is None:
@@ -186,19 +186,19 @@ class World:
 
     def create_task(self, body: object) -> Task:
         """Create a batch task from the body of the call."""
-        wish = read_wish(body, self.moment())
-        # Whatever may refuse comes first: a refused call must leave no trace in the world.
-        versions = self.library.target_versions(wish.task_type, wish.package_ids)
-        return self._add(wish, self._devices_of(wish), versions, None)
+        request = read_task_request(body, self.moment())
+        # All checks come first: a refused call must change nothing.
+        versions = self.library.target_versions(request.task_type, request.package_ids)
+        return self._add(request, self._devices_of(request), versions, None)
 
-    def _devices_of(self, wish: Wish) -> Sequence[int]:
-        if wish.group_ids is not None:
-            return self.groups.devices_of(wish.group_ids)
-        return array("I", map(self.fleet.intern, wish.targets or ()))
+    def _devices_of(self, request: TaskRequest) -> Sequence[int]:
+        if request.group_ids is not None:
+            return self.groups.devices_of(request.group_ids)
+        return array("I", map(self.fleet.intern, request.targets or ()))
 
     def _add(
         self,
-        wish: Wish,
+        request: TaskRequest,
         devices: Sequence[int],
         versions: Mapping[str, int],
         task_id: str | None,
@@ -206,20 +206,20 @@ class World:
         number = self._made = self._made + 1
         if task_id is None:
             task_id = f"{int(self.moment()):08x}{self._instance}{number:06x}"
-        fields = dict(wish.fields)
+        fields = dict(request.fields)
         if len(fields.get("targets", ())) > self.switches.echo_targets:
-            # Never shown, so not kept either: it would be the largest part of a large task.
+            # Never shown, so not kept: these ids would be most of a large task's memory.
             del fields["targets"]
-        fields["app_id"] = wish.app_id or DEFAULT_APP_ID
-        task = Task(number, task_id, wish.task_type, fields, devices, self.now)
-        task.need_confirm = wish.need_confirm
+        fields["app_id"] = request.app_id or DEFAULT_APP_ID
+        task = Task(number, task_id, request.task_type, fields, devices, self.now)
+        task.need_confirm = request.need_confirm
         task.versions = versions
-        task.retry_count = wish.retry_count
-        task.retry_interval = to_micro(wish.retry_interval * 60)
-        task.retries_left = bytearray([wish.retry_count]) * len(devices)
+        task.retry_count = request.retry_count
+        task.retry_interval = to_micro(request.retry_interval * 60)
+        task.retries_left = bytearray([request.retry_count]) * len(devices)
         task.start_at = self.now + to_micro(self.switches.initializing)
-        if wish.start_at is not None:
-            task.start_at = max(task.start_at, to_micro(wish.start_at - self.origin))
+        if request.start_at is not None:
+            task.start_at = max(task.start_at, to_micro(request.start_at - self.origin))
         self._tasks[task_id] = task
         self._by_number[number] = task
         insort(self._ids, task_id)
@@ -243,18 +243,18 @@ class World:
             package_id = self.library.any_package(seed.task_type)
             body.setdefault("document", {"package_ids": [package_id]})
         try:
-            wish = read_wish(body, self.moment(), targets_known=devices is not None)
-            versions = self.library.target_versions(wish.task_type, wish.package_ids)
+            request = read_task_request(body, self.moment(), targets_known=devices is not None)
+            versions = self.library.target_versions(request.task_type, request.package_ids)
             if devices is None:
-                devices = self._devices_of(wish)
-            self._add(wish, devices, versions, seed.task_id)
+                devices = self._devices_of(request)
+            self._add(request, devices, versions, seed.task_id)
         except ApiError as error:
             raise ScenarioError(f"{name} is refused: {error}") from None
 
     def stop(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Stop a task, or these targets of it; answers what came of each target."""
         task = self.task(task_id)
-        self._permit("stop", status_rules.why_not_stop(task.task_type, task.status))
+        self._permit("stop", status_rules.stop_blocked_because(task.task_type, task.status))
         rows, results = self._choose("stop", task, targets)
         self.engine.stop(task, rows, self.now, whole=results is None)
         return self._results(task, rows) if results is None else results
@@ -262,7 +262,7 @@ class World:
     def retry(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Retry a task's failed and stopped subtasks, or those of these targets."""
         task = self.task(task_id)
-        self._permit("retry", status_rules.why_not_retry(task.task_type, task.status))
+        self._permit("retry", status_rules.retry_blocked_because(task.task_type, task.status))
         rows, results = self._choose("retry", task, targets)
         self.engine.retry(task, rows, self.now)
         return self._results(task, rows) if results is None else results
@@ -270,7 +270,7 @@ class World:
     def confirm(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
         """Confirm a task's waiting subtasks, or those of these targets."""
         task = self.task(task_id)
-        self._permit("confirm", status_rules.why_not_confirm(task.task_type, task.status))
+        self._permit("confirm", status_rules.confirm_blocked_because(task.task_type, task.status))
         rows, results = self._choose("confirm", task, targets)
         self.engine.confirm(task, rows, self.now)
         return self._results(task, rows) if results is None else results
@@ -278,7 +278,7 @@ class World:
     def delete_task(self, task_id: str) -> None:
         """Delete a task that has ended."""
         task = self.task(task_id)
-        self._permit("delete", status_rules.why_not_delete(task.status))
+        self._permit("delete", status_rules.delete_blocked_because(task.status))
         del self._tasks[task_id]
         self._ids.remove(task_id)
         if not task.installing:

@@ -24,7 +24,7 @@ from iotda_provider.emulator.state.store import Anchor, Command, Store
 
 @dataclass(frozen=True)
 class Settings:
-    """How an emulator is run, as against what it emulates.
+    """How an emulator is run: keys, speed, seed and files. The scenario says what it emulates.
 
     :param security_token: makes the key a temporary one
     :param speed: virtual seconds per real second
@@ -57,9 +57,9 @@ class Instance:
         except BaseException:
             self.close()
             raise
-        # Stops listening for so many real seconds; set by whoever listens.
+        # Stops listening for so many real seconds; the server sets it.
         self.refuse: Callable[[float], None] | None = None
-        # Sleeps for so many real seconds, or until the end.
+        # Sleeps for so many real seconds, at most until the server's end.
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def _begin(self, scenario: object) -> None:
@@ -70,7 +70,7 @@ class Instance:
         self.faults = Faults(Draws(settings.seed), store.count_fault if store else None)
         for fault in name_faults(self.scenario.faults, self.faults.next_id):
             self.faults.add(fault)
-        # What the platform itself limits; unlike faults, these can't be taken back.
+        # The platform's own limits; unlike faults, they cannot be removed.
         self.limits = Faults(Draws(settings.seed))
         for limit in _documented_limits(self.scenario):
             self.limits.add(limit)
@@ -88,14 +88,14 @@ class Instance:
             "remove_fault": self.faults.remove,
         }
         if store is not None:
-            # Only now that the scenario has proved to be one that can be emulated.
+            # Only after the world was made: an invalid scenario is not stored.
             store.identify(source, settings.seed, start_time)
         end = to_micro(END_OF_TIME - self.world.origin)
         self.clock = Clock(settings.speed, self._replay(), end=end)
         self._anchor()
 
     def close(self) -> None:
-        """Let go of the state file."""
+        """Close the state file."""
         if self._store is not None:
             self._store.close()
 
@@ -105,7 +105,7 @@ class Instance:
         return self.world
 
     def run(self, command: str, **arguments: Any) -> Any:
-        """Do one of the commands at the present moment; its effect is kept when this returns.
+        """Run one command at the present moment; it is in the state file when this returns.
 
         :raises ApiError: the command is refused, and nothing has changed
         """
@@ -122,7 +122,7 @@ class Instance:
         self.present()
 
     def add_fault(self, fault: object) -> str:
-        """Put a fault's rule in force; answers its id.
+        """Put a fault's rule in force; returns the rule's id.
 
         :raises ScenarioError: one line that names the field
         """
@@ -148,7 +148,7 @@ class Instance:
             # Whole seconds, as ids are.
             return source, float(int(time.time())) if start is None else start
         state, seed = self.settings.state, self.settings.seed
-        # As JSON has it, for the file knows no tuples.
+        # As JSON: the file has lists where Python may have tuples.
         if scenario is not None and json.loads(json.dumps(scenario)) != known.scenario:
             raise ScenarioError(f"{state} was made with another scenario")
         if known.seed != seed:

@@ -13,7 +13,7 @@ from iotda_provider.emulator.common import strict_json
 MAX_ENTRIES = 10_000
 MAX_BODY = 64 * 1024
 
-# Names of headers and of query parameters that are never written down, for they open doors.
+# Names of headers and query parameters that are never kept, because their values are secrets.
 _SECRET = re.compile(r"auth|cookie|token|secret|password|passwd|credential|signature|session|key")
 
 Entry = dict[str, Any]

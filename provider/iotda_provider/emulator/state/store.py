@@ -1,4 +1,4 @@
-"""Keeps what an emulator must not forget over a restart in one SQLite file.
+"""Keeps what an emulator needs after a restart in one SQLite file.
 
 The world is a function of its scenario, its seed and the commands that changed it, so the commands
 are what is kept: each is in the file before its answer leaves, and a restart plays them again.
@@ -17,10 +17,10 @@ from typing import Any
 from iotda_provider.emulator.common.errors import ScenarioError
 from iotda_provider.emulator.state.journal import MAX_ENTRIES, Entry
 
-# Raised whenever the same commands would make another world than before.
+# Increased whenever the same commands would make another world than before.
 FORMAT = 2
 
-# After how many entries the journal's oldest are looked for.
+# The journal's oldest entries are deleted after every so many new ones.
 _SWEEP = 1000
 _OWNER_ONLY = 0o600
 _OTHERS = 0o077
@@ -57,7 +57,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A moment at which real and virtual time met.
+    """A real time, and the virtual time at that moment.
 
     ``real`` is in seconds since 1970, ``virtual`` in microseconds.
     """
@@ -68,9 +68,9 @@ class Anchor:
 
 
 class Store:
-    """One state file. It survives the emulator's being killed; a power cut may cost the last call.
+    """One state file. It survives a killed emulator; a power cut may lose the last call.
 
-    :param path: the file; made where there is none
+    :param path: the file; created if it does not exist
     :raises ScenarioError: the file is not a state file, or of another format
     """
 
@@ -157,11 +157,11 @@ def _open(path: Path) -> sqlite3.Connection:
     db = None
     try:
         if not path.exists():
-            # It holds whatever the scenario and the calls held, passwords too.
+            # The file contains the scenario and the calls, passwords included.
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _OWNER_ONLY))
         # The emulator opens it in one thread and serves in another, never both at once.
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        # Two emulators with one state would each be right about half of it.
+        # Two emulators on one file would each write only a part of the commands.
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")

@@ -19,12 +19,12 @@ def create_app(instance: Instance) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        # A path that nobody published is refused, not sent elsewhere.
+        # An unknown path is refused, not redirected.
         redirect_slashes=False,
     )
     app.state.instance = instance
-    # The routes are made once for all instances of a process: making them takes FastAPI longer than
-    # all else that starting an instance takes, which is what tests do all day.
+    # The routes are made once for all instances of a process: FastAPI needs longer for them than
+    # for the rest of an instance's start, and tests start many instances.
     for part in (batch_tasks, devices, groups, packages, iam_routes):
         app.router.routes.extend(part.routes.routes)
     if instance.settings.control_key is not None:

@@ -1,4 +1,4 @@
-"""Answers that go wrong below HTTP: connections that are reset, closed or cut in mid-body."""
+"""Answers that break below HTTP: the connection is reset, or closed within the body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD_TOO_LARGE = (
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 )
 
-# Close at once and without a farewell: the other side sees a reset.
+# Close at once: the client sees a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -35,7 +35,7 @@ def protocol_class() -> type[asyncio.Protocol]:
 
         app_state: dict[str, Any]
         transport: asyncio.Transport
-        # Of httptools, which limits nothing by itself; h11 limits the head, and calls none of this.
+        # For httptools, which has no limit of its own. h11 has one, and never calls these methods.
         _in_head = False
         _head = 0
 
@@ -75,7 +75,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class Severed(Response):
-    """No answer, or a part of one, and then the end of the connection.
+    """No answer or a part of one, then the connection ends.
 
     :param answer: what would have been answered
     :param keep: how much of its body is sent before the end; None: not even the status

@@ -36,7 +36,7 @@ class Refuse(StrictModel):
 
 
 class ControlRoute(APIRoute):
-    """A route that whoever holds the key may use."""
+    """A route that needs the control key."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
@@ -109,14 +109,14 @@ async def add_fault(request: Request) -> Response:
 
 @routes.delete("/faults")
 async def clear_faults(request: Request) -> Response:
-    """Take all rules back."""
+    """Remove all rules."""
     instance_of(request).run("remove_fault")
     return Response(status_code=204)
 
 
 @routes.delete("/faults/{fault_id}")
 async def remove_fault(request: Request, fault_id: str) -> Response:
-    """Take one rule back."""
+    """Remove one rule."""
     instance_of(request).run("remove_fault", fault_id=fault_id)
     return Response(status_code=204)
 

@@ -36,7 +36,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 _WITHOUT_BODY = (204, 304)
 _MAX_LENGTH_DIGITS = 9
-# Where a request's scope keeps the body that was read.
+# The key of the body in a request's scope, once the body was read.
 _BODY = "iotda_provider.body"
 _REFUSE = object()
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def _announces_body(request: Request) -> bool:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body, never more of it in memory than ``most`` bytes and one chunk.
+    """The body; at most ``most`` bytes and one chunk are in memory.
 
     What has been read once is answered again, whatever ``most`` is then.
 
@@ -134,7 +134,7 @@ class GatewayRoute(APIRoute):
         endpoint, call = self.endpoint, self.name
         names = [name for name in self.param_convertors if name != "project_id"]
 
-        # Called directly: FastAPI's injection costs as much as the whole of the call's work.
+        # Called directly: FastAPI's injection takes as long as the call itself.
         async def inner(request: Request) -> Response:
             found = request.path_params
             if names:
@@ -149,7 +149,7 @@ class GatewayRoute(APIRoute):
 
 
 async def serve(instance: Instance, request: Request, call: str | None, inner: Handler) -> Response:
-    """Answer one request, with whatever faults are meant for it, and write it down.
+    """Answer one request, apply the faults that hit it, and enter it in the journal.
 
     :param call: the name of the call; None where there is no such call
     """
@@ -161,7 +161,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     ]
     fatal = next((hit for hit in hits if hit.fault.kind not in ("latency", "clock_skew")), None)
     await _delay(instance, hits, acted=False)
-    # None where nobody has signed the request: then its body is not looked at.
+    # None if the request is not signed: its body is not read then.
     raw: bytes | None = None
     refusal: ApiError | None = None
     try:
@@ -183,7 +183,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     request_id = new_request_id()
     answer.headers[REQUEST_ID] = request_id
     if _BODY not in request.scope and _announces_body(request):
-        # What was not read is not read to its end either, only to let the next request in.
+        # An unread body is not read to its end only to keep the connection open.
         answer.headers["Connection"] = "close"
     instance.journal.add(
         {
@@ -206,7 +206,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
 
 
 async def _guarded(step: Awaitable[_T], request: Request) -> _T:
-    """What a step of answering a request comes to; a mistake of the emulator's own is a 500.
+    """The answer of one step; an error in the emulator's own code is a 500.
 
     :raises ApiError: the request is refused, or the step has failed
     """
@@ -222,13 +222,13 @@ async def _guarded(step: Awaitable[_T], request: Request) -> _T:
 async def _admit(
     instance: Instance, request: Request, call: str | None, hits: Sequence[Hit]
 ) -> bytes:
-    """Let a call in, or refuse it as the API gateway would; answers its body.
+    """Check a call as the API gateway does; returns the call's body.
 
     :raises ApiError: it is refused
     """
     scope = request.scope
     known = instance.iam.knows(scope["headers"])
-    # Read and thrown away where nobody is known, so that the connection can be used again.
+    # The body of an unknown caller is read and discarded, so that the connection stays usable.
     raw = await read_body(request, MAX_BODY if known else MAX_UNSIGNED_BODY)
     skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
     instance.iam.verify(

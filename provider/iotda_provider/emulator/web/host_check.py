@@ -1,8 +1,8 @@
-"""Who may talk to the emulator from a browser: nobody's page but its own.
+"""Refuses requests that a web page of another origin makes a browser send.
 
 A web page can make a browser send requests to this machine, and a name of the page's own can be
-made to mean this machine (DNS rebinding). Such requests bear that name in ``Host``, or the page in
-``Origin``.
+made to mean this machine (DNS rebinding). Such a request has that name in ``Host``, or the page's
+origin in ``Origin``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
 
 
 class HostCheck:
-    """An application in front of another, which lets through what is meant for this server.
+    """An application in front of another: only requests for this server pass.
 
     :param host: the name or address that the server was told to listen at. Beyond loopback every
         address is let through as ``Host``: none can be made to mean another machine

@@ -104,7 +104,7 @@ async def create_key(request: Request) -> Response:
 
 @routes.put("/meta-data/latest/api/token")
 async def create_metadata_token(request: Request) -> Response:
-    """The metadata service's own token; refused to whoever comes through a proxy."""
+    """The metadata service's own token; a request through a proxy is refused."""
     seconds = _once(request, "X-Metadata-Token-Ttl-Seconds") or ""
     if "x-forwarded-for" in request.headers:
         raise IamError(403, "Forwarded requests are not answered.")

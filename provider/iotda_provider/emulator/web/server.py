@@ -1,4 +1,4 @@
-"""Serves a platform over HTTP: uvicorn with its signals, sockets and ending in our own hands."""
+"""Serves the emulator over HTTP: uvicorn, with our own signals, sockets and shutdown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from iotda_provider.emulator.web.broken_answers import protocol_class, reset
 from iotda_provider.emulator.web.host_check import HostCheck
 
 _BACKLOG = 2048
-# How long requests under way may take when the server is told to end, and how often they are looked
-# at, in seconds.
+# Seconds that open requests may take at the shutdown, and seconds between two looks at them.
 _GRACE = 1
 _LOOK = 0.005
 
@@ -27,7 +26,7 @@ def bind(host: str, port: int) -> socket.socket:
     :raises OSError: the address is taken or not this machine's
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends without delay only where a socket names its protocol: 40 ms an answer, else.
+    # asyncio sets TCP_NODELAY only on a socket that names its protocol; else an answer takes 40 ms.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,10 +44,10 @@ def url_of(bound: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Serves until it is told to end, ends within a second or so, and can play dead.
+    """Serves until ``end`` is called, ends within about a second, and can refuse connections.
 
     :param bound: where to listen; the server closes it
-    :param host: the name or address that was asked for; loopback and this are what ``Host`` may be
+    :param host: the name or address to listen at; ``Host`` may name it or loopback
     """
 
     def __init__(self, instance: Instance, bound: socket.socket, host: str) -> None:
@@ -112,7 +111,7 @@ class Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop to listen and end what is open.
+        """Stop listening and end open connections.
 
         As uvicorn does, which sleeps a tenth of a second even when nothing is open: every test that
         has an emulator of its own would wait for it.
@@ -146,7 +145,7 @@ class Server(uvicorn.Server):
             self.servers.clear()
             for connection in list(self.server_state.connections):
                 reset(connection.transport)
-            # Bound but not listening: the port stays ours, and the kernel refuses connections.
+            # Bound but not listening: the port stays reserved, and the kernel refuses connections.
             self._socket = bind(address[0], address[1])
         self._reopening = loop.call_later(seconds, self._reopen)
 

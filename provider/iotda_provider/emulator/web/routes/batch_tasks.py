@@ -87,7 +87,7 @@ async def confirm_batch_task(request: Request, task_id: str) -> Response:
 
 
 async def _act(command: str, request: Request, task_id: str) -> Response:
-    # Without a body the call is for all, as with {}.
+    # A call without a body is for all targets, as with {}.
     asked = BatchTargets.read(await read_json(request, without_body={}))
     results = instance_of(request).run(command, task_id=task_id, targets=asked.targets)
     return JsonResponse({} if results is None else {"targets": results})
