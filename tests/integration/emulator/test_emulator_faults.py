@@ -195,7 +195,8 @@ def test_an_emulator_with_a_call_under_way_still_ends_at_once(
     while not took or (min(took) >= 5 and len(took) < 5):  # as on a machine that is busy
         emulator = start({"faults": [{"kind": "latency", "seconds": 3600}]})
         connection = http.client.HTTPConnection(emulator.url.removeprefix("http://"))
-        connection.request("GET", "/v5/iot/p/batchtasks")
+        known = {"Authorization": "SDK-HMAC-SHA256 Access=emulator-ak"}
+        connection.request("GET", "/v5/iot/p/batchtasks", headers=known)
         deadline = time.monotonic() + 60
         while not emulator.faults()[0]["seen"]:
             assert time.monotonic() < deadline
@@ -220,3 +221,14 @@ def test_an_end_waits_for_no_connection_that_is_only_open(start: Callable[..., E
         assert connection.sock.recv(1) == b""
         connection.close()
     assert min(took) < 0.1
+
+
+def test_calls_of_nobody_use_up_no_fault(emulator: Emulator, call: Call) -> None:
+    emulator.add_fault("status", status=503, count=1)
+    emulator.add_fault("rate_limit", per_second=0.01, burst=1)
+    url = f"{emulator.url}/v5/iot/emulator-project/batchtasks"
+    stranger = "SDK-HMAC-SHA256 Access=stranger, SignedHeaders=host, Signature=0"
+    for headers in ({}, {"Authorization": stranger}, {"X-Auth-Token": "stranger"}):
+        assert requests.get(url, headers=headers, timeout=60).status_code == 401
+
+    assert call(emulator, *LIST).status_code == 503

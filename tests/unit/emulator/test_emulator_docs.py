@@ -13,7 +13,7 @@ from iotda_provider.emulator.common import strict_json
 from iotda_provider.emulator.identity import iam
 from iotda_provider.emulator.scenario import faults, scenario, switches
 from iotda_provider.emulator.service import request_models
-from iotda_provider.emulator.web import broken_answers, control, gateway
+from iotda_provider.emulator.web import broken_answers, control, gateway, iam_routes
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
 
@@ -75,7 +75,7 @@ def test_every_key_of_the_environment_is_listed(name: str) -> None:
         ("Inferred", f"{request_models.MAX_DOCUMENT:,} characters"),
         ("Inferred", f"{request_models.MAX_SHADOW:,}"),
         ("Inferred", f"{request_models.MAX_GROUP_IDS:,} groups"),
-        ("Who may talk to it", f"{gateway.MAX_UNSIGNED_BODY // 1024} KiB"),
+        ("Who may talk to it", f"{iam_routes.MAX_BODY // 1024} KiB"),
         ("Who may talk to it", f"{gateway.MAX_BODY // 1024 // 1024} MiB"),
         ("Who may talk to it", f"head has at most {broken_answers.MAX_HEAD // 1024} KiB"),
         ("Documented", scenario.DEFAULT_APP_ID),

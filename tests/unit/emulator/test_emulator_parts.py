@@ -12,6 +12,8 @@ from iotda_provider.emulator.common.clock import MICRO, Clock, basic, millis, pa
 from iotda_provider.emulator.common.errors import ApiError, ScenarioError
 from iotda_provider.emulator.common.paging import NEWEST, Page
 from iotda_provider.emulator.common.randomness import Draws
+from iotda_provider.emulator.identity.iam import Iam, IamSettings
+from iotda_provider.emulator.identity.signatures import Key
 from iotda_provider.emulator.scenario.faults import Fault, Faults, name_faults
 from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.emulator.service.device_queries import record_id
@@ -265,3 +267,13 @@ def test_another_seed_is_another_world(reopen: Callable[..., Instance]) -> None:
     reopen({"devices": 5}, seed=1)
     with pytest.raises(ScenarioError, match="made with the seed 1, not 2"):
         reopen(seed=2)
+
+
+def test_of_tokens_and_keys_the_latest_thousand_are_known() -> None:
+    iam = Iam(IamSettings(), Key("ak", "sk"), "p")
+    tokens = [iam.token_for_identity("emulator-idp", "emulator.id.token")[0] for _ in range(1001)]
+    for _ in range(1001):
+        iam.key_for_agency(iam.metadata_token(60))
+
+    assert [iam.knows([(b"x-auth-token", token.encode())]) for token in tokens[:2]] == [False, True]
+    assert len(iam.given_secrets()) == 2 * 1000 + 2 * 1000

@@ -23,6 +23,8 @@ from iotda_provider.emulator.common.field_types import Many, Seconds
 from iotda_provider.emulator.common.strict_model import StrictModel
 from iotda_provider.emulator.identity.signatures import BASIC, Key, Verifier, refuse_duplicates
 
+# Of tokens and of keys, that many are known at a time: the oldest is forgotten first.
+_MOST_GRANTS = 1000
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 # The IAM action that each call needs.
 _ACTIONS = {
@@ -115,7 +117,7 @@ class Iam:
                     )
 
     def given_secrets(self) -> set[str]:
-        """Every secret issued so far, for tests that search for leaked secrets."""
+        """Every secret issued (the latest thousand of each kind), for tests that seek leaks."""
         with self._lock:
             keys = [grant.key for grant in self._keys.values() if grant.key is not None]
             tokens = {*self._tokens, *self._metadata_tokens}
@@ -150,9 +152,8 @@ class Iam:
     def _token(self, project_id: str | None) -> tuple[str, Grant]:
         now = time.time()
         text = secrets.token_urlsafe(48)
-        with self._lock:
-            grant = Grant(now + self.settings.token_lifetime, now, project_id)
-            self._tokens[text] = grant
+        grant = Grant(now + self.settings.token_lifetime, now, project_id)
+        self._keep(self._tokens, text, grant)
         return text, grant
 
     def key_for_token(self, token: object, seconds: object) -> Grant:
@@ -172,8 +173,8 @@ class Iam:
     def metadata_token(self, seconds: float) -> str:
         """A token of the metadata service."""
         text = secrets.token_urlsafe(24)
-        with self._lock:
-            self._metadata_tokens[text] = Grant(time.time() + seconds, time.time())
+        grant = Grant(time.time() + seconds, time.time())
+        self._keep(self._metadata_tokens, text, grant)
         return text
 
     def key_for_agency(self, metadata_token: str | None) -> Grant:
@@ -194,23 +195,26 @@ class Iam:
         now = time.time()
         key = Key("HST" + secrets.token_hex(9).upper(), secrets.token_urlsafe(30), _long_token())
         grant = Grant(now + seconds, now, self.project_id, key)
-        with self._lock:
-            self._keys[key.access] = grant
+        self._keep(self._keys, key.access, grant)
         return grant
+
+    def _keep(self, grants: dict[str, Grant], name: str, grant: Grant) -> None:
+        with self._lock:
+            if len(grants) >= _MOST_GRANTS:
+                del grants[next(iter(grants))]
+            grants[name] = grant
 
     # --- identifying -----------------------------------------------------------------------------
 
     def knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether a request names a known key or token; its signature is not checked."""
-        for name, value in headers:
-            if name == b"x-auth-token":
-                return value.decode("latin-1") in self._tokens
-            if name == b"authorization":
-                access = _ACCESS.search(value.decode("latin-1"))
-                return access is not None and (
-                    access[1] == self._permanent.access or access[1] in self._keys
-                )
-        return False
+        names = dict(headers)
+        if (token := names.get(b"x-auth-token")) is not None:
+            return token.decode("latin-1") in self._tokens
+        access = _ACCESS.search(names.get(b"authorization", b"").decode("latin-1"))
+        return access is not None and (
+            access[1] == self._permanent.access or access[1] in self._keys
+        )
 
     def verify(
         self,

@@ -14,7 +14,9 @@ from fastapi.routing import APIRoute
 from iotda_provider.emulator.common import strict_json
 from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.identity.iam import Grant, IamError
-from iotda_provider.emulator.web.gateway import MAX_UNSIGNED_BODY, instance_of, read_body
+from iotda_provider.emulator.web.gateway import instance_of, read_body
+
+MAX_BODY = 64 * 1024
 
 _TITLES = {
     400: "Bad Request",
@@ -77,7 +79,7 @@ async def list_projects(request: Request) -> Response:
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        await read_body(request, MAX_UNSIGNED_BODY),
+        await read_body(request, MAX_BODY),
     )
     iam.given["projects"] += 1
     wanted = request.query_params.get("name", iam.settings.region)
@@ -133,7 +135,7 @@ def _once(request: Request, name: str) -> str | None:
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = strict_json.parse(await read_body(request, MAX_UNSIGNED_BODY))
+        body = strict_json.parse(await read_body(request, MAX_BODY))
     except ValueError:
         body = None
     return _inside({"body": body}, "body")
