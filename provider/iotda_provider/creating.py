@@ -17,7 +17,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.procedures import CallsIO, stop_batch_task
+from iotda_provider.procedures import CallsIO, stop_whole_tasks
 
 # A task of the same moment is among the newest.
 _PAGES_OF_THE_NEWEST = 2
@@ -188,15 +188,13 @@ async def _keep_the_oldest(
             )
     every = [*found, *((made,) if made else ())]
     oldest, *others = sorted(every, key=lambda one: (one.create_time or "", one.task_id))
-    surplus = []
-    for other in others:
-        error = None
-        if not other.status.is_terminal:
-            try:
-                await stop_batch_task(io, other.task_id)
-            except IoTDAError as refusal:
-                error = str(refusal)
-        surplus.append(Surplus(other.task_id, error))
+    came = await stop_whole_tasks(
+        io, [other.task_id for other in others if not other.status.is_terminal]
+    )
+    surplus = [
+        Surplus(other.task_id, None if (error := came.get(other.task_id)) is None else str(error))
+        for other in others
+    ]
     return Created(oldest, created, tuple(surplus))
 
 

@@ -47,6 +47,9 @@ _STARTED = frozenset(SubtaskStatus) - {
 _STOPPABLE = frozenset(status for status in SubtaskStatus if status.is_stoppable)
 # Seconds between looks at targets that were told to stop and have not come to rest.
 _SETTLING = (0.5, 1.0, 2.0, 4.0)
+_FOR_GOOD = (IoTDAAuthError, IoTDANotFoundError)
+# Seconds between stops of a task that is Initializing.
+_UNTIL_BEGUN = (1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0)
 _NOT_IN_TASK = "IOTDA.014219"
 #: What the one target of a rehearsed stop begins with: a device id that nobody has.
 REHEARSAL = "rehearsal-of-a-stop-"
@@ -98,6 +101,33 @@ async def stop_batch_task(
         if task.status.is_stop:
             return TargetResults()
         raise (not_stoppable(task) or trouble) from None
+
+
+async def stop_whole_tasks(
+    io: CallsIO, batch_task_ids: Sequence[str]
+) -> dict[str, IoTDAError | None]:
+    """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
+
+    The platform refuses the stop of a task that is Initializing. It is asked again for some 25
+    seconds, which is as long as Airflow leaves to a task instance that is killed.
+    """
+    came: dict[str, IoTDAError | None] = {}
+    left = list(dict.fromkeys(batch_task_ids))
+    for pause in (*_UNTIL_BEGUN, None):
+        refused = []
+        for batch_task_id in left:
+            try:
+                await stop_batch_task(io, batch_task_id)
+                came[batch_task_id] = None
+            except IoTDAError as error:
+                came[batch_task_id] = error
+                if isinstance(error, IoTDAApiError) and not isinstance(error, _FOR_GOOD):
+                    refused.append(batch_task_id)
+        left = refused
+        if not left or pause is None:
+            break
+        await io.pause(pause)
+    return came
 
 
 async def rehearse_stop(io: CallsIO, batch_task_id: str) -> None:

@@ -279,6 +279,13 @@ class IoTDAHook(HttpHook):
         """
         return run_blocking(procedures.stop_batch_task(BlockingIO(self), batch_task_id, targets))
 
+    def stop_whole_tasks(self, batch_task_ids: Sequence[str]) -> dict[str, IoTDAError | None]:
+        """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
+
+        A task that is Initializing is asked again for some 25 seconds.
+        """
+        return run_blocking(procedures.stop_whole_tasks(BlockingIO(self), batch_task_ids))
+
     def rehearse_stop(self, batch_task_id: str) -> None:
         """Find out whether this connection may stop a task, without stopping anything.
 

@@ -226,6 +226,15 @@ class IoTDAAsyncHook(BaseHook):
         """
         return await procedures.stop_batch_task(AsyncIO(self), batch_task_id, targets)
 
+    async def stop_whole_tasks(
+        self, batch_task_ids: Sequence[str]
+    ) -> dict[str, IoTDAError | None]:
+        """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
+
+        A task that is Initializing is asked again for some 25 seconds.
+        """
+        return await procedures.stop_whole_tasks(AsyncIO(self), batch_task_ids)
+
     async def rehearse_stop(self, batch_task_id: str) -> None:
         """Find out whether this connection may stop a task, without stopping anything.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -167,9 +166,11 @@ class BatchTaskSensor(DeferringSensor):
 
     def on_kill(self) -> None:
         """Leave the batch task alone, unless the user asked to stop it."""
-        if self.stop_on_kill:
-            with suppress(TaskNotStoppableError):
-                self._connected().stop_batch_task(self.batch_task_id)
+        if not self.stop_on_kill:
+            return
+        for error in self._connected().stop_whole_tasks((self.batch_task_id,)).values():
+            if error is not None and not isinstance(error, TaskNotStoppableError):
+                raise error
 
     def close(self) -> None:
         """Close the hook that all looks share."""

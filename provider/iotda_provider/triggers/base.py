@@ -108,26 +108,25 @@ class IoTDATrigger(BaseTrigger):
         if not self.stop_on_kill:
             return
         await load(HOOKS, "iotda_provider.triggers.kills")
-        from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
+        from iotda_provider.exceptions import TaskNotStoppableError
         from iotda_provider.triggers.kills import was_killed
 
         if not await was_killed(self.task_instance):
             self.log.info("No user has killed the task: nothing is stopped.")
             return
         async with self.hook() as hook:
-            for batch_task_id in self.batch_task_ids:
-                try:
-                    await hook.stop_batch_task(batch_task_id)
-                    self.log.warning(
-                        "The task was killed: stopped batch task %s, as stop_on_kill asks.",
-                        batch_task_id,
-                    )
-                except TaskNotStoppableError as error:
-                    self.log.info("The task was killed, and nothing was left to stop: %s", error)
-                except IoTDAError as error:
-                    # Nobody is left to raise it to, and there may be more tasks to stop.
-                    self.log.error(
-                        "The task was killed, but batch task %s could not be stopped: %s",
-                        batch_task_id,
-                        error,
-                    )
+            came = await hook.stop_whole_tasks(self.batch_task_ids)
+        for batch_task_id, error in came.items():
+            if error is None:
+                self.log.warning(
+                    "The task was killed: stopped batch task %s, as stop_on_kill asks.",
+                    batch_task_id,
+                )
+            elif isinstance(error, TaskNotStoppableError):
+                self.log.info("The task was killed, and nothing was left to stop: %s", error)
+            else:  # nobody is left to raise it to
+                self.log.error(
+                    "The task was killed, but batch task %s could not be stopped: %s",
+                    batch_task_id,
+                    error,
+                )

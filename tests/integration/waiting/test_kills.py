@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
+from iotda_provider import procedures
+from iotda_provider.exceptions import IoTDAApiError
 from iotda_provider.guards import MaxFailures
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.supervisor import ask
@@ -257,3 +259,56 @@ def test_what_is_left_of_a_split_rollout_is_stopped_in_the_worker(iotda_emulator
     guard.on_kill()
 
     assert stops(iotda_emulator) == 2
+
+
+async def by_the_trigger() -> None:
+    await trigger(stop_on_kill=True).on_kill()
+
+
+async def by_the_sensor() -> None:
+    BatchTaskSensor(task_id="wait", batch_task_id=TASK_ID, stop_on_kill=True).on_kill()
+
+
+async def by_the_guard() -> None:
+    RolloutGuardSensor(
+        task_id="guard", batch_task_id=TASK_ID, rules=MaxFailures(5), stop_on_kill=True
+    ).on_kill()
+
+
+@pytest.mark.parametrize("kill", [by_the_trigger, by_the_sensor, by_the_guard])
+async def test_a_stop_is_asked_for_until_the_task_has_begun(
+    iotda_emulator: Any, monkeypatch: pytest.MonkeyPatch, kill: Any
+) -> None:
+    """The platform refuses it while the task is Initializing."""
+    by_a_user(monkeypatch, True)
+    monkeypatch.setattr(procedures, "_UNTIL_BEGUN", (0.0,) * 5)
+    iotda_emulator.add_fault("status", status=400, body={}, call="stop_batch_task", count=3)
+
+    await kill()
+
+    assert stops(iotda_emulator) == 4
+
+
+async def test_one_that_has_not_begun_keeps_no_other_from_its_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    pauses: list[float] = []
+
+    async def stop(io: Any, batch_task_id: str) -> None:
+        asked.append(batch_task_id)
+        if batch_task_id == "first":
+            raise IoTDAApiError(400, "IOTDA.014218", "it is Initializing")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(procedures, "stop_batch_task", stop)
+    io: Any = SimpleNamespace(pause=pause)
+    came = await procedures.stop_whole_tasks(io, ["first", "second"])
+
+    assert asked[:3] == ["first", "second", "first"]
+    assert asked.count("second") == 1
+    assert came["second"] is None
+    assert isinstance(came["first"], IoTDAApiError)
+    assert 20 <= sum(pauses) < base._KILL_SECONDS
