@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,12 +14,14 @@ from iotda_provider.durable import LARGEST, Notes, VariableNotes, notes_of, owne
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
+from iotda_provider.guarding.signature import Signature
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.guarding import Memory
     from iotda_provider.guarding.steps import Log, Procedure
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
@@ -77,7 +80,8 @@ class WorkerSteps:
             self._hook.rehearse_stop(step.batch_task_id)
             return None
         if isinstance(step, Save):
-            return save_memory(self._context, step.memory, self._log)
+            signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
+            return save_memory(self._context, step.memory, self._log, signature)
         return self._tell(step)
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
@@ -158,10 +162,23 @@ def load_function(path: str) -> Callable[[Alert], Any]:
 # --- memory: among the notes that outlive a try ---------------------------------------------------
 
 
-def save_memory(context: Context, memory: Mapping[str, Any], log: Log) -> bool:
-    """Keep a guard's memory; whether that worked."""
+def signature_of(hook: IoTDAHook, owner: Mapping[str, Any]) -> Signature:
+    """Signs and checks what the guard of a task instance keeps, by its connection's secret."""
+    with suppress(IoTDAError):  # the first look says so
+        _ = hook.settings
+    return Signature(hook.last_settings, owner)
+
+
+def save_memory(
+    context: Context, memory: Mapping[str, Any], log: Log, signature: Signature
+) -> bool:
+    """Sign and keep a guard's memory; whether that worked."""
+    return _keep(context, signature.sign(fitted(memory, LARGEST)), log)
+
+
+def _keep(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
     try:
-        notes_of(context).set(MEMORY_KEY, fitted(memory, LARGEST))
+        notes_of(context).set(MEMORY_KEY, signed)
     except Exception:  # Airflow's database or API may be down, which must not stop the guard.
         log.exception("The guard's memory could not be written down; it goes on with what it has.")
         return False
@@ -189,19 +206,32 @@ class SharedMemory:
     While there is a Variable it is newer than what a task state store holds, because whoever goes
     on in a worker takes it back first.
 
+    All of it is signed, because whoever may edit Variables or XComs may write a memory there
+    (:class:`~iotda_provider.guarding.signature.Signature`).
+
     :param context: Airflow's context of the running task instance
     :param log: where its lines go
+    :param signature: signs it
     """
 
-    def __init__(self, context: Context, log: Log) -> None:
+    def __init__(self, context: Context, log: Log, signature: Signature) -> None:
         self._context = context
         self._log = log
+        self.signature = signature
         self._ours = notes_of(context)
         self._triggers = VariableNotes(owner_of(context["ti"]))
         self._is_apart = not isinstance(self._ours, VariableNotes)
 
-    def load(self) -> Any:
-        """What an earlier try has kept, in its worker or in its trigger, or None."""
+    def recall(self, batch_task_ids: tuple[str, ...], audit_limit: int, *more: Any) -> Memory:
+        """What an earlier try has kept, in its worker or in its trigger.
+
+        :param more: other copies that there may be
+        """
+        return self.signature.recall(
+            *more, self._load(), batch_task_ids=batch_task_ids, audit_limit=audit_limit
+        )
+
+    def _load(self) -> Any:
         try:
             found = self._triggers.get(MEMORY_KEY)
         except Exception:  # noqa: BLE001 - one that has forgotten is better than none
@@ -209,13 +239,14 @@ class SharedMemory:
             found = None
         if found is None:
             return load_memory(self._context, self._log) if self._is_apart else None
-        if self._is_apart:
-            self.take_back(found)
+        # As it was signed, or was not.
+        if self._is_apart and _keep(self._context, found, self._log):
+            self._forget(self._triggers)
         return found
 
     def hand_over(self, memory: Mapping[str, Any]) -> None:
         """Keep it where the trigger reads it: in a Variable, or else in an XCom."""
-        kept = fitted(memory, LARGEST)
+        kept = self.signature.sign(fitted(memory, LARGEST))
         try:
             self._triggers.set(MEMORY_KEY, kept)
         except Exception:  # noqa: BLE001 - the same
@@ -224,7 +255,8 @@ class SharedMemory:
 
     def take_back(self, memory: Mapping[str, Any]) -> None:
         """Keep it where this worker does, and there alone."""
-        if save_memory(self._context, memory, self._log) and self._is_apart:
+        worked = save_memory(self._context, memory, self._log, self.signature)
+        if worked and self._is_apart:
             self._forget(self._triggers)
 
     def settle(self, memory: Mapping[str, Any]) -> None:
@@ -233,7 +265,7 @@ class SharedMemory:
         That is a stop, without the trail, which is an XCom or a file by now.
         """
         if memory.get("intent"):
-            save_memory(self._context, {**memory, "trail": []}, self._log)
+            save_memory(self._context, {**memory, "trail": []}, self._log, self.signature)
         else:
             self._forget(self._ours)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotda_provider.guards import Decision, Look, Verdict
@@ -58,17 +58,32 @@ class Memory:
 
     @classmethod
     def from_json(
-        cls, data: object, batch_task_ids: tuple[str, ...], audit_limit: int = 500
+        cls,
+        data: object,
+        batch_task_ids: tuple[str, ...],
+        audit_limit: int = 500,
+        *,
+        is_signed: bool = True,
     ) -> Memory:
         """Read what :meth:`to_json` wrote; another rollout's memory is none of ours.
 
         Nor is one that somebody has damaged: Airflow Variables can be edited.
+
+        :param is_signed: whether a guard has written it for sure
+            (:class:`~iotda_provider.guarding.signature.Signature`). From what anybody may have
+            written only that is taken which can make a guard later: that devices have started, and
+            have ended well. That it has decided on a stop is left out, and since when what goes on
         """
         if isinstance(data, Mapping) and data.get("version") == _VERSION:
-            with suppress(TypeError, ValueError, AttributeError, KeyError):
+            with suppress(TypeError, ValueError, AttributeError, KeyError, RecursionError):
                 if tuple(data["batch_task_ids"]) == batch_task_ids:
-                    return cls._read(data, batch_task_ids, audit_limit)
+                    memory = cls._read(data, batch_task_ids, audit_limit)
+                    return memory if is_signed else memory._only_later()
         return cls(batch_task_ids, trail=AuditTrail(audit_limit))
+
+    def _only_later(self) -> Memory:
+        state = GuardState.from_json(self.state).without_times()
+        return replace(self, state=state.to_json() if state.tasks else {}, intent=None)
 
     @classmethod
     def _read(

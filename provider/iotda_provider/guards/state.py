@@ -139,6 +139,10 @@ class GuardState:
         since = max(born, self.still_since)
         return replace(self, still_since=since, history=self.history.not_before(born))
 
+    def without_times(self) -> GuardState:
+        """The started devices alone, as if the next look were the first one."""
+        return GuardState(tasks=self.tasks, time=0.0, still_since=0.0)
+
     def with_at_least(self, other: GuardState) -> GuardState:
         """This state, where no batch task has had fewer starts than in another one."""
         tasks = dict(self.tasks)

@@ -117,6 +117,8 @@ class IoTDAHook(HttpHook):
         super().__init__(http_conn_id=iotda_conn_id)
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
+        #: The connection as it was read last; None: it has not been read.
+        self.last_settings: ConnectionSettings | None = None
         _all_hooks.add(self)
 
     @classmethod
@@ -158,11 +160,12 @@ class IoTDAHook(HttpHook):
     def settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
         conn_id = self.iotda_conn_id
-        return load_settings(
+        self.last_settings = load_settings(
             look_up(conn_id, lambda: self.get_connection(conn_id)),
             conn_id=conn_id,
             **self._overrides,
         )
+        return self.last_settings
 
     @cached_property
     def _authenticator(self) -> Authenticator:

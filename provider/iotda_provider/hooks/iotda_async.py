@@ -97,6 +97,8 @@ class IoTDAAsyncHook(BaseHook):
         super().__init__()
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
+        #: The connection as it was read last; None: it has not been read.
+        self.last_settings: ConnectionSettings | None = None
         self._states: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
 
     async def __aenter__(self) -> IoTDAAsyncHook:
@@ -226,9 +228,7 @@ class IoTDAAsyncHook(BaseHook):
         """
         return await procedures.stop_batch_task(AsyncIO(self), batch_task_id, targets)
 
-    async def stop_whole_tasks(
-        self, batch_task_ids: Sequence[str]
-    ) -> dict[str, IoTDAError | None]:
+    async def stop_whole_tasks(self, batch_task_ids: Sequence[str]) -> dict[str, IoTDAError | None]:
         """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
 
         A task that is Initializing is asked again for some 25 seconds.
@@ -379,6 +379,7 @@ class IoTDAAsyncHook(BaseHook):
         if state is None:
             await self.close()  # that of a loop that is closed itself
             settings = await single_flight(("settings", id(self)), self._read_connection)
+            self.last_settings = settings
             authenticator = authenticator_for(settings)
             shared = await borrow(settings)
             state = self._states.get(loop)

@@ -13,12 +13,10 @@ from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import (
     OnAlert,
-    SharedMemory,
     forget_triggers_memory,
     load_triggers_memory,
 )
 from iotda_provider.guarding import Memory
-from iotda_provider.guarding.memory import newest
 from iotda_provider.operators.wave_guard import (
     AUDIT_LIMIT,
     GuardedOperator,
@@ -158,7 +156,7 @@ class WaveOperator(GuardedOperator):
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
         ti: Any = context["ti"]
         now = time.time()
-        SharedMemory(context, self.log).hand_over(watch.memory.to_json())
+        self.kept(context).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
         trigger = self.trigger(
             guard=watch.plan.to_dict(),
@@ -195,9 +193,9 @@ class WaveOperator(GuardedOperator):
         batch_task_id = plan["batch_task_id"]
         if not isinstance(event, Mapping) or event.get("batch_task_ids") != [batch_task_id]:
             raise IoTDAError(f"The trigger's event is about another release: {str(event)[:200]}")
-        kept = SharedMemory(context, self.log)
-        known = newest(event.get("memory"), load_triggers_memory(context), kept.load())
-        memory = Memory.from_json(known, (batch_task_id,), AUDIT_LIMIT)
+        kept = self.kept(context)
+        more = (event.get("memory"), load_triggers_memory(context))
+        memory = kept.recall((batch_task_id,), AUDIT_LIMIT, *more)
         status, memo = event.get("status"), event.get("memo")
         if status == OVER and isinstance(event.get("result"), Mapping):
             return self._finish(context, memory, dict(event["result"]))
@@ -205,6 +203,7 @@ class WaveOperator(GuardedOperator):
             job = self.job_from_json(memo["job"])
             return self._work(context, job, memory, began=float(memo["began"]))
         kept.take_back(memory.to_json())
+        forget_triggers_memory(context)
         if status == TIMEOUT:
             raise self.time_is_over()
         if status == ERROR:

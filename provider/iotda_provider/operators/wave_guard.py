@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps
+from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps, signature_of
 from iotda_provider.guarding import GuardPlan, Memory
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.guards import FailureClasses, rules_to_json
@@ -88,16 +89,24 @@ class GuardedOperator(IoTDABaseOperator):
 
     def memory_of(self, context: Context, batch_task_id: str) -> Memory:
         """What the guard remembers of this task's tries, or of the tasks before it."""
-        kept = SharedMemory(context, self.log).load()
-        memory = Memory.from_json(kept, (batch_task_id,), AUDIT_LIMIT)
+        about = (batch_task_id,)
         ti: Any = context["ti"]
-        for task_id in reversed(self.after):
-            if memory.state:
-                break
-            left = {"state": ti.xcom_pull(task_ids=task_id, key=STATE_KEY)}
-            about = {"version": 1, "batch_task_ids": [batch_task_id]}
-            memory.state = Memory.from_json({**about, **left}, (batch_task_id,)).state
+        with self.hook() as hook:
+            signature = signature_of(hook, owner_of(ti))
+            memory = SharedMemory(context, self.log, signature).recall(about, AUDIT_LIMIT)
+            for task_id in reversed(self.after):
+                if memory.state:
+                    break
+                left = ti.xcom_pull(task_ids=task_id, key=STATE_KEY)
+                theirs = signature_of(hook, {**owner_of(ti), "task_id": task_id})
+                memory.state = theirs.recall(left, batch_task_ids=about).state
         return memory
+
+    def kept(self, context: Context) -> SharedMemory:
+        """Where the guard's memory is kept."""
+        with self.hook() as hook:
+            signature = signature_of(hook, owner_of(context["ti"]))
+        return SharedMemory(context, self.log, signature)
 
     def carry_out(
         self,
@@ -127,14 +136,17 @@ class GuardedOperator(IoTDABaseOperator):
                 )
                 return steps.run(procedure)
         except IoTDAError:
-            SharedMemory(context, self.log).take_back(memory.to_json())
+            self.kept(context).take_back(memory.to_json())
             raise
 
     def leave(self, context: Context, memory: Memory) -> None:
         """Leave behind what the next try would know, and what later guards go on with."""
-        SharedMemory(context, self.log).take_back(memory.to_json())
-        context["ti"].xcom_push(key=STATE_KEY, value=memory.state)
+        ti: Any = context["ti"]
+        kept = self.kept(context)
+        kept.take_back(memory.to_json())
+        left = Memory(memory.batch_task_ids, state=memory.state)
+        ti.xcom_push(key=STATE_KEY, value=kept.signature.sign(left.to_json()))
 
     def settle(self, context: Context, memory: Memory) -> None:
         """The guard has ended well: leave no more behind than one that is cleared has to know."""
-        SharedMemory(context, self.log).settle(memory.to_json())
+        self.kept(context).settle(memory.to_json())

@@ -22,10 +22,11 @@ from iotda_provider.guard_worker import (
     WorkerSteps,
     forget_triggers_memory,
     load_triggers_memory,
+    signature_of,
 )
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.memory import fitted, newest
+from iotda_provider.guarding.memory import fitted
 from iotda_provider.guarding.plan import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_STOP_TIMEOUT,
@@ -215,23 +216,25 @@ class RolloutGuardSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         own_report_path(self, context)
         plan = self._plan()
-        kept = SharedMemory(context, self.log).load()
-        memory = Memory.from_json(kept, plan.batch_task_ids, plan.audit_limit)
-        self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
         with self.hook() as hook:
+            kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
+            memory = kept.recall(plan.batch_task_ids, plan.audit_limit)
+            self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             steps = self._steps(hook, context)
             steps.try_on_alert(plan.batch_task_ids)
             try:
-                outcome = self._wait(context, steps, watch)
+                outcome = self._wait(context, steps, watch, kept)
             except AirflowTaskTimeout:
                 # A retry may go on guarding; whoever wants a stop instead wants it now.
                 if not plan.stops_when_lost:
-                    SharedMemory(context, self.log).take_back(memory.to_json())
+                    kept.take_back(memory.to_json())
                     raise
                 outcome = steps.run(watch.give_up("The task's execution_timeout is over."))
-            return self._finish(context, watch, self._verified(steps, watch, outcome))
+            return self._finish(context, watch, kept, self._verified(steps, watch, outcome))
 
-    def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome:
+    def _wait(
+        self, context: Context, steps: WorkerSteps, watch: Watch, kept: SharedMemory
+    ) -> Outcome:
         live = LiveInWorker(watch, context, self.log)
         while True:
             began = time.monotonic()
@@ -247,7 +250,7 @@ class RolloutGuardSensor(BaseSensorOperator):
                 return outcome
             if self.deferrable:
                 live.settle()
-                self._defer(context, watch)
+                self._defer(context, watch, kept)
             live.show()
             time.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
 
@@ -275,18 +278,16 @@ class RolloutGuardSensor(BaseSensorOperator):
         if not self.stop_on_kill:
             return
         with self.hook() as hook:
-            for batch_task_id in batch_task_ids(self.batch_task_id):
-                try:
-                    hook.stop_batch_task(batch_task_id)
-                except TaskNotStoppableError as error:
-                    self.log.info("The task was killed, and nothing was left to stop: %s", error)
-                except IoTDAError as error:
-                    # There may be more tasks to stop.
-                    self.log.error(
-                        "The task was killed, but batch task %s could not be stopped: %s",
-                        batch_task_id,
-                        error,
-                    )
+            came = hook.stop_whole_tasks(batch_task_ids(self.batch_task_id))
+        for batch_task_id, error in came.items():
+            if isinstance(error, TaskNotStoppableError):
+                self.log.info("The task was killed, and nothing was left to stop: %s", error)
+            elif error is not None:
+                self.log.error(
+                    "The task was killed, but batch task %s could not be stopped: %s",
+                    batch_task_id,
+                    error,
+                )
 
     @staticmethod
     def _verified(steps: WorkerSteps, watch: Watch, outcome: Outcome) -> Outcome:
@@ -332,11 +333,11 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     # --- in the triggerer -------------------------------------------------------------------------
 
-    def _defer(self, context: Context, watch: Watch) -> None:
+    def _defer(self, context: Context, watch: Watch, kept: SharedMemory) -> None:
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
         ti: Any = context["ti"]
-        SharedMemory(context, self.log).hand_over(watch.memory.to_json())
+        kept.hand_over(watch.memory.to_json())
         trigger = RolloutGuardTrigger(
             plan={
                 **watch.plan.to_dict(),
@@ -358,22 +359,30 @@ class RolloutGuardSensor(BaseSensorOperator):
         if not is_airflows_timeout(next_method, next_kwargs):
             return super().resume_execution(next_method, next_kwargs, context)
         # No triggerer has been there to say that the guard's time is over.
-        watch = self._resumed_watch(context)
         with self.hook() as hook:
+            watch, kept = self._resumed_watch(context, hook)
             steps = self._steps(hook, context)
             outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
-            return self._finish(context, watch, self._verified(steps, watch, outcome))
+            return self._finish(context, watch, kept, self._verified(steps, watch, outcome))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Verify and report what the trigger has seen and done.
 
         :raises IoTDAError: the trigger could not watch; or as :meth:`execute`
         """
-        from iotda_provider.triggers.events import ERROR, OVER, error_from_json
+        from iotda_provider.triggers.events import ERROR, OVER
 
         if not isinstance(event, Mapping) or event.get("status") not in (OVER, ERROR):
             raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
-        watch = self._resumed_watch(context, event.get("memory"))
+        with self.hook() as hook:
+            return self._complete(context, hook, event)
+
+    def _complete(
+        self, context: Context, hook: IoTDAHook, event: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from iotda_provider.triggers.events import ERROR, error_from_json
+
+        watch, kept = self._resumed_watch(context, hook, event.get("memory"))
         if tuple(event.get("batch_task_ids") or ()) != watch.plan.batch_task_ids:
             raise IoTDAError(f"The trigger's event is about another rollout: {str(event)[:200]}")
         if event["status"] == ERROR:
@@ -382,16 +391,21 @@ class RolloutGuardSensor(BaseSensorOperator):
             outcome = Outcome.from_result(event["result"])
         except (KeyError, ValueError) as error:
             raise IoTDAError(f"The trigger's event makes no sense: {error}") from None
+        if outcome.stop is not None:
+            # The trigger's word is its own, even where no secret is there to sign a memory with.
+            watch.memory.intent = watch.memory.intent or event.get("intent")
         if outcome.stop is not None and watch.memory.intent is not None:
-            with self.hook() as hook:
-                outcome = self._steps(hook, context).run(watch.verify()) or outcome
-        return self._finish(context, watch, outcome)
+            outcome = self._steps(hook, context).run(watch.verify()) or outcome
+        return self._finish(context, watch, kept, outcome)
 
-    def _resumed_watch(self, context: Context, told: Any = None) -> Watch:
+    def _resumed_watch(
+        self, context: Context, hook: IoTDAHook, told: Any = None
+    ) -> tuple[Watch, SharedMemory]:
         plan = self._plan()
-        known = newest(told, load_triggers_memory(context), SharedMemory(context, self.log).load())
-        memory = Memory.from_json(known, plan.batch_task_ids, plan.audit_limit)
-        return Watch(plan, memory, self.log, clock=time.time)
+        kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
+        more = (told, load_triggers_memory(context))
+        memory = kept.recall(plan.batch_task_ids, plan.audit_limit, *more)
+        return Watch(plan, memory, self.log, clock=time.time), kept
 
     def _on_alert_path(self) -> str | None:
         if self.on_alert is None or isinstance(self.on_alert, str):
@@ -400,7 +414,9 @@ class RolloutGuardSensor(BaseSensorOperator):
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _finish(self, context: Context, watch: Watch, outcome: Outcome) -> dict[str, Any]:
+    def _finish(
+        self, context: Context, watch: Watch, kept: SharedMemory, outcome: Outcome
+    ) -> dict[str, Any]:
         """Report the outcome.
 
         :raises AirflowSensorTimeout: the guard's time was over first
@@ -409,7 +425,6 @@ class RolloutGuardSensor(BaseSensorOperator):
         ti: Any = context["ti"]
         result = outcome.to_result()
         ti.xcom_push(key="summary", value=outcome.summary)
-        kept = SharedMemory(context, self.log)
         kept.take_back(watch.memory.to_json())
         header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"])
         trail = [header, *watch.memory.trail.records]

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
-from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import (
+    IoTDAAuthError,
+    IoTDAConfigError,
+    IoTDAError,
+    IoTDATransportError,
+)
 from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert, missing_on_alert
 from iotda_provider.guarding import (
     Memory,
@@ -23,17 +29,19 @@ from iotda_provider.guarding import (
     StopTask,
     Tell,
 )
-from iotda_provider.guarding.memory import fitted, newest
+from iotda_provider.guarding.memory import fitted
+from iotda_provider.guarding.signature import Signature
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.models import TaskProgress
 from iotda_provider.retrying import retries_unsaid
 
 if TYPE_CHECKING:
-    from iotda_provider.guarding import Watch
+    from iotda_provider.guarding import GuardPlan, Watch
     from iotda_provider.guarding.steps import Log, Procedure
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import BatchTask
+    from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
 #: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
@@ -122,7 +130,11 @@ class TriggerSteps:
         if isinstance(step, ReadTasks):
             if self._earlier is not None:
                 self._earlier.hand_over()
-            return await asyncio.gather(*map(self._read, step.batch_task_ids))
+            answers = await asyncio.gather(*map(self._read, step.batch_task_ids))
+            # Where nobody can read the connection, there is nothing to wait for.
+            hopeless = any(isinstance(answer, IoTDAConfigError) for answer in answers)
+            self._kept.know(self._hook.last_settings, hopeless=hopeless)
+            return answers
         if isinstance(step, ReadFailed):
             async for row in self._hook.iter_subtasks(step.batch_task_id, status="Fail"):
                 step.tally.add(row)
@@ -194,6 +206,9 @@ class TriggerSteps:
 class Nowhere:
     """In the place of all that where there is no task instance."""
 
+    def know(self, settings: ConnectionSettings | None, *, hopeless: bool = False) -> None:
+        """Nothing is signed."""
+
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
         """Keep nothing."""
         return True
@@ -221,7 +236,34 @@ class OwnState:
         self._unwritten: Mapping[str, Any] | None = None
         self._writer: asyncio.Task[bool] | None = None
         self._routine_at = float("-inf")
+        self._signature = Signature(None, owner)
+        self._is_known = asyncio.Event()
         _guards.add(self)
+
+    def know(self, settings: ConnectionSettings | None, *, hopeless: bool = False) -> None:
+        """Sign by the connection as it was read last, and check what was signed before.
+
+        :param hopeless: it can't be read, and that will not pass
+        """
+        if settings is not None:
+            self._signature = Signature(settings, self._owner)
+        if settings is not None or hopeless:
+            self._is_known.set()
+
+    async def check(self, found: Any, plan: GuardPlan) -> Memory:
+        """What was recalled, as far as it is this guard's own, once the connection is known."""
+        await self._is_known.wait()
+        recall = partial(
+            self._signature.recall,
+            batch_task_ids=plan.batch_task_ids,
+            audit_limit=plan.audit_limit,
+        )
+        return await in_thread(recall, *found)
+
+    async def hand_back(self, memory: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the memory for the worker that goes on; what the event has to say of it."""
+        signed = await in_thread(self._signature.sign, memory)
+        return {} if await self.push(MEMORY_KEY, signed) else {"memory": signed}
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
         """Keep an XCom; whether that worked."""
@@ -258,7 +300,7 @@ class OwnState:
         self._unwritten = None
 
     async def recall(self, *, urgent: bool = False) -> Any:
-        """The memory: what this try's worker has left, or what was kept since, or None.
+        """Copies of the memory: what this try's worker has left, and what was kept since.
 
         :param urgent: a verdict hangs on it: do not wait for a turn among all guards
         :raises Exception: whatever Airflow raises when its database or API is down
@@ -268,7 +310,7 @@ class OwnState:
             async with _recalls.setdefault(asyncio.get_running_loop(), turns):
                 return await self.recall(urgent=True)
         reading = one_at_a_time((id(self), "recall"), self._get_memories)
-        return newest(*await asyncio.wait_for(reading, _ASK_AGAIN_SECONDS))
+        return await asyncio.wait_for(reading, _ASK_AGAIN_SECONDS)
 
     async def _write(self) -> bool:
         """Write memories down, the newest only and one at a time, until none is left."""
@@ -291,7 +333,7 @@ class OwnState:
             self._log.warning("%s could not be written; the guard goes on: %s", what, _short(error))
 
     def _set_memory(self, memory: Mapping[str, Any]) -> None:
-        self._notes.set(MEMORY_KEY, fitted(memory, LARGEST))
+        self._notes.set(MEMORY_KEY, self._signature.sign(fitted(memory, LARGEST)))
 
     def _get_memories(self) -> tuple[Any, Any]:
         return self._get_xcom(MEMORY_KEY), self._notes.get(MEMORY_KEY)
@@ -326,7 +368,7 @@ class Earlier:
         self._log = log
         self._patience_ends = time.monotonic() + _PATIENT_SECONDS
         self._ask_again = float("inf")
-        self._asking: asyncio.Task[Any] | None = asyncio.ensure_future(kept.recall())
+        self._asking: asyncio.Task[Memory] | None = asyncio.ensure_future(self._recall())
         self._is_urgent = False
         watch.awaits_memory = True
 
@@ -337,13 +379,13 @@ class Earlier:
             self._watch.awaits_memory = False
         if self._asking is None:
             if now >= self._ask_again:
-                self._asking = asyncio.ensure_future(self._kept.recall())
+                self._asking = asyncio.ensure_future(self._recall())
             return
         if not self._asking.done():
             if self._watch.needs_memory and not self._is_urgent:
                 self._is_urgent = True
                 self._asking.cancel()
-                self._asking = asyncio.ensure_future(self._kept.recall(urgent=True))
+                self._asking = asyncio.ensure_future(self._recall(urgent=True))
             return
         asked, self._asking = self._asking, None
         self._watch.awaits_memory = False
@@ -355,10 +397,10 @@ class Earlier:
             )
             return
         self._ask_again = float("inf")
-        plan = self._watch.plan
-        self._watch.memory.adopt(
-            Memory.from_json(asked.result(), plan.batch_task_ids, plan.audit_limit)
-        )
+        self._watch.memory.adopt(asked.result())
+
+    async def _recall(self, **how: bool) -> Memory:
+        return await self._kept.check(await self._kept.recall(**how), self._watch.plan)
 
     @property
     def is_settled(self) -> bool:

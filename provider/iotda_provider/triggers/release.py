@@ -146,8 +146,9 @@ class WaveTrigger(ReleaseTrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.threads import in_thread
-        from iotda_provider.guard_worker import MEMORY_KEY
+        from iotda_provider.durable import LARGEST
         from iotda_provider.guarding import GuardPlan, Memory
+        from iotda_provider.guarding.memory import fitted
         from iotda_provider.release.watching import WaveWatch
         from iotda_provider.release_files import ReleaseFiles
         from iotda_provider.triggers.events import tell
@@ -176,9 +177,8 @@ class WaveTrigger(ReleaseTrigger):
             earlier.give_up()
             kept.forget_unwritten()
         await guard.finish()
-        if not await kept.push(MEMORY_KEY, memory.to_json()):
-            payload["memory"] = memory.to_json()
-        yield tell(payload)
+        left = await kept.hand_back(fitted(memory.to_json(), LARGEST))
+        yield tell({**payload, **left})
 
 
 class ConfirmWaveTrigger(WaveTrigger):

@@ -22,11 +22,12 @@ class RolloutGuardTrigger(IoTDATrigger):
     """Watches a rollout until a rule is broken or it ends, and stops it where that is asked for.
 
     The stop is sent from here, in the same look that saw the breach, so no worker slot is waited
-    for. The event is ``{"status": "over", "batch_task_ids", "result", "memory"}``, with the
-    sensor's return value as ``result``; ``memory`` only where it could not be kept as an XCom. What
-    the worker's first look has left behind is read beside the looks, and kept up to date among the
-    task instance's notes (:mod:`iotda_provider.durable`), so a guard whose triggerer is restarted,
-    or whose task is cleared, knows what it was about.
+    for. The event is ``{"status": "over", "batch_task_ids", "result", "intent", "memory"}``,
+    with the sensor's return value as ``result``; ``intent`` only where it has decided on a stop
+    (:class:`~iotda_provider.guarding.Memory`), ``memory`` only where it could not be kept as an
+    XCom. What the worker's first look has left behind is read beside the looks, and kept up to date
+    among the task instance's notes (:mod:`iotda_provider.durable`), so a guard whose triggerer is
+    restarted, or whose task is cleared, knows what it was about.
 
     :param plan: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
     :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
@@ -122,7 +123,6 @@ class RolloutGuardTrigger(IoTDATrigger):
             await asyncio.sleep(min(pause, left))
 
     async def _over(self, outcome: Outcome, memory: Memory, kept: OwnState) -> TriggerEvent:
-        from iotda_provider.guard_worker import MEMORY_KEY
         from iotda_provider.triggers.events import OVER, tell
 
         payload: dict[str, Any] = {
@@ -130,6 +130,6 @@ class RolloutGuardTrigger(IoTDATrigger):
             "batch_task_ids": list(self.batch_task_ids),
             "result": outcome.to_result(),
         }
-        if not await kept.push(MEMORY_KEY, memory.to_json()):
-            payload["memory"] = memory.to_json()
-        return tell(payload)
+        if outcome.stop is not None:
+            payload["intent"] = memory.intent
+        return tell({**payload, **await kept.hand_back(memory.to_json())})

@@ -10,6 +10,7 @@ import pytest
 from iotda_provider.durable import VariableNotes, owner_of
 from iotda_provider.guards import Stalled
 from iotda_provider.guards.audit import looks_of
+from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 KEY = "guard_memory"
@@ -170,3 +171,60 @@ def test_what_stays_is_small_and_kept_once(
     assert not xcoms.get(KEY)
     if report:
         assert len((tmp_path / "audit.jsonl").read_text().splitlines()) > 50
+
+
+def forge(ti: Any, note: dict[str, Any]) -> None:
+    """Write a memory wherever a guard might look for one."""
+    VariableNotes(owner_of(ti)).set(KEY, note)
+    ti.store.set(KEY, note)
+    ti.xcom_push(KEY, note)
+
+
+def test_a_forged_note_makes_no_guard_hastier(fleet: Any, ti: Any) -> None:
+    """The devices run for ten minutes; the note says, for as long as the batch task exists."""
+    silent = fleet({"devices": 20, "success_after": 1e9})
+    silent.sleep(4000)
+    counts = {"last": [20, 0, 20, 0, 0], "tasks": {silent.task_id: [20, 20, 0, 0, 20]}}
+    times = {"time": silent.time() - 1, "still_since": silent.start, "history": []}
+    state = {"version": 2, "started": 20, "starts": 20, **counts, **times}
+    note = {"version": 1, "batch_task_ids": silent.task_ids, "looks": 10**6, "state": state}
+    forge(ti, {**note, "signature": "0" * 64})
+
+    result = silent.run(ti, rules=Stalled(3600), stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
+    assert silent.now >= 4000 + 3600
+
+
+def test_a_forged_note_makes_no_stop_the_guards_own(fleet: Any, ti: Any) -> None:
+    good = fleet({"devices": 20, "success_after": 1e9})
+    good.command("stop", task_id=good.task_id)
+    verdict = {"decision": "breach", "rule": "MaxFailures", "evidence": {}, "sentence": "Forged."}
+    intent = {"time": good.time(), "verdict": verdict, "progress": [], "accepted": good.time()}
+    forge(ti, {"version": 1, "batch_task_ids": good.task_ids, "looks": 9, "intent": intent})
+
+    result = good.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["stop"]) == ("stopped_elsewhere", None)
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_triggers_stop_is_verified_where_no_secret_is_there_to_sign_with(
+    fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an agency: what the event says is the trigger's own word."""
+    monkeypatch.setattr("iotda_provider.guarding.signature._WITH_SECRET", ())
+    bad = fleet(BAD)
+
+    go_on = RolloutGuardSensor.execute_complete
+
+    def complete(*args: Any) -> Any:
+        before = len(bad.calls("show_batch_task"))
+        result = go_on(*args)
+        assert len(bad.calls("show_batch_task")) == before + 1
+        return result
+
+    monkeypatch.setattr(RolloutGuardSensor, "execute_complete", complete)
+    result = bad.run(ti, stop_on_breach=True, wait_for_stop=False)["return_value"]
+
+    assert (result["verdict"], result["rule"]) == ("breached", "SequentialFailureTest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guarding.signature import Signature
 from iotda_provider.guards import (
     Combined,
     MaxFailureRate,
@@ -19,6 +21,7 @@ from iotda_provider.guards import (
     Stalled,
 )
 from iotda_provider.models import BatchTask
+from iotda_provider.settings import ConnectionSettings
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 OTHER = "5c8f9e2d7a6b4c3d1e0f9a8c"
@@ -33,6 +36,17 @@ RULES = (
     (Overdue(3600, 0.02),),
 )
 LOG = logging.getLogger("guard")
+OWNER = {"dag_id": "d", "run_id": "r", "task_id": "guard", "map_index": -1}
+A_MONTH = 30 * 86400.0
+
+
+def signature(secret: str = "a secret key", owner: Any = None, **settings: Any) -> Signature:
+    """That of a guard's connection."""
+    connection = ConnectionSettings("c", "https://h", password=secret, **settings)
+    return Signature(connection, owner or OWNER)
+
+
+OURS = signature()
 
 counts = st.integers(0, 10**6)
 times = st.floats(allow_nan=False, allow_infinity=False) | st.floats(NOW - 1e6, NOW + 1e6)
@@ -65,6 +79,7 @@ def forged(draw: st.DrawFn) -> dict[str, Any]:
         "intent": draw(st.sampled_from([None, {**intent, **more}])),
         "looks": draw(counts),
         "held": draw(st.booleans()),
+        "signature": draw(st.sampled_from([None, "", "0" * 64, signature("another").sign({})])),
         "ended": draw(st.sampled_from([{}, {OTHER: ended}])),
         "trail": [],
     }
@@ -96,11 +111,13 @@ def task(name: str, processing: int, fail: int, success: int, stopped: int) -> B
     )
 
 
-def first_stop(platform: Any, rules: Any, memory: Any, looks: list[list[BatchTask]]) -> float:
-    """The look at which a guard first asks for a stop."""
+def first_stop(
+    platform: Any, rules: Any, memory: Any, looks: list[list[BatchTask]], *, age: float = 0.0
+) -> float:
+    """The look at which a guard first asks for a stop, at batch tasks that are so old."""
     plan = GuardPlan(batch_task_ids=(TASK, OTHER), rules=rules, stop_on_breach=True)
-    now = [NOW]
-    kept = Memory.from_json(memory, plan.batch_task_ids)
+    now = [NOW + age]
+    kept = OURS.recall(memory, batch_task_ids=plan.batch_task_ids)
     watch = Watch(plan, kept, LOG, clock=lambda: now[0])
     platform.asked.clear()
     for number, tasks in enumerate(looks):
@@ -120,11 +137,79 @@ def first_stop(platform: Any, rules: Any, memory: Any, looks: list[list[BatchTas
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(memory=forged(), looks=rollouts())
+@given(memory=forged(), looks=rollouts(), age=st.sampled_from([0.0, 3000.0, A_MONTH]))
 def test_it_never_stops_earlier_than_a_guard_without_one(
-    platform: Any, rules: Any, memory: dict[str, Any], looks: list[list[BatchTask]]
+    platform: Any, rules: Any, memory: dict[str, Any], looks: list[list[BatchTask]], age: float
 ) -> None:
-    assert first_stop(platform, rules, memory, looks) >= first_stop(platform, rules, None, looks)
+    without = first_stop(platform, rules, None, looks, age=age)
+    assert first_stop(platform, rules, memory, looks, age=age) >= without
+
+
+@pytest.mark.parametrize("rule", [Stalled(3600), Overdue(3600, 0.02)])
+@pytest.mark.parametrize("age", [0.0, A_MONTH])
+def test_nor_at_a_batch_task_that_is_older_than_the_rules_time(
+    platform: Any, rule: Any, age: float
+) -> None:
+    """The devices run for ten minutes; the note says, since the task was created."""
+    state = {"version": 2, "started": 100, "tasks": {TASK: [100, 100, 0, 0, 2000]}, "starts": 200}
+    state |= {"last": [200, 0, 200, 0, 0], "time": NOW + age - 1, "still_since": NOW - 1}
+    state |= {"history": [[3600.0, [[NOW - 1, 200]]]]}
+    memory = {"version": 1, "batch_task_ids": [TASK, OTHER], "state": state, "looks": 5}
+    going_on = [task(name, 100, 0, 0, 0) for name in (TASK, OTHER)]
+    assert first_stop(platform, (rule,), memory, [going_on], age=age) == float("inf")
+    # Signed, it is believed.
+    signed = first_stop(platform, (rule,), OURS.sign(memory), [going_on], age=age)
+    assert signed == (0 if age else float("inf"))
+
+
+def recalled(memory: Any, by: Signature = OURS) -> Memory:
+    return by.recall(memory, batch_task_ids=(TASK,))
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        signature("another secret"),
+        signature(owner={**OWNER, "run_id": "another"}),
+        signature(auth_type="federation"),
+        Signature(None, OWNER),
+    ],
+    ids=["secret", "task instance", "no secret", "no connection"],
+)
+def test_what_another_guard_has_signed_is_not_this_ones(theirs: Signature) -> None:
+    verdict = {"decision": "breach", "rule": "MaxFailures", "evidence": {"e": 1e22}, "sentence": ""}
+    memory = Memory((TASK,), intent={"attempts": 1, "verdict": verdict}, looks=3).to_json()
+    assert recalled(theirs.sign(memory)).intent is None
+    assert (recalled(theirs.sign(memory), theirs).intent is None) == (theirs.sign(memory) == memory)
+
+    signed = OURS.sign(memory)
+    kept = json.loads(json.dumps(signed).replace("1e+22", f"{10**22}"))  # as Postgres keeps it
+    assert recalled(kept).intent is not None
+    for change in ({"looks": 4}, {"batch_task_ids": [OTHER]}, {"signature": None}):
+        assert recalled({**signed, **change}).intent is None
+
+
+def test_of_several_copies_a_signed_one_is_believed() -> None:
+    """Else anybody could have a guard forget what it has decided on."""
+    ours = OURS.sign(Memory((TASK,), looks=3).to_json())
+    forged = Memory((TASK,), looks=10**9).to_json()
+    found = OURS.recall(forged, ours, None, "x", batch_task_ids=(TASK,))
+    assert found.looks == 3
+
+
+def test_nobody_elses_stop_is_reported_as_the_guards_own(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(fail=5, processing=95))
+    guard(stop_on_breach=True).poll()
+    note = platform.saved[0]
+    platform.show(platform.task("Stopped", stopped=95, fail=5))
+
+    def verdict(note: Any) -> Any:
+        watched = guard(stop_on_breach=True)
+        watched.watch.memory = recalled(note)
+        return watched.poll().verdict
+
+    assert verdict(note) == "stopped_elsewhere"
+    assert verdict(OURS.sign(note)) == "breached"
 
 
 @pytest.mark.parametrize("rule", [Stalled(3600), Overdue(3600, 0.02)])

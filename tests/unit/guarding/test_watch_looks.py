@@ -39,7 +39,8 @@ def test_a_look_in_the_steady_state_is_one_reading(platform: Any, guard: Any) ->
     for _ in range(5):
         watched.poll(10)
 
-    assert platform.asked == ["read"] * 5
+    # When it saves first is drawn, so that guards that begin together do not save together.
+    assert [asked for asked in platform.asked if asked != "save"] == ["read"] * 5
 
 
 def test_failed_subtasks_are_read_only_where_the_answer_hangs_on_them(

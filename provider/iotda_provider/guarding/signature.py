@@ -1,0 +1,94 @@
+"""Whose memory a note is: signed by a guard with the same credentials, or written by anybody."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.guarding.memory import Memory, newest
+from iotda_provider.sealed import Sealed
+
+if TYPE_CHECKING:
+    from iotda_provider.settings import ConnectionSettings
+
+_FIELD = "signature"
+_LABEL = b"iotda_provider: what a guard remembers"
+#: A password of IAM may be a short one, and whoever reads a note could try many against it.
+_ROUNDS = 200_000
+#: Static secrets: the others are new in each process.
+_WITH_SECRET = ("aksk", "token")
+
+
+class Signature:
+    """Signs what a guard keeps, and tells its own from what somebody else has written.
+
+    Whoever may edit Variables or XComs may write a memory there, but does not have the secret of
+    the guard's connection, which its worker and its triggerer both have. A signature is an HMAC
+    over the memory (its batch task ids are a part of it) and the ids of the task instance. With
+    ``auth_type`` agency or federation there is no static secret, and nothing is signed.
+
+    :param settings: the guard's connection; None: it is not known
+    :param owner: the task instance that keeps the memory, as of ``owner_of``
+    """
+
+    def __init__(self, settings: ConnectionSettings | None, owner: Mapping[str, Any]) -> None:
+        self._owner = dict(owner)
+        self._secret: Sealed[str] | None = None
+        if settings is not None and settings.auth_type in _WITH_SECRET and settings.password:
+            self._secret = Sealed(settings.password)
+
+    def sign(self, memory: Mapping[str, Any]) -> dict[str, Any]:
+        """The memory with its signature, where there is a secret to sign with.
+
+        It takes some 100 ms once a process and secret, so call it beside the event loop.
+        """
+        unsigned = {name: value for name, value in memory.items() if name != _FIELD}
+        signature = self._of(unsigned)
+        return unsigned if signature is None else {**unsigned, _FIELD: signature}
+
+    def is_on(self, memory: Mapping[str, Any]) -> bool:
+        """Whether a guard with this secret has signed this memory for this task instance."""
+        found = memory.get(_FIELD)
+        if not isinstance(found, str):
+            return False
+        right = self._of({name: value for name, value in memory.items() if name != _FIELD})
+        return right is not None and hmac.compare_digest(right.encode(), found.encode())
+
+    def recall(
+        self, *found: Any, batch_task_ids: tuple[str, ...], audit_limit: int = 500
+    ) -> Memory:
+        """The newest of several copies of a memory, of those that are signed where any is.
+
+        What is not signed can make the guard later, never bolder (:meth:`Memory.from_json`).
+        """
+        copies = [copy for copy in found if isinstance(copy, Mapping)]
+        signed = [copy for copy in copies if self.is_on(copy)]
+        kept = newest(*(signed or copies))
+        return Memory.from_json(kept, batch_task_ids, audit_limit, is_signed=bool(signed))
+
+    def _of(self, memory: Mapping[str, Any]) -> str | None:
+        if self._secret is None:
+            return None
+        try:
+            text = json.dumps(_canonical([self._owner, memory]), sort_keys=True)
+        except (TypeError, ValueError, RecursionError):  # what JSON can't say was not signed here
+            return None
+        return hmac.new(_key(self._secret.reveal()), text.encode(), "sha256").hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """The same value however it was kept: a database may make 1e22 an int, and a tuple a list."""
+    if isinstance(value, Mapping):
+        return {str(name): _canonical(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), _LABEL, _ROUNDS)
