@@ -46,7 +46,7 @@ VALUES = {
     "if_completed": "'after'",
     "plan": "GuardPlan(batch_task_ids=('{task}',), rules=(MaxFailures(count=1),)).to_dict()",
     "package_id": "'32822e5744a45ede319d2c50'",
-    "group_ids": "['canary']",
+    "group_ids": "['ca0a']",
     "wave": "1",
     "waves": "['50 %', '100 %']",
     "gate": "EnoughSuccess(0.05)",
