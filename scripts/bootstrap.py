@@ -114,7 +114,9 @@ def install_project(python: Path, airflow: str) -> None:
     # would fetch it once more, without hashes.
     builder = CACHE / "setuptools.txt"
     builder.write_text(locked(lock, "setuptools"))
-    hashed = ("--require-hashes", "--no-build-isolation", "--requirement")
+    # Nor is anything resolved anew: the lock file is complete, and some versions of pip refuse what
+    # another package asks for with an extra, such as celery[redis], though its hash is there.
+    hashed = ("--require-hashes", "--no-deps", "--no-build-isolation", "--requirement")
     install(python, lock, *hashed, builder)
     install(python, lock, *hashed, lock)
     # Itself it has no hash.
@@ -170,8 +172,11 @@ def get_uv(python: Path, lock: Path | None) -> list[str | Path] | None:
 
 def locked(lock: Path, name: str) -> str:
     """What a lock file says of one package: its version and the hashes of its files."""
-    entries = re.split(r"\n(?=\S)", lock.read_text())
-    return "\n".join(entry for entry in entries if entry.startswith(f"{name}==")) + "\n"
+    entries = re.split(r"\n(?=\S)", lock.read_text().strip())
+    found = [entry for entry in entries if entry.startswith(f"{name}==")]
+    if not found:
+        raise SystemExit(f"{lock.name} has no {name}: `make lock` resolves it anew.")
+    return "\n".join(found) + "\n"
 
 
 def run(*command: str | Path, check: bool = True) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
+from iotda_provider.json_text import read_json
 from iotda_provider.redaction import redacted_line, secrets_of
 from iotda_provider.sealed import without_frames
 
@@ -109,7 +109,7 @@ def _result(call: Call[T], answer: Answer) -> T:
         raise refusal(call, answer)
     try:
         data = parsed(answer.body)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise IoTDATransportError(
             f"Could not {call.action}: the answer is not JSON but {_describe(answer)}. A proxy or "
             "a wrong Host may be answering, or the answer was cut off."
@@ -158,12 +158,12 @@ def _is_error(data: Any) -> bool:
 def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
     """The JSON of an answer; None where it is empty.
 
-    :raises ValueError: it is no JSON, or has more values than any answer of this API
+    :raises ValueError: it is no JSON, or has more values or levels than any answer of this API
     """
     text = body.decode("utf-8", errors="replace").strip()
     if sum(text.count(sign) for sign in ",[{") > most_values:
         raise ValueError("it has too many values")
-    return json.loads(text) if text else None
+    return read_json(text) if text else None
 
 
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
@@ -303,7 +303,7 @@ def _json_of(answer: Answer) -> Any:
     """The body's JSON; None where it is none, or empty."""
     try:
         return parsed(answer.body)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 

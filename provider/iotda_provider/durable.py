@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from iotda_provider.json_text import read_json
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -78,7 +80,7 @@ class VariableNotes:
     def get(self, key: str) -> Any:
         text = _variables().get(self.name(key), None)
         try:
-            note = json.loads(text or "null")
+            note = read_json(text or "null")
         except ValueError:  # somebody has edited it
             return None
         if not isinstance(note, dict) or any(

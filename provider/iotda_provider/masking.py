@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from iotda_provider.redaction import signatures_of
-from iotda_provider.sealed import Sealed
+from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.supervisor import ask
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
@@ -52,10 +52,24 @@ def mask(*secrets: str | None) -> None:
 
     Airflow leaves alone what is shorter than five characters.
     """
+    hidden = Sealed([secret for secret in secrets if secret])
+    del secrets
+    failure: BaseException
+    try:
+        _mask(hidden)
+        return
+    except BaseException as error:  # noqa: BLE001 - raised again
+        failure = error
+    # Below are frames of Airflow's masker, which hold the secret.
+    try:
+        raise without_frames(failure)
+    finally:
+        del failure
+
+
+def _mask(secrets: Sealed[list[str]]) -> None:
     not_told = _not_told.get()
-    for secret in secrets:
-        if not secret:
-            continue
+    for secret in secrets.reveal():
         if not_told is None:
             with _telling:
                 mask_secret(secret)

@@ -109,7 +109,8 @@ def _verify(settings: ConnectionSettings) -> bool | str:
 
 def _load(bundle: str, settings: ConnectionSettings) -> ssl.SSLContext:
     try:
-        if Path(bundle).is_dir():
+        # The environment is its owner's; a directory that a connection names holds any files.
+        if not isinstance(settings.verify, str) and Path(bundle).is_dir():
             return ssl.create_default_context(capath=bundle)
         with regular_files.opened(bundle, _LARGEST_BUNDLE) as file:
             # The same file, whatever stands at its path by now.

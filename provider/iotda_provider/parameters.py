@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAParameterError
+from iotda_provider.json_text import read_json
 from iotda_provider.text import what_is
 
 T = TypeVar("T")
@@ -350,8 +350,8 @@ def _parse(text: str, name: str) -> Any:
     if stripped.lower() in _NOTHING:
         return None
     try:
-        return json.loads(stripped)
-    except (ValueError, RecursionError):
+        return read_json(stripped)
+    except ValueError:
         pass
     if len(stripped) > _LONGEST_PYTHON:
         raise IoTDAConfigError(

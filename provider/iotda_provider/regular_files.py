@@ -16,13 +16,15 @@ def opened(path: str, most: int) -> Iterator[int]:
 
     :param most: how many bytes the file may have
     :raises OSError: it can't be opened
-    :raises ValueError: it is no regular file, or too large; quotes nothing of it
+    :raises ValueError: it is no regular file, empty or too large; quotes nothing of it
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         facts = os.fstat(file)
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
+        if not facts.st_size:  # as the kernel says of files that it makes up, some without end
+            raise ValueError("it is empty")
         if facts.st_size > most:
             raise ValueError(f"it has {facts.st_size:,} bytes; at most {most:,} are allowed")
         yield file

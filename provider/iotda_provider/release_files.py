@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider import json_text
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.release.manifest import Manifest, digest_of
 
@@ -215,7 +216,7 @@ def read_manifest(path: str, batch_task_id: str) -> Manifest | None:
     if not file.exists():
         return None
     try:
-        manifest = Manifest.from_json(json.loads(file.read_text()))
+        manifest = Manifest.from_json(json_text.read_json(file.read_text()))
     except ValueError as error:
         raise IoTDAConfigError(f"The manifest at {path} can't be used: {error}") from error
     if manifest.batch_task_id != batch_task_id:
@@ -232,7 +233,7 @@ def read_json(path: str) -> Any:
     if not file.exists():
         return None
     try:
-        return json.loads(file.read_text())
+        return json_text.read_json(file.read_text())
     except ValueError:
         return None
 

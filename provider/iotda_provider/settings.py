@@ -21,6 +21,7 @@ from iotda_provider.addresses import (
 )
 from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.json_text import read_json
 from iotda_provider.sealed import Unpicklable
 from iotda_provider.text import what_is
 
@@ -211,8 +212,8 @@ def _parse_extra(text: str | None, conn_id: str) -> dict[str, Any]:
         raw: Any = {}
     else:
         try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError):
+            raw = read_json(text)
+        except ValueError:
             raise IoTDAConfigError(
                 f"Connection {conn_id!r}: Extra is not valid JSON; expected an object such as "
                 '{"region": "cn-north-4", "project_id": "..."}.'
@@ -255,7 +256,7 @@ def secrets_in(extra: str | None) -> tuple[str, ...]:
     if extra and len(extra) > _LONGEST_EXTRA:
         return ()
     try:
-        raw = json.loads(extra or "{}")
+        raw = json.loads(extra or "{}")  # however wrong: its secrets are to be known
     except (ValueError, RecursionError):
         return ()
     found: list[str] = []
@@ -361,8 +362,8 @@ def _verify(spec: ExtraField, value: Any, conn_id: str) -> bool | str:
 def _mapping(spec: ExtraField, value: Any, conn_id: str) -> dict[str, str]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = read_json(value)
+        except ValueError:
             value = None
     if not isinstance(value, dict) or not all(
         isinstance(key, str) and isinstance(item, str) for key, item in value.items()

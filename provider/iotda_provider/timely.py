@@ -13,6 +13,7 @@ from contextlib import suppress
 from http.client import HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
+from requests import Session
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -130,6 +131,14 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+class OneAnswer(Session):
+    """A session that follows no redirect: left to itself, requests reads its address all the same,
+    and an address that is none would be an error of no kind that anybody expects."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
@@ -141,7 +150,7 @@ def whole_time(seconds: float, connecting: float) -> Any:
     return Timeout(total=seconds, connect=min(seconds, connecting))
 
 
-def timed_out_within(error: requests.RequestException) -> bool:
+def timed_out_within(error: requests.RequestException | ValueError) -> bool:
     """Whether it is a timeout in the midst of an answer's body, which has no type of its own."""
     return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
 

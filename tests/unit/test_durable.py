@@ -61,11 +61,20 @@ def test_its_name_fits_whatever_the_ids(variables: Any) -> None:
     assert name.isascii()
 
 
-@pytest.mark.parametrize("text", ["", "oops", "[]", "3", '{"value": {"looks": 1}}'])
+@pytest.mark.parametrize("text", ["", "oops", "[]", "3", '{"value": {"looks": 1}}', "[" * 100_000])
 def test_what_somebody_has_made_of_it_is_not_believed(variables: Any, text: str) -> None:
     notes().set("memory", {"looks": 1})
     (name,) = variables
     variables[name] = text
+
+    assert notes().get("memory") is None
+
+
+@pytest.mark.parametrize("value", ["[" * 800 + "]" * 800, "1e999", "Infinity", "9" * 400])
+def test_a_note_that_nobody_could_work_with_is_not_believed(variables: Any, value: str) -> None:
+    notes().set("memory", {"looks": 1})
+    (name,) = variables
+    variables[name] = variables[name].replace('"looks":1', f'"looks":{value}')
 
     assert notes().get("memory") is None
 

@@ -520,6 +520,8 @@ def test_the_time_to_read_extra_grows_with_it_and_no_faster(part):
 
 
 def test_lists_within_lists_are_no_reason_to_fail():
-    deep = "[" * 900 + '"secret"' + "]" * 900
-    secrets_in(f'{{"proxies": {deep}}}')
-    assert "proxies" in refused(f'{{"proxies": {deep}}}')
+    deep = "[" * 900 + '"http://me:secret@proxy.test"' + "]" * 900
+    assert "secret" in secrets_in(f'{{"proxies": {deep}}}')
+    assert "Extra is not valid JSON" in refused(f'{{"proxies": {deep}}}')
+    shown = refused({"timeout": json.loads("[" * 60 + "]" * 60)})
+    assert "'timeout' must be a number" in shown

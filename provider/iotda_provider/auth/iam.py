@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from iotda_provider.answers import parsed
 from iotda_provider.api import Outgoing
 from iotda_provider.auth.issuer import Issuer
 from iotda_provider.auth.renewing import Issued
@@ -63,7 +64,7 @@ def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]
     )
     token = Sealed(checked_secret(answer.headers.get("x-subject-token"), "token"))
     try:
-        facts = json.loads(answer.body)["token"]
+        facts = parsed(answer.body)["token"]
         lifetime = _lifetime(facts)
         project_id = (facts.get("project") or {}).get("id")
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -131,7 +132,7 @@ def find_project(
         secrets=Sealed(secrets_of(headers.reveal())),
     )
     try:
-        found = [project["id"] for project in json.loads(answer.body)["projects"]]
+        found = [project["id"] for project in parsed(answer.body)["projects"]]
     except (ValueError, KeyError, TypeError):
         found = [None]
     if not all(isinstance(project, str) for project in found):

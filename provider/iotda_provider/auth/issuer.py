@@ -16,7 +16,7 @@ from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
 from iotda_provider.redaction import redacted_line
 from iotda_provider.sealed import Sealed
-from iotda_provider.timely import TimelyAdapter, innermost, timed_out_within, whole_time
+from iotda_provider.timely import OneAnswer, TimelyAdapter, innermost, timed_out_within, whole_time
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
@@ -121,7 +121,7 @@ class Issuer:
             )
         mask(*new_signatures(headers.reveal()))
         try:
-            with requests.Session() as session:
+            with OneAnswer() as session:
                 # Left to itself, requests prefers the environment's proxies and bundle to those of
                 # the connection, and adds what a .netrc says.
                 session.trust_env = False
@@ -140,7 +140,7 @@ class Issuer:
                     stream=True,
                 )
                 content = _read(response, now + seconds)
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             reason = _reason(error, secrets.reveal())
             raise IoTDATransportError(
                 f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
@@ -171,7 +171,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     return b"".join(parts)
 
 
-def _reason(error: requests.RequestException, secrets: Collection[str]) -> str:
+def _reason(error: requests.RequestException | ValueError, secrets: Collection[str]) -> str:
     """The innermost cause, in words that help and show no secret."""
     kinds: tuple[tuple[type[Exception], str], ...] = (
         (

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.sealed import Unpicklable
+from iotda_provider.sealed import Unpicklable, without_frames
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
@@ -93,6 +93,19 @@ def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     Every header whose name holds no underscore is signed. ``X-Sdk-Date`` is set to now where it is
     missing, and ``Host`` to the request's host.
     """
+    failure: BaseException
+    try:
+        return _sign(outgoing, key, scope)
+    except BaseException as error:  # noqa: BLE001 - raised again
+        failure = error
+    # Below are frames of the vendor's signer, which hold the key.
+    try:
+        raise without_frames(failure)
+    finally:
+        del failure
+
+
+def _sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     from huaweicloudsdkcore.sdk_request import SdkRequest
     from huaweicloudsdkcore.signer.signer import DerivationAKSKSigner, Signer
 

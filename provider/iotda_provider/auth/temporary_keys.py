@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 _TOKEN_TTL = 6 * 3600
 _LARGEST_ID_TOKEN = 16 * 1024
+# What the SDK raises at an answer that holds no key.
+_NO_KEY = (
+    SdkException,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 _ID_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -181,7 +191,7 @@ class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
         try:
             self.process_sts(self._client)
             lifetime = _lifetime(self._expire_at)
-        except (SdkException, ValueError, KeyError, TypeError, AttributeError):
+        except _NO_KEY:
             raise senseless("temporary key") from None
         return Issued(
             AccessKey(

@@ -12,9 +12,13 @@ from iotda_provider.guards import Decision, Look, Verdict
 from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
+from iotda_provider.text import one_line
 
 _VERSION = 1
 _LEAST_RECORDS = 10
+_LONGEST_TEXT = 2_000
+# Some 300 years from 1970, in seconds: later moments have no date.
+_LAST_MOMENT = 1e10
 #: The first look and the last ones that a memory is added to which is recalled later.
 _MOST_LOOKS_SINCE = 20
 
@@ -75,7 +79,10 @@ class Memory:
             have ended well. That it has decided on a stop is left out, and since when what goes on
         """
         if isinstance(data, Mapping) and data.get("version") == _VERSION:
-            with suppress(TypeError, ValueError, AttributeError, KeyError, RecursionError):
+            # Among them an infinity.
+            with suppress(
+                *(TypeError, ValueError, AttributeError, KeyError, RecursionError, OverflowError)
+            ):
                 if tuple(data["batch_task_ids"]) == batch_task_ids:
                     memory = cls._read(data, batch_task_ids, audit_limit)
                     return memory if is_signed else memory._only_later()
@@ -92,8 +99,7 @@ class Memory:
         state, intent = dict(data.get("state") or {}), data.get("intent")
         GuardState.from_json(state)
         if intent:
-            intent = {"attempts": 0, **intent}
-            Verdict.from_dict(intent["verdict"])
+            intent = _checked_intent({"attempts": 0, **intent})
         ended = {str(key): dict(task) for key, task in (data.get("ended") or {}).items()}
         for task in ended.values():
             _as_healthy(BatchTask.from_wire(task), task)
@@ -103,7 +109,7 @@ class Memory:
             batch_task_ids,
             state=state,
             intent=intent or None,
-            looks=int(data.get("looks") or 0),
+            looks=_count(data.get("looks") or 0),
             held=bool(data.get("held")),
             ended=ended,
             trail=trail,
@@ -163,7 +169,36 @@ class Memory:
 def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
     look_of(record)
     Decision(record["decision"])
-    return dict(record)
+    rules = record.get("rules", [])
+    if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
+        raise ValueError("a look whose rules are no list of objects")
+    for name in ("looks", "omitted"):
+        _count(record.get(name, 0))
+    return {**record, "sentence": _text(record.get("sentence", ""))}
+
+
+def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
+    Verdict.from_dict(intent["verdict"])
+    _count(intent["attempts"])
+    for name in ("time", "sent", "accepted", "seen"):
+        moment = intent.get(name, 0)
+        if moment is not None and not 0 <= moment <= _LAST_MOMENT:
+            raise ValueError(f"a stop whose {name} is no moment")
+    verdict = {**intent["verdict"], "sentence": _text(intent["verdict"].get("sentence") or "")}
+    error = intent.get("error")
+    return {**intent, "verdict": verdict, "error": None if error is None else _text(error)}
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("not a count")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return one_line(value, _LONGEST_TEXT)
 
 
 def _as_healthy(task: BatchTask, wire: dict[str, Any]) -> None:

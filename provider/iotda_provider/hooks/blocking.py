@@ -48,7 +48,7 @@ def read_body(response: requests.Response, deadline: float) -> None:
 def error_of(
     call: Call[Any],
     settings: ConnectionSettings,
-    error: requests.RequestException,
+    error: requests.RequestException | ValueError,
     sent: Mapping[str, str],
     seconds: float,
 ) -> IoTDATransportError:
@@ -61,7 +61,7 @@ def error_of(
     return transport_error(call, settings, fault, innermost(error), secrets, seconds=seconds)
 
 
-def fault_of(error: requests.RequestException) -> Fault:
+def fault_of(error: requests.RequestException | ValueError) -> Fault:
     """What kind of failure it is that ``requests`` raised."""
     if error.args == (TOO_LARGE,):
         return Fault.TOO_LARGE

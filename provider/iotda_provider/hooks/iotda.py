@@ -35,7 +35,7 @@ from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
 from iotda_provider.sealed import Sealed, without_frames
-from iotda_provider.timely import TimelyAdapter, whole_time
+from iotda_provider.timely import OneAnswer, TimelyAdapter, whole_time
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
@@ -544,7 +544,8 @@ class IoTDAHook(HttpHook):
             )
             read_body(response, deadline)
             return response
-        except requests.RequestException as error:
+        # A ValueError: of what no library expects in an answer.
+        except (requests.RequestException, ValueError) as error:
             if fault_of(error) is Fault.TIMEOUT:
                 sessions.replace(session)
             failure = error_of(call, settings, error, signed.reveal(), seconds)
@@ -571,7 +572,7 @@ class IoTDAHook(HttpHook):
 
 def _open_session(settings: ConnectionSettings) -> requests.Session:
     verify, proxy = verify_for(settings), proxy_for(settings)
-    session = requests.Session()
+    session = OneAnswer()
     session.verify = verify
     session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
     session.trust_env = False  # looked at once, by the two above; and no .netrc

@@ -495,7 +495,11 @@ class IoTDAAsyncHook(BaseHook):
                         timeout=_whole_time(seconds),
                     )
                     body = await _read_body(response)
-                except (aiohttp.ClientError, asyncio.TimeoutError, OSError, RuntimeError) as error:
+                # A ValueError: of what no library expects in an answer.
+                except (
+                    *(aiohttp.ClientError, asyncio.TimeoutError),
+                    *(OSError, RuntimeError, ValueError),
+                ) as error:
                     fault = _fault(error, session)
                     if fault is Fault.TIMEOUT:
                         shared.replace(session)

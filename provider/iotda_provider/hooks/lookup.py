@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoun
 from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.single_flight import single_flight
+from iotda_provider.sealed import without_frames
 from iotda_provider.settings import ConnectionLike
 from iotda_provider.supervisor import ask
 from iotda_provider.text import what_is
@@ -44,17 +45,21 @@ def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
     :raises IoTDATransportError: Airflow's API, its database or a secrets backend is away
     """
     _check(conn_id)
-    failure: Exception | str | None
+    failure: BaseException
     try:
         return read()
     except AirflowNotFoundException:
         try:
-            failure = _second_look(conn_id)
-        except Exception as error:  # noqa: BLE001 - in whatever way Airflow is away
-            failure = error
-    except Exception as error:  # noqa: BLE001 - the same
-        failure = error
-    raise _error_for(conn_id, failure) from None
+            failure = _error_for(conn_id, _second_look(conn_id))
+        except BaseException as error:  # noqa: BLE001 - in whatever way Airflow is away
+            failure = _told(conn_id, error)
+    except BaseException as error:  # noqa: BLE001 - the same
+        failure = _told(conn_id, error)
+    # Below are frames of Airflow, which hold the connection.
+    try:
+        raise without_frames(failure)
+    finally:
+        del failure
 
 
 def _second_look(conn_id: str) -> Exception | str | None:
@@ -86,17 +91,22 @@ def _check(conn_id: object) -> None:
 async def _look_up_async(
     conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
 ) -> ConnectionLike:
-    failure: Exception | str | None
+    failure: BaseException
     try:
         return await asyncio.wait_for(to_the_end(read()), LOOKUP_SECONDS)
     except AirflowNotFoundException:
         try:
-            failure = await asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
-        except Exception as error:  # noqa: BLE001 - in whatever way Airflow is away
-            failure = error
-    except Exception as error:  # noqa: BLE001 - the same
-        failure = error
-    raise _error_for(conn_id, failure) from None
+            failure = _error_for(
+                conn_id, await asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
+            )
+        except BaseException as error:  # noqa: BLE001 - in whatever way Airflow is away
+            failure = _told(conn_id, error)
+    except BaseException as error:  # noqa: BLE001 - the same
+        failure = _told(conn_id, error)
+    try:
+        raise without_frames(failure)
+    finally:
+        del failure
 
 
 async def _second_look_async(conn_id: str) -> Exception | str | None:
@@ -156,6 +166,11 @@ def _backends() -> list[Any]:
 
         return list(ensure_secrets_loaded())
     return list(ensure_secrets_backend_loaded())
+
+
+def _told(conn_id: str, error: BaseException) -> BaseException:
+    """The error to raise for one of Airflow's; what ends a task or a trigger stays what it is."""
+    return _error_for(conn_id, error) if isinstance(error, Exception) else error
 
 
 def _error_for(conn_id: str, failure: Exception | str | None) -> IoTDAError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from iotda_provider import api
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.headers import checked_headers
+from iotda_provider.json_text import read_json
 from iotda_provider.text import one_line, what_is
 
 
@@ -82,6 +82,6 @@ def read_arguments(
 
 def _parsed(text: str) -> Any:
     try:
-        return jsonlib.loads(text)
-    except (ValueError, RecursionError) as error:
+        return read_json(text)
+    except ValueError as error:
         raise IoTDAConfigError(f"data must be an object or JSON text: {error}.") from None

@@ -153,5 +153,5 @@ def _seconds(text: Any) -> float | None:
     """A moment as Airflow's users read it, in seconds since the epoch."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

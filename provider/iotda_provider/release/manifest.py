@@ -100,7 +100,7 @@ class Manifest:
                 int(data["late"]),
             )
             digest = data["digest"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a manifest: {error!r}") from error
         if digest != manifest.digest:
             raise ValueError("the manifest was changed after it was written")

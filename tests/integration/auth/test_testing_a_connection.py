@@ -348,19 +348,25 @@ def test_bundle_that_is_none_is_named(
     assert f"the CA bundle {str(file)!r} can't be read" in text
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "device"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "directory", "made up by the kernel"])
 @pytest.mark.parametrize("auth_type", ["aksk", "token"])
 def test_bundle_is_a_file_and_nothing_that_is_waited_for(
     start, connect, hooks, tls, tmp_path, auth_type, kind
 ):
-    bundle = tmp_path / "bundle.pem" if kind == "FIFO" else Path("/dev/zero")
+    bundle, says = tmp_path / "bundle.pem", "it is no regular file"
     if kind == "FIFO":
         os.mkfifo(bundle)
+    elif kind == "directory":
+        bundle.mkdir()
+    elif kind == "device":
+        bundle = Path("/dev/zero")
+    else:  # such as /proc/self/pagemap, which is 256 GB long
+        bundle, says = Path("/proc/self/environ"), "it is empty"
     connect(start(), auth_type, host=tls.url, iam_endpoint=tls.url, verify=str(bundle))
     text = failure(hooks)
 
     assert text.startswith("The connection is not complete: ")
-    assert f"the CA bundle {str(bundle)!r} can't be read: it is no regular file" in text
+    assert f"the CA bundle {str(bundle)!r} can't be read: {says}" in text
 
 
 @pytest.mark.parametrize("auth_type", ["aksk", "token"])

@@ -86,6 +86,12 @@ def test_throttling_by_iam_says_when_to_come_back(web, settings):
     assert caught.value.retry_after == 7
 
 
+# More levels than the stack has room for.
+NESTED: list = []
+for _ in range(900):
+    NESTED = [NESTED]
+
+
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
@@ -95,6 +101,7 @@ def test_throttling_by_iam_says_when_to_come_back(web, settings):
         ({"X-Subject-Token": "token-1"}, []),
         ({"X-Subject-Token": "token-1"}, {"token": {"expires_at": "tomorrow"}}),
         ({"X-Subject-Token": "token-1"}, {"token": {"expires_at": 5}}),
+        ({"X-Subject-Token": "token-1"}, NESTED),
     ],
 )
 def test_answer_without_a_usable_token_is_named_and_not_quoted(web, headers, body, settings):
@@ -126,7 +133,9 @@ def test_answer_without_a_usable_key_is_named_and_not_quoted(
     assert "secret-1" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe{", b'{"credential": null}', b"5", b"{}"])
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe{", b'{"credential": null}', b"5", b"{}", b"[" * 100_000]
+)
 @pytest.mark.parametrize("auth_type", ["agency", "federation"])
 def test_answer_that_holds_no_key_is_no_fault_of_the_id_tokens_file(
     web, tmp_path, auth_type, body, settings, issue_agency_keys, exchange_id_tokens

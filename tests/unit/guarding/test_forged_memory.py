@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guarding.live import LiveRecord
 from iotda_provider.guarding.signature import Signature
 from iotda_provider.guards import (
     Combined,
@@ -238,3 +239,55 @@ def test_a_part_that_somebody_stopped_and_a_forged_intent_stop_no_healthy_rest(
 
     assert outcome.verdict == "stopped_elsewhere"
     assert f"stop {OTHER}" not in platform.asked
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("intent", {"sent": "x"}),
+        ("intent", {"sent": float("nan")}),
+        ("intent", {"accepted": 1e300}),
+        ("intent", {"accepted": [1]}),
+        ("intent", {"error": 5}),
+        ("intent", {"attempts": "many"}),
+        ("trail", {"rules": 5}),
+        ("trail", {"rules": ["x"]}),
+        ("trail", {"sentence": 5}),
+        ("trail", {"looks": "many"}),
+    ],
+)
+@pytest.mark.parametrize("status", ["Processing", "Stopped"])
+def test_what_somebody_has_made_of_a_part_of_a_memory_ends_no_guard(
+    platform: Any, guard: Any, status: str, part: str, damage: dict[str, Any]
+) -> None:
+    """Nor what it says of itself meanwhile, and in the end."""
+    platform.show(platform.task(processing=90, fail=10))
+    watched = guard(stop_on_breach=True)
+    watched.poll()
+    memory = watched.watch.memory.to_json()
+    memory[part] = (
+        {**memory[part], **damage} if part == "intent" else [{**memory[part][0], **damage}]
+    )
+    counts = {"stopped": 99, "fail": 1} if status == "Stopped" else {"processing": 100}
+    platform.show(platform.task(status, **counts))
+
+    again = guard(stop_on_breach=True, memory=memory)
+    live = LiveRecord(again.watch)
+    outcome = again.poll()
+
+    assert (outcome is None) == (status == "Processing")
+    assert json.dumps(live.compose(platform.now, outcome=outcome))
+
+
+def test_a_forged_sentence_is_one_line(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=90, fail=10))
+    watched = guard(stop_on_breach=True)
+    watched.poll()
+    memory = watched.watch.memory.to_json()
+    memory["intent"]["verdict"]["sentence"] = "A\n[ERROR] \x1b[31mforged" + "x" * 100_000
+    platform.show(platform.task("Stopped", fail=10, stopped=90))
+
+    summary = guard(stop_on_breach=True, memory=memory).poll().summary
+
+    assert summary.isprintable()
+    assert len(summary) < 3_000

@@ -367,6 +367,7 @@ def test_a_memory_that_makes_no_sense_is_no_memory(
         {"state": {"version": 1}},
         {"state": [1]},
         {"looks": "many"},
+        {"looks": float("inf")},
         {"ended": {"x": {}}},
         {"ended": 5},
         {"intent": {"time": 1}},

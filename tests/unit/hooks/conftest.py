@@ -167,7 +167,8 @@ class FakeIoTDA:
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
+        if "Content-Length" not in reply.headers:
+            handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         if reply.fault == "drip":
             self.drip(handler, data)

@@ -15,6 +15,7 @@ from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
     IoTDAConfigError,
+    IoTDAError,
     IoTDANotFoundError,
     IoTDAServerError,
     IoTDAThrottledError,
@@ -547,3 +548,26 @@ class TestAnyOtherCall:
         with pytest.raises(TypeError, match="verify"):
             client.run("devices", verify=False)
         assert fake.seen == []
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "value"),
+    [
+        (302, "Location", "http://[iotda"),
+        (200, "Content-Length", "\xb2"),
+        (200, "Content-Length", "9" * 5_000),
+        (204, "Content-Length", "\xb2"),
+        (204, "Content-Length", "9" * 5_000),
+    ],
+)
+def test_a_header_that_no_library_expects_is_a_typed_error_or_passed_over(
+    client: Any, fake: Any, connect: Any, reply: Any, status: int, header: str, value: str
+) -> None:
+    """A guard takes anything else for a fault of its own, and ends."""
+    connect(max_attempts=1, timeout=5)
+    fake.answer(reply(status, TASK if status == 200 else None, {header: value}))
+
+    with pytest.raises(IoTDAError) as caught:
+        client.get_batch_task(TASK_ID)
+
+    assert str(caught.value).isprintable()

@@ -7,7 +7,7 @@ import pickle
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -251,3 +251,75 @@ def test_a_refused_id_token_file_is_in_no_frame(
     with pytest.raises(IoTDAConfigError) as caught:
         client.list_batch_tasks(task_type="firmwareUpgrade")
     assert leaks(shown_of(caught.value)) == []
+
+
+class TimesUp(BaseException):
+    """As Airflow ends a task that takes too long."""
+
+
+def failing(error: BaseException) -> Any:
+    """A function of another library, whose frame holds what it was given."""
+    space: dict[str, Any] = {"__name__": "elsewhere", "error": error}
+    exec(
+        "def fail(*given, **named):\n"
+        "    held = given, [getattr(one, '__dict__', None) for one in given]\n"
+        "    password = 'canary-password'\n"
+        "    raise error\n"
+        "async def fail_async(*given, **named):\n"
+        "    fail(*given, **named)\n",
+        space,
+    )
+    return space["fail"], space["fail_async"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TimesUp])
+@pytest.mark.parametrize("where", ["masker", "signer", "lookup"])
+def test_no_frame_of_another_library_holds_a_secret(
+    client: Any, connected: Any, monkeypatch: pytest.MonkeyPatch, where: str, kind: Any
+) -> None:
+    connected("aksk")
+    client.test_connection()  # loads what is loaded at the first call
+    client.wait_for(client.hook.close())
+    # Of Airflow's errors not even the text is shown.
+    text = "canary-password" if where == "lookup" and kind is RuntimeError else "no"
+    fail, fail_async = failing(kind(text))
+    for name, function in {
+        "masker": {
+            "iotda_provider.masking.mask_secret": fail,
+            "iotda_provider.masking._mask_here": fail,
+        },
+        "signer": {
+            "huaweicloudsdkcore.signer.signer.Signer.sign": fail,
+            "huaweicloudsdkcore.signer.signer.DerivationAKSKSigner.sign": fail,
+        },
+        "lookup": {
+            "iotda_provider.hooks.iotda.IoTDAHook.get_connection": fail,
+            "iotda_provider.hooks.iotda_async.get_async_connection": fail_async,
+        },
+    }[where].items():
+        monkeypatch.setattr(name, function)
+
+    with pytest.raises(BaseException) as caught:
+        client.list_batch_tasks(task_type="firmwareUpgrade")
+
+    assert isinstance(caught.value, (kind, IoTDAError))
+    assert [line[:200] for line in shown_of(caught.value).splitlines() if leaks(line)] == []
+
+
+@pytest.mark.parametrize("fault", ["forbidden", "trouble", "closed"])
+@pytest.mark.parametrize("auth_type", AUTH_TYPES)
+def test_no_frame_of_a_task_holds_a_secret(
+    fake: Any, reply: Any, connect: Any, connected: Any, auth_type: str, fault: str
+) -> None:
+    from iotda_provider.operators.batch_task import ListBatchTasksOperator
+
+    connected(auth_type)
+    platform = Platform(reply, "iotda", FAULTS[fault](reply))
+    fake.answer(platform)
+    operator = ListBatchTasksOperator(task_id="list", task_type="firmwareUpgrade")
+
+    with pytest.raises(IoTDAError) as caught:
+        operator.execute({"ti": SimpleNamespace(map_index=-1)})
+
+    text = shown_of(caught.value)
+    assert [line[:200] for line in text.splitlines() if leaks(line, platform)] == []

@@ -58,6 +58,8 @@ def test_another_fleets_record_and_a_damaged_one_are_not_believed() -> None:
     assert not ledger.merge(other.to_json())
     for text in ("", "no base64!", "AAAA", pack(FLEET[:3], FLEET[:3])):
         assert not ledger.merge({**ledger.to_json(), "accepted": text})
+    for odd in ({"wave": float("inf")}, {"outside": float("inf")}, {"lately": [[1, float("inf")]]}):
+        assert not ledger.merge({**ledger.to_json(), **odd})
     assert not ledger.accepted
 
 

@@ -121,6 +121,7 @@ def test_nobody_to_release_to_is_an_error() -> None:
         {"waves": [["b", "a"]]},
         {"digest": "0" * 16},
         {"version": 9},
+        {"late": float("inf")},
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(change: dict[str, Any]) -> None:
