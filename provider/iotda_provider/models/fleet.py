@@ -65,6 +65,7 @@ class DeviceGroup:
     group_id: str
     name: str = ""
     description: str | None = None
+    group_type: str | None = None
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> DeviceGroup:
@@ -72,7 +73,12 @@ class DeviceGroup:
 
         :raises ValueError: there is no id
         """
-        return cls(_id(data, "group_id"), _text(data, "name") or "", _text(data, "description"))
+        return cls(
+            _id(data, "group_id"),
+            _text(data, "name") or "",
+            _text(data, "description"),
+            _text(data, "group_type"),
+        )
 
 
 @dataclass(frozen=True)

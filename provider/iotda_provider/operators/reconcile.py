@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import TaskStatus
+    from iotda_provider.models import DeviceGroup, TaskStatus
 
 _OF_AN_OUTCOME = ("wave", "unconfirmed_from", "approved_by_person")
 _COLUMNS = {"firmware": "fw_version", "software": "sw_version"}
@@ -51,6 +53,8 @@ _REFUSALS = (400, 403, 404, 409)
 #: Devices in a row that the platform has trouble with, before the rest is left to a retry.
 _MOST_TROUBLE = 3
 _MOST_LINES = 20
+#: The type of a group into which devices are put one by one.
+_STATIC = "STATIC"
 
 
 class ReconcileReleaseOperator(IoTDABaseOperator):
@@ -264,11 +268,12 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
     XCom: the return value ``{"group_id", "name", "requested", "added", "already_in", "failed":
     [{"target", "error_msg"}, ...]}``; ``name`` is the group's own, ``added`` counts the devices
     that are in it now, ``already_in`` of them those that were before. An empty list of devices
-    makes no group.
+    makes no group. A group that bears the name and is another one (dynamic, or with another
+    description), or several of that name, are an error.
 
     :param targets: device ids (templated)
     :param group_name: the group (templated)
-    :param description: for a new group (templated)
+    :param description: for a new group; one that is there must have the same (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -302,9 +307,10 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
             self.log.info("No device is to be put into %s.", name)
             return result
         with self.hook() as hook:
-            groups = hook.list_device_groups(name=name)
-            group = next((group for group in groups if group.name == name), None)
-            if group is None:
+            groups = [group for group in hook.list_device_groups(name=name) if group.name == name]
+            if groups:
+                group = _the_same(groups, name, description)
+            else:
                 group = hook.create_device_group(name=name, description=description)
             result["group_id"] = group.group_id
             self.log.info("The group is %s (%s).", name, group.group_id)
@@ -345,6 +351,31 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
         if trouble:
             raise trouble[-1]
         return failed
+
+
+def _the_same(groups: Sequence[DeviceGroup], name: str, description: str) -> DeviceGroup:
+    """The group that is the one asked for; a name alone does not make it that.
+
+    :raises AirflowFailException: what bears the name is another group, or there are several
+    """
+    if len(groups) > 1:
+        ids = ", ".join(group.group_id for group in groups)
+        raise AirflowFailException(
+            f"There are {len(groups)} device groups named {name!r} ({ids}): no device was put into "
+            "any. Name another group in group_name, or remove all but one."
+        )
+    group = groups[0]
+    differs = []
+    if group.group_type not in (None, _STATIC):
+        differs.append(f"its type is {group.group_type}, not {_STATIC}")
+    if description and (group.description or "") != description:
+        differs.append(f"its description is {group.description or ''!r}, not {description!r}")
+    if differs:
+        raise AirflowFailException(
+            f"The device group {name!r} ({group.group_id}) is another one: {'; '.join(differs)}. "
+            "No device was put into it. Name another one in group_name, or mend that one."
+        )
+    return group
 
 
 def group_name_of(wanted: Any) -> str:

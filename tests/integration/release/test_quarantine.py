@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.models import DeviceGroup
 from iotda_provider.operators.reconcile import QuarantineDevicesOperator, group_name_of
 
 #: What AddDeviceGroupDTO says of a name.
@@ -21,8 +23,8 @@ def deferrable() -> bool:
     return False
 
 
-def quarantine(run: Any, targets: Any, name: str = "quarantine_2.0.0") -> Any:
-    return run.run(QuarantineDevicesOperator(task_id="q", targets=targets, group_name=name))
+def quarantine(run: Any, targets: Any, name: str = "quarantine_2.0.0", **more: Any) -> Any:
+    return run.run(QuarantineDevicesOperator(task_id="q", targets=targets, group_name=name, **more))
 
 
 def members(run: Any, group_id: str) -> int:
@@ -106,3 +108,31 @@ def test_trouble_with_one_device_does_not_keep_the_others_out(
     with pytest.raises(IoTDAServerError):
         quarantine(run, targets, "another")
     assert len(asked) == 3, "where all of them fail, it is no device's fault"
+
+
+def test_another_group_of_that_name_is_no_quarantine(rollout: Any) -> None:
+    run = rollout(devices=20, batch_tasks=[])
+    with IoTDAHook() as hook:
+        theirs = hook.create_device_group(name="quarantine_2.0.0", description="spare parts")
+    with pytest.raises(AirflowFailException, match="'spare parts', not 'bad firmware'"):
+        quarantine(run, ["device-00001"], description="bad firmware")
+    assert members(run, theirs.group_id) == 0
+    assert quarantine(run, ["device-00001"])["group_id"] == theirs.group_id
+    assert quarantine(run, ["device-00001"], description="spare parts")["added"] == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        ([DeviceGroup("a" * 36, "quarantine_2.0.0", None, "DYNAMIC")], "type is DYNAMIC"),
+        ([DeviceGroup(c * 36, "quarantine_2.0.0") for c in "ab"], "There are 2 device groups"),
+    ],
+)
+def test_nor_is_a_dynamic_group_or_one_of_several(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch, groups: Any, why: str
+) -> None:
+    run = rollout(devices=20, batch_tasks=[])
+    monkeypatch.setattr(IoTDAHook, "list_device_groups", lambda *_, **__: iter(groups))
+    with pytest.raises(AirflowFailException, match=why):
+        quarantine(run, ["device-00001"])
+    assert not run.emulator.journal("change_device_group")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, NotHeldError
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError, NotHeldError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.models import TargetResult, TargetResults
@@ -375,3 +375,38 @@ def test_a_task_that_is_gone_is_lost_and_no_error(rollout: Any) -> None:
         "lost": True,
         "progress": rest(run)["progress"],
     }
+
+
+# --- Airflow is away when a connection is read ----------------------------------------------------
+
+
+def test_a_wave_waits_on_until_airflow_is_back(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a wave, here or in a triggerer, reads its connection several times."""
+    left = {"now": 0}
+    away = IoTDATransportError("the connection can't be read now", sent=False)
+
+    def hang_up() -> bool:
+        waiting = left["now"] > 0
+        left["now"] -= waiting
+        return waiting
+
+    def look_up(conn_id: str, get: Any) -> Any:
+        if hang_up():
+            raise away
+        return get()
+
+    async def look_up_async(conn_id: str, get: Any) -> Any:
+        if hang_up():
+            raise away
+        return await get()
+
+    run = rollout(success_after=60, speed=60)
+    run.plan("100%", gate=0.2)
+    monkeypatch.setattr("iotda_provider.hooks.iotda.look_up", look_up)
+    monkeypatch.setattr("iotda_provider.hooks.iotda_async.look_up_async", look_up_async)
+    for step, verdict in ((run.confirm, "confirmed"), (run.watch, "passed")):
+        left["now"] = 4
+        assert step(1)["verdict"] == verdict
+        assert left["now"] == 0

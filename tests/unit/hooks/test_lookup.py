@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import airflow
@@ -279,6 +280,53 @@ async def test_a_trigger_waits_on_until_airflow_is_back(
 
     assert event.payload["status"] == "over"
     assert asked.asked >= 5
+
+
+def batch_task_sensor() -> Any:
+    from iotda_provider.sensors.batch_task import BatchTaskSensor
+
+    return BatchTaskSensor(task_id="t", batch_task_id=TASK_ID, poke_interval=0.01)
+
+
+def guard_sensor() -> Any:
+    from iotda_provider.guards import MaxFailures
+    from iotda_provider.sensors.batch_task import RolloutGuardSensor
+
+    return RolloutGuardSensor(
+        task_id="t", batch_task_id=TASK_ID, rules=MaxFailures(5), poke_interval=0.01
+    )
+
+
+@pytest.mark.parametrize("make", [batch_task_sensor, guard_sensor])
+def test_a_worker_waits_on_until_airflow_is_back(
+    supervisor: Any, fake: Any, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {
+        "task_id": TASK_ID,
+        "task_type": "firmwareUpgrade",
+        "status": "Success",
+        "task_progress": {"total": 2, "success": 2},
+    }
+    monkeypatch.setattr("iotda_provider.durable._variables", lambda: Nothing())
+    fake.answer(type(fake.answers[0])(body=ended))
+    asked = supervisor(*[says("API_SERVER_ERROR")] * 6, connection(fake.url))
+    ids = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
+    ti = SimpleNamespace(**ids, xcom_push=Nothing().set, xcom_pull=Nothing().get)
+    context: Any = {"ti": ti, "task_state_store": Nothing()}
+
+    result = make().execute(context)
+
+    assert "Success" in str(result)
+    assert asked.asked >= 7
+
+
+class Nothing:
+    """In the place of Airflow's Variables, XComs and task state store: nothing is there."""
+
+    def get(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    set = delete = get
 
 
 async def test_a_watcher_of_all_rollouts_looks_on_until_airflow_is_back(
