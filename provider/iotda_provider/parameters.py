@@ -20,6 +20,7 @@ _LONGEST_PYTHON = 256 * 1024
 _LARGEST_COUNT = 1_000_000_000
 #: Some 300 years in seconds: more, and a moment so far from now has no date.
 _LARGEST = 1e10
+_LONGEST_AIRFLOW_ID = 250
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?")
 _NOTHING = frozenset({"", "none", "null"})
 
@@ -302,6 +303,21 @@ def count_or_template(value: Any, name: str) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         value = list_or_template(value, name)
     _parsed(lambda: as_count(value, name))
+    return value
+
+
+def airflow_id(value: Any, name: str, *, optional: bool = False) -> Any:
+    """The id of a task or of a DAG, checked when the DAG is parsed.
+
+    :raises ValueError: it is no text, or none that Airflow takes as an id
+    """
+    if optional and value is None:
+        return None
+    is_text = isinstance(value, str) and value.isprintable()
+    if not is_text or not 0 < len(value) <= _LONGEST_AIRFLOW_ID:
+        raise ValueError(
+            f"{name} must be an id of 1 to {_LONGEST_AIRFLOW_ID} characters, got {what_is(value)}"
+        )
     return value
 
 

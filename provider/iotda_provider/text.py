@@ -44,7 +44,9 @@ def what_is(value: object, *, instead_of: str = "text") -> str:
         return "None: the task that it comes from pushed nothing (skipped, or the key is wrong?)"
     if isinstance(value, str):
         shown = repr(value[:_LONGEST_SHOWN]) + ("..." if len(value) > _LONGEST_SHOWN else "")
-        if value.lstrip()[:1] in ("[", "(") or value.startswith("LazySelectSequence"):
+        if value.startswith("LazySelectSequence"):  # Airflow 2: the text holds no item
+            return f"{shown}: {_MAPPED}; a template of it ends with '| list', {{{{ ... | list }}}}"
+        if value.lstrip()[:1] in ("[", "("):
             return f"{shown}: {_MAPPED}"
         return shown
     kind = type(value).__name__[:_LONGEST_SHOWN]

@@ -26,18 +26,27 @@ from iotda_provider.guards import (
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators import batch_task, branch
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.guard_runs import (
+    FindUnfinishedOfReleaseOperator,
+    FindUnguardedRolloutsOperator,
+)
 from iotda_provider.operators.reconcile import (
     QuarantineDevicesOperator,
     ReconcileReleaseOperator,
 )
 from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
+from iotda_provider.operators.wave_gate import WaveGateOperator
+from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
+from iotda_provider.operators.wave_watch import WatchWaveOperator
 from iotda_provider.release import MaintenanceWindow, staged_rollout
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
 
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
 RULES = '[{"rule": "MaxFailures", "count": 5}]'
+WAVE = {"wave": 1, "plan_task_id": "p", "rules": RULES}
 ONE, TWO = {"batch_task_id": TASK}, {"if_breached": "a", "if_completed": "b"}
 
 
@@ -93,6 +102,23 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     ),
     (CheckReleaseOperator, {"package_id": "a", "group_ids": [GROUP]}),
     (PlanWavesOperator, {**ONE, "waves": "100%", "gate": 0.05}),
+    (ConfirmWaveOperator, WAVE),
+    (WatchWaveOperator, {**WAVE, "confirm_task_id": "c", "gate": 0.05}),
+    (RolloutOutcomeOperator, {"plan_task_id": "p", "rules": RULES, "steps": []}),
+    (
+        WaveGateOperator,
+        {
+            "wave": 1,
+            "plan_task_id": "p",
+            "watch_task_id": "w",
+            "if_passed": "a",
+            "if_ask": None,
+            "if_stop": "b",
+            "if_over": "c",
+        },
+    ),
+    (FindUnguardedRolloutsOperator, {}),
+    (FindUnfinishedOfReleaseOperator, {}),
     (BatchTaskSensor, {**ONE, "timeout": 0.01, "poke_interval": 0.001}),
     (RolloutGuardSensor, {**ONE, "rules": RULES, "timeout": 0.01, "poke_interval": 0.001}),
 ]

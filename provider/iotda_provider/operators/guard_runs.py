@@ -20,13 +20,16 @@ from iotda_provider.operators.alive import (
     send_heartbeat,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import batch_task_ids, given, whole_number
+from iotda_provider.parameters import airflow_id, batch_task_ids, given, one_of, texts, whole_number
+from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
+#: What a guard can stop.
+_UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING)
 #: XCom: since when rollouts have had no guard that watches them, for the next look.
 _SINCE = "without_guard_since"
@@ -82,12 +85,19 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.guard_dag_id = guard_dag_id
-        self.task_types = tuple(task_types)
+        self.guard_dag_id = airflow_id(guard_dag_id, "guard_dag_id")
+        self.task_types = tuple(
+            one_of(kind, "task_types", _UPGRADES) for kind in texts(task_types, "task_types")
+        )
         self.most_failed = whole_number(most_failed, "most_failed")
         self.most_seconds_without_guard = whole_number(
             most_seconds_without_guard, "most_seconds_without_guard"
         )
+        if not (tell_people is None or callable(tell_people)):
+            raise ValueError(
+                "tell_people must be a function, got "
+                f"{what_is(tell_people, instead_of='a function')}"
+            )
         self.tell_people = tell_people
         self.heartbeat_url = check_heartbeat_url(heartbeat_url)
 
@@ -260,9 +270,9 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.create_task_id = create_task_id
+        self.create_task_id = airflow_id(create_task_id, "create_task_id")
         self.batch_task_id = batch_task_id
-        self.guard_dag_id = guard_dag_id
+        self.guard_dag_id = airflow_id(guard_dag_id, "guard_dag_id")
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]

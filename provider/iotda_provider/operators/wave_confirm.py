@@ -25,6 +25,7 @@ from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.text import what_is
 
 #: Seconds of an open window in which a wave must be confirmed, where no ``timeout`` is given, and
 #: those that it may take longer: a window that opens late, and no wave for more than a year.
@@ -96,6 +97,10 @@ class ConfirmWaveOperator(WaveOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not isinstance(opened_by, (Mapping, type(None))):
+            raise ValueError(
+                f"opened_by must be a mapping, got {what_is(opened_by, instead_of='a mapping')}"
+            )
         self.opened_by = None if opened_by is None else dict(opened_by)
         self.chunk = whole_number(chunk, "chunk")
         if self.chunk > MAX_CHUNK:

@@ -9,7 +9,7 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.parameters import one_of
+from iotda_provider.parameters import airflow_id, one_of, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,13 +54,13 @@ class WaveGateOperator(BranchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.wave = wave
-        self.plan_task_id = plan_task_id
-        self.watch_task_id = watch_task_id
-        self.if_passed = if_passed
-        self.if_ask = if_ask
-        self.if_stop = if_stop
-        self.if_over = if_over
+        self.wave = whole_number(wave, "wave")
+        self.plan_task_id = airflow_id(plan_task_id, "plan_task_id")
+        self.watch_task_id = airflow_id(watch_task_id, "watch_task_id")
+        self.if_passed = airflow_id(if_passed, "if_passed")
+        self.if_ask = airflow_id(if_ask, "if_ask", optional=True)
+        self.if_stop = airflow_id(if_stop, "if_stop")
+        self.if_over = airflow_id(if_over, "if_over")
         self.approval = approval
 
     def execute(self, context: Context) -> Any:

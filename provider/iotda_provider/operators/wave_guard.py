@@ -15,7 +15,7 @@ from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence, WaveSteps
-from iotda_provider.parameters import function_or_path, is_template, positive, texts
+from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release_files import ReleaseFiles
 
@@ -59,13 +59,13 @@ class GuardedOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.plan_task_id = plan_task_id
+        self.plan_task_id = airflow_id(plan_task_id, "plan_task_id")
         self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
         self.failure_classes = FailureClasses.of(failure_classes)
         self.after = texts(after, "after")
         self.on_alert = function_or_path(on_alert, "on_alert")
         self.poll_interval = positive(poll_interval, "poll_interval")
-        self.keeper_task_id = keeper_task_id
+        self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
 
     def files(self, context: Context) -> ReleaseFiles:
         """Where waves and confirmations are written down."""

@@ -16,6 +16,7 @@ from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
 from iotda_provider.release.last_look import LastLook, LookJob
 from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -46,11 +47,15 @@ class RolloutOutcomeOperator(GuardedOperator):
     def __init__(
         self,
         *,
-        steps: Sequence[Mapping[str, str | None]],
+        steps: Any,
         timeout: float = 86400,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not isinstance(steps, Sequence) or not all(isinstance(one, Mapping) for one in steps):
+            raise ValueError(
+                f"steps must be a list of mappings, got {what_is(steps, instead_of='a list')}"
+            )
         self.steps = [dict(step) for step in steps]
         self.timeout = positive(timeout, "timeout")
 

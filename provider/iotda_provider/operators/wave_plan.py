@@ -19,6 +19,7 @@ from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.parameters import (
+    airflow_id,
     as_list,
     flag,
     given,
@@ -137,7 +138,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         self.already_current = already_current
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = flag(deferrable, "deferrable")
-        self.keeper_task_id = keeper_task_id
+        self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self._execute(context, began=time.time())

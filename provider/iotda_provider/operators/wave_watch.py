@@ -14,7 +14,13 @@ from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.operators.wave_steps import AskEvidence
-from iotda_provider.parameters import function_or_path, is_template, positive, whole_number
+from iotda_provider.parameters import (
+    airflow_id,
+    function_or_path,
+    is_template,
+    positive,
+    whole_number,
+)
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
 from iotda_provider.release.steps import GO, STOP, WAIT, EvidenceFailedError
@@ -77,7 +83,7 @@ class WatchWaveOperator(WaveOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.confirm_task_id = confirm_task_id
+        self.confirm_task_id = airflow_id(confirm_task_id, "confirm_task_id")
         self.gate = gate
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
