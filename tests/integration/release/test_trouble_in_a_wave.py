@@ -186,6 +186,7 @@ def test_refusals_are_told_and_end_with_the_waves_time(rollout: Any) -> None:
     with pytest.raises(BatchTaskTimeoutError, match=r"does not confirm.*403"):
         run.confirm(1, timeout=1)
     assert alerts(run) == {"confirm_1": "confirm_failed"}
+    assert not run.xcoms.get(("confirm_1", "guard_memory")), "a try that fails keeps it once, too"
     # Meanwhile the guard has gone on, and still does after the platform has come to its senses.
     run.emulator.clear_faults()
     assert run.confirm(1)["confirmed"] == 200

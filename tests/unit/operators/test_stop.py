@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -604,3 +605,40 @@ def test_a_missing_connection_is_one_line_that_says_what_to_do(iotda, run):
     with pytest.raises(IoTDAConfigError, match=r"'nowhere'.*airflow connections add") as error:
         run(stop(iotda_conn_id="nowhere"))
     assert len(str(error.value).splitlines()) == 1
+
+
+class Forged:
+    """The notes of a task instance, as somebody has written them."""
+
+    def __init__(self, note: Any) -> None:
+        self.note = note
+
+    def get(self, *_: Any) -> Any:
+        """What stands there."""
+        return self.note
+
+    def set(self, *_: Any) -> None:
+        """Nothing else is kept."""
+
+    delete = set
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("numbers", [0, 10**9, -1, "x"])
+@pytest.mark.parametrize("status", ["Processing", "Stopped", "Success"])
+def test_a_forged_note_stops_no_more_than_was_asked_for(
+    iotda, run, monkeypatch, whole, joined, numbers, status
+):
+    """It may have a stop reported as this task's own; what is sent is what the DAG asks for."""
+    note = {"batch_task_id": TASK_ID, "requested": numbers, "stopped_before": numbers}
+    note |= {"whole": whole, "joined": joined}
+    monkeypatch.setattr("iotda_provider.operators.sent.notes_of", lambda _: Forged(note))
+    iotda.shows(iotda.task(status, processing=1), iotda.task("Stopped", stopped=1))
+    iotda.stops({"targets": [{"target": "a", "status": "success"}]})
+
+    with suppress(Exception):
+        run(stop(targets=["a"]))
+
+    sent = [call for call in iotda.sent if "/stop" in call]
+    assert sent == ([f'POST {TASK_ID}/stop {{"targets": ["a"]}}'] if status == "Processing" else [])
