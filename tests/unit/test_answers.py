@@ -346,12 +346,12 @@ def test_what_is_no_answer_of_this_api_is_a_transport_error(body):
         read_answer(SHOW, answer(200, body))
 
 
-@pytest.mark.parametrize("levels", [70, 900, 960])
+@pytest.mark.parametrize("levels", [70, 900])
 @pytest.mark.parametrize("name", ["task_id", "task_name", "status", "task_type", "task_progress"])
 def test_what_is_nested_more_deeply_than_any_answer_is_none(name, levels):
     """To quote it takes a deeper stack than to read it."""
     nested = '{"a": [' * (levels // 2) + "]}" * (levels // 2)
-    body = f'{{"batchtask": {{"task_id": "a", "{name}": {nested}}}}}'
+    body = f'{{"batchtask": {{"task_id": "{TASK_ID}", "{name}": {nested}}}}}'
     for status, text in ((200, body), (200, nested), (502, f'{{"error_msg": {nested}}}')):
         with pytest.raises(IoTDAError) as caught:
             read_answer(SHOW, answer(status, text.encode()))
