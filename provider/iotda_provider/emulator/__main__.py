@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import secrets
 import signal
 import sys
@@ -23,6 +24,10 @@ MAX_PORT = 65_535
 MAX_SPEED = 1_000_000
 # The prefix of keys in the environment; a list of processes shows arguments to every user.
 ENVIRONMENT = "IOTDA_EMULATOR_"
+# A scenario is read into memory, and what is named as its file may have no end.
+MAX_SCENARIO = 64 * 1024 * 1024
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,12 +89,17 @@ def _run(options: argparse.Namespace) -> None:
         raise ScenarioError(f"--speed must be from 0 to {MAX_SPEED}, not {options.speed:g}")
     if not 0 <= options.port <= MAX_PORT:
         raise ScenarioError(f"--port must be from 0 to {MAX_PORT}, not {options.port}")
+    if not _PROJECT.fullmatch(options.project_id):
+        raise ScenarioError("--project-id must be 1 to 64 letters, digits, _ or -")
+    access = _key(options.ak, "AK") or "emulator-ak"
+    if not _ACCESS_KEY.fullmatch(access):
+        raise ScenarioError(f"--ak or {ENVIRONMENT}AK must be 1 to 128 letters, digits, _ or -")
     control_key = _key(options.control_key, "CONTROL_KEY")
     made_up = None
     if control_key is None and options.control:
         control_key = made_up = secrets.token_urlsafe(18)
     settings = Settings(
-        ak=_key(options.ak, "AK") or "emulator-ak",
+        ak=access,
         sk=_key(options.sk, "SK") or "emulator-sk",
         project_id=options.project_id,
         security_token=_key(options.security_token, "SECURITY_TOKEN"),
@@ -134,8 +144,12 @@ def _key(given: str | None, name: str) -> str | None:
 def _read(path: Path | None) -> object:
     if path is None:
         return None
+    with path.open("rb") as file:
+        raw = file.read(MAX_SCENARIO + 1)
+    if len(raw) > MAX_SCENARIO:
+        raise ScenarioError(f"{path} has more than {MAX_SCENARIO} bytes")
     try:
-        return strict_json.parse(path.read_text(encoding="utf-8"))
+        return strict_json.parse(raw.decode("utf-8"))
     except ValueError as error:
         raise ScenarioError(f"{path} is not JSON: {error}") from None
 
