@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.airflow_support.threads import InTurn
 from iotda_provider.driving import drive
 from iotda_provider.durable import LARGEST, Notes, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError, IoTDAError
 from iotda_provider.guarding import ReadFailed, ReadTasks, RehearseStop, Save, Step, StopTask, Tell
 from iotda_provider.guarding.memory import fitted
 from iotda_provider.guarding.signature import Signature
+from iotda_provider.masking import mask_all, telling_later
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.guarding import Memory
@@ -35,10 +41,20 @@ OnAlert = str | Callable[[Alert], Any]
 #: The key of a guard's memory, among a task instance's notes and in XCom.
 MEMORY_KEY = "guard_memory"
 ALERT_KEY = "alert"
+#: Seconds that Airflow may take to keep a memory before a guard goes on; it may be kept later. No
+#: more than this may pass between a breach and its stop, but for the platform.
+SECONDS_BEFORE_STOP = 2.0
+#: Seconds that a task waits at its end for what is still being written, and for ``on_alert``.
+_LAST_SECONDS = 60.0
 
 
 class WorkerSteps:
-    """The blocking driver of a watch.
+    """The blocking driver of a watch; a context manager.
+
+    What it asks Airflow for, and ``on_alert``, goes on in a thread, one call after the other, as a
+    task may have one conversation with Airflow at a time before 3.3. So no look waits for it; a
+    stop waits for the memory of why it is sent, for two seconds at most. At the end of the context
+    all of it has ended, or has had a minute.
 
     :param hook: an open hook
     :param context: Airflow's context of the running task instance
@@ -57,14 +73,48 @@ class WorkerSteps:
         self._context = context
         self._log = log
         self._on_alert = on_alert
+        self._airflow = InTurn()
+        self._saving: Future[bool] | None = None
+        self._stop_is_due = float("inf")
+
+    def __enter__(self) -> WorkerSteps:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.call(lambda: None, seconds=_LAST_SECONDS)
+        except FutureTimeoutError:
+            self._log.error("Airflow, or on_alert, takes its time; the task goes on without it.")
 
     def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.
 
         :raises IoTDAError: as the procedure does
         """
-        with retries_unsaid():
+        with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             return drive(procedure, self._do)
+
+    def begin(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Have something done that may take its time, after all that was begun before."""
+        return self._airflow.begin(function, *args)
+
+    def call(self, function: Callable[..., T], *args: Any, seconds: float | None = None) -> T:
+        """The same, and wait for it.
+
+        :param seconds: for how long at most; it is done to its end even so
+        :raises TimeoutError: it takes longer; of ``concurrent.futures``
+        """
+        return self.begin(function, *args).result(seconds)
+
+    @property
+    def patience_before_stop(self) -> float:
+        """Seconds that are left of those that a stop that was decided on may wait."""
+        return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):
@@ -80,9 +130,21 @@ class WorkerSteps:
             self._hook.rehearse_stop(step.batch_task_id)
             return None
         if isinstance(step, Save):
-            signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
-            return save_memory(self._context, step.memory, self._log, signature)
+            return self._save(step)
         return self._tell(step)
+
+    def _save(self, step: Save) -> bool:
+        if self._saving is not None:
+            self._saving.cancel()  # where it has not begun, this one is newer
+        signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
+        self._saving = self.begin(save_memory, self._context, step.memory, self._log, signature)
+        if step.routine:
+            return True
+        self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
+        try:
+            return self._saving.result(SECONDS_BEFORE_STOP)
+        except FutureTimeoutError:
+            return False
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
         """Say at once where ``on_alert`` can't be called here, and not at the first alert."""
@@ -102,14 +164,20 @@ class WorkerSteps:
             return error
 
     def _tell(self, alert: Tell) -> None:
+        """Begin to tell a person; no look and no stop waits for the end of it."""
         self._log.error("%s", alert.sentence)
+        self.begin(self._tell_them, alert.to_json())
+
+    def _tell_them(self, alert: Alert) -> None:
         ti: Any = self._context["ti"]
         try:
-            ti.xcom_push(key=ALERT_KEY, value=alert.to_json())
-        except Exception:  # noqa: BLE001 - as with the memory
-            self._log.exception("The alert could not be kept as an XCom; the guard goes on.")
+            ti.xcom_push(key=ALERT_KEY, value=alert)
+        except Exception as error:  # noqa: BLE001 - as with the memory
+            self._log.warning(
+                "The alert could not be kept as an XCom; the guard goes on: %s", short(error)
+            )
         if self._on_alert is not None:
-            call_on_alert(self._on_alert, alert.to_json(), self._log)
+            call_on_alert(self._on_alert, alert, self._log)
 
 
 def call_on_alert(on_alert: OnAlert, alert: Alert, log: Log) -> Any:
@@ -159,6 +227,12 @@ def load_function(path: str) -> Callable[[Alert], Any]:
     return function  # type: ignore[no-any-return]
 
 
+def short(error: BaseException) -> str:
+    """An error's type and the first line of its text."""
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 # --- memory: among the notes that outlive a try ---------------------------------------------------
 
 
@@ -179,8 +253,9 @@ def save_memory(
 def _keep(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
     try:
         notes_of(context).set(MEMORY_KEY, signed)
-    except Exception:  # Airflow's database or API may be down, which must not stop the guard.
-        log.exception("The guard's memory could not be written down; it goes on with what it has.")
+    # Airflow's database or API may be down, which must not stop the guard.
+    except Exception as error:  # noqa: BLE001
+        log.warning("The guard's memory could not be written; the guard goes on: %s", short(error))
         return False
     return True
 

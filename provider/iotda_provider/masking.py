@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -121,6 +121,27 @@ async def on_event_loop() -> AsyncIterator[None]:
         _not_told.reset(token)
         if not_told.reveal():
             await _tell_supervisor(not_told)
+
+
+@contextmanager
+def telling_later(tell: Callable[[Sealed[list[str]]], Any]) -> Iterator[None]:
+    """Within it, :func:`mask` does not wait for the supervising process, in a task.
+
+    :param tell: gets the secrets at the end, to give them to :func:`mask_all` where that may wait
+    """
+    not_told: Sealed[list[str]] = Sealed([])
+    token = _not_told.set(not_told)
+    try:
+        yield
+    finally:
+        _not_told.reset(token)
+        if not_told.reveal():
+            tell(not_told)
+
+
+def mask_all(secrets: Sealed[list[str]]) -> None:
+    """:func:`mask` what is sealed."""
+    mask(*secrets.reveal())
 
 
 async def _tell_supervisor(secrets: Sealed[list[str]]) -> None:

@@ -86,6 +86,11 @@ class RetryPolicy:
         return self._deadline - time.monotonic()
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether the call changes something: it waits for nothing that can be put off."""
+        return self._repeat is not Repeat.READ
+
+    @property
     def may_send(self) -> bool:
         """Whether an answer can be hoped for in the time that is left."""
         return self.remaining >= self._least

@@ -1,4 +1,4 @@
-"""Threads for blocking calls from an event loop: a call that hangs holds up nobody else.
+"""Threads for blocking calls: a call that hangs holds up no event loop, and no guard in a worker.
 
 asyncio's default pool has a few threads, which the lookup of host names needs, too; asgiref's has
 one. A call that never returns would keep one of them for ever.
@@ -7,9 +7,12 @@ one. A call that never returns would keep one of them for ever.
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -20,23 +23,50 @@ from iotda_provider.unbroken import to_the_end
 T = TypeVar("T")
 
 
+def _settle(future: Future[T], call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _start_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="iotda-blocking-call", daemon=True).start()
+
+
+class InTurn:
+    """Makes blocking calls one after the other in a thread, for somebody who need not wait for
+    them. A process does not wait for that thread at its end."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._has_begun = False
+
+    def begin(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Make a call once those before it have ended; it may be cancelled until then."""
+        future: Future[T] = Future()
+        self._calls.put(lambda: _settle(future, functools.partial(function, *args)))
+        if not self._has_begun:
+            self._has_begun = True
+            _start_thread(self._work)
+        return future
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+
 class _ThreadPerCall(Executor):
     """Starts a thread for each call. It ends with the call, and a process does not wait for it."""
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
-
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        threading.Thread(target=work, name="iotda-blocking-call", daemon=True).start()
+        call = functools.partial(function, *args, **kwargs)
+        _start_thread(lambda: _settle(future, call))
         return future
 
 
@@ -52,6 +82,29 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     executor: Any = _thread_per_call  # asgiref's annotation asks for one of the pools
     call = sync_to_async(function, thread_sensitive=False, executor=executor)
     return await to_the_end(call(*args))
+
+
+async def importing(function: Callable[..., T], *args: Any) -> T:
+    """The result of a function that imports modules, in a thread."""
+    return await in_thread(_without_collections, function, args)
+
+
+def _without_collections(function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Call it while Python's garbage collector rests.
+
+    What an import makes stays. The collector would look at all of it again and again, and at last
+    at every object of the process, for half a second in which no other thread runs.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():  # somebody else takes care of that
+        return function(*args)
+    gc.disable()
+    try:
+        return function(*args)
+    finally:
+        # What is there now is old: that is all that these two do, and it takes no time.
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
 
 
 class _Line:

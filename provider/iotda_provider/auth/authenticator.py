@@ -35,8 +35,12 @@ class Authenticator(Protocol):
         :raises IoTDAConfigError: it is not known
         """
 
-    def is_ready(self) -> bool:
-        """Whether the credentials are at hand and will last for one request."""
+    def is_ready(self, *, urgent: bool = False) -> bool:
+        """Whether the credentials are at hand and will last for one request.
+
+        :param urgent: the request waits for no renewal of credentials that are still good. So it is
+            for one that changes something, a stop above all: whoever reads renews them in time
+        """
 
     def prepare(self) -> None:
         """Obtain or renew the credentials, unless another caller just did; blocks.
@@ -90,9 +94,9 @@ class AccessKeyAuthenticator:
     def project_id(self) -> str:
         return self._project.value if self._project else self._settings.require_project_id()
 
-    def is_ready(self) -> bool:
+    def is_ready(self, *, urgent: bool = False) -> bool:
         parts = (self._key, self._project)
-        return can_sign() and all(part is None or part.is_fresh() for part in parts)
+        return can_sign() and all(part is None or part.is_fresh(urgent=urgent) for part in parts)
 
     def prepare(self) -> None:
         deadline = time.monotonic() + self._settings.timeout
@@ -139,8 +143,8 @@ class TokenAuthenticator:
         own = self._settings.project_id or self._token.value.project_id
         return own or self._settings.require_project_id()
 
-    def is_ready(self) -> bool:
-        return self._token.is_fresh()
+    def is_ready(self, *, urgent: bool = False) -> bool:
+        return self._token.is_fresh(urgent=urgent)
 
     def prepare(self) -> None:
         self._token.renew(time.monotonic() + self._settings.timeout)

@@ -79,10 +79,13 @@ class Renewing(Generic[T]):
             raise RuntimeError(f"{self._what}: prepare() comes first")
         return issued.value
 
-    def is_fresh(self) -> bool:
-        """Whether the value can be used without renewing it first."""
+    def is_fresh(self, *, urgent: bool = False) -> bool:
+        """Whether the value can be used without renewing it first.
+
+        :param urgent: whoever asks has no time to renew one that is still good
+        """
         with self._lock:
-            return self._is_fresh()
+            return self._is_fresh() or (urgent and self._now() < self._expires_at)
 
     def _is_fresh(self) -> bool:
         if self._issued is None:

@@ -48,16 +48,19 @@ class Memory:
     _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON: up to some 500 bytes for each record of the trail."""
+        """As plain JSON, which later looks leave as it is: it may be written down meanwhile.
+
+        Up to some 500 bytes for each record of the trail.
+        """
         return {
             "version": _VERSION,
             "batch_task_ids": list(self.batch_task_ids),
-            "state": self.state,
-            "intent": self.intent,
+            "state": dict(self.state),
+            "intent": None if self.intent is None else dict(self.intent),
             "looks": self.looks,
             "held": self.held,
-            "ended": self.ended,
-            "trail": self.trail.records,
+            "ended": dict(self.ended),
+            "trail": list(self.trail.records),
         }
 
     @classmethod

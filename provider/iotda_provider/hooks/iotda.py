@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
-    if not authenticator.is_ready():
+    if not authenticator.is_ready(urgent=policy.is_urgent):
         with policy.beside_the_budget():
             authenticator.prepare()
 

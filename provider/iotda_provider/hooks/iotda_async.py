@@ -392,11 +392,11 @@ class IoTDAAsyncHook(BaseHook):
     async def _read_connection(self) -> ConnectionSettings:
         conn_id = self.iotda_conn_id
         async with on_event_loop():
-            return load_settings(
-                await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self)),
-                conn_id=conn_id,
-                **self._overrides,
+            connection = await look_up_async(
+                conn_id, lambda: get_async_connection(conn_id, hook=self)
             )
+            await in_turn()  # one answer is for all that have asked, and each of them reads it
+            return load_settings(connection, conn_id=conn_id, **self._overrides)
 
     async def _perform(self, call: api.Call[T]) -> T:
         async def attempt(policy: RetryPolicy) -> T:
@@ -535,7 +535,7 @@ class IoTDAAsyncHook(BaseHook):
 
 
 async def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
-    if not authenticator.is_ready():
+    if not authenticator.is_ready(urgent=policy.is_urgent):
         with policy.beside_the_budget():
             await prepare(authenticator)
 

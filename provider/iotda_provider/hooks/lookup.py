@@ -11,11 +11,12 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
-from iotda_provider.airflow_support.threads import in_thread
+from iotda_provider.airflow_support.threads import importing, in_thread
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.sealed import without_frames
@@ -35,6 +36,7 @@ _NOT_FOUND, _DENIED = "CONNECTION_NOT_FOUND", "PERMISSION_DENIED"
 _FAULTS_OF_A_VALUE = (ValueError, TypeError, KeyError)
 # SQLite's words for a database that was never set up, by an error that is also that of one away.
 _NEVER_SET_UP = "no such table"
+_has_loaded_backends = False
 
 
 def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
@@ -92,6 +94,7 @@ async def _look_up_async(
     conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
 ) -> ConnectionLike:
     failure: BaseException
+    await _load_backends()
     try:
         return await asyncio.wait_for(to_the_end(read()), LOOKUP_SECONDS)
     except AirflowNotFoundException:
@@ -107,6 +110,15 @@ async def _look_up_async(
         raise without_frames(failure)
     finally:
         del failure
+
+
+async def _load_backends() -> None:
+    """Have Airflow load its secrets backends in a thread: it would do so on the event loop."""
+    global _has_loaded_backends
+    if not _has_loaded_backends:
+        with suppress(Exception):  # which Airflow then finds itself
+            await asyncio.wait_for(importing(_backends), LOOKUP_SECONDS)
+        _has_loaded_backends = True
 
 
 async def _second_look_async(conn_id: str) -> Exception | str | None:

@@ -94,8 +94,7 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
     def _work(self, context: Context, job: RestJob) -> dict[str, Any]:
         began = time.time()
         try:
-            with self.hook() as hook:
-                guard = WorkerSteps(hook, context, self.log)
+            with self.hook() as hook, WorkerSteps(hook, context, self.log) as guard:
                 steps = WaveSteps(hook, guard, self.log, waits=not self.deferrable)
                 return steps.run(Resting(job, self.log).run())
         except MustWaitError as wait:

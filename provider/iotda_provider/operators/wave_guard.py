@@ -123,8 +123,7 @@ class GuardedOperator(IoTDABaseOperator):
         :raises IoTDAError: as the procedure does; what the guard remembers is kept
         """
         try:
-            with self.hook() as hook:
-                guard = WorkerSteps(hook, context, self.log, self.on_alert)
+            with self.hook() as hook, WorkerSteps(hook, context, self.log, self.on_alert) as guard:
                 guard.try_on_alert(memory.batch_task_ids)
                 steps = WaveSteps(
                     hook,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.driving import drive
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AskEvidence = Callable[[Mapping[str, Any]], str]
+#: Seconds that the user's function waits for the guard's own conversation with Airflow.
+_FOR_AIRFLOW = 2.0
 
 
 class MustWaitError(Exception):
@@ -101,16 +105,28 @@ class WaveSteps:
         if isinstance(step, Ask):
             return self._ask_evidence(step.facts)
         if isinstance(step, (ReadWaves, Recall, Note)):
-            assert self._files is not None
+            files = self._files
+            assert files is not None
             if isinstance(step, ReadWaves):
-                return self._files.read_waves()
+                return self._guard.call(files.read_waves)
             if isinstance(step, Recall):
-                return self._files.read_confirmed(self._log)
-            return self._files.write_confirmed(step.record, self._log)
+                return self._guard.call(files.read_confirmed, self._log)
+            return self._write(files, step)
         return self._guard.run(_alone(step))
+
+    def _write(self, files: ReleaseFiles, step: Note) -> bool:
+        seconds = self._guard.patience_before_stop if step.urgent else None
+        try:
+            return self._guard.call(files.write_confirmed, step.record, self._log, seconds=seconds)
+        except FutureTimeoutError:
+            self._log.warning("The release's files take their time; the stop does not wait.")
+            return False
 
     def _ask_evidence(self, facts: Mapping[str, Any]) -> str:
         assert self._ask is not None
+        with suppress(FutureTimeoutError):
+            # Before Airflow 3.3 the user's function can't ask Airflow while the guard does.
+            self._guard.call(lambda: None, seconds=_FOR_AIRFLOW)
         try:
             return self._ask(facts)
         # It is the user's function, or can't be imported: many ways to go wrong, and one answer.

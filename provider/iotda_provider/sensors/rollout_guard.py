@@ -220,22 +220,30 @@ class RolloutGuardSensor(BaseSensorOperator):
             kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
             memory = kept.recall(plan.batch_task_ids, plan.audit_limit)
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
-            steps = self._steps(hook, context)
-            steps.try_on_alert(plan.batch_task_ids)
             try:
-                outcome = self._wait(context, steps, watch, kept)
+                with self._steps(hook, context) as steps:
+                    steps.try_on_alert(plan.batch_task_ids)
+                    outcome = self._look_on(context, steps, watch)
+                    outcome = outcome and self._verified(steps, watch, outcome)
             except AirflowTaskTimeout:
-                # A retry may go on guarding; whoever wants a stop instead wants it now.
-                if not plan.stops_when_lost:
-                    kept.take_back(memory.to_json())
-                    raise
-                outcome = steps.run(watch.give_up("The task's execution_timeout is over."))
-            return self._finish(context, watch, kept, self._verified(steps, watch, outcome))
+                kept.take_back(memory.to_json())
+                raise
+        if outcome is not None:
+            return self._finish(context, watch, kept, outcome)
+        return self._defer(context, watch, kept)
 
-    def _wait(
-        self, context: Context, steps: WorkerSteps, watch: Watch, kept: SharedMemory
-    ) -> Outcome:
-        live = LiveInWorker(watch, context, self.log)
+    def _look_on(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome | None:
+        try:
+            return self._wait(context, steps, watch)
+        except AirflowTaskTimeout:
+            # A retry may go on guarding; whoever wants a stop instead wants it now.
+            if not watch.plan.stops_when_lost:
+                raise
+            return steps.run(watch.give_up("The task's execution_timeout is over."))
+
+    def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome | None:
+        """Look until it is over; None: a triggerer goes on."""
+        live = LiveInWorker(watch, steps, context, self.log)
         while True:
             began = time.monotonic()
             try:
@@ -245,12 +253,9 @@ class RolloutGuardSensor(BaseSensorOperator):
             left = self._seconds_left(watch.plan)
             if outcome is None and left <= 0:
                 outcome = steps.run(watch.give_up(self._time_is_over()))
-            if outcome is not None:
+            if outcome is not None or self.deferrable:
                 live.settle(outcome)
                 return outcome
-            if self.deferrable:
-                live.settle()
-                self._defer(context, watch, kept)
             live.show()
             time.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
 
@@ -259,8 +264,8 @@ class RolloutGuardSensor(BaseSensorOperator):
         if self._watch is None:
             plan = self._plan()
             self._watch = Watch(plan, Memory(plan.batch_task_ids), self.log)
-        with self.hook() as hook:
-            outcome = self._steps(hook, context).run(self._watch.poll())
+        with self.hook() as hook, self._steps(hook, context) as steps:
+            outcome = steps.run(self._watch.poll())
         return PokeReturnValue(outcome is not None, outcome.to_result() if outcome else None)
 
     def hook(self) -> IoTDAHook:
@@ -361,9 +366,10 @@ class RolloutGuardSensor(BaseSensorOperator):
         # No triggerer has been there to say that the guard's time is over.
         with self.hook() as hook:
             watch, kept = self._resumed_watch(context, hook)
-            steps = self._steps(hook, context)
-            outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
-            return self._finish(context, watch, kept, self._verified(steps, watch, outcome))
+            with self._steps(hook, context) as steps:
+                outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
+                outcome = self._verified(steps, watch, outcome)
+            return self._finish(context, watch, kept, outcome)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Verify and report what the trigger has seen and done.
@@ -395,7 +401,8 @@ class RolloutGuardSensor(BaseSensorOperator):
             # The trigger's word is its own, even where no secret is there to sign a memory with.
             watch.memory.intent = watch.memory.intent or event.get("intent")
         if outcome.stop is not None and watch.memory.intent is not None:
-            outcome = self._steps(hook, context).run(watch.verify()) or outcome
+            with self._steps(hook, context) as steps:
+                outcome = steps.run(watch.verify()) or outcome
         return self._finish(context, watch, kept, outcome)
 
     def _resumed_watch(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
+from iotda_provider.airflow_support.threads import importing, in_thread, one_at_a_time
 from iotda_provider.driving import drive_async
 from iotda_provider.durable import LARGEST, VariableNotes
 from iotda_provider.exceptions import (
@@ -18,7 +18,14 @@ from iotda_provider.exceptions import (
     IoTDAError,
     IoTDATransportError,
 )
-from iotda_provider.guard_worker import ALERT_KEY, MEMORY_KEY, call_on_alert, missing_on_alert
+from iotda_provider.guard_worker import (
+    ALERT_KEY,
+    MEMORY_KEY,
+    SECONDS_BEFORE_STOP,
+    call_on_alert,
+    missing_on_alert,
+    short,
+)
 from iotda_provider.guarding import (
     Memory,
     ReadFailed,
@@ -32,6 +39,7 @@ from iotda_provider.guarding import (
 from iotda_provider.guarding.memory import fitted
 from iotda_provider.guarding.signature import Signature
 from iotda_provider.guards import Look, Rule, evaluate
+from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.models import TaskProgress
 from iotda_provider.retrying import retries_unsaid
@@ -46,9 +54,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
 _REHEARSAL_SECONDS = 10.0
-#: Seconds that Airflow may take to keep a memory before a guard goes on; it may be kept later. No
-#: more than this may pass between a breach and its stop, but for the platform.
-_WRITE_SECONDS = 2.0
 #: Seconds that it may take to keep an XCom, for which no stop waits.
 _XCOM_SECONDS = 10.0
 #: Seconds that the guard's last alert may take at its end.
@@ -73,7 +78,8 @@ async def warm_up(rules: Sequence[Rule]) -> None:
     """Let the rules load what they reckon with in a thread: it takes a second, once a process."""
     look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
     kinds = tuple(sorted({type(rule).__qualname__ for rule in rules}))
-    await single_flight(("rules", kinds), lambda: in_thread(evaluate, rules, None, look))
+    await single_flight(("rules", kinds), lambda: importing(evaluate, rules, None, look))
+    await in_turn()
 
 
 class TriggerSteps:
@@ -109,7 +115,7 @@ class TriggerSteps:
     @property
     def patience_before_stop(self) -> float:
         """Seconds that are left of those that a stop that was decided on may wait."""
-        return min(_WRITE_SECONDS, max(0.1, self._stop_is_due - time.monotonic()))
+        return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.
@@ -146,7 +152,7 @@ class TriggerSteps:
             return await self._rehearse(step.batch_task_id)
         if isinstance(step, Save):
             if not step.routine:
-                self._stop_is_due = time.monotonic() + _WRITE_SECONDS
+                self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
             elif self._earlier is not None and not self._earlier.is_settled:
                 return False  # it would take the place of what the guard has not read yet
             return await self._kept.remember(step.memory, routine=step.routine)
@@ -271,7 +277,7 @@ class OwnState:
         try:
             await asyncio.wait_for(write, _XCOM_SECONDS)
         except Exception as error:  # noqa: BLE001 - as above
-            self._say(f"XCom {key}", error)
+            self.say(f"XCom {key} could not be written", error)
             return False
         return True
 
@@ -290,9 +296,9 @@ class OwnState:
             self._writer = asyncio.ensure_future(self._write())
         if routine:
             return True
-        done, _ = await asyncio.wait({self._writer}, timeout=_WRITE_SECONDS)
+        done, _ = await asyncio.wait({self._writer}, timeout=SECONDS_BEFORE_STOP)
         if not done:
-            self._say("The guard's memory", TimeoutError("no answer yet"))
+            self.say("The guard's memory could not be written", TimeoutError("no answer yet"))
         return bool(done) and self._writer.result()
 
     def forget_unwritten(self) -> None:
@@ -322,15 +328,16 @@ class OwnState:
                 await in_thread(self._set_memory, memory)
                 worked = True
             except Exception as error:  # noqa: BLE001 - as above
-                self._say("The guard's memory", error)
+                self.say("The guard's memory could not be written", error)
                 worked = False
         return worked
 
-    def _say(self, what: str, error: Exception) -> None:
+    def say(self, what: str, error: BaseException) -> None:
+        """Log that Airflow has failed, in one line a minute for whatever it was asked."""
         now = time.monotonic()
         if self._said is None or now - self._said >= _ASK_AGAIN_SECONDS:
             self._said = now
-            self._log.warning("%s could not be written; the guard goes on: %s", what, _short(error))
+            self._log.warning("%s; the guard goes on: %s", what, short(error))
 
     def _set_memory(self, memory: Mapping[str, Any]) -> None:
         self._notes.set(MEMORY_KEY, self._signature.sign(fitted(memory, LARGEST)))
@@ -359,13 +366,11 @@ class Earlier:
 
     :param watch: gets it between two looks, once it is there
     :param kept: has it
-    :param log: where its lines go
     """
 
-    def __init__(self, watch: Watch, kept: OwnState, log: Log) -> None:
+    def __init__(self, watch: Watch, kept: OwnState) -> None:
         self._watch = watch
         self._kept = kept
-        self._log = log
         self._patience_ends = time.monotonic() + _PATIENT_SECONDS
         self._ask_again = float("inf")
         self._asking: asyncio.Task[Memory] | None = asyncio.ensure_future(self._recall())
@@ -391,10 +396,7 @@ class Earlier:
         self._watch.awaits_memory = False
         if (error := asked.exception()) is not None:
             self._ask_again = now + _ASK_AGAIN_SECONDS
-            self._log.warning(
-                "What the guard knew before can't be read yet; it goes on by what it sees. %s",
-                _short(error),
-            )
+            self._kept.say("What the guard knew before can't be read yet", error)
             return
         self._ask_again = float("inf")
         self._watch.memory.adopt(asked.result())
@@ -412,9 +414,3 @@ class Earlier:
         """Nobody waits for it any more."""
         if self._asking is not None:
             self._asking.cancel()
-
-
-def _short(error: BaseException) -> str:
-    """An error's type and the first line of its text."""
-    text = str(error).partition("\n")[0][:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
-from iotda_provider.airflow_support.threads import in_thread
+from iotda_provider.airflow_support.threads import importing
+from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.single_flight import single_flight
 
 # Not sys.modules: Python puts a module there when its import begins, and whoever imports it then
@@ -23,7 +24,8 @@ async def load(*modules: str) -> None:
     """
     missing = tuple(module for module in modules if module not in _loaded)
     if missing:
-        await single_flight(("import", missing), lambda: in_thread(_import, missing))
+        await single_flight(("import", missing), lambda: importing(_import, missing))
+        await in_turn()  # all that have waited would go on in one round of the event loop
 
 
 def _import(modules: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.airflow_support.threads import importing
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
@@ -145,7 +146,6 @@ class WaveTrigger(ReleaseTrigger):
         """The job, and the procedure that does it."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        from iotda_provider.airflow_support.threads import in_thread
         from iotda_provider.durable import LARGEST
         from iotda_provider.guarding import GuardPlan, Memory
         from iotda_provider.guarding.memory import fitted
@@ -155,12 +155,12 @@ class WaveTrigger(ReleaseTrigger):
         from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.release_steps import ReleaseSteps
 
-        plan = await in_thread(GuardPlan.from_dict, self.guard)  # its rules load what they need
+        plan = await importing(GuardPlan.from_dict, self.guard)  # its rules load what they need
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, clock=time.time)
-        earlier = Earlier(watch, kept, self.log)
+        earlier = Earlier(watch, kept)
         guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
         steps = ReleaseSteps(
             hook,
@@ -170,7 +170,7 @@ class WaveTrigger(ReleaseTrigger):
             deadline=self.deadline,
         )
         guard.try_on_alert(plan.batch_task_ids)
-        job, procedure = await in_thread(self.begin, watch)
+        job, procedure = await importing(self.begin, watch)
         try:
             payload = await self._event(steps, job, procedure.run())
         finally:

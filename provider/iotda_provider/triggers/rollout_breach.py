@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 
+from iotda_provider.airflow_support.threads import importing
 from iotda_provider.triggers.base import HOOKS
 from iotda_provider.triggers.loading import load
 
@@ -190,12 +191,11 @@ class RolloutBreachTrigger(BaseEventTrigger):
     ) -> AsyncIterator[TriggerEvent]:
         """This watcher's own judgement on what all of them are shown."""
         await load(*_NEEDS)
-        from iotda_provider.airflow_support.threads import in_thread
         from iotda_provider.guarding.outcome import BREACHED
         from iotda_provider.triggers.events import tell
         from iotda_provider.triggers.guard_steps import warm_up
 
-        await warm_up(await in_thread(lambda: self.rules))
+        await warm_up(await importing(lambda: self.rules))
         fired = await self._load_fired()
         is_kept = True
         watches: dict[str, Watch] = {}

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.airflow_support.threads import importing
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ class RolloutGuardTrigger(IoTDATrigger):
         return tuple(self.plan["batch_task_ids"])
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        from iotda_provider.airflow_support.threads import in_thread
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.guarding import GuardPlan, Memory, Watch
         from iotda_provider.triggers.board import shared_board
@@ -75,12 +75,12 @@ class RolloutGuardTrigger(IoTDATrigger):
         from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.live import LiveInTriggerer
 
-        plan = await in_thread(GuardPlan.from_dict, self.plan)  # its rules load what they need
+        plan = await importing(GuardPlan.from_dict, self.plan)  # its rules load what they need
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = Watch(plan, memory, self.log)
-        earlier = Earlier(watch, kept, self.log)
+        earlier = Earlier(watch, kept)
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
         live = LiveInTriggerer(watch, kept)
         async with shared_board(connection, self.hook) as board, live:

@@ -75,11 +75,28 @@ def test_credentials_that_nobody_renews_are_kept_while_iam_is_down(
     assert caplog.text.count("could not be renewed") == 1, "and IAM is left alone for a while"
 
 
+@pytest.mark.parametrize("auth_type", GIVEN)
+def test_a_stop_waits_for_no_renewal_while_the_old_credentials_are_good(
+    start, connect, hooks, monkeypatch, auth_type
+):
+    emulator = start(iam={"token_lifetime": 1000, "key_lifetime": 1000})
+    connect(emulator, auth_type)
+    given = emulator.instance.iam.given
+    hooks.read()
+    moment = time.time() + 900
+    monkeypatch.setattr("iotda_provider.auth.renewing.time", SimpleNamespace(time=lambda: moment))
+
+    hooks.call("stop_batch_task", TASK)
+    assert given[GIVEN[auth_type]] == 1
+    hooks.read()
+    assert given[GIVEN[auth_type]] == 2, "whoever looks renews them"
+
+
 def test_token_that_lasts_seconds_never_comes_too_late(start, connect, monkeypatch):
     """By one clock for who gives it out, who sends it and who looks at it."""
     moments = itertools.count(time.time() * 4)
     passing = SimpleNamespace(time=lambda: now)
-    for module in ("emulator.iam", "emulator.gateway", "auth.renewing"):
+    for module in ("emulator.identity.iam", "emulator.web.gateway", "auth.renewing"):
         monkeypatch.setattr(f"iotda_provider.{module}.time", passing)
     emulator = start(iam={"token_lifetime": 8})
     connect(emulator, "token")

@@ -237,3 +237,31 @@ def test_a_watcher_outlives_all_of_airflows_layers() -> None:
         key: decoders.smart_decode_trigger_kwargs(value) for key, value in row.kwargs.items()
     }
     assert RolloutBreachTrigger(**arguments).serialize() == trigger.serialize()
+
+
+async def test_what_it_has_fired_for_does_not_grow_for_ever(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It remembers what is still in the list, and the last of those that have left it."""
+    monkeypatch.setattr("iotda_provider.triggers.rollout_breach._MOST_FIRED", 2)
+    trigger, state = watcher(rules=MaxFailures(1)), AssetState()
+    trigger.asset_state_store = state  # type: ignore[assignment]
+    ids = [f"bbbb{n:020}" for n in range(8)]
+    counts = {"total": 10, "fail": 5, "processing": 5}
+    kept: list[list[str]] = []
+
+    def bad(task_id: str) -> BatchTask:
+        wire = {"task_id": task_id, "task_type": "firmwareUpgrade", "status": "Processing"}
+        return BatchTask.from_wire({**wire, "task_progress": counts})
+
+    async def stream() -> Any:
+        for task_id in ids:  # each has ended when the next one is there; the first goes on
+            yield {key: bad(key) for key in (ids[0], task_id)}
+            kept.append(list(state.get("fired", ())))
+        yield {ids[0]: bad(ids[0])}
+
+    fired = await payloads(trigger, stream())
+
+    assert [item["batch_task_id"] for item in fired] == ids
+    assert max(map(len, kept)) <= 4
+    assert ids[0] in kept[-1]

@@ -1,12 +1,12 @@
-"""Between a breach and its stop a guard in a triggerer waits for nothing but the platform."""
+"""Between a breach and its stop a guard waits for nothing but the platform."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import iotda_async
@@ -15,26 +15,77 @@ from iotda_provider.triggers.guard_steps import OwnState
 BAD = {"devices": 200, "failure_rate": 0.5, "failure_after": 60, "success_after": 600}
 
 
+class Hanging:
+    """An Airflow that answers nothing until the platform was asked for a stop so many times.
+
+    :ivar in_vain: how many calls have waited for that for so long that they have given up
+    """
+
+    def __init__(self) -> None:
+        self.fleet: Any = None
+        self.stops = 1
+        self.in_vain = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        ends = time.monotonic() + 60
+        while self.fleet is None or len(self.fleet.calls("stop_batch_task")) < self.stops:
+            if time.monotonic() > ends:
+                self.in_vain += 1
+                raise TimeoutError
+            time.sleep(0.01)
+
+
 @pytest.fixture
-def airflow_hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that a trigger asks Airflow for is ever answered."""
-    answered = threading.Event()
-    monkeypatch.setattr("iotda_provider.triggers.guard_steps._WRITE_SECONDS", 0.1)
+def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
+    made = Hanging()
+    for module in ("guard_worker", "triggers.guard_steps"):
+        monkeypatch.setattr(f"iotda_provider.{module}.SECONDS_BEFORE_STOP", 0.1)
     monkeypatch.setattr("iotda_provider.triggers.guard_steps._PATIENT_SECONDS", 0.5)
-    monkeypatch.setattr(OwnState, "_get_memories", lambda state: answered.wait())
-    monkeypatch.setattr(OwnState, "_set_memory", lambda state, memory: answered.wait())
-    yield
-    answered.set()
+    monkeypatch.setattr(OwnState, "_get_memories", made)
+    monkeypatch.setattr(OwnState, "_set_memory", made)
+    monkeypatch.setattr("iotda_provider.masking.mask_secret", made)
+    keep, push = ti.store.set, ti.xcom_push
+    monkeypatch.setattr(ti.store, "set", lambda *args: (made(), keep(*args)))
+    monkeypatch.setattr(ti, "xcom_push", lambda *args, **named: (made(), push(*args, **named)))
+    return made
 
 
-@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
-def test_a_stop_goes_out_where_airflow_hangs(fleet: Any, ti: Any, airflow_hangs: None) -> None:
-    bad = fleet(BAD)
+def test_a_stop_goes_out_where_airflow_hangs(
+    fleet: Any, ti: Any, hanging: Hanging, deferrable: bool
+) -> None:
+    bad = hanging.fleet = fleet(BAD)
+    hanging.stops = 0 if deferrable else 1  # or it never gets as far as the triggerer
+    guard = bad.guard(stop_on_breach=True)
 
-    result = bad.run(ti, stop_on_breach=True)["return_value"]
+    try:
+        result = guard.execute(ti.context)
+    except TaskDeferred as deferral:
+        hanging.stops = 1
+        result = bad.trigger(deferral.trigger, ti)["result"]
 
     assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
     assert len(bad.calls("stop_batch_task")) == 1
+    assert not hanging.in_vain
+
+
+@pytest.mark.parametrize("deferrable", ["worker"], indirect=True)
+def test_no_alert_is_waited_for_before_a_stop_is_sent_again(
+    fleet: Any, ti: Any, hanging: Hanging
+) -> None:
+    bad = hanging.fleet = fleet(BAD)
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503, body={}, count=1)
+    hanging.stops = 2
+    told: list[Any] = []
+
+    def on_alert(alert: Any) -> None:
+        hanging()
+        told.append(alert["kind"])
+
+    result = bad.run(ti, stop_on_breach=True, on_alert=on_alert)["return_value"]
+
+    assert result["stop"]["outcome"] == "stopped"
+    assert (told, ti.xcoms["alert"]["kind"]) == (["stop_failed"], "stop_failed")
+    assert not hanging.in_vain
 
 
 @pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)

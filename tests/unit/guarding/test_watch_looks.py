@@ -324,6 +324,22 @@ def test_a_history_is_saved_every_minute_and_nothing_else_so_often(
         assert len(platform.saved) == saved
 
 
+def test_guards_that_begin_together_do_not_save_together(platform: Any, guard: Any) -> None:
+    platform.show(platform.task(processing=100))
+    watched = [guard(Stalled(86_400)) for _ in range(60)]
+
+    at_once = []
+    for _ in range(30):
+        platform.saved.clear()
+        platform.now += 10
+        for each in watched:
+            each.poll()
+        at_once.append(len(platform.saved))
+
+    assert sum(at_once) >= 60 * 4, "every minute each of them"
+    assert max(at_once) < 30, "of which a sixth is due at a look"
+
+
 def test_the_trail_is_what_replay_reads(platform: Any, guard: Any) -> None:
     platform.show(
         platform.task(processing=100),

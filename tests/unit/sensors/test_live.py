@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import Any
 
+from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.guarding import GuardPlan, Memory, Watch
 from iotda_provider.guards import MaxFailures
 from iotda_provider.sensors.live import LiveInWorker
@@ -29,14 +30,17 @@ def test_no_look_waits_for_an_airflow_that_does_not_answer() -> None:
     watch = Watch(plan, Memory(IDS), logging.getLogger("guard"))
     ti = TaskInstance()
     context: Any = {"ti": ti}
-    live = LiveInWorker(watch, context, logging.getLogger("guard"))
+    hook: Any = None
+    log = logging.getLogger("guard")
 
-    for _ in range(5):
-        live.show()  # it would wait for ever
-    assert not ti.pushed
+    with WorkerSteps(hook, context, log) as steps:
+        live = LiveInWorker(watch, steps, context, log)
+        for _ in range(5):
+            live.show()  # it would wait for ever
+        assert not ti.pushed
+        ti.answers.set()
+        live.settle()
 
-    ti.answers.set()
-    live.settle()
     assert ti.pushed == ["live", "live"], "what was under way, and the last one"
 
 
@@ -44,7 +48,9 @@ def test_an_airflow_that_fails_costs_one_line(caplog: Any) -> None:
     plan = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
     log = logging.getLogger("guard")
     context: Any = {"ti": None}
+    hook: Any = None
 
-    LiveInWorker(Watch(plan, Memory(IDS), log), context, log).settle()
+    with WorkerSteps(hook, context, log) as steps:
+        LiveInWorker(Watch(plan, Memory(IDS), log), steps, context, log).settle()
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -38,7 +38,7 @@ async def test_a_conversation_is_never_broken_off(
     """Before Airflow 3.3 its answer would be taken for the next one's."""
     supervisor = Supervisor()
     monkeypatch.setattr("iotda_provider.durable._variables", lambda: supervisor)
-    monkeypatch.setattr(guard_steps, "_WRITE_SECONDS", 60 if end == "cancelled" else 0.5)
+    monkeypatch.setattr(guard_steps, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)
     state = OwnState(OWNER, logging.getLogger("test"))
 
     writing = asyncio.ensure_future(state.remember({"looks": 1}))
