@@ -90,6 +90,7 @@ class WorkerSteps:
             self.call(lambda: None, seconds=_LAST_SECONDS)
         except FutureTimeoutError:
             self._log.error("Airflow, or on_alert, takes its time; the task goes on without it.")
+        self._airflow.end()
 
     def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.

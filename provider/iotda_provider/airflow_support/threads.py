@@ -43,7 +43,7 @@ class InTurn:
     them. A process does not wait for that thread at its end."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._has_begun = False
 
     def begin(self, function: Callable[..., T], *args: Any) -> Future[T]:
@@ -55,9 +55,13 @@ class InTurn:
             _start_thread(self._work)
         return future
 
+    def end(self) -> None:
+        """End the thread after all that was begun; nothing may be begun afterwards."""
+        self._calls.put(None)
+
     def _work(self) -> None:
-        while True:
-            self._calls.get()()
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 class _ThreadPerCall(Executor):
