@@ -10,7 +10,7 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.plan import read_rules
-from iotda_provider.guarding.tally import Tally
+from iotda_provider.guarding.tally import Tally, check_cluster_of
 from iotda_provider.guards import FailureClasses, classify
 from iotda_provider.guards.notation import parse_rules
 from iotda_provider.models import Subtask
@@ -149,3 +149,10 @@ def test_python_is_read_below_256_kib_and_the_error_says_what_to_write_instead()
     began = time.process_time()
     as_list(below, "targets")
     assert refused < 20 * (time.process_time() - began), "8 MiB are not parsed"
+
+
+@pytest.mark.parametrize("read", [check_cluster_of, lambda text: FailureClasses({text: "unknown"})])
+def test_an_expression_of_ones_own_has_a_bound(read):
+    read("re:(" + "x" * 1900 + ")")
+    with pytest.raises(ValueError, match="at most 2000 characters"):
+        read("re:(" + "x" * 2000 + ")")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from iotda_provider.guards import FailureClasses
+from iotda_provider.guards.classes import LONGEST_EXPRESSION
 from iotda_provider.models import Subtask, SubtaskStatus
 from iotda_provider.text import one_line, what_is
 
@@ -68,6 +69,10 @@ def check_cluster_of(value: object) -> ClusterOf | None:
         raise ValueError(
             "cluster_of must be a regular expression or a mapping, got "
             f"{what_is(value, instead_of='a mapping')}"
+        )
+    if len(value) > LONGEST_EXPRESSION:
+        raise ValueError(
+            f"cluster_of must have at most {LONGEST_EXPRESSION} characters, got {len(value)}"
         )
     try:
         groups = re.compile(value).groups

@@ -38,6 +38,8 @@ _DEFAULT: tuple[tuple[str, str], ...] = (
     (r"re:result[ _]?code\W{0,3}(?:[5789]|10|255)\b", FIRMWARE),
 )
 
+#: Of a user's own regular expression: compiling one takes time, too.
+LONGEST_EXPRESSION = 2000
 _Matcher = tuple["str | re.Pattern[str]", str]
 
 
@@ -59,7 +61,8 @@ class FailureClasses:
     :param overrides: error code (the whole of it), or ``re:`` and a regular expression that is
         searched for in the first 300 characters of ``"<code> <message>"`` without regard to case,
         → class. What stands first wins; overrides stand before the defaults. An expression that
-        repeats what repeats, such as ``(a+)+``, may take hours for one message: avoid it
+        repeats what repeats, such as ``(a+)+``, may take hours for one message: avoid it. 2,000
+        characters at most
     :param defaults: False to start from nothing
     :raises ValueError: ``overrides`` has an unknown class or a broken expression
     """
@@ -125,6 +128,11 @@ def _matcher(what: object, name: object) -> _Matcher:
     word = parameters.choice(f"failure_classes[{what[:60]!r}]", name, parameters.CLASSES)
     if not what.startswith("re:"):
         return what, word
+    if len(what) > LONGEST_EXPRESSION:
+        raise ValueError(
+            f"failure_classes[{what[:60]!r}] must have at most {LONGEST_EXPRESSION} characters, "
+            f"got {len(what)}"
+        )
     try:
         return re.compile(what[3:], re.IGNORECASE), word
     except (re.error, OverflowError, RecursionError) as error:
