@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.distributed.cluster import ROOT, Cluster
@@ -14,9 +12,9 @@ from tests.system.restarts.emulator_process import EmulatorProcess
 
 
 @pytest.fixture(scope="session")
-def rollouts() -> Iterator[Rollouts]:
+def rollouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
     """The platform, which is in force as ``iotda_default`` in the tests too."""
-    folder = Path(tempfile.mkdtemp(prefix="platform-"))
+    folder = tmp_path_factory.mktemp("platform")
     emulator = EmulatorProcess(folder, Rollouts.SCENARIO, speed=1)
     connection = emulator.airflow_connection
     connection["extra"]["timeout"] = 10
