@@ -8,23 +8,35 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from iotda_provider import __version__
 from iotda_provider.answers import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking import mask, new_signatures
-from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
+from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line
 from iotda_provider.sealed import Sealed
-from iotda_provider.timely import OneAnswer, TimelyAdapter, innermost, timed_out_within, whole_time
+from iotda_provider.timely import innermost
+from iotda_provider.transport.blocking_send import fault_of, open_session, send
+from iotda_provider.transport.failures import Fault
 
 if TYPE_CHECKING:
     from iotda_provider.settings import ConnectionSettings
 
 _MAX_BYTES = 1024 * 1024
 _LONGEST_REASON = 200
-_CONNECT_SECONDS = 10.0
-_HEADERS = {"Accept": "application/json", "User-Agent": f"airflow-provider-iotda/{__version__}"}
+# What is said of a failure.
+_WORDS = {
+    Fault.CERTIFICATE: (
+        "its TLS certificate was not accepted; for a private CA set verify in the connection's "
+        "Extra to the CA bundle's path"
+    ),
+    Fault.TLS: "the TLS connection failed",
+    Fault.PROXY: "the proxy did not answer",
+    Fault.CONNECT_TIMEOUT: "connecting timed out",
+    Fault.TIMEOUT: "no whole answer in time",
+    Fault.UNREACHABLE: "nothing answers there",
+    Fault.TOO_LARGE: "the answer is too large",
+}
 
 
 class Issuer:
@@ -120,30 +132,25 @@ class Issuer:
                 sent=False,
             )
         mask(*new_signatures(headers.reveal()))
+        url = self.endpoint + uri
+        content = Sealed(b"" if body is None else body.reveal().encode())
         try:
-            with OneAnswer() as session:
-                # Left to itself, requests prefers the environment's proxies and bundle to those of
-                # the connection, and adds what a .netrc says.
-                session.trust_env = False
-                session.proxies = self._proxies()
-                session.verify = verify_for(settings, self.endpoint)
-                session.headers.update(_HEADERS)
-                for scheme in ("https://", "http://"):
-                    session.mount(scheme, TimelyAdapter())
-                response = session.request(
+            with open_session(settings, self.endpoint, direct=self._direct) as session:
+                response = send(
+                    session,
                     method,
-                    self.endpoint + uri,
-                    headers=dict(headers.reveal()),
-                    data=None if body is None else body.reveal().encode(),
-                    timeout=whole_time(seconds, _CONNECT_SECONDS),
-                    allow_redirects=False,
-                    stream=True,
+                    url,
+                    headers,
+                    content,
+                    seconds=seconds,
+                    most_bytes=_MAX_BYTES,
                 )
-                content = _read(response, now + seconds)
         except (requests.RequestException, ValueError) as error:
-            reason = _reason(error, secrets.reveal())
+            said = _WORDS.get(fault_of(error), "the connection broke")
+            text = redacted_line(innermost(error), secrets.reveal(), _LONGEST_REASON)
             raise IoTDATransportError(
-                f"Could not {action} from {self._name} at {self.endpoint}: {reason}", sent=False
+                f"Could not {action} from {self._name} at {self.endpoint}: {said} ({text}).",
+                sent=False,
             ) from None
         except OSError as error:  # requests lets it through where it finds no such file
             raise IoTDAConfigError(
@@ -151,43 +158,4 @@ class Issuer:
                 f"read: {error}."
             ) from None
         names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, content, secrets.reveal())
-
-    def _proxies(self) -> dict[str, str]:
-        proxy = None if self._direct else proxy_for(self._settings, self.endpoint)
-        return {} if proxy is None else {"http": proxy, "https": proxy}
-
-
-def _read(response: requests.Response, deadline: float) -> bytes:
-    parts = []
-    size = 0
-    for part in response.iter_content(65_536):
-        parts.append(part)
-        size += len(part)
-        if size > _MAX_BYTES:
-            raise requests.exceptions.ContentDecodingError("the answer is too large")
-        if time.monotonic() > deadline:
-            raise requests.exceptions.ReadTimeout("the answer comes too slowly")
-    return b"".join(parts)
-
-
-def _reason(error: requests.RequestException | ValueError, secrets: Collection[str]) -> str:
-    """The innermost cause, in words that help and show no secret."""
-    kinds: tuple[tuple[type[Exception], str], ...] = (
-        (
-            requests.exceptions.SSLError,
-            "its TLS certificate was not accepted; for a private CA set verify in the connection's "
-            "Extra to the CA bundle's path",
-        ),
-        (requests.exceptions.ProxyError, "the proxy did not answer"),
-        (requests.exceptions.ConnectTimeout, "connecting timed out"),
-        (requests.exceptions.Timeout, "no whole answer in time"),
-        (requests.exceptions.ConnectionError, "nothing answers there"),
-    )
-    said = next((words for kind, words in kinds if isinstance(error, kind)), "")
-    if isinstance(error, requests.exceptions.SSLError) and "certificate" not in str(error).lower():
-        said = "the TLS connection failed"
-    if timed_out_within(error):
-        said = "no whole answer in time"
-    text = redacted_line(innermost(error), secrets, _LONGEST_REASON)
-    return f"{said} ({text})." if said else f"{text}."
+        return Answer(response.status_code, names, response.content, secrets.reveal())

@@ -1,23 +1,147 @@
-"""What procedures await of the asynchronous hook."""
+"""What the pipeline and procedures ask of the asynchronous hook: it suspends, and never blocks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from iotda_provider.api import Call
-from iotda_provider.exceptions import IoTDAError
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.auth.preparing import prepare
+from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.hooks.places import in_turn
+from iotda_provider.masking import mask, on_event_loop
 from iotda_provider.procedures import MAX_IN_FLIGHT
+from iotda_provider.redaction import hidden_secrets, secrets_of
+from iotda_provider.retrying import CONNECT_SECONDS
+from iotda_provider.sealed import Sealed, without_frames
+from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
+from iotda_provider.transport.pipeline import Received
 
 if TYPE_CHECKING:
+    from iotda_provider.api import Call, Outgoing, Repeat
+    from iotda_provider.auth.authenticator import Authenticator
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.hooks.sessions import SharedSession
+    from iotda_provider.retrying import Warns
+    from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
 
+# Of an attempt's time: what may be spent on connecting.
+_SHARE_OF_CONNECTING = 0.9
+
+
+class AsyncTransport:
+    """Sends by ``aiohttp``, in the session that all hooks for a host share in one event loop."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        authenticator: Authenticator,
+        shared: SharedSession,
+        log: Warns,
+    ) -> None:
+        self.settings = settings
+        self.authenticator = authenticator
+        self.shared = shared
+        self.proxy_secrets = Sealed(shared.secrets)
+        self.log = log
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend for so long."""
+        await asyncio.sleep(seconds)
+
+    async def prepare(self) -> None:
+        """Obtain or renew the credentials, in a thread."""
+        await prepare(self.authenticator)
+
+    async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
+        """Make secrets known to Airflow's masker."""
+        async with on_event_loop():
+            mask(*secrets.reveal())
+
+    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Wait for a place among the requests to the host, and a turn among those of the loop."""
+        places = self.shared.places_for(repeat)
+        leave = places.give_back if await places.take(seconds) else _leave_nothing
+        try:
+            await in_turn()
+        except BaseException:
+            leave()
+            raise
+        return leave
+
+    async def send(
+        self,
+        call: Call[Any],
+        outgoing: Outgoing,
+        headers: Sealed[Mapping[str, str]],
+        seconds: float,
+    ) -> Received[aiohttp.ClientResponse]:
+        """Send one request; after a timeout the next call gets another session."""
+        session = self.shared.take()
+        failure: BaseException
+        try:
+            response = await session.request(
+                outgoing.method,
+                URL(self.settings.base_url + outgoing.uri, encoded=True),
+                headers=headers.reveal(),
+                data=outgoing.body or None,
+                allow_redirects=False,
+                proxy=self.shared.proxy,
+                timeout=_whole_time(seconds),
+            )
+            body = await _read_body(response)
+            return Received(response, response.status, response.headers.items(), body)
+        # A ValueError: of what no library expects in an answer.
+        except (
+            *(aiohttp.ClientError, asyncio.TimeoutError),
+            *(OSError, RuntimeError, ValueError),
+        ) as error:
+            fault = _fault(error, session)
+            if fault is Fault.TIMEOUT:
+                self.shared.replace(session)
+            failure = error
+            if fault is not None:
+                failure = _transport_error(
+                    call, self.settings, error, fault, headers.reveal(), seconds
+                )
+        except BaseException as error:  # noqa: BLE001 - raised again, as a cancellation is
+            failure = error
+        finally:
+            await self.shared.put_back(session)
+        # Below are frames of other libraries, which hold the headers.
+        try:
+            raise without_frames(failure)
+        finally:
+            del failure
+
+    async def read(self, call: Call[T], answer: Answer) -> T:
+        """The result that an answer holds, or its error; of a large one, read in a thread."""
+        if len(answer.body) <= LARGE_BODY_BYTES:
+            return read_answer(call, answer)
+        return await asyncio.to_thread(read_answer, call, answer)
+
+    def hide_secrets(self, response: aiohttp.ClientResponse) -> None:
+        """Redact the request that the response leads to."""
+        info = response._request_info
+        headers = {**info.headers, **hidden_secrets(info.headers)}
+        response._request_info = type(info)(
+            info.url, info.method, CIMultiDictProxy(CIMultiDict(headers)), info.real_url
+        )
+
+
+def _leave_nothing() -> None:
+    """There was no place in time."""
+
 
 class AsyncIO:
-    """What procedures await of the asynchronous hook: it suspends, and never blocks."""
+    """What procedures await of the asynchronous hook."""
 
     def __init__(self, hook: IoTDAAsyncHook) -> None:
         self._hook = hook
@@ -50,5 +174,72 @@ class AsyncIO:
         return [outcomes[position] for position in range(len(calls))]
 
     async def pause(self, seconds: float) -> None:
-        """Sleep."""
+        """Suspend for so long."""
         await asyncio.sleep(seconds)
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read the answer, which may not be endless; it can be taken out of the response afterwards."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise aiohttp.ClientPayloadError(TOO_LARGE)
+    except BaseException:
+        response.close()
+        raise
+    body = response._body = b"".join(parts)
+    return body
+
+
+def _whole_time(seconds: float) -> aiohttp.ClientTimeout:
+    """For connecting, sending and the answer together; the name, the proxy and TLS are part of
+    connecting, which is over first: then nothing was sent."""
+    connecting = min(CONNECT_SECONDS, _SHARE_OF_CONNECTING * seconds)
+    return aiohttp.ClientTimeout(total=seconds, connect=connecting, ceil_threshold=float("inf"))
+
+
+def _transport_error(
+    call: Call[Any],
+    settings: ConnectionSettings,
+    error: BaseException,
+    fault: Fault,
+    sent: Mapping[str, str],
+    seconds: float,
+) -> IoTDATransportError:
+    # The texts of these three hold the address that was asked, with a proxy's password in it.
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        reason = f"{error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        reason = error.message  # its status is made up, where HTTP was broken
+    elif isinstance(error, aiohttp.InvalidURL):
+        reason = ""
+    else:
+        reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
+    reason = reason or type(error).__name__
+    return transport_error(call, settings, fault, reason, secrets_of(sent), seconds=seconds)
+
+
+def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None:
+    """What kind of failure it is; None where it is a fault in the program."""
+    if isinstance(error, RuntimeError):
+        # So aiohttp says it of a session.
+        return Fault.CLOSED if session.closed else None
+    if session.closed and "Connector is closed" in str(error):
+        return Fault.CLOSED
+    if error.args == (TOO_LARGE,):
+        return Fault.TOO_LARGE
+    if isinstance(error, aiohttp.ClientSSLError):  # before anything is sent
+        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
+    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+        return Fault.PROXY
+    if isinstance(error, aiohttp.ServerTimeoutError):  # connecting: no other is set
+        return Fault.CONNECT_TIMEOUT
+    if isinstance(error, asyncio.TimeoutError):
+        return Fault.TIMEOUT
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Fault.UNREACHABLE
+    return Fault.BROKEN

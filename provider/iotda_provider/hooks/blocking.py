@@ -1,89 +1,159 @@
-"""What ``requests`` does not do by itself: a body read within its time, errors in our own words."""
+"""What the pipeline and procedures ask of the blocking hook: all of it blocks, nothing suspends."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import ClosedPoolError
 
-from iotda_provider.answers import MAX_ANSWER_BYTES
-from iotda_provider.api import Call
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
-from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
+from iotda_provider import api
+from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
+from iotda_provider.hooks.lending import Lending
+from iotda_provider.masking import mask
+from iotda_provider.network import secrets_of_proxies
 from iotda_provider.procedures import MAX_IN_FLIGHT
-from iotda_provider.redaction import secrets_of
-from iotda_provider.settings import ConnectionSettings
-from iotda_provider.timely import innermost, timed_out_within
+from iotda_provider.redaction import hidden_secrets, secrets_of
+from iotda_provider.sealed import Sealed, without_frames
+from iotda_provider.timely import innermost
+from iotda_provider.transport.blocking_send import fault_of, open_session, send
+from iotda_provider.transport.failures import Fault, transport_error
+from iotda_provider.transport.pipeline import Received
 
 if TYPE_CHECKING:
+    from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.retrying import Warns
+    from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
 
 
-def read_body(response: requests.Response, deadline: float) -> None:
-    """Read the body into the response, within the deadline: requests' own timeout is per read."""
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_content(65_536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            response.close()
-            raise requests.exceptions.ContentDecodingError(TOO_LARGE)
-        if time.monotonic() > deadline:
-            response.close()
-            raise requests.exceptions.ReadTimeout("the answer comes too slowly")
-    length = response.headers.get("Content-Length", "")
-    if size == 0 and length.strip("0") and not length.strip("0123456789"):
-        raise requests.exceptions.ChunkedEncodingError("the answer was cut off")
-    response._content = b"".join(parts)
-    response._content_consumed = True  # type: ignore[attr-defined]
+class BlockingTransport:
+    """Sends by ``requests``, in one pooled session for all threads that use a hook.
 
-
-def error_of(
-    call: Call[Any],
-    settings: ConnectionSettings,
-    error: requests.RequestException | ValueError,
-    sent: Mapping[str, str],
-    seconds: float,
-) -> IoTDATransportError:
-    """The typed error for what ``requests`` raised.
-
-    :param sent: the request's headers, whose secrets must not show
-    :param seconds: how long the attempt might take
+    :raises IoTDAConfigError: the connection lacks what its ``auth_type`` needs
     """
-    fault, secrets = fault_of(error), secrets_of(sent)
-    return transport_error(call, settings, fault, innermost(error), secrets, seconds=seconds)
 
+    def __init__(self, settings: ConnectionSettings, log: Warns) -> None:
+        self.settings = settings
+        self.authenticator = authenticator_for(settings)
+        self.proxy_secrets = Sealed(secrets_of_proxies(settings))
+        self.log = log
+        self._sessions = Lending(
+            lambda: open_session(settings, settings.base_url, connections=MAX_IN_FLIGHT)
+        )
 
-def fault_of(error: requests.RequestException | ValueError) -> Fault:
-    """What kind of failure it is that ``requests`` raised."""
-    if error.args == (TOO_LARGE,):
-        return Fault.TOO_LARGE
-    if isinstance(error, requests.exceptions.SSLError):
-        # TLS may also break when the request has been sent.
-        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
-    if isinstance(error, requests.exceptions.ProxyError):
-        return Fault.PROXY
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return Fault.CONNECT_TIMEOUT
-    if isinstance(error, requests.exceptions.Timeout) or timed_out_within(error):
-        return Fault.TIMEOUT
-    if any(isinstance(cause, ClosedPoolError) for cause in error.args):
-        return Fault.CLOSED
-    text = str(error)
-    if "NewConnectionError" in text or "NameResolutionError" in text:
-        return Fault.UNREACHABLE
-    return Fault.BROKEN
+    @property
+    def session(self) -> requests.Session:
+        """The session that the next call gets."""
+        return self._sessions.current
+
+    def close(self) -> None:
+        """Close the session, or have the last call that uses it do so."""
+        if (session := self._sessions.end()) is not None:
+            session.close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Block for so long."""
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop
+
+    async def prepare(self) -> None:
+        """Obtain or renew the credentials."""
+        self.authenticator.prepare()
+
+    async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
+        """Make secrets known to Airflow's masker."""
+        mask(*secrets.reveal())
+
+    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Each thread has one request under way: there is a place for all."""
+        return lambda: None
+
+    async def send(
+        self,
+        call: Call[Any],
+        outgoing: Outgoing,
+        headers: Sealed[Mapping[str, str]],
+        seconds: float,
+    ) -> Received[requests.Response]:
+        """Send one request; after a timeout the next call gets another session."""
+        session = self._sessions.take()
+        url = self.settings.base_url + outgoing.uri
+        failure: BaseException
+        try:
+            response = send(
+                session,
+                outgoing.method,
+                url,
+                headers,
+                Sealed(outgoing.body),
+                seconds=seconds,
+                most_bytes=MAX_ANSWER_BYTES,
+            )
+            items = response.headers.items()
+            return Received(response, response.status_code, items, response.content)
+        # A ValueError: of what no library expects in an answer.
+        except (requests.RequestException, ValueError) as error:
+            fault = fault_of(error)
+            if fault is Fault.TIMEOUT:
+                self._sessions.replace(session)
+            failure = transport_error(
+                call,
+                self.settings,
+                fault,
+                innermost(error),
+                secrets_of(headers.reveal()),
+                seconds=seconds,
+            )
+        except OSError as error:  # requests lets it through where it finds no such file
+            failure = IoTDAConfigError(
+                f"Connection {self.settings.conn_id!r}: the CA bundle {session.verify!r} can't be "
+                f"read: {error}."
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
+            failure = error
+        finally:
+            if self._sessions.give_back(session):
+                session.close()
+        # Below are frames of other libraries, which hold the headers.
+        try:
+            raise without_frames(failure)
+        finally:
+            del failure
+
+    async def read(self, call: Call[T], answer: Answer) -> T:
+        """The result that an answer holds, or its error."""
+        return read_answer(call, answer)
+
+    def check(self, response: requests.Response) -> None:
+        """Raise the error of a response that somebody else may have asked for.
+
+        :raises IoTDAApiError: it is a refusal
+        :raises IoTDATransportError: it is not an answer of this API
+        """
+        call = api.any_call(response.request.method or "GET", urlsplit(response.url or "").path)
+        answer = Answer.of(
+            response.status_code,
+            response.headers.items(),
+            response.content,
+            sent=response.request.headers,
+            secrets=self.proxy_secrets.reveal(),
+        )
+        read_answer(call, answer)
+
+    def hide_secrets(self, response: requests.Response) -> None:
+        """Redact the request: whoever pickles the response pickles that too."""
+        response.request.headers.update(hidden_secrets(response.request.headers))
 
 
 class BlockingIO:
-    """What procedures await of the blocking hook: it blocks, and never suspends."""
+    """What procedures await of the blocking hook."""
 
     def __init__(self, hook: IoTDAHook) -> None:
         self._hook = hook
@@ -101,8 +171,8 @@ class BlockingIO:
             except IoTDAError as error:
                 return error
 
-        # Read once here, so that the threads do not race to read the connection.
-        self._hook._open()
+        # Opened once here, so that the threads do not race to read the connection.
+        self._hook.get_conn()
         if len(calls) < 2:
             return [one(call) for call in calls]
         pool = ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="iotda")
@@ -113,5 +183,5 @@ class BlockingIO:
             pool.shutdown(cancel_futures=True)
 
     async def pause(self, seconds: float) -> None:
-        """Sleep."""
+        """Block for so long."""
         time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop

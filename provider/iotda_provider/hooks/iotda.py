@@ -1,58 +1,31 @@
-"""The blocking hook: ``requests`` as the transport below the shared description of the API."""
+"""The blocking hook: its public methods, each a call or a procedure that both hooks share."""
 
 from __future__ import annotations
 
-import http.cookiejar
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
-from requests.auth import AuthBase
-from tenacity import Retrying
 
-from iotda_provider import api, creating, listing, procedures
-from iotda_provider.answers import Answer, read_answer
-from iotda_provider.auth.authenticator import Authenticator, authenticator_for
-from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
+from iotda_provider import api, creating, listing, models, procedures
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.blocking import BlockingIO, error_of, fault_of, read_body
+from iotda_provider.hooks.blocking import BlockingIO, BlockingTransport
 from iotda_provider.hooks.connection import load_settings
-from iotda_provider.hooks.failures import Fault
 from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
-from iotda_provider.hooks.headers import UNSIGNED_HEADERS, signed_headers
-from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.lookup import look_up
-from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
-from iotda_provider.masking import mask, new_signatures
-from iotda_provider.network import proxy_for, secrets_of_proxies, verify_for
-from iotda_provider.rate_limit import shared_limit
-from iotda_provider.redaction import hidden_secrets, secrets_of
-from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
-from iotda_provider.sealed import Sealed, without_frames
-from iotda_provider.timely import OneAnswer, TimelyAdapter, whole_time
+from iotda_provider.hooks.run_arguments import read_arguments
+from iotda_provider.transport import pipeline
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import (
-        BatchTask,
-        Device,
-        DeviceGroup,
-        OtaPackage,
-        Subtask,
-        SubtaskStatus,
-        TargetResults,
-        TaskStatus,
-        TaskType,
-    )
     from iotda_provider.settings import ConnectionSettings
 
 __all__ = ["IoTDAAsyncHook", "IoTDAHook"]
@@ -69,31 +42,13 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
-    if not authenticator.is_ready(urgent=policy.is_urgent):
-        with policy.beside_the_budget():
-            authenticator.prepare()
-
-
-class _Signature(AuthBase):
-    """Adds the headers of the authentication last, so that no ``.netrc`` can replace them."""
-
-    def __init__(self, headers: Sealed[Mapping[str, str]]) -> None:
-        self._headers = headers
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers.reveal())
-        return request
-
-
 class IoTDAHook(HttpHook):
     """A blocking client of IoTDA with the credentials of an Airflow connection.
 
     A context manager; it keeps one pooled session and reads its connection once, at the first call.
     Every method raises :class:`~iotda_provider.exceptions.IoTDAConfigError` for input that can't be
-    right, before anything is sent, :class:`~iotda_provider.exceptions.IoTDAApiError` where the
-    platform refuses and :class:`~iotda_provider.exceptions.IoTDATransportError` where no usable
-    answer arrives.
+    right, before anything is sent, ``IoTDAApiError`` where the platform refuses and
+    ``IoTDATransportError`` where no usable answer arrives.
 
     :param iotda_conn_id: the connection
     :param project_id: instead of the connection's
@@ -147,14 +102,14 @@ class IoTDAHook(HttpHook):
 
         Calls of other threads that are under way come to their end first.
         """
-        sessions: Lending[requests.Session] | None = vars(self).get("_sessions")
+        transport: BlockingTransport | None = vars(self).get("_transport")
         self._forget()
-        if sessions is not None and (session := sessions.end()) is not None:
-            session.close()
+        if transport is not None:
+            transport.close()
 
     def _forget(self) -> None:
-        for name in ("settings", "_authenticator", "_proxy_secrets", "_sessions"):
-            vars(self).pop(name, None)
+        vars(self).pop("settings", None)
+        vars(self).pop("_transport", None)
 
     @cached_property
     def settings(self) -> ConnectionSettings:
@@ -168,20 +123,14 @@ class IoTDAHook(HttpHook):
         return self.last_settings
 
     @cached_property
-    def _authenticator(self) -> Authenticator:
-        return authenticator_for(self.settings)
-
-    @cached_property
-    def _proxy_secrets(self) -> Callable[[], tuple[str, ...]]:
-        # A function, so that whatever prints the hook's attributes does not print them.
-        secrets = secrets_of_proxies(self.settings)
-        return lambda: secrets
+    def _transport(self) -> BlockingTransport:
+        return BlockingTransport(self.settings, self.log)
 
     def create_batch_task(
         self,
         *,
         task_name: object,
-        task_type: TaskType | str,
+        task_type: models.TaskType | str,
         targets: Sequence[str] | None = None,
         group_ids: Sequence[str] | None = None,
         document: Mapping[str, Any] | None = None,
@@ -191,7 +140,7 @@ class IoTDAHook(HttpHook):
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | None = None,
         document_source: str | None = None,
-    ) -> BatchTask:
+    ) -> models.BatchTask:
         """Create a batch task; never repeated blindly, because a second call makes a second task.
 
         :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
@@ -238,17 +187,17 @@ class IoTDAHook(HttpHook):
             creating.create_batch_task_once(BlockingIO(self), not_before=not_before, **task)
         )
 
-    def get_batch_task(self, batch_task_id: str) -> BatchTask:
+    def get_batch_task(self, batch_task_id: str) -> models.BatchTask:
         """One task with its counts, in one call whatever the fleet's size."""
         return self._perform(api.show_batch_task(batch_task_id))
 
     def list_batch_tasks(
         self,
         *,
-        task_type: TaskType | str | None = None,
-        status: TaskStatus | str | None = None,
+        task_type: models.TaskType | str | None = None,
+        status: models.TaskStatus | str | None = None,
         app_id: str | None = None,
-    ) -> Iterator[BatchTask]:
+    ) -> Iterator[models.BatchTask]:
         """Batch tasks, newest first, read page by page as they are needed.
 
         :param task_type: None: all that upgrade firmware, software or modules
@@ -262,15 +211,15 @@ class IoTDAHook(HttpHook):
         self,
         batch_task_id: str,
         *,
-        status: SubtaskStatus | str | None = None,
+        status: models.SubtaskStatus | str | None = None,
         target: str | None = None,
-    ) -> Iterator[Subtask]:
+    ) -> Iterator[models.Subtask]:
         """A task's subtasks, each target once, in pages of 50 read as they are needed."""
         return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
 
     def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
 
         Stopping twice is harmless: a task that is stopped or stopping already is not an error.
@@ -297,7 +246,9 @@ class IoTDAHook(HttpHook):
         """
         run_blocking(procedures.rehearse_stop(BlockingIO(self), batch_task_id))
 
-    def read_stopped_targets(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
+    def read_stopped_targets(
+        self, batch_task_id: str, targets: Sequence[str]
+    ) -> models.TargetResults:
         """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
         return run_blocking(
             procedures.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
@@ -305,7 +256,7 @@ class IoTDAHook(HttpHook):
 
     def retry_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
 
         Returns one definite result for each target. It is never sent twice: where an answer was
@@ -315,7 +266,7 @@ class IoTDAHook(HttpHook):
 
     def confirm_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Let waiting targets start: all (``targets`` None) or some; an empty list none.
 
         Returns one definite result for each target, as :meth:`stop_batch_task` does.
@@ -326,33 +277,33 @@ class IoTDAHook(HttpHook):
         """Remove a task that has ended; a task that a lost answer has removed is not an error."""
         run_blocking(procedures.delete_batch_task(BlockingIO(self), batch_task_id))
 
-    def get_device(self, device_id: str) -> Device:
+    def get_device(self, device_id: str) -> models.Device:
         """One device with its versions."""
         return self._perform(api.show_device(device_id))
 
-    def read_devices(self, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
+    def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
         """The details of some devices, one call each, or why there are none, in the order asked
         for. Lists of devices leave out when a connection changed."""
         return run_blocking(procedures.read_devices(BlockingIO(self), device_ids))
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None
-    ) -> Iterator[Device]:
+    ) -> Iterator[models.Device]:
         """All devices with their versions, read page by page as they are needed."""
         return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
 
-    def search_devices(self, sql: object) -> tuple[Device, ...]:
+    def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``.
 
         The platform takes about one search a second, of at most 400 characters.
         """
         return self._perform(api.search_devices(sql))
 
-    def list_device_groups(self, *, name: str | None = None) -> Iterator[DeviceGroup]:
+    def list_device_groups(self, *, name: str | None = None) -> Iterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
         return self._rows(listing.list_device_groups(name=name))
 
-    def create_device_group(self, *, name: object, description: str = "") -> DeviceGroup:
+    def create_device_group(self, *, name: object, description: str = "") -> models.DeviceGroup:
         """A new static device group.
 
         :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
@@ -360,7 +311,7 @@ class IoTDAHook(HttpHook):
         """
         return self._perform(api.create_group(name=name, description=description))
 
-    def iter_group_devices(self, group_id: str) -> Iterator[Device]:
+    def iter_group_devices(self, group_id: str) -> Iterator[models.Device]:
         """The devices of one group, without their versions."""
         return self._rows(listing.iter_group_devices(group_id))
 
@@ -370,14 +321,14 @@ class IoTDAHook(HttpHook):
 
     def list_ota_packages(
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
-    ) -> Iterator[OtaPackage]:
+    ) -> Iterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
         rows = listing.list_ota_packages(
             package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
 
-    def get_ota_package(self, package_id: str) -> OtaPackage:
+    def get_ota_package(self, package_id: str) -> models.OtaPackage:
         """One upgrade package."""
         return self._perform(api.show_package(package_id))
 
@@ -417,7 +368,8 @@ class IoTDAHook(HttpHook):
             json=json,
             **request_kwargs,
         )
-        return self._request(request)
+        work = pipeline.respond(self._transport, request.call, request.headers, check=request.check)
+        return run_blocking(work)
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
@@ -425,175 +377,31 @@ class IoTDAHook(HttpHook):
 
     def check_response(self, response: requests.Response) -> None:
         """Raise the typed error for an answer that is not a success."""
-        path = urlsplit(response.url or "").path
-        call = api.any_call(response.request.method or "GET", path)
-        self._read(call, response)
+        self._transport.check(response)
 
     def get_conn(
         self,
         headers: dict[Any, Any] | None = None,
         extra_options: dict[str, Any] | None = None,
     ) -> requests.Session:
-        """The pooled session. Nothing of the connection's Extra is in its headers; it does not
-        sign by itself: use :meth:`run`."""
+        """The pooled session, which does not sign by itself: use :meth:`run`."""
         self.base_url = self.settings.base_url
-        return self._sessions.current
-
-    @cached_property
-    def _sessions(self) -> Lending[requests.Session]:
-        settings = self.settings
-        return Lending(lambda: _open_session(settings))
-
-    def _open(self) -> None:
-        _ = self.settings, self._authenticator, self.get_conn()
-
-    # --- the transport -------------------------------------------------------------------------
+        return self._transport.session
 
     def _perform(self, call: api.Call[T]) -> T:
-        return self._retrying(call, lambda policy: self._read(call, self._send(call, policy)))
-
-    def _request(self, request: AnyRequest) -> requests.Response:
-        def attempt(policy: RetryPolicy) -> requests.Response:
-            response = self._send(request.call, policy, request.headers)
-            # The caller gets hold of the request, and may print it.
-            mask(*secrets_of(response.request.headers))
-            if request.check:
-                self._read(request.call, response)
-            # Whoever pickles the response pickles its request.
-            response.request.headers.update(hidden_secrets(response.request.headers))
-            return response
-
-        return self._retrying(request.call, attempt)
-
-    def _retrying(self, call: api.Call[Any], attempt: Callable[[RetryPolicy], T]) -> T:
-        policy = RetryPolicy(self.settings, call.repeat, self.log)
-        failed: IoTDAError | None
-        try:
-            return attempt(policy)  # which nearly always succeeds, and then needs no machinery
-        except IoTDAError as error:
-            failed = error
-
-        def again() -> T:
-            nonlocal failed
-            if failed is not None:
-                first, failed = failed, None
-                raise first
-            return attempt(policy)
-
-        return Retrying(**policy.options())(again)
-
-    def _read(self, call: api.Call[T], response: requests.Response) -> T:
-        answer = Answer.of(
-            response.status_code,
-            response.headers.items(),
-            response.content,
-            sent=response.request.headers,
-            secrets=self._proxy_secrets(),
-        )
-        return read_answer(call, answer)
-
-    def _send(
-        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
-    ) -> requests.Response:
-        authenticator = self._authenticator  # another thread may close the hook meanwhile
-        response = self._send_once(call, policy, headers or {})
-        if (
-            response.status_code == 401
-            and authenticator.rejected(response.request.headers)
-            and policy.may_send
-        ):
-            response = self._send_once(call, policy, headers or {})
-        return response
-
-    def _send_once(
-        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
-    ) -> requests.Response:
-        settings, authenticator, sessions = self.settings, self._authenticator, self._sessions
-        _get_ready(authenticator, policy)
-        limit = shared_limit(settings)
-        if limit is not None:
-            with policy.beside_the_budget():
-                time.sleep(limit.reserve())
-            _get_ready(authenticator, policy)
-        seconds = policy.seconds_for(call.action)
-        outgoing = call.outgoing(
-            host=settings.host,
-            project_id=authenticator.project_id,
-            headers=signed_headers(settings, authenticator.project_id),
-        )
-        signed = Sealed(authenticator.authenticate(outgoing))
-        mask(*new_signatures(signed.reveal()))
-        request = requests.Request(
-            outgoing.method,
-            settings.base_url + outgoing.uri,
-            headers={**headers, **outgoing.headers},
-            data=outgoing.body or None,
-            auth=_Signature(signed),
-        )
-        session = sessions.take()
-        deadline = time.monotonic() + seconds
-        failure: BaseException
-        try:
-            response = session.send(
-                session.prepare_request(request),
-                timeout=whole_time(seconds, CONNECT_SECONDS),
-                allow_redirects=False,
-                stream=True,
-                verify=session.verify,
-                proxies=session.proxies,
-            )
-            read_body(response, deadline)
-            return response
-        # A ValueError: of what no library expects in an answer.
-        except (requests.RequestException, ValueError) as error:
-            if fault_of(error) is Fault.TIMEOUT:
-                sessions.replace(session)
-            failure = error_of(call, settings, error, signed.reveal(), seconds)
-        except OSError as error:  # requests lets it through where it finds no such file
-            failure = IoTDAConfigError(
-                f"Connection {settings.conn_id!r}: the CA bundle {session.verify!r} can't be read: "
-                f"{error}."
-            )
-        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
-            failure = error
-        finally:
-            if sessions.give_back(session):
-                session.close()
-        # Below are frames of other libraries, which hold the headers.
-        try:
-            raise without_frames(failure)
-        finally:
-            del failure
+        return run_blocking(pipeline.perform(self._transport, call))
 
     def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
 
 
-def _open_session(settings: ConnectionSettings) -> requests.Session:
-    verify, proxy = verify_for(settings), proxy_for(settings)
-    session = OneAnswer()
-    session.verify = verify
-    session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
-    session.trust_env = False  # looked at once, by the two above; and no .netrc
-    session.headers.update(UNSIGNED_HEADERS)
-    # The API sets no cookies; whatever sets one is in between and gets nothing back.
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    adapter = TimelyAdapter(
-        idle=60, count=5, interval=15, pool_connections=2, pool_maxsize=procedures.MAX_IN_FLIGHT
-    )
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
 _all_hooks: WeakSet[IoTDAHook] = WeakSet()
 
 
 def _forget_all() -> None:
-    """In a forked process: connections are the parent's, which would get our answers, and whoever
-    was obtaining credentials is not here. Nothing is said on what is let go of: its sockets are
-    closed here only."""
+    """In a forked process: connections are the parent's, which would get our answers. They are
+    closed here only, and nothing is said on them."""
     for hook in list(_all_hooks):
         hook._forget()
 

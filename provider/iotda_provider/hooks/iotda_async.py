@@ -1,70 +1,36 @@
-"""The asynchronous hook: ``aiohttp`` as the transport below the shared description of the API."""
+"""The asynchronous hook: its public methods, each a call or a procedure that both hooks share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
-from multidict import CIMultiDict, CIMultiDictProxy
-from tenacity import AsyncRetrying
-from yarl import URL
 
-from iotda_provider import api, creating, listing, procedures
-from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
-from iotda_provider.auth.authenticator import Authenticator, authenticator_for
-from iotda_provider.auth.preparing import prepare
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider import api, creating, listing, models, procedures
+from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
-from iotda_provider.hooks.asynchronous import AsyncIO
+from iotda_provider.hooks.asynchronous import AsyncIO, AsyncTransport
 from iotda_provider.hooks.connection import load_settings
-from iotda_provider.hooks.failures import TOO_LARGE, Fault, transport_error
-from iotda_provider.hooks.headers import signed_headers
 from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.places import in_turn
-from iotda_provider.hooks.run_arguments import AnyRequest, read_arguments
-from iotda_provider.hooks.sessions import SharedSession, borrow, give_back
+from iotda_provider.hooks.run_arguments import read_arguments
+from iotda_provider.hooks.sessions import borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
-from iotda_provider.masking import mask, new_signatures, on_event_loop
-from iotda_provider.rate_limit import shared_limit
-from iotda_provider.redaction import hidden_secrets, secrets_of
-from iotda_provider.retrying import CONNECT_SECONDS, RetryPolicy
-from iotda_provider.sealed import Sealed, without_frames
+from iotda_provider.masking import on_event_loop
+from iotda_provider.transport import pipeline
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from iotda_provider.models import (
-        BatchTask,
-        Device,
-        DeviceGroup,
-        OtaPackage,
-        Subtask,
-        SubtaskStatus,
-        TargetResults,
-        TaskStatus,
-        TaskType,
-    )
     from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
-
-# Of an attempt's time: what may be spent on connecting.
-_SHARE_OF_CONNECTING = 0.9
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """What a hook knows once it has read its connection, good for one event loop."""
-
-    settings: ConnectionSettings
-    authenticator: Authenticator
-    shared: SharedSession
 
 
 class IoTDAAsyncHook(BaseHook):
@@ -99,7 +65,8 @@ class IoTDAAsyncHook(BaseHook):
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         #: The connection as it was read last; None: it has not been read.
         self.last_settings: ConnectionSettings | None = None
-        self._states: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
+        self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport]
+        self._transports = WeakKeyDictionary()
 
     async def __aenter__(self) -> IoTDAAsyncHook:
         return self
@@ -118,8 +85,8 @@ class IoTDAAsyncHook(BaseHook):
         Calls that are under way come to their end with what they began with.
         """
         here = asyncio.get_running_loop()
-        for loop in [loop for loop in self._states if loop is here or loop.is_closed()]:
-            await give_back(self._states.pop(loop).shared)
+        for loop in [loop for loop in self._transports if loop is here or loop.is_closed()]:
+            await give_back(self._transports.pop(loop).shared)
 
     async def get_settings(self) -> ConnectionSettings:
         """The connection, parsed and checked; its secrets are known to Airflow's masker."""
@@ -129,7 +96,7 @@ class IoTDAAsyncHook(BaseHook):
         self,
         *,
         task_name: object,
-        task_type: TaskType | str,
+        task_type: models.TaskType | str,
         targets: Sequence[str] | None = None,
         group_ids: Sequence[str] | None = None,
         document: Mapping[str, Any] | None = None,
@@ -139,7 +106,7 @@ class IoTDAAsyncHook(BaseHook):
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | None = None,
         document_source: str | None = None,
-    ) -> BatchTask:
+    ) -> models.BatchTask:
         """Create a batch task; never repeated blindly, because a second call makes a second task.
 
         :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
@@ -184,17 +151,17 @@ class IoTDAAsyncHook(BaseHook):
         """
         return await creating.create_batch_task_once(AsyncIO(self), not_before=not_before, **task)
 
-    async def get_batch_task(self, batch_task_id: str) -> BatchTask:
+    async def get_batch_task(self, batch_task_id: str) -> models.BatchTask:
         """One task with its counts, in one call whatever the fleet's size."""
         return await self._perform(api.show_batch_task(batch_task_id))
 
     def list_batch_tasks(
         self,
         *,
-        task_type: TaskType | str | None = None,
-        status: TaskStatus | str | None = None,
+        task_type: models.TaskType | str | None = None,
+        status: models.TaskStatus | str | None = None,
         app_id: str | None = None,
-    ) -> AsyncIterator[BatchTask]:
+    ) -> AsyncIterator[models.BatchTask]:
         """Batch tasks, newest first, read page by page as they are needed.
 
         :param task_type: None: all that upgrade firmware, software or modules
@@ -208,15 +175,15 @@ class IoTDAAsyncHook(BaseHook):
         self,
         batch_task_id: str,
         *,
-        status: SubtaskStatus | str | None = None,
+        status: models.SubtaskStatus | str | None = None,
         target: str | None = None,
-    ) -> AsyncIterator[Subtask]:
+    ) -> AsyncIterator[models.Subtask]:
         """A task's subtasks, each target once, in pages of 50 read as they are needed."""
         return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
 
     async def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Stop a whole task (``targets`` None) or some of its targets, in calls of at most 100.
 
         Stopping twice is harmless: a task that is stopped or stopping already is not an error.
@@ -245,13 +212,13 @@ class IoTDAAsyncHook(BaseHook):
 
     async def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
         return await procedures.read_stopped_targets(AsyncIO(self), batch_task_id, targets)
 
     async def retry_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
 
         Returns one definite result for each target. It is never sent twice: where an answer was
@@ -261,7 +228,7 @@ class IoTDAAsyncHook(BaseHook):
 
     async def confirm_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
-    ) -> TargetResults:
+    ) -> models.TargetResults:
         """Let waiting targets start: all (``targets`` None) or some; an empty list none.
 
         Returns one definite result for each target, as :meth:`stop_batch_task` does.
@@ -272,33 +239,35 @@ class IoTDAAsyncHook(BaseHook):
         """Remove a task that has ended; a task that a lost answer has removed is not an error."""
         await procedures.delete_batch_task(AsyncIO(self), batch_task_id)
 
-    async def get_device(self, device_id: str) -> Device:
+    async def get_device(self, device_id: str) -> models.Device:
         """One device with its versions."""
         return await self._perform(api.show_device(device_id))
 
-    async def read_devices(self, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
+    async def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
         """The details of some devices, one call each, or why there are none, in the order asked
         for. Lists of devices leave out when a connection changed."""
         return await procedures.read_devices(AsyncIO(self), device_ids)
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None
-    ) -> AsyncIterator[Device]:
+    ) -> AsyncIterator[models.Device]:
         """All devices with their versions, read page by page as they are needed."""
         return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
 
-    async def search_devices(self, sql: object) -> tuple[Device, ...]:
+    async def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``.
 
         The platform takes about one search a second, of at most 400 characters.
         """
         return await self._perform(api.search_devices(sql))
 
-    def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[DeviceGroup]:
+    def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
         return self._rows(listing.list_device_groups(name=name))
 
-    async def create_device_group(self, *, name: object, description: str = "") -> DeviceGroup:
+    async def create_device_group(
+        self, *, name: object, description: str = ""
+    ) -> models.DeviceGroup:
         """A new static device group.
 
         :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
@@ -306,7 +275,7 @@ class IoTDAAsyncHook(BaseHook):
         """
         return await self._perform(api.create_group(name=name, description=description))
 
-    def iter_group_devices(self, group_id: str) -> AsyncIterator[Device]:
+    def iter_group_devices(self, group_id: str) -> AsyncIterator[models.Device]:
         """The devices of one group, without their versions."""
         return self._rows(listing.iter_group_devices(group_id))
 
@@ -316,14 +285,14 @@ class IoTDAAsyncHook(BaseHook):
 
     def list_ota_packages(
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
-    ) -> AsyncIterator[OtaPackage]:
+    ) -> AsyncIterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
         rows = listing.list_ota_packages(
             package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
 
-    async def get_ota_package(self, package_id: str) -> OtaPackage:
+    async def get_ota_package(self, package_id: str) -> models.OtaPackage:
         """One upgrade package."""
         return await self._perform(api.show_package(package_id))
 
@@ -363,7 +332,9 @@ class IoTDAAsyncHook(BaseHook):
             json=json,
             **request_kwargs,
         )
-        return await self._request(request)
+        return await pipeline.respond(
+            await self._open(), request.call, request.headers, check=request.check
+        )
 
     async def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
@@ -373,21 +344,22 @@ class IoTDAAsyncHook(BaseHook):
             return False, checking.describe(error)
         return True, checking.success(await self.get_settings())
 
-    async def _open(self) -> _Opened:
+    async def _open(self) -> AsyncTransport:
         loop = asyncio.get_running_loop()
-        state = self._states.get(loop)
-        if state is None:
+        transport = self._transports.get(loop)
+        if transport is None:
             await self.close()  # that of a loop that is closed itself
             settings = await single_flight(("settings", id(self)), self._read_connection)
             self.last_settings = settings
             authenticator = authenticator_for(settings)
             shared = await borrow(settings)
-            state = self._states.get(loop)
-            if state is None:
-                state = self._states[loop] = _Opened(settings, authenticator, shared)
+            transport = self._transports.get(loop)
+            if transport is None:
+                transport = AsyncTransport(settings, authenticator, shared, self.log)
+                self._transports[loop] = transport
             else:  # somebody else has opened it meanwhile
                 await give_back(shared)
-        return state
+        return transport
 
     async def _read_connection(self) -> ConnectionSettings:
         conn_id = self.iotda_conn_id
@@ -399,215 +371,9 @@ class IoTDAAsyncHook(BaseHook):
             return load_settings(connection, conn_id=conn_id, **self._overrides)
 
     async def _perform(self, call: api.Call[T]) -> T:
-        async def attempt(policy: RetryPolicy) -> T:
-            _, answer = await self._send(call, policy)
-            return await _read(call, answer)
-
-        return await self._retrying(call, attempt)
-
-    async def _request(self, request: AnyRequest) -> aiohttp.ClientResponse:
-        async def attempt(policy: RetryPolicy) -> aiohttp.ClientResponse:
-            response, answer = await self._send(request.call, policy, request.headers)
-            info = response._request_info
-            async with on_event_loop():
-                # What another library has logged of it, say.
-                mask(*secrets_of(info.headers))
-            if request.check:
-                await _read(request.call, answer)
-            # The caller gets hold of the request, and may print it.
-            headers = {**info.headers, **hidden_secrets(info.headers)}
-            response._request_info = type(info)(
-                info.url, info.method, CIMultiDictProxy(CIMultiDict(headers)), info.real_url
-            )
-            return response
-
-        return await self._retrying(request.call, attempt)
-
-    async def _retrying(
-        self, call: api.Call[Any], attempt: Callable[[RetryPolicy], Coroutine[Any, Any, T]]
-    ) -> T:
-        policy = RetryPolicy((await self._open()).settings, call.repeat, self.log)
-        failed: IoTDAError | None
-        try:
-            return await attempt(policy)  # which nearly always succeeds: no machinery then
-        except IoTDAError as error:
-            failed = error
-
-        async def again() -> T:
-            nonlocal failed
-            if failed is not None:
-                first, failed = failed, None
-                raise first
-            return await attempt(policy)
-
-        return await AsyncRetrying(**policy.options())(again)
-
-    async def _send(
-        self, call: api.Call[Any], policy: RetryPolicy, headers: Mapping[str, str] | None = None
-    ) -> tuple[aiohttp.ClientResponse, Answer]:
-        state = await self._open()
-        response, answer, sent = await self._send_once(state, call, policy, headers or {})
-        if answer.status == 401 and state.authenticator.rejected(sent.reveal()) and policy.may_send:
-            response, answer, sent = await self._send_once(state, call, policy, headers or {})
-        return response, answer
-
-    async def _send_once(
-        self,
-        state: _Opened,
-        call: api.Call[Any],
-        policy: RetryPolicy,
-        headers: Mapping[str, str],
-    ) -> tuple[aiohttp.ClientResponse, Answer, Sealed[Mapping[str, str]]]:
-        settings, authenticator, shared = state.settings, state.authenticator, state.shared
-        await _get_ready(authenticator, policy)
-        limit = shared_limit(settings)
-        if limit is not None:
-            with policy.beside_the_budget():
-                await asyncio.sleep(limit.reserve())
-            await _get_ready(authenticator, policy)
-        # Last of all: whoever waits for something else must not keep others from the host.
-        places = shared.places_for(call.repeat)
-        has_place = await places.take(policy.remaining)
-        try:
-            await in_turn()
-            seconds = policy.seconds_for(call.action)
-            outgoing = call.outgoing(
-                host=settings.host,
-                project_id=authenticator.project_id,
-                headers=signed_headers(settings, authenticator.project_id),
-            )
-            sent: Sealed[Mapping[str, str]]
-            sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
-            signatures = Sealed(new_signatures(sent.reveal()))
-            if signatures.reveal():
-                async with on_event_loop():
-                    mask(*signatures.reveal())
-            async with shared.borrowed() as session:
-                failure: BaseException | None = None
-                try:
-                    response = await session.request(
-                        outgoing.method,
-                        URL(settings.base_url + outgoing.uri, encoded=True),
-                        headers=sent.reveal(),
-                        data=outgoing.body or None,
-                        allow_redirects=False,
-                        proxy=shared.proxy,
-                        timeout=_whole_time(seconds),
-                    )
-                    body = await _read_body(response)
-                # A ValueError: of what no library expects in an answer.
-                except (
-                    *(aiohttp.ClientError, asyncio.TimeoutError),
-                    *(OSError, RuntimeError, ValueError),
-                ) as error:
-                    fault = _fault(error, session)
-                    if fault is Fault.TIMEOUT:
-                        shared.replace(session)
-                    failure = error
-                    if fault is not None:
-                        failure = _transport_error(
-                            call, settings, error, fault, sent.reveal(), seconds
-                        )
-                except BaseException as error:  # noqa: BLE001 - raised again, as a cancellation is
-                    failure = error
-                if failure is not None:
-                    # Below are frames of other libraries, which hold the headers.
-                    try:
-                        raise without_frames(failure)
-                    finally:
-                        del failure
-        finally:
-            if has_place:
-                places.give_back()
-        answer = Answer.of(
-            response.status,
-            response.headers.items(),
-            body,
-            sent=sent.reveal(),
-            secrets=shared.secrets,
-        )
-        return response, answer, sent
+        return await pipeline.perform(await self._open(), call)
 
     async def _rows(self, rows: listing.Listing[T]) -> AsyncIterator[T]:
         while rows.next is not None:
             for row in rows.take(await self._perform(rows.next)):
                 yield row
-
-
-async def _get_ready(authenticator: Authenticator, policy: RetryPolicy) -> None:
-    if not authenticator.is_ready(urgent=policy.is_urgent):
-        with policy.beside_the_budget():
-            await prepare(authenticator)
-
-
-async def _read(call: api.Call[T], answer: Answer) -> T:
-    if len(answer.body) <= LARGE_BODY_BYTES:
-        return read_answer(call, answer)
-    return await asyncio.to_thread(read_answer, call, answer)
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the answer, which may not be endless; it can be taken out of the response afterwards."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise aiohttp.ClientPayloadError(TOO_LARGE)
-    except BaseException:
-        response.close()
-        raise
-    body = response._body = b"".join(parts)
-    return body
-
-
-def _whole_time(seconds: float) -> aiohttp.ClientTimeout:
-    """For connecting, sending and the answer together; the name, the proxy and TLS are part of
-    connecting, which is over first: then nothing was sent."""
-    connecting = min(CONNECT_SECONDS, _SHARE_OF_CONNECTING * seconds)
-    return aiohttp.ClientTimeout(total=seconds, connect=connecting, ceil_threshold=float("inf"))
-
-
-def _transport_error(
-    call: api.Call[Any],
-    settings: ConnectionSettings,
-    error: BaseException,
-    fault: Fault,
-    sent: Mapping[str, str],
-    seconds: float,
-) -> IoTDATransportError:
-    # The texts of these three hold the address that was asked, with a proxy's password in it.
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        reason = f"{error.status} {error.message}"
-    elif isinstance(error, aiohttp.ClientResponseError):
-        reason = error.message  # its status is made up, where HTTP was broken
-    elif isinstance(error, aiohttp.InvalidURL):
-        reason = ""
-    else:
-        reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
-    reason = reason or type(error).__name__
-    return transport_error(call, settings, fault, reason, secrets_of(sent), seconds=seconds)
-
-
-def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None:
-    """What kind of failure it is; None where it is a fault in the program."""
-    if isinstance(error, RuntimeError):
-        # So aiohttp says it of a session.
-        return Fault.CLOSED if session.closed else None
-    if session.closed and "Connector is closed" in str(error):
-        return Fault.CLOSED
-    if error.args == (TOO_LARGE,):
-        return Fault.TOO_LARGE
-    if isinstance(error, aiohttp.ClientSSLError):  # before anything is sent
-        return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
-    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-        return Fault.PROXY
-    if isinstance(error, aiohttp.ServerTimeoutError):  # connecting: no other is set
-        return Fault.CONNECT_TIMEOUT
-    if isinstance(error, asyncio.TimeoutError):
-        return Fault.TIMEOUT
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Fault.UNREACHABLE
-    return Fault.BROKEN

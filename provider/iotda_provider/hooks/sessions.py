@@ -6,19 +6,18 @@ import asyncio
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api import Repeat
-from iotda_provider.hooks.headers import UNSIGNED_HEADERS
 from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.places import Places
 from iotda_provider.network import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.settings import ConnectionSettings
+from iotda_provider.transport.headers import UNSIGNED_HEADERS
 
 #: Requests to one host that one event loop has under way at the same time: so many that read, and
 #: beside them so many that change something, which is never to wait until all have read.
@@ -60,15 +59,14 @@ class SharedSession:
         """The session that the next call gets."""
         return self._sessions.current
 
-    @asynccontextmanager
-    async def borrowed(self) -> AsyncIterator[ClientSession]:
-        """The session for one call, which nobody closes meanwhile."""
-        session = self._sessions.take()
-        try:
-            yield session
-        finally:
-            if self._sessions.give_back(session):
-                await session.close()
+    def take(self) -> ClientSession:
+        """The session for one call, which nobody closes until it is :meth:`put_back`."""
+        return self._sessions.take()
+
+    async def put_back(self, session: ClientSession) -> None:
+        """A call has ended; the last one closes a session that is not used any more."""
+        if self._sessions.give_back(session):
+            await session.close()
 
     def replace(self, session: ClientSession) -> None:
         """A connection of a borrowed session has hung: the next call gets another session."""

@@ -32,6 +32,7 @@ from iotda_provider.operators.create import CreateBatchTaskOperator
 from iotda_provider.operators.release import ConfirmBatchTaskOperator, RetryBatchTaskOperator
 from iotda_provider.operators.stop import StopBatchTaskOperator
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
+from iotda_provider.transport import pipeline
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reliability.md"
 TASK_ID = "0123456789abcdef01234567"
@@ -356,15 +357,15 @@ def test_cell(
     world = World(emulator, row.rule)
     if row.rule["kind"] == "latency":
         monkeypatch.setattr("iotda_provider.retrying._LEAST_SECONDS", 0.1)
-        real = IoTDAHook._send_once
+        real = pipeline._attempt
 
-        def send_once(hook: Any, call: Any, policy: Any, headers: Any) -> Any:
+        async def attempt(transport: Any, call: Any, policy: Any, headers: Any) -> Any:
             """All other calls have time enough, however busy the machine is."""
             if world.is_next(call):
                 policy._deadline = time.monotonic() + 0.5
-            return real(hook, call, policy, headers)
+            return await real(transport, call, policy, headers)
 
-        monkeypatch.setattr(IoTDAHook, "_send_once", send_once)
+        monkeypatch.setattr(pipeline, "_attempt", attempt)
 
     assert RUN[operation](world) == outcome
 

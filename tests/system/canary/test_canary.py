@@ -279,7 +279,10 @@ def leak(conn_id):
 
     with IoTDAHook(conn_id) as hook:
         hook.test_connection()
-        held = getattr(hook._authenticator, "_token", None) or hook._authenticator._key
+        held = (
+            getattr(hook._transport.authenticator, "_token", None)
+            or hook._transport.authenticator._key
+        )
         print("what was obtained:", vars(held.value))
         answer = hook.run("batchtasks", params={"task_type": "firmwareUpgrade"})
         print("sent by the blocking hook:", dict(answer.request.headers))
@@ -341,7 +344,7 @@ def test_reprs_and_errors_show_no_secret(secrets, without_masker, assert_absent)
             places[f"{name}: test"] = text.encode()
             keep(f"{name}: hook", hook)
             keep(f"{name}: settings", hook.settings)
-            keep(f"{name}: authenticator", hook._authenticator)
+            keep(f"{name}: authenticator", hook._transport.authenticator)
             keep(f"{name}: asynchronous hook", IoTDAAsyncHook(name))
     assert len([place for place in places if place.endswith("error")]) == len(BAD)
 

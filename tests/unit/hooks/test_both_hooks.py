@@ -49,26 +49,19 @@ def reply(fake: Any) -> Callable[..., Any]:
 def test_both_offer_the_same_methods_with_the_same_parameters() -> None:
     from iotda_provider.hooks.iotda import IoTDAAsyncHook, IoTDAHook
 
-    names = [
-        "create_batch_task",
-        "get_batch_task",
-        "list_batch_tasks",
-        "iter_subtasks",
-        "stop_batch_task",
-        "read_stopped_targets",
-        "read_devices",
-        "retry_batch_task",
-        "confirm_batch_task",
-        "delete_batch_task",
-        "run",
-        "test_connection",
-    ]
-    for name in ["__init__", *names]:
+    of_one_alone = {"close", "get_settings"}
+    names = {name for name in vars(IoTDAAsyncHook) if not name.startswith("_")} - of_one_alone
+    names = {name for name in names if callable(getattr(IoTDAAsyncHook, name))}
+    assert {"stop_batch_task", "iter_subtasks", "run", "test_connection"} <= names
+    for name in ["__init__", *sorted(names)]:
         blocking, asynchronous = getattr(IoTDAHook, name), getattr(IoTDAAsyncHook, name)
         assert list(inspect.signature(blocking).parameters.values()) == list(
             inspect.signature(asynchronous).parameters.values()
         ), name
         assert blocking.__doc__ == asynchronous.__doc__ or name == "__init__"
+        assert blocking.__qualname__ == f"IoTDAHook.{name}", "written out, and in its own class"
+        assert asynchronous.__qualname__ == f"IoTDAAsyncHook.{name}"
+        assert "return" in blocking.__annotations__
 
 
 def test_the_request_is_signed_and_carries_only_what_it_should(client: Any, fake: Any) -> None:
@@ -309,7 +302,7 @@ class TestTransport:
         self, client: Any, connect: Any, fake: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(max_attempts=1)
-        for reader in ("blocking", "iotda_async"):
+        for reader in ("blocking", "asynchronous"):
             monkeypatch.setattr(f"iotda_provider.hooks.{reader}.MAX_ANSWER_BYTES", 100)
         fake.answer(reply(body={**TASK, "task_name": "x" * 200}))
 
@@ -329,12 +322,12 @@ class TestTransport:
     def test_a_large_answer_is_read_beside_the_event_loop(
         self, client: Any, fake: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from iotda_provider.hooks import iotda_async
+        from iotda_provider.hooks import asynchronous
 
         threads = []
-        read = iotda_async.read_answer
+        read = asynchronous.read_answer
         monkeypatch.setattr(
-            iotda_async,
+            asynchronous,
             "read_answer",
             lambda *args: (threads.append(threading.current_thread()), read(*args))[1],
         )

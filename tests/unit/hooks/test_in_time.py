@@ -35,6 +35,15 @@ PROJECTS = "/v3/projects"
 TIMES = {"timeout": 30, "attempt_timeout": 29.9}
 
 
+_CLOCKS = (
+    "retrying",
+    "auth.authenticator",
+    "auth.renewing",
+    "auth.issuer",
+    "transport.blocking_send",
+)
+
+
 class World:
     """IAM and IoTDA at one address: what each of them answers, and how long that takes."""
 
@@ -83,7 +92,7 @@ def world(
     """Its clock is everybody's, but no socket goes by it: all wait long enough for an answer."""
     world = World(fake, connect)
     clock = SimpleNamespace(time=lambda: world.now, monotonic=lambda: world.now)
-    for module in ("retrying", "auth.authenticator", "auth.renewing", "auth.issuer"):
+    for module in _CLOCKS:
         monkeypatch.setattr(f"iotda_provider.{module}.time", clock)
     monkeypatch.setattr("iotda_provider.auth.renewing.monotonic", clock.monotonic)
     send, client_timeout = requests.Session.send, aiohttp.ClientTimeout

@@ -1,0 +1,213 @@
+"""The way of every request of both hooks: credentials, rate limit, place, attempt, 401, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from tenacity import AsyncRetrying
+
+from iotda_provider.answers import Answer
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.masking import new_signatures
+from iotda_provider.rate_limit import shared_limit
+from iotda_provider.redaction import secrets_of
+from iotda_provider.retrying import RetryPolicy
+from iotda_provider.sealed import Sealed
+from iotda_provider.transport.headers import signed_headers
+
+if TYPE_CHECKING:
+    from iotda_provider.api import Call, Outgoing, Repeat
+    from iotda_provider.auth.authenticator import Authenticator
+    from iotda_provider.retrying import Warns
+    from iotda_provider.settings import ConnectionSettings
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Received(Generic[R]):
+    """What came back for one request, read whole.
+
+    :param response: the HTTP library's own object
+    """
+
+    response: R = field(repr=False)
+    status: int
+    headers: Iterable[tuple[str, str]] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Transport(Protocol[R]):
+    """What differs between the hooks: one blocks and never suspends, the other suspends."""
+
+    @property
+    def settings(self) -> ConnectionSettings: ...
+
+    @property
+    def authenticator(self) -> Authenticator: ...
+
+    @property
+    def log(self) -> Warns: ...
+
+    @property
+    def proxy_secrets(self) -> Sealed[tuple[str, ...]]:
+        """What of the proxies' addresses an answer may echo."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    async def prepare(self) -> None:
+        """Obtain or renew the credentials."""
+
+    async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
+        """Make secrets known to Airflow's masker."""
+
+    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Wait for a place among the requests under way, so long at most; what gives it back."""
+
+    async def send(
+        self,
+        call: Call[Any],
+        outgoing: Outgoing,
+        headers: Sealed[Mapping[str, str]],
+        seconds: float,
+    ) -> Received[R]:
+        """Send one request and read its answer, both within the time; redirects are not followed.
+
+        :raises IoTDATransportError: no whole answer came; no frame of it holds the headers
+        """
+
+    async def read(self, call: Call[T], answer: Answer) -> T:
+        """The result that an answer holds, or its error."""
+
+    def hide_secrets(self, response: R) -> None:
+        """Redact the request that a response leads to: whoever gets the response may print it."""
+
+
+@dataclass
+class _Exchange(Generic[R]):
+    """A request that was answered.
+
+    :param sent: the request's headers
+    """
+
+    response: R = field(repr=False)
+    answer: Answer
+    sent: Sealed[Mapping[str, str]]
+
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+async def perform(transport: Transport[Any], call: Call[T]) -> T:
+    """Make a call of the API; its result.
+
+    :raises IoTDAError: the platform refuses, or no usable answer comes, at the last attempt too
+    """
+
+    async def attempt(policy: RetryPolicy) -> T:
+        exchange = await _send(transport, call, policy, _NO_HEADERS)
+        return await transport.read(call, exchange.answer)
+
+    return await _retrying(transport, call, attempt)
+
+
+async def respond(
+    transport: Transport[R], call: Call[Any], headers: Mapping[str, str], *, check: bool
+) -> R:
+    """Make a call of any path; the HTTP library's response, in which the request is redacted.
+
+    :param headers: the caller's own headers, checked
+    :param check: whether an error's answer is raised instead of returned
+    """
+
+    async def attempt(policy: RetryPolicy) -> R:
+        exchange = await _send(transport, call, policy, headers)
+        # Another library may log what it was sent with.
+        await transport.mask(Sealed(secrets_of(exchange.sent.reveal())))
+        if check:
+            await transport.read(call, exchange.answer)
+        transport.hide_secrets(exchange.response)
+        return exchange.response
+
+    return await _retrying(transport, call, attempt)
+
+
+async def _retrying(
+    transport: Transport[Any],
+    call: Call[Any],
+    attempt: Callable[[RetryPolicy], Coroutine[Any, Any, T]],
+) -> T:
+    policy = RetryPolicy(transport.settings, call.repeat, transport.log)
+    failed: IoTDAError | None
+    try:
+        return await attempt(policy)  # which nearly always succeeds: no machinery then
+    except IoTDAError as error:
+        failed = error
+
+    async def again() -> T:
+        nonlocal failed
+        if failed is not None:
+            first, failed = failed, None
+            raise first
+        return await attempt(policy)
+
+    return await AsyncRetrying(sleep=transport.sleep, **policy.options())(again)
+
+
+async def _send(
+    transport: Transport[R], call: Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
+) -> _Exchange[R]:
+    exchange = await _attempt(transport, call, policy, headers)
+    if (
+        exchange.answer.status == 401
+        and transport.authenticator.rejected(exchange.sent.reveal())
+        and policy.may_send
+    ):
+        exchange = await _attempt(transport, call, policy, headers)
+    return exchange
+
+
+async def _attempt(
+    transport: Transport[R], call: Call[Any], policy: RetryPolicy, headers: Mapping[str, str]
+) -> _Exchange[R]:
+    settings, authenticator = transport.settings, transport.authenticator
+    await _get_ready(transport, policy)
+    limit = shared_limit(settings)
+    if limit is not None:
+        with policy.beside_the_budget():
+            await transport.sleep(limit.reserve())
+        await _get_ready(transport, policy)
+    # Last of all: whoever waits for something else must not keep others from the host.
+    give_back = await transport.take_place(call.repeat, policy.remaining)
+    try:
+        seconds = policy.seconds_for(call.action)
+        outgoing = call.outgoing(
+            host=settings.host,
+            project_id=authenticator.project_id,
+            headers=signed_headers(settings, authenticator.project_id),
+        )
+        sent: Sealed[Mapping[str, str]]
+        sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
+        signatures = Sealed(new_signatures(sent.reveal()))
+        if signatures.reveal():
+            await transport.mask(signatures)
+        received = await transport.send(call, outgoing, sent, seconds)
+    finally:
+        give_back()
+    answer = Answer.of(
+        received.status,
+        received.headers,
+        received.body,
+        sent=sent.reveal(),
+        secrets=transport.proxy_secrets.reveal(),
+    )
+    return _Exchange(received.response, answer, sent)
+
+
+async def _get_ready(transport: Transport[Any], policy: RetryPolicy) -> None:
+    if not transport.authenticator.is_ready(urgent=policy.is_urgent):
+        with policy.beside_the_budget():
+            await transport.prepare()
