@@ -74,6 +74,14 @@ def wait_for_guards(cluster: Cluster, rollouts: Rollouts, ids: list[str]) -> Non
     cluster.wait_for("rest", lambda: at_rest(cluster))
 
 
+def wait_for_owners(cluster: Cluster) -> None:
+    """Wait until a triggerer that shows life works at each trigger; a new one has none yet."""
+    cluster.wait_for(
+        "an owner of each trigger",
+        lambda: cluster.query("select 1") and not cluster.query(WITHOUT_OWNER),
+    )
+
+
 def state_at_the_end(cluster: Cluster, run_id: str) -> str:
     """How a run of the DAG that looks has ended."""
     ended = "select state from dag_run where run_id = %s and state in ('success', 'failed')"
@@ -124,7 +132,7 @@ def test_twelve_rollouts_hold_no_worker_and_start_nothing_in_the_steady_state(
     ((dag_id, _, count, runs),) = started
     assert (dag_id, count) == (LOOK, runs)
     assert runs >= 2
-    assert not cluster.query(WITHOUT_OWNER)
+    wait_for_owners(cluster)
 
 
 def test_a_bad_one_of_them_is_stopped_and_its_ticket_written(
@@ -158,7 +166,7 @@ def test_three_hundred_more_are_guarded(cluster: Cluster, rollouts: Rollouts) ->
 
     wait_for_guards(cluster, rollouts, [*rollouts.healthy, *later])
 
-    assert not cluster.query(WITHOUT_OWNER)
+    wait_for_owners(cluster)
 
 
 def test_a_breach_is_stopped_though_the_triggerer_that_holds_most_dies(
@@ -180,7 +188,7 @@ def test_a_breach_is_stopped_though_the_triggerer_that_holds_most_dies(
         assert_stopped_once(rollouts)
         took = {key: seconds_to_stop(cluster, rollouts, key) for key in bad}
         assert max(took.values()) < MOST_SECONDS_TO_STOP, took
-        cluster.wait_for("an owner of each trigger", lambda: not cluster.query(WITHOUT_OWNER))
+        wait_for_owners(cluster)
     finally:
         cluster.start_part(part)
     cluster.wait_for("life in all parts", cluster.all_alive)
@@ -243,7 +251,7 @@ def test_a_database_that_goes_away_costs_no_stop_and_makes_no_second_one(
         "the end of the guard runs",
         lambda: set(rollouts.runs(cluster, bad).values()) <= {"success", "failed"},
     )
-    cluster.wait_for("an owner of each trigger", lambda: not cluster.query(WITHOUT_OWNER))
+    wait_for_owners(cluster)
 
     assert_stopped_once(rollouts)
     assert set(rollouts.healthy) <= rollouts.guarded(cluster).keys(), "they are guarded on"
