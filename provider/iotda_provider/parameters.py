@@ -140,7 +140,7 @@ def as_count(value: Any, name: str) -> int:
     if isinstance(value, (int, float)):
         return _count(value, name)
     items = as_list(value, name)
-    if not any(isinstance(item, (int, float)) or _is_list(item) for item in items):
+    if all(isinstance(item, (str, Mapping)) for item in items):
         return len(items)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         raise IoTDAConfigError(

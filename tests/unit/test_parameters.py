@@ -83,3 +83,9 @@ def test_a_count_is_a_number_or_the_list_that_is_counted(value: Any) -> None:
 def test_what_is_no_count_is_an_error_that_names_the_parameter(value: Any) -> None:
     with pytest.raises(IoTDAConfigError, match=r"^requested "):
         as_count(value, "requested")
+
+
+@pytest.mark.parametrize("value", [[None, None], ["device1", None], "[null]", [b"device1"]])
+def test_what_is_neither_an_id_nor_a_number_is_not_counted(value: Any) -> None:
+    with pytest.raises(IoTDAConfigError, match=r"requested must be a number, a list of numbers"):
+        as_count(value, "requested")

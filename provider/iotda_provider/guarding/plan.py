@@ -92,8 +92,13 @@ class GuardPlan:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> GuardPlan:
-        """The inverse of :meth:`to_dict`."""
+    def from_dict(cls, data: Any) -> GuardPlan:
+        """The inverse of :meth:`to_dict`.
+
+        :raises ValueError: it is not what :meth:`to_dict` returns
+        """
+        if not isinstance(data, Mapping) or not {"batch_task_ids", "rules"} <= set(data):
+            raise ValueError("plan must be what GuardPlan.to_dict() returns")
         return cls(
             **{
                 **data,

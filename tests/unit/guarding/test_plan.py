@@ -1,0 +1,15 @@
+"""What a guard is told, as the argument of its trigger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iotda_provider.guarding.plan import GuardPlan
+
+
+@pytest.mark.parametrize("plan", [None, 5, "plan", [], {}, {"rules": []}])
+def test_what_is_no_plan_is_refused_in_one_line(plan: Any) -> None:
+    with pytest.raises(ValueError, match=r"^plan must be what GuardPlan.to_dict\(\) returns$"):
+        GuardPlan.from_dict(plan)
