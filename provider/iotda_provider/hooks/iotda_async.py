@@ -23,6 +23,7 @@ from iotda_provider.hooks.run_arguments import read_arguments
 from iotda_provider.hooks.sessions import borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking import on_event_loop
+from iotda_provider.sealed import Sealed
 from iotda_provider.transport import pipeline
 
 if TYPE_CHECKING:
@@ -364,11 +365,12 @@ class IoTDAAsyncHook(BaseHook):
     async def _read_connection(self) -> ConnectionSettings:
         conn_id = self.iotda_conn_id
         async with on_event_loop():
-            connection = await look_up_async(
-                conn_id, lambda: get_async_connection(conn_id, hook=self)
+            # Sealed: its repr shows the password, and an error may have this frame.
+            connection = Sealed(
+                await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self))
             )
             await in_turn()  # one answer is for all that have asked, and each of them reads it
-            return load_settings(connection, conn_id=conn_id, **self._overrides)
+            return load_settings(connection.reveal(), conn_id=conn_id, **self._overrides)
 
     async def _perform(self, call: api.Call[T]) -> T:
         return await pipeline.perform(await self._open(), call)
