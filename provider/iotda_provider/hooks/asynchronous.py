@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -25,7 +25,6 @@ from iotda_provider.transport.pipeline import Received
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
-    from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.hooks.sessions import SharedSession
     from iotda_provider.retrying import Warns
     from iotda_provider.settings import ConnectionSettings
@@ -140,10 +139,18 @@ def _leave_nothing() -> None:
     """There was no place in time."""
 
 
+class _Hook(Protocol):
+    """The part of the asynchronous hook that procedures need."""
+
+    async def _perform(self, call: Call[T]) -> T: ...
+
+    async def _open(self) -> AsyncTransport: ...
+
+
 class AsyncIO:
     """What procedures await of the asynchronous hook."""
 
-    def __init__(self, hook: IoTDAAsyncHook) -> None:
+    def __init__(self, hook: _Hook) -> None:
         self._hook = hook
 
     async def perform(self, call: Call[T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -27,7 +27,6 @@ from iotda_provider.transport.pipeline import Received
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
-    from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.retrying import Warns
     from iotda_provider.settings import ConnectionSettings
 
@@ -152,10 +151,18 @@ class BlockingTransport:
         response.request.headers.update(hidden_secrets(response.request.headers))
 
 
+class _Hook(Protocol):
+    """The part of the blocking hook that procedures need."""
+
+    def _perform(self, call: Call[T]) -> T: ...
+
+    def get_conn(self) -> requests.Session: ...
+
+
 class BlockingIO:
     """What procedures await of the blocking hook."""
 
-    def __init__(self, hook: IoTDAHook) -> None:
+    def __init__(self, hook: _Hook) -> None:
         self._hook = hook
 
     async def perform(self, call: Call[T]) -> T:
