@@ -73,7 +73,7 @@ FIELDS: dict[str, tuple[Callable[[Any], api.Call[Any]], list[Any], list[Any]]] =
             {"schedule_time": "2026112T101010Z"},
             {"schedule_time": "20260231T101010Z"},
             {"schedule_time": "\u0662\u0660261128T101010Z"},
-            at(NOW + timedelta(days=7, minutes=5)),
+            at(NOW + timedelta(days=8)),
             [],
             "soon",
             5,

@@ -40,7 +40,7 @@ WAITING = [
     *(f"operators.{name}" for name in ("wave_outcome", "wave_plan", "wave_steps", "wave_watch")),
     *(f"release.{name}" for name in ("confirm_wave", "last_look", "resting", "watch_wave")),
     *(f"triggers.{name}" for name in ("polling", "release", "release_steps")),
-    *("guarding.watch", "hooks.iotda", "hooks.iotda_async", "sensors.rollout_guard"),
+    *("guarding.watch", "hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
 ]
 
 

@@ -31,8 +31,8 @@ def test_a_step_that_fails_for_good_is_told(release: Any, fleet: Any) -> None:
     run = release(waves="50%, 100%", wave_hours=2 / 3600)
     assert run.state == "failed"
     told = run.xcom("report")
-    assert (told["announced"], told["failed_tasks"]) == (False, ["rollout.wave_1_stop"])
-    assert "FAILED: rollout.wave_1_stop" in run.log
+    assert (told["announced"], told["failed_tasks"]) == (False, ["rollout.wave_1_confirm"])
+    assert "FAILED: rollout.wave_1_confirm" in run.log
     created = run.xcom("create", "batch_task_id")
     assert f"See at the console what batch task {created} is doing" in run.log
 
