@@ -61,6 +61,7 @@ class Watch:
         is judged once more before it is sent: anybody may have written that note
     :param log: where its lines go
     :param clock: the time in seconds since the epoch
+    :param draw: draws from 0 to 1 how much of the time to the first routine save is over
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Watch:
         log: Log,
         *,
         clock: Callable[[], float] | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.plan = plan
         self.memory = memory
@@ -83,7 +85,7 @@ class Watch:
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
         # Guards that begin together, as after a restart, do not save together.
-        self._saved_at = self._clock() - random.random() * self._save_every  # noqa: S311
+        self._saved_at = self._clock() - draw() * self._save_every
         self._miscounts = Miscounts()
         self._off = (0, 0)
         self._said = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -325,6 +326,7 @@ def test_a_history_is_saved_every_minute_and_nothing_else_so_often(
 
 
 def test_guards_that_begin_together_do_not_save_together(platform: Any, guard: Any) -> None:
+    platform.draw = Random(7).random
     platform.show(platform.task(processing=100))
     watched = [guard(Stalled(86_400)) for _ in range(60)]
 
