@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from iotda_provider.redaction import signatures_of
 from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.supervisor import ask
 
@@ -25,24 +24,8 @@ try:
 except ImportError:  # Airflow 2, where there is no other process to tell.
     _mask_here = mask_secret
 
-#: How many signatures of one process are registered one by one, each as it is made. The masker
-#: keeps every one for ever in one regular expression, which it compiles again at each and applies
-#: to every log line: ``benchmarks/bench_masker.py``. All others it knows by their form.
-MOST_SIGNATURES = 32
-
-# As it stands in a request's Authorization header, which is the only place it ever has.
-_ANY_SIGNATURE = "Signature=[0-9a-f]{64}"
-_COMPILES_ANEW = "Signature=" + "0" * 64
-#: The modules that may hold a masker: a process of Airflow 3 has up to two of them.
-MASKERS = (
-    "airflow.sdk._shared.secrets_masker",
-    "airflow._shared.secrets_masker",
-    "airflow.utils.log.secrets_masker",  # Airflow 2
-)
-
 # Before Airflow 3.3 a task's process may have one conversation with its supervisor at a time.
 _telling = threading.Lock()
-_registered_signatures: set[str] = set()
 _not_told: ContextVar[Sealed[list[str]] | None] = ContextVar("iotda_secrets_not_told", default=None)
 
 
@@ -76,33 +59,6 @@ def _mask(secrets: Sealed[list[str]]) -> None:
         else:
             _mask_here(secret)
             not_told.reveal().append(secret)
-
-
-def new_signatures(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The signature in the headers of a request, where it is one of the first of this process.
-
-    :func:`mask` it before the request is sent. Whether or not it is, every signature is masked in
-    this process where it stands in its header.
-    """
-    _mask_every_signature()
-    if len(_registered_signatures) >= MOST_SIGNATURES:
-        return ()
-    found = signatures_of(headers)
-    _registered_signatures.update(found)
-    return found
-
-
-def _mask_every_signature() -> None:
-    for name in MASKERS:
-        module: Any = sys.modules.get(name)
-        masker: Any = getattr(module, "_secrets_masker", lambda: None)()
-        patterns = getattr(masker, "patterns", None)
-        # add_mask takes texts, not expressions, but compiles whatever stands here when it is given
-        # a new text. A masker that is made otherwise goes without.
-        if isinstance(patterns, set) and _ANY_SIGNATURE not in patterns:
-            # Without the lock, which is held while a supervisor answers: this may be an event loop.
-            patterns.add(_ANY_SIGNATURE)
-            masker.add_mask(_COMPILES_ANEW)
 
 
 @asynccontextmanager

@@ -56,16 +56,6 @@ def hidden_secrets(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> di
     return {name: _MASK for name in headers if name.lower() in _SECRET_HEADERS}
 
 
-def signatures_of(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The signature in a request's headers; empty where it is not signed."""
-    return tuple(
-        signature
-        for name, value in headers.items()
-        if name.lower() == "authorization"
-        for signature in _SIGNATURE.findall(value)
-    )
-
-
 def redacted_line(text: str, secrets: Iterable[str], longest: int) -> str:
     """The beginning of a text as one line, without the secrets; see :func:`redact`."""
     if len(text) > _LOOKED_AT:

@@ -11,7 +11,6 @@ import requests
 from iotda_provider.answers import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
-from iotda_provider.masking import mask, new_signatures
 from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line
 from iotda_provider.sealed import Sealed
@@ -131,7 +130,6 @@ class Issuer:
                 "has taken all of the time.",
                 sent=False,
             )
-        mask(*new_signatures(headers.reveal()))
         url = self.endpoint + uri
         content = Sealed(b"" if body is None else body.reveal().encode())
         try:

@@ -10,7 +10,6 @@ from tenacity import AsyncRetrying
 
 from iotda_provider.answers import Answer
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.masking import new_signatures
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import RetryPolicy
@@ -191,9 +190,6 @@ async def _attempt(
         )
         sent: Sealed[Mapping[str, str]]
         sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
-        signatures = Sealed(new_signatures(sent.reveal()))
-        if signatures.reveal():
-            await transport.mask(signatures)
         received = await transport.send(call, outgoing, sent, seconds)
     finally:
         give_back()
