@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import BatchTask
-from iotda_provider.operators.asking import ask_in_blocks
+from iotda_provider.operators.asking import in_batches
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.targets import TargetsOperator
 from iotda_provider.parameters import given, id_or_template, one_of, text_or_template, whole_number
@@ -50,12 +50,12 @@ class AskOfTargetsOperator(TargetsOperator):
             requested = self.affected(before) if targets is None else len(targets)
             ask = partial(self.ask, hook, task_id)
             results: Iterable[TargetResult]
-            results = ask(None) if targets is None else ask_in_blocks(ask, targets, self.log)
-            told = self.tell(context, self.done, before, requested, results)
+            results = ask(None) if targets is None else in_batches(ask, targets, self.log)
+            counts = self.tell(context, self.done, before, requested, results)
             after = hook.get_batch_task(task_id)
         # The answer to a call for the whole task need not hold any rows.
-        succeeded = requested if targets is None and not told.rows else None
-        return self.report(context, self.done, after, requested, told, succeeded)
+        succeeded = requested if targets is None and not counts.rows else None
+        return self.report(context, self.done, after, requested, counts, succeeded)
 
 
 class ConfirmBatchTaskOperator(AskOfTargetsOperator):

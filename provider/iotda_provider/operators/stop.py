@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,9 +24,9 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.guarding.live import HEADER_KEY, header
 from iotda_provider.models import BatchTask, TargetResult, TaskStatus
-from iotda_provider.operators.asking import ask_in_blocks
-from iotda_provider.operators.sent import Sent, forget, remember, sent_before
-from iotda_provider.operators.targets import TargetsOperator, Told
+from iotda_provider.operators.asking import in_batches
+from iotda_provider.operators.sent import StopRecord
+from iotda_provider.operators.targets import TargetCounts, TargetsOperator
 from iotda_provider.parameters import flag, given, one_of, positive
 from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting import (
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.triggers.events import WaitEvent
 
-#: The XCom with what is known where the task is deferred.
-_MEMO_KEY = "deferred_stop"
 #: Every status but that in which the platform still makes a task's subtasks, and stops none.
 _BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 _BAD_REQUEST = 400
@@ -161,18 +160,18 @@ class StopBatchTaskOperator(TargetsOperator):
             )
             push_xcom(context, HEADER_KEY, about, self.log)
             while True:
-                sent = Sent.before(task, targets, sent_before(context, task))
-                if task.status.is_terminal and not sent.again:
-                    return self._already_ended(context, task, sent)
+                record = StopRecord.of(context, task, targets, began=began)
+                if task.status.is_terminal and not record.again:
+                    return self._already_ended(context, task, record)
                 try:
-                    results = self._send(context, hook, task, targets, sent)
+                    results = self._send(context, hook, task, targets, record)
                     break
                 except TaskNotStoppableError as error:
                     if error.status is None or not error.status.is_terminal:
                         raise
                     # It ended between the look and the stop.
                     task = hook.get_batch_task(task.task_id)
-                    return self._already_ended(context, task, sent)
+                    return self._already_ended(context, task, record)
                 except IoTDAApiError as error:
                     if error.status_code != _BAD_REQUEST:
                         raise
@@ -180,13 +179,14 @@ class StopBatchTaskOperator(TargetsOperator):
                     if task.status is not TaskStatus.INITIALIZING:
                         raise
                     self.log.warning("It can't be stopped yet; asking again: %s", error)
-                task = self._wait_until_begun(context, hook, sent, began)
-            told = self.tell(context, sent.outcome, task, sent.requested, results)
-            if not (sent.whole and self.wait_for_completion):
+                task = self._wait_until_begun(context, hook, record)
+            counts = self.tell(context, record.outcome, task, record.requested, results)
+            record = replace(record, counts=counts)
+            if not (record.whole and self.wait_for_completion):
                 task = hook.get_batch_task(task.task_id)
-                return self._conclude(context, hook, task, sent, told)
+                return self._conclude(context, hook, task, record)
             if self.deferrable and not task.status.is_terminal:
-                self._defer(context, sent, told, began)
+                self._wait_in_triggerer(context, record, ENDED, self.timeout)
             try:
                 task = self.wait_in_worker(
                     hook,
@@ -195,8 +195,8 @@ class StopBatchTaskOperator(TargetsOperator):
                     timeout=self.timeout,
                 )
             except IoTDAError as error:
-                task = self._interrupted(context, hook, error, sent, told)
-            return self._conclude(context, hook, task, sent, told)
+                task = self._interrupted(context, hook, error, record)
+            return self._conclude(context, hook, task, record)
 
     def _send(
         self,
@@ -204,7 +204,7 @@ class StopBatchTaskOperator(TargetsOperator):
         hook: IoTDAHook,
         task: BatchTask,
         targets: list[str] | None,
-        sent: Sent,
+        record: StopRecord,
     ) -> Iterable[TargetResult]:
         from iotda_provider.procedures import not_stoppable
 
@@ -213,7 +213,7 @@ class StopBatchTaskOperator(TargetsOperator):
             return ()
         if (error := not_stoppable(task)) is not None:
             raise error
-        remember(context, task, sent)
+        record.keep(context)
         if task.status.is_stop:
             self.log.info("It is being stopped already: joining that stop.")
             return ()
@@ -221,25 +221,22 @@ class StopBatchTaskOperator(TargetsOperator):
         self.log.info("Stopping %s.", what)
         if targets is None:
             return hook.stop_batch_task(task.task_id)
-        return ask_in_blocks(partial(hook.stop_batch_task, task.task_id), targets, self.log)
+        return in_batches(partial(hook.stop_batch_task, task.task_id), targets, self.log)
 
-    def _wait_until_begun(
-        self, context: Context, hook: IoTDAHook, sent: Sent, began: float
-    ) -> BatchTask:
+    def _wait_until_begun(self, context: Context, hook: IoTDAHook, record: StopRecord) -> BatchTask:
         """The task once the platform has made its subtasks, or refuses no stop for want of them.
 
         :raises BatchTaskTimeoutError: that takes longer than this task may wait
         """
-        forget(context)  # it was refused, so nobody's stop is known of
+        record.forget(context)  # it was refused, so nobody's stop is known of
         wait = TaskWait(self.batch_task_id, _BEGUN)
-        left = max(0.0, began + self.timeout - time.time())
+        left = max(0.0, record.began + self.timeout - time.time())
         if self.deferrable and left:
-            memo = {"sent": sent.to_json(), "told": None, "began": began}
-            self._wait_in_triggerer(context, memo, _BEGUN, began, left)
+            self._wait_in_triggerer(context, record, _BEGUN, left)
         try:
             return self.wait_in_worker(hook, wait, poll_interval=self.poll_interval, timeout=left)
         except BatchTaskTimeoutError:
-            self.push_result(context, sent.outcome, None, sent.requested, Told())
+            self._push(context, None, record)
             raise self._never_stopped() from None
 
     def _never_stopped(self) -> BatchTaskTimeoutError:
@@ -249,26 +246,18 @@ class StopBatchTaskOperator(TargetsOperator):
             "again."
         )
 
-    def _defer(self, context: Context, sent: Sent, told: Told, began: float) -> NoReturn:
-        """Wait in the triggerer for the end of a stop that was taken."""
-        memo = {"sent": sent.to_json(), "told": told.to_json()}
-        self._wait_in_triggerer(context, memo, ENDED, began, self.timeout)
-
     def _wait_in_triggerer(
         self,
         context: Context,
-        memo: dict[str, Any],
+        record: StopRecord,
         target_statuses: Sequence[str],
-        began: float,
         timeout: float,
     ) -> NoReturn:
         """Wait there; ``self`` is lost on the way, so what is known travels along."""
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
-        # No event brings it back where no triggerer comes to this task.
-        context["ti"].xcom_push(key=_MEMO_KEY, value=memo)
         now = time.time()
-        deadline = Deadline.of(timeout, self.execution_timeout, began=began, now=now)
+        deadline = Deadline.of(timeout, self.execution_timeout, began=record.began, now=now)
         self.defer(
             trigger=BatchTaskTrigger(
                 batch_task_id=self.batch_task_id,
@@ -280,7 +269,7 @@ class StopBatchTaskOperator(TargetsOperator):
                 deadline=deadline.at,
                 limit=deadline.limit,
                 max_outage=self.max_outage,
-                memo=memo,
+                memo=record.memo(context),
             ),
             method_name="execute_complete",
             timeout=deadline.for_airflow(self.poll_interval, now=now),
@@ -297,28 +286,27 @@ class StopBatchTaskOperator(TargetsOperator):
         self.report_path = check_report_path(self.report_path)
         happened = WaitEvent.read(event, self.batch_task_id)
         try:
-            before, told = Sent(**happened.memo["sent"]), happened.memo["told"]
-            if told is None:
-                return self._go_on(context, happened, before)
-            known = Told(**told)
-        except (KeyError, TypeError):
+            record = StopRecord.from_memo(happened.memo, self.batch_task_id)
+        except (KeyError, TypeError, ValueError):
             raise IoTDAError("The trigger's event does not say what was stopped.") from None
+        if record.counts is None:
+            return self._go_on(context, happened, record)
         with self.hook() as hook:
             task = happened.task
             if task is None:
                 if happened.limit == "execution_timeout":
                     raise AirflowTaskTimeout("execution_timeout is over")
                 error = happened.error or TaskWait(self.batch_task_id).timeout_error(self.timeout)
-                task = self._interrupted(context, hook, error, before, known)
-            return self._conclude(context, hook, task, before, known)
+                task = self._interrupted(context, hook, error, record)
+            return self._conclude(context, hook, task, record)
 
-    def _go_on(self, context: Context, happened: WaitEvent, sent: Sent) -> dict[str, Any]:
+    def _go_on(self, context: Context, happened: WaitEvent, record: StopRecord) -> dict[str, Any]:
         """Ask again, now that a task that could not be stopped yet has begun or has ended."""
         if happened.task is not None:
-            return self._work(context, began=float(happened.memo["began"]))
+            return self._work(context, began=record.began)
         if happened.limit == "execution_timeout":
             raise AirflowTaskTimeout("execution_timeout is over")
-        self.push_result(context, sent.outcome, None, sent.requested, Told())
+        self._push(context, None, record)
         raise happened.error or self._never_stopped()
 
     def resume_execution(
@@ -328,16 +316,15 @@ class StopBatchTaskOperator(TargetsOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         from iotda_provider.triggers.events import timed_out
 
-        ti: Any = context["ti"]
         whole = self.execution_timeout
         shorter = whole is not None and whole.total_seconds() < self.timeout
         limit = "execution_timeout" if shorter else "timeout"
-        memo = ti.xcom_pull(task_ids=ti.task_id, key=_MEMO_KEY, map_indexes=ti.map_index)
+        memo = StopRecord.memo_in_xcom(context)
         event = timed_out([self.batch_task_id], limit).payload
         return self.execute_complete(context, {**event, "memo": memo})
 
     def _interrupted(
-        self, context: Context, hook: IoTDAHook, error: IoTDAError, sent: Sent, told: Told
+        self, context: Context, hook: IoTDAHook, error: IoTDAError, record: StopRecord
     ) -> BatchTask:
         """The task, where it has ended in the last moment; otherwise push what is known, and raise.
 
@@ -349,31 +336,39 @@ class StopBatchTaskOperator(TargetsOperator):
                 task = hook.get_batch_task(self.batch_task_id)
             if task is not None and task.status.is_terminal:
                 return task
-        self.push_result(context, "stopping", task, sent.requested, told)
+        self._push(context, task, record)
         raise error
 
     def _conclude(
-        self, context: Context, hook: IoTDAHook, task: BatchTask, sent: Sent, told: Told
+        self, context: Context, hook: IoTDAHook, task: BatchTask, record: StopRecord
     ) -> dict[str, Any]:
         """Report a stop that has come to its end, or that nobody waits for."""
-        outcome = "stopping" if sent.whole and not task.status.is_terminal else "stopped"
-        succeeded = None if told.rows else max(0, task.progress.stopped - sent.stopped_before)
-        if sent.joined:
+        outcome = "stopped" if task.status.is_terminal else record.outcome
+        counts = record.counts or TargetCounts()
+        succeeded = None if counts.rows else max(0, task.progress.stopped - record.stopped_before)
+        if record.joined:
             targets = self.requested_targets(context) or []
             results = hook.read_stopped_targets(task.task_id, targets)
-            told = self.tell(context, outcome, task, sent.requested, results)
+            counts = self.tell(context, outcome, task, record.requested, results)
             succeeded = None
         try:
-            result = self.report(context, outcome, task, sent.requested, told, succeeded)
+            result = self.report(context, outcome, task, record.requested, counts, succeeded)
         except (AirflowFailException, AirflowSkipException):  # for good
-            forget(context)
+            record.forget(context)
             raise
-        forget(context)
+        record.forget(context)
         return result
 
-    def _already_ended(self, context: Context, task: BatchTask, sent: Sent) -> dict[str, Any]:
-        told = self.tell(context, "already_ended", task, sent.requested, ())
-        result = self.report(context, "already_ended", task, sent.requested, told)
+    def _push(self, context: Context, task: BatchTask | None, record: StopRecord) -> None:
+        """Push what is known of a stop, where an error is raised."""
+        counts = record.counts or TargetCounts()
+        self.push_result(context, record.outcome, task, record.requested, counts)
+
+    def _already_ended(
+        self, context: Context, task: BatchTask, record: StopRecord
+    ) -> dict[str, Any]:
+        counts = self.tell(context, "already_ended", task, record.requested, ())
+        result = self.report(context, "already_ended", task, record.requested, counts)
         message = f"Batch task {task.task_id} had already ended as {task.status}: {task.progress}."
         if self.if_ended == "succeed":
             self.log.info("%s Nothing to stop.", message)

@@ -1,9 +1,9 @@
-"""What the operators that act on targets share: which targets, and how results are told."""
+"""What the operators that act on targets share: which targets, and how results are reported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -31,8 +31,8 @@ _MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the rows came to that have been told already; plain JSON, so that it can be deferred.
+class TargetCounts:
+    """How many targets were answered for, and with what.
 
     :param rows: for how many targets the platform said what came of it
     :param failed: for how many it did not succeed, the harmless left out
@@ -43,9 +43,6 @@ class Told:
     succeeded: int = 0
     failed: int = 0
     first: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class TargetsOperator(IoTDABaseOperator):
@@ -116,8 +113,8 @@ class TargetsOperator(IoTDABaseOperator):
     def nothing_asked(self, context: Context) -> dict[str, Any]:
         """The result for an empty list of targets: nothing was sent."""
         self.log.info("targets is an empty list: nothing is %s.", self.done)
-        told = self.tell(context, self.done, None, 0, ())
-        return self.report(context, self.done, None, 0, told)
+        counts = self.tell(context, self.done, None, 0, ())
+        return self.report(context, self.done, None, 0, counts)
 
     def tell(
         self,
@@ -126,7 +123,7 @@ class TargetsOperator(IoTDABaseOperator):
         task: BatchTask | None,
         requested: int,
         results: Iterable[TargetResult],
-    ) -> Told:
+    ) -> TargetCounts:
         """Push both lists, bounded, and write every failure as it comes: all the rows are for.
 
         :raises Exception: what went wrong with the report, after the XComs are pushed
@@ -155,18 +152,20 @@ class TargetsOperator(IoTDABaseOperator):
         ti = context["ti"]
         ti.xcom_push(key="failed_targets", value=failures[:limit])
         ti.xcom_push(key="succeeded_targets", value=done)
-        told = Told(rows, succeeded, failed, first=_in_words(failures[0]) if failures else "")
+        counts = TargetCounts(
+            rows, succeeded, failed, first=_in_words(failures[0]) if failures else ""
+        )
         if report.error is not None:
-            self.push_result(context, outcome, task, requested, told)
+            self.push_result(context, outcome, task, requested, counts)
             raise report.error
-        return told
+        return counts
 
     def result(
         self,
         outcome: str,
         task: BatchTask | None,
         requested: int,
-        told: Told,
+        counts: TargetCounts,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
         """What the operator returns."""
@@ -175,9 +174,9 @@ class TargetsOperator(IoTDABaseOperator):
             "outcome": outcome,
             "status": str(task.status) if task else None,
             "requested": requested,
-            "succeeded": told.succeeded if succeeded is None else succeeded,
-            "failed": told.failed,
-            "failed_truncated": told.failed > xcom_limit(self.max_xcom_targets),
+            "succeeded": counts.succeeded if succeeded is None else succeeded,
+            "failed": counts.failed,
+            "failed_truncated": counts.failed > xcom_limit(self.max_xcom_targets),
             "progress": task.progress.to_dict() if task else {},
             "report_path": self.report_path,
         }
@@ -192,7 +191,7 @@ class TargetsOperator(IoTDABaseOperator):
         outcome: str,
         task: BatchTask | None,
         requested: int,
-        told: Told,
+        counts: TargetCounts,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
         """Log what came of it, and act on failed targets.
@@ -200,7 +199,7 @@ class TargetsOperator(IoTDABaseOperator):
         :raises TargetFailuresError: targets failed, and ``on_target_failure`` is ``fail``
         :raises AirflowSkipException: targets failed, and it is ``skip``
         """
-        result = self.result(outcome, task, requested, told, succeeded)
+        result = self.result(outcome, task, requested, counts, succeeded)
         self.log.info(
             "%s batch task %s: %s; %d of %d target(s) %s, %d failed%s.",
             self.verb.capitalize(),
@@ -209,20 +208,20 @@ class TargetsOperator(IoTDABaseOperator):
             result["succeeded"],
             requested,
             self.done,
-            told.failed,
+            counts.failed,
             f"; now {task.status}: {task.progress}" if task else "",
         )
-        if not told.failed or self.on_target_failure == "report":
+        if not counts.failed or self.on_target_failure == "report":
             return result
         context["ti"].xcom_push(key="return_value", value=result)
         message = (
-            f"{told.failed} of {requested} target(s) of batch task {self.batch_task_id} were "
+            f"{counts.failed} of {requested} target(s) of batch task {self.batch_task_id} were "
             f"not {self.done}"
         )
         if self.on_target_failure == "skip":
             raise AirflowSkipException(f"{message}.")
         raise TargetFailuresError(
-            f"{message}, first {told.first}. All are in XCom failed_targets"
+            f"{message}, first {counts.first}. All are in XCom failed_targets"
             f"{f' and at {self.report_path}' if self.report_path else ''}."
         )
 

@@ -18,7 +18,7 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.models import TargetResult, TargetResults
 from iotda_provider.operators import asking
-from iotda_provider.operators.asking import ask_in_blocks
+from iotda_provider.operators.asking import in_batches
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
 
 ERRORS = (
@@ -53,8 +53,8 @@ def test_every_target_has_one_result_in_its_place(
         return TargetResults(TargetResult(target, True) for target in block)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "BLOCK", size)
-        results = list(ask_in_blocks(ask, targets, Log()))
+        patch.setattr(asking, "BATCH", size)
+        results = list(in_batches(ask, targets, Log()))
 
     assert [result.target for result in results] == targets
     assert [target for block in asked for target in block] == targets
@@ -71,13 +71,13 @@ def test_an_error_of_the_first_block_is_raised_at_once(error: Exception) -> None
         raise error
 
     with pytest.raises(type(error)):
-        ask_in_blocks(ask, ["d1", "d2"], Log())
+        in_batches(ask, ["d1", "d2"], Log())
 
 
 def test_a_task_that_ends_between_two_blocks_loses_no_result(
     iotda: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "BLOCK", 2)
+    monkeypatch.setattr(asking, "BATCH", 2)
     iotda.shows(iotda.task(), iotda.task("Success"))
     iotda.stops(
         {"targets": [{"target": target, "status": "success"} for target in ("d1", "d2")]},
