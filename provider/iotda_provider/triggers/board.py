@@ -28,12 +28,16 @@ UNDER_WAY = (
 )
 #: Seconds to wait for others that want to look at the same moment.
 _GATHER_SECONDS = 0.05
+#: Seconds for which a reading waits for the end of the one before it, at most.
+_LONGEST_TURN = 1.0
 #: Tasks of one kind from which on a page of the list may cost less than reading each of them.
 _WORTH_A_LIST = 4
-#: Readings for which the list is left alone after it was not worth its calls.
+#: Readings for which the list is left alone after it was not worth its calls, by groups as small.
 _REST = 30
 
 _Kind = tuple[TaskType, TaskStatus]
+#: Where a task is looked for first that is new to a board: nearly all that are guarded are there.
+_USUAL: _Kind = (TaskType.FIRMWARE_UPGRADE, TaskStatus.PROCESSING)
 _Waiting = dict[str, "list[asyncio.Future[BatchTask]]"]
 
 
@@ -41,9 +45,11 @@ class Board:
     """Reads batch tasks for whoever asks at the same moment, in as few calls as it can.
 
     A page of the list holds fifty tasks with their counts, so a thousand guards that look together
-    cost twenty calls instead of a thousand. A task that is new to the board, that is not where it
-    was last seen, or that the list does not show is read by itself; so is every task where the
-    platform's list has no counts, or where so much else is listed that it saves nothing.
+    cost twenty calls instead of a thousand. Whoever asks while a reading is under way gets the next
+    one, together with all others that have come by then: readings that take long become fewer, and
+    not more. A task that is not where it was last seen, or that the list does not show, is read by
+    itself; so is every task where the platform's list has no counts, or where so much else is
+    listed that it saves nothing.
 
     :param hook: a hook for all that share the board, who may call it, too: it looks its connection
         up once for all of them
@@ -54,7 +60,7 @@ class Board:
         self._waiting: _Waiting = {}
         self._kinds: dict[str, _Kind] = {}
         self._flushes: set[asyncio.Task[None]] = set()
-        self._resting: dict[_Kind, int] = defaultdict(int)
+        self._resting: dict[_Kind, tuple[int, int]] = {}  # the size of a group, and for how long
         self._list_has_counts = True
         self.members = 0
 
@@ -66,7 +72,7 @@ class Board:
         future: asyncio.Future[BatchTask] = asyncio.get_running_loop().create_future()
         if not self._waiting:
             waiting = self._waiting = {}
-            flush = for_everybody(self._flush(waiting))
+            flush = for_everybody(self._flush(waiting, list(self._flushes)))
             self._flushes.add(flush)
             flush.add_done_callback(lambda done: self._settle(done, waiting))
         self._waiting.setdefault(batch_task_id, []).append(future)
@@ -84,13 +90,14 @@ class Board:
         await asyncio.gather(*self._flushes, return_exceptions=True)
         await self.hook.close()
 
-    async def _flush(self, wanted: _Waiting) -> None:
+    async def _flush(self, wanted: _Waiting, before: list[asyncio.Task[None]]) -> None:
         await asyncio.sleep(_GATHER_SECONDS)
+        if before:
+            await asyncio.wait(before, timeout=_LONGEST_TURN)
         self._waiting = {}
         by_kind: dict[_Kind, set[str]] = defaultdict(set)
         for batch_task_id in wanted:
-            if (kind := self._kinds.get(batch_task_id)) is not None:
-                by_kind[kind].add(batch_task_id)
+            by_kind[self._kinds.get(batch_task_id, _USUAL)].add(batch_task_id)
         with retries_unsaid():  # each guard says it in its own log
             await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
             await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
@@ -109,8 +116,9 @@ class Board:
         """Serve what the list shows of one type and status."""
         if not self._list_has_counts or len(ids) < _WORTH_A_LIST:
             return
-        if self._resting[kind] > 0:
-            self._resting[kind] -= 1
+        size, left = self._resting.get(kind, (0, 0))
+        if left and len(ids) <= size:
+            self._resting[kind] = (size, left - 1)
             return
         missing, rows = set(ids), 0
         task_type, status = kind
@@ -134,7 +142,7 @@ class Board:
         except IoTDAError:
             return  # each of them is read by itself, and fails by itself
         if len(ids) - len(missing) < 2 * -(-rows // MAX_PAGE):
-            self._resting[kind] = _REST
+            self._resting[kind] = (len(ids), _REST)
 
     async def _show(self, batch_task_id: str, wanted: _Waiting) -> None:
         try:

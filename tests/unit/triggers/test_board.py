@@ -32,9 +32,12 @@ class Platform:
         self.calls: Counter[str] = Counter()
         self.error: Exception | None = None
         self.closed = False
+        self.was_asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
 
     async def get_batch_task(self, batch_task_id: str) -> BatchTask:
         self.calls["show"] += 1
+        await self._answer()
         if self.error:
             raise self.error
         if batch_task_id not in self.wire:
@@ -46,12 +49,17 @@ class Platform:
         for place, row in enumerate(sorted(rows, key=lambda r: r["task_id"], reverse=True)):
             if place % 50 == 0:
                 self.calls["list"] += 1
+                await self._answer()
                 if self.error:
                     raise self.error
             shown = dict(row)
             if not self.counts_in_list:
                 del shown["task_progress"]
             yield BatchTask.from_wire(shown)
+
+    async def _answer(self) -> None:
+        self.was_asked.set()
+        await self.answers.wait()
 
     async def close(self) -> None:
         self.closed = True
@@ -71,13 +79,58 @@ async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
     platform = Platform(1000)
     board: Any = Board(platform)  # type: ignore[arg-type]
 
-    await look(board, platform.ids)
-    assert platform.calls == {"show": 1000}  # what they are is not known yet
-    platform.calls.clear()
-    tasks = await look(board, platform.ids)
+    for _ in range(2):  # they have just come, all at once, as after another triggerer's end
+        tasks = await look(board, platform.ids)
 
     assert [task.task_id for task in tasks] == platform.ids
-    assert platform.calls == {"list": 20}
+    assert platform.calls == {"list": 40}
+
+
+async def test_those_that_are_late_share_the_next_reading() -> None:
+    platform = Platform(1000)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    platform.answers.clear()
+    looks = [asyncio.ensure_future(look(board, platform.ids[:500]))]
+    await platform.was_asked.wait()
+
+    for start in range(500, 1000, 10):
+        looks.append(asyncio.ensure_future(look(board, platform.ids[start : start + 10])))
+        await asyncio.sleep(0.001)
+    platform.answers.set()
+    tasks = [task for one in looks for task in await one]
+
+    assert [task.task_id for task in tasks] == platform.ids
+    assert platform.calls["list"] <= 40
+    assert not platform.calls["show"]
+
+
+async def test_a_reading_that_hangs_holds_up_the_next_one_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boards, "_LONGEST_TURN", 0.01)
+    platform = Platform(2)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    platform.answers.clear()
+    hanging = asyncio.ensure_future(board.read(platform.ids[0]))
+    await platform.was_asked.wait()
+    platform.answers = asyncio.Event()
+    platform.answers.set()
+
+    assert (await board.read(platform.ids[1])).task_id == platform.ids[1]
+    assert not hanging.done()
+    await board.close()
+
+
+async def test_a_few_for_whom_a_list_is_not_worth_it_keep_no_others_from_it() -> None:
+    platform = Platform(500)
+    board: Any = Board(platform)  # type: ignore[arg-type]
+    await look(board, platform.ids)
+    await look(board, platform.ids[:6])  # the oldest, at the list's end
+    platform.calls.clear()
+
+    await look(board, platform.ids)
+
+    assert platform.calls == {"list": 10}
 
 
 async def test_a_few_are_read_one_by_one() -> None:
