@@ -16,9 +16,11 @@ from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAApiError,
     IoTDAError,
+    IoTDANotFoundError,
     IoTDAServerError,
     IoTDAThrottledError,
     IoTDATransportError,
+    TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.text import what_is
@@ -26,7 +28,11 @@ from iotda_provider.text import what_is
 #: Seconds of trouble at the API that a wait outlives by default.
 DEFAULT_MAX_OUTAGE = 900.0
 #: Seconds between two log lines about the same trouble.
-_SAY_EVERY = 60.0
+SAY_EVERY = 60.0
+#: Seconds after which a person is told of the same trouble once more.
+_TELL_EVERY = 3600.0
+# While trouble is long: how many times the usual interval, and at most how many seconds.
+_SLOWER, _SLOWEST = 10.0, 300.0
 # A look may be under way when the time is over: the connection's timeout, with room.
 _AIRFLOW_MARGIN = 60.0
 
@@ -128,6 +134,36 @@ def is_trouble(error: BaseException) -> bool:
     return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
 
 
+def is_gone(error: IoTDAError) -> bool:
+    """Whether the platform says that there is no such task, as against no such API."""
+    if not isinstance(error, IoTDANotFoundError):
+        return False
+    return not str(error.error_code or "").upper().startswith("APIG")
+
+
+def has_ended(error: IoTDAError) -> bool:
+    """Whether a stop was refused because the task has run to its end."""
+    return (
+        isinstance(error, TaskNotStoppableError)
+        and error.status is not None
+        and error.status.is_terminal
+    )
+
+
+def check_stoppable(tasks: Iterable[BatchTask]) -> None:
+    """Whether the platform would stop these tasks at all.
+
+    :raises TaskNotStoppableError: one of them it would not
+    """
+    for task in tasks:
+        if task.task_type is not None and not task.task_type.is_stoppable:
+            raise TaskNotStoppableError(
+                f"Batch task {task.task_id} is a {task.task_type}, which the platform does not "
+                "stop: guard it with stop_on_breach=False, or as a shadow.",
+                task.status,
+            )
+
+
 @dataclass(frozen=True)
 class Deadline:
     """When a wait is over, and what says so.
@@ -170,48 +206,77 @@ def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None)
 
 
 class Outage:
-    """Tells persistent trouble at the API from a blip, for a wait that should outlive a blip.
+    """How long the API has been in trouble, and what follows from that.
 
-    :param max_outage: seconds of trouble without one good answer, after which the wait gives up
-    :param since: when the trouble began, where an earlier look has met it already
+    A wait that gives up after ``max_outage`` calls :meth:`outlive` and :meth:`answered`. A guard
+    never gives up: it calls :meth:`trouble` and :meth:`over`, and looks every :attr:`interval`.
+
+    :param max_outage: seconds of trouble without one good answer, after which a wait gives up; a
+        guard tells a person then, and looks less often
+    :param poll_interval: seconds between two looks in good times
     """
 
-    def __init__(self, max_outage: float, since: float | None = None) -> None:
+    def __init__(self, max_outage: float, poll_interval: float = 0.0) -> None:
         self._max_outage = max_outage
-        self._since = since
-        self._said: float | None = None
+        self._poll_interval = poll_interval
+        self._logged: float | None = None
+        self._told: float | None = None
+        #: When the present trouble began, by the caller's clock; None: there is none.
+        self.since: float | None = None
+        #: Whether the trouble has lasted longer than ``max_outage``, or will not pass by itself.
+        self.is_long = False
+
+    def trouble(self, now: float, *, hopeless: bool = False) -> tuple[bool, bool]:
+        """Note a failed look at ``now`` (seconds of any clock).
+
+        :param hopeless: it will not pass by itself, so nobody waits for ``max_outage``
+        :returns: whether to log it (once a minute), and whether to tell a person (once an hour of
+            long trouble)
+        """
+        if self.since is None:
+            self.since = now
+        self.is_long = self.is_long or hopeless or now - self.since > self._max_outage
+        tell = self.is_long and (self._told is None or now - self._told >= _TELL_EVERY)
+        say = tell or self._logged is None or now - self._logged >= SAY_EVERY
+        self._told = now if tell else self._told
+        self._logged = now if say else self._logged
+        return say, tell
+
+    def over(self, now: float) -> float | None:
+        """Note a good look; for how many seconds there was none, where there was trouble."""
+        if self.since is None:
+            return None
+        lasted = now - self.since
+        self.since = self._logged = self._told = None
+        self.is_long = False
+        return lasted
 
     @property
-    def since(self) -> float | None:
-        """When the trouble began that goes on, or None."""
-        return self._since
+    def interval(self) -> float:
+        """Seconds until the next look."""
+        if not self.is_long:
+            return self._poll_interval
+        return max(self._poll_interval, min(_SLOWER * self._poll_interval, _SLOWEST))
 
-    def trouble(self, error: IoTDAError, now: float) -> str | None:
-        """Note a failed call at ``now`` (seconds of any clock); the line to log, one a minute.
+    def outlive(self, error: IoTDAError, now: float) -> str | None:
+        """Note a failed call at ``now``; the line to log, one a minute.
 
         :raises IoTDAError: the same error where it will not pass by itself, another one where the
             trouble has lasted longer than ``max_outage``
         """
         if not is_trouble(error):
             raise error
-        if self._since is None:
-            self._since = now
-        lasted = now - self._since
-        if lasted > self._max_outage:
+        lasted = 0.0 if self.since is None else now - self.since
+        say, _ = self.trouble(now)
+        if self.is_long:
             raise IoTDATransportError(
                 f"IoTDA has not answered for {lasted:.0f} s, longer than max_outage "
                 f"({self._max_outage:.0f} s). Last: {error}"
             ) from error
-        if self._said is not None and now - self._said < _SAY_EVERY:
-            return None
-        self._said = now
-        return (
-            f"{error} Waiting on; giving up after {self._max_outage - lasted:.0f} s more of this."
-        )
+        left = self._max_outage - lasted
+        return f"{error} Waiting on; giving up after {left:.0f} s more of this." if say else None
 
-    def over(self, now: float) -> str | None:
+    def answered(self, now: float) -> str | None:
         """Note a good answer; the line to log where there was trouble before."""
-        if self._since is None:
-            return None
-        lasted, self._since, self._said = now - self._since, None, None
-        return f"IoTDA answers again, after {lasted:.0f} s."
+        lasted = self.over(now)
+        return None if lasted is None else f"IoTDA answers again, after {lasted:.0f} s."

@@ -91,7 +91,7 @@ def test_trouble_may_pass_by_itself(error):
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_refusal_does_not_pass_by_itself(error):
     with pytest.raises(type(error)):
-        Outage(900).trouble(error, 0)
+        Outage(900).outlive(error, 0)
 
 
 @given(
@@ -101,7 +101,7 @@ def test_a_refusal_does_not_pass_by_itself(error):
 def test_trouble_is_said_once_a_minute_at_most_and_outlived_up_to_max_outage(moments, error):
     outage = Outage(600)
 
-    said = [moment for moment in moments if outage.trouble(error, moment)]
+    said = [moment for moment in moments if outage.outlive(error, moment)]
 
     assert said[0] == moments[0]
     assert all(later - earlier >= 60 for earlier, later in pairwise(said))
@@ -109,19 +109,19 @@ def test_trouble_is_said_once_a_minute_at_most_and_outlived_up_to_max_outage(mom
 
 def test_trouble_that_lasts_ends_in_an_error_with_its_length_and_cause():
     outage = Outage(100)
-    assert "giving up after 100 s more" in str(outage.trouble(IoTDATransportError("cut off"), 5))
+    assert "giving up after 100 s more" in str(outage.outlive(IoTDATransportError("cut off"), 5))
     with pytest.raises(IoTDATransportError, match=r"for 101 s, .*\(100 s\)\. Last: cut") as error:
-        outage.trouble(IoTDATransportError("cut off"), 106)
+        outage.outlive(IoTDATransportError("cut off"), 106)
     assert isinstance(error.value.__cause__, IoTDAError)
 
 
 def test_a_good_answer_starts_the_count_anew_and_is_said_only_after_trouble():
     outage = Outage(100)
-    assert outage.over(0) is None
-    outage.trouble(IoTDAServerError(503), 10)
-    assert outage.over(50) == "IoTDA answers again, after 40 s."
-    assert outage.over(51) is None
-    assert outage.trouble(IoTDAServerError(503), 200), "no error: the count has begun anew"
+    assert outage.answered(0) is None
+    outage.outlive(IoTDAServerError(503), 10)
+    assert outage.answered(50) == "IoTDA answers again, after 40 s."
+    assert outage.answered(51) is None
+    assert outage.outlive(IoTDAServerError(503), 200), "no error: the count has begun anew"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.blindness import SAY_EVERY, Blindness
-from iotda_provider.guarding.checks import check_stoppable, has_ended, is_gone
 from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import Outcome, capitalised
 from iotda_provider.guarding.plan import GuardPlan
@@ -38,7 +36,14 @@ from iotda_provider.guards.audit import audit_record
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask
-from iotda_provider.waiting import is_trouble
+from iotda_provider.waiting import (
+    SAY_EVERY,
+    Outage,
+    check_stoppable,
+    has_ended,
+    is_gone,
+    is_trouble,
+)
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
@@ -80,7 +85,7 @@ class Watch:
         self._clock = clock or time.time
         if memory.intent is not None:
             memory.intent["earlier"] = True
-        self._blindness = Blindness(plan.poll_interval, plan.max_outage)
+        self._blindness = Outage(plan.max_outage, plan.poll_interval)
         self._rows = FailedRows(plan)
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
@@ -104,7 +109,9 @@ class Watch:
     def interval(self) -> float:
         """Seconds until the next look."""
         calm = self._blindness.interval
-        return min(calm, _WHILE_STOPPING) if self.is_stopping and not self._blindness.slow else calm
+        return (
+            min(calm, _WHILE_STOPPING) if self.is_stopping and not self._blindness.is_long else calm
+        )
 
     @property
     def blind_since(self) -> float | None:

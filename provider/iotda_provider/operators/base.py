@@ -90,9 +90,9 @@ class IoTDABaseOperator(BaseOperator):
                 with retries_unsaid():
                     task = hook.get_batch_task(wait.batch_task_id)
                 answered = True
-                line = outage.over(time.monotonic())
+                line = outage.answered(time.monotonic())
             except IoTDAError as error:
-                line = outage.trouble(error, time.monotonic())
+                line = outage.outlive(error, time.monotonic())
             if line:
                 self.log.warning("%s", line)
             if answered and task is not None and wait.is_over(task):

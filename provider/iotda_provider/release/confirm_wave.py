@@ -15,7 +15,6 @@ from iotda_provider.exceptions import (
     StopNotAllowedError,
 )
 from iotda_provider.guarding import Outcome
-from iotda_provider.guarding.blindness import Blindness
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log, StopTask
 from iotda_provider.release import pauses
@@ -36,7 +35,7 @@ from iotda_provider.release.others import (
 from iotda_provider.release.shared_ledger import SharedLedger
 from iotda_provider.release.steps import Confirm, Procedure, ReadWaiting, ReadWaves, Sleep
 from iotda_provider.release.watching import WaveWatch
-from iotda_provider.waiting import is_trouble
+from iotda_provider.waiting import Outage, is_trouble
 
 CONFIRMED = "confirmed"
 #: Seconds after its confirmation in which a device that was not online lately holds a place.
@@ -78,7 +77,7 @@ class WaveConfirming:
         self._turned_down: list[str] = []
         self._rows: set[str] = set()
         self._said = ("", 0.0)
-        self._refusals = Blindness(watch.plan.poll_interval, watch.plan.max_outage)
+        self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
         self._is_stale, self._is_fresh, self._is_complete = True, False, False
         self._has_asked = False
         self._pauses = pauses.Pauses()

@@ -9,12 +9,11 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import ReadTasks
-from iotda_provider.guarding.checks import is_gone
 from iotda_provider.guarding.steps import Log
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.release.steps import Procedure, Sleep
-from iotda_provider.waiting import Outage
+from iotda_provider.waiting import Outage, is_gone
 
 
 @dataclass
@@ -134,9 +133,9 @@ class Resting:
         else:
             return answer  # type: ignore[no-any-return]
         if isinstance(answer, BatchTask):
-            line = self._outage.over(self._clock())
+            line = self._outage.answered(self._clock())
         else:
-            line = self._outage.trouble(answer, self._clock())
+            line = self._outage.outlive(answer, self._clock())
         if line:
             self._log.warning("%s", line)
         return answer if isinstance(answer, BatchTask) else None

@@ -22,7 +22,6 @@ from iotda_provider.parameters import (
 )
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.sensors.base import DeferringSensor
-from iotda_provider.sensors.outage import RescheduledOutage
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
 
@@ -58,7 +57,9 @@ class BatchTaskSensor(DeferringSensor):
     :param stop_on_kill: stop the batch task when a user ends this task instance: marks or clears
         it. In a worker Airflow says no difference between that, an eviction and the end of
         ``execution_timeout``, so these stop it too
-    :param max_outage: seconds that the wait outlives trouble at the API
+    :param max_outage: seconds that the wait outlives trouble at the API. With
+        ``mode="reschedule"`` every look is a process of its own, and trouble begins anew with each:
+        it never gets as old as this, and only ``timeout`` ends the wait
     """
 
     template_fields: Sequence[str] = (
@@ -199,18 +200,14 @@ class BatchTaskSensor(DeferringSensor):
             check_task_id(self.batch_task_id), self.target_statuses, self.failure_statuses
         )
         hook = self._connected()
-        apart = None
-        if self.reschedule and not self.deferrable:
-            apart = RescheduledOutage(self.max_outage, context)
         try:
             with retries_unsaid():
                 task = hook.get_batch_task(wait.batch_task_id)
         except IoTDAError as error:
-            line = apart.trouble(error) if apart else self._outage.trouble(error, time.monotonic())
-            if line:
+            if line := self._outage.outlive(error, time.monotonic()):
                 self.log.warning("%s", line)
             return PokeReturnValue(is_done=False)
-        if line := apart.over() if apart else self._outage.over(time.monotonic()):
+        if line := self._outage.answered(time.monotonic()):
             self.log.warning("%s", line)
         now = f"{task.status}: {task.progress}"
         if now != self._said:

@@ -104,10 +104,10 @@ class PollingTrigger(IoTDATrigger):
             try:
                 with retries_unsaid():
                     event = await self.look(hook)
-                line = outage.over(time.monotonic())
+                line = outage.answered(time.monotonic())
             except IoTDAError as error:
                 try:
-                    line = outage.trouble(error, time.monotonic())
+                    line = outage.outlive(error, time.monotonic())
                 except IoTDAError as final:
                     if not self.silent_fail:
                         yield failed(self.batch_task_ids, final)

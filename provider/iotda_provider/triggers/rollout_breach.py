@@ -160,11 +160,10 @@ class RolloutBreachTrigger(BaseEventTrigger):
         """
         await load(*_NEEDS)
         from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
-        from iotda_provider.guarding.blindness import Blindness
         from iotda_provider.retrying import retries_unsaid
-        from iotda_provider.waiting import is_trouble
+        from iotda_provider.waiting import Outage, is_trouble
 
-        blindness = Blindness(kwargs["poll_interval"], kwargs["max_outage"])
+        outage = Outage(kwargs["max_outage"], kwargs["poll_interval"])
         async with _hook(kwargs) as hook:
             while True:
                 began = time.monotonic()
@@ -174,16 +173,16 @@ class RolloutBreachTrigger(BaseEventTrigger):
                 except IoTDAConfigError:
                     raise
                 except IoTDAError as error:
-                    say, tell_now = blindness.trouble(began, hopeless=not is_trouble(error))
+                    say, tell_now = outage.trouble(began, hopeless=not is_trouble(error))
                     if say:
                         level = logging.ERROR if tell_now else logging.WARNING
                         line = "The rollouts can't be watched: %s Trying on."
                         contextvars.Context().run(_log.log, level, line, error)
                     await hook.close()  # perhaps the connection has new keys by the next time
                 else:
-                    blindness.over(began)
+                    outage.over(began)
                     yield snapshot
-                ends = began + blindness.interval
+                ends = began + outage.interval
                 await asyncio.sleep(max(0.0, ends - time.monotonic()))
 
     async def filter_shared_stream(

@@ -112,98 +112,18 @@ def test_a_refusal_is_no_outage(iotda, run):
     assert len(iotda.sent) == 1
 
 
-# --- looks that are processes of their own --------------------------------------------------------
-
-
-@pytest.fixture(params=[True, False], ids=["3.3", "before"])
-def notes(request, ti, variables):
-    """What Airflow keeps for the task instance, in a task state store or before there was one."""
-    ti.try_number = 1
-    return Store() if request.param else variables
-
-
-class Store(dict):
-    """A task state store that counts its calls as the fake Variables do."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def get(self, key):
-        self.calls.append("get")
-        return super().get(key)
-
-    def set(self, key, value):
-        self.calls.append("set")
-        self[key] = value
-
-    def delete(self, key):
-        self.calls.append("delete")
-        self.pop(key, None)
-
-
-@pytest.fixture
-def look(ti, notes, monkeypatch):
-    """One rescheduled look at a moment: whether the wait is over."""
-    context = {"ti": ti, **({"task_state_store": notes} if isinstance(notes, Store) else {})}
-
-    def look(moment, **parameters):
-        monkeypatch.setattr("iotda_provider.sensors.outage.time.time", lambda: moment)
-        sensor = wait(mode="reschedule", max_outage=600, **parameters)
-        return bool(sensor.poke(context))
-
-    return look
-
-
-def test_rescheduled_looks_know_how_long_an_outage_has_lasted(iotda, look, notes):
-    iotda.shows(UNREACHABLE)
-
-    assert [look(moment) for moment in (1000, 1300, 1600)] == [False] * 3
-    assert notes.calls.count("set") == 1
-    with pytest.raises(IoTDATransportError, match=r"has not answered for 601 s, longer than max_"):
-        look(1601)
-    assert not notes
-
-
-def test_one_good_answer_between_them_ends_it(iotda, look, notes, logged):
-    iotda.shows(UNREACHABLE, iotda.task(), UNREACHABLE, UNREACHABLE)
-
-    assert [look(moment) for moment in (1000, 1500, 1700, 2300)] == [False] * 4
-    assert "IoTDA answers again, after 500 s." in logged()
-
-
-def test_nothing_is_written_where_there_is_no_trouble(iotda, look, notes):
-    iotda.shows(iotda.task(), iotda.task(), iotda.task("Success"))
-
-    assert [look(moment) for moment in (1000, 1500, 1700)] == [False, False, True]
-    assert set(notes.calls) == {"get"}
-
-
-def test_the_next_try_begins_anew(iotda, look, notes, ti):
-    iotda.shows(UNREACHABLE)
-    look(1000)
-    ti.try_number = 2
-
-    assert look(9000) is False
-    with pytest.raises(IoTDATransportError, match="for 601 s"):
-        look(9601)
-
-
-def test_an_error_that_will_not_pass_ends_the_trouble_too(iotda, look, notes):
-    iotda.shows(UNREACHABLE, {"status_code": 404, "json": {"error_code": "IOTDA.014217"}})
-    look(1000)
-
-    with pytest.raises(IoTDANotFoundError):
-        look(1100)
-    assert not notes
-
-
-def test_a_wait_goes_on_where_airflow_can_keep_nothing(iotda, look, variables, notes):
-    variables.is_down = True
-    notes.get = notes.set = notes.delete = lambda *_, **__: 1 / 0
+def test_a_rescheduled_look_begins_the_count_anew_and_leaves_nothing_behind(iotda, ti, variables):
     iotda.shows(UNREACHABLE, UNREACHABLE, iotda.task("Success"))
+    kept: dict[str, object] = {}
 
-    assert [look(moment) for moment in (1000, 9000, 9100)] == [False, False, True]
+    looks = [
+        wait(mode="reschedule", max_outage=0).poke({"ti": ti, "task_state_store": kept})
+        for _ in range(3)
+    ]
+
+    assert [look.is_done for look in looks] == [False, False, True]
+    assert not kept
+    assert not variables.calls
 
 
 # --- its session ----------------------------------------------------------------------------------
