@@ -196,9 +196,11 @@ def _token(settings: ConnectionSettings, deadline: float) -> Issued[Token]:
 
 
 def _keys(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
-    from iotda_provider.auth.temporary_keys import TemporaryKeys
+    from iotda_provider.auth import temporary_keys
 
-    return TemporaryKeys(settings, deadline).refresh()
+    if settings.auth_type == "agency":
+        return temporary_keys.keys_of_agency(settings, deadline)
+    return temporary_keys.keys_of_federation(settings, deadline)
 
 
 # Connections change rarely; those that did are forgotten.

@@ -95,11 +95,15 @@ def _lifetime(facts: Mapping[str, Any]) -> float:
     if not facts.get("expires_at"):
         return _TOKEN_SECONDS
     issued = facts.get("issued_at")
-    start = _moment(issued) if issued else datetime.now(timezone.utc)
-    return (_moment(facts["expires_at"]) - start).total_seconds()
+    start = moment(issued) if issued else datetime.now(timezone.utc)
+    return (moment(facts["expires_at"]) - start).total_seconds()
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time of IAM, such as ``2026-11-28T10:00:00.000000Z``.
+
+    :raises ValueError: it is none
+    """
     # Python 3.10 reads neither Z nor all lengths of fractions.
     whole = re.fullmatch(r"([0-9-]{10}T[0-9:]{8})(?:\.[0-9]+)?Z", text)
     if whole is None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import calendar
 import json
 import re
-import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
-from huaweicloudsdkcore.auth.internal import Credential, FederalAccessor, StsAccessor
-from huaweicloudsdkcore.exceptions.exceptions import SdkException
-from huaweicloudsdkcore.http.http_config import HttpConfig
-
 from iotda_provider import regular_files
-from iotda_provider.answers import Answer
-from iotda_provider.auth.iam import checked_secret, iam_of, senseless
+from iotda_provider.answers import Answer, parsed
+from iotda_provider.auth.iam import checked_secret, iam_of, moment, senseless
 from iotda_provider.auth.issuer import Issuer
 from iotda_provider.auth.renewing import Issued
 from iotda_provider.auth.signing import AccessKey
@@ -24,185 +18,133 @@ from iotda_provider.masking import mask
 from iotda_provider.sealed import Sealed
 
 if TYPE_CHECKING:
-    from huaweicloudsdkcore.sdk_request import SdkRequest
-
     from iotda_provider.settings import ConnectionSettings
 
-_TOKEN_TTL = 6 * 3600
+_ACTION = "obtain temporary keys"
+_JSON = {"Content-Type": "application/json;charset=UTF-8"}
+_LIFETIME = 6 * 3600  # of what is asked for: a token of the metadata service, keys of IAM
 _LARGEST_ID_TOKEN = 16 * 1024
-# What the SDK raises at an answer that holds no key.
-_NO_KEY = (
-    SdkException,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 _ID_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
-class _SdkAnswer:
-    """What the SDK reads of an answer."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.content = _text(answer)
-        self.headers = (
-            {"X-Subject-Token": answer.headers["x-subject-token"]}
-            if "x-subject-token" in answer.headers
-            else {}
-        )
-
-
-class _SdkClient:
-    """The SDK's requests to IAM in our own way: no redirects, our timeouts, secrets masked."""
-
-    def __init__(self, iam: Issuer) -> None:
-        self._iam = iam
-        self.config = HttpConfig()
-
-    def do_request_sync(self, request: SdkRequest) -> _SdkAnswer:
-        """Send one of the two requests that an exchange of an id token takes."""
-        secrets = Sealed(_secrets(json.loads(request.body)))
-        mask(*secrets.reveal())
-        answer = self._iam.ask(
-            "obtain temporary keys",
-            request.method,
-            request.uri,
-            headers=Sealed(request.header_params),
-            body=Sealed(request.body),
-            secrets=secrets,
-        )
-        if "x-subject-token" in answer.headers:
-            checked_secret(answer.headers["x-subject-token"], "token")
-        return _SdkAnswer(answer)
-
-
-def _secrets(body: Any) -> list[str]:
-    """Every text under a key ``id``: the body holds tokens there, and nothing else."""
-    if not isinstance(body, dict):
-        return []
-    own = [body["id"]] if isinstance(body.get("id"), str) else []
-    return own + [secret for value in body.values() for secret in _secrets(value)]
-
-
-def _text(answer: Answer) -> str:
-    # Whatever is not UTF-8 is no JSON either, and then said to make no sense.
-    return answer.body.decode("utf-8", "replace")
-
-
-class _FederalAccessor(FederalAccessor):  # type: ignore[misc]
-    """The SDK's own, which reads an id token's file only, and no other that a connection names."""
-
-    @classmethod
-    def _get_content(cls, path: str) -> str:
-        # Nothing of the file is quoted, nor kept in an error's traceback: it may be any file.
-        try:
-            content = regular_files.read(path, _LARGEST_ID_TOKEN)
-            reason = ""
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-        except ValueError as error:  # among them a NUL in the path
-            reason = str(error)
-        if not reason:
-            if found := _ID_TOKEN.fullmatch(content.strip()):
-                return found[0].decode()
-            reason = "it holds no id token, which has three parts of base64url with dots in between"
-        content = b""
-        raise IoTDAConfigError(f"Could not read id_token_file {path!r}: {reason}.")
-
-
-class _MetadataAccessor(StsAccessor):  # type: ignore[misc]
+def keys_of_agency(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
     """The keys of the agency that is bound to the ECS instance.
 
-    In place of the SDK's own accessor, which follows redirects and uses the environment's proxies:
-    either would carry the instance's keys elsewhere.
+    Source: "Obtaining Metadata" of the ECS user guide.
+
+    :param deadline: when to give up, by ``time.monotonic()``
+    :raises IoTDAAuthError: the instance has no agency
+    :raises IoTDATransportError: nothing answers, as outside of an ECS instance, or what is
+        answered makes no sense
     """
-
-    def __init__(self, settings: ConnectionSettings, deadline: float) -> None:
-        self._metadata = Issuer(
-            settings,
-            settings.metadata_endpoint,
-            "the ECS metadata service",
-            hint="Bind an agency that may use IoTDA to this ECS instance",
-            field="metadata_endpoint",
-            direct=True,
-            deadline=deadline,
-        )
-
-    def get_credential(self, *args: object, **kwargs: object) -> Credential:
-        action = "obtain temporary keys"
-        # 404 and 405: an instance whose metadata service knows no tokens, and needs none.
-        answer = self._metadata.ask(
-            action,
-            "PUT",
-            "/meta-data/latest/api/token",
-            headers=Sealed({"X-Metadata-Token-Ttl-Seconds": str(_TOKEN_TTL)}),
-            accept=(404, 405),
-        )
-        headers: Sealed[dict[str, str]] = Sealed({})
-        if answer.status == 200:
-            headers = Sealed({"X-Metadata-Token": checked_secret(_text(answer).strip(), "token")})
-        answer = self._metadata.ask(
-            action,
+    metadata = Issuer(
+        settings,
+        settings.metadata_endpoint,
+        "the ECS metadata service",
+        hint="Bind an agency that may use IoTDA to this ECS instance",
+        field="metadata_endpoint",
+        direct=True,
+        deadline=deadline,
+    )
+    # 404 and 405: an instance whose metadata service knows no tokens, and needs none.
+    answer = metadata.ask(
+        _ACTION,
+        "PUT",
+        "/meta-data/latest/api/token",
+        headers=Sealed({"X-Metadata-Token-Ttl-Seconds": str(_LIFETIME)}),
+        accept=(404, 405),
+    )
+    headers: Sealed[dict[str, str]] = Sealed({})
+    if answer.status == 200:
+        token = answer.body.decode("utf-8", "replace").strip()
+        headers = Sealed({"X-Metadata-Token": checked_secret(token, "token")})
+        del token
+    return _keys_in(
+        metadata.ask(
+            _ACTION,
             "GET",
             "/openstack/latest/securitykey",
             headers=headers,
             secrets=Sealed([*headers.reveal().values()]),
         )
-        return self._process_credential(_text(answer))
+    )
 
 
-class TemporaryKeys(BasicCredentials):  # type: ignore[misc]
-    """The SDK's credentials of one connection, which obtain its keys.
+def keys_of_federation(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
+    """Keys for the id token of an OIDC provider, whose file is read anew each time.
 
-    :param settings: of a connection whose ``auth_type`` is ``agency`` or ``federation``
+    Source: "Obtaining a Token with an OpenID Connect ID Token" and "Obtaining Temporary Access
+    Keys and Security Tokens" of the IAM API reference.
+
     :param deadline: when to give up, by ``time.monotonic()``
+    :raises IoTDAConfigError: the file can't be read
+    :raises IoTDAAuthError: IAM refuses the id token
+    :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
     """
-
-    def __init__(self, settings: ConnectionSettings, deadline: float) -> None:
-        super().__init__()
-        self._client: _SdkClient | None = None
-        if settings.auth_type == "agency":
-            self.sts_accessor = _MetadataAccessor(settings, deadline)
-            return
-        iam = iam_of(
-            settings,
-            deadline,
-            "Check idp_id, and that id_token_file holds a token of that identity provider which "
-            "has not expired",
+    iam = iam_of(
+        settings,
+        deadline,
+        "Check idp_id, and that id_token_file holds a token of that identity provider which has "
+        "not expired",
+    )
+    id_token = Sealed(_id_token(str(settings.id_token_file)))
+    mask(id_token.reveal())
+    answer = iam.ask(
+        _ACTION,
+        "POST",
+        "/v3.0/OS-AUTH/id-token/tokens",
+        headers=Sealed({"X-Idp-Id": str(settings.idp_id), **_JSON}),
+        body=Sealed(json.dumps({"auth": {"id_token": {"id": id_token.reveal()}}})),
+        secrets=Sealed([id_token.reveal()]),
+    )
+    token = Sealed(checked_secret(answer.headers.get("x-subject-token"), "token"))
+    return _keys_in(
+        iam.ask(
+            _ACTION,
+            "POST",
+            "/v3.0/OS-CREDENTIAL/securitytokens",
+            headers=Sealed(_JSON),
+            body=_body_with_token(token),
+            secrets=Sealed([token.reveal()]),
         )
-        self._client = _SdkClient(iam)
-        self.sts_accessor = _FederalAccessor()
-        self.with_iam_endpoint(iam.endpoint)
-        self.with_idp_id(settings.idp_id).with_id_token_file(settings.id_token_file)
+    )
 
-    # Made anew for each exchange. The SDK itself would refresh 40 minutes before the end: keys that
-    # live for less at every request, and those that were refused before it never.
-    def refresh(self) -> Issued[AccessKey]:
-        """Obtain new ones; the id token's file is read anew.
 
-        :raises IoTDAConfigError: the file can't be read
-        :raises IoTDAAuthError: the instance has no agency, or IAM refuses the id token
-        :raises IoTDATransportError: nothing answers, as the metadata service outside of an ECS
-            instance
-        """
-        try:
-            self.process_sts(self._client)
-            lifetime = _lifetime(self._expire_at)
-        except _NO_KEY:
-            raise senseless("temporary key") from None
-        return Issued(
-            AccessKey(
-                checked_secret(self.ak, "access key"),
-                checked_secret(self.sk, "secret key"),
-                checked_secret(self.security_token, "security token"),
-            ),
-            lifetime,
+def _body_with_token(token: Sealed[str]) -> Sealed[str]:
+    identity = {
+        "methods": ["token"],
+        "token": {"id": token.reveal(), "duration_seconds": _LIFETIME},
+    }
+    return Sealed(json.dumps({"auth": {"identity": identity}}))
+
+
+def _id_token(path: str) -> str:
+    # Nothing of the file is quoted, nor kept in an error's traceback: it may be any file.
+    try:
+        content = regular_files.read(path, _LARGEST_ID_TOKEN)
+        reason = ""
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except ValueError as error:  # among them a NUL in the path
+        reason = str(error)
+    if not reason:
+        if found := _ID_TOKEN.fullmatch(content.strip()):
+            return found[0].decode()
+        reason = "it holds no id token, which has three parts of base64url with dots in between"
+    content = b""
+    raise IoTDAConfigError(f"Could not read id_token_file {path!r}: {reason}.")
+
+
+def _keys_in(answer: Answer) -> Issued[AccessKey]:
+    """The keys of an answer, and the seconds that they live."""
+    try:
+        keys: Sealed[Any] = Sealed(parsed(answer.body)["credential"])
+        ends = moment(keys.reveal()["expires_at"])
+        found = AccessKey(
+            checked_secret(keys.reveal()["access"], "access key"),
+            checked_secret(keys.reveal()["secret"], "secret key"),
+            checked_secret(keys.reveal()["securitytoken"], "security token"),
         )
-
-
-def _lifetime(expire_at: float) -> float:
-    # The SDK reads a time in UTC as if it were local: this undoes it.
-    return calendar.timegm(time.localtime(expire_at)) - time.time()
+    except (ValueError, KeyError, TypeError):
+        raise senseless("temporary key") from None
+    return Issued(found, (ends - datetime.now(timezone.utc)).total_seconds())
