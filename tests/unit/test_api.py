@@ -91,7 +91,7 @@ def test_the_whole_task_is_an_empty_object_and_no_list_ever_is(act):
 
 
 def test_what_may_be_repeated_is_said_by_each_call():
-    create = api.create_batch_task(task_name="a", task_type="createDevices", document_source="f")
+    create = api.create_batch_task(task_name="a", task_type="firmwareUpgrade", targets=["d"])
     calls = {
         "show": api.show_batch_task(TASK_ID),
         "stop": api.stop_batch_task(TASK_ID, None),
@@ -149,9 +149,7 @@ def test_a_page_of_any_marker_leads_to_a_call_that_stays_in_its_place(page):
         ({"task_type": "firmware"}, "task_type must be one of softwareUpgrade"),
         ({"targets": []}, "takes 1 to 30000 targets, got 0"),
         ({"targets": [f"d{n}" for n in range(30_001)]}, "got 30001: split the rollout"),
-        ({"targets": None}, "needs targets, group_ids or document_source"),
-        ({"document_source": "f"}, "can't stand beside targets or group_ids"),
-        ({"targets": None, "document_source": "f"}, "firmwareUpgrade takes no document_source"),
+        ({"targets": None}, "needs targets or group_ids"),
         ({"targets": None, "group_ids": []}, "group_ids is empty"),
         ({"targets": None, "group_ids": "a"}, "group_ids must be a list"),
     ],

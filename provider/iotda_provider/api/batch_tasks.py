@@ -6,7 +6,6 @@ Source: "Batch Task" of the IoTDA API reference, and the request models of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from iotda_provider.api.checks import (
     check_targets,
     check_task_id,
     check_task_name,
-    check_text,
     check_word,
 )
 from iotda_provider.api.creation import (
@@ -148,7 +146,6 @@ def create_batch_task(
     app_id: str | None = None,
     task_mode: str | None = None,
     task_ext_info: Mapping[str, Any] | None = None,
-    document_source: str | None = None,
 ) -> Call[BatchTask]:
     """Create a batch task; never repeated blindly, because a second call makes a second task.
 
@@ -163,8 +160,6 @@ def create_batch_task(
     :param app_id: resource space
     :param task_mode: ``GATEWAY`` for devices behind gateways
     :param task_ext_info: an object of up to 512 characters that is sent to every device
-    :param document_source: id of a file with the targets that was uploaded at the console; not for
-        upgrades, and not beside ``targets`` or ``group_ids``
     :raises IoTDAConfigError: the platform would refuse one of these, or there are no targets at all
     """
     name, kind = check_task_name(task_name), check_word(task_type, TaskType, "task_type")
@@ -181,15 +176,8 @@ def create_batch_task(
         body["targets_filter"] = {"group_ids": check_group_ids(group_ids)}
         if not body["targets_filter"]["group_ids"]:
             raise IoTDAConfigError("group_ids is empty: the task would have no targets.")
-    if targets is None and group_ids is None and document_source is None:
-        raise IoTDAConfigError("A batch task needs targets, group_ids or document_source.")
-    if document_source is not None and (targets is not None or group_ids is not None):
-        raise IoTDAConfigError(
-            "document_source names a file of targets and can't stand beside targets or group_ids, "
-            "which the platform would take instead: give one of them."
-        )
-    if document_source is not None and TaskType(kind).is_confirmable:
-        raise IoTDAConfigError(f"{kind} takes no document_source: give targets or group_ids.")
+    if targets is None and group_ids is None:
+        raise IoTDAConfigError("A batch task needs targets or group_ids.")
     if need_confirm is not None and not isinstance(need_confirm, bool):
         # The platform might not take "true" for a reason to hold anything.
         raise IoTDAConfigError(
@@ -203,7 +191,6 @@ def create_batch_task(
         "need_confirm": need_confirm,
         "task_mode": None if task_mode is None else check_task_mode(task_mode),
         "task_ext_info": None if task_ext_info is None else check_ext_info(task_ext_info),
-        "document_source": None if document_source is None else _check_file(document_source),
     }
     body |= {name: value for name, value in checked.items() if value is not None}
     return Call(
@@ -215,13 +202,6 @@ def create_batch_task(
         repeat=Repeat.ONCE,
         permission="iotda:batchtasks:create",
     )
-
-
-_FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def _check_file(file_id: object) -> str:
-    return check_text(file_id, "document_source", _FILE_ID, "the id of a file")
 
 
 def _act_on_targets(

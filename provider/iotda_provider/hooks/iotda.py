@@ -139,7 +139,6 @@ class IoTDAHook(HttpHook):
         app_id: str | None = None,
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | None = None,
-        document_source: str | None = None,
     ) -> models.BatchTask:
         """Create a batch task; never repeated blindly, because a second call makes a second task.
 
@@ -154,8 +153,6 @@ class IoTDAHook(HttpHook):
         :param app_id: resource space
         :param task_mode: ``GATEWAY`` for devices behind gateways
         :param task_ext_info: an object of up to 512 characters that is sent to every device
-        :param document_source: id of a file with the targets that was uploaded at the console; not
-            for upgrades, and not beside ``targets`` or ``group_ids``
         """
         call = api.create_batch_task(
             task_name=task_name,
@@ -168,7 +165,6 @@ class IoTDAHook(HttpHook):
             app_id=app_id,
             task_mode=task_mode,
             task_ext_info=task_ext_info,
-            document_source=document_source,
         )
         return self._perform(call)
 

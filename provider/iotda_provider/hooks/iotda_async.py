@@ -106,7 +106,6 @@ class IoTDAAsyncHook(BaseHook):
         app_id: str | None = None,
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | None = None,
-        document_source: str | None = None,
     ) -> models.BatchTask:
         """Create a batch task; never repeated blindly, because a second call makes a second task.
 
@@ -121,8 +120,6 @@ class IoTDAAsyncHook(BaseHook):
         :param app_id: resource space
         :param task_mode: ``GATEWAY`` for devices behind gateways
         :param task_ext_info: an object of up to 512 characters that is sent to every device
-        :param document_source: id of a file with the targets that was uploaded at the console; not
-            for upgrades, and not beside ``targets`` or ``group_ids``
         """
         call = api.create_batch_task(
             task_name=task_name,
@@ -135,7 +132,6 @@ class IoTDAAsyncHook(BaseHook):
             app_id=app_id,
             task_mode=task_mode,
             task_ext_info=task_ext_info,
-            document_source=document_source,
         )
         return await self._perform(call)
 

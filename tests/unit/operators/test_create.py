@@ -84,7 +84,7 @@ def test_options_rendered_to_nothing_are_not_sent(creations, run, rendered):
         ({"targets": "None"}, r"^targets was rendered to None"),
         ({"targets": "[]"}, r"takes 1 to 30000 targets, got 0"),
         ({"targets": ["a/b"]}, r"^targets\[0\] is not a device id"),
-        ({"targets": None}, r"needs targets, group_ids or document_source"),
+        ({"targets": None}, r"needs targets or group_ids"),
         ({"targets": None, "group_ids": "''"}, r"^group_ids must be a list"),
         ({"document": "[1]"}, r"^document must be an object"),
         ({"task_policy": "soon"}, r"^task_policy must be"),
