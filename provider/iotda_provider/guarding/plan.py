@@ -10,7 +10,6 @@ from iotda_provider.guarding.tally import ClusterOf
 from iotda_provider.guards import (
     FailureClasses,
     Rule,
-    SequentialFailureTest,
     checked_rules,
     needs_of,
     rules_from_json,
@@ -126,22 +125,7 @@ def check_needs(rules: tuple[Rule, ...], cluster_of: ClusterOf | None) -> None:
 
     :raises ValueError: a rule is about clusters that nobody can tell it of
     """
-    for rule in _all_of(rules):
-        if isinstance(rule, SequentialFailureTest) and rule.cluster is not None:
-            raise ValueError(
-                "rules: SequentialFailureTest(cluster=...) needs the devices that have started in "
-                "each cluster, which a guard does not read. Make one batch task, and one guard, "
-                "for each segment; or use leave_worst_out."
-            )
     if "clusters" in needs_of(rules) and cluster_of is None:
         raise ValueError(
             "rules: leave_worst_out needs cluster_of, which says in which cluster a device is"
         )
-
-
-def _all_of(rules: tuple[Rule, ...]) -> list[Rule]:
-    found: list[Rule] = []
-    for rule in rules:
-        found.append(rule)
-        found.extend(getattr(rule, "rules", ()))
-    return found

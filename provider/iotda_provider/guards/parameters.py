@@ -34,13 +34,6 @@ def pair(name: str, value: object) -> tuple[int, int]:
     return whole(name, value[0]), whole(name, value[1])
 
 
-def name_or_none(name: str, value: object) -> str | None:
-    """None, or a text that is not empty."""
-    if value is not None and (not isinstance(value, str) or not value):
-        refuse(name, "None or a name", value)
-    return value
-
-
 def real(name: str, value: object, expected: str) -> float:
     """A finite number; what it must be is said in ``expected``."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -145,7 +145,6 @@ class SequentialFailureTest(EvidenceRule):
     :param failure_class: count only failures of this class, or of these; n stays all devices
     :param leave_worst_out: break only if the evidence stays over the bound when any one cluster is
         left out. The bound is exact when all but one cluster are healthy. Needs clusters
-    :param cluster: judge the devices of this cluster (segment) alone. Needs clusters
     :raises ValueError: a parameter makes no sense; the message names it
 
     Ville 1939, Étude critique de la notion de collectif; Wald 1945, Sequential tests of
@@ -159,7 +158,6 @@ class SequentialFailureTest(EvidenceRule):
     hold_at: float | None = None
     failure_class: Sequence[str] | None = None
     leave_worst_out: bool = False
-    cluster: str | None = None
 
     def __post_init__(self) -> None:
         alarm = parameters.rate("false_alarm", self.false_alarm)
@@ -169,22 +167,15 @@ class SequentialFailureTest(EvidenceRule):
             hold_at=parameters.level("hold_at", self.hold_at, below=1 / alarm),
             leave_worst_out=parameters.flag("leave_worst_out", self.leave_worst_out),
         )
-        if parameters.name_or_none("cluster", self.cluster) and (
-            self.leave_worst_out or self.failure_class
-        ):
-            parameters.refuse("cluster", "None with leave_worst_out or failure_class", self.cluster)
 
     @property
     def needs(self) -> frozenset[str]:
-        clustered = self.leave_worst_out or self.cluster is not None
-        return super().needs | frozenset((CLUSTERS,) if clustered else ())
+        return super().needs | frozenset((CLUSTERS,) if self.leave_worst_out else ())
 
     def log_evidence(self, failed: int, devices: int) -> float:
         return log_e(failed, devices, self.tolerated_rate)
 
     def evidence(self, counts: Counts) -> Evidence:
-        if self.cluster is not None:
-            return self._of_cluster(counts, self.cluster)
         devices = counts.devices
         least, most = counts.failed(self.classes)
         unsure = Undecided.CLASSES if least != most else None
@@ -219,19 +210,6 @@ class SequentialFailureTest(EvidenceRule):
             devices = min(counts.devices, max(rest, counts.ever_started - started_here))
             found.append((self.log_evidence(rest, devices), name))
         return min(found, key=lambda item: item[0])
-
-    def _of_cluster(self, counts: Counts, name: str) -> Evidence:
-        clusters = counts.observed.clusters
-        if clusters is None:
-            # At the worst, all failures are of this cluster and it has no other devices.
-            fail = counts.progress.fail
-            most = self.log_evidence(fail, fail)
-            return Evidence(FLOOR, most, Undecided.CLUSTERS, f"{name} is not known", {})
-        failed, started = clusters.get(name, (0, 0))
-        devices = max(failed, started)
-        log = self.log_evidence(failed, devices)
-        facts = {"failed": failed, "devices": devices, "cluster": name}
-        return Evidence(log, log, None, f"{self._words(failed, failed, devices)} of {name}", facts)
 
     def _words(self, least: int, most: int, devices: int) -> str:
         share = percent(least / devices) if devices else "0 %"

@@ -137,15 +137,6 @@ class TestClusters:
         left = self.rule.check(progress(failed, devices), observed=seen).evidence["value"]
         assert left <= log_e(failed, devices, 0.02) + 1e-9
 
-    def test_one_cluster_can_be_judged_alone(self) -> None:
-        rule = SequentialFailureTest(0.02, cluster="dublin")
-        seen = Observed(clusters={"dublin": (9, 100), "rest": (0, 900)})
-        assert rule.check(progress(9, 1000), observed=seen).breached
-        assert not rule.check(
-            progress(9, 1000), observed=Observed(clusters={"rest": (9, 900)})
-        ).breached
-        assert rule.check(progress(9, 1000)).undecided is Undecided.CLUSTERS
-
 
 class TestCombined:
     firmware = SequentialFailureTest(0.01, failure_class="firmware")
@@ -229,8 +220,6 @@ class TestCombined:
         ({"tolerated_rate": 0.02, "hold_at": 100}, "hold_at"),
         ({"tolerated_rate": 0.02, "hold_at": True}, "hold_at"),
         ({"tolerated_rate": 0.02, "leave_worst_out": 1}, "leave_worst_out"),
-        ({"tolerated_rate": 0.02, "cluster": ""}, "cluster"),
-        ({"tolerated_rate": 0.02, "cluster": "a", "leave_worst_out": True}, "cluster"),
         ({"tolerated_rate": 0.02, "failure_class": "other"}, "failure_class"),
     ],
 )

@@ -28,9 +28,7 @@ classes = st.none() | st.sets(
     st.sampled_from(["environment", "firmware", "unknown"]), min_size=1
 ).map(tuple)
 levels = st.none() | st.floats(1.01, 2.4)
-tests = st.builds(
-    SequentialFailureTest, shares, alarms, levels, classes, st.booleans()
-) | st.builds(SequentialFailureTest, shares, alarms, cluster=st.text(min_size=1, max_size=9))
+tests = st.builds(SequentialFailureTest, shares, alarms, levels, classes, st.booleans())
 overdue = st.builds(Overdue, st.floats(1, 1e6), shares, alarms, levels, classes)
 combined = st.lists(tests | overdue, min_size=1, max_size=3).flatmap(
     lambda rules: st.builds(Combined, st.just(rules), st.none(), alarms, levels)
