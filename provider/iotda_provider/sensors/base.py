@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -27,8 +27,7 @@ class DeferringSensor(BaseSensorOperator):
     """A sensor that may wait in the triggerer.
 
     Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker
-    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way. With
-    ``silent_fail`` a failing poke is logged and the wait goes on; the trigger has to do the same.
+    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way.
     """
 
     _over: BaseException | None = None
@@ -64,33 +63,13 @@ class DeferringSensor(BaseSensorOperator):
 
         return self.as_in_a_worker(resume)
 
-    @overload
-    def as_in_a_worker(self, act: Callable[[], T]) -> T: ...
-
-    @overload
-    def as_in_a_worker(self, act: Callable[[], T], *, is_poke: bool) -> T | None: ...
-
-    def as_in_a_worker(self, act: Callable[[], T], *, is_poke: bool = False) -> T | None:
-        """Do what a poke may do, and skip where a failing poke would skip.
-
-        :param is_poke: it is a poke itself: None where ``silent_fail`` passes over its failure
-        """
+    def as_in_a_worker(self, act: Callable[[], T]) -> T:
+        """Do what a poke may do, and skip where a failing poke would skip."""
         try:
             return act()
         except AirflowSkipException:
             raise
         except (AirflowSensorTimeout, AirflowFailException) as error:
-            if error is self._over:  # never_fail is about pokes, and this was none
-                raise
-            if self.soft_fail:
+            if self.soft_fail and error is not self._over:
                 raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
-            raise
-        except Exception as error:
-            if is_poke and self.silent_fail:
-                self.log.exception("Sensor poke failed; silent_fail is set, so the wait goes on.")
-                return None
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
             raise

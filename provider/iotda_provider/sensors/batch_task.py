@@ -109,6 +109,14 @@ class BatchTaskSensor(DeferringSensor):
             flag(start_from_trigger, "start_from_trigger"),
         )
         self.deferrable = any(in_triggerer)
+        if self.deferrable:
+            for name in ("silent_fail", "never_fail"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name}: a deferred sensor makes one wait of all its looks and fails as "
+                        "one: leave it out (max_outage outlives trouble at the API), or set "
+                        "deferrable=False"
+                    )
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
         self._outage = Outage(self.max_outage)
@@ -135,7 +143,7 @@ class BatchTaskSensor(DeferringSensor):
             if not self.deferrable:
                 return super().execute(context)
             # What has happened already needs no triggerer, and a wrong id or key is said at once.
-            look = self.as_in_a_worker(lambda: self.poke(context), is_poke=True)
+            look = self.as_in_a_worker(lambda: self.poke(context))
         finally:
             self.close()
         if look:
@@ -190,7 +198,6 @@ class BatchTaskSensor(DeferringSensor):
             "poll_interval": self.poke_interval,
             "max_outage": self.max_outage,
             "stop_on_kill": self.stop_on_kill,
-            "silent_fail": bool(self.silent_fail),
         }
 
     def poke(self, context: Context) -> PokeReturnValue:

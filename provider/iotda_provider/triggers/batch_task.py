@@ -57,7 +57,6 @@ class BatchTaskTrigger(PollingTrigger):
         return (self.batch_task_id,)
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
-        from iotda_provider.exceptions import IoTDAError
         from iotda_provider.triggers.events import over
         from iotda_provider.waiting import ENDED, Judgement, TaskWait
 
@@ -70,12 +69,6 @@ class BatchTaskTrigger(PollingTrigger):
             self.log.info("Batch task %s is %s.", self.batch_task_id, now)
         judgement = wait.judge(task)
         if judgement is Judgement.WAIT:
-            return None
-        if judgement is not Judgement.REACHED and self.silent_fail:
-            try:
-                wait.is_over(task)
-            except IoTDAError as error:
-                self.pass_over(error)
             return None
         if judgement is Judgement.REACHED and self.end_from_trigger:
             return TaskSuccessEvent(xcoms={"return_value": task.to_dict()})

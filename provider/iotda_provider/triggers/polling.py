@@ -31,8 +31,6 @@ class PollingTrigger(IoTDATrigger):
     :param deadline: when the wait is over, in seconds since 1970; None: never
     :param limit: the parameter that the deadline comes from
     :param max_outage: seconds of trouble at the API that the wait outlives
-    :param silent_fail: log a look that fails for good, and look again until the time is over, as
-        Airflow's sensors do
     :param memo: plain JSON that comes back with the event: ``self`` is lost over a deferral, and
         the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
     """
@@ -46,7 +44,6 @@ class PollingTrigger(IoTDATrigger):
         deadline: float | None = None,
         limit: str = TIMEOUT,
         max_outage: float = 900.0,
-        silent_fail: bool = False,
         memo: Mapping[str, Any] | None = None,
         **connection: Any,
     ) -> None:
@@ -55,9 +52,7 @@ class PollingTrigger(IoTDATrigger):
         self.deadline = deadline
         self.limit = limit
         self.max_outage = max_outage
-        self.silent_fail = silent_fail
         self.memo = dict(memo or {})
-        self._passed_over = ""
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -66,15 +61,8 @@ class PollingTrigger(IoTDATrigger):
             "deadline": self.deadline,
             "limit": self.limit,
             "max_outage": self.max_outage,
-            "silent_fail": self.silent_fail,
             "memo": self.memo,
         }
-
-    def pass_over(self, error: Exception) -> None:
-        """Log a failure that ``silent_fail`` passes over, once where it is said again and again."""
-        if str(error) != self._passed_over:
-            self._passed_over = str(error)
-            self.log.error("The look failed; silent_fail is set, so the wait goes on: %s", error)
 
     @abstractmethod
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
@@ -109,16 +97,8 @@ class PollingTrigger(IoTDATrigger):
                 try:
                     line = outage.outlive(error, time.monotonic())
                 except IoTDAError as final:
-                    if not self.silent_fail:
-                        yield failed(self.batch_task_ids, final)
-                        return
-                    line = None
-                    self.pass_over(final)
-            except Exception as error:
-                if not self.silent_fail:
-                    raise
-                line = None
-                self.pass_over(error)
+                    yield failed(self.batch_task_ids, final)
+                    return
             if line:
                 self.log.warning("%s", line)
             if event is not None:

@@ -84,9 +84,8 @@ def test_a_task_that_ends_otherwise_is_an_error(run: Any) -> None:
     [
         ({}, "AirflowSensorTimeout"),
         ({"soft_fail": True}, "AirflowSkipException"),
-        ({"never_fail": True}, "AirflowSensorTimeout"),
     ],
-    ids=["plain", "soft_fail", "never_fail"],
+    ids=["plain", "soft_fail"],
 )
 def test_its_timeout(run: Any, parameters: dict[str, Any], error: str) -> None:
     ended = run(sensor, timeout=0.3, **parameters)
@@ -109,52 +108,8 @@ def test_its_execution_timeout(run: Any, soft_fail: bool) -> None:
     assert ended.said[0] == "AirflowTaskTimeout"
 
 
-@rollout(failure_rate=1)
-@pytest.mark.parametrize("more", [{}, {"soft_fail": True}, {"never_fail": True}], ids=str)
-def test_silent_fail_waits_on_over_a_failed_rollout(
-    run: Any, iotda_emulator: Any, lines: Any, more: Any
-) -> None:
-    iotda_emulator.advance(100)
-
-    ended = run(sensor, silent_fail=True, timeout=0.5, **more)
-
-    in_worker = type(run)("worker")(sensor, silent_fail=True, timeout=0.3, **more)
-    assert ended.said[0] == in_worker.said[0]
-    assert ended.said[0] == ("AirflowSkipException" if "soft_fail" in more else TIMEOUT)
-    assert f"Batch task {TASK_ID} is Fail" in lines()
-
-
-@rollout(looks=20)
-@pytest.mark.parametrize("after", [0, 1, 3])
-def test_silent_fail_passes_over_errors_that_will_not_pass(
-    run: Any, iotda_emulator: Any, after: int
-) -> None:
-    """From the first look on, and also those that come before and after the wait is deferred."""
-    iotda_emulator.add_fault(
-        "status", status=401, body={}, call="show_batch_task", after=after, count=3
-    )
-
-    ended = run(sensor, silent_fail=True)
-
-    assert ended.error is None
-    assert ended.result["status"] == "Success"
-    assert ended.deferred == (run.way == "triggerer")
-
-
-@rollout(looks=20)
-def test_silent_fail_outlives_max_outage(run: Any, iotda_emulator: Any) -> None:
-    iotda_emulator.add_fault("reset", call="show_batch_task", after=1, count=9)
-
-    ended = run(sensor, silent_fail=True, max_outage=0)
-
-    assert ended.result["status"] == "Success"
-
-
 @rollout(looks=1e6)
-@pytest.mark.parametrize("silent_fail", [False, True])
-def test_what_is_no_error_of_the_platforms(
-    run: Any, monkeypatch: pytest.MonkeyPatch, silent_fail: bool
-) -> None:
+def test_what_is_no_error_of_the_platforms(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
@@ -166,22 +121,16 @@ def test_what_is_no_error_of_the_platforms(
     monkeypatch.setattr(IoTDAHook, "get_batch_task", lambda *given: next(left, broken)(*given))
     monkeypatch.setattr(IoTDAAsyncHook, "get_batch_task", broken)
 
-    if silent_fail:
-        assert run(sensor, silent_fail=True, timeout=0.5).said[0] == TIMEOUT
-    elif run.way == "worker":  # a trigger that breaks is the triggerer's to tell
+    if run.way == "worker":  # a trigger that breaks is the triggerer's to tell
         assert run(sensor).said == ("RuntimeError", "a bug")
 
 
 @pytest.mark.iotda_emulator(scenario={"devices": 1})
-@pytest.mark.parametrize("never_fail", [False, True])
-def test_an_unknown_task_is_an_error_at_once(run: Any, never_fail: bool) -> None:
-    ended = run(sensor, never_fail=never_fail)
+def test_an_unknown_task_is_an_error_at_once(run: Any) -> None:
+    ended = run(sensor)
 
-    if never_fail:
-        assert ended.said[0] == "AirflowSkipException"
-    else:
-        assert isinstance(ended.error, IoTDANotFoundError)
-        assert ended.error.status_code == 404
+    assert isinstance(ended.error, IoTDANotFoundError)
+    assert ended.error.status_code == 404
     assert ended.deferred == 0
 
 

@@ -180,3 +180,11 @@ def test_a_status_can_not_both_end_and_fail_the_wait(targets):
     with pytest.raises(ValueError, match=r"^failure_statuses must not .*\['Fail'\].*\(\) lets"):
         wait(target_statuses=targets)
     assert wait(target_statuses=targets, failure_statuses=()).failure_statuses == ()
+
+
+@pytest.mark.parametrize("how", ["silent_fail", "never_fail"])
+@pytest.mark.parametrize("where", [{"deferrable": True}, {"start_from_trigger": True}], ids=str)
+def test_what_is_about_single_looks_is_refused_where_it_defers(how, where):
+    with pytest.raises(ValueError, match=f"^{how}: .* set deferrable=False"):
+        wait(**{how: True, **where})
+    assert getattr(wait(**{how: True}, deferrable=False), how) is True
