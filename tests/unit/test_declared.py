@@ -1,0 +1,59 @@
+"""Whatever the package imports is declared, so that no other package's change takes it away."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "provider" / "iotda_provider"
+#: What the module of a distribution is called, where it is not called as that.
+MODULES = {"apache_airflow": "airflow"}
+#: Of the connection form of Airflow 2, which brings them; Airflow 3 never imports that file.
+OF_AIRFLOW_2 = {"flask_appbuilder", "flask_babel", "markupsafe", "wtforms"}
+
+
+def imported(file: Path) -> set[str]:
+    """The modules that a file imports, but for types only; also through ``import_module``."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names.update(one.value for one in node.args[:1] if isinstance(one, ast.Constant))
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"__future__", "iotda_provider"}
+
+
+def declared(text: str) -> set[str]:
+    """The modules of a list of requirements."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    names = (re.split(r"[^A-Za-z0-9._-]", line)[0].replace("-", "_") for line in lines if line)
+    return {MODULES.get(name, name) for name in names}
+
+
+def test_what_is_imported_is_declared() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    required = declared(setup["options"]["install_requires"]) | OF_AIRFLOW_2
+    extras = {name: declared(text) for name, text in setup["options.extras_require"].items()}
+
+    undeclared: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        allowed = required
+        if file.is_relative_to(PACKAGE / "emulator"):
+            allowed = required | extras["emulator"] | {"pytest"}  # which loads the plugin
+        if file.name == "plot.py":
+            allowed = required | extras["plot"]
+        if missing := imported(file) - allowed:
+            undeclared[str(file.relative_to(PACKAGE))] = missing
+    assert undeclared == {}
