@@ -373,6 +373,17 @@ def test_numbers_of_the_journal_are_checked(emulator: Emulator, name: str, text:
         timeout=60,
     )
     assert (answer.status_code, answer.json()["error_code"]) == (400, "IOTDA.000006")
+    assert f"{name} must be a whole number of at most 18 digits." in answer.json()["error_msg"]
+
+
+def test_a_misspelled_query_of_the_journal_is_named(emulator: Emulator) -> None:
+    answer = requests.get(
+        f"{emulator.url}/_emulator/journal?limits=1",
+        headers={"X-Emulator-Key": emulator.control_key or ""},
+        timeout=60,
+    )
+    assert answer.status_code == 400
+    assert "limits is not a known field; did you mean limit?" in answer.json()["error_msg"]
 
 
 def test_virtual_time_ends_where_ids_do(emulator: Emulator, call: Call) -> None:

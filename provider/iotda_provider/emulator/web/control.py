@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.clock import MICRO, basic
 from iotda_provider.emulator.common.errors import ApiError, ScenarioError
 from iotda_provider.emulator.common.field_types import Seconds
-from iotda_provider.emulator.common.strict_model import StrictModel
+from iotda_provider.emulator.common.strict_model import IN_OUR_WORDS, StrictModel
 from iotda_provider.emulator.state.instance import Instance
 from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, refused
 
 CONTROL_PREFIX = "/_emulator"
 CONTROL_KEY = "X-Emulator-Key"
 MAX_CONTROL_BODY = 1024 * 1024
-_MAX_DIGITS = 18
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise PydanticCustomError(IN_OUR_WORDS, "must be a whole number of at most 18 digits")
+    return int(text)
+
+
+Digits = Annotated[int, BeforeValidator(_number)]
 
 
 class Advance(StrictModel):
@@ -33,6 +44,14 @@ class Refuse(StrictModel):
     """The body of the call that refuses connections: real seconds."""
 
     seconds: Seconds = 1.0
+
+
+class JournalQuery(StrictModel):
+    """The query of the call that shows the journal, whose numbers are text there."""
+
+    call: str = "*"
+    after: Digits = 0
+    limit: Digits | None = None
 
 
 class ControlRoute(APIRoute):
@@ -79,11 +98,8 @@ async def advance_clock(request: Request) -> Response:
 @routes.get("/journal")
 async def show_journal(request: Request) -> Response:
     """The requests so far, by ``call`` (a pattern), ``after`` (a number) and ``limit``."""
-    query = request.query_params
-    limit = _whole(query.get("limit"), "limit")
-    entries = instance_of(request).journal.entries(
-        query.get("call", "*"), _whole(query.get("after"), "after") or 0, limit
-    )
+    asked = JournalQuery.read(dict(request.query_params))
+    entries = instance_of(request).journal.entries(asked.call, asked.after, asked.limit)
     return JsonResponse({"entries": entries})
 
 
@@ -138,11 +154,3 @@ def _clock(instance: Instance) -> dict[str, Any]:
         "seconds": (world.now - world.start) / MICRO,
         "speed": instance.settings.speed,
     }
-
-
-def _whole(text: str | None, name: str) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
-        raise errors.invalid(f"{name} must be a whole number of at most {_MAX_DIGITS} digits.")
-    return int(text)
