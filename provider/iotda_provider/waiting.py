@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any
 
 from iotda_provider.exceptions import (
     BatchTaskFailedError,
@@ -197,12 +196,6 @@ class Deadline:
         away and does not come back.
         """
         return timedelta(seconds=max(0.0, self.at - now) + 2 * poll_interval + _AIRFLOW_MARGIN)
-
-
-def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
-    """Whether a deferred task is resumed only because the framework's own limit is over."""
-    error = (next_kwargs or {}).get("error")
-    return next_method == "__fail__" and str(getattr(error, "value", error)) == "Trigger timeout"
 
 
 class Outage:

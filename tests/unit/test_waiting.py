@@ -28,7 +28,6 @@ from iotda_provider.waiting import (
     Judgement,
     Outage,
     TaskWait,
-    is_airflows_timeout,
     is_trouble,
     task_statuses,
 )
@@ -139,16 +138,3 @@ def test_the_earlier_limit_counts(execution_timeout: Any, deadline: Deadline):
 @given(at=st.floats(0, 1e6), now=st.floats(0, 1e6), poll=st.floats(0.1, 3600))
 def test_airflows_own_limit_is_later_than_the_triggers(at, now, poll):
     assert Deadline(at).for_airflow(poll, now=now) > timedelta(seconds=max(0, at - now) + poll)
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments", "expected"),
-    [
-        ("__fail__", {"error": "Trigger timeout"}, True),
-        ("__fail__", {"error": "Trigger failure"}, False),
-        ("__fail__", None, False),
-        ("execute_complete", {"error": "Trigger timeout"}, False),
-    ],
-)
-def test_airflows_own_limit_is_told_from_other_failures(method, arguments, expected):
-    assert is_airflows_timeout(method, arguments) is expected

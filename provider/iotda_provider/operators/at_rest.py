@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import conf
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
 from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
@@ -22,13 +23,13 @@ from iotda_provider.parameters import (
     read_whole_number,
 )
 from iotda_provider.release.resting import Resting, RestJob
-from iotda_provider.waiting import Deadline, is_airflows_timeout
+from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class WaitUntilAtRestOperator(IoTDABaseOperator):
+class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
     """Wait until nothing of a batch task is under way, and a while longer after a stop.
 
     A stop does not reach into a device that is installing: it may finish afterwards, which the
@@ -106,46 +107,29 @@ class WaitUntilAtRestOperator(IoTDABaseOperator):
         now, whole = time.time(), self.execution_timeout
         left = max(0.0, job.deadline - now) + job.grace
         limit = Deadline.of(left, whole, began=began, now=now)
-        self.defer(
-            trigger=AtRestTrigger(
-                job=job.to_json(),
-                began=began,
-                starts_at=now + wait,
-                deadline=None if whole is None else began + whole.total_seconds(),
-                iotda_conn_id=self.iotda_conn_id,
-                project_id=given(self.project_id),
-                instance_id=given(self.instance_id),
-            ),
-            method_name="execute_complete",
-            timeout=limit.for_airflow(self.poll_interval, now=now),
+        trigger = AtRestTrigger(
+            job=job.to_json(),
+            began=began,
+            starts_at=now + wait,
+            deadline=None if whole is None else began + whole.total_seconds(),
+            iotda_conn_id=self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
         )
-        raise AssertionError("defer() returned")
+        self.wait_in_triggerer(trigger, limit, self.poll_interval)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Report what the trigger has seen.
+    def waited_for(self, context: Context) -> Sequence[str]:
+        return (self.batch_task_id,)
 
-        :raises IoTDAError: the event makes no sense, or the wait ended with an error
-        """
-        from iotda_provider.triggers.events import ERROR, OVER, TIMEOUT, error_from_json
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
+        if event.result is not None:
+            return dict(event.result)
+        if event.status == TIMEOUT:
+            raise self.execution_timeout_error()
+        raise event.error or nonsense(event, "it has no result")
 
-        about = event.get("batch_task_ids") if isinstance(event, Mapping) else None
-        if about != [self.batch_task_id]:
-            raise IoTDAError(f"The trigger's event is about another task: {str(event)[:200]}")
-        if event["status"] == OVER and isinstance(event.get("result"), Mapping):
-            return dict(event["result"])
-        if event["status"] == TIMEOUT:
-            raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
-        if event["status"] == ERROR:
-            raise error_from_json(event.get("error"))
-        raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
-
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        if not is_airflows_timeout(next_method, next_kwargs):
-            return super().resume_execution(next_method, next_kwargs, context)
-        whole = self.execution_timeout
-        if whole is not None and whole.total_seconds() < self.timeout:
-            raise AirflowTaskTimeout(f"execution_timeout of {whole} is over")
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
+        if self.earlier_limit(self.timeout) == "execution_timeout":
+            raise self.execution_timeout_error()
         # No triggerer has been there to say that the time is over.
         return self._work(context, self._job(0.0))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
-    AirflowTaskTimeout,
     conf,
 )
 
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAApiError,
@@ -29,26 +30,19 @@ from iotda_provider.operators.sent import StopRecord
 from iotda_provider.operators.targets import TargetCounts, TargetsOperator
 from iotda_provider.parameters import flag, given, one_of, positive
 from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
-from iotda_provider.waiting import (
-    DEFAULT_MAX_OUTAGE,
-    ENDED,
-    Deadline,
-    TaskWait,
-    is_airflows_timeout,
-)
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.triggers.events import WaitEvent
 
 #: Every status but that in which the platform still makes a task's subtasks, and stops none.
 _BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 _BAD_REQUEST = 400
 
 
-class StopBatchTaskOperator(TargetsOperator):
+class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
 
     Asking twice is harmless: a task that is stopping already is joined. One that can't be stopped
@@ -186,7 +180,7 @@ class StopBatchTaskOperator(TargetsOperator):
                 task = hook.get_batch_task(task.task_id)
                 return self._conclude(context, hook, task, record)
             if self.deferrable and not task.status.is_terminal:
-                self._wait_in_triggerer(context, record, ENDED, self.timeout)
+                self._defer(context, record, ENDED, self.timeout)
             try:
                 task = self.wait_in_worker(
                     hook,
@@ -232,7 +226,7 @@ class StopBatchTaskOperator(TargetsOperator):
         wait = TaskWait(self.batch_task_id, _BEGUN)
         left = max(0.0, record.began + self.timeout - time.time())
         if self.deferrable and left:
-            self._wait_in_triggerer(context, record, _BEGUN, left)
+            self._defer(context, record, _BEGUN, left)
         try:
             return self.wait_in_worker(hook, wait, poll_interval=self.poll_interval, timeout=left)
         except BatchTaskTimeoutError:
@@ -246,7 +240,7 @@ class StopBatchTaskOperator(TargetsOperator):
             "again."
         )
 
-    def _wait_in_triggerer(
+    def _defer(
         self,
         context: Context,
         record: StopRecord,
@@ -258,70 +252,53 @@ class StopBatchTaskOperator(TargetsOperator):
 
         now = time.time()
         deadline = Deadline.of(timeout, self.execution_timeout, began=record.began, now=now)
-        self.defer(
-            trigger=BatchTaskTrigger(
-                batch_task_id=self.batch_task_id,
-                target_statuses=target_statuses,
-                iotda_conn_id=self.iotda_conn_id,
-                project_id=given(self.project_id),
-                instance_id=given(self.instance_id),
-                poll_interval=self.poll_interval,
-                deadline=deadline.at,
-                limit=deadline.limit,
-                max_outage=self.max_outage,
-                memo=record.memo(context),
-            ),
-            method_name="execute_complete",
-            timeout=deadline.for_airflow(self.poll_interval, now=now),
+        trigger = BatchTaskTrigger(
+            batch_task_id=self.batch_task_id,
+            target_statuses=target_statuses,
+            iotda_conn_id=self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+            poll_interval=self.poll_interval,
+            deadline=deadline.at,
+            limit=deadline.limit,
+            max_outage=self.max_outage,
+            memo=record.memo(context),
         )
-        raise AssertionError("defer() returned")
+        self.wait_in_triggerer(trigger, deadline, self.poll_interval)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Go on where the triggerer has finished waiting.
+    def waited_for(self, context: Context) -> Sequence[str]:
+        return (self.batch_task_id,)
 
-        :raises IoTDAError: the event makes no sense, or the wait ended with an error
-        """
-        from iotda_provider.triggers.events import WaitEvent
-
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         self.report_path = check_report_path(self.report_path)
-        happened = WaitEvent.read(event, self.batch_task_id)
         try:
-            record = StopRecord.from_memo(happened.memo, self.batch_task_id)
+            record = StopRecord.from_memo(event.memo, self.batch_task_id)
         except (KeyError, TypeError, ValueError):
             raise IoTDAError("The trigger's event does not say what was stopped.") from None
         if record.counts is None:
-            return self._go_on(context, happened, record)
+            return self._go_on(context, event, record)
         with self.hook() as hook:
-            task = happened.task
+            task = event.task
             if task is None:
-                if happened.limit == "execution_timeout":
-                    raise AirflowTaskTimeout("execution_timeout is over")
-                error = happened.error or TaskWait(self.batch_task_id).timeout_error(self.timeout)
+                if event.limit == "execution_timeout":
+                    raise self.execution_timeout_error()
+                error = event.error or TaskWait(self.batch_task_id).timeout_error(self.timeout)
                 task = self._interrupted(context, hook, error, record)
             return self._conclude(context, hook, task, record)
 
-    def _go_on(self, context: Context, happened: WaitEvent, record: StopRecord) -> dict[str, Any]:
+    def _go_on(self, context: Context, event: Event, record: StopRecord) -> dict[str, Any]:
         """Ask again, now that a task that could not be stopped yet has begun or has ended."""
-        if happened.task is not None:
+        if event.task is not None:
             return self._work(context, began=record.began)
-        if happened.limit == "execution_timeout":
-            raise AirflowTaskTimeout("execution_timeout is over")
+        if event.limit == "execution_timeout":
+            raise self.execution_timeout_error()
         self._push(context, None, record)
-        raise happened.error or self._never_stopped()
+        raise event.error or self._never_stopped()
 
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        if not is_airflows_timeout(next_method, next_kwargs):
-            return super().resume_execution(next_method, next_kwargs, context)
-        from iotda_provider.triggers.events import timed_out
-
-        whole = self.execution_timeout
-        shorter = whole is not None and whole.total_seconds() < self.timeout
-        limit = "execution_timeout" if shorter else "timeout"
-        memo = StopRecord.memo_in_xcom(context)
-        event = timed_out([self.batch_task_id], limit).payload
-        return self.execute_complete(context, {**event, "memo": memo})
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
+        memo = StopRecord.memo_in_xcom(context) or {}
+        limit = self.earlier_limit(self.timeout)
+        return self.resumed(context, Event(TIMEOUT, limit=limit, memo=memo))
 
     def _interrupted(
         self, context: Context, hook: IoTDAHook, error: IoTDAError, record: StopRecord

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import conf
 
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
 from iotda_provider.durable import owner_of
-from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import (
     OnAlert,
     forget_triggers_memory,
@@ -28,7 +29,7 @@ from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release_files import ReleaseFiles
-from iotda_provider.waiting import Deadline, is_airflows_timeout
+from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -46,7 +47,7 @@ __all__ = [
 SURPLUS = "surplus"
 
 
-class WaveOperator(GuardedOperator):
+class WaveOperator(DeferrableTask, GuardedOperator):
     """One task of one wave.
 
     What is decided is decided from what the platform says now, from the manifest and from what was
@@ -116,13 +117,6 @@ class WaveOperator(GuardedOperator):
         """What asks for the external evidence; None: there is none."""
         return None
 
-    @abstractmethod
-    def without_triggerer(self, context: Context) -> dict[str, Any]:
-        """The end of a wait that no triggerer has been there to end.
-
-        :raises AirflowTaskTimeout: ``execution_timeout`` was the earlier limit
-        """
-
     # --- in the worker ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -174,52 +168,25 @@ class WaveOperator(GuardedOperator):
         # Beyond its time it may have to see a stop come true.
         left = max(0.0, self.limit(job) - now) + watch.plan.stop_timeout
         limit = Deadline.of(left, whole, began=began, now=now)
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=limit.for_airflow(max(self.poll_interval, wait), now=now),
-        )
-        raise AssertionError("defer() returned")
+        self.wait_in_triggerer(trigger, limit, max(self.poll_interval, wait))
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Report what the trigger has seen and done, or go on where only a worker can.
+    def waited_for(self, context: Context) -> Sequence[str]:
+        return (plan_of(context["ti"], self.plan_task_id)["batch_task_id"],)
 
-        :raises IoTDAError: the event makes no sense, or the work ended with an error
-        """
-        from iotda_provider.triggers.events import ERROR, OVER, TIMEOUT, error_from_json
-        from iotda_provider.triggers.release import ASK
-
-        plan = plan_of(context["ti"], self.plan_task_id)
-        batch_task_id = plan["batch_task_id"]
-        if not isinstance(event, Mapping) or event.get("batch_task_ids") != [batch_task_id]:
-            raise IoTDAError(f"The trigger's event is about another release: {str(event)[:200]}")
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         kept = self.kept(context)
-        more = (event.get("memory"), load_triggers_memory(context))
-        memory = kept.recall((batch_task_id,), AUDIT_LIMIT, *more)
-        status, memo = event.get("status"), event.get("memo")
-        if status == OVER and isinstance(event.get("result"), Mapping):
-            return self._finish(context, memory, dict(event["result"]))
-        if status == ASK and isinstance(memo, Mapping):
-            job = self.job_from_json(memo["job"])
-            return self._work(context, job, memory, began=float(memo["began"]))
+        more = (event.memory, load_triggers_memory(context))
+        memory = kept.recall(event.batch_task_ids, AUDIT_LIMIT, *more)
+        if event.result is not None:
+            return self._finish(context, memory, dict(event.result))
+        if event.status == ASK:
+            job = self.job_from_json(event.memo["job"])
+            return self._work(context, job, memory, began=float(event.memo["began"]))
         kept.take_back(memory.to_json())
         forget_triggers_memory(context)
-        if status == TIMEOUT:
-            raise self.time_is_over()
-        if status == ERROR:
-            raise error_from_json(event.get("error"))
-        raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
-
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        if not is_airflows_timeout(next_method, next_kwargs):
-            return super().resume_execution(next_method, next_kwargs, context)
-        return self.without_triggerer(context)
-
-    def time_is_over(self) -> AirflowTaskTimeout:
-        """What Airflow raises where a task in a worker has taken too long."""
-        return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+        if event.status == TIMEOUT:
+            raise self.execution_timeout_error()
+        raise event.error or nonsense(event, "it has no result")
 
     # --- the end ----------------------------------------------------------------------------------
 

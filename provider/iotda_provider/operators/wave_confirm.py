@@ -184,9 +184,9 @@ class ConfirmWaveOperator(WaveOperator):
         return ConfirmWaveTrigger(**arguments)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
-        whole, timeout = self.execution_timeout, self._timeout()
-        if whole is not None and whole.total_seconds() < timeout:
-            raise self.time_is_over()
+        timeout = self._timeout()
+        if self.earlier_limit(timeout) == "execution_timeout":
+            raise self.execution_timeout_error()
         raise BatchTaskTimeoutError(
             f"Wave {self.wave} could not be confirmed in {timeout:.0f} s, and no triggerer "
             "has been there to say why. Clear this task to go on."

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import conf
 
+from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAConfigError,
@@ -37,11 +38,12 @@ from iotda_provider.release.waves import GROUP, WaveSpec
 from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.reporting import check_report_path, push_xcom
 from iotda_provider.text import one_line
-from iotda_provider.waiting import Deadline, is_airflows_timeout
+from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.airflow_support.trigger_events import Event
     from iotda_provider.hooks.iotda import IoTDAHook
 
 _START_SECONDS = 600.0
@@ -50,7 +52,7 @@ _MOST_TORN_LOOKS = 5
 _BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 
 
-class PlanWavesOperator(IoTDABaseOperator):
+class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
     """Put every device of a batch task into a wave, and say which waves can pass by themselves.
 
     The devices are read from the batch task itself, so nobody is forgotten and nobody else is
@@ -294,46 +296,35 @@ class PlanWavesOperator(IoTDABaseOperator):
         now = time.time()
         left = max(0.0, began + _START_SECONDS - now)
         deadline = Deadline.of(left, self.execution_timeout, began=began, now=now)
-        self.defer(
-            trigger=BatchTaskTrigger(
-                batch_task_id=task_id,
-                target_statuses=_BEGUN,
-                iotda_conn_id=self.iotda_conn_id,
-                project_id=given(self.project_id),
-                instance_id=given(self.instance_id),
-                poll_interval=self.poll_interval,
-                deadline=deadline.at,
-                limit=deadline.limit,
-                max_outage=self.max_outage,
-                memo={"began": began},
-            ),
-            method_name="execute_complete",
-            timeout=deadline.for_airflow(self.poll_interval, now=now),
+        trigger = BatchTaskTrigger(
+            batch_task_id=task_id,
+            target_statuses=_BEGUN,
+            iotda_conn_id=self.iotda_conn_id,
+            project_id=given(self.project_id),
+            instance_id=given(self.instance_id),
+            poll_interval=self.poll_interval,
+            deadline=deadline.at,
+            limit=deadline.limit,
+            max_outage=self.max_outage,
+            memo={"began": began},
         )
-        raise AssertionError("defer() returned")
+        self.wait_in_triggerer(trigger, deadline, self.poll_interval)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Go on once the platform has made all subtasks.
-
-        :raises IoTDAError: the event makes no sense, or the wait ended with an error
-        """
+    def waited_for(self, context: Context) -> Sequence[str]:
         from iotda_provider.api import check_task_id
-        from iotda_provider.triggers.events import WaitEvent
 
-        happened = WaitEvent.read(event, check_task_id(self.batch_task_id))
-        if happened.error is not None:
-            raise happened.error
-        if happened.limit == "execution_timeout":
-            raise AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+        return (check_task_id(self.batch_task_id),)
+
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
+        if event.error is not None:
+            raise event.error
+        if event.limit == "execution_timeout":
+            raise self.execution_timeout_error()
         # Where the time is over, one look more says what is the matter.
-        return self._execute(context, began=float(happened.memo["began"]))
+        return self._execute(context, began=float(event.memo["began"]))
 
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        if is_airflows_timeout(next_method, next_kwargs):
-            return self._execute(context, began=time.time() - 2 * _START_SECONDS)
-        return super().resume_execution(next_method, next_kwargs, context)
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
+        return self._execute(context, began=time.time() - 2 * _START_SECONDS)
 
 
 def wave_specs(value: Any) -> tuple[WaveSpec, ...]:

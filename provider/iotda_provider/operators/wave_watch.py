@@ -146,7 +146,7 @@ class WatchWaveOperator(WaveOperator):
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         job = self.begin(context, plan_of(context["ti"], self.plan_task_id))
         if isinstance(job, WatchJob) and time.time() < job.end:
-            raise self.time_is_over()
+            raise self.execution_timeout_error()
         self.log.warning("No triggerer has watched this wave to its end: looking from here.")
         return self.execute(context)
 

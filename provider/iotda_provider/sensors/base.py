@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseOperator,
     BaseSensorOperator,
 )
 
-from iotda_provider.waiting import Deadline, is_airflows_timeout
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DeferringSensor(BaseSensorOperator):
+class DeferringSensor(DeferrableTask, BaseSensorOperator):
     """A sensor that may wait in the triggerer.
 
     Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker
@@ -45,7 +44,7 @@ class DeferringSensor(BaseSensorOperator):
         :param limit: the parameter that says so
         """
         if limit == "execution_timeout":
-            return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+            return self.execution_timeout_error()
         message = f"Sensor has timed out: {self.timeout:.0f} s are over."
         self._over = (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
         return self._over
@@ -53,15 +52,11 @@ class DeferringSensor(BaseSensorOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
-        def resume() -> Any:
-            if is_airflows_timeout(next_method, next_kwargs):
-                whole = self.execution_timeout
-                shorter = whole is not None and whole.total_seconds() < self.timeout
-                raise self.time_is_over("execution_timeout" if shorter else "timeout")
-            # Not BaseSensorOperator's, which skips too much.
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+        resume = super().resume_execution
+        return self.as_in_a_worker(lambda: resume(next_method, next_kwargs, context))
 
-        return self.as_in_a_worker(resume)
+    def without_triggerer(self, context: Context) -> NoReturn:
+        raise self.time_is_over(self.earlier_limit(self.timeout))
 
     def as_in_a_worker(self, act: Callable[[], T]) -> T:
         """Do what a poke may do, and skip where a failing poke would skip."""

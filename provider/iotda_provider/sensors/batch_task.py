@@ -28,6 +28,7 @@ from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.airflow_support.trigger_events import Event
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
 
@@ -139,6 +140,7 @@ class BatchTaskSensor(DeferringSensor):
 
     def execute(self, context: Context) -> Any:
         began = time.time()
+        self._outage = Outage(self.max_outage)  # rescheduled looks may share this object
         try:
             if not self.deferrable:
                 return super().execute(context)
@@ -151,27 +153,23 @@ class BatchTaskSensor(DeferringSensor):
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
         deadline = self.deadline(began)
-        return self.defer(
-            trigger=BatchTaskTrigger(
-                **self._trigger_arguments(), deadline=deadline.at, limit=deadline.limit
-            ),
-            method_name="execute_complete",
-            timeout=deadline.for_airflow(self.poke_interval, now=time.time()),
+        trigger = BatchTaskTrigger(
+            **self._trigger_arguments(), deadline=deadline.at, limit=deadline.limit
         )
+        return self.wait_in_triggerer(trigger, deadline, self.poke_interval)
 
-    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Go on where the triggerer has finished waiting."""
-        from iotda_provider.triggers.events import WaitEvent
+    def waited_for(self, context: Context) -> Sequence[str]:
+        return (self.batch_task_id,)
 
-        happened = WaitEvent.read(event, self.batch_task_id)
-        if happened.error is not None:
-            raise happened.error
-        if happened.task is None:
-            raise self.time_is_over(happened.limit)
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
+        if event.error is not None:
+            raise event.error
+        if event.task is None:
+            raise self.time_is_over(event.limit)
         wait = TaskWait(self.batch_task_id, self.target_statuses, self.failure_statuses)
-        if not wait.is_over(happened.task):
-            raise IoTDAError(f"The triggerer ended a wait that is not over: {happened.task}")
-        return happened.task.to_dict()
+        if not wait.is_over(event.task):
+            raise IoTDAError(f"The triggerer ended a wait that is not over: {event.task}")
+        return event.task.to_dict()
 
     def on_kill(self) -> None:
         """Leave the batch task alone, unless the user asked to stop it."""

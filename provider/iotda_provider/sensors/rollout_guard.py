@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guard_worker import (
@@ -55,7 +57,7 @@ from iotda_provider.parameters import (
 )
 from iotda_provider.reporting import check_report_path, own_report_path, write_report
 from iotda_provider.sensors.live import LiveInWorker
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline, is_airflows_timeout
+from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -68,7 +70,7 @@ _LARGEST_AUDIT = 18_000
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
-class RolloutGuardSensor(BaseSensorOperator):
+class RolloutGuardSensor(DeferrableTask, BaseSensorOperator):
     """Watch a rollout until a rule is broken or it ends; succeeds in both cases.
 
     It looks at the platform's cumulative counts every ``poke_interval`` seconds, with one API call
@@ -355,14 +357,9 @@ class RolloutGuardSensor(BaseSensorOperator):
             instance_id=given(self.instance_id),
             stop_on_kill=self.stop_on_kill,
         )
-        limit = self._deadline().for_airflow(self.poke_interval, now=time.time())
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
+        self.wait_in_triggerer(trigger, self._deadline(), self.poke_interval)
 
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        if not is_airflows_timeout(next_method, next_kwargs):
-            return super().resume_execution(next_method, next_kwargs, context)
+    def without_triggerer(self, context: Context) -> dict[str, Any]:
         # No triggerer has been there to say that the guard's time is over.
         with self.hook() as hook:
             watch, kept = self._resumed_watch(context, hook)
@@ -371,35 +368,30 @@ class RolloutGuardSensor(BaseSensorOperator):
                 outcome = self._verified(steps, watch, outcome)
             return self._finish(context, watch, kept, outcome)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def waited_for(self, context: Context) -> Sequence[str]:
+        return batch_task_ids(self.batch_task_id)
+
+    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         """Verify and report what the trigger has seen and done.
 
         :raises IoTDAError: the trigger could not watch; or as :meth:`execute`
         """
-        from iotda_provider.triggers.events import ERROR, OVER
-
-        if not isinstance(event, Mapping) or event.get("status") not in (OVER, ERROR):
-            raise IoTDAError(f"The trigger's event makes no sense: {str(event)[:200]}")
+        if event.result is None:
+            raise event.error or nonsense(event, "it has no result")
+        try:
+            outcome = Outcome.from_result(event.result)
+        except (KeyError, ValueError) as error:
+            raise nonsense(event, str(error)) from None
         with self.hook() as hook:
-            return self._complete(context, hook, event)
+            return self._complete(context, hook, event, outcome)
 
     def _complete(
-        self, context: Context, hook: IoTDAHook, event: Mapping[str, Any]
+        self, context: Context, hook: IoTDAHook, event: Event, outcome: Outcome
     ) -> dict[str, Any]:
-        from iotda_provider.triggers.events import ERROR, error_from_json
-
-        watch, kept = self._resumed_watch(context, hook, event.get("memory"))
-        if tuple(event.get("batch_task_ids") or ()) != watch.plan.batch_task_ids:
-            raise IoTDAError(f"The trigger's event is about another rollout: {str(event)[:200]}")
-        if event["status"] == ERROR:
-            raise error_from_json(event.get("error"))
-        try:
-            outcome = Outcome.from_result(event["result"])
-        except (KeyError, ValueError) as error:
-            raise IoTDAError(f"The trigger's event makes no sense: {error}") from None
+        watch, kept = self._resumed_watch(context, hook, event.memory)
         if outcome.stop is not None:
             # The trigger's word is its own, even where no secret is there to sign a memory with.
-            watch.memory.intent = watch.memory.intent or event.get("intent")
+            watch.memory.intent = watch.memory.intent or event.intent
         if outcome.stop is not None and watch.memory.intent is not None:
             with self._steps(hook, context) as steps:
                 outcome = steps.run(watch.verify()) or outcome

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from iotda_provider.release.watching import WaveWatch
     from iotda_provider.triggers.release_steps import ReleaseSteps
 
-#: The status of an event after which a worker has to go on.
-ASK = "ask"
-
 
 class ReleaseTrigger(IoTDATrigger):
     """Goes on with a procedure of a release where its worker had to wait.
@@ -83,7 +80,7 @@ class ReleaseTrigger(IoTDATrigger):
     ) -> dict[str, Any]:
         """Carry out the procedure; the event's payload."""
         from iotda_provider.exceptions import IoTDAError
-        from iotda_provider.triggers.events import OVER, TIMEOUT, failed
+        from iotda_provider.triggers.events import ASK, OVER, TIMEOUT, failed
         from iotda_provider.triggers.release_steps import AskWorkerError, TimeIsOverError
 
         about = {"batch_task_ids": list(self.batch_task_ids)}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from iotda_provider.airflow_support.trigger_events import error_from_json, error_to_json
 from iotda_provider.exceptions import (
     BatchTaskFailedError,
     IoTDAApiError,
@@ -14,7 +15,6 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
-from iotda_provider.triggers.events import error_from_json, error_to_json
 
 TASK = BatchTask("5c8fb0d3", TaskStatus.FAIL, progress=TaskProgress(total=2, fail=2))
 ERRORS = [
