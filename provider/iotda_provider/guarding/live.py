@@ -1,12 +1,14 @@
-"""What people see of a guard while it watches: a header once, and a small record of how it stands.
+"""What people see of a guard, a wave or a stop: a header once, and a small record of how it stands.
 
 Pure: what is in them, and when the record is due. Who writes them down is the driver's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 from iotda_provider.guarding.outcome import Outcome, to_text
 from iotda_provider.guarding.watch import Watch
@@ -42,17 +44,12 @@ def header(
     :param tasks: the batch tasks, as far as they could be read
     :param version: the package's, where it is known
     """
-    documents = [_inner(task.raw, "document") for task in tasks]
     filters = [_inner(task.raw, "targets_filter") for task in tasks]
     return {
         "kind": kind,
         "batch_task_ids": list(batch_task_ids),
         "batch_task_names": [task.task_name for task in tasks],
-        "package_ids": _texts(
-            item
-            for document in documents
-            for item in (*_listed(document.get("package_ids")), document.get("package_id"))
-        ),
+        "package_ids": _texts(key for task in tasks for key in package_ids(task)),
         "version": version,
         "group_ids": _texts(item for group in filters for item in _listed(group.get("group_ids"))),
         "rules": rules_to_json(rules),
@@ -61,8 +58,55 @@ def header(
     }
 
 
+class Ended(NamedTuple):
+    """How what was watched has ended, where that is no guard's :class:`Outcome`."""
+
+    verdict: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a guard, a wave of a release or a stop stands now.
+
+    :param interval: seconds from one look to the next
+    :param judged: the last look that was judged, as the trail has it
+    :param intent: the stop that was decided on (:class:`~iotda_provider.guarding.Memory`)
+    :param blind_since: since when no look could be judged (seconds since the epoch)
+    :param reasons: the first failures whose reason was read
+    """
+
+    batch_task_ids: tuple[str, ...]
+    tasks: Sequence[BatchTask]
+    interval: float
+    judged: Mapping[str, Any] = field(default_factory=dict)
+    intent: Mapping[str, Any] | None = None
+    blind_since: float | None = None
+    reasons: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """The counts of all tasks together."""
+        if not self.tasks:
+            return None
+        return total_progress(task.progress for task in self.tasks).to_dict()
+
+    @property
+    def news(self) -> tuple[Any, ...]:
+        """What people want to know at once when it changes."""
+        intent = self.intent
+        return (
+            self.judged.get("decision"),
+            self.blind_since is not None,
+            intent is not None,
+            bool(intent and intent.get("accepted")),
+            bool(intent and intent.get("error")),
+        )
+
+
 class LiveRecord:
-    """How a guard stands, as plain JSON of about 1 kB: the XCom ``live``; and when it is due.
+    """How a guard or a stop stands, as plain JSON of about 1 kB: the XCom ``live``; and when it is
+    due.
 
     It is written at once when something happens (a hold, a breach, a stop, blindness, the end),
     where only counts have changed at most every 15 s, and where nothing has changed every 60 s. In
@@ -70,11 +114,11 @@ class LiveRecord:
     records a second. ``due`` in the record is when the next one is to be there; 60 s past it this
     one is stale.
 
-    :param watch: whose record it is
+    :param watched: the guard; or, of anything else, what says how that stands
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, watched: Watch | Callable[[], Standing]) -> None:
+        self._stands = partial(_standing, watched) if isinstance(watched, Watch) else watched
         self._looked_at: float | None = None
         self._written_at: float | None = None
         self._shown: tuple[Any, ...] = ()
@@ -85,43 +129,43 @@ class LiveRecord:
 
         :param guards: how many guards this process has
         """
-        if self._watch.blind_since is None:
+        stands = self._stands()
+        if stands.blind_since is None:
             self._looked_at = now
         if self._written_at is None:
             return "routine"
-        if self._what_happened() != self._shown:
+        if stands.news != self._shown:
             return "at once"
         since = now - self._written_at
         share = guards / WRITES_PER_SECOND
-        if self._progress() != self._counts and since >= max(_LEAST_SECONDS, share):
+        if stands.progress != self._counts and since >= max(_LEAST_SECONDS, share):
             return "routine"
         # Not at the look after it, which would be late.
         heartbeat = max(_HEARTBEAT_SECONDS, share)
-        return "routine" if since + self._watch.interval > heartbeat else None
+        return "routine" if since + stands.interval > heartbeat else None
 
     def compose(
-        self, now: float, guards: int = 1, outcome: Outcome | None = None
+        self, now: float, guards: int = 1, outcome: Outcome | Ended | None = None
     ) -> dict[str, Any]:
         """The record as it is now; from then on it counts as written.
 
-        :param outcome: how the watch has ended; then no further record is due
+        :param outcome: how it has ended; then no further record is due
         """
-        watch = self._watch
-        self._written_at, self._counts = now, self._progress()
-        self._shown = self._what_happened()
-        last: Mapping[str, Any] = watch.memory.trail.records[-1] if self._has_looked() else {}
-        heartbeat = max(_HEARTBEAT_SECONDS, guards / WRITES_PER_SECOND, watch.interval)
-        intent = watch.memory.intent
+        stands = self._stands()
+        self._written_at, self._counts, self._shown = now, stands.progress, stands.news
+        judged, intent = stands.judged, stands.intent
+        heartbeat = max(_HEARTBEAT_SECONDS, guards / WRITES_PER_SECOND, stands.interval)
         return {
-            "batch_task_ids": list(watch.plan.batch_task_ids),
-            "status": [str(task.status) for task in watch.tasks],
+            "batch_task_ids": list(stands.batch_task_ids),
+            "status": [str(task.status) for task in stands.tasks],
             "progress": self._counts,
-            "decision": last.get("decision"),
-            "sentence": (outcome.summary if outcome else last.get("sentence", ""))[
+            "decision": judged.get("decision"),
+            "sentence": (outcome.summary if outcome else judged.get("sentence", ""))[
                 :_MOST_CHARACTERS
             ],
-            "rules": list(last.get("rules", ()))[:_MOST_RULES],
-            "failures_by_class": last.get("failures_by_class"),
+            "rules": list(judged.get("rules", ()))[:_MOST_RULES],
+            "failures_by_class": judged.get("failures_by_class"),
+            "first_reasons": [dict(reason) for reason in stands.reasons],
             "stop": None
             if intent is None
             else {
@@ -130,32 +174,65 @@ class LiveRecord:
                 "attempts": intent.get("attempts", 0),
                 "error": (intent.get("error") or "")[:_MOST_CHARACTERS] or None,
             },
-            "blind_since": to_text(watch.blind_since),
+            "blind_since": to_text(stands.blind_since),
             "verdict": None if outcome is None else outcome.verdict,
             "looked_at": to_text(self._looked_at),
-            "next_look": None if outcome else to_text(now + watch.interval),
+            "next_look": None if outcome else to_text(now + stands.interval),
             "due": None if outcome else to_text(now + heartbeat),
         }
 
-    def _has_looked(self) -> bool:
-        return bool(self._watch.memory.trail.records)
 
-    def _progress(self) -> Any:
-        tasks = self._watch.tasks
-        return total_progress(task.progress for task in tasks).to_dict() if tasks else None
+def _standing(watch: Watch) -> Standing:
+    records = watch.memory.trail.records
+    return Standing(
+        batch_task_ids=watch.plan.batch_task_ids,
+        tasks=watch.tasks,
+        interval=watch.interval,
+        judged=records[-1] if records else {},
+        intent=watch.memory.intent,
+        blind_since=watch.blind_since,
+        reasons=watch.first_reasons,
+    )
 
-    def _what_happened(self) -> tuple[Any, ...]:
-        """What people want to know at once when it changes."""
-        watch = self._watch
-        intent = watch.memory.intent
-        records = watch.memory.trail.records
-        return (
-            records[-1].get("decision") if records else None,
-            watch.blind_since is not None,
-            intent is not None,
-            bool(intent and intent.get("accepted")),
-            bool(intent and intent.get("error")),
+
+class StopStanding:
+    """How a stop stands that no guard has sent.
+
+    :param batch_task_id: the task
+    :param interval: seconds from one look to the next
+    :param sent: when the stop was sent and taken, in seconds since the epoch; None: not yet
+    """
+
+    def __init__(self, batch_task_id: str, interval: float, sent: float | None = None) -> None:
+        self._about = (batch_task_id,)
+        self._interval = interval
+        self._tasks: list[BatchTask] = []
+        self.sent = sent
+
+    def saw(self, task: BatchTask) -> None:
+        """After a look."""
+        self._tasks = [task]
+
+    def __call__(self) -> Standing:
+        said = [
+            f"{'STOPPED' if task.status.is_terminal else 'STOPPING'}: {task.progress}."
+            for task in self._tasks
+            if self.sent is not None
+        ]
+        stop = {"sent": self.sent, "accepted": self.sent, "attempts": 1}
+        return Standing(
+            batch_task_ids=self._about,
+            tasks=self._tasks,
+            interval=self._interval,
+            judged={"sentence": "".join(said)},
+            intent=None if self.sent is None else stop,
         )
+
+
+def package_ids(task: BatchTask) -> list[str]:
+    """The packages that a batch task installs."""
+    document = _inner(task.raw, "document")
+    return _texts((*_listed(document.get("package_ids")), document.get("package_id")))
 
 
 def _inner(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

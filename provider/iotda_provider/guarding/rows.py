@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guarding.steps import Procedure, ReadFailed
-from iotda_provider.guarding.tally import Tally, add_up
+from iotda_provider.guarding.tally import MOST_REASONS, Tally, add_up
 from iotda_provider.guards import Look, Undecided, Verdict
 from iotda_provider.models import BatchTask
 
@@ -54,3 +55,11 @@ class FailedRows:
         classes, clusters = add_up(self.tallies)
         known = clusters if self.plan.cluster_of is not None else None
         return replace(look, failures_by_class=classes, clusters=known)
+
+    @property
+    def first_reasons(self) -> list[dict[str, Any]]:
+        """The first failures of different reasons, as far as they were read: at most three."""
+        found: list[dict[str, Any]] = []
+        for tally in self.tallies.values():
+            found += [reason for reason in tally.first_reasons if reason not in found]
+        return found[:MOST_REASONS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from iotda_provider.guards import FailureClasses
 from iotda_provider.guards.classes import LONGEST_EXPRESSION
@@ -17,6 +18,8 @@ ClusterOf = str | Mapping[str, str]
 _NO_CLUSTER = "(none)"
 #: The most characters of a device's id that a user's expression sees; the platform allows 128.
 _LONGEST_ID = 128
+#: Failures of different reasons that people are shown, and the characters of each message.
+MOST_REASONS, _LONGEST_MESSAGE = 3, 120
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Tally:
     rows: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
     by_cluster: dict[str, int] = field(default_factory=dict)
+    first_reasons: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row: Subtask) -> None:
         """Count one subtask, where it has failed; the caller shows each target once."""
@@ -42,9 +46,20 @@ class Tally:
         self.rows += 1
         name = self.classes.classify(row.error_code, row.error_msg)
         self.by_class[name] = self.by_class.get(name, 0) + 1
+        if len(self.first_reasons) < MOST_REASONS:
+            self._note_reason(name, row)
         if self.cluster_of is not None:
             cluster = _cluster(self.cluster_of, row.target)
             self.by_cluster[cluster] = self.by_cluster.get(cluster, 0) + 1
+
+    def _note_reason(self, failure_class: str, row: Subtask) -> None:
+        reason = {
+            "failure_class": failure_class,
+            "error_code": one_line(row.error_code or "", _LONGEST_MESSAGE),
+            "error_msg": one_line(row.error_msg or "", _LONGEST_MESSAGE),
+        }
+        if reason not in self.first_reasons:
+            self.first_reasons.append(reason)
 
 
 def _cluster(cluster_of: ClusterOf, target: str) -> str:

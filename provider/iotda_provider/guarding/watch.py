@@ -119,6 +119,11 @@ class Watch:
         return self._blindness.since
 
     @property
+    def first_reasons(self) -> list[dict[str, Any]]:
+        """Why the first devices failed, as far as it was read: class, code and message of each."""
+        return self._rows.first_reasons
+
+    @property
     def is_stopping(self) -> bool:
         """Whether this guard has decided on a stop, and is seeing it through."""
         intent = self.memory.intent

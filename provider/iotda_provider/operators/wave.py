@@ -136,7 +136,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         procedure = self.procedure(job, watch).run()
         try:
             result = self.carry_out(
-                context, procedure, memory, ask=self.asks(), waits=not self.deferrable
+                context, procedure, watch, ask=self.asks(), waits=not self.deferrable
             )
         except MustWaitError as wait:
             self._defer(context, job, watch, began=began, wait=wait.seconds)

@@ -10,6 +10,7 @@ from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps, signature_of
 from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.guarding.live import Ended
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
@@ -18,6 +19,7 @@ from iotda_provider.operators.wave_steps import AskEvidence, WaveSteps
 from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.sensors.live import LiveInWorker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -112,19 +114,23 @@ class GuardedOperator(IoTDABaseOperator):
         self,
         context: Context,
         procedure: Procedure[dict[str, Any]],
-        memory: Memory,
+        watch: WaveWatch,
         *,
         ask: AskEvidence | None = None,
         waits: bool = True,
     ) -> dict[str, Any]:
         """The result of a procedure, carried out in this worker.
 
+        :param watch: the guard that it looks through
+
         :raises MustWaitError: it has to wait, and ``waits`` says not here
         :raises IoTDAError: as the procedure does; what the guard remembers is kept
         """
+        memory = watch.memory
         try:
             with self.hook() as hook, WorkerSteps(hook, context, self.log, self.on_alert) as guard:
                 guard.try_on_alert(memory.batch_task_ids)
+                live = LiveInWorker(watch, guard, context, self.log)
                 steps = WaveSteps(
                     hook,
                     guard,
@@ -132,8 +138,11 @@ class GuardedOperator(IoTDABaseOperator):
                     files=self.files(context),
                     ask=ask,
                     waits=waits,
+                    show=live.show,
                 )
-                return steps.run(procedure)
+                result = steps.run(procedure)
+                live.settle(Ended(result["verdict"], result["summary"]))
+                return result
         except IoTDAError:
             self.kept(context).take_back(memory.to_json())
             raise

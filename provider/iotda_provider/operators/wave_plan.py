@@ -12,10 +12,13 @@ from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAConfigError,
+    IoTDAError,
     IoTDATransportError,
     NotHeldError,
 )
-from iotda_provider.guarding.live import HEADER_KEY, header
+from iotda_provider.guarding.live import HEADER_KEY, header, package_ids
+from iotda_provider.guarding.plan import read_rules
+from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.wave_numbers import WatchNumbers
@@ -25,6 +28,7 @@ from iotda_provider.parameters import (
     flag,
     given,
     id_or_template,
+    is_template,
     list_or_template,
     optional_text,
     positive,
@@ -87,6 +91,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         before anybody is let start (templated)
     :param wave_timeout: as ``bake_time`` (templated)
     :param already_current: as ``bake_time`` (templated)
+    :param rules: the guard's rules, for people who look at the release (templated)
     :param poll_interval: seconds between two looks at a batch task that the platform still prepares
     :param deferrable: wait for that in the triggerer instead of in the worker
     :param keeper_task_id: a task that starts after all waves, with a copy of who is in which wave,
@@ -106,6 +111,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         "bake_time",
         "wave_timeout",
         "already_current",
+        "rules",
         *CONNECTION_FIELDS,
     )
 
@@ -122,6 +128,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         bake_time: Any = 0,
         wave_timeout: Any = 86400,
         already_current: Any = 0,
+        rules: Any = (),
         poll_interval: float = 5,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         keeper_task_id: str | None = None,
@@ -138,6 +145,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
         self.already_current = already_current
+        self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = flag(deferrable, "deferrable")
         self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
@@ -159,6 +167,8 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
                 "release",
                 [task_id],
                 [task],
+                rules=read_rules(self.rules),
+                version=self._version(hook, task),
                 iotda_conn_id=self.iotda_conn_id,
                 poll_interval=self.poll_interval,
             )
@@ -206,6 +216,15 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
             self.log.warning("%s", line)
         files.copy_confirmed(self.log)
         return plan
+
+    def _version(self, hook: IoTDAHook, task: BatchTask) -> str | None:
+        """The package's version, for people; None where it can't be read, or there are several."""
+        packages = package_ids(task)
+        try:
+            return hook.get_ota_package(*packages).version if len(packages) == 1 else None
+        except IoTDAError as error:
+            self.log.info("The version of package %s can't be read: %s", packages[0], error)
+            return None
 
     def _known(self, context: Context, path: str | None, task_id: str) -> Manifest | None:
         """The waves that were planned before; None: there are none yet."""

@@ -57,6 +57,7 @@ class WaveSteps:
     :param files: where waves and confirmations are written down
     :param ask: asks for the external evidence
     :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
+    :param show: is called before each wait, thus after each look
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WaveSteps:
         files: ReleaseFiles | None = None,
         ask: AskEvidence | None = None,
         waits: bool = True,
+        show: Callable[[], None] = lambda: None,
     ) -> None:
         self._hook = hook
         self._guard = guard
@@ -75,6 +77,7 @@ class WaveSteps:
         self._files = files
         self._ask = ask
         self._waits = waits
+        self._show = show
 
     def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.
@@ -94,6 +97,7 @@ class WaveSteps:
 
     def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Sleep):
+            self._show()
             if not self._waits:
                 raise MustWaitError(step.seconds)
             return time.sleep(max(0.0, step.seconds))

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.guarding import Outcome, Watch
-from iotda_provider.guarding.live import HEADER_KEY, LIVE_KEY, LiveRecord, header
+from iotda_provider.guarding.live import HEADER_KEY, LIVE_KEY, Ended, LiveRecord, header
 from iotda_provider.reporting import push_xcom
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LiveInWorker:
         if self._record.wants_writing(now) is not None:
             self._writing = self._push(LIVE_KEY, self._record.compose(now))
 
-    def settle(self, outcome: Outcome | None = None) -> None:
+    def settle(self, outcome: Outcome | Ended | None = None) -> None:
         """Begin to write the record before the task ends or is deferred.
 
         :param outcome: how the watch has ended, where it has

@@ -191,6 +191,7 @@ def staged_rollout(
             bake_time=bake_time,
             wave_timeout=wave_timeout,
             already_current=already_current,
+            rules=rules,
             poll_interval=min(poll_interval, 5),
             **common,
         )

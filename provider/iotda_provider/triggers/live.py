@@ -8,10 +8,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iotda_provider.guarding import Outcome, Watch
-from iotda_provider.guarding.live import LIVE_KEY, WRITES_PER_SECOND, LiveRecord
+from iotda_provider.guarding.live import (
+    LIVE_KEY,
+    WRITES_PER_SECOND,
+    Ended,
+    LiveRecord,
+    Standing,
+)
 from iotda_provider.rate_limit import RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
@@ -32,12 +39,12 @@ class LiveInTriggerer:
     It is written beside the looks, in a task of its own, so that no look and no stop waits for
     Airflow. One that can't be written is left out; the next one follows in a minute.
 
-    :param watch: whose record it is
+    :param watched: whose record it is
     :param kept: what writes XComs
     """
 
-    def __init__(self, watch: Watch, kept: OwnState) -> None:
-        self._record = LiveRecord(watch)
+    def __init__(self, watched: Watch | Callable[[], Standing], kept: OwnState) -> None:
+        self._record = LiveRecord(watched)
         self._kept = kept
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,7 +75,7 @@ class LiveInTriggerer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def settle(self, outcome: Outcome) -> None:
+    async def settle(self, outcome: Outcome | Ended) -> None:
         """Write the last record."""
         self._has_ended = True
         with suppress(asyncio.TimeoutError):

@@ -42,6 +42,7 @@ class ReleaseTrigger(IoTDATrigger):
         "iotda_provider.release.resting",
         "iotda_provider.triggers.release_steps",
         "iotda_provider.triggers.guard_steps",
+        "iotda_provider.triggers.live",
     )
 
     def __init__(
@@ -145,11 +146,13 @@ class WaveTrigger(ReleaseTrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.durable import LARGEST
         from iotda_provider.guarding import GuardPlan, Memory
+        from iotda_provider.guarding.live import Ended
         from iotda_provider.guarding.memory import fitted
         from iotda_provider.release.watching import WaveWatch
         from iotda_provider.release_files import ReleaseFiles
-        from iotda_provider.triggers.events import tell
+        from iotda_provider.triggers.events import OVER, tell
         from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
+        from iotda_provider.triggers.live import LiveInTriggerer
         from iotda_provider.triggers.release_steps import ReleaseSteps
 
         plan = await importing(GuardPlan.from_dict, self.guard)  # its rules load what they need
@@ -159,17 +162,23 @@ class WaveTrigger(ReleaseTrigger):
         watch = WaveWatch(plan, memory, self.log, clock=time.time)
         earlier = Earlier(watch, kept)
         guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
+        live = LiveInTriggerer(watch, kept)
         steps = ReleaseSteps(
             hook,
             guard,
             self.log,
             files=ReleaseFiles.from_json(self.files),
             deadline=self.deadline,
+            show=live.show,
         )
         guard.try_on_alert(plan.batch_task_ids)
         job, procedure = await importing(self.begin, watch)
         try:
-            payload = await self._event(steps, job, procedure.run())
+            async with live:
+                payload = await self._event(steps, job, procedure.run())
+                if payload["status"] == OVER:
+                    result = payload["result"]
+                    await live.settle(Ended(result["verdict"], result["summary"]))
         finally:
             earlier.give_up()
             kept.forget_unwritten()

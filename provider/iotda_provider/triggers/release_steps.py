@@ -52,6 +52,7 @@ class ReleaseSteps:
     :param log: where its lines go
     :param files: where waves and confirmations are written down
     :param deadline: when the task's ``execution_timeout`` is over, in seconds since 1970
+    :param show: is called before each wait, thus after each look
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class ReleaseSteps:
         *,
         files: ReleaseFiles | None = None,
         deadline: float | None = None,
+        show: Callable[[], None] = lambda: None,
     ) -> None:
         self._hook = hook
         self._guard = guard
         self._log = log
         self._files = files
         self._deadline = deadline
+        self._show = show
 
     async def run(self, procedure: Procedure[T]) -> T:
         """Carry out all steps of a procedure; its result.
@@ -99,6 +102,7 @@ class ReleaseSteps:
 
     async def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Sleep):
+            self._show()
             return await self.sleep(step.seconds)
         if isinstance(step, ReadWaiting):
             found = self._hook.iter_subtasks(step.batch_task_id, status=SubtaskStatus.WAITING)
