@@ -145,7 +145,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
         self.already_current = already_current
-        self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
+        self.rules = rules_to_json(read_rules(rules)) if rules and not is_template(rules) else rules
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.deferrable = flag(deferrable, "deferrable")
         self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
@@ -167,7 +167,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
                 "release",
                 [task_id],
                 [task],
-                rules=read_rules(self.rules),
+                rules=read_rules(self.rules) if self.rules else (),
                 version=self._version(hook, task),
                 iotda_conn_id=self.iotda_conn_id,
                 poll_interval=self.poll_interval,

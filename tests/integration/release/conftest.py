@@ -41,6 +41,7 @@ WAITING = [
     *(f"release.{name}" for name in ("confirm_wave", "last_look", "resting", "watch_wave")),
     *(f"triggers.{name}" for name in ("polling", "release", "release_steps")),
     *("guarding.watch", "hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
+    *("sensors.live", "triggers.live"),
 ]
 
 

@@ -1,0 +1,59 @@
+"""What people see of a release: what it is about, and how each wave stands while it is under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.integration.release.conftest import RULES, TASK_ID, XComs
+
+from iotda_provider.guards import rules_to_json
+
+PACKAGE_ID = "32822e5744a45ede319d2c50"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Every record that was written, with its task."""
+    found: list[tuple[str, Any]] = []
+    put = XComs.put
+
+    def note(xcoms: XComs, task_id: str, key: str, value: Any) -> None:
+        put(xcoms, task_id, key, value)
+        if key == "live":
+            found.append((task_id, xcoms[task_id, key]))
+
+    monkeypatch.setattr(XComs, "put", note)
+    return found
+
+
+def test_each_wave_shows_how_it_stands_and_how_it_has_ended(
+    rollout: Any, written: list[tuple[str, Any]]
+) -> None:
+    run = rollout(
+        failure_rate=0.3,
+        packages=[{"package_id": PACKAGE_ID, "version": "2.0.0"}],
+        batch_tasks=[{"task_id": TASK_ID, "need_confirm": True, "package_ids": [PACKAGE_ID]}],
+    )
+    run.plan(waves="10%, 100%", rules=RULES)
+    run.confirm()
+    result = run.watch()
+
+    about = run.xcoms["plan", "rollout"]
+    assert (about["kind"], about["rules"]) == ("release", rules_to_json([RULES]))
+    assert (about["package_ids"], about["version"]) == ([PACKAGE_ID], "2.0.0")
+    assert result["verdict"] == "breached"
+    assert {task_id for task_id, _ in written} == {"confirm_1", "watch_1"}
+    under_way = [record for task_id, record in written if task_id == "watch_1"][:-1]
+    assert under_way
+    for record in under_way:
+        assert record["due"] > record["looked_at"]
+        assert record["progress"]["total"] == 400
+        assert record["verdict"] is None
+    (rule,) = run.xcoms["watch_1", "live"]["rules"]
+    assert rule["value"] is not None
+    assert run.xcoms["confirm_1", "live"]["verdict"] == "confirmed"
+    last = run.xcoms["watch_1", "live"]
+    assert (last["verdict"], last["sentence"]) == ("breached", result["summary"][:240])
+    assert last["stop"]["accepted_at"]
+    assert last["due"] is None
