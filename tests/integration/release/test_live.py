@@ -1,4 +1,4 @@
-"""What people see of a release: what it is about, and how each wave stands while it is under way."""
+"""What people see of a release: what it is about, and how each wave stands meanwhile."""
 
 from __future__ import annotations
 
