@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iotda_provider.json_text import read_json
+from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,6 +25,20 @@ PREFIX = "iotda_provider."
 LARGEST = 9_000
 
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
+
+
+def checked_owner(owner: Any) -> dict[str, Any]:
+    """The ids of a task instance, of what Airflow's database holds.
+
+    :raises ValueError: they are none
+    """
+    if not isinstance(owner, Mapping) or not set(_OWNER) <= set(owner):
+        raise ValueError(f"owner must be an object with {', '.join(_OWNER)}")
+    for name in _OWNER:
+        kind = int if name == "map_index" else str
+        if not isinstance(owner[name], kind):
+            raise ValueError(f"owner: {name} must be {kind.__name__}, got {what_is(owner[name])}")
+    return {name: owner[name] for name in _OWNER}
 
 
 class Notes(Protocol):
@@ -70,7 +85,7 @@ class VariableNotes:
     """
 
     def __init__(self, owner: Mapping[str, Any]) -> None:
-        self._owner = {name: owner[name] for name in _OWNER}
+        self._owner = checked_owner(owner)
 
     def name(self, key: str) -> str:
         """The name of the Variable: a readable beginning, and a hash of the ids."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider import json_text
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.parameters import as_list, whole_number
 from iotda_provider.release.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
@@ -78,8 +79,15 @@ class ReleaseFiles:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ReleaseFiles:
-        """The inverse of :meth:`to_json`."""
-        return cls(**{**data, "cumulative": tuple(data["cumulative"])})
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = json_text.checked_fields(cls, data, "files", read_by_caller=("cumulative",))
+        cumulative = as_list(values["cumulative"], "files: cumulative")
+        for one in cumulative:
+            whole_number(one, "files: cumulative", zero=True)
+        return cls(**{**values, "cumulative": tuple(cumulative)})
 
     def read_waves(self) -> list[list[str]]:
         """The devices of every wave.

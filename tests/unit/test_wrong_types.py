@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ import pytest
 import requests_mock
 from airflow.providers.common.compat.sdk import DAG, AirflowException
 
+from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
+from iotda_provider.guarding import GuardPlan
 from iotda_provider.guards import (
     Combined,
     EnoughSuccess,
@@ -25,6 +29,7 @@ from iotda_provider.guards import (
     Stalled,
 )
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators import batch_task, branch
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.guard_runs import (
@@ -40,10 +45,21 @@ from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import WaveGateOperator
 from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
 from iotda_provider.operators.wave_plan import PlanWavesOperator
+from iotda_provider.operators.wave_stop import StopReleaseOperator
 from iotda_provider.operators.wave_watch import WatchWaveOperator
 from iotda_provider.release import MaintenanceWindow, staged_rollout
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.resting import RestJob
+from iotda_provider.release.watch_wave import WatchJob
+from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
+from iotda_provider.triggers.base import IoTDATrigger
+from iotda_provider.triggers.batch_task import BatchTaskTrigger
+from iotda_provider.triggers.events import error_from_json
+from iotda_provider.triggers.guard_steps import OwnState
+from iotda_provider.triggers.release import AtRestTrigger, ConfirmWaveTrigger, WatchWaveTrigger
 from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
+from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
 RULES = '[{"rule": "MaxFailures", "count": 5}]'
@@ -78,6 +94,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 }
 OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (batch_task.StopBatchTaskOperator, ONE),
+    (StopReleaseOperator, ONE),
     (batch_task.ConfirmBatchTaskOperator, ONE),
     (batch_task.RetryBatchTaskOperator, ONE),
     (batch_task.DeleteBatchTaskOperator, ONE),
@@ -246,6 +263,57 @@ def test_a_hook_takes_an_argument_or_refuses_it_in_one_line(no_waiting, method):
             tried(call)
 
 
+async def refusal_of(call: Callable[[], Any]) -> str | None:
+    """What is said where a call is refused before it is sent; None where it was sent."""
+    try:
+        found = call()
+        if hasattr(found, "__aiter__"):
+            async for _ in found:
+                pass
+        elif inspect.isawaitable(found):
+            await found
+        elif isinstance(found, Iterator):
+            list(islice(found, 3))
+    except IoTDATransportError as error:
+        in_one_line(error)
+        return None
+    except (ValueError, AirflowException) as refusal:
+        in_one_line(refusal)
+        return str(refusal)
+    return None
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_the_asynchronous_hook_refuses_what_the_blocking_one_does(monkeypatch, method):
+    connection = {
+        "conn_type": "iotda",
+        "host": "http://127.0.0.1:1",  # where nobody listens
+        "login": "a",
+        "password": "b",
+        "extra": {"project_id": "p", "region": "cn-north-4", "max_attempts": 1},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    good = METHODS[method]
+    names = [*good, *(OPTIONAL if method.startswith("create_batch_task") else ())]
+    with IoTDAHook() as hook:
+        async with IoTDAAsyncHook() as async_hook:
+            assert await refusal_of(lambda: getattr(hook, method)(**good)) is None
+            for name in names:
+                for what, make in WRONG.items():
+                    if (name, what) == ("extra_options", "an object"):
+                        continue  # as above
+                    said = [
+                        await refusal_of(
+                            lambda one=one, name=name, make=make: getattr(one, method)(
+                                **{**good, name: make()}
+                            )
+                        )
+                        for one in (hook, async_hook)
+                    ]
+                    assert said[0] == said[1], (name, what)
+
+
 RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (MaxFailures, {"count": 5}),
     (MaxFailureRate, {"rate": 0.1, "min_sample": 10, "denominator": "started"}),
@@ -299,3 +367,91 @@ def test_a_rollout_takes_a_value_or_refuses_it_in_one_line(name):
                 return staged_rollout(**{"max_waves": 4, **rest})
 
         tried(build)
+
+
+OVER = 1_000.0
+PLAN = GuardPlan(
+    batch_task_ids=(TASK,), rules=(MaxFailures(5),), cluster_of="(a)", deadline=OVER
+).to_dict()
+OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
+FILES = ReleaseFiles(TASK, "", (1,), None, "d", "r", "p").to_json()
+RELEASE = {"guard": PLAN, "files": FILES, "owner": OWNER, "began": 0.0}
+CONFIRM = ConfirmJob(TASK, 1, 1, 0, False, OVER, 600.0, window=MaintenanceWindow("1:00", "1:00"))
+WATCH = WatchJob(TASK, 1, 1, True, EnoughSuccess(0.1), OVER, OVER)
+REST = RestJob(TASK, 600.0, 1.0, 0.0, OVER)
+TRIGGERS: list[tuple[type[IoTDATrigger], dict[str, Any]]] = [
+    (BatchTaskTrigger, {"batch_task_id": TASK, "deadline": OVER}),
+    (RolloutGuardTrigger, {"plan": PLAN, "owner": OWNER}),
+    (AtRestTrigger, {"job": REST.to_json(), "began": 0.0}),
+    (ConfirmWaveTrigger, {**RELEASE, "job": CONFIRM.to_json()}),
+    (WatchWaveTrigger, {**RELEASE, "job": WATCH.to_json()}),
+]
+
+
+def stored(kind: type[IoTDATrigger], good: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Arguments as Airflow's database may hold them: each missing, unknown, of another type, and so
+    is each field of each object in them."""
+    whole = kind(**good).serialize()[1]
+    yield "as they are", whole
+    yield "none", {}
+    yield "unknown", {**whole, "no_such_argument": 1}
+    for name, value in whole.items():
+        yield f"no {name}", {key: one for key, one in whole.items() if key != name}
+        for what, make in WRONG.items():
+            yield f"{name}: {what}", {**whole, name: make()}
+        if not isinstance(value, dict) or name == "memo":
+            continue
+        yield f"{name}: unknown field", {**whole, name: {**value, "no_such_field": 1}}
+        for field in value:
+            rest = {key: one for key, one in value.items() if key != field}
+            yield f"{name}: no {field}", {**whole, name: rest}
+            for what, make in WRONG.items():
+                yield f"{name}: {field}: {what}", {**whole, name: {**value, field: make()}}
+
+
+class Gone:
+    """A hook for which nothing is there any more."""
+
+    async def __aenter__(self) -> Gone:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        raise IoTDANotFoundError(404, action=name)
+
+
+async def first_event(trigger: IoTDATrigger) -> Any:
+    async for event in trigger.run():
+        return event.payload
+    return None
+
+
+@pytest.mark.parametrize(("kind", "good"), TRIGGERS)
+async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
+    monkeypatch, kind, good
+):
+    monkeypatch.setattr(IoTDATrigger, "hook", lambda self: Gone())
+    monkeypatch.setattr(OwnState, "_set_xcom", lambda self, key, value: None)
+    monkeypatch.setattr(OwnState, "_get_memories", lambda self: (None, None))
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    ran = 0
+    for what, arguments in stored(kind, good):
+        try:
+            trigger = kind(**arguments)
+            payload = await asyncio.wait_for(first_event(trigger), 1)
+            assert payload["batch_task_ids"] == list(trigger.batch_task_ids)
+            if "error" in payload:
+                in_one_line(error_from_json(payload["error"]))
+            ran += 1
+        except (ValueError, AirflowException) as refusal:
+            in_one_line(refusal)
+        except asyncio.TimeoutError:
+            assert "deadline" in what, "without one it looks again and again"
+        except Exception as fault:
+            raise AssertionError(what) from fault
+    assert ran, "they are taken as they are"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guarding.tally import ClusterOf
+from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
 from iotda_provider.guards import (
     FailureClasses,
     Rule,
@@ -15,6 +15,8 @@ from iotda_provider.guards import (
     rules_from_json,
     rules_to_json,
 )
+from iotda_provider.json_text import checked_fields
+from iotda_provider.parameters import batch_task_ids, one_of
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE
 
 ON_GUARD_LOST = ("fail", "stop")
@@ -96,14 +98,18 @@ class GuardPlan:
 
         :raises ValueError: it is not what :meth:`to_dict` returns
         """
-        if not isinstance(data, Mapping) or not {"batch_task_ids", "rules"} <= set(data):
-            raise ValueError("plan must be what GuardPlan.to_dict() returns")
+        read_here = ("batch_task_ids", "rules", "failure_classes", "cluster_of")
+        values = checked_fields(cls, data, "plan", read_by_caller=read_here)
         return cls(
             **{
-                **data,
-                "batch_task_ids": tuple(data["batch_task_ids"]),
-                "rules": tuple(rules_from_json(data["rules"])),
-                "failure_classes": FailureClasses.of(data.get("failure_classes")),
+                **values,
+                "batch_task_ids": batch_task_ids(values["batch_task_ids"]),
+                "rules": read_rules(values["rules"], values.get("cluster_of")),
+                "failure_classes": FailureClasses.of(values.get("failure_classes")),
+                "cluster_of": check_cluster_of(values.get("cluster_of")),
+                "on_guard_lost": one_of(
+                    values.get("on_guard_lost", "fail"), "on_guard_lost", ON_GUARD_LOST
+                ),
             }
         )
 

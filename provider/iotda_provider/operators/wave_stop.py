@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDANotFoundError
+from iotda_provider.exceptions import IoTDANotFoundError, IoTDAParameterError
 from iotda_provider.operators.stop import StopBatchTaskOperator
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ class StopReleaseOperator(StopBatchTaskOperator):
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        if "wait_for_completion" in kwargs:
+            raise IoTDAParameterError(
+                "wait_for_completion can't be given: StopReleaseOperator never waits for devices "
+                "that are installing. WaitUntilAtRestOperator does."
+            )
         super().__init__(wait_for_completion=False, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:

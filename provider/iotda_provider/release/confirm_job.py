@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from iotda_provider.json_text import checked_fields
 from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.window import MaintenanceWindow
 
@@ -55,6 +56,15 @@ class ConfirmJob:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
-        """The inverse of :meth:`to_json`."""
-        window = data.get("window")
-        return cls(**{**data, "window": window and MaintenanceWindow(**window)})
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "job", read_by_caller=("window",))
+        window = values.get("window")
+        if window is not None:
+            plain = checked_fields(MaintenanceWindow, window, "window", read_by_caller=("days",))
+            window = MaintenanceWindow(**plain)
+        if values.get("chunk") == 0:
+            raise ValueError("job: chunk must be greater than 0")
+        return cls(**{**values, "window": window})

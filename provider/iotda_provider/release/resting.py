@@ -11,6 +11,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import ReadTasks
 from iotda_provider.guarding.steps import Log
 from iotda_provider.guards.miscounts import Miscounts
+from iotda_provider.json_text import checked_fields
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.release.steps import Procedure, Sleep
 from iotda_provider.waiting import Outage, is_gone
@@ -41,8 +42,11 @@ class RestJob:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RestJob:
-        """The inverse of :meth:`to_json`."""
-        return cls(**data)
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        return cls(**checked_fields(cls, data, "job"))
 
 
 class Resting:

@@ -11,6 +11,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
+from iotda_provider.json_text import checked_fields
 from iotda_provider.models import TaskProgress
 from iotda_provider.release.gating import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
@@ -83,9 +84,15 @@ class WatchJob:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WatchJob:
-        """The inverse of :meth:`to_json`."""
-        (gate,) = rules_from_json(data["gate"])
-        return cls(**{**data, "gate": gate})
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "job", read_by_caller=("gate",))
+        rules = rules_from_json(values["gate"])
+        if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
+            raise ValueError("job: gate must be one EnoughSuccess")
+        return cls(**{**values, "gate": rules[0]})
 
 
 class WaveWatching:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger
 
+from iotda_provider.exceptions import IoTDAParameterError
+from iotda_provider.parameters import as_text, flag, optional_text
+from iotda_provider.text import one_line
 from iotda_provider.triggers.loading import load
 
 if TYPE_CHECKING:
@@ -22,7 +25,20 @@ _KILL_SECONDS = 30.0
 HOOKS = "iotda_provider.hooks.iotda_async"
 
 
-class IoTDATrigger(BaseTrigger):
+class _MadeOfStoredArguments(ABCMeta):
+    """Makes a trigger of what Airflow's database holds, which another release may have written."""
+
+    def __call__(cls, *args: Any, **arguments: Any) -> Any:
+        try:
+            return super().__call__(*args, **arguments)
+        except TypeError as error:  # one is missing, or unknown
+            raise IoTDAParameterError(
+                f"{cls.__name__} can't be made of the arguments that Airflow has kept of it: "
+                f"{one_line(error, 300)}. Clear the task instance: its next try makes them anew."
+            ) from error
+
+
+class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
     """Waits in the triggerer, with the connection and the session that all triggers share.
 
     A subclass implements :meth:`events`, and adds its own arguments to :meth:`arguments`. What must
@@ -33,6 +49,8 @@ class IoTDATrigger(BaseTrigger):
     Airflow imports a trigger's module on its event loop, which holds up all other triggers. So such
     a module imports little; what the trigger works with is named in ``needs``, which is imported in
     a thread before :meth:`events` is called, and imported again where it is used.
+
+    Its arguments stand in Airflow's database; what can't be one is refused in one line.
 
     :param iotda_conn_id: the connection
     :param project_id: instead of the connection's
@@ -52,10 +70,10 @@ class IoTDATrigger(BaseTrigger):
         stop_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.iotda_conn_id = iotda_conn_id
-        self.project_id = project_id
-        self.instance_id = instance_id
-        self.stop_on_kill = stop_on_kill
+        self.iotda_conn_id = as_text(iotda_conn_id, "iotda_conn_id")
+        self.project_id = optional_text(project_id, "project_id")
+        self.instance_id = optional_text(instance_id, "instance_id")
+        self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that make this trigger anew, as plain JSON."""
@@ -72,12 +90,9 @@ class IoTDATrigger(BaseTrigger):
     def hook(self) -> IoTDAAsyncHook:
         """A hook for this trigger's connection; use it as an async context manager."""
         from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-        from iotda_provider.parameters import given
 
         return IoTDAAsyncHook(
-            self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            self.iotda_conn_id, project_id=self.project_id, instance_id=self.instance_id
         )
 
     @property

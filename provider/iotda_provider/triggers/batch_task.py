@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
+from iotda_provider.parameters import as_text, flag, texts
 from iotda_provider.triggers.polling import PollingTrigger
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class BatchTaskTrigger(PollingTrigger):
         **polling: Any,
     ) -> None:
         super().__init__(**polling)
-        self.batch_task_id = batch_task_id
-        self.target_statuses = tuple(target_statuses)
-        self.failure_statuses = tuple(failure_statuses)
-        self.end_from_trigger = end_from_trigger
+        self.batch_task_id = as_text(batch_task_id, "batch_task_id")
+        self.target_statuses = texts(target_statuses, "target_statuses")
+        self.failure_statuses = texts(failure_statuses, "failure_statuses")
+        self.end_from_trigger = flag(end_from_trigger, "end_from_trigger")
         self._said = ""
 
     def arguments(self) -> dict[str, Any]:
@@ -58,10 +59,11 @@ class BatchTaskTrigger(PollingTrigger):
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
         from iotda_provider.triggers.events import over
-        from iotda_provider.waiting import ENDED, Judgement, TaskWait
+        from iotda_provider.waiting import ENDED, Judgement, TaskWait, task_statuses
 
-        targets = self.target_statuses or ENDED
-        wait = TaskWait(self.batch_task_id, targets, self.failure_statuses)
+        targets = task_statuses(self.target_statuses, "target_statuses") or ENDED
+        failures = task_statuses(self.failure_statuses, "failure_statuses")
+        wait = TaskWait(self.batch_task_id, targets, failures)
         task = await hook.get_batch_task(self.batch_task_id)
         now = f"{task.status}: {task.progress}"
         if now != self._said:

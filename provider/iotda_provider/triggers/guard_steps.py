@@ -235,8 +235,8 @@ class OwnState:
     """
 
     def __init__(self, owner: Mapping[str, Any], log: Log) -> None:
-        self._owner = dict(owner)
         self._notes = VariableNotes(owner)
+        self._owner = dict(owner)
         self._log = log
         self._said: float | None = None
         self._unwritten: Mapping[str, Any] | None = None
@@ -414,3 +414,5 @@ class Earlier:
         """Nobody waits for it any more."""
         if self._asking is not None:
             self._asking.cancel()
+            # asyncio would log a failure that nobody asks for, with its traceback.
+            self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.parameters import as_mapping, as_text, positive
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class PollingTrigger(IoTDATrigger):
         **connection: Any,
     ) -> None:
         super().__init__(**connection)
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.limit = limit
-        self.max_outage = max_outage
-        self.memo = dict(memo or {})
+        self.poll_interval = positive(poll_interval, "poll_interval", zero=True)
+        self.deadline = None if deadline is None else positive(deadline, "deadline", zero=True)
+        self.limit = as_text(limit, "limit")
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+        self.memo = {} if memo is None else as_mapping(memo, "memo")
 
     def arguments(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.threads import importing
+from iotda_provider.parameters import as_mapping, batch_task_ids, optional_text, positive
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class ReleaseTrigger(IoTDATrigger):
         **connection: Any,
     ) -> None:
         super().__init__(**connection)
-        self.job = dict(job)
-        self.began = began
-        self.starts_at = starts_at
-        self.deadline = deadline
+        self.job = as_mapping(job, "job")
+        self.began = positive(began, "began", zero=True)
+        self.starts_at = positive(starts_at, "starts_at", zero=True)
+        self.deadline = None if deadline is None else positive(deadline, "deadline", zero=True)
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -71,7 +72,7 @@ class ReleaseTrigger(IoTDATrigger):
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
-        return (self.job["batch_task_id"],)
+        return batch_task_ids(self.job.get("batch_task_id"))
 
     async def _event(
         self,
@@ -123,10 +124,10 @@ class WaveTrigger(ReleaseTrigger):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self.guard = dict(guard)
-        self.files = dict(files)
-        self.owner = dict(owner)
-        self.on_alert = on_alert
+        self.guard = as_mapping(guard, "guard")
+        self.files = as_mapping(files, "files")
+        self.owner = as_mapping(owner, "owner")
+        self.on_alert = optional_text(on_alert, "on_alert")
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -160,19 +161,15 @@ class WaveTrigger(ReleaseTrigger):
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, clock=time.time)
+        files = ReleaseFiles.from_json(self.files)
+        job, procedure = await importing(self.begin, watch)
         earlier = Earlier(watch, kept)
         guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
         live = LiveInTriggerer(watch, kept)
         steps = ReleaseSteps(
-            hook,
-            guard,
-            self.log,
-            files=ReleaseFiles.from_json(self.files),
-            deadline=self.deadline,
-            show=live.show,
+            hook, guard, self.log, files=files, deadline=self.deadline, show=live.show
         )
         guard.try_on_alert(plan.batch_task_ids)
-        job, procedure = await importing(self.begin, watch)
         try:
             async with live:
                 payload = await self._event(steps, job, procedure.run())

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.threads import importing
+from iotda_provider.parameters import as_mapping, batch_task_ids, optional_text
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class RolloutGuardTrigger(IoTDATrigger):
         **connection: Any,
     ) -> None:
         super().__init__(**connection)
-        self.plan = dict(plan)
-        self.owner = dict(owner)
-        self.on_alert = on_alert
+        self.plan = as_mapping(plan, "plan")
+        self.owner = as_mapping(owner, "owner")
+        self.on_alert = optional_text(on_alert, "on_alert")
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -65,7 +66,7 @@ class RolloutGuardTrigger(IoTDATrigger):
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
-        return tuple(self.plan["batch_task_ids"])
+        return batch_task_ids(self.plan.get("batch_task_ids"))
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
