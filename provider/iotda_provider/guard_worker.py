@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,17 +101,26 @@ class WorkerSteps:
         with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             return drive(procedure, self._do)
 
-    def begin(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Have something done that may take its time, after all that was begun before."""
-        return self._airflow.begin(function, *args)
+    def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
+        """Have something done that may take its time, after all that was begun before.
 
-    def call(self, function: Callable[..., T], *args: Any, seconds: float | None = None) -> T:
+        :param first: a stop waits for it: only what is under way may come before it
+        """
+        return self._airflow.begin(function, *args, first=first)
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        seconds: float | None = None,
+        first: bool = False,
+    ) -> T:
         """The same, and wait for it.
 
         :param seconds: for how long at most; it is done to its end even so
         :raises TimeoutError: it takes longer; of ``concurrent.futures``
         """
-        return self.begin(function, *args).result(seconds)
+        return self.begin(function, *args, first=first).result(seconds)
 
     @property
     def patience_before_stop(self) -> float:
@@ -138,7 +148,8 @@ class WorkerSteps:
         if self._saving is not None:
             self._saving.cancel()  # where it has not begun, this one is newer
         signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
-        self._saving = self.begin(save_memory, self._context, step.memory, self._log, signature)
+        save = partial(save_memory, self._context, step.memory, self._log, signature)
+        self._saving = self.begin(save, first=not step.routine)
         if step.routine:
             return True
         self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP

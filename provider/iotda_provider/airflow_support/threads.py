@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
@@ -43,13 +44,19 @@ class InTurn:
     them. A process does not wait for that thread at its end."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: deque[Callable[[], None] | None] = deque()
+        self._tickets: SimpleQueue[None] = SimpleQueue()  # one for each call
         self._has_begun = False
 
-    def begin(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Make a call once those before it have ended; it may be cancelled until then."""
+    def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
+        """Make a call once those before it have ended; it may be cancelled until then.
+
+        :param first: before all that have not begun yet
+        """
         future: Future[T] = Future()
-        self._calls.put(lambda: _settle(future, functools.partial(function, *args)))
+        call = functools.partial(_settle, future, functools.partial(function, *args))
+        (self._calls.appendleft if first else self._calls.append)(call)
+        self._tickets.put(None)
         if not self._has_begun:
             self._has_begun = True
             _start_thread(self._work)
@@ -57,10 +64,14 @@ class InTurn:
 
     def end(self) -> None:
         """End the thread after all that was begun; nothing may be begun afterwards."""
-        self._calls.put(None)
+        self._calls.append(None)
+        self._tickets.put(None)
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while True:
+            self._tickets.get()
+            if (call := self._calls.popleft()) is None:
+                return
             call()
 
 

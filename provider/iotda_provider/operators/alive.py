@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
-from iotda_provider.guarding.live import LIVE_KEY, STALE_SECONDS
+from iotda_provider.guarding.live import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,12 +32,16 @@ def find_overdue_guards(
 ) -> dict[str, float]:
     """The guards whose record is overdue, and by how many seconds.
 
+    Where a triggerer has died, another one takes its guards over and writes a record of each, some
+    in a second: a guard is overdue only where all guards together would have had their turn.
+
     :param watched: the id of the run, for each batch task whose guard should watch
     """
     ti: Any = context["ti"]
     now = time.time()
     parts = -(-len(watched) // _MOST_READ) or 1
     part = int(now // 60) % parts
+    patience = STALE_SECONDS + len(watched) / WRITES_PER_SECOND
     overdue: dict[str, float] = {}
     for number, (batch_task_id, run_id) in enumerate(sorted(watched.items())):
         if number % parts != part:
@@ -55,7 +59,7 @@ def find_overdue_guards(
             break
         due = _seconds(record.get("due")) if isinstance(record, Mapping) else None
         # It has ended, or comes from a release of ours that wrote none.
-        if due is not None and now - due > STALE_SECONDS:
+        if due is not None and now - due > patience:
             overdue[batch_task_id] = now - due
     return overdue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
@@ -73,10 +74,17 @@ class IoTDABaseOperator(BaseOperator):
         )
 
     def wait_in_worker(
-        self, hook: IoTDAHook, wait: TaskWait, *, poll_interval: float, timeout: float
+        self,
+        hook: IoTDAHook,
+        wait: TaskWait,
+        *,
+        poll_interval: float,
+        timeout: float,
+        show: Callable[[BatchTask], None] = lambda task: None,
     ) -> BatchTask:
         """Look at a batch task every ``poll_interval`` seconds until the wait is over.
 
+        :param show: is called after each look that has succeeded
         :raises BatchTaskTimeoutError: it was not over within ``timeout`` seconds
         :raises BatchTaskFailedError: the task ended where it was not to be
         """
@@ -95,6 +103,8 @@ class IoTDABaseOperator(BaseOperator):
                 line = outage.outlive(error, time.monotonic())
             if line:
                 self.log.warning("%s", line)
+            if answered and task is not None:
+                show(task)
             if answered and task is not None and wait.is_over(task):
                 return task
             if task is not None and f"{task.status}: {task.progress}" != said:

@@ -35,6 +35,7 @@ class StopRecord:
     :param joined: some targets are asked for, and somebody else stops the whole task
     :param again: an earlier try of this task instance has sent it
     :param began: when this task instance began to work, in seconds since 1970
+    :param sent_at: when this task instance sent it, or joined it; None: not yet
     :param counts: what the platform answered; None: it has not taken the stop
     """
 
@@ -45,6 +46,7 @@ class StopRecord:
     joined: bool
     again: bool = False
     began: float = 0.0
+    sent_at: float | None = None
     counts: TargetCounts | None = None
 
     @classmethod
@@ -106,7 +108,7 @@ class StopRecord:
     def memo(self, context: Context) -> dict[str, Any]:
         """The record as plain JSON for a trigger; it is kept as an XCom, too."""
         counts = None if self.counts is None else asdict(self.counts)
-        memo = {"sent": self._sent(), "told": counts, "began": self.began}
+        memo = {"sent": self._sent(), "told": counts, "began": self.began, "sent_at": self.sent_at}
         context["ti"].xcom_push(key=_XCOM, value=memo)
         return memo
 
@@ -121,6 +123,7 @@ class StopRecord:
             batch_task_id=batch_task_id,
             **memo["sent"],
             began=float(memo.get("began", 0.0)),
+            sent_at=memo.get("sent_at"),
             counts=None if counts is None else TargetCounts(**counts),
         )
 

@@ -17,15 +17,17 @@ from airflow.providers.common.compat.sdk import (
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event
+from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAApiError,
     IoTDAError,
     TaskNotStoppableError,
 )
-from iotda_provider.guarding.live import HEADER_KEY, header
+from iotda_provider.guarding.live import HEADER_KEY, StopStanding, header
 from iotda_provider.models import BatchTask, TargetResult, TaskStatus
 from iotda_provider.operators.asking import in_batches
+from iotda_provider.operators.live_stop import LiveStop
 from iotda_provider.operators.sent import StopRecord
 from iotda_provider.operators.targets import TargetCounts, TargetsOperator
 from iotda_provider.parameters import flag, given, one_of, positive
@@ -55,7 +57,8 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     XComs: the return value ``{"batch_task_id", "outcome": "stopped" | "already_ended" | "stopping",
     "status", "requested", "succeeded", "failed", "failed_truncated", "progress", "report_path"}``;
     ``failed_targets``, rows of ``{"target", "error_code", "error_msg", "failure_class"}``;
-    ``succeeded_targets``, device ids; and ``rollout``, what is stopped. For a whole task
+    ``succeeded_targets``, device ids; ``rollout``, what is stopped; and
+    ``live``, how that stands. For a whole task
     ``requested`` counts the devices that were not finished when the stop was sent, ``succeeded``
     those that it stopped.
 
@@ -175,7 +178,9 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                     self.log.warning("It can't be stopped yet; asking again: %s", error)
                 task = self._wait_until_begun(context, hook, record)
             counts = self.tell(context, record.outcome, task, record.requested, results)
-            record = replace(record, counts=counts)
+            record = replace(record, counts=counts, sent_at=time.time())
+            live = self._live(context, record)
+            live.show(task)
             if not (record.whole and self.wait_for_completion):
                 task = hook.get_batch_task(task.task_id)
                 return self._conclude(context, hook, task, record)
@@ -187,6 +192,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                     TaskWait(task_id),
                     poll_interval=self.poll_interval,
                     timeout=self.timeout,
+                    show=live.show,
                 )
             except IoTDAError as error:
                 task = self._interrupted(context, hook, error, record)
@@ -228,7 +234,13 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         if self.deferrable and left:
             self._defer(context, record, _BEGUN, left)
         try:
-            return self.wait_in_worker(hook, wait, poll_interval=self.poll_interval, timeout=left)
+            return self.wait_in_worker(
+                hook,
+                wait,
+                poll_interval=self.poll_interval,
+                timeout=left,
+                show=self._live(context, record).show,
+            )
         except BatchTaskTimeoutError:
             self._push(context, None, record)
             raise self._never_stopped() from None
@@ -263,8 +275,13 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
             limit=deadline.limit,
             max_outage=self.max_outage,
             memo=record.memo(context),
+            live={"owner": owner_of(context["ti"]), "sent_at": record.sent_at},
         )
         self.wait_in_triggerer(trigger, deadline, self.poll_interval)
+
+    def _live(self, context: Context, record: StopRecord) -> LiveStop:
+        standing = StopStanding(self.batch_task_id, self.poll_interval, record.sent_at)
+        return LiveStop(context, standing, self.log)
 
     def waited_for(self, context: Context) -> Sequence[str]:
         return (self.batch_task_id,)
@@ -321,6 +338,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     ) -> dict[str, Any]:
         """Report a stop that has come to its end, or that nobody waits for."""
         outcome = "stopped" if task.status.is_terminal else record.outcome
+        self._live(context, record).settle(outcome, task)
         counts = record.counts or TargetCounts()
         succeeded = None if counts.rows else max(0, task.progress.stopped - record.stopped_before)
         if record.joined:
@@ -338,12 +356,14 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
 
     def _push(self, context: Context, task: BatchTask | None, record: StopRecord) -> None:
         """Push what is known of a stop, where an error is raised."""
+        self._live(context, record).settle(record.outcome, task)
         counts = record.counts or TargetCounts()
         self.push_result(context, record.outcome, task, record.requested, counts)
 
     def _already_ended(
         self, context: Context, task: BatchTask, record: StopRecord
     ) -> dict[str, Any]:
+        self._live(context, record).settle("already_ended", task)
         counts = self.tell(context, "already_ended", task, record.requested, ())
         result = self.report(context, "already_ended", task, record.requested, counts)
         message = f"Batch task {task.task_id} had already ended as {task.status}: {task.progress}."

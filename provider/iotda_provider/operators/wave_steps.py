@@ -121,7 +121,11 @@ class WaveSteps:
     def _write(self, files: ReleaseFiles, step: Note) -> bool:
         seconds = self._guard.patience_before_stop if step.urgent else None
         try:
-            return self._guard.call(files.write_confirmed, step.record, self._log, seconds=seconds)
+            return self._guard.call(
+                *(files.write_confirmed, step.record, self._log),
+                seconds=seconds,
+                first=step.urgent,
+            )
         except FutureTimeoutError:
             self._log.warning("The release's files take their time; the stop does not wait.")
             return False

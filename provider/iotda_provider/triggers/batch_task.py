@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from iotda_provider.parameters import as_text, flag, texts
+from iotda_provider.parameters import as_mapping, as_text, flag, positive, texts
+from iotda_provider.triggers.loading import load
 from iotda_provider.triggers.polling import PollingTrigger
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.models import BatchTask
 
 
 class BatchTaskTrigger(PollingTrigger):
@@ -26,6 +29,8 @@ class BatchTaskTrigger(PollingTrigger):
     :param target_statuses: statuses that end the wait; empty: all in which a task has ended
     :param failure_statuses: statuses that end it, too; the resumed task fails
     :param end_from_trigger: end the task instance here where the wait ends well, without a worker
+    :param live: whose XCom ``live`` says how a stop stands: ``owner``, the task instance, and
+        ``sent_at``, when the stop was sent; None: nobody's
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class BatchTaskTrigger(PollingTrigger):
         target_statuses: Sequence[str] = (),
         failure_statuses: Sequence[str] = (),
         end_from_trigger: bool = False,
+        live: Mapping[str, Any] | None = None,
         **polling: Any,
     ) -> None:
         super().__init__(**polling)
@@ -42,6 +48,8 @@ class BatchTaskTrigger(PollingTrigger):
         self.target_statuses = texts(target_statuses, "target_statuses")
         self.failure_statuses = texts(failure_statuses, "failure_statuses")
         self.end_from_trigger = flag(end_from_trigger, "end_from_trigger")
+        self.live = None if live is None else _checked(as_mapping(live, "live"))
+        self._show: Callable[[BatchTask], None] = lambda task: None
         self._said = ""
 
     def arguments(self) -> dict[str, Any]:
@@ -51,11 +59,37 @@ class BatchTaskTrigger(PollingTrigger):
             "target_statuses": list(self.target_statuses),
             "failure_statuses": list(self.failure_statuses),
             "end_from_trigger": self.end_from_trigger,
+            "live": self.live,
         }
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
         return (self.batch_task_id,)
+
+    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        async with AsyncExitStack() as stack:
+            if self.live is not None:
+                self._show = await stack.enter_async_context(self._shown(self.live))
+            async for event in super().events(hook):
+                yield event
+
+    @asynccontextmanager
+    async def _shown(
+        self, live: Mapping[str, Any]
+    ) -> AsyncIterator[Callable[[BatchTask], None]]:
+        await load("iotda_provider.triggers.guard_steps", "iotda_provider.triggers.live")
+        from iotda_provider.guarding.live import StopStanding
+        from iotda_provider.triggers.guard_steps import OwnState
+        from iotda_provider.triggers.live import LiveInTriggerer
+
+        standing = StopStanding(self.batch_task_id, self.poll_interval, live["sent_at"])
+        async with LiveInTriggerer(standing, OwnState(live["owner"], self.log)) as shown:
+
+            def show(task: BatchTask) -> None:
+                standing.saw(task)
+                shown.show()
+
+            yield show
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
         from iotda_provider.triggers.events import over
@@ -65,6 +99,7 @@ class BatchTaskTrigger(PollingTrigger):
         failures = task_statuses(self.failure_statuses, "failure_statuses")
         wait = TaskWait(self.batch_task_id, targets, failures)
         task = await hook.get_batch_task(self.batch_task_id)
+        self._show(task)
         now = f"{task.status}: {task.progress}"
         if now != self._said:
             self._said = now
@@ -75,3 +110,11 @@ class BatchTaskTrigger(PollingTrigger):
         if judgement is Judgement.REACHED and self.end_from_trigger:
             return TaskSuccessEvent(xcoms={"return_value": task.to_dict()})
         return over(task)
+
+
+def _checked(live: Mapping[str, Any]) -> dict[str, Any]:
+    sent_at = live.get("sent_at")
+    return {
+        "owner": as_mapping(live.get("owner"), "owner"),
+        "sent_at": None if sent_at is None else positive(sent_at, "sent_at"),
+    }

@@ -73,6 +73,16 @@ def test_a_record_is_stale_a_minute_past_its_time(record: Any, is_overdue: bool)
     assert ("a1" in overdue({"guard__a1__x": record, "guard__b2__y": due(0)})) is is_overdue
 
 
+@pytest.mark.parametrize(("seconds", "is_overdue"), [(250, False), (270, True)])
+def test_of_a_thousand_guards_that_were_taken_over_each_may_wait_for_its_turn(
+    seconds: int, is_overdue: bool
+) -> None:
+    watched = {f"{number:04}": f"guard__{number:04}__x" for number in range(1000)}
+    records = dict.fromkeys(watched.values(), due(seconds))  # a fifth of them a second and process
+
+    assert bool(overdue(records, watched)) is is_overdue
+
+
 def test_what_can_not_be_read_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
     assert overdue({"guard__a1__x": RuntimeError("down")}) == {}
     assert "can't be read now: down" in caplog.text

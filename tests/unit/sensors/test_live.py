@@ -44,6 +44,29 @@ def test_no_look_waits_for_an_airflow_that_does_not_answer() -> None:
     assert ti.pushed == ["live", "live"], "what was under way, and the last one"
 
 
+def test_a_memory_that_a_stop_waits_for_is_written_before_what_is_queued() -> None:
+    order: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+    hook: Any = None
+    context: Any = {}
+
+    def under_way() -> None:
+        begun.set()
+        goes_on.wait(60)
+        order.append("under way")
+
+    with WorkerSteps(hook, context, logging.getLogger("guard")) as steps:
+        steps.begin(under_way)
+        assert begun.wait(60)
+        for number in range(3):
+            steps.begin(order.append, f"live {number}")
+        saved = steps.begin(order.append, "memory", first=True)
+        goes_on.set()
+        saved.result(60)
+
+    assert order == ["under way", "memory", "live 0", "live 1", "live 2"]
+
+
 def test_an_airflow_that_fails_costs_one_line(caplog: Any) -> None:
     plan = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
     log = logging.getLogger("guard")
