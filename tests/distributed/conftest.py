@@ -22,7 +22,9 @@ def rollouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
         patch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
         try:
             emulator.start()
-            yield Rollouts(emulator)
+            made = Rollouts(emulator)
+            yield made
+            made.close()
         finally:
             emulator.kill()
 

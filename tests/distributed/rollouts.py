@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
+import requests
 from tests.distributed.cluster import Cluster
 from tests.system.restarts.emulator_process import EmulatorProcess
 
@@ -54,6 +57,26 @@ class Rollouts:
         self._zero = time.monotonic()
         self._begun: dict[int, float] = {}  # by stage, in virtual time
         self._numbers = itertools.count()
+        self._stops: dict[int, dict[str, Any]] = {}  # the platform forgets old calls
+        self._closing = threading.Event()
+        self._notes = threading.Thread(target=self._note_stops, name="stops", daemon=True)
+        self._notes.start()
+
+    def close(self) -> None:
+        """End noting stops."""
+        self._closing.set()
+        self._notes.join()
+
+    def _note_stops(self) -> None:
+        while not self._closing.wait(5.0):
+            with contextlib.suppress(requests.ConnectionError):
+                self._read_stops()
+
+    def _read_stops(self) -> list[dict[str, Any]]:
+        """Every stop that was ever asked for."""
+        for entry in self.emulator.journal("stop_batch_task"):
+            self._stops[entry["n"]] = entry
+        return list(self._stops.values())
 
     def begin(self, healthy: int, *, bad: int = 0, stage: int = 1) -> None:
         """Let so many more rollouts run.
@@ -103,7 +126,7 @@ class Rollouts:
         """
         return [
             _seconds(entry["time"]) - self._advanced
-            for entry in self.emulator.journal("stop_batch_task")
+            for entry in self._read_stops()
             if f"/{batch_task_id}" in entry["path"]
             and entry["body"] in ({}, None)
             and (entry["status"] or 500) < 300

@@ -214,17 +214,13 @@ class StopStanding:
         self._tasks = [task]
 
     def __call__(self) -> Standing:
-        said = [
-            f"{'STOPPED' if task.status.is_terminal else 'STOPPING'}: {task.progress}."
-            for task in self._tasks
-            if self.sent is not None
-        ]
+        said = "NOT STOPPED YET" if self.sent is None else "STOPPING"
         stop = {"sent": self.sent, "accepted": self.sent, "attempts": 1}
         return Standing(
             batch_task_ids=self._about,
             tasks=self._tasks,
             interval=self._interval,
-            judged={"sentence": "".join(said)},
+            judged={"sentence": " ".join(f"{said}: {task.progress}." for task in self._tasks)},
             intent=None if self.sent is None else stop,
         )
 

@@ -42,5 +42,6 @@ class LiveStop:
             self._standing.saw(task)
         now = time.time()
         self._record.wants_writing(now)
-        ended = Ended(outcome, self._standing().judged["sentence"])
+        seen = "" if task is None else f": {task.progress}"
+        ended = Ended(outcome, f"{outcome.replace('_', ' ').upper()}{seen}.")
         push_xcom(self._context, LIVE_KEY, self._record.compose(now, outcome=ended), self._log)

@@ -74,9 +74,7 @@ class BatchTaskTrigger(PollingTrigger):
                 yield event
 
     @asynccontextmanager
-    async def _shown(
-        self, live: Mapping[str, Any]
-    ) -> AsyncIterator[Callable[[BatchTask], None]]:
+    async def _shown(self, live: Mapping[str, Any]) -> AsyncIterator[Callable[[BatchTask], None]]:
         await load("iotda_provider.triggers.guard_steps", "iotda_provider.triggers.live")
         from iotda_provider.guarding.live import StopStanding
         from iotda_provider.triggers.guard_steps import OwnState

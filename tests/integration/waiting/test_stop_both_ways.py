@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.integration.waiting.conftest import TaskInstance
 
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
@@ -15,6 +16,7 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.triggers.guard_steps import OwnState
 
 TASK_ID = "0123456789abcdef01234567"
 #: Stopped when it was looked at a few times.
@@ -56,6 +58,37 @@ def test_a_whole_task(run: Any, iotda_emulator: Any) -> None:
     assert ended.xcoms["failed_targets"] == []
     assert ended.deferred == (run.way == "triggerer")
     assert stops_sent(iotda_emulator) == 1
+
+
+@rollout(**SOON)
+def test_people_see_how_it_stands_and_how_it_has_ended(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[Any, str, Any]] = []
+    monkeypatch.setattr(
+        OwnState,
+        "_set_xcom",
+        lambda state, key, value: written.append((state._owner["task_id"], key, value)),
+    )
+    push = TaskInstance.xcom_push
+
+    def note(ti: TaskInstance, key: str, value: Any) -> None:
+        push(ti, key, value)
+        written.append((ti.task_id, key, value))
+
+    monkeypatch.setattr(TaskInstance, "xcom_push", note)
+
+    run(stop)
+
+    *under_way, last = [value for task, key, value in written if (task, key) == ("task", "live")]
+    assert len(under_way) >= (2 if run.way == "triggerer" else 1)
+    for record in under_way:
+        assert record["sentence"].startswith("STOPPING: ")
+        assert record["stop"]["accepted_at"]
+        assert (record["verdict"], record["due"] > record["looked_at"]) == (None, True)
+    assert last["sentence"].startswith("STOPPED: ")
+    assert (last["verdict"], last["status"], last["due"]) == ("stopped", ["Stopped"], None)
+    assert last["progress"]["stopped"] == 5
 
 
 @rollout(all_answer="results", **SOON)

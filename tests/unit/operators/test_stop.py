@@ -53,6 +53,7 @@ def test_vendors_example_gives_one_failed_row_and_one_succeeded_target(iotda, ru
     xcoms = run(stop(targets=[STRANGER, IN_TASK]))
 
     assert xcoms.pop("rollout")["kind"] == "stop"
+    assert xcoms.pop("live")["verdict"] == "stopped"
     assert xcoms == {
         "failed_targets": [FAILED_ROW],
         "succeeded_targets": [IN_TASK],
