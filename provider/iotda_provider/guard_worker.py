@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import partial
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding import Memory
+    from iotda_provider.guarding import Memory, Watch
     from iotda_provider.guarding.steps import Log, Procedure
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
@@ -45,6 +45,10 @@ ALERT_KEY = "alert"
 #: Seconds that Airflow may take to keep a memory before a guard goes on; it may be kept later. No
 #: more than this may pass between a breach and its stop, but for the platform.
 SECONDS_BEFORE_STOP = 2.0
+#: Of them, seconds in which what an earlier try knew may come late for the first look.
+SECONDS_FOR_RECALL = 1.0
+#: Seconds that a verdict waits for it, where it hangs on it.
+SECONDS_WITHOUT_MEMORY = 300.0
 #: Seconds that a task waits at its end for what is still being written, and for ``on_alert``.
 _LAST_SECONDS = 60.0
 
@@ -77,6 +81,7 @@ class WorkerSteps:
         self._airflow = InTurn()
         self._saving: Future[bool] | None = None
         self._stop_is_due = float("inf")
+        self._earlier: EarlierInWorker | None = None
 
     def __enter__(self) -> WorkerSteps:
         return self
@@ -100,6 +105,11 @@ class WorkerSteps:
         """
         with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             return drive(procedure, self._do)
+
+    def recall(self, watch: Watch, recall: Callable[[], Memory]) -> EarlierInWorker:
+        """Begin to recall what an earlier try knew; the looks go on meanwhile."""
+        self._earlier = EarlierInWorker(watch, self.begin(recall), self._log)
+        return self._earlier
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
         """Have something done that may take its time, after all that was begun before.
@@ -129,7 +139,10 @@ class WorkerSteps:
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, ReadTasks):
-            return [self._read(batch_task_id) for batch_task_id in step.batch_task_ids]
+            answers = [self._read(batch_task_id) for batch_task_id in step.batch_task_ids]
+            if self._earlier is not None:
+                self._earlier.hand_over()
+            return answers
         if isinstance(step, ReadFailed):
             for row in self._hook.iter_subtasks(step.batch_task_id, status="Fail"):
                 step.tally.add(row)
@@ -145,6 +158,8 @@ class WorkerSteps:
         return self._tell(step)
 
     def _save(self, step: Save) -> bool:
+        if step.routine and self._earlier is not None and not self._earlier.is_settled:
+            return False  # it would take the place of what the guard has not read yet
         if self._saving is not None:
             self._saving.cancel()  # where it has not begun, this one is newer
         signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
@@ -152,9 +167,12 @@ class WorkerSteps:
         self._saving = self.begin(save, first=not step.routine)
         if step.routine:
             return True
-        self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
+        seconds = SECONDS_BEFORE_STOP
+        if self._earlier is not None and not self._earlier.is_settled:
+            seconds = max(0.1, seconds - SECONDS_FOR_RECALL)  # which has been waited for
+        self._stop_is_due = time.monotonic() + seconds
         try:
-            return self._saving.result(SECONDS_BEFORE_STOP)
+            return self._saving.result(seconds)
         except FutureTimeoutError:
             return False
 
@@ -190,6 +208,54 @@ class WorkerSteps:
             )
         if self._on_alert is not None:
             call_on_alert(self._on_alert, alert, self._log)
+
+
+class EarlierInWorker:
+    """What an earlier try of a guard knew. Where Airflow does not answer, no look waits for it.
+
+    It is there by the time at which the first look has its answer, or within a second of it. Until
+    it is, the watch decides from the platform's counts alone, and says nothing final about a
+    rollout that is gone or being stopped: that may be its own doing.
+
+    :param watch: gets it between two looks
+    :param recalling: brings it
+    :param log: where its lines go
+    """
+
+    def __init__(self, watch: Watch, recalling: Future[Memory], log: Log) -> None:
+        self._watch = watch
+        self._recalling: Future[Memory] | None = recalling
+        self._log = log
+        self._seconds = SECONDS_FOR_RECALL
+        self._patience_ends = time.monotonic() + SECONDS_WITHOUT_MEMORY
+        watch.awaits_memory = True
+
+    def hand_over(self) -> None:
+        """Let the watch have it, where it has come; called within a look, before it is judged."""
+        if self._recalling is None:
+            return
+        wait([self._recalling], self._seconds)
+        if not self._recalling.done():
+            self._seconds = 0.0
+            if time.monotonic() >= self._patience_ends:
+                self._watch.awaits_memory = False
+            return
+        recalled, self._recalling = self._recalling, None
+        self._watch.awaits_memory = False
+        if (error := recalled.exception()) is not None:
+            self._log.warning("What an earlier try knew can't be read: %s", short(error))
+            return
+        self._watch.memory.adopt(recalled.result())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known, or not to be had for a long time."""
+        return self._recalling is None or time.monotonic() >= self._patience_ends
+
+    def wait(self, seconds: float) -> None:
+        """Wait for it, for so long at most."""
+        assert self._recalling is not None
+        wait([self._recalling], max(0.0, seconds))
 
 
 def call_on_alert(on_alert: OnAlert, alert: Alert, log: Log) -> Any:

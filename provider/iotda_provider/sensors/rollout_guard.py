@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -19,6 +20,7 @@ from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guard_worker import (
+    EarlierInWorker,
     OnAlert,
     SharedMemory,
     WorkerSteps,
@@ -220,12 +222,14 @@ class RolloutGuardSensor(DeferrableTask, BaseSensorOperator):
         plan = self._plan()
         with self.hook() as hook:
             kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
-            memory = kept.recall(plan.batch_task_ids, plan.audit_limit)
+            memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             try:
                 with self._steps(hook, context) as steps:
+                    recall = partial(kept.recall, plan.batch_task_ids, plan.audit_limit)
+                    earlier = steps.recall(watch, recall)
                     steps.try_on_alert(plan.batch_task_ids)
-                    outcome = self._look_on(context, steps, watch)
+                    outcome = self._look_on(context, steps, watch, earlier)
                     outcome = outcome and self._verified(steps, watch, outcome)
             except AirflowTaskTimeout:
                 kept.take_back(memory.to_json())
@@ -234,17 +238,24 @@ class RolloutGuardSensor(DeferrableTask, BaseSensorOperator):
             return self._finish(context, watch, kept, outcome)
         return self._defer(context, watch, kept)
 
-    def _look_on(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome | None:
+    def _look_on(
+        self, context: Context, steps: WorkerSteps, watch: Watch, earlier: EarlierInWorker
+    ) -> Outcome | None:
         try:
-            return self._wait(context, steps, watch)
+            return self._wait(context, steps, watch, earlier)
         except AirflowTaskTimeout:
             # A retry may go on guarding; whoever wants a stop instead wants it now.
             if not watch.plan.stops_when_lost:
                 raise
             return steps.run(watch.give_up("The task's execution_timeout is over."))
 
-    def _wait(self, context: Context, steps: WorkerSteps, watch: Watch) -> Outcome | None:
-        """Look until it is over; None: a triggerer goes on."""
+    def _wait(
+        self, context: Context, steps: WorkerSteps, watch: Watch, earlier: EarlierInWorker
+    ) -> Outcome | None:
+        """Look until it is over; None: a triggerer goes on.
+
+        A guard that is deferred hands over what it knows, so it stays until it knows that.
+        """
         live = LiveInWorker(watch, steps, context, self.log)
         while True:
             began = time.monotonic()
@@ -255,11 +266,12 @@ class RolloutGuardSensor(DeferrableTask, BaseSensorOperator):
             left = self._seconds_left(watch.plan)
             if outcome is None and left <= 0:
                 outcome = steps.run(watch.give_up(self._time_is_over()))
-            if outcome is not None or self.deferrable:
+            if outcome is not None or (self.deferrable and earlier.is_settled):
                 live.settle(outcome)
                 return outcome
             live.show()
-            time.sleep(max(0.0, min(began + watch.interval - time.monotonic(), left)))
+            pause = max(0.0, min(began + watch.interval - time.monotonic(), left))
+            (time.sleep if earlier.is_settled else earlier.wait)(pause)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look; for tests and for whoever drives a sensor by hand."""

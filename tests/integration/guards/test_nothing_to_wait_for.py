@@ -72,6 +72,32 @@ def test_a_stop_goes_out_where_airflow_hangs(
 
 
 @pytest.mark.parametrize("deferrable", ["worker"], indirect=True)
+def test_nor_does_the_first_look_of_a_worker_wait_for_what_an_earlier_try_knew(
+    fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = fleet(BAD)
+    bad.emulator.advance(120)
+    monkeypatch.setattr("iotda_provider.guard_worker.SECONDS_FOR_RECALL", 0.05)
+    get, recalled_after = ti.store.get, []
+
+    def hang(*args: Any) -> Any:
+        ends = time.monotonic() + 60
+        while not bad.calls("stop_batch_task") and time.monotonic() < ends:
+            time.sleep(0.01)
+        recalled_after.append(len(bad.calls("stop_batch_task")))
+        return get(*args)
+
+    monkeypatch.setattr(ti.store, "get", hang)
+
+    result = bad.run(ti, stop_on_breach=True)["return_value"]
+
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    assert recalled_after
+    assert min(recalled_after) == 1, "the stop was there first"
+    assert len(bad.calls("stop_batch_task")) == 1
+
+
+@pytest.mark.parametrize("deferrable", ["worker"], indirect=True)
 def test_no_alert_is_waited_for_before_a_stop_is_sent_again(
     fleet: Any, ti: Any, hanging: Hanging
 ) -> None:
