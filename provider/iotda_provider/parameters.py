@@ -131,7 +131,9 @@ def optional_text(value: Any, name: str) -> str | None:
 def as_count(value: Any, name: str) -> int:
     """A number of targets: a whole number, text of one, or the list of the targets.
 
-    A list of numbers is what a mapped task has pushed, one for each instance, and is added up.
+    A list of numbers is what a mapped task has pushed, one for each instance, and is added up. A
+    list of nothing but texts that could be such numbers, up to a thousand million, is refused: an
+    IMEI is longer.
 
     :raises IoTDAConfigError: it is none of these
     """
@@ -141,6 +143,12 @@ def as_count(value: Any, name: str) -> int:
         return _count(value, name)
     items = as_list(value, name)
     if all(isinstance(item, (str, Mapping)) for item in items):
+        if items and all(_may_be_a_count(item) for item in items):
+            raise IoTDAConfigError(
+                f"{name} is a list of texts that may be numbers, as several mapped tasks push them, "
+                f"or ids, the first being {what_is(items[0])}. Push counts as numbers; of ids give "
+                "their number, such as {{ ... | length }}."
+            )
         return len(items)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         raise IoTDAConfigError(
@@ -149,6 +157,14 @@ def as_count(value: Any, name: str) -> int:
             f"{' and '.join(sorted({type(item).__name__ for item in items}))}."
         )
     return _count(sum(_count(item, name) for item in items), name)
+
+
+def _may_be_a_count(item: Any) -> bool:
+    if not isinstance(item, str):
+        return False
+    text = item.strip()
+    is_number = _NUMBER.fullmatch(text) is not None
+    return given(text) is None or (is_number and abs(float(text)) <= _LARGEST_COUNT)
 
 
 def _count(value: float, name: str) -> int:

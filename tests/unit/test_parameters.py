@@ -85,6 +85,37 @@ def test_what_is_no_count_is_an_error_that_names_the_parameter(value: Any) -> No
         as_count(value, "requested")
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["100", "200"],
+        "['100', '200']",
+        '["100"]',
+        ["0", "0"],
+        [" 7 "],
+        ["1e3", "1.0"],
+        ["", "None"],
+    ],
+)
+def test_texts_that_may_be_numbers_are_neither_added_up_nor_counted(value: Any) -> None:
+    with pytest.raises(
+        IoTDAConfigError, match=r"^requested is a list of texts that may be numbers"
+    ):
+        as_count(value, "requested")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["860000000000001", "860000000000002"],
+        ["100", "device2"],
+        '["4915112345678", "00491511234"]',
+    ],
+)
+def test_ids_of_digits_are_counted(value: Any) -> None:
+    assert as_count(value, "requested") == 2
+
+
 @pytest.mark.parametrize("value", [[None, None], ["device1", None], "[null]", [b"device1"]])
 def test_what_is_neither_an_id_nor_a_number_is_not_counted(value: Any) -> None:
     with pytest.raises(IoTDAConfigError, match=r"requested must be a number, a list of numbers"):
