@@ -145,8 +145,8 @@ def as_count(value: Any, name: str) -> int:
     if all(isinstance(item, (str, Mapping)) for item in items):
         if items and all(_may_be_a_count(item) for item in items):
             raise IoTDAConfigError(
-                f"{name} is a list of texts that may be numbers, as several mapped tasks push them, "
-                f"or ids, the first being {what_is(items[0])}. Push counts as numbers; of ids give "
+                f"{name} is a list of texts that may be numbers, as mapped tasks push them, or "
+                f"ids; the first is {what_is(items[0])}. Push counts as numbers; of ids give "
                 "their number, such as {{ ... | length }}."
             )
         return len(items)

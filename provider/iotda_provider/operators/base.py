@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
+from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.parameters import check_connection, given, positive
 from iotda_provider.retrying import retries_unsaid
@@ -36,7 +37,7 @@ def refuse_mapped(operator: BaseOperator, context: Context, why: str) -> None:
         )
 
 
-class IoTDABaseOperator(BaseOperator):
+class IoTDABaseOperator(MappedXComsAsLists, BaseOperator):
     """An operator with an IoTDA connection.
 
     :param iotda_conn_id: the connection (templated)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BranchMixIn
 
+from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import refuse_mapped
 from iotda_provider.parameters import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Path = str | Sequence[str]
 
 
-class BranchOperator(BaseOperator, BranchMixIn):
+class BranchOperator(MappedXComsAsLists, BaseOperator, BranchMixIn):
     """Follows some task ids and skips the other tasks directly downstream.
 
     The choice is pushed as XCom ``branch``, a list of task ids, before anything is skipped,

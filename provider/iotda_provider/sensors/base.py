@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DeferringSensor(DeferrableTask, BaseSensorOperator):
+class DeferringSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
     """A sensor that may wait in the triggerer.
 
     Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
@@ -72,7 +73,7 @@ _LARGEST_AUDIT = 18_000
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
-class RolloutGuardSensor(DeferrableTask, BaseSensorOperator):
+class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
     """Watch a rollout until a rule is broken or it ends; succeeds in both cases.
 
     It looks at the platform's cumulative counts every ``poke_interval`` seconds, with one API call
