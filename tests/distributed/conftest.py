@@ -7,12 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 from tests.distributed.cluster import ROOT, Cluster
+from tests.distributed.keeper import Keeper
 from tests.distributed.rollouts import Rollouts
 from tests.system.restarts.emulator_process import EmulatorProcess
 
 
 @pytest.fixture(scope="session")
-def rollouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
+def keeper() -> Iterator[Keeper]:
+    """Ends all processes of the harness, even where this one is killed."""
+    with Keeper() as keeper:
+        yield keeper
+
+
+@pytest.fixture(scope="session")
+def rollouts(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollouts]:
     """The platform, which is in force as ``iotda_default`` in the tests too."""
     folder = tmp_path_factory.mktemp("platform")
     emulator = EmulatorProcess(folder, Rollouts.SCENARIO, speed=1)

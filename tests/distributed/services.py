@@ -12,11 +12,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from tests.distributed.keeper import folder_for_others
 from tests.system.restarts.ports import free_port
 
 _PATIENCE = 120.0
@@ -125,8 +125,7 @@ class Postgres(Service):
         self._password = secrets.token_urlsafe(16)
         self._own: Path | None = None
         if os.geteuid() == 0:
-            self._own = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
-            self._own.chmod(0o755)
+            self._own = folder_for_others()
             for folder in package.parent.glob(f"{package.name}*"):  # the wheel's libraries, too
                 if folder.suffix in ("", ".libs"):
                     shutil.copytree(folder, self._own / folder.name)
