@@ -28,10 +28,10 @@ from typing import Any
 from bench_hooks import resident
 
 from iotda_provider.guarding import GuardPlan, Watch
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.triggers import board
-from iotda_provider.triggers.guard_steps import OwnState
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 DEVICES = 20
@@ -100,8 +100,8 @@ class Measure:
             self.calls["list" if call.path.endswith("/batchtasks") else "show"] += 1
             return await real_perform(hook, call)
 
-        def judge(watch: Any) -> Any:
-            outcome = yield from real_judge(watch)
+        async def judge(watch: Any, io: Any) -> Any:
+            outcome = await real_judge(watch, io)
             self.looks.append(time.monotonic())
             return outcome
 

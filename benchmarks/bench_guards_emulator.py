@@ -16,7 +16,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,11 @@ from iotda_provider.emulator.common.clock import to_micro
 from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.emulator.service.world import World
-from iotda_provider.exceptions import IoTDAApiError
-from iotda_provider.guarding import GuardPlan, Memory, Outcome, ReadTasks, StopTask, Watch
+from iotda_provider.exceptions import IoTDAApiError, IoTDAError
+from iotda_provider.guarding import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guards import MaxFailureRate, Rule, SequentialFailureTest
 from iotda_provider.models import BatchTask
+from iotda_provider.transport.runner import run_blocking
 
 DEVICES = 1000
 HEALTHY, FAULTY = 0.02, 0.10
@@ -54,7 +55,7 @@ def scenario(rate: float, arrival: str) -> Scenario:
 
 @dataclass
 class Run:
-    """One emulated fleet, and the time that its guards live in."""
+    """One emulated fleet, and the time that its guards live in; their I/O object."""
 
     world: World
     by_hand: float | None
@@ -98,23 +99,29 @@ class Run:
         """The task as the API would show it."""
         return BatchTask.from_wire(self.world.describe(self.world.task(TASK)))
 
-    def drive(self, procedure: Any) -> Any:
-        """Carry out what a watch asks for."""
-        answer: Any = None
-        error: IoTDAApiError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error else procedure.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer, error = True, None
-            if isinstance(step, ReadTasks):
-                answer = [self.show()]
-            elif isinstance(step, StopTask):
-                try:
-                    self.world.stop(TASK)
-                except ApiError as refused:
-                    error = IoTDAApiError(refused.status, None, str(refused))
+    async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
+        """The only task there is."""
+        return [self.show()]
+
+    async def read_failed(self, batch_task_id: str, tally: Any) -> None:
+        """No rule here asks for the failed devices."""
+
+    async def stop_task(self, batch_task_id: str) -> None:
+        """Stop the rollout."""
+        try:
+            self.world.stop(TASK)
+        except ApiError as refused:
+            raise IoTDAApiError(refused.status, None, str(refused)) from refused
+
+    async def rehearse_stop(self, batch_task_id: str) -> None:
+        """It would be allowed."""
+
+    async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
+        """Nothing is restarted here."""
+        return True
+
+    async def tell(self, alert: Alert) -> None:
+        """Nobody reads it."""
 
 
 def guard(run: Run, poll: float, rule: Rule = RULE) -> tuple[Outcome, float | None]:
@@ -125,7 +132,7 @@ def guard(run: Run, poll: float, rule: Rule = RULE) -> tuple[Outcome, float | No
     decided: float | None = None
     outcome: Outcome | None = None
     for _ in run.looks(poll):
-        outcome = outcome or run.drive(watch.poll())
+        outcome = outcome or run_blocking(watch.poll(run))
         if decided is None and memory.intent is not None:
             decided = run.now
     assert outcome is not None

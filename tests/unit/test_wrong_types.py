@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException
 from iotda_provider.airflow_support.trigger_events import error_from_json
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
 from iotda_provider.guarding import GuardPlan
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import (
     Combined,
     EnoughSuccess,
@@ -56,7 +57,6 @@ from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
-from iotda_provider.triggers.guard_steps import OwnState
 from iotda_provider.triggers.release import AtRestTrigger, ConfirmWaveTrigger, WatchWaveTrigger
 from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from iotda_provider.guarding.guard_io import GuardIO
 from iotda_provider.guarding.plan import GuardPlan
-from iotda_provider.guarding.steps import Procedure, ReadFailed
 from iotda_provider.guarding.tally import MOST_REASONS, Tally, add_up
 from iotda_provider.guards import Look, Undecided, Verdict
 from iotda_provider.models import BatchTask
@@ -31,7 +31,7 @@ class FailedRows:
         parts = verdict.parts or (verdict,)
         return not verdict.breached and any(part.undecided in _ROWS for part in parts)
 
-    def read(self, tasks: Sequence[BatchTask]) -> Procedure[bool]:
+    async def read(self, io: GuardIO, tasks: Sequence[BatchTask]) -> bool:
         """Read those of the tasks whose count has changed; whether there were any.
 
         :raises IoTDAError: they could not be read
@@ -43,7 +43,7 @@ class FailedRows:
                 continue
             tally = Tally(task.progress.fail, self.plan.failure_classes, self.plan.cluster_of)
             if task.progress.fail:
-                yield ReadFailed(task.task_id, tally)
+                await io.read_failed(task.task_id, tally)
             self.tallies[task.task_id] = tally
             changed = True
         return changed

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding import outcome as outcomes
+from iotda_provider.guarding.alerts import Alert
+from iotda_provider.guarding.guard_io import GuardIO, Log
 from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import Outcome, capitalised
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guarding.rows import FailedRows
-from iotda_provider.guarding.steps import (
-    Log,
-    Procedure,
-    ReadTasks,
-    RehearseStop,
-    Save,
-    StopTask,
-    Tell,
-)
 from iotda_provider.guards import (
     Decision,
     Look,
@@ -57,8 +49,8 @@ _FORBIDDEN = 403
 class Watch:
     """The watch over one rollout.
 
-    :meth:`poll` and :meth:`give_up` are generators: they yield the steps to carry out and are sent
-    the answers, or thrown the ``IoTDAError`` with which a step failed.
+    :meth:`poll`, :meth:`give_up` and :meth:`verify` are procedures: they await nothing but the I/O
+    object that they are given, in the worker and in the triggerer.
 
     :param plan: what to watch, and what may be done
     :param memory: what earlier looks have left behind. A stop that is known from it is the guard's
@@ -75,14 +67,14 @@ class Watch:
         memory: Memory,
         log: Log,
         *,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float],
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.plan = plan
         self.memory = memory
         self.log = log
         self.tasks: list[BatchTask] = []
-        self._clock = clock or time.time
+        self._clock = clock
         if memory.intent is not None:
             memory.intent["earlier"] = True
         self._blindness = Outage(plan.max_outage, plan.poll_interval)
@@ -129,19 +121,19 @@ class Watch:
         intent = self.memory.intent
         return intent is not None and not intent.get("earlier") and self._may_stop
 
-    def poll(self) -> Procedure[Outcome | None]:
+    async def poll(self, io: GuardIO) -> Outcome | None:
         """One look, and what follows from it; an outcome where the watch is over.
 
         :raises IoTDAError: the very first look failed in a way that will not pass by itself
         """
-        outcome = yield from self._look()
+        outcome = await self._look(io)
         if outcome is None and self.plan.rehearse_stop and not self.has_rehearsed:
-            refusal = yield from self.rehearse()
+            refusal = await self.rehearse(io)
             if refusal is not None:
-                yield self._tell("may_not_stop", f"{refusal} The guard goes on watching.")
+                await self.tell(io, "may_not_stop", f"{refusal} The guard goes on watching.")
         return outcome and self._with_all_that_started(outcome)
 
-    def rehearse(self) -> Procedure[str | None]:
+    async def rehearse(self, io: GuardIO) -> str | None:
         """Find out whether a stop would be allowed; why it would not be, as a sentence, or None.
 
         Anything but a clear no is no verdict: it is logged, and the guard goes on.
@@ -151,7 +143,7 @@ class Watch:
             return None
         self.has_rehearsed = True
         try:
-            yield RehearseStop(running[0].task_id)
+            await io.rehearse_stop(running[0].task_id)
         except IoTDAError as error:
             if isinstance(error, IoTDAAuthError) and error.status_code == _FORBIDDEN:
                 return (
@@ -163,17 +155,17 @@ class Watch:
             self.log.info("A stop would be allowed: it was rehearsed, and nothing was stopped.")
         return None
 
-    def _look(self) -> Procedure[Outcome | None]:
+    async def _look(self, io: GuardIO) -> Outcome | None:
         try:
-            gone = yield from self._read()
+            gone = await self._read(io)
         except IoTDAError as error:
             if not self.memory.looks and not is_trouble(error) and not self.must_go_on:
                 if not self.awaits_memory:
                     raise
                 self.needs_memory = True  # it may not be the first
-            yield from self._blind(str(error), hopeless=not is_trouble(error))
+            await self._blind(io, str(error), hopeless=not is_trouble(error))
             if self.is_stopping and "accepted" not in self._intent:
-                yield from self._send()
+                await self._send(io)
             return None
         if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
             check_stoppable(self.tasks)
@@ -183,7 +175,7 @@ class Watch:
             return None
         if gone:
             if self.is_stopping and self.tasks:
-                return (yield from self._see_through())
+                return await self._see_through(io)
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
             return outcomes.lost(self.plan, gone, self.tasks)
@@ -193,12 +185,12 @@ class Watch:
                 is_own = self._is_borne_out()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
-                return (yield from self._see_through())
+                return await self._see_through(io)
             # A note says that it was decided on, and nothing has come of it: judge anew.
             self.memory.intent = None
         if being_stopped:
             return self._stopped_elsewhere()
-        return (yield from self._judge())
+        return await self._judge(io)
 
     def _is_borne_out(self) -> bool:
         """Whether the counts of now bear out a stop that only a note knows of.
@@ -222,52 +214,52 @@ class Watch:
             born = None  # the clocks differ: it says nothing
         return state.within(born, self._clock()).to_json()
 
-    def give_up(self, why: str) -> Procedure[Outcome]:
+    async def give_up(self, io: GuardIO, why: str) -> Outcome:
         """The end of the guard's own time, while the rollout may still be going on."""
-        return self._with_all_that_started((yield from self._give_up(why)))
+        return self._with_all_that_started(await self._give_up(io, why))
 
-    def _give_up(self, why: str) -> Procedure[Outcome]:
+    async def _give_up(self, io: GuardIO, why: str) -> Outcome:
         if self.is_stopping:
-            return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
+            return self._stop_outcome(None if await self._send(io) else outcomes.FAILED)
         if not self.plan.stops_when_lost:
             return outcomes.guard_lost(self.plan, why, self.tasks)
         sentence = f"{why} on_guard_lost is 'stop'."
         verdict = Verdict(Decision.BREACH, "on_guard_lost", sentence=sentence)
         self._decide(verdict, guard_lost=True)
-        yield Save(self.memory.to_json())
+        await io.save(self.memory.to_json())
         if not self.tasks:
             try:
-                yield from self._read()
+                await self._read(io)
             except IoTDAError as error:
                 self._intent["error"] = str(error)
                 return outcomes.stopped(self.plan, self._intent, (), outcomes.FAILED)
-        return self._stop_outcome(None if (yield from self._send()) else outcomes.FAILED)
+        return self._stop_outcome(None if await self._send(io) else outcomes.FAILED)
 
-    def verify(self) -> Procedure[Outcome | None]:
+    async def verify(self, io: GuardIO) -> Outcome | None:
         """See whether the stop that was reported has come true, and ask again where it has not.
 
         None where the platform can't be read, so that what was reported stands.
         """
-        outcome = yield from self._verify()
+        outcome = await self._verify(io)
         return outcome and self._with_all_that_started(outcome)
 
-    def _verify(self) -> Procedure[Outcome | None]:
+    async def _verify(self, io: GuardIO) -> Outcome | None:
         seen = False
         for _ in range(_MOST_VERIFICATIONS):
             try:
-                gone = yield from self._read()
+                gone = await self._read(io)
             except IoTDAError as error:
                 self.log.warning("The stop can't be verified: %s", error)
                 continue
             seen = True
             if gone or not self._going_on():
                 return self._stop_outcome()
-            yield from self._send()
+            await self._send(io)
         return self._stop_outcome(outcomes.FAILED) if seen else None
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def _read(self) -> Procedure[list[str]]:
+    async def _read(self, io: GuardIO) -> list[str]:
         """Read the rollout's tasks; the ids of those that are gone.
 
         :raises IoTDAError: one of them could not be read
@@ -277,7 +269,7 @@ class Watch:
         wanted = self.plan.batch_task_ids
         # A second time, as nobody should lose a rollout to one stray answer.
         for _ in range(2):
-            answers = yield ReadTasks(wanted)
+            answers = await io.read_tasks(wanted)
             gone = []
             for batch_task_id, answer in zip(wanted, answers, strict=True):
                 if isinstance(answer, BatchTask):
@@ -297,12 +289,12 @@ class Watch:
         self.memory.note_ended(self.tasks)
         return gone
 
-    def _judge(self) -> Procedure[Outcome | None]:
+    async def _judge(self, io: GuardIO) -> Outcome | None:
         ended = all(task.status.is_terminal for task in self.tasks)
         persisted = self._miscounts.persist
         off = self._miscounts.seen(task.progress for task in self.tasks)
         if off is None:
-            yield from self._blind("The platform's counts do not add up; they decide nothing.")
+            await self._blind(io, "The platform's counts do not add up; they decide nothing.")
             return None
         self._off = off
         if self._miscounts.persist and not persisted:
@@ -312,31 +304,33 @@ class Watch:
                 self.plan.label,
                 _counts(self.tasks),
             )
-        verdict, trouble = yield from self._evaluate(*off)
+        verdict, trouble = await self._evaluate(io, *off)
         self._verdict = verdict
         self.memory.looks += 1
         if trouble is not None:
-            yield from self._blind(f"Which devices failed, and why, can't be read: {trouble}")
+            await self._blind(io, f"Which devices failed, and why, can't be read: {trouble}")
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
             hopeless = verdict.undecided is Undecided.EVIDENCE
-            yield from self._blind(verdict.sentence, hopeless=hopeless)
+            await self._blind(io, verdict.sentence, hopeless=hopeless)
         elif (lasted := self._blindness.over(self._clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
-            return (yield from self._breach(verdict))
+            return await self._breach(io, verdict)
         if ended and trouble is None:
             return self._ended()
         self._say(f"{self._statuses()}: {_counts(self.tasks)}. {verdict.sentence}")
         if verdict.decision is Decision.HOLD and not self.memory.held:
             self.memory.held = True
-            yield self._tell("hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
-            yield Save(self.memory.to_json())
+            await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
+            await io.save(self.memory.to_json())
         elif self._clock() - self._saved_at >= self._save_every:
             self._saved_at = self._clock()
-            yield Save(self.memory.to_json(), routine=True)
+            await io.save(self.memory.to_json(), routine=True)
         return None
 
-    def _evaluate(self, deficit: int, surplus: int) -> Procedure[tuple[Verdict, IoTDAError | None]]:
+    async def _evaluate(
+        self, io: GuardIO, deficit: int, surplus: int
+    ) -> tuple[Verdict, IoTDAError | None]:
         """Ask the rules; the failed subtasks are read only where the answer hangs on them."""
         look = Look.of(
             self.tasks,
@@ -351,7 +345,7 @@ class Watch:
         trouble: IoTDAError | None = None
         if self._rows.are_asked_for(verdict):
             try:
-                if (yield from self._rows.read(self.tasks)):
+                if await self._rows.read(io, self.tasks):
                     look = self._rows.add_to(look)
                     state, verdict = evaluate(self.plan.rules, before, look)
             except IoTDAError as error:
@@ -380,33 +374,33 @@ class Watch:
         self.memory.trail.add(audit_record(look, verdict, status=status))
         return outcomes.stopped_elsewhere(self.plan, self.tasks)
 
-    def _breach(self, verdict: Verdict) -> Procedure[Outcome | None]:
+    async def _breach(self, io: GuardIO, verdict: Verdict) -> Outcome | None:
         self.log.warning("%s", verdict.sentence)
         if not self.plan.stops or not self._going_on():
             return outcomes.breached(self.plan, verdict, self.tasks)
         self._decide(verdict)
-        if not (yield Save(self.memory.to_json())):
+        if not await io.save(self.memory.to_json()):
             self.log.error(
                 "Why the rollout is stopped could not be written down before the stop; should this "
                 "process die now, the guard will say stopped_elsewhere."
             )
-        accepted = yield from self._send()
+        accepted = await self._send(io)
         return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
 
-    def _see_through(self) -> Procedure[Outcome | None]:
+    async def _see_through(self, io: GuardIO) -> Outcome | None:
         """Go on with a stop that was decided on, until the rollout has come to rest."""
         now, intent = self._clock(), self._intent
         self._blindness.over(now)
         self._say(f"{self._statuses()}: {_counts(self.tasks)}.")
         if self._going_on():
-            accepted = yield from self._send()
+            accepted = await self._send(io)
             return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
         since = intent.get("accepted") or intent.setdefault("seen", now)
         at_rest = all(task.status.is_terminal for task in self.tasks)
         patient = self.plan.wait_for_stop and now - since < self.plan.stop_timeout
         return None if patient and not at_rest else self._stop_outcome()
 
-    def _send(self) -> Procedure[bool]:
+    async def _send(self, io: GuardIO) -> bool:
         """Send the stop to every task that still runs; whether all have taken it."""
         intent = self._intent
         failure: IoTDAError | None = None
@@ -416,7 +410,7 @@ class Watch:
             intent["attempts"] += 1
             intent.setdefault("sent", self._clock())
             try:
-                yield StopTask(batch_task_id)
+                await self._stop(io, batch_task_id)
             except IoTDAError as error:
                 if not has_ended(error):
                     failure = error
@@ -424,7 +418,7 @@ class Watch:
             intent.setdefault("accepted", self._clock())
             intent["error"] = None
             self.log.warning("The platform has taken the stop of %s.", self.plan.label)
-            yield Save(self.memory.to_json())
+            await io.save(self.memory.to_json())
             return True
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)
@@ -437,8 +431,11 @@ class Watch:
                 failure,
             )
         if first:
-            yield self._tell("stop_failed", f"{name} could not be stopped: {failure}")
+            await self.tell(io, "stop_failed", f"{name} could not be stopped: {failure}")
         return False
+
+    async def _stop(self, io: GuardIO, batch_task_id: str) -> None:
+        await io.stop_task(batch_task_id)
 
     def _stop_outcome(self, came: str | None = None) -> Outcome:
         if came is None:
@@ -496,7 +493,7 @@ class Watch:
             self._said = line
             self.log.info("%s is %s", capitalised(self.plan.label), line)
 
-    def _blind(self, why: str, *, hopeless: bool = False) -> Procedure[None]:
+    async def _blind(self, io: GuardIO, why: str, *, hopeless: bool = False) -> None:
         """Say that a look could not be judged; the guard goes on, more slowly after a while."""
         say, tell = self._blindness.trouble(self._clock(), hopeless=hopeless)
         if say:
@@ -508,19 +505,21 @@ class Watch:
             )
         if tell:
             since = self._blindness.since or self._clock()
-            yield self._tell(
+            await self.tell(
+                io,
                 "blind",
                 f"Since {outcomes.to_text(since)} the guard can't judge {self.plan.label}, which "
                 f"may be going on unguarded; it keeps trying. {why}",
             )
 
-    def _tell(self, kind: str, sentence: str) -> Tell:
+    async def tell(self, io: GuardIO, kind: str, sentence: str) -> None:
+        """Tell a person about this rollout."""
         facts = {
             "batch_task_ids": list(self.plan.batch_task_ids),
             "time": outcomes.to_text(self._clock()),
             "progress": [task.progress.to_dict() for task in self.tasks],
         }
-        return Tell(kind, sentence, facts)
+        await io.tell(Alert(kind, sentence, facts))
 
 
 def _counts(tasks: Sequence[BatchTask]) -> str:

@@ -15,7 +15,7 @@ from iotda_provider.guarding.live import LIVE_KEY, STALE_SECONDS, WRITES_PER_SEC
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding.steps import Log
+    from iotda_provider.guarding.guard_io import Log
     from iotda_provider.models import BatchTask
 
 #: Records that are read at one look: a question each. With more guards each is read less often.

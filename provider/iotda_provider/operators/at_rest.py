@@ -10,9 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
-from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.wave_steps import MustWaitError, WaveSteps
 from iotda_provider.parameters import (
     flag,
     given,
@@ -23,6 +21,7 @@ from iotda_provider.parameters import (
     read_whole_number,
 )
 from iotda_provider.release.resting import Resting, RestJob
+from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
 from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -95,9 +94,9 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
     def _work(self, context: Context, job: RestJob) -> dict[str, Any]:
         began = time.time()
         try:
-            with self.hook() as hook, WorkerSteps(hook, context, self.log) as guard:
-                steps = WaveSteps(hook, guard, self.log, waits=not self.deferrable)
-                return steps.run(Resting(job, self.log).run())
+            waits = not self.deferrable
+            with self.hook() as hook, WorkerReleaseIO(hook, context, self.log, waits=waits) as io:
+                return io.run(Resting(job, self.log, clock=time.time).run(io))
         except MustWaitError as wait:
             self._defer(job, began=began, wait=wait.seconds)
 

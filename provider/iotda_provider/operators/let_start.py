@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.guarding.steps import Log
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release_files import ReleaseFiles
 

@@ -11,7 +11,7 @@ from iotda_provider.reporting import push_xcom
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding.steps import Log
+    from iotda_provider.guarding.guard_io import Log
     from iotda_provider.models import BatchTask
 
 

@@ -12,22 +12,19 @@ from airflow.providers.common.compat.sdk import conf
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
 from iotda_provider.durable import owner_of
-from iotda_provider.guard_worker import (
-    OnAlert,
-    forget_triggers_memory,
-    load_triggers_memory,
-)
 from iotda_provider.guarding import Memory
+from iotda_provider.guarding.alerts import OnAlert
+from iotda_provider.guarding.memory_store import forget_triggers_memory, load_triggers_memory
 from iotda_provider.operators.wave_guard import (
     AUDIT_LIMIT,
     GuardedOperator,
 )
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.operators.wave_steps import AskEvidence, MustWaitError
 from iotda_provider.parameters import flag, given, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release.worker import AskEvidence, MustWaitError
 from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.waiting import Deadline
 
@@ -133,7 +130,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     def _work(self, context: Context, job: Any, memory: Memory, *, began: float) -> dict[str, Any]:
         """Do the job here, as far as that needs no waiting where that is the triggerer's."""
         watch = self.watch_over(job.batch_task_id, memory)
-        procedure = self.procedure(job, watch).run()
+        procedure = self.procedure(job, watch)
         try:
             result = self.carry_out(
                 context, procedure, watch, ask=self.asks(), waits=not self.deferrable

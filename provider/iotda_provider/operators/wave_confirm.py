@@ -173,7 +173,7 @@ class ConfirmWaveOperator(WaveOperator):
         return ConfirmJob.from_json(data)
 
     def procedure(self, job: ConfirmJob, watch: WaveWatch) -> WaveConfirming:
-        return WaveConfirming(job, watch, self.log)
+        return WaveConfirming(job, watch, self.log, clock=time.time)
 
     def limit(self, job: ConfirmJob) -> float:
         return job.deadline

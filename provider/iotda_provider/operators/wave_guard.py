@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guard_worker import OnAlert, SharedMemory, WorkerSteps, signature_of
 from iotda_provider.guarding import GuardPlan, Memory
+from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guarding.live import Ended
+from iotda_provider.guarding.memory_store import SharedMemory, signature_of
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.operators.wave_steps import AskEvidence, WaveSteps
 from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
 from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
 from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.sensors.live import LiveInWorker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.steps import Procedure
+    from iotda_provider.release.confirm_wave import WaveConfirming
+    from iotda_provider.release.last_look import LastLook
+    from iotda_provider.release.watch_wave import WaveWatching
 
 STATE_KEY = "guard_state"
 AUDIT_LIMIT = 100
@@ -113,7 +116,7 @@ class GuardedOperator(IoTDABaseOperator):
     def carry_out(
         self,
         context: Context,
-        procedure: Procedure[dict[str, Any]],
+        procedure: WaveConfirming | WaveWatching | LastLook,
         watch: WaveWatch,
         *,
         ask: AskEvidence | None = None,
@@ -128,19 +131,22 @@ class GuardedOperator(IoTDABaseOperator):
         """
         memory = watch.memory
         try:
-            with self.hook() as hook, WorkerSteps(hook, context, self.log, self.on_alert) as guard:
-                guard.try_on_alert(memory.batch_task_ids)
-                live = LiveInWorker(watch, guard, context, self.log)
-                steps = WaveSteps(
+            with (
+                self.hook() as hook,
+                WorkerReleaseIO(
                     hook,
-                    guard,
+                    context,
                     self.log,
+                    self.on_alert,
                     files=self.files(context),
                     ask=ask,
                     waits=waits,
-                    show=live.show,
-                )
-                result = steps.run(procedure)
+                ) as io,
+            ):
+                io.try_on_alert(memory.batch_task_ids)
+                live = LiveInWorker(watch, io, context, self.log)
+                io.show = live.show
+                result = io.run(procedure.run(io))
                 live.settle(Ended(result["verdict"], result["summary"]))
                 return result
         except IoTDAError:

@@ -141,7 +141,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         job = LookJob(plan["batch_task_id"], wave, deadline=time.time() + self.timeout)
         memory = self.memory_of(context, job.batch_task_id)
         watch = self.watch_over(job.batch_task_id, memory)
-        result = self.carry_out(context, LastLook(job, watch, self.log).run(), watch)
+        result = self.carry_out(context, LastLook(job, watch, self.log, clock=time.time), watch)
         self.leave(context, memory)
         self.settle(context, memory)
         return result

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.guard_worker import load_function
+from iotda_provider.guarding.alerts import load_function
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
 from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.operators.wave_steps import AskEvidence
 from iotda_provider.parameters import (
     airflow_id,
     function_or_path,
@@ -23,8 +22,9 @@ from iotda_provider.parameters import (
 )
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gating import as_gate
-from iotda_provider.release.steps import GO, STOP, WAIT, EvidenceFailedError
+from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+from iotda_provider.release.worker import AskEvidence
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -133,7 +133,7 @@ class WatchWaveOperator(WaveOperator):
         return WatchJob.from_json(data)
 
     def procedure(self, job: WatchJob, watch: WaveWatch) -> WaveWatching:
-        return WaveWatching(job, watch, self.log)
+        return WaveWatching(job, watch, self.log, clock=time.time)
 
     def limit(self, job: WatchJob) -> float:
         return job.end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -15,8 +14,8 @@ from iotda_provider.exceptions import (
     StopNotAllowedError,
 )
 from iotda_provider.guarding import Outcome
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.guarding.steps import Log, StopTask
 from iotda_provider.release import pauses
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirming import (
@@ -32,8 +31,8 @@ from iotda_provider.release.others import (
     look_for_others,
     not_held,
 )
+from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
-from iotda_provider.release.steps import Confirm, Procedure, ReadWaiting, ReadWaves, Sleep
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.waiting import Outage, is_trouble
 
@@ -63,14 +62,14 @@ class WaveConfirming:
         watch: WaveWatch,
         log: Log,
         *,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float],
     ) -> None:
         self.job = job
         self._watch = watch
         self._members: list[str] = []
         self._may_start: frozenset[str] = frozenset()
         self._log = log
-        self._clock = clock or time.time
+        self._clock = clock
         self._shared = SharedLedger((), log, self._clock)
         self._attempts: Counter[str] = Counter()
         self._queue: list[str] = []
@@ -81,8 +80,9 @@ class WaveConfirming:
         self._is_stale, self._is_fresh, self._is_complete = True, False, False
         self._has_asked = False
         self._pauses = pauses.Pauses()
+        watch.before_stop = self._note_left
 
-    def run(self) -> Procedure[dict[str, Any]]:
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """The operator's result; with ``left``, the devices not let start, packed.
 
         :raises NotHeldError: devices have started before the first wave has let any
@@ -96,15 +96,15 @@ class WaveConfirming:
             trouble = ""
             if self._is_stale and not self._pauses.left(self._clock()):
                 # Read before the look, which may send a stop: who waits now has not started.
-                trouble = yield from self._read()
-            outcome = yield from self._look()
-            yield from self._look_for_others(outcome)
+                trouble = await self._read(io)
+            outcome = await self._look(io)
+            await self._look_for_others(io, outcome)
             if outcome is not None:
                 never = self._never_started()
-                yield from self._keep_left(outcome, never)
+                await self._keep_left(io, outcome, never)
                 return self._result(outcome, never)
             if watch.is_stopping:
-                yield from self._note_left()
+                await self._note_left(io)
             if self._is_fresh and watch.sees:
                 # Rows move between pages: the list is whole where the counts bear it out.
                 self._is_fresh = False
@@ -114,7 +114,7 @@ class WaveConfirming:
             if not (self._is_stale or self._queue or self._is_fresh or watch.is_stopping):
                 left = self._unreached()
                 if not left or (not why and self._pauses.are_over(self._clock())):
-                    yield from self._tell_left(left)
+                    await self._tell_left(io, left)
                     return self._result(None, left)
                 if not why:
                     self._is_stale = True
@@ -124,16 +124,16 @@ class WaveConfirming:
             elif self._pauses.left(self._clock()):
                 why = f"{len(self._unreached())} device(s) can't be confirmed yet"
             else:
-                why = yield from self._go_on()
+                why = await self._go_on(io)
                 if why is None:
                     continue
-            yield from self._wait(why)
+            await self._wait(io, why)
 
-    def _go_on(self) -> Procedure[str | None]:
+    async def _go_on(self, io: ReleaseIO) -> str | None:
         """Confirm some devices; why that is not possible, or None where it was."""
         was_new = not self._shared.was_read
         self._ledger.wave = max(self._ledger.wave, self.job.wave)
-        if not (yield from self._recall(claim=True)):
+        if not await self._recall(io, claim=True):
             # To begin without it would be to ask again, and to write down less than it.
             return "who was confirmed before can't be read"
         if was_new:
@@ -144,61 +144,62 @@ class WaveConfirming:
         self._queue = [device for device in self._queue if device not in accepted]
         if not self._queue:
             return None
-        yield from self._rehearse()
+        await self._rehearse(io)
         chunk = self._next_chunk()
         if not chunk:
             return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
         try:
-            yield from self._confirm(chunk)
+            await self._confirm(io, chunk)
         except IoTDAError as error:
             self._is_stale = True
-            return (yield from self._refused("the platform does not confirm", error))
+            return await self._refused(io, "the platform does not confirm", error)
         self._refusals.over(self._clock())
         return None
 
-    def _rehearse(self) -> Procedure[None]:
+    async def _rehearse(self, io: ReleaseIO) -> None:
         """See that the release could be stopped, before anybody is let start.
 
         :raises StopNotAllowedError: it could not
         """
         if not self.job.rehearse_stop or not self._is_untouched or self._watch.has_rehearsed:
             return
-        if (refusal := (yield from self._watch.rehearse())) is not None:
+        if (refusal := (await self._watch.rehearse(io))) is not None:
             sentence = f"{refusal} So the release does not begin: nobody was let start."
-            yield self._watch.alert("may_not_stop", sentence)
+            await self._watch.tell(io, "may_not_stop", sentence)
             raise StopNotAllowedError(sentence)
 
-    def _read(self) -> Procedure[str]:
+    async def _read(self, io: ReleaseIO) -> str:
         """Who is in which wave, and who waits; why that can't be read, or nothing."""
         try:
-            yield from self._read_waves()
+            await self._read_waves(io)
         except IoTDAError as error:
             if not is_trouble(error):
                 raise
-            return (yield from self._refused("the waves can't be read", error))
+            return await self._refused(io, "the waves can't be read", error)
         try:
-            yield from self._read_queue()
+            await self._read_queue(io)
         except IoTDAError as error:
             # The task may be gone, or keys refused: the look that follows says what that means.
             what = "the guard is blind: who waits can't be read"
             if is_trouble(error) or not self._watch.memory.looks:
                 return f"{what}: {error}"
-            return (yield from self._refused(what, error))
+            return await self._refused(io, what, error)
         self._is_stale, self._is_fresh = False, True
         return ""
 
-    def _refused(self, what: str, error: IoTDAError) -> Procedure[str]:
+    async def _refused(self, io: ReleaseIO, what: str, error: IoTDAError) -> str:
         """Note that the platform has refused a call; the reason to wait."""
         _, tell = self._refusals.trouble(self._clock(), hopeless=not is_trouble(error))
         if tell:
-            yield self._watch.alert(
+            await self._watch.tell(
+                io,
                 "confirm_failed",
                 f"Wave {self.job.wave} can't let its devices start, and keeps trying while the "
                 f"guard goes on: {what}: {error}",
             )
         return f"{what}: {error}"
 
-    def _look_for_others(self, outcome: Outcome | None) -> Procedure[None]:
+    async def _look_for_others(self, io: ReleaseIO, outcome: Outcome | None) -> None:
         """See whether devices have started that no wave has let start.
 
         :raises NotHeldError: before the first wave has let any, so the task holds nobody
@@ -209,14 +210,14 @@ class WaveConfirming:
         is_open = outcome is None or outcome.verdict == COMPLETED
         if self._is_untouched and is_open and watch.started and not watch.is_stopping:
             sentence = not_held(job.batch_task_id, watch.started, progress.total)
-            yield watch.alert(STARTED_ELSEWHERE, sentence)
+            await watch.tell(io, STARTED_ELSEWHERE, sentence)
             raise NotHeldError(sentence)
         before = job.outside
-        job.outside = yield from look_for_others(watch, self._let_start, before)
+        job.outside = await look_for_others(io, watch, self._let_start, before)
         if job.outside > before:
             self._is_stale = True  # some of those that waited do not any more
             self._ledger.outside = job.outside
-            yield from self._shared.write()
+            await self._shared.write(io)
 
     @property
     def _is_untouched(self) -> bool:
@@ -229,26 +230,12 @@ class WaveConfirming:
         """The most devices that may have started by the waves so far."""
         return len(self._may_start) + len(self._ledger.accepted - self._may_start)
 
-    def _look(self) -> Procedure[Outcome | None]:
+    async def _look(self, io: ReleaseIO) -> Outcome | None:
         """A look of the guard; who has not been let start is written down before it stops."""
         self._watch.must_go_on = not self._is_untouched
-        poll = self._watch.poll()
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = poll.send(answer) if error is None else poll.throw(error)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(step, StopTask):
-                yield from self._note_left()
-            answer = error = None
-            try:
-                answer = yield step
-            except IoTDAError as caught:
-                error = caught
+        return await self._watch.poll(io)
 
-    def _note_left(self) -> Procedure[None]:
+    async def _note_left(self, io: ReleaseIO) -> None:
         """Write down who waits: after a stop nobody can see it, nor can another process before."""
         if not self._members or self.job.left is not None:
             return
@@ -258,30 +245,30 @@ class WaveConfirming:
         self._ledger.left = frozenset(left)
         self.job.left = pack(self._members, self._ledger.left)
         if self._shared.was_read:
-            yield from self._shared.write_at_once(urgent=True)
+            await self._shared.write_at_once(io, urgent=True)
 
-    def _keep_left(self, outcome: Outcome, left: Sequence[str]) -> Procedure[None]:
+    async def _keep_left(self, io: ReleaseIO, outcome: Outcome, left: Sequence[str]) -> None:
         """Write down who had not been let start where somebody else has ended the release."""
         is_noted = self._ledger.left is not None or outcome.verdict == COMPLETED
         if is_noted or not self._shared.was_read:
             return
         self._ledger.left = frozenset(left)
-        yield from self._shared.write()
+        await self._shared.write(io)
 
-    def _read_waves(self) -> Procedure[None]:
+    async def _read_waves(self, io: ReleaseIO) -> None:
         """Who is in which wave, and what is known of them; once."""
         if self._members:
             return
-        waves: list[list[str]] = yield ReadWaves()
+        waves: list[list[str]] = await io.read_waves()
         everybody = (device for wave in waves for device in wave)
         self._shared = SharedLedger(everybody, self._log, self._clock)
         self._members = [device for wave in waves[: self.job.wave] for device in wave]
         self._may_start = frozenset(self._members)
-        yield from self._recall(claim=False)
+        await self._recall(io, claim=False)
 
-    def _read_queue(self) -> Procedure[None]:
+    async def _read_queue(self, io: ReleaseIO) -> None:
         """Who is to be confirmed: the members that wait and were not confirmed already."""
-        self._rows = set((yield ReadWaiting(self.job.batch_task_id)))
+        self._rows = set(await io.read_waiting(self.job.batch_task_id))
         self._turned_down = []
         self._queue = [
             device
@@ -289,12 +276,12 @@ class WaveConfirming:
             if device not in self._ledger
         ]
 
-    def _recall(self, *, claim: bool) -> Procedure[bool]:
+    async def _recall(self, io: ReleaseIO, *, claim: bool) -> bool:
         """Read what was written down; whether it could be read.
 
         :param claim: and write down whose turn it is
         """
-        if not (yield from self._shared.read(claim=claim)):
+        if not await self._shared.read(io, claim=claim):
             return False
         job, ledger = self.job, self._ledger
         if ledger.left is not None and job.left is None:
@@ -319,13 +306,13 @@ class WaveConfirming:
         under_way = in_flight(progress, unstarted)
         return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
 
-    def _confirm(self, chunk: Sequence[str]) -> Procedure[None]:
+    async def _confirm(self, io: ReleaseIO, chunk: Sequence[str]) -> None:
         targets = tuple(checked_chunk(chunk, self._may_start))
         self._has_asked = True
         self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
         # Should the answer be lost, they may have started.
         self._queue = self._queue[len(targets) :]
-        results = yield Confirm(self.job.batch_task_id, targets)
+        results = await io.confirm(self.job.batch_task_id, targets)
         self._attempts.update(targets)
         accepted = [row.target for row in results.succeeded]
         self._ledger.add(accepted)
@@ -334,7 +321,7 @@ class WaveConfirming:
             self._pauses.forget()
         if self.job.late and self.job.max_in_flight is not None:
             self._ledger.note_lately(len(accepted), self._clock(), LATELY)
-        if not (yield from self._shared.write()):
+        if not await self._shared.write(io):
             self._log.warning(
                 "Who was confirmed could not be written down; should this process die now, those "
                 "that still wait at the platform are asked for once more, which changes nothing."
@@ -358,12 +345,13 @@ class WaveConfirming:
             return [device for device in waiting if device in self._rows]
         return waiting
 
-    def _tell_left(self, left: Sequence[str]) -> Procedure[None]:
+    async def _tell_left(self, io: ReleaseIO, left: Sequence[str]) -> None:
         """Say it to a person where some could not be let start."""
         if not left:
             return
         names = f"{', '.join(left[:10])}{', ...' if len(left) > 10 else ''}"
-        yield self._watch.alert(
+        await self._watch.tell(
+            io,
             "unconfirmed",
             f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
             f"confirmed, or wait for their device, after {pauses.PATIENCE:.0f} s of asking: "
@@ -402,7 +390,7 @@ class WaveConfirming:
             f"the maintenance window {window} is closed; it opens at {window.opens(now):%F %R %Z}"
         )
 
-    def _wait(self, why: str) -> Procedure[None]:
+    async def _wait(self, io: ReleaseIO, why: str) -> None:
         now, job = self._clock(), self.job
         if now >= job.deadline and not self._watch.is_stopping:
             raise BatchTaskTimeoutError(
@@ -414,7 +402,7 @@ class WaveConfirming:
             self._said = (kind, now)
             self._log.info("Wave %d waits: %s.", job.wave, why)
         pause = self._pauses.left(now) or float("inf")
-        yield Sleep(min(self._watch.until(job.deadline, now), pause))
+        await io.sleep(min(self._watch.until(job.deadline, now), pause))
 
     def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
         watch, requested = self._watch, self.job.members

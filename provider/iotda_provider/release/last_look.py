@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.guarding.steps import Log
-from iotda_provider.release.steps import Procedure, Sleep
+from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.watch_wave import PASSED
 from iotda_provider.release.watching import WaveWatch
 
@@ -46,21 +45,21 @@ class LastLook:
         watch: WaveWatch,
         log: Log,
         *,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float],
     ) -> None:
         self._job = job
         self._watch = watch
         self._log = log
-        self._clock = clock or time.time
+        self._clock = clock
 
-    def run(self) -> Procedure[dict[str, Any]]:
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.
 
         :raises BatchTaskTimeoutError: the guard was blind for too long
         """
         job, watch = self._job, self._watch
         while True:
-            outcome = yield from watch.poll()
+            outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return self._result(outcome.verdict, outcome.summary)
             if outcome is not None or (watch.sees and not watch.is_stopping):
@@ -71,7 +70,7 @@ class LastLook:
                     f"Nothing can be announced: {watch.why_not}. Clear this task to look again."
                 )
             self._log.info("The last look has to wait: %s.", watch.why_not)
-            yield Sleep(watch.until(job.deadline, now))
+            await io.sleep(watch.until(job.deadline, now))
 
     def _result(self, verdict: str, summary: str) -> dict[str, Any]:
         return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from iotda_provider.release.steps import Procedure
+from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.watching import WaveWatch
 
 #: The kind of the alert.
 STARTED_ELSEWHERE = "started_elsewhere"
 
 
-def look_for_others(watch: WaveWatch, known: int, before: int) -> Procedure[int]:
+async def look_for_others(io: ReleaseIO, watch: WaveWatch, known: int, before: int) -> int:
     """How many devices have started, by the platform's counts, that no wave has let start.
 
     A person is told where it is the first time that there are any.
@@ -22,7 +22,8 @@ def look_for_others(watch: WaveWatch, known: int, before: int) -> Procedure[int]
         return before
     found = max(before, watch.started - known)
     if found > 0 and not before:
-        yield watch.alert(
+        await watch.tell(
+            io,
             STARTED_ELSEWHERE,
             f"{in_words(found)} The guard goes on watching them; stop the batch task if they "
             "should not have started.",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import ReadTasks
-from iotda_provider.guarding.steps import Log
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.json_text import checked_fields
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
-from iotda_provider.release.steps import Procedure, Sleep
+from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.waiting import Outage, is_gone
 
 
@@ -57,25 +55,25 @@ class Resting:
     :param clock: the time in seconds since 1970
     """
 
-    def __init__(self, job: RestJob, log: Log, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, job: RestJob, log: Log, *, clock: Callable[[], float]) -> None:
         self.job = job
         self._log = log
-        self._clock = clock or time.time
+        self._clock = clock
         self._outage = Outage(job.max_outage)
         self._said = ""
         self._seen = TaskProgress()
         self._miscounts = Miscounts()
 
-    def run(self) -> Procedure[dict[str, Any]]:
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """The result of ``WaitUntilAtRestOperator``.
 
         :raises IoTDAError: the platform could not be read for longer than ``max_outage``
         """
         job = self.job
         while True:
-            task = yield from self._read()
+            task = await self._read(io)
             if task is None:
-                yield Sleep(job.poll_interval)
+                await io.sleep(job.poll_interval)
                 continue
             if not isinstance(task, BatchTask):
                 return self._lost()
@@ -89,7 +87,7 @@ class Resting:
             is_over = (task.status.is_terminal or at_rest) and is_clear
             if not is_over and now < job.deadline:
                 self._say(f"{task.status}: {counts}.")
-                yield Sleep(min(job.poll_interval, job.deadline - now))
+                await io.sleep(min(job.poll_interval, job.deadline - now))
                 continue
             if not is_over:
                 self._log.warning(
@@ -100,7 +98,7 @@ class Resting:
                     job.grace_until = now + job.grace
                     self._log.info("Waiting %.0f s for devices that were installing.", job.grace)
                 if job.grace_until > now:
-                    yield Sleep(job.grace_until - now)
+                    await io.sleep(job.grace_until - now)
                     continue
             return {
                 "batch_task_id": job.batch_task_id,
@@ -127,15 +125,15 @@ class Resting:
             "progress": seen.to_dict(),
         }
 
-    def _read(self) -> Procedure[BatchTask | IoTDAError | None]:
+    async def _read(self, io: ReleaseIO) -> BatchTask | IoTDAError | None:
         """The task; the error where it is gone, or None where it can't be read now."""
         # A second time, as nobody should lose a task to one stray answer.
         for _ in range(2):
-            (answer,) = yield ReadTasks((self.job.batch_task_id,))
+            (answer,) = await io.read_tasks([self.job.batch_task_id])
             if isinstance(answer, BatchTask) or not is_gone(answer):
                 break
         else:
-            return answer  # type: ignore[no-any-return]
+            return answer
         if isinstance(answer, BatchTask):
             line = self._outage.answered(self._clock())
         else:

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from iotda_provider.guarding.steps import Log
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.release.ledger import Ledger
-from iotda_provider.release.steps import Note, Procedure, Recall
+from iotda_provider.release.release_io import ReleaseIO
 
 #: Seconds without a confirmation of whoever goes on with a wave, after which another one does.
 SILENCE = 60.0
@@ -38,12 +38,12 @@ class SharedLedger:
         self._has_claimed = False
         self._heard = ("", 0.0)
 
-    def read(self, *, claim: bool) -> Procedure[bool]:
+    async def read(self, io: ReleaseIO, *, claim: bool) -> bool:
         """Read what was written down; whether it could be read.
 
         :param claim: and write down whose turn it is
         """
-        records = yield Recall()
+        records = await io.recall()
         if records is None:
             return False
         merged = [self.ledger.merge(record) for record in records]
@@ -56,32 +56,32 @@ class SharedLedger:
         if not claim:
             return True
         if not self._has_claimed or (self.is_displaced and self._is_silent(records)):
-            self._has_claimed = yield from self.write_at_once()
+            self._has_claimed = await self.write_at_once(io)
             self.is_displaced = False
         return True
 
-    def write(self) -> Procedure[bool]:
+    async def write(self, io: ReleaseIO) -> bool:
         """Write it down after a call; whether that worked.
 
         Whoever has claimed the wave meanwhile keeps it. Otherwise two that call by turns would take
         it from each other, and repeat each call.
         """
-        records = (yield Recall()) or []
+        records = await io.recall() or []
         if self.ledger.is_mine(records):
-            return (yield from self.write_at_once())
+            return await self.write_at_once(io)
         self.is_displaced = True
         for record in records:
             self.ledger.merge(record)
         by = next(record.get("by") for record in records if isinstance(record, Mapping))
-        worked: bool = yield Note({**self.ledger.to_json(), "by": by})
+        worked: bool = await io.note({**self.ledger.to_json(), "by": by})
         return worked
 
-    def write_at_once(self, *, urgent: bool = False) -> Procedure[bool]:
+    async def write_at_once(self, io: ReleaseIO, *, urgent: bool = False) -> bool:
         """Write it down without a look at who has claimed the wave; whether that worked.
 
         :param urgent: a stop waits for it
         """
-        worked: bool = yield Note(self.ledger.to_json(), urgent)
+        worked: bool = await io.note(self.ledger.to_json(), urgent=urgent)
         return worked
 
     def _is_silent(self, records: Sequence[Any]) -> bool:

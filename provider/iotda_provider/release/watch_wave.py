@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.guarding.steps import Log
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.json_text import checked_fields
 from iotda_provider.models import TaskProgress
 from iotda_provider.release.gating import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
+from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
-from iotda_provider.release.steps import (
-    GO,
-    STOP,
-    WAIT,
-    Ask,
-    EvidenceFailedError,
-    Procedure,
-    ReadWaiting,
-    ReadWaves,
-    Sleep,
-)
 from iotda_provider.release.watching import WaveWatch
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
@@ -110,12 +99,12 @@ class WaveWatching:
         watch: WaveWatch,
         log: Log,
         *,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float],
     ) -> None:
         self.job = job
         self._watch = watch
         self._log = log
-        self._clock = clock or time.time
+        self._clock = clock
         self._said = ""
         self._why_wait = "the external evidence says wait"
         self._shared: SharedLedger | None = None
@@ -123,12 +112,12 @@ class WaveWatching:
         self._waiting = 0
         self._read_again = 0.0
 
-    def run(self) -> Procedure[dict[str, Any]]:
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """The operator's result."""
         job, watch = self.job, self._watch
         while True:
-            outcome = yield from watch.poll()
-            yield from self._look_for_others(self._let_start)
+            outcome = await watch.poll(io)
+            await self._look_for_others(io, self._let_start)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return {
                     **self._result(outcome.verdict, None, outcome.summary),
@@ -141,7 +130,7 @@ class WaveWatching:
             over = ended or now >= job.end
             if not why and now >= job.bake:
                 if self._reading(0).passes and (over or not job.is_last):
-                    word = yield from self._may_pass(now)
+                    word = await self._may_pass(io, now)
                     reading = self._reading(self._waiting)
                     if word == GO:
                         return self._result(PASSED, reading)
@@ -158,7 +147,7 @@ class WaveWatching:
             if line != self._said:
                 self._said = line
                 self._log.info("Wave %d: %s", job.wave, line)
-            yield Sleep(watch.until(job.end, now))
+            await io.sleep(watch.until(job.end, now))
 
     @property
     def _let_start(self) -> int:
@@ -178,11 +167,11 @@ class WaveWatching:
             waiting=waiting,
         )
 
-    def _may_pass(self, now: float) -> Procedure[str]:
+    async def _may_pass(self, io: ReleaseIO, now: float) -> str:
         """Whether a wave passes whose counts say so; otherwise there is a reason to wait."""
         if self.job.asks and now < min(self.job.ask_after, self.job.end):
             return WAIT
-        trouble = yield from self._read_waiting(now)
+        trouble = await self._read_waiting(io, now)
         if trouble:
             self._why_wait = trouble
             return WAIT
@@ -190,9 +179,9 @@ class WaveWatching:
         if not reading.passes:
             self._why_wait = f"{self._waiting} device(s) that were let start have not started yet"
             return WAIT
-        return (yield from self._ask(reading))
+        return await self._ask(io, reading)
 
-    def _read_waiting(self, now: float) -> Procedure[str]:
+    async def _read_waiting(self, io: ReleaseIO, now: float) -> str:
         """See who of the waves so far waits still; why that can't be read, or nothing.
 
         Others may have started instead, which the counts do not show.
@@ -204,10 +193,10 @@ class WaveWatching:
         if now < min(self._read_again, self.job.end):
             return ""
         try:
-            shared = yield from self._open()
-            if not (yield from shared.read(claim=False)):
+            shared = await self._open(io)
+            if not await shared.read(io, claim=False):
                 return "who was confirmed can't be read"
-            rows: set[str] = yield ReadWaiting(self.job.batch_task_id)
+            rows: set[str] = await io.read_waiting(self.job.batch_task_id)
         except IoTDAError as error:
             return f"who waits can't be read: {error}"
         self._read_again = now + _LOOKS_BETWEEN * self._watch.interval
@@ -215,40 +204,40 @@ class WaveWatching:
         own = len(mine & rows)
         # Those that the list lacks have started since the look, or moved between its pages.
         self._waiting = own + max(0, progress.waiting - len(rows))
-        yield from self._look_for_others(len(mine) - own)
+        await self._look_for_others(io, len(mine) - own)
         return ""
 
-    def _look_for_others(self, known: int) -> Procedure[None]:
+    async def _look_for_others(self, io: ReleaseIO, known: int) -> None:
         """See whether others have started, and write it down; it outlives this task.
 
         :param known: the most devices that have started by the waves so far
         """
         job, before = self.job, self.job.outside
-        job.outside = yield from look_for_others(self._watch, known, before)
+        job.outside = await look_for_others(io, self._watch, known, before)
         if job.outside <= before:
             return
         try:
-            shared = yield from self._open()
+            shared = await self._open(io)
         except IoTDAError as error:
             self._log.warning("That others have started can't be written down: %s", error)
             return
-        if (yield from shared.read(claim=False)):
+        if await shared.read(io, claim=False):
             shared.ledger.outside = max(job.outside, shared.ledger.outside)
-            yield from shared.write()
+            await shared.write(io)
 
-    def _open(self) -> Procedure[SharedLedger]:
+    async def _open(self, io: ReleaseIO) -> SharedLedger:
         """What is written down of confirmations.
 
         :raises IoTDAError: who is in which wave can't be read
         """
         if self._shared is None:
-            waves: list[list[str]] = yield ReadWaves()
+            waves: list[list[str]] = await io.read_waves()
             everybody = (device for wave in waves for device in wave)
             self._shared = SharedLedger(everybody, self._log, self._clock)
             self._members = frozenset(d for wave in waves[: self.job.wave] for d in wave)
         return self._shared
 
-    def _ask(self, reading: GateReading) -> Procedure[str]:
+    async def _ask(self, io: ReleaseIO, reading: GateReading) -> str:
         """The external evidence's word."""
         job = self.job
         if not job.asks:
@@ -261,14 +250,15 @@ class WaveWatching:
         }
         word = WAIT
         try:
-            word = yield Ask(facts)
+            word = await io.ask(facts)
             self._why_wait = "the external evidence says wait"
         except EvidenceFailedError as error:
             # Whatever is wrong with it lets nobody go on, and must not end the guard.
             self._why_wait = f"the external evidence can't be asked: {error}"
             if not job.evidence_told:
                 job.evidence_told = True
-                yield self._watch.alert(
+                await self._watch.tell(
+                    io,
                     "evidence_failed",
                     f"Wave {job.wave} does not go on, as {self._why_wait}. It is asked again every "
                     f"{job.ask_every:.0f} s until the wave's time is over; the guard goes on.",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from iotda_provider.guarding import Watch
-from iotda_provider.guarding.steps import Tell
+from iotda_provider.guarding.guard_io import GuardIO
 from iotda_provider.guards import Decision, total_progress
 from iotda_provider.models import TaskProgress
 
@@ -12,6 +15,13 @@ class WaveWatch(Watch):
     """A watch that also says whether its last look lets more devices start."""
 
     must_go_on = True
+    #: Awaited with the I/O object before each stop is sent.
+    before_stop: Callable[[Any], Awaitable[None]] | None = None
+
+    async def _stop(self, io: GuardIO, batch_task_id: str) -> None:
+        if self.before_stop is not None:
+            await self.before_stop(io)
+        await super()._stop(io, batch_task_id)
 
     @property
     def sees(self) -> bool:
@@ -38,10 +48,6 @@ class WaveWatch(Watch):
         A stop that is under way is seen through whatever the time.
         """
         return self.interval if self.is_stopping else min(self.interval, end - now)
-
-    def alert(self, kind: str, sentence: str) -> Tell:
-        """The step that tells a person about this release."""
-        return self._tell(kind, sentence)
 
     @property
     def progress(self) -> TaskProgress:

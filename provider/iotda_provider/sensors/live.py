@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guard_worker import WorkerSteps
-    from iotda_provider.guarding.steps import Log
+    from iotda_provider.guarding import Log
+    from iotda_provider.guarding.worker import WorkerGuardIO
 
 
 class LiveInWorker:
@@ -25,15 +25,15 @@ class LiveInWorker:
     for that. One that can't be written is left out; the next one follows in a minute.
 
     :param watch: whose record it is
-    :param steps: what the guard does beside its looks, this among it
+    :param io: what the guard does beside its looks, this among it
     :param context: Airflow's context of the running task instance
     :param log: where its lines go
     """
 
-    def __init__(self, watch: Watch, steps: WorkerSteps, context: Context, log: Log) -> None:
+    def __init__(self, watch: Watch, io: WorkerGuardIO, context: Context, log: Log) -> None:
         self._watch = watch
         self._record = LiveRecord(watch)
-        self._steps = steps
+        self._io = io
         self._context = context
         self._log = log
         self._writing: Future[None] | None = None
@@ -71,4 +71,4 @@ class LiveInWorker:
         self._push(LIVE_KEY, self._record.compose(time.time(), outcome=outcome))
 
     def _push(self, key: str, value: Any) -> Future[None]:
-        return self._steps.begin(push_xcom, self._context, key, value, self._log)
+        return self._io.begin(push_xcom, self._context, key, value, self._log)

@@ -20,18 +20,16 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
-from iotda_provider.guard_worker import (
-    EarlierInWorker,
-    OnAlert,
+from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
+from iotda_provider.guarding import outcome as outcomes
+from iotda_provider.guarding.alerts import OnAlert
+from iotda_provider.guarding.memory import fitted
+from iotda_provider.guarding.memory_store import (
     SharedMemory,
-    WorkerSteps,
     forget_triggers_memory,
     load_triggers_memory,
     signature_of,
 )
-from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
-from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.memory import fitted
 from iotda_provider.guarding.plan import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_STOP_TIMEOUT,
@@ -39,6 +37,7 @@ from iotda_provider.guarding.plan import (
     read_rules,
 )
 from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
+from iotda_provider.guarding.worker import EarlierInWorker, WorkerGuardIO
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
@@ -226,12 +225,12 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             try:
-                with self._steps(hook, context) as steps:
+                with self._io(hook, context) as io:
                     recall = partial(kept.recall, plan.batch_task_ids, plan.audit_limit)
-                    earlier = steps.recall(watch, recall)
-                    steps.try_on_alert(plan.batch_task_ids)
-                    outcome = self._look_on(context, steps, watch, earlier)
-                    outcome = outcome and self._verified(steps, watch, outcome)
+                    earlier = io.recall(watch, recall)
+                    io.try_on_alert(plan.batch_task_ids)
+                    outcome = self._look_on(context, io, watch, earlier)
+                    outcome = outcome and self._verified(io, watch, outcome)
             except AirflowTaskTimeout:
                 kept.take_back(memory.to_json())
                 raise
@@ -240,33 +239,33 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         return self._defer(context, watch, kept)
 
     def _look_on(
-        self, context: Context, steps: WorkerSteps, watch: Watch, earlier: EarlierInWorker
+        self, context: Context, io: WorkerGuardIO, watch: Watch, earlier: EarlierInWorker
     ) -> Outcome | None:
         try:
-            return self._wait(context, steps, watch, earlier)
+            return self._wait(context, io, watch, earlier)
         except AirflowTaskTimeout:
             # A retry may go on guarding; whoever wants a stop instead wants it now.
             if not watch.plan.stops_when_lost:
                 raise
-            return steps.run(watch.give_up("The task's execution_timeout is over."))
+            return io.run(watch.give_up(io, "The task's execution_timeout is over."))
 
     def _wait(
-        self, context: Context, steps: WorkerSteps, watch: Watch, earlier: EarlierInWorker
+        self, context: Context, io: WorkerGuardIO, watch: Watch, earlier: EarlierInWorker
     ) -> Outcome | None:
         """Look until it is over; None: a triggerer goes on.
 
         A guard that is deferred hands over what it knows, so it stays until it knows that.
         """
-        live = LiveInWorker(watch, steps, context, self.log)
+        live = LiveInWorker(watch, io, context, self.log)
         while True:
             began = time.monotonic()
             try:
-                outcome = steps.run(watch.poll())
+                outcome = io.run(watch.poll(io))
             finally:
                 live.introduce(self.iotda_conn_id)
             left = self._seconds_left(watch.plan)
             if outcome is None and left <= 0:
-                outcome = steps.run(watch.give_up(self._time_is_over()))
+                outcome = io.run(watch.give_up(io, self._time_is_over()))
             if outcome is not None or (self.deferrable and earlier.is_settled):
                 live.settle(outcome)
                 return outcome
@@ -278,9 +277,9 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         """One look; for tests and for whoever drives a sensor by hand."""
         if self._watch is None:
             plan = self._plan()
-            self._watch = Watch(plan, Memory(plan.batch_task_ids), self.log)
-        with self.hook() as hook, self._steps(hook, context) as steps:
-            outcome = steps.run(self._watch.poll())
+            self._watch = Watch(plan, Memory(plan.batch_task_ids), self.log, clock=time.time)
+        with self.hook() as hook, self._io(hook, context) as io:
+            outcome = io.run(self._watch.poll(io))
         return PokeReturnValue(outcome is not None, outcome.to_result() if outcome else None)
 
     def hook(self) -> IoTDAHook:
@@ -310,14 +309,14 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
                 )
 
     @staticmethod
-    def _verified(steps: WorkerSteps, watch: Watch, outcome: Outcome) -> Outcome:
+    def _verified(io: WorkerGuardIO, watch: Watch, outcome: Outcome) -> Outcome:
         """The outcome once its stop was seen to have come true, where nobody waited for that."""
         if outcome.stop is None or outcome.stop["outcome"] != outcomes.STOPPING:
             return outcome
-        return steps.run(watch.verify()) or outcome
+        return io.run(watch.verify(io)) or outcome
 
-    def _steps(self, hook: IoTDAHook, context: Context) -> WorkerSteps:
-        return WorkerSteps(hook, context, self.log, self.on_alert)
+    def _io(self, hook: IoTDAHook, context: Context) -> WorkerGuardIO:
+        return WorkerGuardIO(hook, context, self.log, self.on_alert)
 
     def _plan(self) -> GuardPlan:
         self.report_path = check_report_path(self.report_path)
@@ -376,9 +375,9 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         # No triggerer has been there to say that the guard's time is over.
         with self.hook() as hook:
             watch, kept = self._resumed_watch(context, hook)
-            with self._steps(hook, context) as steps:
-                outcome = steps.run(watch.poll()) or steps.run(watch.give_up(self._time_is_over()))
-                outcome = self._verified(steps, watch, outcome)
+            with self._io(hook, context) as io:
+                outcome = io.run(watch.poll(io)) or io.run(watch.give_up(io, self._time_is_over()))
+                outcome = self._verified(io, watch, outcome)
             return self._finish(context, watch, kept, outcome)
 
     def waited_for(self, context: Context) -> Sequence[str]:
@@ -406,8 +405,8 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             # The trigger's word is its own, even where no secret is there to sign a memory with.
             watch.memory.intent = watch.memory.intent or event.intent
         if outcome.stop is not None and watch.memory.intent is not None:
-            with self._steps(hook, context) as steps:
-                outcome = steps.run(watch.verify()) or outcome
+            with self._io(hook, context) as io:
+                outcome = io.run(watch.verify(io)) or outcome
         return self._finish(context, watch, kept, outcome)
 
     def _resumed_watch(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from iotda_provider.guard_worker import OnAlert
+from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
-    from iotda_provider.triggers.guard_steps import OwnState
+    from iotda_provider.guarding.memory_store import OwnState
 
 _writers: set[LiveInTriggerer] = set()
 _routine = RateLimit(WRITES_PER_SECOND)

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirming
-    from iotda_provider.release.resting import RestJob
-    from iotda_provider.release.steps import Procedure
+    from iotda_provider.release.resting import Resting, RestJob
+    from iotda_provider.release.triggerer import TriggererReleaseIO
     from iotda_provider.release.watch_wave import WatchJob, WaveWatching
     from iotda_provider.release.watching import WaveWatch
-    from iotda_provider.triggers.release_steps import ReleaseSteps
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -41,8 +40,7 @@ class ReleaseTrigger(IoTDATrigger):
         "iotda_provider.release.confirm_wave",
         "iotda_provider.release.watch_wave",
         "iotda_provider.release.resting",
-        "iotda_provider.triggers.release_steps",
-        "iotda_provider.triggers.guard_steps",
+        "iotda_provider.release.triggerer",
         "iotda_provider.triggers.live",
     )
 
@@ -76,19 +74,19 @@ class ReleaseTrigger(IoTDATrigger):
 
     async def _event(
         self,
-        steps: ReleaseSteps,
         job: ConfirmJob | WatchJob | RestJob,
-        procedure: Procedure[dict[str, Any]],
+        procedure: WaveConfirming | WaveWatching | Resting,
+        io: TriggererReleaseIO,
     ) -> dict[str, Any]:
         """Carry out the procedure; the event's payload."""
         from iotda_provider.exceptions import IoTDAError
+        from iotda_provider.release.triggerer import AskWorkerError, TimeIsOverError
         from iotda_provider.triggers.events import ASK, OVER, TIMEOUT, failed
-        from iotda_provider.triggers.release_steps import AskWorkerError, TimeIsOverError
 
         about = {"batch_task_ids": list(self.batch_task_ids)}
         try:
-            await steps.sleep(self.starts_at - time.time())
-            payload = {**about, "status": OVER, "result": await steps.run(procedure)}
+            await io.pause(self.starts_at - time.time())
+            payload = {**about, "status": OVER, "result": await io.run(procedure.run(io))}
         except AskWorkerError:
             payload = {**about, "status": ASK}
         except TimeIsOverError:
@@ -149,12 +147,13 @@ class WaveTrigger(ReleaseTrigger):
         from iotda_provider.guarding import GuardPlan, Memory
         from iotda_provider.guarding.live import Ended
         from iotda_provider.guarding.memory import fitted
+        from iotda_provider.guarding.memory_store import OwnState
+        from iotda_provider.guarding.triggerer import Earlier, warm_up
+        from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.release.watching import WaveWatch
         from iotda_provider.release_files import ReleaseFiles
         from iotda_provider.triggers.events import OVER, tell
-        from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.live import LiveInTriggerer
-        from iotda_provider.triggers.release_steps import ReleaseSteps
 
         plan = await importing(GuardPlan.from_dict, self.guard)  # its rules load what they need
         await warm_up(plan.rules)
@@ -164,22 +163,28 @@ class WaveTrigger(ReleaseTrigger):
         files = ReleaseFiles.from_json(self.files)
         job, procedure = await importing(self.begin, watch)
         earlier = Earlier(watch, kept)
-        guard = TriggerSteps(hook, kept, self.log, self.on_alert, earlier=earlier)
         live = LiveInTriggerer(watch, kept)
-        steps = ReleaseSteps(
-            hook, guard, self.log, files=files, deadline=self.deadline, show=live.show
+        io = TriggererReleaseIO(
+            hook,
+            kept,
+            self.log,
+            self.on_alert,
+            earlier=earlier,
+            files=files,
+            deadline=self.deadline,
         )
-        guard.try_on_alert(plan.batch_task_ids)
+        io.show = live.show
+        io.try_on_alert(plan.batch_task_ids)
         try:
             async with live:
-                payload = await self._event(steps, job, procedure.run())
+                payload = await self._event(job, procedure, io)
                 if payload["status"] == OVER:
                     result = payload["result"]
                     await live.settle(Ended(result["verdict"], result["summary"]))
         finally:
             earlier.give_up()
             kept.forget_unwritten()
-        await guard.finish()
+        await io.finish()
         left = await kept.hand_back(fitted(memory.to_json(), LARGEST))
         yield tell({**payload, **left})
 
@@ -192,7 +197,7 @@ class ConfirmWaveTrigger(WaveTrigger):
         from iotda_provider.release.confirm_wave import WaveConfirming
 
         job = ConfirmJob.from_json({**self.job, "is_first": False})
-        return job, WaveConfirming(job, watch, self.log)
+        return job, WaveConfirming(job, watch, self.log, clock=time.time)
 
 
 class WatchWaveTrigger(WaveTrigger):
@@ -202,19 +207,18 @@ class WatchWaveTrigger(WaveTrigger):
         from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 
         job = WatchJob.from_json(self.job)
-        return job, WaveWatching(job, watch, self.log)
+        return job, WaveWatching(job, watch, self.log, clock=time.time)
 
 
 class AtRestTrigger(ReleaseTrigger):
     """Waits until no device of a batch task is installing any more."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.guarding.memory_store import Nowhere
         from iotda_provider.release.resting import Resting, RestJob
+        from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.triggers.events import tell
-        from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps
-        from iotda_provider.triggers.release_steps import ReleaseSteps
 
-        guard = TriggerSteps(hook, Nowhere(), self.log)
-        steps = ReleaseSteps(hook, guard, self.log, deadline=self.deadline)
+        io = TriggererReleaseIO(hook, Nowhere(), self.log, deadline=self.deadline)
         job = RestJob.from_json(self.job)
-        yield tell(await self._event(steps, job, Resting(job, self.log).run()))
+        yield tell(await self._event(job, Resting(job, self.log, clock=time.time), io))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Snapshot = dict[str, BatchTask]
 
 _log = logging.getLogger(__name__)
-_NEEDS = (HOOKS, "iotda_provider.triggers.board", "iotda_provider.triggers.guard_steps")
+_NEEDS = (HOOKS, "iotda_provider.guarding.triggerer", "iotda_provider.triggers.board")
 _FIRED_KEY = "fired"
 #: Rollouts that a watcher remembers to have fired for after they have left the list.
 _MOST_FIRED = 1000
@@ -191,8 +191,8 @@ class RolloutBreachTrigger(BaseEventTrigger):
         """This watcher's own judgement on what all of them are shown."""
         await load(*_NEEDS)
         from iotda_provider.guarding.outcome import BREACHED
+        from iotda_provider.guarding.triggerer import warm_up
         from iotda_provider.triggers.events import tell
-        from iotda_provider.triggers.guard_steps import warm_up
 
         await warm_up(await importing(lambda: self.rules))
         fired = await self._load_fired()
@@ -235,19 +235,20 @@ class RolloutBreachTrigger(BaseEventTrigger):
     ) -> Outcome | None:
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.guarding import Memory, Watch
-        from iotda_provider.triggers.guard_steps import Nowhere, TriggerSteps
+        from iotda_provider.guarding.memory_store import Nowhere
+        from iotda_provider.guarding.triggerer import TriggererGuardIO
 
         if batch_task_id not in watches:
             plan = self._plan(batch_task_id)
             memory = Memory.from_json(None, plan.batch_task_ids)
-            watches[batch_task_id] = Watch(plan, memory, self.log)
+            watches[batch_task_id] = Watch(plan, memory, self.log, clock=time.time)
 
         async def read(wanted: str) -> BatchTask:
             return snapshot.get(wanted) or await hook.get_batch_task(wanted)
 
-        steps = TriggerSteps(hook, Nowhere(), self.log, read=read)
+        io = TriggererGuardIO(hook, Nowhere(), self.log, read=read)
         try:
-            outcome = await steps.run(watches[batch_task_id].poll())
+            outcome = await io.run(watches[batch_task_id].poll(io))
         except IoTDAError as error:  # that has left the list, before it was ever judged
             self.log.error("Rollout %s can't be watched: %s", batch_task_id, error)
             del watches[batch_task_id]

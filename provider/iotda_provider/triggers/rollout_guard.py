@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.guarding import Memory, Outcome, Watch
+    from iotda_provider.guarding.memory_store import OwnState
+    from iotda_provider.guarding.triggerer import TriggererGuardIO
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.triggers.guard_steps import OwnState, TriggerSteps
     from iotda_provider.triggers.live import LiveInTriggerer
 
 
@@ -38,8 +39,8 @@ class RolloutGuardTrigger(IoTDATrigger):
     """
 
     needs = (
+        "iotda_provider.guarding.triggerer",
         "iotda_provider.triggers.board",
-        "iotda_provider.triggers.guard_steps",
         "iotda_provider.triggers.live",
     )
 
@@ -71,27 +72,28 @@ class RolloutGuardTrigger(IoTDATrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.guarding import GuardPlan, Memory, Watch
+        from iotda_provider.guarding.memory_store import OwnState
+        from iotda_provider.guarding.triggerer import Earlier, TriggererGuardIO, warm_up
         from iotda_provider.triggers.board import shared_board
         from iotda_provider.triggers.events import failed
-        from iotda_provider.triggers.guard_steps import Earlier, OwnState, TriggerSteps, warm_up
         from iotda_provider.triggers.live import LiveInTriggerer
 
         plan = await importing(GuardPlan.from_dict, self.plan)  # its rules load what they need
         await warm_up(plan.rules)
         kept = OwnState(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
-        watch = Watch(plan, memory, self.log)
+        watch = Watch(plan, memory, self.log, clock=time.time)
         earlier = Earlier(watch, kept)
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
         live = LiveInTriggerer(watch, kept)
         async with shared_board(connection, self.hook) as board, live:
             # The board's hook stops, too: it is open since the first look.
-            steps = TriggerSteps(
+            io = TriggererGuardIO(
                 board.hook, kept, self.log, self.on_alert, read=board.read, earlier=earlier
             )
-            steps.try_on_alert(plan.batch_task_ids)
+            io.try_on_alert(plan.batch_task_ids)
             try:
-                outcome = await self._wait(watch, steps, live)
+                outcome = await self._wait(watch, io, live)
                 await live.settle(outcome)
                 event = await self._over(outcome, memory, kept)
             except IoTDAError as error:
@@ -100,10 +102,10 @@ class RolloutGuardTrigger(IoTDATrigger):
                 board.forget(plan.batch_task_ids)
                 earlier.give_up()
                 kept.forget_unwritten()
-            await steps.finish()
+            await io.finish()
         yield event
 
-    async def _wait(self, watch: Watch, steps: TriggerSteps, live: LiveInTriggerer) -> Outcome:
+    async def _wait(self, watch: Watch, io: TriggererGuardIO, live: LiveInTriggerer) -> Outcome:
         """Look until it is over, at the same moments as all guards with the same interval.
 
         :raises IoTDAError: the first look failed in a way that will not pass
@@ -113,13 +115,13 @@ class RolloutGuardTrigger(IoTDATrigger):
         deadline = watch.plan.deadline
         while True:
             began = time.monotonic()
-            outcome = await steps.run(watch.poll())
+            outcome = await io.run(watch.poll(io))
             if outcome is not None:
                 return outcome
             live.show()
             left = float("inf") if deadline is None else deadline - time.time()
             if left <= 0:
-                return await steps.run(watch.give_up("The guard's timeout is over."))
+                return await io.run(watch.give_up(io, "The guard's timeout is over."))
             pause = seconds_to_tick(began, watch.interval, time.monotonic())
             await asyncio.sleep(min(pause, left))
 

@@ -177,8 +177,8 @@ class TaskInstance:
             return self.xcoms.get(key)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("iotda_provider.triggers.guard_steps.OwnState._set_xcom", write)
-            patch.setattr("iotda_provider.triggers.guard_steps.OwnState._get_xcom", read)
+            patch.setattr("iotda_provider.guarding.memory_store.OwnState._set_xcom", write)
+            patch.setattr("iotda_provider.guarding.memory_store.OwnState._get_xcom", read)
             yield
 
 
@@ -227,7 +227,6 @@ def fleet(
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
         made = Fleet(emulator, deferrable)
         monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", made)
-        monkeypatch.setattr("iotda_provider.guarding.watch.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", made)
         monkeypatch.setattr("iotda_provider.triggers.board._GATHER_SECONDS", 0.0)

@@ -15,10 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import Memory
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
 from iotda_provider.guards.cli import main as guard_command
-from iotda_provider.triggers.guard_steps import OwnState
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 
@@ -246,7 +246,7 @@ def dawdle(alert: Any) -> None:
 def test_on_alert_is_called_and_ends_no_guard(
     fleet: Any, ti: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iotda_provider.triggers.guard_steps._ALERT_SECONDS", 0.1)
+    monkeypatch.setattr("iotda_provider.guarding.triggerer._ALERT_SECONDS", 0.1)
     alerts.clear()
     rule = SequentialFailureTest(0.02, hold_at=5)
     middling = fleet({"devices": 100, "failure_rate": 0.07})

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from iotda_provider.guarding import GuardPlan
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.triggers.guard_steps import OwnState
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 GUARDS = 4
@@ -89,7 +89,7 @@ async def test_each_guard_writes_a_line_a_minute_in_an_outage_and_nobody_writes_
     connection["extra"]["max_attempts"] = 2
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
     shared = SharedTime(made.start)
-    for module in ("triggers.rollout_guard", "guarding.watch", "triggers.guard_steps"):
+    for module in ("triggers.rollout_guard", "guarding.memory_store", "guarding.triggerer"):
         monkeypatch.setattr(f"iotda_provider.{module}.time", shared)
     monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", shared)
     for call in ("_get_memories", "_set_memory", "_set_xcom"):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import iotda_async
-from iotda_provider.triggers.guard_steps import OwnState
 
 BAD = {"devices": 200, "failure_rate": 0.5, "failure_after": 60, "success_after": 600}
 
@@ -41,9 +41,9 @@ class Hanging:
 @pytest.fixture
 def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     made = Hanging()
-    for module in ("guard_worker", "triggers.guard_steps"):
-        monkeypatch.setattr(f"iotda_provider.{module}.SECONDS_BEFORE_STOP", 0.1)
-    monkeypatch.setattr("iotda_provider.triggers.guard_steps._PATIENT_SECONDS", 0.5)
+    for module in ("memory_store", "triggerer", "worker"):
+        monkeypatch.setattr(f"iotda_provider.guarding.{module}.SECONDS_BEFORE_STOP", 0.1)
+    monkeypatch.setattr("iotda_provider.guarding.triggerer._PATIENT_SECONDS", 0.5)
     monkeypatch.setattr(OwnState, "_get_memories", made)
     monkeypatch.setattr(OwnState, "_set_memory", made)
     monkeypatch.setattr("iotda_provider.masking.mask_secret", made)

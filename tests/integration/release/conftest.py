@@ -37,10 +37,10 @@ REQUEST = 0.002
 #: Whoever waits for something of a release, or asks what time it is.
 WAITING = [
     *(f"operators.{name}" for name in ("at_rest", "wave", "wave_confirm", "wave_guard")),
-    *(f"operators.{name}" for name in ("wave_outcome", "wave_plan", "wave_steps", "wave_watch")),
-    *(f"release.{name}" for name in ("confirm_wave", "last_look", "resting", "watch_wave")),
-    *(f"triggers.{name}" for name in ("polling", "release", "release_steps")),
-    *("guarding.watch", "hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
+    *(f"operators.{name}" for name in ("wave_outcome", "wave_plan", "wave_watch")),
+    *(f"release.{name}" for name in ("triggerer", "worker")),
+    *(f"triggers.{name}" for name in ("polling", "release")),
+    *("hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
     *("sensors.live", "triggers.live"),
 ]
 
@@ -363,7 +363,7 @@ def rollout(
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         made = Rollout(emulator, passing, deferrable, has_store)
-        own = "iotda_provider.triggers.guard_steps.OwnState."
+        own = "iotda_provider.guarding.memory_store.OwnState."
         monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: made.xcoms)
         monkeypatch.setattr(
             own + "_set_xcom",

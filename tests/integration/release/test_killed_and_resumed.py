@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tests.integration.release.conftest import KilledError
 
-from iotda_provider.guarding.steps import StopTask
 from iotda_provider.guards import MaxFailures
+from iotda_provider.release.triggerer import TriggererReleaseIO
 from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release.worker import WorkerReleaseIO
 
 WAVES = (1, 2, 3, 4)
 
@@ -83,11 +84,11 @@ def test_who_never_started_is_known_to_whoever_sees_a_dead_ones_stop_come_true(
     run.confirm(1, rules=MaxFailures(1000))
     poll, deaths = WaveWatch.poll, iter([KilledError()])
 
-    def dies_once(self: WaveWatch) -> Any:
+    async def dies_once(self: WaveWatch, io: Any) -> Any:
         # A triggerer looks before it knows what its worker has done.
         if (self.is_stopping or self.awaits_memory) and (death := next(deaths, None)):
             raise death
-        return (yield from poll(self))
+        return await poll(self, io)
 
     monkeypatch.setattr(WaveWatch, "poll", dies_once)
     given = {"chunk": 50, "max_in_flight": 150}
@@ -112,22 +113,20 @@ def test_who_never_started_is_known_though_the_stop_was_never_answered(
     run = rollout(failure_rate=0.5, failure_after=1, switches=quick)
     run.plan("25%, 100%")
     run.confirm(1, rules=MaxFailures(1000))
-    poll, deaths = WaveWatch.poll, iter([KilledError()])
+    deaths = iter([KilledError()])
 
-    def dies_once(self: WaveWatch) -> Any:
+    def dying_once(stop: Any) -> Any:
         """The platform has acted upon the stop when its sender dies."""
-        steps = poll(self)
-        answer = None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer = yield step
-            if isinstance(step, StopTask) and (death := next(deaths, None)):
+
+        async def stop_task(self: Any, batch_task_id: str) -> None:
+            await stop(self, batch_task_id)
+            if death := next(deaths, None):
                 raise death
 
-    monkeypatch.setattr(WaveWatch, "poll", dies_once)
+        return stop_task
+
+    for kind in (WorkerReleaseIO, TriggererReleaseIO):
+        monkeypatch.setattr(kind, "stop_task", dying_once(kind.stop_task))
     given = {"chunk": 50, "max_in_flight": 150}
     with pytest.raises(KilledError):
         run.confirm(2, **given)

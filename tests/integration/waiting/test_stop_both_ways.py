@@ -14,9 +14,9 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     TargetFailuresError,
 )
+from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
-from iotda_provider.triggers.guard_steps import OwnState
 
 TASK_ID = "0123456789abcdef01234567"
 #: Stopped when it was looked at a few times.

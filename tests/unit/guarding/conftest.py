@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import (
-    GuardPlan,
-    Memory,
-    Outcome,
-    ReadFailed,
-    ReadTasks,
-    RehearseStop,
-    Save,
-    StopTask,
-    Tell,
-    Watch,
-)
+from iotda_provider.guarding import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guards import MaxFailures
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskStatus
+from iotda_provider.transport.runner import run_blocking
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 OTHER = "5c8f9e2d7a6b4c3d1e0f9a8c"
@@ -30,7 +20,7 @@ START = 1_790_000_000.0
 
 
 class Platform:
-    """Answers a watch's steps from a script, and writes down what was asked for.
+    """A watch's I/O object: it answers from a script, and writes down what was asked for.
 
     An answer may be an error, which is raised. The last answer of a script is given for ever.
     """
@@ -44,7 +34,7 @@ class Platform:
         self.saving_works = True
         self.asked: list[str] = []
         self.saved: list[dict[str, Any]] = []
-        self.told: list[Tell] = []
+        self.told: list[Alert] = []
 
     task_id, other_id, start = TASK, OTHER, START
 
@@ -83,50 +73,42 @@ class Platform:
         """Prepare the answers to reading a task, in turn."""
         self.shows[of] = list(answers)
 
-    def run(self, procedure: Any) -> Any:
-        """Carry out a procedure."""
-        answer: Any = None
-        error: IoTDAError | None = None
-        while True:
-            try:
-                step = procedure.throw(error) if error else procedure.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer, error = None, None
-            try:
-                answer = self._do(step)
-            except IoTDAError as caught:
-                error = caught
+    async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
+        """What the script shows of them."""
+        self.asked.append("read")
+        return [_next(self.shows[key]) for key in batch_task_ids]
 
-    def _do(self, step: Any) -> Any:
-        if isinstance(step, ReadTasks):
-            self.asked.append("read")
-            return [_next(self.shows[key]) for key in step.batch_task_ids]
-        if isinstance(step, ReadFailed):
-            self.asked.append("rows")
-            for row in self.rows:
-                if isinstance(row, IoTDAError):
-                    raise row
-                step.tally.add(row)
-            return None
-        if isinstance(step, StopTask):
-            self.asked.append(f"stop {step.batch_task_id}")
-            answer = _next(self.stops)
-            if isinstance(answer, IoTDAError):
-                raise answer
-            return answer
-        if isinstance(step, RehearseStop):
-            self.asked.append(f"rehearse {step.batch_task_id}")
-            if isinstance(self.rehearsal, IoTDAError):
-                raise self.rehearsal
-            return None
-        if isinstance(step, Save):
-            self.asked.append("save")
-            self.saved.append(dict(step.memory))
-            return self.saving_works
-        self.asked.append(f"tell {step.kind}")
-        self.told.append(step)
-        return None
+    async def read_failed(self, batch_task_id: str, tally: Any) -> None:
+        """The rows, and the error among them."""
+        self.asked.append("rows")
+        for row in self.rows:
+            if isinstance(row, IoTDAError):
+                raise row
+            tally.add(row)
+
+    async def stop_task(self, batch_task_id: str) -> None:
+        """What the script says of a stop."""
+        self.asked.append(f"stop {batch_task_id}")
+        answer = _next(self.stops)
+        if isinstance(answer, IoTDAError):
+            raise answer
+
+    async def rehearse_stop(self, batch_task_id: str) -> None:
+        """What the script says of a rehearsal."""
+        self.asked.append(f"rehearse {batch_task_id}")
+        if self.rehearsal is not None:
+            raise self.rehearsal
+
+    async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
+        """Keep it for the test."""
+        self.asked.append("save")
+        self.saved.append(dict(memory))
+        return self.saving_works
+
+    async def tell(self, alert: Alert) -> None:
+        """Keep it for the test."""
+        self.asked.append(f"tell {alert.kind}")
+        self.told.append(alert)
 
 
 def _next(answers: list[Any]) -> Any:
@@ -143,15 +125,15 @@ class Guard:
     def poll(self, after: float = 0.0) -> Outcome | None:
         """Look once, so many seconds later."""
         self.platform.now += after
-        return self.platform.run(self.watch.poll())
+        return run_blocking(self.watch.poll(self.platform))
 
     def give_up(self) -> Outcome:
         """Let the guard's time be over."""
-        return self.platform.run(self.watch.give_up("Time is over."))
+        return run_blocking(self.watch.give_up(self.platform, "Time is over."))
 
     def verify(self) -> Outcome | None:
         """Look at what became of the stop."""
-        return self.platform.run(self.watch.verify())
+        return run_blocking(self.watch.verify(self.platform))
 
     def until_over(self, every: float = 10.0, at_most: int = 10_000) -> Outcome:
         """Look until there is an outcome."""

@@ -23,6 +23,7 @@ from iotda_provider.guards import (
 )
 from iotda_provider.models import BatchTask
 from iotda_provider.settings import ConnectionSettings
+from iotda_provider.transport.runner import run_blocking
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 OTHER = "5c8f9e2d7a6b4c3d1e0f9a8c"
@@ -125,7 +126,7 @@ def first_stop(
         now[0] += 600.0
         for one in tasks:
             platform.show(one, of=one.task_id)
-        if platform.run(watch.poll()) is not None:
+        if run_blocking(watch.poll(platform)) is not None:
             return float("inf")
         if any(asked.startswith("stop") for asked in platform.asked):
             return number

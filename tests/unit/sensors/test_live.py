@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
-from iotda_provider.guard_worker import WorkerSteps
 from iotda_provider.guarding import GuardPlan, Memory, Watch
+from iotda_provider.guarding.worker import WorkerGuardIO
 from iotda_provider.guards import MaxFailures
 from iotda_provider.sensors.live import LiveInWorker
 
@@ -27,14 +28,14 @@ class TaskInstance:
 
 def test_no_look_waits_for_an_airflow_that_does_not_answer() -> None:
     plan = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
-    watch = Watch(plan, Memory(IDS), logging.getLogger("guard"))
+    watch = Watch(plan, Memory(IDS), logging.getLogger("guard"), clock=time.time)
     ti = TaskInstance()
     context: Any = {"ti": ti}
     hook: Any = None
     log = logging.getLogger("guard")
 
-    with WorkerSteps(hook, context, log) as steps:
-        live = LiveInWorker(watch, steps, context, log)
+    with WorkerGuardIO(hook, context, log) as io:
+        live = LiveInWorker(watch, io, context, log)
         for _ in range(5):
             live.show()  # it would wait for ever
         assert not ti.pushed
@@ -55,12 +56,12 @@ def test_a_memory_that_a_stop_waits_for_is_written_before_what_is_queued() -> No
         goes_on.wait(60)
         order.append("under way")
 
-    with WorkerSteps(hook, context, logging.getLogger("guard")) as steps:
-        steps.begin(under_way)
+    with WorkerGuardIO(hook, context, logging.getLogger("guard")) as io:
+        io.begin(under_way)
         assert begun.wait(60)
         for number in range(3):
-            steps.begin(order.append, f"live {number}")
-        saved = steps.begin(order.append, "memory", first=True)
+            io.begin(order.append, f"live {number}")
+        saved = io.begin(order.append, "memory", first=True)
         goes_on.set()
         saved.result(60)
 
@@ -73,7 +74,8 @@ def test_an_airflow_that_fails_costs_one_line(caplog: Any) -> None:
     context: Any = {"ti": None}
     hook: Any = None
 
-    with WorkerSteps(hook, context, log) as steps:
-        LiveInWorker(Watch(plan, Memory(IDS), log), steps, context, log).settle()
+    with WorkerGuardIO(hook, context, log) as io:
+        watch = Watch(plan, Memory(IDS), log, clock=time.time)
+        LiveInWorker(watch, io, context, log).settle()
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]

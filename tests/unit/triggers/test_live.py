@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from iotda_provider.guarding import GuardPlan, Memory, Watch
@@ -30,7 +31,7 @@ class Kept:
 
 async def test_a_record_is_written_once_however_long_it_takes_and_the_last_one_is_last() -> None:
     kept: Any = Kept()
-    watch = Watch(PLAN, Memory(IDS), logging.getLogger("guard"))
+    watch = Watch(PLAN, Memory(IDS), logging.getLogger("guard"), clock=time.time)
     async with LiveInTriggerer(watch, kept) as live:
         for _ in range(5):
             live.show()
@@ -48,7 +49,8 @@ async def test_guards_that_begin_together_do_not_write_together() -> None:
     kept: Any = Kept()
     kept.answers.set()
     log = logging.getLogger("guard")
-    guards = [LiveInTriggerer(Watch(PLAN, Memory(IDS), log), kept) for _ in range(50)]
+    watches = [Watch(PLAN, Memory(IDS), log, clock=time.time) for _ in range(50)]
+    guards = [LiveInTriggerer(watch, kept) for watch in watches]
     for guard in guards:
         await guard.__aenter__()
     for guard in guards:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from iotda_provider.triggers import guard_steps
-from iotda_provider.triggers.guard_steps import OwnState
+from iotda_provider.guarding import memory_store
+from iotda_provider.guarding.memory_store import OwnState
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 
@@ -38,7 +38,7 @@ async def test_a_conversation_is_never_broken_off(
     """Before Airflow 3.3 its answer would be taken for the next one's."""
     supervisor = Supervisor()
     monkeypatch.setattr("iotda_provider.durable._variables", lambda: supervisor)
-    monkeypatch.setattr(guard_steps, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)
+    monkeypatch.setattr(memory_store, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)
     state = OwnState(OWNER, logging.getLogger("test"))
 
     writing = asyncio.ensure_future(state.remember({"looks": 1}))

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.release.steps import Note, ReadWaves, Recall
-from iotda_provider.triggers import release_steps
+from iotda_provider.release import triggerer
 
 
 class Hanging:
@@ -34,16 +33,16 @@ class Hanging:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[release_steps.ReleaseSteps]:
-    monkeypatch.setattr(release_steps, "_STORAGE_SECONDS", 0.1)
+def io(monkeypatch: pytest.MonkeyPatch) -> Iterator[triggerer.TriggererReleaseIO]:
+    monkeypatch.setattr(triggerer, "_STORAGE_SECONDS", 0.1)
     nobody: Any = None
     files: Any = Hanging()
-    yield release_steps.ReleaseSteps(nobody, nobody, logging.getLogger(), files=files)
+    yield triggerer.TriggererReleaseIO(nobody, nobody, logging.getLogger(), files=files)
     files.given_up.set()
 
 
-async def test_what_takes_too_long_is_not_waited_for(steps: release_steps.ReleaseSteps) -> None:
-    assert await steps._do(Recall()) is None
-    assert await steps._do(Note({})) is False
+async def test_what_takes_too_long_is_not_waited_for(io: triggerer.TriggererReleaseIO) -> None:
+    assert await io.recall() is None
+    assert await io.note({}) is False
     with pytest.raises(IoTDATransportError, match="waves"):
-        await steps._do(ReadWaves())
+        await io.read_waves()

@@ -1,0 +1,166 @@
+"""What a procedure of a release awaits in a worker: all of it blocks, nothing suspends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iotda_provider.exceptions import IoTDAAuthError
+from iotda_provider.guarding.worker import WorkerGuardIO
+from iotda_provider.models import SubtaskStatus
+from iotda_provider.release.release_io import EvidenceFailedError
+from iotda_provider.transport.runner import run_blocking
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.exceptions import IoTDAError
+    from iotda_provider.guarding import Log
+    from iotda_provider.guarding.alerts import OnAlert
+    from iotda_provider.guarding.tally import Tally
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import BatchTask, TargetResults
+    from iotda_provider.release_files import ReleaseFiles
+
+T = TypeVar("T")
+AskEvidence = Callable[[Mapping[str, Any]], str]
+#: Seconds that the user's function waits for the guard's own conversation with Airflow.
+_FOR_AIRFLOW = 2.0
+
+
+class MustWaitError(Exception):
+    """The procedure has to wait, and not in this worker.
+
+    :param seconds: for how long at least
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing to do for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class WorkerReleaseIO(WorkerGuardIO):
+    """The blocking I/O object of a release's procedures, a
+    :class:`~iotda_provider.release.release_io.ReleaseIO`; a context manager.
+
+    :param hook: an open hook
+    :param context: Airflow's context of the running task instance
+    :param log: where its lines go
+    :param on_alert: whom to tell besides the log and the XCom ``alert``
+    :param files: where waves and confirmations are written down
+    :param ask: asks for the external evidence
+    :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
+    """
+
+    def __init__(
+        self,
+        hook: IoTDAHook,
+        context: Context,
+        log: Log,
+        on_alert: OnAlert | None = None,
+        *,
+        files: ReleaseFiles | None = None,
+        ask: AskEvidence | None = None,
+        waits: bool = True,
+    ) -> None:
+        super().__init__(hook, context, log, on_alert)
+        self._files = files
+        self._ask = ask
+        self._waits = waits
+        #: Called before each wait, thus after each look.
+        self.show: Callable[[], None] = lambda: None
+
+    def run(self, procedure: Coroutine[Any, Any, T]) -> T:
+        """The result of a procedure over this object.
+
+        :raises MustWaitError: it has to wait, and this object does not
+        :raises IoTDAError: as the procedure does
+        """
+        return run_blocking(procedure)
+
+    @contextmanager
+    def _as_guard(self) -> Iterator[None]:
+        """Within it, the guard makes a call: what a guard asks again and again is not logged."""
+        with self._reading_new_keys(), self.quietly():
+            yield
+
+    @contextmanager
+    def _reading_new_keys(self) -> Iterator[None]:
+        try:
+            yield
+        except IoTDAAuthError:
+            # Perhaps the connection has new keys by the next look.
+            self._hook.close()
+            raise
+
+    async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
+        with self._as_guard():
+            return await super().read_tasks(batch_task_ids)
+
+    async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
+        with self._as_guard():
+            await super().read_failed(batch_task_id, tally)
+
+    async def stop_task(self, batch_task_id: str) -> None:
+        with self._as_guard():
+            await super().stop_task(batch_task_id)
+
+    async def rehearse_stop(self, batch_task_id: str) -> None:
+        with self._as_guard():
+            await super().rehearse_stop(batch_task_id)
+
+    async def read_waves(self) -> list[list[str]]:
+        assert self._files is not None
+        return self.call(self._files.read_waves)
+
+    async def read_waiting(self, batch_task_id: str) -> set[str]:
+        with self._reading_new_keys():
+            found = self._hook.iter_subtasks(batch_task_id, status=SubtaskStatus.WAITING)
+            return {row.target for row in found}
+
+    async def confirm(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
+        with self._reading_new_keys():
+            return self._hook.confirm_batch_task(batch_task_id, list(targets))
+
+    async def recall(self) -> list[Any] | None:
+        assert self._files is not None
+        return self.call(self._files.read_confirmed, self._log)
+
+    async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
+        assert self._files is not None
+        seconds = self.patience_before_stop if urgent else None
+        try:
+            return self.call(
+                *(self._files.write_confirmed, record, self._log),
+                seconds=seconds,
+                first=urgent,
+            )
+        except FutureTimeoutError:
+            self._log.warning("The release's files take their time; the stop does not wait.")
+            return False
+
+    async def sleep(self, seconds: float) -> None:
+        self.show()
+        if not self._waits:
+            raise MustWaitError(seconds)
+        time.sleep(max(0.0, seconds))  # noqa: ASYNC251 - this object blocks
+
+    async def ask(self, facts: Mapping[str, Any]) -> str:
+        assert self._ask is not None
+        with suppress(FutureTimeoutError):
+            # Before Airflow 3.3 the user's function can't ask Airflow while the guard does.
+            self.call(lambda: None, seconds=_FOR_AIRFLOW)
+        try:
+            return self._ask(facts)
+        # It is the user's function, or can't be imported: many ways to go wrong, and one answer.
+        except Exception as error:
+            self._log.exception("The external evidence can't be asked; the guard goes on.")
+            if isinstance(error, EvidenceFailedError):
+                raise
+            # What it says may hold a secret of the user's, which is no matter of XComs and alerts.
+            raise EvidenceFailedError(
+                f"it raises {type(error).__name__} (the task's log says more)"
+            ) from error
