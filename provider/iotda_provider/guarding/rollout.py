@@ -1,0 +1,104 @@
+"""The rollout that a guard watches, as it was last read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from iotda_provider.guarding.alerts import Alert
+from iotda_provider.guarding.guard_io import GuardIO, Log
+from iotda_provider.guarding.memory import Memory
+from iotda_provider.guarding.outcome import capitalised, to_text
+from iotda_provider.guarding.plan import GuardPlan
+from iotda_provider.guards import total_progress
+from iotda_provider.guards.miscounts import Miscounts
+from iotda_provider.guards.state import GuardState
+from iotda_provider.models import BatchTask
+from iotda_provider.waiting import is_gone
+
+
+class Rollout:
+    """The batch tasks of one rollout, and what is remembered of them.
+
+    :param plan: what to watch, and what may be done
+    :param memory: what earlier looks have left behind
+    :param log: where its lines go
+    :param clock: the time in seconds since the epoch
+    """
+
+    def __init__(
+        self, plan: GuardPlan, memory: Memory, log: Log, clock: Callable[[], float]
+    ) -> None:
+        self.plan = plan
+        self.memory = memory
+        self.log = log
+        self.tasks: list[BatchTask] = []
+        self._clock = clock
+        self._miscounts = Miscounts()
+        self._said = ""
+
+    async def _read(self, io: GuardIO) -> list[str]:
+        """Read the rollout's tasks; the ids of those that are gone.
+
+        :raises IoTDAError: one of them could not be read
+        """
+        tasks: dict[str, BatchTask] = {}
+        gone: list[str] = []
+        wanted = self.plan.batch_task_ids
+        # A second time, as nobody should lose a rollout to one stray answer.
+        for _ in range(2):
+            answers = await io.read_tasks(wanted)
+            gone = []
+            for batch_task_id, answer in zip(wanted, answers, strict=True):
+                if isinstance(answer, BatchTask):
+                    tasks[batch_task_id] = answer
+                elif not is_gone(answer):
+                    raise answer
+                elif (ended := self.memory.ended_task(batch_task_id)) is not None:
+                    tasks[batch_task_id] = ended
+                else:
+                    gone.append(batch_task_id)
+            torn = [key for key, task in tasks.items() if not task.progress.adds_up]
+            torn = [] if self._miscounts.persist else torn
+            wanted = (*gone, *torn)
+            if not wanted:
+                break
+        self.tasks = [tasks[key] for key in self.plan.batch_task_ids if key in tasks]
+        self.memory.note_ended(self.tasks)
+        return gone
+
+    def _state_within(self) -> dict[str, Any]:
+        """What the rules keep, as far as the platform lets it be true: anybody may write notes."""
+        state = GuardState.from_json(self.memory.state)
+        if not state.tasks:
+            return {}
+        created = [born for task in self.tasks if (born := task.created_at) is not None]
+        born = min(created) if len(created) == len(self.tasks) else None
+        if born is not None and born > self._clock():
+            born = None  # the clocks differ: it says nothing
+        return state.within(born, self._clock()).to_json()
+
+    def _going_on(self) -> list[BatchTask]:
+        """The tasks that nobody has stopped and that have not ended."""
+        return [t for t in self.tasks if not t.status.is_stop and not t.status.is_terminal]
+
+    def _statuses(self) -> str:
+        return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self.log.info("%s is %s", capitalised(self.plan.label), line)
+
+    async def tell(self, io: GuardIO, kind: str, sentence: str) -> None:
+        """Tell a person about this rollout."""
+        facts = {
+            "batch_task_ids": list(self.plan.batch_task_ids),
+            "time": to_text(self._clock()),
+            "progress": [task.progress.to_dict() for task in self.tasks],
+        }
+        await io.tell(Alert(kind, sentence, facts))
+
+
+def in_words(tasks: Sequence[BatchTask]) -> str:
+    return str(total_progress(task.progress for task in tasks))
