@@ -104,7 +104,7 @@ class WorkerGuardIO:
         with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             yield
 
-    def recall(self, watch: Watch, recall: Callable[[], Memory]) -> EarlierInWorker:
+    def begin_recall(self, watch: Watch, recall: Callable[[], Memory]) -> EarlierInWorker:
         """Begin to recall what an earlier try knew; the looks go on meanwhile."""
         self._earlier = EarlierInWorker(watch, self.begin(recall), self._log)
         return self._earlier

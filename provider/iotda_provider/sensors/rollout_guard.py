@@ -227,7 +227,7 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             try:
                 with self._io(hook, context) as io:
                     recall = partial(kept.recall, plan.batch_task_ids, plan.audit_limit)
-                    earlier = io.recall(watch, recall)
+                    earlier = io.begin_recall(watch, recall)
                     io.try_on_alert(plan.batch_task_ids)
                     outcome = self._look_on(context, io, watch, earlier)
                     outcome = outcome and self._verified(io, watch, outcome)

@@ -77,7 +77,7 @@ def test_nor_does_the_first_look_of_a_worker_wait_for_what_an_earlier_try_knew(
 ) -> None:
     bad = fleet(BAD)
     bad.emulator.advance(120)
-    monkeypatch.setattr("iotda_provider.guard_worker.SECONDS_FOR_RECALL", 0.05)
+    monkeypatch.setattr("iotda_provider.guarding.worker.SECONDS_FOR_RECALL", 0.05)
     get, recalled_after = ti.store.get, []
 
     def hang(*args: Any) -> Any:
