@@ -47,7 +47,7 @@ class WatchWaveOperator(WaveOperator):
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
     "stopped_elsewhere" | "lost" | "surplus", "gate", "progress", "started_elsewhere", "summary"}``;
     ``started_elsewhere`` counts devices that somebody else has let start, past the waves: they are
-    watched too, and a person is told of them once.
+    watched too, and a person is told of them once. And ``live``, how it stands, as a guard's.
 
     :param confirm_task_id: the task of the wave's ``ConfirmWaveOperator``
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)

@@ -106,6 +106,25 @@ def test_a_guard_that_looks_seldom_is_due_at_its_next_look(looking: Any, platfor
     assert seconds(guard.last["due"]) == platform.now + 300
 
 
+def test_the_first_reasons_are_there_where_they_were_read(looking: Any, platform: Any) -> None:
+    guard = looking(rules=(MaxFailures(50, failure_class="firmware"),))
+    platform.rows = [
+        platform.row(f"device-{number}", f"OTA.{number % 5}", "no\nroom " * 100)
+        for number in range(60)
+    ]
+
+    guard.look(platform.task(fail=10, processing=90))
+    assert guard.last["first_reasons"] == []
+    guard.look(platform.task(fail=60, processing=40), times=3)
+
+    reasons = guard.last["first_reasons"]
+    assert [reason["error_code"] for reason in reasons] == ["OTA.0", "OTA.1", "OTA.2"]
+    assert all(len(reason["error_msg"]) <= 120 for reason in reasons)
+    assert all(reason["error_msg"].startswith("no room ") for reason in reasons)
+    assert all(reason["failure_class"] for reason in reasons)
+    assert len(json.dumps(guard.last)) < 2000
+
+
 def test_it_stays_small(looking: Any, platform: Any) -> None:
     rules = tuple(SequentialFailureTest(rate / 100) for rate in range(2, 9))
     guard = looking(rules=(*rules, MaxFailures(5)))
