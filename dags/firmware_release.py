@@ -14,7 +14,7 @@ Where it ends and its batch task goes on, it starts `guard_one_rollout` (`dags/r
 for that.
 
 The run is green only where the version was announced, as an asset event that other DAGs can start
-on. From a shell:
+on. So can they on the event of a broken rule. From a shell:
 
     airflow dags trigger firmware_release --conf \
         '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["e495cf17-ff79-4294"]}'
@@ -30,6 +30,7 @@ from typing import Any
 import pendulum
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowSkipException,
     Asset,
     BaseNotifier,
     Param,
@@ -72,6 +73,7 @@ REPORT_PATH = None
 # the guard has to say to a person: that it sees nothing, or that a stop fails. None: its log is.
 ON_ALERT = None
 RELEASED = Asset("iotda://firmware/released")
+BREACHED = Asset("iotda://rollout/breached")
 
 # Whether a person can be asked depends on Airflow: 3.1 and later can.
 # Airflow 2: has nobody to ask.
@@ -304,6 +306,16 @@ def firmware_release() -> None:
         if result["verdict"] != "released":
             tell_people(f"Release {result['verdict']}", f"{result['summary']} A report follows.")
 
+    @task(outlets=[BREACHED])
+    def announce_breach(result: dict[str, Any], outlet_events: Any = None) -> None:
+        """Emit the asset event of a broken rule, as `guard_one_rollout` does."""
+        if result["verdict"] != "breached":
+            raise AirflowSkipException("No rule was broken.")
+        outlet_events[BREACHED].extra = {
+            "batch_task_id": result["batch_task_id"],
+            "summary": result["summary"],
+        }
+
     at_rest = WaitUntilAtRestOperator(
         task_id="at_rest",
         batch_task_id=batch_task_id,
@@ -452,8 +464,8 @@ def firmware_release() -> None:
     end, announced = report(), announce(checked, found)
     check >> create >> rollout.group >> at_rest >> there >> [collect, reconcile, end]
     reconcile >> todo >> [announced, try_again, quarantine, end]
-    warned = warn(outcome)
-    [warned, collect, announced, try_again, quarantine] >> end
+    warned, broken = warn(outcome), announce_breach(outcome)
+    [warned, broken, collect, announced, try_again, quarantine] >> end
     # Beside the report, which may wait for tries of its own.
     [warned, at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
 

@@ -20,6 +20,8 @@ for somebody to confirm it in the console. It can also be started by hand:
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 
 That guards the rollout once more, beside the run that `rollout_guard` starts for it.
+
+Where a rule was broken, an asset event says so, on which other DAGs can start.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import pendulum
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
+    Asset,
     Param,
     dag,
     task,
@@ -70,6 +73,7 @@ POOL = "default_pool"
 HEARTBEAT_URL = None
 RETRY_NAME = "again_"
 GUARD = "guard_one_rollout"
+BREACHED = Asset("iotda://rollout/breached")
 
 
 def tell_people(title: str, text: str) -> None:
@@ -211,6 +215,17 @@ def guard_one_rollout() -> None:
         elif result["verdict"] != "completed" or result["guard_lost"]:
             tell_people(title_of(result), f"{result['summary']} A ticket follows.")
 
+    # Also where the guard failed, because it could not stop what it had to.
+    @task(trigger_rule="all_done", outlets=[BREACHED])
+    def announce_breach(result: dict[str, Any] | None, outlet_events: Any = None) -> None:
+        """Emit the asset event on which other DAGs can start."""
+        if result is None or result["verdict"] != "breached":
+            raise AirflowSkipException("No rule was broken.")
+        outlet_events[BREACHED].extra = {
+            "batch_task_id": result["batch_task_id"],
+            "summary": result["summary"],
+        }
+
     # Also where the guard failed, because it could not stop what it had to; and where the failures
     # could not be collected.
     @task(trigger_rule="none_skipped")
@@ -294,11 +309,12 @@ def guard_one_rollout() -> None:
             raise AirflowFailException(result["summary"])
         return str(result["summary"])
 
-    told, ticket = tell(rollout, verdict), open_ticket(rollout, verdict, failures)
+    told, announced = tell(rollout, verdict), announce_breach(verdict)
+    ticket = open_ticket(rollout, verdict, failures)
     report = report_firmware(failures)
     well, deleted, nothing = all_is_well(verdict), who_has_deleted_it(verdict), nothing_failed()
     end = outcome(verdict)
-    guard >> [told, branch]
+    guard >> [told, announced, branch]
     branch >> [collect, well, deleted]
     collect >> [why, ticket]
     why >> [report, again, nothing]

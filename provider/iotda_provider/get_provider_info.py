@@ -43,7 +43,6 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "triggers": _modules(
             "iotda_provider.triggers.batch_task",
-            "iotda_provider.triggers.rollout_breach",
             "iotda_provider.triggers.rollout_guard",
         ),
         "config": {

@@ -58,7 +58,6 @@ from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSenso
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
 from iotda_provider.triggers.release import AtRestTrigger, ConfirmWaveTrigger, WatchWaveTrigger
-from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
@@ -325,20 +324,6 @@ RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (FailureClasses, {"overrides": {}, "defaults": True}),
     (MaintenanceWindow, {"start": "1:00", "end": "2:00", "timezone": "UTC", "days": "mon"}),
     (MaintenanceWindow.of, {"value": "1:00-2:00", "timezone": "UTC"}),
-    (
-        RolloutBreachTrigger,
-        {
-            "rules": RULES,
-            "failure_classes": None,
-            "cluster_of": None,
-            "task_types": ["firmwareUpgrade"],
-            "poll_interval": 10,
-            "max_outage": 10,
-            "iotda_conn_id": "a",
-            "project_id": None,
-            "instance_id": None,
-        },
-    ),
 ]
 
 

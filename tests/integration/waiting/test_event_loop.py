@@ -105,7 +105,6 @@ def arguments_of(path: str) -> dict[str, Any]:
         "release.AtRestTrigger": {"job": {**rest, "deadline": end}, "began": end},
         "release.ConfirmWaveTrigger": {"job": confirm, "files": files, **guard},
         "release.WatchWaveTrigger": {"job": watch, "files": files, **guard},
-        "rollout_breach.RolloutBreachTrigger": {"rules": json.dumps(RULES)},
     }
     return made[path]
 
@@ -118,14 +117,11 @@ def arguments_of(path: str) -> dict[str, Any]:
         ("release.AtRestTrigger", 50),
         ("release.ConfirmWaveTrigger", 50),
         ("release.WatchWaveTrigger", 50),
-        ("rollout_breach.RolloutBreachTrigger", 50),
     ],
 )
 def test_fifty_that_begin_at_once_leave_the_event_loop_free(
     path: str, requests: int, measuring: Measuring
 ) -> None:
-    if "Breach" in path:
-        pytest.importorskip("airflow.sdk")
     measured = []
 
     for _ in range(MOST_TRIES):

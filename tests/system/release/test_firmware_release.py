@@ -63,6 +63,11 @@ def test_bad_from_the_first_wave_stops_within_it(release: Any, fleet: Any) -> No
     assert len(first) == 100
     assert len(platform.asked("stop")) == 1
     assert_over(run, platform, "breached", first)
+    assert run.states["announce_breach"] == "success"
+    if AIRFLOW_V_3_0_PLUS:  # dag.test() of Airflow 2 keeps no events
+        (event,) = events(run)
+        assert event["batch_task_id"] == run.xcom("rollout.outcome")["batch_task_id"]
+        assert event["summary"] == run.xcom("rollout.outcome")["summary"]
 
 
 def test_bad_in_one_segment_stops_in_its_wave(release: Any, fleet: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from tests.system.asset_events import events
 from tests.system.pipeline import PACKAGE
 
 from iotda_provider.hooks.iotda import IoTDAHook
@@ -33,19 +34,6 @@ def hurried(is_deferred: bool, hurried: Callable[[], Path]) -> Callable[[], Path
         return file
 
     return copy
-
-
-def events(run: Any) -> list[dict[str, Any]]:
-    """What was said with every asset event of a run."""
-    from airflow.utils.session import create_session
-
-    try:
-        from airflow.models.asset import AssetEvent as Event
-    except ImportError:  # Airflow 2:
-        from airflow.models.dataset import DatasetEvent as Event  # type: ignore[import-not-found, no-redef]
-    with create_session() as session:
-        found = session.query(Event).filter_by(source_run_id=run.run_id).all()
-        return [dict(event.extra) for event in found]
 
 
 def test_the_released_version_is_an_asset_event(

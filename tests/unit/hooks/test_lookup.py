@@ -327,19 +327,3 @@ class Nothing:
         """Nothing."""
 
     set = delete = get
-
-
-async def test_a_watcher_of_all_rollouts_looks_on_until_airflow_is_back(
-    supervisor: Any, fake: Any
-) -> None:
-    from iotda_provider.guards import MaxFailures
-    from iotda_provider.triggers.rollout_breach import RolloutBreachTrigger
-
-    fake.answer(type(fake.answers[0])(body={"batchtasks": []}))
-    supervisor(*[says("API_SERVER_ERROR")] * 4, connection(fake.url))
-    watcher = RolloutBreachTrigger(rules=[MaxFailures(5)], poll_interval=0.01)
-
-    stream = watcher.open_shared_stream(watcher.serialize()[1])
-
-    assert await anext(stream) == {}
-    await stream.aclose()
