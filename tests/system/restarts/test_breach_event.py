@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,5 @@ def test_a_dag_starts_where_a_guard_has_stopped_a_rollout(airflow: Any, emulator
     runs = "select state from dag_run where dag_id = 'after_a_breach'"
     airflow.wait_for("its run", lambda: airflow.query(runs) == [("success",)])
 
-    ((about, summary),) = airflow.xcom("after_a_breach", "freeze_releases")
-    assert about == task_id
-    assert summary == airflow.xcom("guard_one_rollout", "guard")["summary"]
-    assert "devices failed" in json.dumps(summary)
+    summary = airflow.xcom("guard_one_rollout", "guard")["summary"]
+    assert airflow.xcom("after_a_breach", "freeze_releases") == {task_id: summary}

@@ -9,11 +9,11 @@ def after_a_breach():
     @task
     def freeze_releases(triggering_asset_events=None):
         """What has broken: one run may be about several rollouts."""
-        return [
-            (event.extra["batch_task_id"], event.extra["summary"])
+        return {
+            event.extra["batch_task_id"]: event.extra["summary"]
             for events in triggering_asset_events.values()
             for event in events
-        ]
+        }
 
     freeze_releases()
 
