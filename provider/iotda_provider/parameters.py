@@ -350,6 +350,26 @@ def function_or_path(value: Any, name: str) -> Any:
     )
 
 
+def importable_path(function: Any, name: str) -> str | None:
+    """The dotted path by which a triggerer can import a function; None where there is none.
+
+    :param function: as :func:`function_or_path` has checked it
+    :raises ValueError: it is local, or lives in a DAG file
+    """
+    if function is None:
+        return None
+    path = function
+    if not isinstance(function, str):
+        name_there = getattr(function, "__qualname__", f"<{type(function).__name__}>")
+        path = f"{getattr(function, '__module__', '')}.{name_there}"
+    if "<" in path or path.startswith("unusual_prefix_"):
+        raise ValueError(
+            f"{name}: what is deferred needs a function, or its dotted path, that the triggerer "
+            f"can import, which {path!r} is not: move it into a module"
+        )
+    return str(path)
+
+
 def _parsed(read: Callable[[], T]) -> T:
     """What is read, where a refusal is one of the DAG itself."""
     try:

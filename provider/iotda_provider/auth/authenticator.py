@@ -24,8 +24,8 @@ class Authenticator(Protocol):
 
     Only :meth:`prepare` does I/O, and it blocks: a transport calls it where :meth:`is_ready` says
     no, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
-    :func:`iotda_provider.auth.preparing.prepare`. All methods may be called from several threads
-    at once.
+    :func:`iotda_provider.hooks.asynchronous.prepare`. All methods may be called from several
+    threads at once.
     """
 
     @property

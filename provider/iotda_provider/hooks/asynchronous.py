@@ -10,10 +10,11 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
-from iotda_provider.auth.preparing import prepare
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.places import in_turn
+from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking import mask, on_event_loop
 from iotda_provider.procedures import MAX_IN_FLIGHT
 from iotda_provider.redaction import hidden_secrets, secrets_of
@@ -21,6 +22,7 @@ from iotda_provider.retrying import CONNECT_SECONDS
 from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
+from iotda_provider.unbroken import for_everybody
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
@@ -228,6 +230,22 @@ def _transport_error(
         reason = getattr(getattr(error, "os_error", None), "strerror", None) or str(error)
     reason = reason or type(error).__name__
     return transport_error(call, settings, fault, reason, secrets_of(sent), seconds=seconds)
+
+
+async def prepare(authenticator: Authenticator) -> None:
+    """:meth:`Authenticator.prepare` without blocking the loop.
+
+    However many callers wait, one thread is busy; a caller that is cancelled leaves the others
+    waiting for the same answer. Raises what ``prepare`` raises, for every caller.
+    """
+    await single_flight(  # the id stays valid: the task holds the authenticator
+        ("prepare", id(authenticator)), lambda: for_everybody(_prepare(authenticator))
+    )
+
+
+async def _prepare(authenticator: Authenticator) -> None:
+    async with on_event_loop():
+        await in_thread(authenticator.prepare)
 
 
 def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None:

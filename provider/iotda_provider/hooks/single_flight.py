@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
-_Asked = dict[Hashable, "asyncio.Task[Any]"]
+_Asked = dict[Hashable, "asyncio.Future[Any]"]
 _under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, _Asked] = WeakKeyDictionary()
 
 
-async def single_flight(key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def single_flight(key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to a question that is asked already, or that is asked now.
 
     An answer is shared by those who asked before it came, and forgotten then: nobody gets an old
@@ -27,7 +27,7 @@ async def single_flight(key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]
     return await asyncio.shield(task)
 
 
-def _forget(asked: _Asked, key: Hashable, done: asyncio.Task[Any]) -> None:
+def _forget(asked: _Asked, key: Hashable, done: asyncio.Future[Any]) -> None:
     del asked[key]
     if not done.cancelled():
         done.exception()  # it is known now, even where every asker has gone

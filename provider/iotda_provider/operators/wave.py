@@ -20,7 +20,7 @@ from iotda_provider.operators.wave_guard import (
     GuardedOperator,
 )
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.parameters import flag, given, whole_number
+from iotda_provider.parameters import flag, given, importable_path, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
@@ -80,7 +80,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self.wave = whole_number(wave, "wave")
         self.deferrable = flag(deferrable, "deferrable")
         if deferrable:
-            check_importable(on_alert)
+            importable_path(self.on_alert, "on_alert")
 
     # --- what a subclass says ---------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             began=began,
             starts_at=now + wait,
             deadline=None if whole is None else began + whole.total_seconds(),
-            on_alert=path_of(self.on_alert),
+            on_alert=importable_path(self.on_alert, "on_alert"),
             iotda_conn_id=self.iotda_conn_id,
             project_id=given(self.project_id),
             instance_id=given(self.instance_id),
@@ -208,24 +208,4 @@ class WaveOperator(DeferrableTask, GuardedOperator):
                 "verdict": SURPLUS,
                 "summary": f"There is no wave {self.wave} in this release.",
             }
-        )
-
-
-def path_of(on_alert: OnAlert | None) -> str | None:
-    """The dotted path of a function."""
-    if on_alert is None or isinstance(on_alert, str):
-        return on_alert
-    return f"{on_alert.__module__}.{on_alert.__qualname__}"
-
-
-def check_importable(on_alert: OnAlert | None) -> None:
-    """Whether a triggerer can import a function.
-
-    :raises ValueError: it is local, or lives in a DAG file
-    """
-    path = path_of(on_alert) or ""
-    if "<" in path or path.startswith("unusual_prefix_"):
-        raise ValueError(
-            "on_alert: a deferred wave needs a function, or its dotted path, that the triggerer "
-            f"can import, which {path!r} is not: move it into a module"
         )

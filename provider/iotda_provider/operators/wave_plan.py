@@ -21,7 +21,6 @@ from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
-from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.parameters import (
     airflow_id,
     as_list,
@@ -32,6 +31,8 @@ from iotda_provider.parameters import (
     list_or_template,
     optional_text,
     positive,
+    read_number,
+    read_whole_number,
     text_or_template,
     whole_number,
 )
@@ -160,7 +161,10 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         path = check_report_path(self.manifest_path, "manifest_path")
         refuse_mapped(self, context, "its waves would not find what it plans for them")
         gate, specs = as_gate(self.gate), wave_specs(self.waves)
-        WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
+        # Each wave reads them again: what is wrong is to be known before the first.
+        read_number(self.bake_time, "bake_time", zero=True)
+        read_number(self.wave_timeout, "wave_timeout")
+        read_whole_number(self.already_current, "already_current", zero=True)
         with self.hook() as hook:
             task, targets = self._targets(hook, task_id, began)
             about = header(

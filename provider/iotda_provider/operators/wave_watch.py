@@ -11,13 +11,14 @@ from iotda_provider.guarding.alerts import load_function
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
-from iotda_provider.operators.wave_numbers import WatchNumbers
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import (
     airflow_id,
     function_or_path,
     is_template,
     positive,
+    read_number,
+    read_whole_number,
     whole_number,
 )
 from iotda_provider.release.confirm_wave import CONFIRMED
@@ -111,8 +112,7 @@ class WatchWaveOperator(WaveOperator):
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
             return {**confirm, "gate": None}
         since = float(confirm["confirmed_at"])
-        times = WatchNumbers.read(self.bake_time, self.wave_timeout, self.already_current)
-        bake = since + times.bake_time
+        bake = since + read_number(self.bake_time, "bake_time", zero=True)
         return WatchJob(
             batch_task_id=plan["batch_task_id"],
             wave=self.wave,
@@ -120,8 +120,8 @@ class WatchWaveOperator(WaveOperator):
             is_last=self.wave == len(plan["waves"]),
             gate=as_gate(self.gate),
             bake=bake,
-            end=max(bake, since + times.wave_timeout),
-            already_current=times.already_current,
+            end=max(bake, since + read_number(self.wave_timeout, "wave_timeout")),
+            already_current=read_whole_number(self.already_current, "already_current", zero=True),
             asks=self.evidence is not None,
             ask_every=self.evidence_interval,
             let_start=int(confirm.get("let_start") or 0),

@@ -51,6 +51,7 @@ from iotda_provider.parameters import (
     function_or_path,
     given,
     ids_or_template,
+    importable_path,
     is_template,
     one_of,
     positive,
@@ -205,13 +206,8 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
                 "mode: a guard stays in its worker ('poke') or, with deferrable=True, in the "
                 "triggerer; rescheduled, it would be away between two looks"
             )
-        if self.deferrable and self.on_alert is not None:
-            path = self._on_alert_path() or ""
-            if "<" in path or path.startswith("unusual_prefix_"):
-                raise ValueError(
-                    "on_alert: a deferred guard needs a function, or its dotted path, that the "
-                    f"triggerer can import, which {path!r} is not: move it into a module"
-                )
+        if self.deferrable:
+            importable_path(self.on_alert, "on_alert")
         if not is_template(self.rules):
             read_rules(self.rules, self.cluster_of)
 
@@ -363,7 +359,7 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
                 "rehearse_stop": watch.plan.rehearse_stop and not watch.has_rehearsed,
             },
             owner=owner_of(ti),
-            on_alert=self._on_alert_path(),
+            on_alert=importable_path(self.on_alert, "on_alert"),
             iotda_conn_id=self.iotda_conn_id,
             project_id=given(self.project_id),
             instance_id=given(self.instance_id),
@@ -417,11 +413,6 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         more = (told, load_triggers_memory(context))
         memory = kept.recall(plan.batch_task_ids, plan.audit_limit, *more)
         return Watch(plan, memory, self.log, clock=time.time), kept
-
-    def _on_alert_path(self) -> str | None:
-        if self.on_alert is None or isinstance(self.on_alert, str):
-            return self.on_alert
-        return f"{self.on_alert.__module__}.{self.on_alert.__qualname__}"
 
     # --- the end ----------------------------------------------------------------------------------
 

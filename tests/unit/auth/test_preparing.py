@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from iotda_provider.auth.preparing import prepare
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.hooks.asynchronous import prepare
 
 
 class Slow:

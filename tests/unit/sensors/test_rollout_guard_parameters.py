@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     rules_to_json,
 )
+from iotda_provider.parameters import importable_path
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
@@ -97,7 +100,12 @@ def test_an_id_that_is_none_guards_nothing_and_says_so(ids: Any) -> None:
 
 
 def test_a_deferred_guard_names_its_function_by_its_path() -> None:
-    assert guard(deferrable=True, on_alert="json.dumps")._on_alert_path() == "json.dumps"
+    assert importable_path("json.dumps", "on_alert") == "json.dumps"
+    assert importable_path(json.dumps, "on_alert") == "json.dumps"
+    assert importable_path(None, "on_alert") is None
+    for local in (lambda alert: None, partial(print, "alert")):
+        with pytest.raises(ValueError, match=r"^on_alert: what is deferred needs a function"):
+            guard(deferrable=True, on_alert=local)
 
 
 def test_a_plan_survives_the_way_to_the_triggerer() -> None:
