@@ -14,7 +14,7 @@ from iotda_provider.operators.wave_gate import GO_ON, STOP
 from iotda_provider.operators.wave_guard import GuardedOperator
 from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
-from iotda_provider.release.last_look import LastLook, LookJob
+from iotda_provider.release.last_look import LastLook
 from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.text import what_is
 
@@ -138,10 +138,12 @@ class RolloutOutcomeOperator(GuardedOperator):
 
     def _look(self, context: Context, plan: Mapping[str, Any], wave: int) -> dict[str, Any]:
         """One more look of the guard, which stops what has broken a rule."""
-        job = LookJob(plan["batch_task_id"], wave, deadline=time.time() + self.timeout)
-        memory = self.memory_of(context, job.batch_task_id)
-        watch = self.watch_over(job.batch_task_id, memory)
-        result = self.carry_out(context, LastLook(job, watch, self.log, clock=time.time), watch)
+        batch_task_id = plan["batch_task_id"]
+        memory = self.memory_of(context, batch_task_id)
+        watch = self.watch_over(batch_task_id, memory)
+        deadline = time.time() + self.timeout
+        last = LastLook(wave, watch, self.log, deadline=deadline, clock=time.time)
+        result = self.carry_out(context, last, watch)
         self.leave(context, memory)
         self.settle(context, memory)
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
@@ -14,26 +13,14 @@ from iotda_provider.release.watch_wave import PASSED
 from iotda_provider.release.watching import WaveWatch
 
 
-@dataclass(frozen=True)
-class LookJob:
-    """Which release is looked at.
-
-    :param wave: its last wave, from 1
-    :param deadline: when it gives up, in seconds since 1970
-    """
-
-    batch_task_id: str
-    wave: int
-    deadline: float
-
-
 class LastLook:
     """The look after a person's yes to the last wave, which no wave's guard follows.
 
     The person may have taken days, and the devices may have failed meanwhile, or somebody may have
     stopped the batch task. It waits until the guard sees; a breach is stopped, and seen through.
 
-    :param job: which release
+    :param wave: the last wave, from 1
+    :param deadline: when it gives up, in seconds since 1970
     :param watch: the release's guard
     :param log: where its lines go
     :param clock: the time in seconds since 1970
@@ -41,13 +28,15 @@ class LastLook:
 
     def __init__(
         self,
-        job: LookJob,
+        wave: int,
         watch: WaveWatch,
         log: Log,
         *,
+        deadline: float,
         clock: Callable[[], float],
     ) -> None:
-        self._job = job
+        self._wave = wave
+        self._deadline = deadline
         self._watch = watch
         self._log = log
         self._clock = clock
@@ -57,7 +46,7 @@ class LastLook:
 
         :raises BatchTaskTimeoutError: the guard was blind for too long
         """
-        job, watch = self._job, self._watch
+        watch, deadline = self._watch, self._deadline
         while True:
             outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
@@ -65,16 +54,16 @@ class LastLook:
             if outcome is not None or (watch.sees and not watch.is_stopping):
                 return self._result(PASSED, f"The last look: {watch.progress}.")
             now = self._clock()
-            if now >= job.deadline and not watch.is_stopping:
+            if now >= deadline and not watch.is_stopping:
                 raise BatchTaskTimeoutError(
                     f"Nothing can be announced: {watch.why_not}. Clear this task to look again."
                 )
             self._log.info("The last look has to wait: %s.", watch.why_not)
-            await io.sleep(watch.until(job.deadline, now))
+            await io.sleep(watch.until(deadline, now))
 
     def _result(self, verdict: str, summary: str) -> dict[str, Any]:
         return {
-            "wave": self._job.wave,
+            "wave": self._wave,
             "verdict": verdict,
             "progress": self._watch.progress.to_dict(),
             "summary": summary,

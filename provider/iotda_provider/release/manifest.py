@@ -62,10 +62,6 @@ class Manifest:
         """The devices of all waves after the first so many, in order."""
         return tuple(device for members in self.waves[wave:] for device in members)
 
-    def is_late(self, wave: int) -> bool:
-        """Whether this wave (from 1) holds the devices that were not online."""
-        return wave > len(self.waves) - self.late
-
     @property
     def digest(self) -> str:
         """16 characters that change with any device's wave."""

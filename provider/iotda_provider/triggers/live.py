@@ -19,18 +19,12 @@ from iotda_provider.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
     from types import TracebackType
 
     from iotda_provider.guarding.memory_store import OwnState
 
 _writers: set[LiveInTriggerer] = set()
 _routine = RateLimit(WRITES_PER_SECOND)
-
-
-def guards_here() -> AbstractSet[LiveInTriggerer]:
-    """The guards that this process has."""
-    return _writers
 
 
 class LiveInTriggerer:
