@@ -1,6 +1,7 @@
 """What people see of a guard, a wave or a stop: a header once, and a small record of how it stands.
 
-Pure: what is in them, and when the record is due. Who writes them down is the driver's business.
+Pure: what is in them, and when the record is due. ``LiveInWorker`` and ``LiveInTriggerer`` write
+them.
 """
 
 from __future__ import annotations
