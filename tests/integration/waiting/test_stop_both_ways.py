@@ -17,6 +17,7 @@ from iotda_provider.exceptions import (
 from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.rate_limit import RateLimit
 
 TASK_ID = "0123456789abcdef01234567"
 #: Stopped when it was looked at a few times.
@@ -60,11 +61,12 @@ def test_a_whole_task(run: Any, iotda_emulator: Any) -> None:
     assert stops_sent(iotda_emulator) == 1
 
 
-@rollout(**SOON)
+@rollout(stop_after=400)
 def test_people_see_how_it_stands_and_how_it_has_ended(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[Any, str, Any]] = []
+    monkeypatch.setattr("iotda_provider.triggers.live._routine", RateLimit(1000.0))
     monkeypatch.setattr(
         OwnState,
         "_set_xcom",
