@@ -13,7 +13,6 @@ from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsen
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import (
     flag,
-    given,
     id_or_template,
     is_template,
     positive,
@@ -111,9 +110,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
             began=began,
             starts_at=now + wait,
             deadline=None if whole is None else began + whole.total_seconds(),
-            iotda_conn_id=self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            **self.connection,
         )
         self.wait_in_triggerer(trigger, limit, self.poll_interval)
 

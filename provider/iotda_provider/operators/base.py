@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
+from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.parameters import check_connection, given, positive
+from iotda_provider.parameters import positive
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
@@ -37,7 +38,7 @@ def refuse_mapped(operator: BaseOperator, context: Context, why: str) -> None:
         )
 
 
-class IoTDABaseOperator(MappedXComsAsLists, BaseOperator):
+class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists, BaseOperator):
     """An operator with an IoTDA connection.
 
     :param iotda_conn_id: the connection (templated)
@@ -58,21 +59,8 @@ class IoTDABaseOperator(MappedXComsAsLists, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_connection(iotda_conn_id, project_id, instance_id)
-        self.iotda_conn_id = iotda_conn_id
-        self.project_id = project_id
-        self.instance_id = instance_id
+        self._connect_to(iotda_conn_id, project_id, instance_id)
         self.max_outage = positive(max_outage, "max_outage", zero=True)
-
-    def hook(self) -> IoTDAHook:
-        """A hook for this operator's connection; use it as a context manager."""
-        from iotda_provider.hooks.iotda import IoTDAHook
-
-        return IoTDAHook(
-            self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
-        )
 
     def wait_in_worker(
         self,

@@ -30,7 +30,7 @@ from iotda_provider.operators.asking import in_batches
 from iotda_provider.operators.live_stop import LiveStop
 from iotda_provider.operators.sent import StopRecord
 from iotda_provider.operators.targets import TargetCounts, TargetsOperator
-from iotda_provider.parameters import flag, given, one_of, positive
+from iotda_provider.parameters import flag, one_of, positive
 from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
 
@@ -267,9 +267,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         trigger = BatchTaskTrigger(
             batch_task_id=self.batch_task_id,
             target_statuses=target_statuses,
-            iotda_conn_id=self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            **self.connection,
             poll_interval=self.poll_interval,
             deadline=deadline.at,
             limit=deadline.limit,

@@ -20,7 +20,7 @@ from iotda_provider.operators.wave_guard import (
     GuardedOperator,
 )
 from iotda_provider.operators.wave_plan import plan_of
-from iotda_provider.parameters import flag, given, importable_path, whole_number
+from iotda_provider.parameters import flag, importable_path, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.watching import WaveWatch
@@ -158,9 +158,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             starts_at=now + wait,
             deadline=None if whole is None else began + whole.total_seconds(),
             on_alert=importable_path(self.on_alert, "on_alert"),
-            iotda_conn_id=self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            **self.connection,
         )
         # Beyond its time it may have to see a stop come true.
         left = max(0.0, self.limit(job) - now) + watch.plan.stop_timeout

@@ -25,7 +25,6 @@ from iotda_provider.parameters import (
     airflow_id,
     as_list,
     flag,
-    given,
     id_or_template,
     is_template,
     list_or_template,
@@ -322,9 +321,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         trigger = BatchTaskTrigger(
             batch_task_id=task_id,
             target_statuses=_BEGUN,
-            iotda_conn_id=self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            **self.connection,
             poll_interval=self.poll_interval,
             deadline=deadline.at,
             limit=deadline.limit,

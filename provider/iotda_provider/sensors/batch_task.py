@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
+from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import (
-    check_connection,
     check_sensor_times,
     flag,
-    given,
     id_or_template,
     positive,
 )
@@ -37,7 +36,7 @@ __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 __getattr__ = lazily(__name__, {"RolloutGuardSensor": "rollout_guard"})
 
 
-class BatchTaskSensor(DeferringSensor):
+class BatchTaskSensor(ConnectedTask, DeferringSensor):
     """Wait until a batch task is in one of some statuses; returns its final state.
 
     XCom: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
@@ -101,10 +100,7 @@ class BatchTaskSensor(DeferringSensor):
                 "both end the wait well and fail it (failure_statuses is ('Fail',) by default; () "
                 "lets nothing fail it)"
             )
-        check_connection(iotda_conn_id, project_id, instance_id)
-        self.iotda_conn_id = iotda_conn_id
-        self.project_id = project_id
-        self.instance_id = instance_id
+        self._connect_to(iotda_conn_id, project_id, instance_id)
         in_triggerer = (
             flag(deferrable, "deferrable"),
             flag(start_from_trigger, "start_from_trigger"),
@@ -190,9 +186,7 @@ class BatchTaskSensor(DeferringSensor):
             "batch_task_id": self.batch_task_id,
             "target_statuses": list(self.target_statuses),
             "failure_statuses": list(self.failure_statuses),
-            "iotda_conn_id": self.iotda_conn_id,
-            "project_id": given(self.project_id),
-            "instance_id": given(self.instance_id),
+            **self.connection,
             "poll_interval": self.poke_interval,
             "max_outage": self.max_outage,
             "stop_on_kill": self.stop_on_kill,
@@ -223,11 +217,5 @@ class BatchTaskSensor(DeferringSensor):
     def _connected(self) -> IoTDAHook:
         """One hook for all looks of a sensor that stays in its worker."""
         if self._hook is None:
-            from iotda_provider.hooks.iotda import IoTDAHook
-
-            self._hook = IoTDAHook(
-                self.iotda_conn_id,
-                project_id=given(self.project_id),
-                instance_id=given(self.instance_id),
-            )
+            self._hook = self.hook()
         return self._hook

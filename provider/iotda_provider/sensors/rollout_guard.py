@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
@@ -44,12 +45,10 @@ from iotda_provider.links import RolloutGuardLink
 from iotda_provider.parameters import (
     as_count,
     batch_task_ids,
-    check_connection,
     check_sensor_times,
     count_or_template,
     flag,
     function_or_path,
-    given,
     ids_or_template,
     importable_path,
     is_template,
@@ -59,6 +58,7 @@ from iotda_provider.parameters import (
     whole_number,
 )
 from iotda_provider.reporting import check_report_path, own_report_path, write_report
+from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.sensors.live import LiveInWorker
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline
 
@@ -73,7 +73,7 @@ _LARGEST_AUDIT = 18_000
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
-class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
+class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
     """Watch a rollout until a rule is broken or it ends; succeeds in both cases.
 
     It looks at the platform's cumulative counts every ``poke_interval`` seconds, with one API call
@@ -185,10 +185,7 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
         self.deferrable = flag(deferrable, "deferrable")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
-        check_connection(iotda_conn_id, project_id, instance_id)
-        self.iotda_conn_id = iotda_conn_id
-        self.project_id = project_id
-        self.instance_id = instance_id
+        self._connect_to(iotda_conn_id, project_id, instance_id)
         self._watch: Watch | None = None
         self._check(kwargs)
 
@@ -226,7 +223,7 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
                     earlier = io.begin_recall(watch, recall)
                     io.try_on_alert(plan.batch_task_ids)
                     outcome = self._look_on(context, io, watch, earlier)
-                    outcome = outcome and self._verified(io, watch, outcome)
+                    outcome = outcome and verified(watch, io, outcome)
             except AirflowTaskTimeout:
                 kept.take_back(memory.to_json())
                 raise
@@ -238,36 +235,20 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         self, context: Context, io: WorkerGuardIO, watch: Watch, earlier: EarlierInWorker
     ) -> Outcome | None:
         try:
-            return self._wait(context, io, watch, earlier)
+            return look_until_over(
+                watch,
+                io,
+                LiveInWorker(watch, io, context, self.log),
+                earlier,
+                iotda_conn_id=self.iotda_conn_id,
+                time_is_over=self._time_is_over(),
+                deferrable=self.deferrable,
+            )
         except AirflowTaskTimeout:
             # A retry may go on guarding; whoever wants a stop instead wants it now.
             if not watch.plan.stops_when_lost:
                 raise
             return io.run(watch.give_up(io, "The task's execution_timeout is over."))
-
-    def _wait(
-        self, context: Context, io: WorkerGuardIO, watch: Watch, earlier: EarlierInWorker
-    ) -> Outcome | None:
-        """Look until it is over; None: a triggerer goes on.
-
-        A guard that is deferred hands over what it knows, so it stays until it knows that.
-        """
-        live = LiveInWorker(watch, io, context, self.log)
-        while True:
-            began = time.monotonic()
-            try:
-                outcome = io.run(watch.poll(io))
-            finally:
-                live.introduce(self.iotda_conn_id)
-            left = self._seconds_left(watch.plan)
-            if outcome is None and left <= 0:
-                outcome = io.run(watch.give_up(io, self._time_is_over()))
-            if outcome is not None or (self.deferrable and earlier.is_settled):
-                live.settle(outcome)
-                return outcome
-            live.show()
-            pause = max(0.0, min(began + watch.interval - time.monotonic(), left))
-            (time.sleep if earlier.is_settled else earlier.wait)(pause)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look; for tests and for whoever drives a sensor by hand."""
@@ -277,16 +258,6 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         with self.hook() as hook, self._io(hook, context) as io:
             outcome = io.run(self._watch.poll(io))
         return PokeReturnValue(outcome is not None, outcome.to_result() if outcome else None)
-
-    def hook(self) -> IoTDAHook:
-        """A hook for this sensor's connection; use it as a context manager."""
-        from iotda_provider.hooks.iotda import IoTDAHook
-
-        return IoTDAHook(
-            self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
-        )
 
     def on_kill(self) -> None:
         """Leave the rollout alone, unless the user asked to stop it."""
@@ -298,18 +269,8 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             if isinstance(error, TaskNotStoppableError):
                 self.log.info("The task was killed, and nothing was left to stop: %s", error)
             elif error is not None:
-                self.log.error(
-                    "The task was killed, but batch task %s could not be stopped: %s",
-                    batch_task_id,
-                    error,
-                )
-
-    @staticmethod
-    def _verified(io: WorkerGuardIO, watch: Watch, outcome: Outcome) -> Outcome:
-        """The outcome once its stop was seen to have come true, where nobody waited for that."""
-        if outcome.stop is None or outcome.stop["outcome"] != outcomes.STOPPING:
-            return outcome
-        return io.run(watch.verify(io)) or outcome
+                what = f"batch task {batch_task_id} could not be stopped"
+                self.log.error("The task was killed, but %s: %s", what, error)
 
     def _io(self, hook: IoTDAHook, context: Context) -> WorkerGuardIO:
         return WorkerGuardIO(hook, context, self.log, self.on_alert)
@@ -341,28 +302,20 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
     def _time_is_over(self) -> str:
         return f"The guard's {self._deadline().limit} is over."
 
-    @staticmethod
-    def _seconds_left(plan: GuardPlan) -> float:
-        assert plan.deadline is not None
-        return plan.deadline - time.time()
-
     # --- in the triggerer -------------------------------------------------------------------------
 
     def _defer(self, context: Context, watch: Watch, kept: SharedMemory) -> None:
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
-        ti: Any = context["ti"]
         kept.hand_over(watch.memory.to_json())
         trigger = RolloutGuardTrigger(
             plan={
                 **watch.plan.to_dict(),
                 "rehearse_stop": watch.plan.rehearse_stop and not watch.has_rehearsed,
             },
-            owner=owner_of(ti),
+            owner=owner_of(context["ti"]),
             on_alert=importable_path(self.on_alert, "on_alert"),
-            iotda_conn_id=self.iotda_conn_id,
-            project_id=given(self.project_id),
-            instance_id=given(self.instance_id),
+            **self.connection,
             stop_on_kill=self.stop_on_kill,
         )
         self.wait_in_triggerer(trigger, self._deadline(), self.poke_interval)
@@ -373,7 +326,7 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             watch, kept = self._resumed_watch(context, hook)
             with self._io(hook, context) as io:
                 outcome = io.run(watch.poll(io)) or io.run(watch.give_up(io, self._time_is_over()))
-                outcome = self._verified(io, watch, outcome)
+                outcome = verified(watch, io, outcome)
             return self._finish(context, watch, kept, outcome)
 
     def waited_for(self, context: Context) -> Sequence[str]:
@@ -391,19 +344,14 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
         except (KeyError, ValueError) as error:
             raise nonsense(event, str(error)) from None
         with self.hook() as hook:
-            return self._complete(context, hook, event, outcome)
-
-    def _complete(
-        self, context: Context, hook: IoTDAHook, event: Event, outcome: Outcome
-    ) -> dict[str, Any]:
-        watch, kept = self._resumed_watch(context, hook, event.memory)
-        if outcome.stop is not None:
-            # The trigger's word is its own, even where no secret is there to sign a memory with.
-            watch.memory.intent = watch.memory.intent or event.intent
-        if outcome.stop is not None and watch.memory.intent is not None:
-            with self._io(hook, context) as io:
-                outcome = io.run(watch.verify(io)) or outcome
-        return self._finish(context, watch, kept, outcome)
+            watch, kept = self._resumed_watch(context, hook, event.memory)
+            if outcome.stop is not None:
+                # The trigger's word is its own, even where no secret is there to sign a memory.
+                watch.memory.intent = watch.memory.intent or event.intent
+            if outcome.stop is not None and watch.memory.intent is not None:
+                with self._io(hook, context) as io:
+                    outcome = io.run(watch.verify(io)) or outcome
+            return self._finish(context, watch, kept, outcome)
 
     def _resumed_watch(
         self, context: Context, hook: IoTDAHook, told: Any = None
@@ -440,8 +388,8 @@ class RolloutGuardSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator)
             short = fitted({"trail": watch.memory.trail.records}, _LARGEST_AUDIT)["trail"]
             ti.xcom_push(key="audit", value=[header, *short])
         forget_triggers_memory(context)
-        level = self.log.info if outcome.verdict == outcomes.COMPLETED else self.log.warning
-        level("%s", outcome.summary)
+        is_well = outcome.verdict == outcomes.COMPLETED
+        (self.log.info if is_well else self.log.warning)("%s", outcome.summary)
         if outcome.guard_lost:
             by_task = self._deadline().limit == "execution_timeout"
             raise (AirflowTaskTimeout if by_task else AirflowSensorTimeout)(outcome.summary)

@@ -227,6 +227,7 @@ def fleet(
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
         made = Fleet(emulator, deferrable)
         monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", made)
+        monkeypatch.setattr("iotda_provider.sensors.guard_loop.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", made)
         monkeypatch.setattr("iotda_provider.triggers.board._GATHER_SECONDS", 0.0)

@@ -57,6 +57,7 @@ def guards_time(iotda_emulator, monkeypatch):
         time=lambda: began + instance.clock.now() / 1e6, monotonic=time.monotonic, sleep=time.sleep
     )
     monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", clock)
+    monkeypatch.setattr("iotda_provider.sensors.guard_loop.time", clock)
 
 
 def variables():

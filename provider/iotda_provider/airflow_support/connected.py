@@ -1,0 +1,45 @@
+"""A task with a connection to IoTDA: its three parameters, and what is made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.parameters import check_connection, given
+
+if TYPE_CHECKING:
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+
+class ConnectedTask:
+    """What operators and sensors share that have a connection; name it before the base class."""
+
+    iotda_conn_id: str
+    project_id: str | None
+    instance_id: str | None
+
+    def _connect_to(
+        self, iotda_conn_id: str, project_id: str | None, instance_id: str | None
+    ) -> None:
+        """Take the parameters; the connection itself is read by the hook.
+
+        :raises ValueError: one is no text; names it
+        """
+        check_connection(iotda_conn_id, project_id, instance_id)
+        self.iotda_conn_id = iotda_conn_id
+        self.project_id = project_id
+        self.instance_id = instance_id
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The rendered parameters, as hooks and triggers take them."""
+        return {
+            "iotda_conn_id": self.iotda_conn_id,
+            "project_id": given(self.project_id),
+            "instance_id": given(self.instance_id),
+        }
+
+    def hook(self) -> IoTDAHook:
+        """A hook for this task's connection; use it as a context manager."""
+        from iotda_provider.hooks.iotda import IoTDAHook
+
+        return IoTDAHook(**self.connection)
