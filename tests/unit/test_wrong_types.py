@@ -145,8 +145,9 @@ def parameters_of(kind: type[Any]) -> list[str]:
     """What of a class's parameters is ours."""
     names: list[str] = []
     for cls in (kind, *kind.__mro__[1:]):
-        if cls.__module__.startswith("iotda_provider") and "__init__" in vars(cls):
-            names += inspect.signature(inspect.unwrap(vars(cls)["__init__"])).parameters
+        own = inspect.unwrap(vars(cls).get("__init__", object.__init__))
+        if getattr(own, "__module__", "").startswith("iotda_provider"):
+            names += inspect.signature(own).parameters
     return [name for name in dict.fromkeys(names) if name not in ("self", "kwargs", "args")]
 
 
