@@ -38,7 +38,7 @@ def refuse_mapped(operator: BaseOperator, context: Context, why: str) -> None:
         )
 
 
-class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists, BaseOperator):
+class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
     """An operator with an IoTDA connection.
 
     :param iotda_conn_id: the connection (templated)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, BranchMixIn
+from airflow.providers.common.compat.sdk import BranchMixIn
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Path = str | Sequence[str]
 
 
-class BranchOperator(MappedXComsAsLists, BaseOperator, BranchMixIn):
+class BranchOperator(MappedXComsAsLists, BranchMixIn):
     """Follows some task ids and skips the other tasks directly downstream.
 
     The choice is pushed as XCom ``branch``, a list of task ids, before anything is skipped,
