@@ -40,7 +40,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
-from iotda_provider.dag_runs import TasksOfRun
+from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.create import CreateBatchTaskOperator

@@ -42,5 +42,5 @@ class Variables(dict[str, str]):
 def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
     """The Variables of this test."""
     made = Variables()
-    monkeypatch.setattr("iotda_provider.durable._variables", lambda: made)
+    monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: made)
     return made

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from iotda_provider.airflow_support.supervisor import ask
 from iotda_provider.sealed import Sealed, without_frames
-from iotda_provider.supervisor import ask
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
 try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from iotda_provider.dag_runs import TasksOfRun
+from iotda_provider.airflow_support.dag_runs import TasksOfRun
 
 
 class State(str, Enum):

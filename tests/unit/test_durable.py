@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.durable import PREFIX, StoredNotes, VariableNotes, notes_of, owner_of
+from iotda_provider.airflow_support.task_notes import (
+    PREFIX,
+    StoredNotes,
+    VariableNotes,
+    notes_of,
+    owner_of,
+)
 
 OWNER = {"dag_id": "dag", "run_id": "manual__2026-01-01T00:00:00+00:00", "task_id": "guard"}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iotda_provider.airflow_support.shared_text import made_once
-from iotda_provider.durable import PREFIX
+from iotda_provider.airflow_support.task_notes import PREFIX
 
 #: The DAG that guards one rollout.
 GUARD_DAG_ID = "guard_one_rollout"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iotda_provider.airflow_support.shared_text import made_once
-from iotda_provider.durable import PREFIX, notes_of
+from iotda_provider.airflow_support.task_notes import PREFIX, notes_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -82,6 +82,6 @@ def _log() -> Any:
 
 
 def _variables() -> Any:
-    from iotda_provider import durable
+    from iotda_provider.airflow_support import task_notes
 
-    return durable._variables()
+    return task_notes._variables()

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
-from iotda_provider.unbroken import to_the_end
+from iotda_provider.airflow_support.unbroken import to_the_end
 
 T = TypeVar("T")
 

@@ -11,8 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from iotda_provider.airflow_support.task_notes import (
+    LARGEST,
+    Notes,
+    VariableNotes,
+    notes_of,
+    owner_of,
+)
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
-from iotda_provider.durable import LARGEST, Notes, VariableNotes, notes_of, owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.memory import fitted
 from iotda_provider.guarding.signature import Signature

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import InTurn
-from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.guarding.memory_store import SECONDS_BEFORE_STOP, save_memory, short

@@ -11,6 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from iotda_provider.airflow_support.threads import in_thread
+from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.places import in_turn
@@ -22,7 +23,6 @@ from iotda_provider.retrying import CONNECT_SECONDS
 from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
-from iotda_provider.unbroken import for_everybody
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iotda_provider.lazy import lazily
+from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.operators.collect import CollectFailedSubtasksOperator

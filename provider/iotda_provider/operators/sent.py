@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.durable import VariableNotes, notes_of
+from iotda_provider.airflow_support.task_notes import VariableNotes, notes_of
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.targets import TargetCounts
 

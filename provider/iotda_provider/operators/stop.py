@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event
-from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
     IoTDAApiError,

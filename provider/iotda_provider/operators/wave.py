@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
-from iotda_provider.durable import owner_of
 from iotda_provider.guarding import Memory
 from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guarding.memory_store import forget_triggers_memory, load_triggers_memory

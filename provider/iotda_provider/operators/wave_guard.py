@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.durable import owner_of
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding import GuardPlan, Memory
 from iotda_provider.guarding.alerts import OnAlert

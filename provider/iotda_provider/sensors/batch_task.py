@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
+from iotda_provider._lazy import lazily
 from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
-from iotda_provider.lazy import lazily
 from iotda_provider.models import TaskStatus
 from iotda_provider.parameters import (
     check_sensor_times,

@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import (
 from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
-from iotda_provider.durable import owner_of
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guarding import outcome as outcomes

@@ -122,9 +122,9 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
         """
         if not self.stop_on_kill:
             return
-        await load(HOOKS, "iotda_provider.triggers.kills")
+        await load(HOOKS, "iotda_provider.airflow_support.user_kills")
+        from iotda_provider.airflow_support.user_kills import was_killed
         from iotda_provider.exceptions import TaskNotStoppableError
-        from iotda_provider.triggers.kills import was_killed
 
         if not await was_killed(self.task_instance):
             self.log.info("No user has killed the task: nothing is stopped.")

@@ -9,11 +9,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.retrying import retries_unsaid
-from iotda_provider.unbroken import for_everybody
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook

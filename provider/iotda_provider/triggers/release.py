@@ -143,7 +143,7 @@ class WaveTrigger(ReleaseTrigger):
         """The job, and the procedure that does it."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        from iotda_provider.durable import LARGEST
+        from iotda_provider.airflow_support.task_notes import LARGEST
         from iotda_provider.guarding import GuardPlan, Memory
         from iotda_provider.guarding.live import Ended
         from iotda_provider.guarding.memory import fitted

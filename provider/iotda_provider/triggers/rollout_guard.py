@@ -29,7 +29,7 @@ class RolloutGuardTrigger(IoTDATrigger):
     with the sensor's return value as ``result``; ``intent`` only where it has decided on a stop
     (:class:`~iotda_provider.guarding.Memory`), ``memory`` only where it could not be kept as an
     XCom. What the worker's first look has left behind is read beside the looks, and kept up to date
-    among the task instance's notes (:mod:`iotda_provider.durable`), so a guard whose triggerer is
+    among the task instance's notes (:mod:`iotda_provider.airflow_support.task_notes`), so a guard whose triggerer is
     restarted, or whose task is cleared, knows what it was about.
 
     :param plan: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON

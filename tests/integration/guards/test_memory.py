@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.durable import VariableNotes, owner_of
+from iotda_provider.airflow_support.task_notes import VariableNotes, owner_of
 from iotda_provider.guards import Stalled
 from iotda_provider.guards.audit import looks_of
 from iotda_provider.sensors.batch_task import RolloutGuardSensor

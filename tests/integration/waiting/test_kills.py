@@ -12,11 +12,12 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from iotda_provider import procedures
+from iotda_provider.airflow_support import user_kills
+from iotda_provider.airflow_support.supervisor import ask
 from iotda_provider.exceptions import IoTDAApiError
 from iotda_provider.guards import MaxFailures
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
-from iotda_provider.supervisor import ask
-from iotda_provider.triggers import base, kills
+from iotda_provider.triggers import base
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
 TASK_ID = "0123456789abcdef01234567"
@@ -50,7 +51,7 @@ def by_a_user(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
     async def was_killed(task_instance: Any) -> bool:
         return killed
 
-    monkeypatch.setattr(kills, "was_killed", was_killed)
+    monkeypatch.setattr(user_kills, "was_killed", was_killed)
 
 
 def trigger(**parameters: Any) -> BatchTaskTrigger:
@@ -159,7 +160,7 @@ async def test_what_airflow_3_answers(
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Airflow(), raising=False)
 
-    assert await kills.was_killed(task_instance(map_index)) is killed
+    assert await user_kills.was_killed(task_instance(map_index)) is killed
 
 
 @since_3
@@ -172,7 +173,7 @@ async def test_what_airflow_3_does_not_answer_is_no_kill(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Airflow(), raising=False)
 
-    assert not await kills.was_killed(task_instance())
+    assert not await user_kills.was_killed(task_instance())
 
 
 async def test_a_question_to_the_supervisor_is_never_broken_off() -> None:
@@ -216,15 +217,15 @@ def test_what_airflow_2_has_in_its_database(
 ) -> None:
     row = SimpleNamespace(state=state, next_method=next_method, try_number=try_number)
 
-    assert kills._row_says(row, 1) is killed
+    assert user_kills._row_says(row, 1) is killed
 
 
 def test_a_deleted_run_was_killed() -> None:
-    assert kills._row_says(None, 1)
+    assert user_kills._row_says(None, 1)
 
 
 async def test_nobody_is_known_to_have_killed_a_trigger_without_a_task() -> None:
-    assert not await kills.was_killed(None)
+    assert not await user_kills.was_killed(None)
 
 
 async def test_a_stop_that_fails_is_said(

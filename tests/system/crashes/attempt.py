@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 
-from iotda_provider import durable
+from iotda_provider.airflow_support import task_notes
 
 #: What to do, handed in by whoever runs this file.
 SPEC: dict[str, Any] = globals()["SPEC"]
@@ -91,7 +91,7 @@ def main() -> None:
     kept = Store(SPEC["store"])
     if SPEC["has_store"]:
         context["task_state_store"] = kept
-    durable._variables = lambda: kept
+    task_notes._variables = lambda: kept
     result = operator.execute(context)
     Path(SPEC["out"]).write_text(json.dumps({"result": result, "xcoms": ti.xcoms}))
 

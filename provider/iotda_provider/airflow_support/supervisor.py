@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from iotda_provider.unbroken import to_the_end
+from iotda_provider.airflow_support.unbroken import to_the_end
 
 _SECONDS = 10.0
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from iotda_provider.airflow_support.supervisor import ask
 from iotda_provider.airflow_support.threads import in_thread
-from iotda_provider.supervisor import ask
 
 _log = logging.getLogger(__name__)
 _STARTED_AGAIN = frozenset({"scheduled", "queued", "running", "restarting"})
