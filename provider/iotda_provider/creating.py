@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider import api, listing
+from iotda_provider import api
+from iotda_provider.api import pagination
 from iotda_provider.exceptions import (
     BatchTaskDiffersError,
     IoTDAError,
@@ -146,7 +147,7 @@ async def _find(
     kinds = [each for each in TaskType if each.is_confirmable == kind.is_confirmable]
     found: dict[str, BatchTask] = {}
     for each in kinds if pages is None else [kind]:
-        rows = listing.list_batch_tasks(task_type=each, app_id=task.get("app_id"))
+        rows = pagination.list_batch_tasks(task_type=each, app_id=task.get("app_id"))
         left = pages
         while rows.next is not None:
             page = rows.take(await io.perform(rows.next))
@@ -269,7 +270,7 @@ async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:
     named = task.raw.get("targets")
     if isinstance(named, list) and len(named) == task.progress.total > 0:
         return {str(target) for target in named}
-    rows = listing.iter_subtasks(task.task_id)
+    rows = pagination.iter_subtasks(task.task_id)
     found: set[str] = set()
     while rows.next is not None:
         found |= {row.target for row in rows.take(await io.perform(rows.next))}

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from iotda_provider import api
+from iotda_provider.api.pagination import Listing
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
@@ -20,7 +21,6 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     TaskNotStoppableError,
 )
-from iotda_provider.listing import Listing
 from iotda_provider.models import (
     BatchTask,
     Device,

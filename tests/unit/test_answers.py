@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.growth import growth
 
 from iotda_provider import api
-from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,

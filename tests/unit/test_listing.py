@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iotda_provider import api, listing
+from iotda_provider import api
+from iotda_provider.api import pagination
+from iotda_provider.api.pagination import Listing, SeenTargets
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.listing import Listing, SeenTargets
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
 
@@ -48,7 +49,7 @@ def test_every_row_comes_once_in_order_whatever_page_size_the_platform_allows(to
         rows = ids[start : start + min(size, limit)]
         return page(rows, rows[-1] if rows else marker, total if counts else None)
 
-    found = read_all(listing.iter_subtasks(TASK_ID), answer)
+    found = read_all(pagination.iter_subtasks(TASK_ID), answer)
 
     assert [row.target for row in found] == ids
 
@@ -67,7 +68,7 @@ def test_no_row_comes_twice_while_rows_move_between_the_pages(data, total):
         rows = left[at : at + limit]
         return page(rows, rows[-1] if rows else None, len(left))
 
-    found = [row.target for row in read_all(listing.iter_subtasks(TASK_ID), answer)]
+    found = [row.target for row in read_all(pagination.iter_subtasks(TASK_ID), answer)]
 
     assert len(found) == len(set(found))
     assert set(found) <= set(ids)
@@ -91,25 +92,25 @@ def test_no_series_of_odd_pages_is_endless_or_gives_a_target_twice(pages):
         rows, new_marker, count = pages[next(calls) % len(pages)]
         return page(rows, new_marker, count)
 
-    found = [row.target for row in read_all(listing.iter_subtasks(TASK_ID), answer)]
+    found = [row.target for row in read_all(pagination.iter_subtasks(TASK_ID), answer)]
 
     assert len(found) == len(set(found))
 
 
 def test_a_marker_that_repeats_ends_the_list():
     found = read_all(
-        listing.iter_subtasks(TASK_ID), lambda marker, limit: page(["a"] * 50, "same", 10**6), 3
+        pagination.iter_subtasks(TASK_ID), lambda marker, limit: page(["a"] * 50, "same", 10**6), 3
     )
     assert [row.target for row in found] == ["a"]
 
 
 LISTS = {
-    "subtasks": lambda: listing.iter_subtasks(TASK_ID),
-    "batch tasks": lambda: listing.list_batch_tasks(task_type="firmwareUpgrade"),
-    "devices": listing.list_devices,
-    "group": lambda: listing.iter_group_devices("a1"),
-    "groups": listing.list_device_groups,
-    "packages": lambda: listing.list_ota_packages(package_type="firmwarePackage"),
+    "subtasks": lambda: pagination.iter_subtasks(TASK_ID),
+    "batch tasks": lambda: pagination.list_batch_tasks(task_type="firmwareUpgrade"),
+    "devices": pagination.list_devices,
+    "group": lambda: pagination.iter_group_devices("a1"),
+    "groups": pagination.list_device_groups,
+    "packages": lambda: pagination.list_ota_packages(package_type="firmwarePackage"),
 }
 
 
@@ -135,7 +136,7 @@ def test_a_fresh_marker_on_each_page_gives_no_more_than_was_counted(name, rows, 
 def test_rows_that_were_seen_do_not_make_a_list_endless():
     numbers = iter(range(10**6))
     found = read_all(
-        listing.iter_subtasks(TASK_ID),
+        pagination.iter_subtasks(TASK_ID),
         lambda marker, limit: page(["a"] * 50, f"m{next(numbers)}", 1_000),
         50,
     )
@@ -144,12 +145,12 @@ def test_rows_that_were_seen_do_not_make_a_list_endless():
 
 def test_a_list_that_shrinks_below_its_count_ends():
     answers = iter([page(["a", "b"], "m1", 9), page([], "m2", 9)])
-    found = read_all(listing.iter_subtasks(TASK_ID), lambda *_: next(answers))
+    found = read_all(pagination.iter_subtasks(TASK_ID), lambda *_: next(answers))
     assert [row.target for row in found] == ["a", "b"]
 
 
 def test_filters_travel_with_every_page():
-    rows = listing.iter_subtasks(TASK_ID, status="Fail")
+    rows = pagination.iter_subtasks(TASK_ID, status="Fail")
     assert rows.next is not None
     rows.take(rows.next.read({"batchtask": {"task_id": TASK_ID}, **page(["a"], "m", 2)}))
     assert rows.next is not None
@@ -158,9 +159,9 @@ def test_filters_travel_with_every_page():
 
 def test_bad_input_is_refused_before_the_first_page():
     with pytest.raises(IoTDAConfigError, match="batch_task_id"):
-        listing.iter_subtasks("../x")
+        pagination.iter_subtasks("../x")
     with pytest.raises(IoTDAConfigError, match="status must be one of"):
-        listing.list_batch_tasks(status="Waiting")
+        pagination.list_batch_tasks(status="Waiting")
 
 
 @given(at_least=st.integers(1, 20), targets=st.lists(st.integers(0, 60), max_size=300))
@@ -182,7 +183,7 @@ def test_a_page_holds_as_many_rows_as_the_platform_gives():
 
 
 @given(
-    kinds=st.lists(st.sampled_from(listing.UPGRADES), max_size=200),
+    kinds=st.lists(st.sampled_from(pagination.UPGRADES), max_size=200),
     wanted=st.integers(0, 60),
 )
 def test_without_a_type_all_upgrades_come_newest_first_from_a_list_for_each_type(kinds, wanted):
@@ -201,7 +202,7 @@ def test_without_a_type_all_upgrades_come_newest_first_from_a_list_for_each_type
         marker = some[-1]["task_id"] if some else None
         return {"batchtasks": some, "page": {"marker": marker, "count": kinds.count(asked[-1])}}
 
-    rows, found = listing.list_batch_tasks(), []
+    rows, found = pagination.list_batch_tasks(), []
     while rows.next is not None and len(found) < wanted:
         found += rows.take(rows.next.read(answer(dict(rows.next.query))))
 

@@ -1,5 +1,6 @@
 """Every call of the IoTDA API, described once: a plain request and a reader of its answer."""
 
+from iotda_provider.api.any_path import any_call
 from iotda_provider.api.batch_tasks import (
     MAX_TARGETS_PER_CALL,
     MAX_TARGETS_PER_TASK,
@@ -13,17 +14,7 @@ from iotda_provider.api.batch_tasks import (
     stop_batch_task,
 )
 from iotda_provider.api.call import Call, Outgoing, Page, Repeat
-from iotda_provider.api.checks import (
-    check_group_id,
-    check_group_ids,
-    check_id,
-    check_package_id,
-    check_targets,
-    check_task_id,
-    check_version,
-    check_word,
-)
-from iotda_provider.api.fleet import (
+from iotda_provider.api.devices import (
     change_group,
     create_group,
     list_devices,
@@ -34,7 +25,16 @@ from iotda_provider.api.fleet import (
     show_device,
     show_package,
 )
-from iotda_provider.api.other import any_call
+from iotda_provider.api.identifiers import (
+    check_group_id,
+    check_group_ids,
+    check_id,
+    check_package_id,
+    check_targets,
+    check_task_id,
+    check_version,
+    check_word,
+)
 from iotda_provider.api.reading import MAX_PAGE
 
 __all__ = [

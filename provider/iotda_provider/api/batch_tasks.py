@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
-from iotda_provider.api.checks import (
+from iotda_provider.api.creation import (
+    check_document,
+    check_ext_info,
+    check_policy,
+    check_task_mode,
+)
+from iotda_provider.api.identifiers import (
     check_group_ids,
     check_id,
     check_targets,
     check_task_id,
     check_task_name,
     check_word,
-)
-from iotda_provider.api.creation import (
-    check_document,
-    check_ext_info,
-    check_policy,
-    check_task_mode,
 )
 from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from iotda_provider.api.checks import check_package_id, check_package_ids, check_version
+from iotda_provider.api.identifiers import check_package_id, check_package_ids, check_version
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import TaskType
 from iotda_provider.text import what_is

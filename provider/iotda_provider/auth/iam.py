@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from iotda_provider.answers import parsed
 from iotda_provider.api import Outgoing
+from iotda_provider.api.responses import parsed
 from iotda_provider.auth.issuer import Issuer
 from iotda_provider.auth.renewing import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError

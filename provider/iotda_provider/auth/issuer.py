@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from iotda_provider.answers import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.api import Call
+from iotda_provider.api.responses import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line

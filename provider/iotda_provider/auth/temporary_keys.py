@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider import regular_files
-from iotda_provider.answers import Answer, parsed
+from iotda_provider.api.responses import Answer, parsed
 from iotda_provider.auth.iam import checked_secret, iam_of, moment, senseless
 from iotda_provider.auth.issuer import Issuer
 from iotda_provider.auth.renewing import Issued

@@ -12,7 +12,7 @@ from yarl import URL
 
 from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.airflow_support.unbroken import for_everybody
-from iotda_provider.answers import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.single_flight import single_flight

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from iotda_provider import api
-from iotda_provider.answers import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks.lending import Lending

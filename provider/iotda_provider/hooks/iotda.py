@@ -11,7 +11,8 @@ from weakref import WeakSet
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from iotda_provider import api, creating, listing, models, procedures
+from iotda_provider import api, creating, models, procedures
+from iotda_provider.api import pagination
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import BlockingIO, BlockingTransport
@@ -200,7 +201,7 @@ class IoTDAHook(HttpHook):
         :param status: only those in this status; None: in any
         :param app_id: only those of this resource space; None: of all
         """
-        rows = listing.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        rows = pagination.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
         return self._rows(rows)
 
     def iter_subtasks(
@@ -211,7 +212,7 @@ class IoTDAHook(HttpHook):
         target: str | None = None,
     ) -> Iterator[models.Subtask]:
         """A task's subtasks, each target once, in pages of 50 read as they are needed."""
-        return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
+        return self._rows(pagination.iter_subtasks(batch_task_id, status=status, target=target))
 
     def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -286,7 +287,7 @@ class IoTDAHook(HttpHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> Iterator[models.Device]:
         """All devices with their versions, read page by page as they are needed."""
-        return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
+        return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
 
     def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``.
@@ -297,7 +298,7 @@ class IoTDAHook(HttpHook):
 
     def list_device_groups(self, *, name: str | None = None) -> Iterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(listing.list_device_groups(name=name))
+        return self._rows(pagination.list_device_groups(name=name))
 
     def create_device_group(self, *, name: object, description: str = "") -> models.DeviceGroup:
         """A new static device group.
@@ -309,7 +310,7 @@ class IoTDAHook(HttpHook):
 
     def iter_group_devices(self, group_id: str) -> Iterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(listing.iter_group_devices(group_id))
+        return self._rows(pagination.iter_group_devices(group_id))
 
     def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; asking twice changes nothing more."""
@@ -319,7 +320,7 @@ class IoTDAHook(HttpHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> Iterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = listing.list_ota_packages(
+        rows = pagination.list_ota_packages(
             package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
@@ -387,7 +388,7 @@ class IoTDAHook(HttpHook):
     def _perform(self, call: api.Call[T]) -> T:
         return run_blocking(pipeline.perform(self._transport, call))
 
-    def _rows(self, rows: listing.Listing[T]) -> Iterator[T]:
+    def _rows(self, rows: pagination.Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
 

@@ -11,7 +11,8 @@ import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
 
-from iotda_provider import api, creating, listing, models, procedures
+from iotda_provider import api, creating, models, procedures
+from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
@@ -165,7 +166,7 @@ class IoTDAAsyncHook(BaseHook):
         :param status: only those in this status; None: in any
         :param app_id: only those of this resource space; None: of all
         """
-        rows = listing.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        rows = pagination.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
         return self._rows(rows)
 
     def iter_subtasks(
@@ -176,7 +177,7 @@ class IoTDAAsyncHook(BaseHook):
         target: str | None = None,
     ) -> AsyncIterator[models.Subtask]:
         """A task's subtasks, each target once, in pages of 50 read as they are needed."""
-        return self._rows(listing.iter_subtasks(batch_task_id, status=status, target=target))
+        return self._rows(pagination.iter_subtasks(batch_task_id, status=status, target=target))
 
     async def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -249,7 +250,7 @@ class IoTDAAsyncHook(BaseHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> AsyncIterator[models.Device]:
         """All devices with their versions, read page by page as they are needed."""
-        return self._rows(listing.list_devices(product_id=product_id, app_id=app_id))
+        return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
 
     async def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``.
@@ -260,7 +261,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(listing.list_device_groups(name=name))
+        return self._rows(pagination.list_device_groups(name=name))
 
     async def create_device_group(
         self, *, name: object, description: str = ""
@@ -274,7 +275,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def iter_group_devices(self, group_id: str) -> AsyncIterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(listing.iter_group_devices(group_id))
+        return self._rows(pagination.iter_group_devices(group_id))
 
     async def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; asking twice changes nothing more."""
@@ -284,7 +285,7 @@ class IoTDAAsyncHook(BaseHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> AsyncIterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = listing.list_ota_packages(
+        rows = pagination.list_ota_packages(
             package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
@@ -371,7 +372,7 @@ class IoTDAAsyncHook(BaseHook):
     async def _perform(self, call: api.Call[T]) -> T:
         return await pipeline.perform(await self._open(), call)
 
-    async def _rows(self, rows: listing.Listing[T]) -> AsyncIterator[T]:
+    async def _rows(self, rows: pagination.Listing[T]) -> AsyncIterator[T]:
         while rows.next is not None:
             for row in rows.take(await self._perform(rows.next)):
                 yield row

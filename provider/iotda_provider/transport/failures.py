@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from iotda_provider.answers import MAX_ANSWER_BYTES
 from iotda_provider.api import Call
+from iotda_provider.api.responses import MAX_ANSWER_BYTES
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line

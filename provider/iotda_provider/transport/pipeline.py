@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from tenacity import AsyncRetrying
 
-from iotda_provider.answers import Answer
+from iotda_provider.api.responses import Answer
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.rate_limit import shared_limit
 from iotda_provider.redaction import secrets_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from iotda_provider.api.call import Call, Page, Repeat
-from iotda_provider.api.checks import (
+from iotda_provider.api.identifiers import (
     check_device_id,
     check_group_id,
     check_group_text,
