@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from iotda_provider.auth.renewing import Issued, Renewing
+from iotda_provider.auth.renewal import Issued, Renewing
 from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers, sign
 
 if TYPE_CHECKING:

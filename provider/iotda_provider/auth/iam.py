@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from iotda_provider.api import Outgoing
 from iotda_provider.api.responses import parsed
-from iotda_provider.auth.issuer import Issuer
-from iotda_provider.auth.renewing import Issued
+from iotda_provider.auth.credential_requests import Issuer
+from iotda_provider.auth.renewal import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking import mask
 from iotda_provider.redaction import secrets_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider import regular_files
 from iotda_provider.api.responses import Answer, parsed
+from iotda_provider.auth.credential_requests import Issuer
 from iotda_provider.auth.iam import checked_secret, iam_of, moment, senseless
-from iotda_provider.auth.issuer import Issuer
-from iotda_provider.auth.renewing import Issued
+from iotda_provider.auth.renewal import Issued
 from iotda_provider.auth.signing import AccessKey
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking import mask

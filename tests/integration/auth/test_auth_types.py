@@ -33,7 +33,7 @@ def in_time(monkeypatch):
 
     def pass_by(lifetime: float) -> None:
         ahead = SimpleNamespace(time=lambda: time.time() + lifetime - 100)
-        monkeypatch.setattr("iotda_provider.auth.renewing.time", ahead)
+        monkeypatch.setattr("iotda_provider.auth.renewal.time", ahead)
 
     return pass_by
 

@@ -66,7 +66,7 @@ def test_credentials_that_nobody_renews_are_kept_while_iam_is_down(
     assert hooks.read() == TASK
     moment = time.time() + 900
     ahead = SimpleNamespace(time=lambda: moment)
-    monkeypatch.setattr("iotda_provider.auth.renewing.time", ahead)
+    monkeypatch.setattr("iotda_provider.auth.renewal.time", ahead)
     object.__setattr__(emulator.instance.iam.settings, "password", "changed meanwhile")
 
     assert hooks.read() == TASK, "the token is good for another 100 s"
@@ -84,7 +84,7 @@ def test_a_stop_waits_for_no_renewal_while_the_old_credentials_are_good(
     given = emulator.instance.iam.given
     hooks.read()
     moment = time.time() + 900
-    monkeypatch.setattr("iotda_provider.auth.renewing.time", SimpleNamespace(time=lambda: moment))
+    monkeypatch.setattr("iotda_provider.auth.renewal.time", SimpleNamespace(time=lambda: moment))
 
     hooks.call("stop_batch_task", TASK)
     assert given[GIVEN[auth_type]] == 1

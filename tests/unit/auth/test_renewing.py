@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from iotda_provider.auth.renewing import Issued, Renewing
+from iotda_provider.auth.renewal import Issued, Renewing
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 
 
@@ -148,7 +148,7 @@ def test_only_one_waits_for_a_renewal_while_the_old_value_is_good():
 
 
 def test_renewal_may_take_seconds_only_while_the_old_value_is_good(monkeypatch):
-    monkeypatch.setattr("iotda_provider.auth.renewing.monotonic", lambda: 50.0)
+    monkeypatch.setattr("iotda_provider.auth.renewal.monotonic", lambda: 50.0)
     desk = Desk()
     number = desk.renewing()
     number.renew(80.0)

@@ -94,7 +94,7 @@ def world(
     clock = SimpleNamespace(time=lambda: world.now, monotonic=lambda: world.now)
     for module in _CLOCKS:
         monkeypatch.setattr(f"iotda_provider.{module}.time", clock)
-    monkeypatch.setattr("iotda_provider.auth.renewing.monotonic", clock.monotonic)
+    monkeypatch.setattr("iotda_provider.auth.renewal.monotonic", clock.monotonic)
     send, client_timeout = requests.Session.send, aiohttp.ClientTimeout
 
     def noted(self: Any, request: Any, **more: Any) -> Any:
