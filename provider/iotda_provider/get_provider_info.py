@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from iotda_provider import __version__
-from iotda_provider.connection_form import UI_FIELD_BEHAVIOUR, conn_fields
+from iotda_provider.connection.fields import UI_FIELD_BEHAVIOUR, conn_fields
 
 INTEGRATION = "Huawei Cloud IoTDA"
 _DOCUMENTATION = "https://support.huaweicloud.com/intl/en-us/iothub/index.html"

@@ -15,7 +15,7 @@ from iotda_provider.exceptions import IoTDAServerError, IoTDAThrottledError, IoT
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 #: Seconds to wait for a connection, which is either there soon or not at all.
 CONNECT_SECONDS = 10.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from iotda_provider.connection_form import EXTRA_FIELDS
+from iotda_provider.connection.fields import EXTRA_FIELDS
 from iotda_provider.hooks.iotda import IoTDAHook
 
 pytestmark = pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 has another web server")

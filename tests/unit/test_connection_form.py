@@ -10,8 +10,8 @@ import pytest
 from airflow.models import Connection
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from iotda_provider.connection_form import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
-from iotda_provider.hooks.connection import load_settings
+from iotda_provider.connection.fields import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
+from iotda_provider.connection.loading import load_settings
 from iotda_provider.hooks.iotda import IoTDAHook
 
 FIELDS = {field.name: field for field in EXTRA_FIELDS}

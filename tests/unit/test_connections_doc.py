@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from airflow.models import Connection
 
-from iotda_provider.connection_form import AUTH_TYPES, EXTRA_FIELDS
+from iotda_provider.connection.fields import AUTH_TYPES, EXTRA_FIELDS
+from iotda_provider.connection.loading import load_settings
 from iotda_provider.emulator.identity.iam import IamSettings
 from iotda_provider.emulator.scenario.scenario import Scenario
-from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.iotda import IoTDAHook
 
 ROOT = Path(__file__).resolve().parents[2]

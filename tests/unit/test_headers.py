@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests_mock import ANY
 
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.settings import ConnectionSettings
 from iotda_provider.transport.headers import checked_headers, signed_headers
 
 OURS = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guarding.tally import Tally, check_cluster_of
@@ -27,7 +28,6 @@ from iotda_provider.parameters import (
 )
 from iotda_provider.release import MaintenanceWindow, as_gate
 from iotda_provider.reporting import check_report_path
-from iotda_provider.settings import ConnectionSettings
 
 FILLS = [
     " ",

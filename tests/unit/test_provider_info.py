@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from iotda_provider import __version__
-from iotda_provider.connection_form import EXTRA_FIELDS
+from iotda_provider.connection.fields import EXTRA_FIELDS
 from iotda_provider.get_provider_info import get_provider_info
 
 INFO = get_provider_info()

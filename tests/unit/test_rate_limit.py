@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.rate_limit import RateLimit, shared_limit
-from iotda_provider.settings import ConnectionSettings
 
 
 def settings(**fields: object) -> ConnectionSettings:

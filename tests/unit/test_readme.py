@@ -12,7 +12,7 @@ import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.connection.settings import ConnectionSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 from tenacity import Retrying
 
 from iotda_provider.api import Repeat
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
@@ -19,7 +20,6 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.retrying import RetryPolicy, may_repeat
-from iotda_provider.settings import ConnectionSettings
 
 NOT_SENT = IoTDATransportError("nothing answers there", sent=False)
 LOST = IoTDATransportError("the connection broke")

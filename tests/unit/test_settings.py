@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.growth import growth
 
-from iotda_provider.addresses import check_url, is_loopback
-from iotda_provider.connection_form import EXTRA_FIELDS
+from iotda_provider.connection.addresses import check_url, is_loopback
+from iotda_provider.connection.fields import EXTRA_FIELDS
+from iotda_provider.connection.settings import ConnectionSettings, secrets_in
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.settings import ConnectionSettings, secrets_in
 
 AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
 TOKEN = AKSK | {"login": "an iam user", "password": "a pass word"}

@@ -12,8 +12,8 @@ import pytest
 from airflow.models import Connection
 from airflow.secrets.local_filesystem import LocalFilesystemBackend
 
+from iotda_provider.connection.loading import load_settings
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.iotda import IoTDAHook
 
 EXTRAS = {

@@ -16,7 +16,7 @@ from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
     from iotda_provider.auth.iam import Token
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 
 class Authenticator(Protocol):

@@ -10,8 +10,8 @@ import requests
 
 from iotda_provider.api import Call
 from iotda_provider.api.responses import Answer, clock_hint, is_refusal, redirect_hint, refusal
+from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
-from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line
 from iotda_provider.sealed import Sealed
 from iotda_provider.timely import innermost
@@ -19,7 +19,7 @@ from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault
 
 if TYPE_CHECKING:
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 _MAX_BYTES = 1024 * 1024
 _LONGEST_REASON = 200

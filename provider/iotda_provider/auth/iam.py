@@ -21,7 +21,7 @@ from iotda_provider.sealed import Sealed, Unpicklable
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 #: A token's life where IAM does not say: it documents 24 hours.
 _TOKEN_SECONDS = 24 * 3600.0

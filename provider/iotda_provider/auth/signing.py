@@ -20,7 +20,7 @@ from iotda_provider.sealed import Unpicklable, without_frames
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 #: The name of IoTDA in the scope of a derived signature.
 DERIVED_SERVICE = "iotdm"

@@ -26,11 +26,11 @@ from iotda_provider.guarding.signature import Signature
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.guarding.guard_io import Log
     from iotda_provider.guarding.memory import Memory
     from iotda_provider.guarding.plan import GuardPlan
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.settings import ConnectionSettings
 
 _log = logging.getLogger(__name__)
 

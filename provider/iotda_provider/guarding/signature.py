@@ -13,7 +13,7 @@ from iotda_provider.guarding.memory import Memory, newest
 from iotda_provider.sealed import Sealed
 
 if TYPE_CHECKING:
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 _FIELD = "signature"
 _LABEL = b"iotda_provider: what a guard remembers"

@@ -27,9 +27,9 @@ from iotda_provider.transport.pipeline import Received
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
+    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.sessions import SharedSession
     from iotda_provider.retrying import Warns
-    from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
 

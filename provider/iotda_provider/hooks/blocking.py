@@ -13,10 +13,10 @@ import requests
 from iotda_provider import api
 from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.hooks.lending import Lending
 from iotda_provider.masking import mask
-from iotda_provider.network import secrets_of_proxies
 from iotda_provider.procedures import MAX_IN_FLIGHT
 from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.sealed import Sealed, without_frames
@@ -27,8 +27,8 @@ from iotda_provider.transport.pipeline import Received
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
+    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.retrying import Warns
-    from iotda_provider.settings import ConnectionSettings
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError
 from iotda_provider.models import BatchTask, TaskType
 
 if TYPE_CHECKING:
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 
 def check_call() -> api.Call[api.Page[BatchTask]]:

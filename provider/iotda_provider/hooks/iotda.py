@@ -13,11 +13,11 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, creating, models, procedures
 from iotda_provider.api import pagination
+from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
+from iotda_provider.connection.loading import load_settings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import BlockingIO, BlockingTransport
-from iotda_provider.hooks.connection import load_settings
-from iotda_provider.hooks.forms import connection_form_widgets, ui_field_behaviour
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.run_arguments import read_arguments
 from iotda_provider.transport import pipeline
@@ -26,8 +26,8 @@ from iotda_provider.transport.runner import run_blocking
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.settings import ConnectionSettings
 
 __all__ = ["IoTDAAsyncHook", "IoTDAHook"]
 

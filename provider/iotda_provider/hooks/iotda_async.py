@@ -14,10 +14,10 @@ from airflow.providers.common.compat.sdk import BaseHook
 from iotda_provider import api, creating, models, procedures
 from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
+from iotda_provider.connection.loading import load_settings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.asynchronous import AsyncIO, AsyncTransport
-from iotda_provider.hooks.connection import load_settings
 from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.run_arguments import read_arguments
@@ -30,7 +30,7 @@ from iotda_provider.transport import pipeline
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 T = TypeVar("T")
 

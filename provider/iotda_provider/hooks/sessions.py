@@ -13,10 +13,10 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api import Repeat
+from iotda_provider.connection.proxies_and_tls import proxy_for, secrets_of_proxies, ssl_context_for
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.hooks.lending import Lending
 from iotda_provider.hooks.places import Places
-from iotda_provider.network import proxy_for, secrets_of_proxies, ssl_context_for
-from iotda_provider.settings import ConnectionSettings
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 
 #: Requests to one host that one event loop has under way at the same time: so many that read, and

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import requests
 from urllib3.exceptions import ClosedPoolError
 
-from iotda_provider.network import proxy_for, verify_for
+from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
 from iotda_provider.retrying import CONNECT_SECONDS
 from iotda_provider.sealed import Sealed
 from iotda_provider.timely import OneAnswer, TimelyAdapter, timed_out_within, whole_time
@@ -18,7 +18,7 @@ from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 
 if TYPE_CHECKING:
-    from iotda_provider.settings import ConnectionSettings
+    from iotda_provider.connection.settings import ConnectionSettings
 
 
 def open_session(

@@ -8,10 +8,10 @@ from typing import Any
 
 from iotda_provider.api import Call
 from iotda_provider.api.responses import MAX_ANSWER_BYTES
+from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.network import secrets_of_proxies
 from iotda_provider.redaction import redacted_line
-from iotda_provider.settings import ConnectionSettings
 
 _LONGEST_REASON = 200
 #: What both transports raise in their own errors' words.

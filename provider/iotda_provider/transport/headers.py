@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from iotda_provider import __version__
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.settings import ConnectionSettings
 
 USER_AGENT = f"airflow-provider-iotda/{__version__}"
 _OURS = frozenset(

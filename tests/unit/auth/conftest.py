@@ -10,7 +10,7 @@ import pytest
 import requests_mock
 
 from iotda_provider.api import Outgoing
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.connection.settings import ConnectionSettings
 
 IAM = "https://iam.cn-north-4.myhuaweicloud.com"
 METADATA = "http://169.254.169.254"

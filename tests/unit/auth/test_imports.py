@@ -18,7 +18,7 @@ SCRIPT = (
     + """
 from iotda_provider.api import Outgoing
 from iotda_provider.auth.authenticator import authenticator_for
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.connection.settings import ConnectionSettings
 
 settings = ConnectionSettings(
     conn_id="c", base_url="https://iotda.cn-north-4.myhuaweicloud.com", region="cn-north-4",
@@ -36,7 +36,7 @@ LAZY = (
     BEGIN
     + """
 from iotda_provider.auth.authenticator import authenticator_for
-from iotda_provider.settings import ConnectionSettings
+from iotda_provider.connection.settings import ConnectionSettings
 
 for auth_type in ("aksk", "token", "agency", "federation"):
     settings = ConnectionSettings(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.guarding import GuardPlan, Memory, Watch
 from iotda_provider.guarding.live import LiveRecord
 from iotda_provider.guarding.signature import Signature
@@ -22,7 +23,6 @@ from iotda_provider.guards import (
     Stalled,
 )
 from iotda_provider.models import BatchTask
-from iotda_provider.settings import ConnectionSettings
 from iotda_provider.transport.runner import run_blocking
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from iotda_provider.masking import mask
-from iotda_provider.network import secrets_of_proxies
-from iotda_provider.sealed import without_frames
-from iotda_provider.settings import (
+from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
+from iotda_provider.connection.settings import (
     ConnectionLike,
     ConnectionSettings,
     check_conn_type,
     secrets_in,
 )
+from iotda_provider.masking import mask
+from iotda_provider.sealed import without_frames
 
 
 def load_settings(

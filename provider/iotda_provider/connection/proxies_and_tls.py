@@ -15,11 +15,11 @@ from urllib.request import getproxies
 from certifi import where
 from requests.utils import get_environ_proxies, select_proxy
 
-from iotda_provider import regular_files
-from iotda_provider.addresses import check_proxy, is_loopback, proxy_secrets
+from iotda_provider.connection import regular_files
+from iotda_provider.connection.addresses import check_proxy, is_loopback, proxy_secrets
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.sealed import without_frames
-from iotda_provider.settings import ConnectionSettings
 
 # Four times as many certificates as all that browsers trust.
 _LARGEST_BUNDLE = 1024 * 1024

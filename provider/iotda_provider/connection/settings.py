@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from iotda_provider.addresses import (
+from iotda_provider.connection.addresses import (
     check_proxy,
     check_url,
     is_ipv6,
@@ -19,7 +19,7 @@ from iotda_provider.addresses import (
     is_proxy_key,
     proxy_secrets,
 )
-from iotda_provider.connection_form import EXTRA_FIELDS, ExtraField
+from iotda_provider.connection.fields import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.json_text import read_json
 from iotda_provider.sealed import Unpicklable

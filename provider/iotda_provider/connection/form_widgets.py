@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.connection_form import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
+from iotda_provider.connection.fields import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
 
 if TYPE_CHECKING:
-    from iotda_provider.connection_form import ExtraField
+    from iotda_provider.connection.fields import ExtraField
 
 
 def connection_form_widgets() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""One Airflow connection, parsed and checked."""
