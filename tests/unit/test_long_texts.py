@@ -13,7 +13,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guarding.tally import Tally, check_cluster_of
 from iotda_provider.guards import FailureClasses, classify
-from iotda_provider.guards.notation import parse_rules
+from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
 from iotda_provider.operators.reconcile import group_name_of
 from iotda_provider.operators.release_parameters import ReleaseParameters

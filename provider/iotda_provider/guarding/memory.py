@@ -10,7 +10,7 @@ from typing import Any
 
 from iotda_provider.guards import Decision, Look, Verdict
 from iotda_provider.guards.audit import AuditTrail, look_of
-from iotda_provider.guards.state import GuardState
+from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
 from iotda_provider.text import one_line
 

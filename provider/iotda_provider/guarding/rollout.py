@@ -11,8 +11,8 @@ from iotda_provider.guarding.memory import Memory
 from iotda_provider.guarding.outcome import capitalised, to_text
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guards import total_progress
+from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
-from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask
 from iotda_provider.waiting import is_gone
 

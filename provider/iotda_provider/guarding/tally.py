@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iotda_provider.guards import FailureClasses
-from iotda_provider.guards.classes import LONGEST_EXPRESSION
+from iotda_provider.guards.failure_classes import LONGEST_EXPRESSION
 from iotda_provider.models import Subtask, SubtaskStatus
 from iotda_provider.text import one_line, what_is
 

@@ -8,17 +8,17 @@ from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.guards._lazy import warm_up
-    from iotda_provider.guards.classes import FailureClasses, classify
     from iotda_provider.guards.combined import Combined
-    from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
+    from iotda_provider.guards.evaluation import checked_rules, evaluate, needs_of
+    from iotda_provider.guards.failure_classes import FailureClasses, classify
     from iotda_provider.guards.gate import EnoughSuccess
-    from iotda_provider.guards.history import History
-    from iotda_provider.guards.observed import Look, Observed, total_progress
+    from iotda_provider.guards.look import Look, Observed, total_progress
     from iotda_provider.guards.rule import Rule
     from iotda_provider.guards.sequential import SequentialFailureTest
     from iotda_provider.guards.serialization import rules_from_json, rules_to_json
-    from iotda_provider.guards.state import checked_rules, evaluate, needs_of
-    from iotda_provider.guards.timed import Overdue, Stalled
+    from iotda_provider.guards.start_history import History
+    from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+    from iotda_provider.guards.time_rules import Overdue, Stalled
     from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 __all__ = [
@@ -53,25 +53,25 @@ __getattr__ = lazily(
         "Combined": "combined",
         "Decision": "verdict",
         "EnoughSuccess": "gate",
-        "FailureClasses": "classes",
-        "History": "history",
-        "Look": "observed",
-        "MaxFailureRate": "counting",
-        "MaxFailures": "counting",
-        "Observed": "observed",
-        "Overdue": "timed",
+        "FailureClasses": "failure_classes",
+        "History": "start_history",
+        "Look": "look",
+        "MaxFailureRate": "thresholds",
+        "MaxFailures": "thresholds",
+        "Observed": "look",
+        "Overdue": "time_rules",
         "Rule": "rule",
         "SequentialFailureTest": "sequential",
-        "Stalled": "timed",
+        "Stalled": "time_rules",
         "Undecided": "verdict",
         "Verdict": "verdict",
-        "checked_rules": "state",
-        "classify": "classes",
-        "evaluate": "state",
-        "needs_of": "state",
+        "checked_rules": "evaluation",
+        "classify": "failure_classes",
+        "evaluate": "evaluation",
+        "needs_of": "evaluation",
         "rules_from_json": "serialization",
         "rules_to_json": "serialization",
-        "total_progress": "observed",
+        "total_progress": "look",
         "warm_up": "_lazy",
     },
 )

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.observed import Look
+from iotda_provider.guards import validation
+from iotda_provider.guards.look import Look
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.verdict import Decision, Verdict
@@ -95,7 +95,7 @@ def look_of(record: Mapping[str, Any]) -> Look:
             time=_from_text(record["time"]),
             progress=TaskProgress(
                 **{
-                    name: parameters.whole(f"progress.{name}", record["progress"].get(name, 0))
+                    name: validation.whole(f"progress.{name}", record["progress"].get(name, 0))
                     for name in TaskProgress.__dataclass_fields__
                 }
             ),
@@ -115,9 +115,9 @@ def looks_of(records: Iterable[Mapping[str, Any]]) -> Iterator[Look]:
     for record in records:
         look = look_of(record)
         yield look
-        count = parameters.whole("looks", record.get("looks", 1), least=1)
+        count = validation.whole("looks", record.get("looks", 1), least=1)
         if count > _MOST_LOOKS:
-            parameters.refuse("looks", f"at most {_MOST_LOOKS}", count)
+            validation.refuse("looks", f"at most {_MOST_LOOKS}", count)
         span = _from_text(record.get("until", look.time)) - look.time if count > 1 else 0.0
         for index in range(1, count):
             yield replace(look, time=look.time + span * index / (count - 1))
@@ -142,7 +142,7 @@ class AuditTrail:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        parameters.whole("limit", self.limit, least=10)
+        validation.whole("limit", self.limit, least=10)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one look."""

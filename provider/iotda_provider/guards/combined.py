@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.evidence import log_mean
-from iotda_provider.guards.observed import Counts
+from iotda_provider.guards import validation
+from iotda_provider.guards.e_values import log_mean
+from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import Evidence, EvidenceRule
 
@@ -48,14 +48,14 @@ class Combined(EvidenceRule):
         if alarm is None:
             alarms = {rule.false_alarm for rule in rules}
             if len(alarms) > 1:
-                parameters.refuse("false_alarm", "given where the rules have different ones", None)
+                validation.refuse("false_alarm", "given where the rules have different ones", None)
             (alarm,) = alarms
-        alarm = parameters.rate("false_alarm", alarm)
+        alarm = validation.rate("false_alarm", alarm)
         for name, value in {
             "rules": rules,
             "weights": _weights(self.weights, len(rules)),
             "false_alarm": alarm,
-            "hold_at": parameters.level("hold_at", self.hold_at, below=1 / alarm),
+            "hold_at": validation.level("hold_at", self.hold_at, below=1 / alarm),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -104,10 +104,10 @@ class Combined(EvidenceRule):
 def _evidence_rules(rules: object) -> tuple[EvidenceRule, ...]:
     expected = "a list of at least one SequentialFailureTest or Overdue"
     if isinstance(rules, (str, bytes, dict)) or not isinstance(rules, Sequence) or not rules:
-        parameters.refuse("rules", expected, rules)
+        validation.refuse("rules", expected, rules)
     for rule in rules:
         if not isinstance(rule, EvidenceRule) or isinstance(rule, Combined):
-            parameters.refuse("rules", expected, rule)
+            validation.refuse("rules", expected, rule)
     return tuple(rules)
 
 
@@ -116,9 +116,9 @@ def _weights(weights: object, count: int) -> tuple[float, ...] | None:
         return None
     expected = f"None or {count} numbers above 0 with the sum 1"
     if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
-        parameters.refuse("weights", expected, weights)
-    numbers = tuple(parameters.real("weights", weight, expected) for weight in weights)
+        validation.refuse("weights", expected, weights)
+    numbers = tuple(validation.real("weights", weight, expected) for weight in weights)
     fits = len(numbers) == count and all(number > 0 for number in numbers)
     if not fits or abs(math.fsum(numbers) - 1) > 1e-9:
-        parameters.refuse("weights", expected, weights)
+        validation.refuse("weights", expected, weights)
     return numbers

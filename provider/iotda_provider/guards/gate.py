@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.evidence import log_g
-from iotda_provider.guards.observed import Counts
+from iotda_provider.guards import validation
+from iotda_provider.guards.e_values import log_g
+from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import Rule, percent
 from iotda_provider.guards.sequential import odds
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
@@ -46,7 +46,7 @@ class EnoughSuccess(Rule):
 
     def __post_init__(self) -> None:
         for name in ("max_failure_rate", "false_go"):
-            object.__setattr__(self, name, parameters.rate(name, getattr(self, name)))
+            object.__setattr__(self, name, validation.rate(name, getattr(self, name)))
 
     @property
     def log_bound(self) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.observed import Counts, Observed
+from iotda_provider.guards import validation
+from iotda_provider.guards.look import Counts, Observed
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 
@@ -104,7 +104,7 @@ class ClassedRule(Rule):
 
     def _normalise(self, **values: Any) -> None:
         """Put the checked values in the place of what was given; for ``__post_init__`` only."""
-        classes = parameters.failure_classes("failure_class", self.failure_class)
+        classes = validation.failure_classes("failure_class", self.failure_class)
         for name, value in {**values, "failure_class": classes}.items():
             object.__setattr__(self, name, value)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.evidence import FLOOR, log_e
-from iotda_provider.guards.observed import Counts
+from iotda_provider.guards import validation
+from iotda_provider.guards.e_values import FLOOR, log_e
+from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import CLUSTERS, ClassedRule, percent
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
@@ -160,12 +160,12 @@ class SequentialFailureTest(EvidenceRule):
     leave_worst_out: bool = False
 
     def __post_init__(self) -> None:
-        alarm = parameters.rate("false_alarm", self.false_alarm)
+        alarm = validation.rate("false_alarm", self.false_alarm)
         self._normalise(
-            tolerated_rate=parameters.rate("tolerated_rate", self.tolerated_rate),
+            tolerated_rate=validation.rate("tolerated_rate", self.tolerated_rate),
             false_alarm=alarm,
-            hold_at=parameters.level("hold_at", self.hold_at, below=1 / alarm),
-            leave_worst_out=parameters.flag("leave_worst_out", self.leave_worst_out),
+            hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
+            leave_worst_out=validation.flag("leave_worst_out", self.leave_worst_out),
         )
 
     @property

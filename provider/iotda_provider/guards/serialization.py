@@ -8,11 +8,11 @@ from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
 from iotda_provider.guards.combined import Combined
-from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
 from iotda_provider.guards.gate import EnoughSuccess
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
-from iotda_provider.guards.timed import Overdue, Stalled
+from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.guards.time_rules import Overdue, Stalled
 
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule

@@ -18,7 +18,7 @@ from iotda_provider.guarding import Memory
 from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
-from iotda_provider.guards.cli import main as guard_command
+from iotda_provider.guards.lab.cli import main as guard_command
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 

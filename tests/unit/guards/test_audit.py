@@ -27,7 +27,7 @@ from iotda_provider.guards.audit import (
     looks_of,
     read_audit,
 )
-from iotda_provider.guards.replay import replay
+from iotda_provider.guards.lab.replay import replay
 from iotda_provider.models import TaskProgress
 
 RULES = [SequentialFailureTest(0.02, hold_at=10), MaxFailures(40)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from iotda_provider.guards import Look, MaxFailures, SequentialFailureTest, evaluate
-from iotda_provider.guards import plot as plot_module
 from iotda_provider.guards.audit import AuditTrail, audit_header, audit_record
-from iotda_provider.guards.cli import main
+from iotda_provider.guards.lab import plot as plot_module
+from iotda_provider.guards.lab.cli import main
 from iotda_provider.models import TaskProgress
 
 Output = pytest.CaptureFixture[str]

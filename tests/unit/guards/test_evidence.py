@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from iotda_provider.guards import Decision, SequentialFailureTest, Undecided
 from iotda_provider.guards import sequential as sequential_module
-from iotda_provider.guards.evidence import FLOOR, log_e, log_g, log_mean
+from iotda_provider.guards.e_values import FLOOR, log_e, log_g, log_mean
 from iotda_provider.models import TaskProgress
 
 # Made by `python benchmarks/guard_vectors.py`, which integrates the definition numerically.

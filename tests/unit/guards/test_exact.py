@@ -12,7 +12,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Stalled,
 )
-from iotda_provider.guards.exact import critical_failures, every_device, exposure
+from iotda_provider.guards.lab.exact import critical_failures, every_device, exposure
 
 TEST = SequentialFailureTest(0.02)
 

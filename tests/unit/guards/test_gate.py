@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iotda_provider.guards import Decision, EnoughSuccess, Observed, Undecided
-from iotda_provider.guards.exact import exposure
+from iotda_provider.guards.lab.exact import exposure
 from iotda_provider.models import TaskProgress
 
 

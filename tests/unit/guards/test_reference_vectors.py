@@ -12,7 +12,7 @@ from iotda_provider.guards import (
     MaxFailureRate,
     SequentialFailureTest,
 )
-from iotda_provider.guards.evidence import FLOOR, log_e
+from iotda_provider.guards.e_values import FLOOR, log_e
 from iotda_provider.models import TaskProgress
 
 

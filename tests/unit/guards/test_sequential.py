@@ -17,7 +17,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Undecided,
 )
-from iotda_provider.guards.evidence import log_e
+from iotda_provider.guards.e_values import log_e
 from iotda_provider.models import TaskProgress
 
 

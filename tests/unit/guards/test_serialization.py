@@ -20,7 +20,7 @@ from iotda_provider.guards import (
     rules_from_json,
     rules_to_json,
 )
-from iotda_provider.guards.notation import notation, parse_rules
+from iotda_provider.guards.lab.notation import notation, parse_rules
 
 shares = st.floats(1e-6, 0.999)
 alarms = st.floats(1e-6, 0.4)

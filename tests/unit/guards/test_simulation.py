@@ -15,8 +15,8 @@ from iotda_provider.guards import (
     Stalled,
     evaluate,
 )
-from iotda_provider.guards.fleets import Fleet, run
-from iotda_provider.guards.simulation import first_breach, simulate
+from iotda_provider.guards.lab.fleets import Fleet, run
+from iotda_provider.guards.lab.simulation import first_breach, simulate
 
 RULES: list[Rule] = [
     MaxFailures(12),

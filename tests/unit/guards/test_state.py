@@ -28,8 +28,8 @@ from iotda_provider.guards import (
     needs_of,
     total_progress,
 )
+from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
-from iotda_provider.guards.state import GuardState
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 
 RULES = [SequentialFailureTest(0.02), MaxFailures(50), Stalled(3600), Overdue(7200, 0.02)]

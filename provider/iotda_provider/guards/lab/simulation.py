@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from iotda_provider.guards import parameters
+from iotda_provider.guards import validation
 from iotda_provider.guards._lazy import numpy
 from iotda_provider.guards.combined import Combined
-from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
-from iotda_provider.guards.exact import critical_failures
-from iotda_provider.guards.fleets import Course, Fleet, run
+from iotda_provider.guards.lab.exact import critical_failures
+from iotda_provider.guards.lab.fleets import Course, Fleet, run
 from iotda_provider.guards.rule import CLUSTERS, Rule
 from iotda_provider.guards.sequential import EvidenceRule, SequentialFailureTest
-from iotda_provider.guards.timed import Overdue, Stalled
+from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.guards.time_rules import Overdue, Stalled
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def simulate(
     :raises ValueError: a rule cannot be simulated
     """
     np: Any = numpy()
-    parameters.whole("fleets", fleets, least=1)
-    parameters.whole("seed", seed)
+    validation.whole("fleets", fleets, least=1)
+    validation.whole("seed", seed)
     for rule in rules:
         if CLUSTERS in rule.needs:
             raise ValueError(f"{rule.name} needs clusters, which simulated fleets have none of")

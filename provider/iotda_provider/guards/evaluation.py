@@ -9,9 +9,9 @@ from itertools import chain
 from typing import Any
 
 from iotda_provider.guards.gate import EnoughSuccess
-from iotda_provider.guards.history import History
-from iotda_provider.guards.observed import Look, Observed
+from iotda_provider.guards.look import Look, Observed
 from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.start_history import History
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from iotda_provider.guards.observed import Look
+from iotda_provider.guards.evaluation import evaluate
+from iotda_provider.guards.look import Look
 from iotda_provider.guards.rule import HISTORY, Rule
-from iotda_provider.guards.state import evaluate
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.guards import parameters
+from iotda_provider.guards import validation
 from iotda_provider.guards._lazy import numpy
-from iotda_provider.guards.observed import Look
+from iotda_provider.guards.look import Look
 from iotda_provider.models import TaskProgress
 
 SPREADS = ("exponential", "lognormal", "fixed")
@@ -49,16 +49,16 @@ class Fleet:
     poll: float = 10.0
 
     def __post_init__(self) -> None:
-        parameters.whole("devices", self.devices, least=1)
-        parameters.choice("spread", self.spread, SPREADS)
+        validation.whole("devices", self.devices, least=1)
+        validation.choice("spread", self.spread, SPREADS)
         for name in ("failure_after", "success_after", "poll"):
-            parameters.seconds(name, getattr(self, name))
+            validation.seconds(name, getattr(self, name))
         for name in ("failure_rate", "silent_rate", "environment_share", "hand_stop_share"):
-            parameters.share(name, getattr(self, name))
+            validation.share(name, getattr(self, name))
         for name in ("arrival", "hand_stop_at"):
             value = getattr(self, name)
-            if value is not None and parameters.real(name, value, "seconds, at least 0") < 0:
-                parameters.refuse(name, "seconds, at least 0", value)
+            if value is not None and validation.real(name, value, "seconds, at least 0") < 0:
+                validation.refuse(name, "seconds, at least 0", value)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Course:
     """One rollout as the polls see it: an array with one number a look for each count.
 
     The counts that the guard derives from earlier looks are worked out here for all looks at once,
-    just as :class:`~iotda_provider.guards.state.GuardState` does look by look.
+    just as :class:`~iotda_provider.guards.evaluation.GuardState` does look by look.
     """
 
     fleet: Fleet
@@ -164,7 +164,7 @@ def run(fleet: Fleet, random: Any) -> Course:
     counted = np.isinf(by_hand)
     last = float(np.where(counted, end, by_hand).max())
     if last / fleet.poll > _MOST_LOOKS:
-        parameters.refuse(
+        validation.refuse(
             "poll", f"longer, for at most {_MOST_LOOKS:,} looks a rollout", fleet.poll
         )
     time = np.arange(0.0, last + 2 * fleet.poll, fleet.poll)

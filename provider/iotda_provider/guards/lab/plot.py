@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from iotda_provider.guards.notation import notation
-from iotda_provider.guards.simulation import Result
+from iotda_provider.guards.lab.notation import notation
+from iotda_provider.guards.lab.simulation import Result
 
 MISSING = "--plot needs matplotlib: pip install 'airflow-provider-iotda[plot]'"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.observed import Counts
+from iotda_provider.guards import validation
+from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import ClassedRule, percent
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
@@ -30,7 +30,7 @@ class MaxFailures(ClassedRule):
     failure_class: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        self._normalise(count=parameters.whole("count", self.count, least=1))
+        self._normalise(count=validation.whole("count", self.count, least=1))
 
     def breaks(self, failed: int, devices: int) -> bool:
         """Whether so many failures break it; the number of devices does not matter."""
@@ -80,9 +80,9 @@ class MaxFailureRate(ClassedRule):
 
     def __post_init__(self) -> None:
         self._normalise(
-            rate=parameters.rate("rate", self.rate, one_allowed=True),
-            min_sample=parameters.whole("min_sample", self.min_sample, least=1),
-            denominator=parameters.choice("denominator", self.denominator, DENOMINATORS),
+            rate=validation.rate("rate", self.rate, one_allowed=True),
+            min_sample=validation.whole("min_sample", self.min_sample, least=1),
+            denominator=validation.choice("denominator", self.denominator, DENOMINATORS),
         )
 
     def breaks(self, failed: int, devices: int) -> bool:

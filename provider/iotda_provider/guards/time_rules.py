@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.evidence import log_e
-from iotda_provider.guards.observed import Counts
+from iotda_provider.guards import validation
+from iotda_provider.guards.e_values import log_e
+from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import HISTORY, Rule, percent
 from iotda_provider.guards.sequential import Evidence, EvidenceRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
@@ -31,7 +31,7 @@ class Stalled(Rule):
     for_seconds: float
 
     def __post_init__(self) -> None:
-        value = parameters.seconds("for_seconds", self.for_seconds)
+        value = validation.seconds("for_seconds", self.for_seconds)
         object.__setattr__(self, "for_seconds", value)
 
     @property
@@ -94,12 +94,12 @@ class Overdue(EvidenceRule):
     failure_class: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        alarm = parameters.rate("false_alarm", self.false_alarm)
+        alarm = validation.rate("false_alarm", self.false_alarm)
         self._normalise(
-            after_seconds=parameters.seconds("after_seconds", self.after_seconds),
-            tolerated_rate=parameters.rate("tolerated_rate", self.tolerated_rate),
+            after_seconds=validation.seconds("after_seconds", self.after_seconds),
+            tolerated_rate=validation.rate("tolerated_rate", self.tolerated_rate),
             false_alarm=alarm,
-            hold_at=parameters.level("hold_at", self.hold_at, below=1 / alarm),
+            hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
         )
 
     @property

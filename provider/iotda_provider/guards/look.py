@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from iotda_provider.guards import parameters
-from iotda_provider.guards.history import History
+from iotda_provider.guards import validation
+from iotda_provider.guards.start_history import History
 from iotda_provider.models import BatchTask, TaskProgress
 
 ClusterCounts = tuple[int, int]
@@ -28,13 +28,13 @@ class _Seen:
     being_stopped: bool = False
 
     def __post_init__(self) -> None:
-        parameters.whole("already_current", self.already_current)
-        parameters.flag("being_stopped", self.being_stopped)
+        validation.whole("already_current", self.already_current)
+        validation.flag("being_stopped", self.being_stopped)
         for name, count in (self.failures_by_class or {}).items():
-            parameters.choice("failures_by_class", name, parameters.CLASSES)
-            parameters.whole(f"failures_by_class[{name!r}]", count)
+            validation.choice("failures_by_class", name, validation.CLASSES)
+            validation.whole(f"failures_by_class[{name!r}]", count)
         for name, counts in (self.clusters or {}).items():
-            parameters.pair(f"clusters[{name!r}]", counts)
+            validation.pair(f"clusters[{name!r}]", counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,9 @@ class Look(_Seen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parameters.moment("time", self.time)
-        parameters.whole("deficit", self.deficit)
-        parameters.whole("surplus", self.surplus)
+        validation.moment("time", self.time)
+        validation.whole("deficit", self.deficit)
+        validation.whole("surplus", self.surplus)
 
     @property
     def can_be_judged(self) -> bool:

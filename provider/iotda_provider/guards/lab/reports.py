@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from iotda_provider.guards import exact
 from iotda_provider.guards.audit import Audit
 from iotda_provider.guards.gate import EnoughSuccess
-from iotda_provider.guards.notation import notation
-from iotda_provider.guards.replay import Event, Outcome
+from iotda_provider.guards.lab import exact
+from iotda_provider.guards.lab.notation import notation
+from iotda_provider.guards.lab.replay import Event, Outcome
+from iotda_provider.guards.lab.simulation import Result
+from iotda_provider.guards.lab.tables import chance, count, duration, table
 from iotda_provider.guards.rule import CLUSTERS, Rule
 from iotda_provider.guards.serialization import rules_to_json
-from iotda_provider.guards.simulation import Result
-from iotda_provider.guards.tables import chance, count, duration, table
-from iotda_provider.guards.timed import Stalled
+from iotda_provider.guards.time_rules import Stalled
 
 
 def replay_text(audit: Audit, looks: int, outcomes: Sequence[Outcome]) -> str:

@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from iotda_provider.guards._lazy import numpy, special
-from iotda_provider.guards.counting import MaxFailureRate, MaxFailures
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
+from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 
 # Fleets that are left when this share of them is cannot change a printed digit.
 _NOTHING = 1e-12

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from iotda_provider.guards import parameters
+from iotda_provider.guards import validation
 from iotda_provider.models import Subtask, SubtaskStatus
 from iotda_provider.text import one_line
 
-ENVIRONMENT, FIRMWARE, UNKNOWN = parameters.CLASSES
+ENVIRONMENT, FIRMWARE, UNKNOWN = validation.CLASSES
 
 #: As much of a failure as an expression of a user's sees: one that backtracks takes its time.
 _LONGEST = 300
@@ -73,8 +73,8 @@ class FailureClasses:
 
     def __post_init__(self) -> None:
         if not isinstance(self.overrides, Mapping):
-            parameters.refuse("overrides", "a mapping of code or 're:...' to class", self.overrides)
-        parameters.flag("defaults", self.defaults)
+            validation.refuse("overrides", "a mapping of code or 're:...' to class", self.overrides)
+        validation.flag("defaults", self.defaults)
         object.__setattr__(self, "overrides", dict(self.overrides))
         entries = (*self.overrides.items(), *(_DEFAULT if self.defaults else ()))
         object.__setattr__(self, "_matchers", tuple(_matcher(*entry) for entry in entries))
@@ -93,7 +93,7 @@ class FailureClasses:
 
     def count(self, failed: Iterable[Subtask]) -> dict[str, int]:
         """How many failed subtasks are of which class, each target once; others do not count."""
-        counts = dict.fromkeys(parameters.CLASSES, 0)
+        counts = dict.fromkeys(validation.CLASSES, 0)
         seen: set[str] = set()
         for subtask in failed:
             if subtask.status is SubtaskStatus.FAIL and subtask.target not in seen:
@@ -116,7 +116,7 @@ class FailureClasses:
         if value is None:
             return cls()
         if not isinstance(value, Mapping):
-            parameters.refuse("failure_classes", "a mapping of code or 're:...' to class", value)
+            validation.refuse("failure_classes", "a mapping of code or 're:...' to class", value)
         if set(value) == {"overrides", "defaults"}:
             return cls(value["overrides"], value["defaults"])  # type: ignore[arg-type]
         return cls(value)  # type: ignore[arg-type]
@@ -124,8 +124,8 @@ class FailureClasses:
 
 def _matcher(what: object, name: object) -> _Matcher:
     if not isinstance(what, str) or not what:
-        parameters.refuse("failure_classes", "a mapping of code or 're:...' to class", what)
-    word = parameters.choice(f"failure_classes[{what[:60]!r}]", name, parameters.CLASSES)
+        validation.refuse("failure_classes", "a mapping of code or 're:...' to class", what)
+    word = validation.choice(f"failure_classes[{what[:60]!r}]", name, validation.CLASSES)
     if not what.startswith("re:"):
         return what, word
     if len(what) > LONGEST_EXPRESSION:

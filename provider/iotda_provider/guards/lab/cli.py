@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iotda_provider.guards import parameters, reports
+from iotda_provider.guards import validation
 from iotda_provider.guards.audit import lines_of, looks_of, read_audit
-from iotda_provider.guards.fleets import SPREADS, Fleet
-from iotda_provider.guards.notation import parse_rules
-from iotda_provider.guards.replay import replay
+from iotda_provider.guards.evaluation import checked_rules
+from iotda_provider.guards.lab import reports
+from iotda_provider.guards.lab.fleets import SPREADS, Fleet
+from iotda_provider.guards.lab.notation import parse_rules
+from iotda_provider.guards.lab.replay import replay
+from iotda_provider.guards.lab.simulation import DEFAULT_RULES, Result, simulate
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_from_json
-from iotda_provider.guards.simulation import DEFAULT_RULES, Result, simulate
-from iotda_provider.guards.state import checked_rules
 
 _RULES_HELP = (
     "rules such as 'SequentialFailureTest(0.02), MaxFailures(5)', JSON of them, "
@@ -156,7 +157,7 @@ def _numbers(text: str, name: str, read: Callable[[str, Any], Any], kind: type) 
 
 
 def _rates(text: str, name: str) -> list[float]:
-    return _numbers(text, name, parameters.share, float)
+    return _numbers(text, name, validation.share, float)
 
 
 def _replay(options: argparse.Namespace) -> object:
@@ -183,7 +184,7 @@ def _simulate(options: argparse.Namespace) -> object:
     rates = [*healthy, *_rates(options.faulty, "faulty")]
     if options.plot:
         # Say that it is missing before the work is done, not after.
-        from iotda_provider.guards.plot import draw, figure_class
+        from iotda_provider.guards.lab.plot import draw, figure_class
 
         figure_class()
     results: list[Result] = []
@@ -213,7 +214,7 @@ def _plan(options: argparse.Namespace) -> object:
         rates=tuple(_rates(options.rates, "rates")),
         devices=_fleet_size(options.devices),
         waves=_waves(options.waves, options.devices) if options.waves else None,
-        in_flight=parameters.whole("--in-flight", options.in_flight),
+        in_flight=validation.whole("--in-flight", options.in_flight),
     )
     return plan.to_json() if options.json else plan.to_text()
 
@@ -223,7 +224,7 @@ def _fleet_size(devices: int) -> int:
         raise ValueError(
             f"--devices: at most {_MOST_DEVICES:,}; what a bigger fleet adds is decided long before"
         )
-    return parameters.whole("--devices", devices, least=1)
+    return validation.whole("--devices", devices, least=1)
 
 
 _MOST_DEVICES = 1_000_000
@@ -231,7 +232,7 @@ _MOST_DEVICES = 1_000_000
 
 def _waves(text: str, devices: int) -> tuple[int, ...]:
     def whole(name: str, number: int) -> int:
-        return parameters.whole(name, number, least=1)
+        return validation.whole(name, number, least=1)
 
     waves: list[int] = _numbers(text, "waves", whole, int)
     if waves != sorted(set(waves)) or waves[-1] > devices:

@@ -1,0 +1,1 @@
+"""Rules tried out before they guard a rollout: plan, simulate, replay."""
