@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.growth import growth
 
-from iotda_provider.redaction import redact, redacted_line
+from iotda_provider.masking.redaction import redact, redacted_line
 
 TOKEN = "MIIabc+/=" * 20
 

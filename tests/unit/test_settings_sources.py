@@ -143,7 +143,7 @@ def test_uri_may_say_http_behind_the_host(monkeypatch, tmp_path):
 
 def test_secrets_are_masked_as_soon_as_the_connection_is_read(monkeypatch):
     masked = []
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", masked.append)
     connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}))
     load_settings(connection, conn_id="c")
 
@@ -153,7 +153,7 @@ def test_secrets_are_masked_as_soon_as_the_connection_is_read(monkeypatch):
 
 def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
     masked = []
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", masked.append)
     connection = Connection(conn_id="c", **(fields("aksk") | {"extra": '{"nonsense": 1}'}))
     with pytest.raises(Exception, match="unknown Extra field"):
         load_settings(connection, conn_id="c")
@@ -173,7 +173,7 @@ def test_password_is_masked_even_where_the_rest_is_wrong(monkeypatch):
 )
 def test_secrets_of_extra_are_masked_even_where_the_rest_is_wrong(extra, monkeypatch):
     masked = []
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", masked.append)
     extra = extra | {"security_token": "the/security+token=="}
     connection = Connection(conn_id="c", **(fields("aksk") | {"extra": json.dumps(extra)}))
     with pytest.raises(IoTDAConfigError) as caught:
@@ -186,7 +186,7 @@ def test_secrets_of_extra_are_masked_even_where_the_rest_is_wrong(extra, monkeyp
 
 def test_passwords_of_the_environments_proxies_are_masked(monkeypatch):
     masked = []
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.append)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", masked.append)
     monkeypatch.setenv("HTTPS_PROXY", "http://user:proxy%21pass@proxy.example:3128")
     load_settings(Connection(conn_id="c", **fields("aksk")), conn_id="c")
 

@@ -20,8 +20,8 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.json_text import read_json
-from iotda_provider.redaction import redacted_line, secrets_of
-from iotda_provider.sealed import without_frames
+from iotda_provider.masking.redaction import redacted_line, secrets_of
+from iotda_provider.masking.sealed import without_frames
 
 T = TypeVar("T")
 

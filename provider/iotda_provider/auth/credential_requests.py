@@ -12,8 +12,8 @@ from iotda_provider.api import Call
 from iotda_provider.api.responses import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
-from iotda_provider.redaction import redacted_line
-from iotda_provider.sealed import Sealed
+from iotda_provider.masking.redaction import redacted_line
+from iotda_provider.masking.sealed import Sealed
 from iotda_provider.timely import innermost
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault

@@ -15,9 +15,9 @@ from iotda_provider.api.responses import parsed
 from iotda_provider.auth.credential_requests import Issuer
 from iotda_provider.auth.renewal import Issued
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
-from iotda_provider.masking import mask
-from iotda_provider.redaction import secrets_of
-from iotda_provider.sealed import Sealed, Unpicklable
+from iotda_provider.masking.airflow_masker import mask
+from iotda_provider.masking.redaction import secrets_of
+from iotda_provider.masking.sealed import Sealed, Unpicklable
 from iotda_provider.text import one_line
 
 if TYPE_CHECKING:

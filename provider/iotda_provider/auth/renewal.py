@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
-from iotda_provider.sealed import without_frames
+from iotda_provider.masking.sealed import without_frames
 
 T = TypeVar("T")
 

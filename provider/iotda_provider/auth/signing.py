@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.sealed import Unpicklable, without_frames
+from iotda_provider.masking.sealed import Unpicklable, without_frames
 
 if TYPE_CHECKING:
     from iotda_provider.api import Outgoing

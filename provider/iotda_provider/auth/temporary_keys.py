@@ -14,8 +14,8 @@ from iotda_provider.auth.renewal import Issued
 from iotda_provider.auth.signing import AccessKey
 from iotda_provider.connection import regular_files
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.masking import mask
-from iotda_provider.sealed import Sealed
+from iotda_provider.masking.airflow_masker import mask
+from iotda_provider.masking.sealed import Sealed
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

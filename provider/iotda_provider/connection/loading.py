@@ -9,8 +9,8 @@ from iotda_provider.connection.settings import (
     check_conn_type,
     secrets_in,
 )
-from iotda_provider.masking import mask
-from iotda_provider.sealed import without_frames
+from iotda_provider.masking.airflow_masker import mask
+from iotda_provider.masking.sealed import without_frames
 
 
 def load_settings(

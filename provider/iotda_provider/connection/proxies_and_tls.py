@@ -19,7 +19,7 @@ from iotda_provider.connection import regular_files
 from iotda_provider.connection.addresses import check_proxy, is_loopback, proxy_secrets
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.sealed import without_frames
+from iotda_provider.masking.sealed import without_frames
 
 # Four times as many certificates as all that browsers trust.
 _LARGEST_BUNDLE = 1024 * 1024

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.guarding.memory import Memory, newest
-from iotda_provider.sealed import Sealed
+from iotda_provider.masking.sealed import Sealed
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

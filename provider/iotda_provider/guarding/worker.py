@@ -16,7 +16,7 @@ from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guarding.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.guarding.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.guarding.signature import Signature
-from iotda_provider.masking import mask_all, telling_later
+from iotda_provider.masking.airflow_masker import mask_all, telling_later
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.transport.runner import run_blocking
 

@@ -16,11 +16,11 @@ from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Ans
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.single_flight import single_flight
-from iotda_provider.masking import mask, on_event_loop
+from iotda_provider.masking.airflow_masker import mask, on_event_loop
+from iotda_provider.masking.redaction import hidden_secrets, secrets_of
+from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.procedures import MAX_IN_FLIGHT
-from iotda_provider.redaction import hidden_secrets, secrets_of
 from iotda_provider.retrying import CONNECT_SECONDS
-from iotda_provider.sealed import Sealed, without_frames
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
 

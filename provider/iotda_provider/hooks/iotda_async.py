@@ -23,8 +23,8 @@ from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.run_arguments import read_arguments
 from iotda_provider.hooks.sessions import borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
-from iotda_provider.masking import on_event_loop
-from iotda_provider.sealed import Sealed
+from iotda_provider.masking.airflow_masker import on_event_loop
+from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport import pipeline
 
 if TYPE_CHECKING:

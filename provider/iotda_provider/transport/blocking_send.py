@@ -11,8 +11,8 @@ import requests
 from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
+from iotda_provider.masking.sealed import Sealed
 from iotda_provider.retrying import CONNECT_SECONDS
-from iotda_provider.sealed import Sealed
 from iotda_provider.timely import OneAnswer, TimelyAdapter, timed_out_within, whole_time
 from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS

@@ -11,7 +11,7 @@ from iotda_provider.api.responses import MAX_ANSWER_BYTES
 from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.redaction import redacted_line
+from iotda_provider.masking.redaction import redacted_line
 
 _LONGEST_REASON = 200
 #: What both transports raise in their own errors' words.

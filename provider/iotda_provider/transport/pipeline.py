@@ -10,10 +10,10 @@ from tenacity import AsyncRetrying
 
 from iotda_provider.api.responses import Answer
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.masking.redaction import secrets_of
+from iotda_provider.masking.sealed import Sealed
 from iotda_provider.rate_limit import shared_limit
-from iotda_provider.redaction import secrets_of
 from iotda_provider.retrying import RetryPolicy
-from iotda_provider.sealed import Sealed
 from iotda_provider.transport.headers import signed_headers
 
 if TYPE_CHECKING:

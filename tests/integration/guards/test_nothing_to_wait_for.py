@@ -46,7 +46,7 @@ def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     monkeypatch.setattr("iotda_provider.guarding.triggerer._PATIENT_SECONDS", 0.5)
     monkeypatch.setattr(OwnState, "_get_memories", made)
     monkeypatch.setattr(OwnState, "_set_memory", made)
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", made)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", made)
     keep, push = ti.store.set, ti.xcom_push
     monkeypatch.setattr(ti.store, "set", lambda *args: (made(), keep(*args)))
     monkeypatch.setattr(ti, "xcom_push", lambda *args, **named: (made(), push(*args, **named)))

@@ -10,7 +10,7 @@ import sys
 BEGIN = """
 import sys
 from airflow.providers.common.compat.sdk import AirflowException
-import iotda_provider.masking
+import iotda_provider.masking.airflow_masker
 before = set(sys.modules)
 """
 SCRIPT = (

@@ -256,7 +256,7 @@ def test_secrets_are_known_to_the_masker_as_soon_as_they_are_known(
     web, tmp_path, monkeypatch, settings, issue_tokens, issue_agency_keys, exchange_id_tokens
 ):
     masked = set()
-    monkeypatch.setattr("iotda_provider.masking.mask_secret", masked.add)
+    monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", masked.add)
     issue_tokens(web)
     issue_agency_keys(web)
     exchange_id_tokens(web)

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from iotda_provider import masking
+from iotda_provider.masking import airflow_masker
 
 
 @pytest.fixture
 def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the masker is told."""
     told: list[str] = []
-    monkeypatch.setattr(masking, "mask_secret", told.append)
-    monkeypatch.setattr(masking, "_mask_here", told.append)
+    monkeypatch.setattr(airflow_masker, "mask_secret", told.append)
+    monkeypatch.setattr(airflow_masker, "_mask_here", told.append)
     return told
 
 
@@ -133,8 +133,8 @@ def test_conversation_with_the_supervisor_is_not_broken_off(
         monkeypatch.setitem(sys.modules, runner.__name__, runner)
 
         async def obtain() -> None:
-            async with masking.on_event_loop():
-                masking.mask("a secret")
+            async with airflow_masker.on_event_loop():
+                airflow_masker.mask("a secret")
 
         task = asyncio.ensure_future(obtain())
         await asked.wait()

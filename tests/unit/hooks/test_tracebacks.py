@@ -284,8 +284,8 @@ def test_no_frame_of_another_library_holds_a_secret(
     fail, fail_async = failing(kind(text))
     for name, function in {
         "masker": {
-            "iotda_provider.masking.mask_secret": fail,
-            "iotda_provider.masking._mask_here": fail,
+            "iotda_provider.masking.airflow_masker.mask_secret": fail,
+            "iotda_provider.masking.airflow_masker._mask_here": fail,
         },
         "signer": {
             "huaweicloudsdkcore.signer.signer.Signer.sign": fail,

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from iotda_provider.airflow_support.supervisor import ask
-from iotda_provider.sealed import Sealed, without_frames
+from iotda_provider.masking.sealed import Sealed, without_frames
 
 # Not from common.compat, whose newest release for Python 3.10 does not have it.
 try:
