@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAParameterError
-from iotda_provider.json_text import read_json
-from iotda_provider.text import what_is
+from iotda_provider.models.json_text import read_json
+from iotda_provider.models.text import what_is
 
 T = TypeVar("T")
 

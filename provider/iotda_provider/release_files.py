@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider import json_text
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.models import json_text
 from iotda_provider.parameters import as_list, whole_number
 from iotda_provider.release.manifest import Manifest, digest_of
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.text import one_line, what_is
 from iotda_provider.parameters import optional_text
-from iotda_provider.text import one_line, what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

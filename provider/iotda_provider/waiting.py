@@ -22,7 +22,7 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 #: Seconds of trouble at the API that a wait outlives by default.
 DEFAULT_MAX_OUTAGE = 900.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.growth import growth
 
-from iotda_provider.json_text import read_json
+from iotda_provider.models.json_text import read_json
 
 
 def nested(levels: int) -> str:

@@ -13,8 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from iotda_provider.json_text import read_json
-from iotda_provider.text import what_is
+from iotda_provider.models.json_text import read_json
+from iotda_provider.models.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

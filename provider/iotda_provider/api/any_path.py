@@ -8,7 +8,7 @@ from typing import Any
 
 from iotda_provider.api.call import Call, Repeat
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 #: Characters that a path may have.
 _LONGEST = 2000

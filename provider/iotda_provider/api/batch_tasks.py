@@ -34,7 +34,7 @@ from iotda_provider.models import (
     TaskStatus,
     TaskType,
 )
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 #: Targets that one stop, retry or confirm may name.
 MAX_TARGETS_PER_CALL = 100

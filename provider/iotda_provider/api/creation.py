@@ -12,7 +12,7 @@ from typing import Any
 from iotda_provider.api.identifiers import check_package_id, check_package_ids, check_version
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import TaskType
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 _UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 _POLICY = ("schedule_time", "retry_count", "retry_interval")

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 #: Chinese characters as the platform counts them.
 CHINESE = "\u4e00-\u9fa5"

@@ -19,9 +19,9 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
-from iotda_provider.json_text import read_json
 from iotda_provider.masking.redaction import redacted_line, secrets_of
 from iotda_provider.masking.sealed import without_frames
+from iotda_provider.models.json_text import read_json
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import secrets_of
 from iotda_provider.masking.sealed import Sealed, Unpicklable
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

@@ -21,9 +21,9 @@ from iotda_provider.connection.addresses import (
 )
 from iotda_provider.connection.fields import EXTRA_FIELDS, ExtraField
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.json_text import read_json
 from iotda_provider.masking.sealed import Unpicklable
-from iotda_provider.text import what_is
+from iotda_provider.models.json_text import read_json
+from iotda_provider.models.text import what_is
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 if TYPE_CHECKING:
     from iotda_provider.guarding.guard_io import Log

@@ -12,7 +12,7 @@ from iotda_provider.guards import Decision, Look, Verdict
 from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 _VERSION = 1
 _LEAST_RECORDS = 10

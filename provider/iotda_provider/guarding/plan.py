@@ -15,7 +15,7 @@ from iotda_provider.guards import (
     rules_from_json,
     rules_to_json,
 )
-from iotda_provider.json_text import checked_fields
+from iotda_provider.models.json_text import checked_fields
 from iotda_provider.parameters import batch_task_ids, one_of
 from iotda_provider.waiting import DEFAULT_MAX_OUTAGE
 

@@ -10,7 +10,7 @@ from typing import Any
 from iotda_provider.guards import FailureClasses
 from iotda_provider.guards.failure_classes import LONGEST_EXPRESSION
 from iotda_provider.models import Subtask, SubtaskStatus
-from iotda_provider.text import one_line, what_is
+from iotda_provider.models.text import one_line, what_is
 
 ClusterOf = str | Mapping[str, str]
 """A regular expression with one group, searched for in the device id; or device id → cluster."""

@@ -9,7 +9,7 @@ from functools import cache
 
 from iotda_provider.guards import validation
 from iotda_provider.models import Subtask, SubtaskStatus
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 ENVIRONMENT, FIRMWARE, UNKNOWN = validation.CLASSES
 

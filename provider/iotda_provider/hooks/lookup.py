@@ -23,7 +23,7 @@ from iotda_provider.connection.settings import ConnectionLike
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.sealed import without_frames
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 #: Seconds after which nobody waits for Airflow's answer on an event loop any longer.
 LOOKUP_SECONDS = 60.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from iotda_provider import api
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.json_text import read_json
-from iotda_provider.text import one_line, what_is
+from iotda_provider.models.json_text import read_json
+from iotda_provider.models.text import one_line, what_is
 from iotda_provider.transport.headers import checked_headers
 
 

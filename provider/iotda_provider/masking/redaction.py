@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 _MASK = "***"
 _SECRET_HEADERS = frozenset({"authorization", "x-auth-token", "x-security-token"})

@@ -7,8 +7,8 @@ from iotda_provider.models.batch_tasks import (
     TargetResults,
     TaskProgress,
 )
-from iotda_provider.models.fleet import Device, DeviceGroup, OtaPackage
-from iotda_provider.models.words import SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.models.devices import Device, DeviceGroup, OtaPackage
+from iotda_provider.models.statuses import SubtaskStatus, TaskStatus, TaskType
 
 __all__ = [
     "BatchTask",

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, overload
 
-from iotda_provider.models.words import SubtaskStatus, TaskStatus, TaskType
-from iotda_provider.text import checked_id, one_line
+from iotda_provider.models.statuses import SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.models.text import checked_id, one_line
 
 _LONGEST_TEXT = 500
 _LARGEST_COUNT = 10**9

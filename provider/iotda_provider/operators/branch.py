@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BranchMixIn
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.base import refuse_mapped
 from iotda_provider.parameters import (
     as_count,
@@ -20,7 +21,6 @@ from iotda_provider.parameters import (
     list_or_template,
 )
 from iotda_provider.reporting import checked_classes
-from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -13,6 +13,7 @@ from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.creating import created_by, is_of_release, stamp_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.alive import (
     check_heartbeat_url,
     complain_of_overdue_guards,
@@ -21,7 +22,6 @@ from iotda_provider.operators.alive import (
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import airflow_id, batch_task_ids, given, one_of, texts, whole_number
-from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.wave import WaveOperator
 from iotda_provider.operators.wave_gate import GO_ON
 from iotda_provider.parameters import (
@@ -25,7 +26,6 @@ from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.window import MaintenanceWindow
-from iotda_provider.text import what_is
 
 #: Seconds of an open window in which a wave must be confirmed, where no ``timeout`` is given, and
 #: those that it may take longer: a window that opens late, and no wave for more than a year.

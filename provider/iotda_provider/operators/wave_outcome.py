@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.let_start import who_was_let_start
 from iotda_provider.operators.wave import PASSED, SURPLUS
 from iotda_provider.operators.wave_gate import GO_ON, STOP
@@ -16,7 +17,6 @@ from iotda_provider.operators.wave_plan import plan_of
 from iotda_provider.parameters import positive
 from iotda_provider.release.last_look import LastLook
 from iotda_provider.release_files import ReleaseFiles
-from iotda_provider.text import what_is
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

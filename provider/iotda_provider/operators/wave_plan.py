@@ -20,6 +20,7 @@ from iotda_provider.guarding.live import HEADER_KEY, header, package_ids
 from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.parameters import (
     airflow_id,
@@ -41,7 +42,6 @@ from iotda_provider.release.others import not_held
 from iotda_provider.release.waves import GROUP, WaveSpec
 from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.reporting import check_report_path, push_xcom
-from iotda_provider.text import one_line
 from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from iotda_provider.json_text import checked_fields
+from iotda_provider.models.json_text import checked_fields
 from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.window import MaintenanceWindow
 

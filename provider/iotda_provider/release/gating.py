@@ -9,7 +9,7 @@ from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import TaskProgress
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 _LONGEST_NUMBER = 40
 

@@ -10,8 +10,8 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
-from iotda_provider.json_text import checked_fields
 from iotda_provider.models import TaskProgress
+from iotda_provider.models.json_text import checked_fields
 from iotda_provider.release.gating import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO

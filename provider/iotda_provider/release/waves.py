@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Any
 
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
 

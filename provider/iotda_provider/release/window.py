@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: Text that is longer is no window, and no timezone.

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
+from iotda_provider.models.text import one_line, what_is
 from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
 from iotda_provider.operators.wave_gate import (
     APPROVALS,
@@ -30,7 +31,6 @@ from iotda_provider.parameters import (
     text_or_template,
     whole_number,
 )
-from iotda_provider.text import one_line, what_is
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.triggers.base import BaseTrigger
 
 from iotda_provider.exceptions import IoTDAParameterError
+from iotda_provider.models.text import one_line
 from iotda_provider.parameters import as_text, flag, optional_text
-from iotda_provider.text import one_line
 from iotda_provider.triggers.loading import load
 
 if TYPE_CHECKING:

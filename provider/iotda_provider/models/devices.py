@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.text import checked_id, one_line
+from iotda_provider.models.text import checked_id, one_line
 
 _LONGEST_TEXT = 500
 

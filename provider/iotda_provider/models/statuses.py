@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, TypeVar
 
-from iotda_provider.text import one_line
+from iotda_provider.models.text import one_line
 
 _Member = TypeVar("_Member", bound="_WireWord")
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
-from iotda_provider.text import what_is
+from iotda_provider.models.text import what_is
 
 _MOST_LEVELS = 64
 # Of a number; those of more are larger than any float.
