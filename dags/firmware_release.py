@@ -42,8 +42,8 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
-from iotda_provider.operators.collect import CollectFailedSubtasksOperator
-from iotda_provider.operators.create import CreateBatchTaskOperator
+from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
+from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 from iotda_provider.operators.reconcile import QuarantineDevicesOperator, ReconcileReleaseOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator

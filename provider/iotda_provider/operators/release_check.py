@@ -24,7 +24,7 @@ from iotda_provider.models import (
     TaskType,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.create import not_before
+from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release_conflicts import (
     conflicts_of,
     refuse_conflicts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDAParameterError
-from iotda_provider.operators.stop import StopBatchTaskOperator
+from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -15,7 +15,11 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.create import CreateBatchTaskOperator, stamp_of, stamped_name
+from iotda_provider.operators.batch_task.create import (
+    CreateBatchTaskOperator,
+    stamp_of,
+    stamped_name,
+)
 
 pytestmark = pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=1)
 

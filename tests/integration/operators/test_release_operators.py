@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError, TargetFailuresError
-from iotda_provider.operators.release import (
+from iotda_provider.operators.batch_task.actions import (
     ConfirmBatchTaskOperator,
     DeleteBatchTaskOperator,
     ListBatchTasksOperator,

@@ -97,7 +97,7 @@ def test_a_task_that_runs_and_one_that_waits_are_both_named(rollout: Any) -> Non
 
 
 def test_this_runs_own_batch_task_is_no_other(rollout: Any) -> None:
-    from iotda_provider.operators.create import stamp_of, stamped_name
+    from iotda_provider.operators.batch_task.create import stamp_of, stamped_name
 
     name = stamped_name("release", stamp_of("tests", "dag", "run", "create", -1))
     task = {"task_id": TASK_ID, "task_name": name, "targets": "all", "need_confirm": True}

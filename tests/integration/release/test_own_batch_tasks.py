@@ -8,7 +8,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.create import CreateBatchTaskOperator, stamp_of, stamped_name
+from iotda_provider.operators.batch_task.create import (
+    CreateBatchTaskOperator,
+    stamp_of,
+    stamped_name,
+)
 from iotda_provider.operators.release_check import CheckReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"

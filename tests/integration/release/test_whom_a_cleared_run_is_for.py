@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.create import CreateBatchTaskOperator
+from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.operators.release_check import CheckReleaseOperator
 
 PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"

@@ -28,9 +28,12 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.create import CreateBatchTaskOperator
-from iotda_provider.operators.release import ConfirmBatchTaskOperator, RetryBatchTaskOperator
-from iotda_provider.operators.stop import StopBatchTaskOperator
+from iotda_provider.operators.batch_task.actions import (
+    ConfirmBatchTaskOperator,
+    RetryBatchTaskOperator,
+)
+from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
+from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.transport import pipeline
 

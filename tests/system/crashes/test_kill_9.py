@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 TASK_ID = "0123456789abcdef01234567"
 ATTEMPT = Path(__file__).with_name("attempt.py")
-STOP = ("iotda_provider.operators.stop", "StopBatchTaskOperator")
-CREATE = ("iotda_provider.operators.create", "CreateBatchTaskOperator")
-CONFIRM = ("iotda_provider.operators.release", "ConfirmBatchTaskOperator")
-RETRY = ("iotda_provider.operators.release", "RetryBatchTaskOperator")
+STOP = ("iotda_provider.operators.batch_task.stop", "StopBatchTaskOperator")
+CREATE = ("iotda_provider.operators.batch_task.create", "CreateBatchTaskOperator")
+CONFIRM = ("iotda_provider.operators.batch_task.actions", "ConfirmBatchTaskOperator")
+RETRY = ("iotda_provider.operators.batch_task.actions", "RetryBatchTaskOperator")
 #: More calls than any of the operators makes here.
 MOST_CALLS = 12
 

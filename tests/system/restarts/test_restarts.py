@@ -24,7 +24,7 @@ import datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
-from iotda_provider.operators.stop import StopBatchTaskOperator
+from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 from iotda_provider.sensors.batch_task import BatchTaskSensor
 
 with DAG({dag_id!r}, schedule=None):

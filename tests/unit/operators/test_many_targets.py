@@ -17,9 +17,8 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import TargetResult, TargetResults
-from iotda_provider.operators import asking
-from iotda_provider.operators.asking import in_batches
-from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.operators.batch_task import StopBatchTaskOperator, asking
+from iotda_provider.operators.batch_task.asking import in_batches
 
 ERRORS = (
     IoTDATransportError("no answer"),

@@ -634,7 +634,9 @@ def test_a_forged_note_stops_no_more_than_was_asked_for(
     """It may have a stop reported as this task's own; what is sent is what the DAG asks for."""
     note = {"batch_task_id": TASK_ID, "requested": numbers, "stopped_before": numbers}
     note |= {"whole": whole, "joined": joined}
-    monkeypatch.setattr("iotda_provider.operators.sent.notes_of", lambda _: Forged(note))
+    monkeypatch.setattr(
+        "iotda_provider.operators.batch_task.stop_record.notes_of", lambda _: Forged(note)
+    )
     iotda.shows(iotda.task(status, processing=1), iotda.task("Stopped", stopped=1))
     iotda.stops({"targets": [{"target": "a", "status": "success"}]})
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
-    from iotda_provider.operators.collect import CollectFailedSubtasksOperator
-    from iotda_provider.operators.create import CreateBatchTaskOperator
-    from iotda_provider.operators.release import (
+    from iotda_provider.operators.batch_task.actions import (
         ConfirmBatchTaskOperator,
         DeleteBatchTaskOperator,
         ListBatchTasksOperator,
         RetryBatchTaskOperator,
     )
-    from iotda_provider.operators.stop import StopBatchTaskOperator
+    from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
+    from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
+    from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 
 __all__ = [
     "CollectFailedSubtasksOperator",
@@ -31,11 +31,11 @@ __getattr__ = lazily(
     __name__,
     {
         "CollectFailedSubtasksOperator": "collect",
-        "ConfirmBatchTaskOperator": "release",
+        "ConfirmBatchTaskOperator": "actions",
         "CreateBatchTaskOperator": "create",
-        "DeleteBatchTaskOperator": "release",
-        "ListBatchTasksOperator": "release",
-        "RetryBatchTaskOperator": "release",
+        "DeleteBatchTaskOperator": "actions",
+        "ListBatchTasksOperator": "actions",
+        "RetryBatchTaskOperator": "actions",
         "StopBatchTaskOperator": "stop",
     },
 )

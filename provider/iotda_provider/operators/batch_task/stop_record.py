@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.task_notes import VariableNotes, notes_of
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.operators.targets import TargetCounts
+from iotda_provider.operators.batch_task.targets import TargetCounts
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -12,9 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import BatchTask
-from iotda_provider.operators.asking import in_batches
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.targets import TargetsOperator
+from iotda_provider.operators.batch_task.asking import in_batches
+from iotda_provider.operators.batch_task.targets import TargetsOperator
 from iotda_provider.parameters import given, id_or_template, one_of, text_or_template, whole_number
 from iotda_provider.reporting import own_report_path, write_report, xcom_limit
 
@@ -68,7 +68,7 @@ class ConfirmBatchTaskOperator(AskOfTargetsOperator):
     "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
     ``succeeded_targets``. For a whole task ``requested`` counts the targets that were waiting.
 
-    The parameters are those of :class:`~iotda_provider.operators.targets.TargetsOperator`.
+    The parameters are those of :class:`~iotda_provider.operators.batch_task.targets.TargetsOperator`.
     """
 
     verb = "confirm"
@@ -93,7 +93,7 @@ class RetryBatchTaskOperator(AskOfTargetsOperator):
     ``succeeded_targets``. For a whole task ``requested`` counts the targets that had failed or were
     stopped.
 
-    The parameters are those of :class:`~iotda_provider.operators.targets.TargetsOperator`.
+    The parameters are those of :class:`~iotda_provider.operators.batch_task.targets.TargetsOperator`.
     """
 
     verb = "retry"
