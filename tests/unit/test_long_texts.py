@@ -15,9 +15,9 @@ from iotda_provider.guarding.tally import Tally, check_cluster_of
 from iotda_provider.guards import FailureClasses, classify
 from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
-from iotda_provider.operators.reconcile import group_name_of
+from iotda_provider.operators.release.plan import wave_specs
+from iotda_provider.operators.release.reconcile import group_name_of
 from iotda_provider.operators.release_parameters import ReleaseParameters
-from iotda_provider.operators.wave_plan import wave_specs
 from iotda_provider.parameters import (
     as_count,
     as_list,

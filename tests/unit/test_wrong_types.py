@@ -33,22 +33,22 @@ from iotda_provider.guards import (
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators import batch_task, branch
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.guard_runs import (
     FindUnfinishedOfReleaseOperator,
     FindUnguardedRolloutsOperator,
 )
-from iotda_provider.operators.reconcile import (
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.gate import WaveGateOperator
+from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator
+from iotda_provider.operators.release.reconcile import (
     QuarantineDevicesOperator,
     ReconcileReleaseOperator,
 )
-from iotda_provider.operators.release_check import CheckReleaseOperator
-from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
-from iotda_provider.operators.wave_gate import WaveGateOperator
-from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
-from iotda_provider.operators.wave_plan import PlanWavesOperator
-from iotda_provider.operators.wave_stop import StopReleaseOperator
-from iotda_provider.operators.wave_watch import WatchWaveOperator
+from iotda_provider.operators.release.watch import WatchWaveOperator
+from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release import MaintenanceWindow, staged_rollout
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.resting import RestJob

@@ -10,8 +10,8 @@ from zoneinfo import available_timezones
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import EnoughSuccess
-from iotda_provider.operators.wave_gate import APPROVALS, NEVER
-from iotda_provider.operators.wave_plan import wave_specs
+from iotda_provider.operators.release.gate import APPROVALS, NEVER
+from iotda_provider.operators.release.plan import wave_specs
 from iotda_provider.parameters import given, one_of, optional_text, read_number
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
 from iotda_provider.release.late_waves import split_late

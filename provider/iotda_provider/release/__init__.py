@@ -16,7 +16,7 @@ from iotda_provider.release.waves import WaveSpec, parse_waves
 from iotda_provider.release.window import MaintenanceWindow
 
 if TYPE_CHECKING:
-    from iotda_provider.task_groups.staged_rollout import StagedRollout, staged_rollout
+    from iotda_provider.operators.release.staged_rollout import StagedRollout, staged_rollout
 
 __all__ = [
     "GateReading",
@@ -37,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("StagedRollout", "staged_rollout"):
-        from iotda_provider.task_groups import staged_rollout as module
+        from iotda_provider.operators.release import staged_rollout as module
 
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

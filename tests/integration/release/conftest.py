@@ -23,11 +23,11 @@ from iotda_provider.emulator.common.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.operators.reconcile import ReconcileReleaseOperator
-from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
-from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
-from iotda_provider.operators.wave_plan import PlanWavesOperator
-from iotda_provider.operators.wave_watch import WatchWaveOperator
+from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator
+from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release import pauses
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"

@@ -8,9 +8,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
-from iotda_provider.operators.reconcile import QuarantineDevicesOperator
-from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.reconcile import QuarantineDevicesOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 PACKAGE, VERSION, GROUP = "a1b2c3d4e5f60718293a4b5c", "2.0.0", "0000000a-0000"

@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.guards import EnoughSuccess, MaxFailures
-from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release import MaintenanceWindow
 
 PACKAGE, GROUP, CANARIES = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000", "0000000c-0000"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.models import TaskProgress
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 PACKAGE, VERSION = "a1b2c3d4e5f60718293a4b5c", "2.0.0"

@@ -17,9 +17,9 @@ from tests.integration.release.conftest import remade
 from iotda_provider.airflow_support.trigger_events import ASK
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
-from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
-from iotda_provider.operators.wave_watch import WatchWaveOperator
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.triggers.release import AtRestTrigger, WaveTrigger
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"

@@ -15,8 +15,8 @@ from huaweicloudsdkiotda import v5
 from iotda_provider import rate_limit
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators import release_check
-from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.release import check
+from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release.planning import was_online_lately
 
 PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"
@@ -99,8 +99,8 @@ def test_the_log_says_how_long_it_takes_and_the_connections_limit_holds(
     monkeypatch.setattr(rate_limit, "_limits", {})
     limit = partial(rate_limit.RateLimit, clock=run.time.monotonic)
     monkeypatch.setattr(rate_limit, "RateLimit", limit)
-    monkeypatch.setattr(release_check, "_BLOCK", 16)
-    monkeypatch.setattr(release_check, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(check, "_BLOCK", 16)
+    monkeypatch.setattr(check, "_SECONDS_BETWEEN_LINES", 0.0)
     began = run.time.monotonic()
     late(run, online_within=6)
     assert run.time.monotonic() - began > 40 / 40

@@ -13,7 +13,7 @@ from iotda_provider.operators.batch_task.create import (
     stamp_of,
     stamped_name,
 )
-from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.release.check import CheckReleaseOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"

@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.operators.wave_gate import STOP
+from iotda_provider.operators.release.gate import STOP
 from iotda_provider.release import staged_rollout
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"

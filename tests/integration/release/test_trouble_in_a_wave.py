@@ -11,7 +11,7 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.models import TargetResult, TargetResults
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.release import confirm_wave, pauses
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"

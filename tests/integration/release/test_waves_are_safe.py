@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.guards import Overdue, SequentialFailureTest
-from iotda_provider.operators.wave_plan import PlanWavesOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
-from iotda_provider.operators.release_check import CheckReleaseOperator
+from iotda_provider.operators.release.check import CheckReleaseOperator
 
 PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"
 

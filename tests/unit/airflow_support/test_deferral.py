@@ -13,8 +13,8 @@ import iotda_provider
 from iotda_provider.airflow_support.deferral import DeferrableTask, is_airflows_timeout
 from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.operators.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.sensors.batch_task import BatchTaskSensor
 from iotda_provider.waiting import Deadline
 

@@ -9,7 +9,7 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.batch_task import CollectFailedSubtasksOperator, StopBatchTaskOperator
-from iotda_provider.operators.wave_plan import PlanWavesOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.reporting import check_report_path
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 

@@ -17,12 +17,12 @@ from iotda_provider.operators.batch_task import (
     StopBatchTaskOperator,
 )
 from iotda_provider.operators.branch import BranchOnTargetFailuresOperator, BranchOnVerdictOperator
-from iotda_provider.operators.reconcile import (
+from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator
+from iotda_provider.operators.release.reconcile import (
     QuarantineDevicesOperator,
     ReconcileReleaseOperator,
 )
-from iotda_provider.operators.release_check import CheckReleaseOperator
-from iotda_provider.operators.wave_plan import PlanWavesOperator
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 UPGRADE = {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]}

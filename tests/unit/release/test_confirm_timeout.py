@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.confirm import ConfirmWaveOperator
 
 DAY = 86400
 PLAN = {"batch_task_id": "aa", "waves": [{"cumulative": 10}], "late": 0}

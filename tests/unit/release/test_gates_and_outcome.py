@@ -9,8 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.guards import MaxFailures
-from iotda_provider.operators.wave_gate import WaveGateOperator
-from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
+from iotda_provider.operators.release.gate import WaveGateOperator
+from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 
 PLAN = {
     "batch_task_id": "aa",

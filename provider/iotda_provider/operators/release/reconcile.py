@@ -14,7 +14,7 @@ from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAErro
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.let_start import LetStart, who_was_let_start
-from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.parameters import (
     as_list,
     as_mapping,

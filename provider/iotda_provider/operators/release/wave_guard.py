@@ -15,7 +15,7 @@ from iotda_provider.guarding.memory_store import SharedMemory, signature_of
 from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
 from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
@@ -36,7 +36,7 @@ AUDIT_LIMIT = 100
 class GuardedOperator(IoTDABaseOperator):
     """A task of a release with a guard of its own, which stops the release on a breach.
 
-    :param plan_task_id: the task of :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator`
+    :param plan_task_id: the task of :class:`~iotda_provider.operators.release.plan.PlanWavesOperator`
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last

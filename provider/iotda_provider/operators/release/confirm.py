@@ -10,8 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.models.text import what_is
-from iotda_provider.operators.wave import WaveOperator
-from iotda_provider.operators.wave_gate import GO_ON
+from iotda_provider.operators.release.gate import GO_ON
+from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.parameters import (
     flag,
     given,

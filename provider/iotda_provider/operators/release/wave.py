@@ -15,11 +15,8 @@ from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, n
 from iotda_provider.guarding import Memory
 from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guarding.memory_store import forget_triggers_memory, load_triggers_memory
-from iotda_provider.operators.wave_guard import (
-    AUDIT_LIMIT,
-    GuardedOperator,
-)
-from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.release.plan import plan_of
+from iotda_provider.operators.release.wave_guard import AUDIT_LIMIT, GuardedOperator
 from iotda_provider.parameters import flag, importable_path, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
@@ -53,7 +50,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     the triggerer, where the guard goes on looking and sends the stop itself.
 
     :param wave: which wave, from 1
-    :param plan_task_id: the task of :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator`
+    :param plan_task_id: the task of :class:`~iotda_provider.operators.release.plan.PlanWavesOperator`
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.branch import BranchOperator
-from iotda_provider.operators.wave import PASSED, REJECTED, UNPROVEN
-from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.release.plan import plan_of
+from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.parameters import airflow_id, one_of, whole_number
 
 if TYPE_CHECKING:

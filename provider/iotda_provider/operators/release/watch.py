@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.guarding.alerts import load_function
 from iotda_provider.guarding.outcome import COMPLETED
-from iotda_provider.operators.wave import WaveOperator
-from iotda_provider.operators.wave_confirm import started_elsewhere_so_far
-from iotda_provider.operators.wave_plan import plan_of
+from iotda_provider.operators.release.confirm import started_elsewhere_so_far
+from iotda_provider.operators.release.plan import plan_of
+from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.parameters import (
     airflow_id,
     function_or_path,

@@ -12,18 +12,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.models.text import one_line, what_is
-from iotda_provider.operators.wave_confirm import ConfirmWaveOperator
-from iotda_provider.operators.wave_gate import (
-    APPROVALS,
-    GO_ON,
-    NEVER,
-    STOP,
-    WaveGateOperator,
-)
-from iotda_provider.operators.wave_outcome import RolloutOutcomeOperator
-from iotda_provider.operators.wave_plan import PlanWavesOperator, wave_specs
-from iotda_provider.operators.wave_stop import StopReleaseOperator
-from iotda_provider.operators.wave_watch import Evidence, WatchWaveOperator
+from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.gate import APPROVALS, GO_ON, NEVER, STOP, WaveGateOperator
+from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
+from iotda_provider.operators.release.plan import PlanWavesOperator, wave_specs
+from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
+from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.parameters import (
     is_template,
     one_of,
@@ -103,7 +97,7 @@ def staged_rollout(
     :param group_id: the id of the task group
     :param batch_task_id: the batch task (templated)
     :param rules: the guard's rules, as objects or as JSON of them (templated)
-    :param waves: see :class:`~iotda_provider.operators.wave_plan.PlanWavesOperator` (templated)
+    :param waves: see :class:`~iotda_provider.operators.release.plan.PlanWavesOperator` (templated)
     :param gate: ``EnoughSuccess(...)``, or the failure rate that a wave must rule out; None: 5 %
         (templated)
     :param max_waves: the most waves that a release may have
@@ -114,7 +108,7 @@ def staged_rollout(
     :param bake_time: seconds after its last confirmation before which no wave passes (templated)
     :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
     :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
-        :class:`~iotda_provider.operators.wave_watch.WatchWaveOperator`
+        :class:`~iotda_provider.operators.release.watch.WatchWaveOperator`
     :param evidence_interval: seconds between two questions for it; None: six looks
     :param already_current: devices of the batch task that ran the version before (templated)
     :param chunk: the most devices in one call
@@ -350,7 +344,7 @@ def _ask(
     :param result: the expression, in a template, for what the wave's watch has returned
     :param options: the answers, and the task that follows each
     """
-    from iotda_provider.operators.wave_approval import WaveApprovalOperator
+    from iotda_provider.operators.release.wave_approval import WaveApprovalOperator
 
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",
