@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import pytest
 
 from iotda_provider import api
-from iotda_provider.creating import Created, create_batch_task_once
 from iotda_provider.exceptions import BatchTaskDiffersError, IoTDAError, IoTDATransportError
+from iotda_provider.procedures.create_once import Created, create_batch_task_once
 from iotda_provider.transport.runner import run_blocking
 
 T = TypeVar("T")

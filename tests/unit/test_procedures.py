@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from iotda_provider import api, procedures
+from iotda_provider import api
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
@@ -18,6 +18,7 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import TargetResult, TaskStatus
+from iotda_provider.procedures import batch_tasks
 from iotda_provider.transport.runner import run_blocking
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ class TestStoppingTargets:
     def test_a_lost_answer_is_read_back(self) -> None:
         platform = Platform({**fleet(300), "d2": "Success"}, lost=[LOST])
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d1", "d2", "d9999"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d1", "d2", "d9999"])
 
         assert results[0] == TargetResult("d1", True)
         assert (results[1].succeeded, results[1].error_msg) == (
@@ -163,7 +164,7 @@ class TestStoppingTargets:
     def test_a_target_that_was_stopped_before_is_stopped(self) -> None:
         platform = Platform({"d1": "Stopped", "d2": "Success"})
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d1", "d2"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d1", "d2"])
 
         assert results[0] == TargetResult("d1", True)
         assert results[1] == TargetResult("d2", False, "IOTDA.014220")
@@ -171,7 +172,7 @@ class TestStoppingTargets:
     def test_what_the_platform_did_not_act_upon_has_failed(self) -> None:
         platform = Platform(fleet(300), lost=[LOST], acts=False)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d1"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d1"])
 
         assert not results[0].succeeded
         assert "Processing" in str(results[0].error_msg)
@@ -180,7 +181,7 @@ class TestStoppingTargets:
     def test_a_stop_may_take_a_moment_to_show(self) -> None:
         platform = Platform({**fleet(300), "d2": "Success"}, lost=[LOST], settles_after=2)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d1", "d2"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d1", "d2"])
 
         assert [result.succeeded for result in results] == [True, False]
         # Only what may still move is looked at again.
@@ -189,7 +190,7 @@ class TestStoppingTargets:
     def test_many_unclear_targets_are_read_by_the_page(self) -> None:
         platform = Platform(fleet(1000), lost=[LOST] * 10)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets))
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
 
         assert len(results.succeeded) == 1000
         assert platform.reads <= 1 + 20 + 1
@@ -197,7 +198,7 @@ class TestStoppingTargets:
     def test_few_unclear_targets_are_read_one_by_one(self) -> None:
         platform = Platform(fleet(30_000), lost=[None, LOST])
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets)[:200])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets)[:200])
 
         assert len(results.succeeded) == 200
         assert platform.reads == 1 + 100
@@ -205,7 +206,7 @@ class TestStoppingTargets:
     def test_those_that_cannot_be_read_back_are_reported_as_unknown_beside_the_others(self) -> None:
         platform = Platform(fleet(200), lost=[None, LOST], unreadable=True)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets))
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
 
         assert len(results.succeeded) == len(results.failed) == 100
         assert str(results[100].error_msg).startswith("unknown: ")
@@ -214,12 +215,12 @@ class TestStoppingTargets:
         platform = Platform(fleet(200), lost=[LOST, LOST], unreadable=True)
 
         with pytest.raises(IoTDATransportError):
-            platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets))
+            platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
 
     def test_a_call_that_is_not_allowed_does_not_lose_the_others(self) -> None:
         platform = Platform(fleet(200), lost=[None, IoTDAAuthError(403)], acts=False)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets))
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
 
         assert len(results.succeeded) == len(results.failed) == 100
 
@@ -227,13 +228,13 @@ class TestStoppingTargets:
         platform = Platform(fleet(200), lost=[IoTDAAuthError(403)] * 2)
 
         with pytest.raises(IoTDAAuthError):
-            platform.run(procedures.stop_batch_task, TASK_ID, list(platform.targets))
+            platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
         assert platform.reads == 0
 
     def test_targets_of_a_task_that_is_stopping_anyway_are_joined(self) -> None:
         platform = Platform(fleet(2), status="Stopping", lost=[REFUSED], acts=False)
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d0", "d1"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d0", "d1"])
 
         assert len(results.succeeded) == 2
 
@@ -241,7 +242,7 @@ class TestStoppingTargets:
         platform = Platform(fleet(2, "Fail"), status="Fail", lost=[REFUSED], acts=False)
 
         with pytest.raises(TaskNotStoppableError) as caught:
-            platform.run(procedures.stop_batch_task, TASK_ID, ["d0", "d1"])
+            platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d0", "d1"])
         assert caught.value.status is TaskStatus.FAIL
 
     def test_a_target_that_the_answer_leaves_out_is_read_back(self) -> None:
@@ -249,7 +250,7 @@ class TestStoppingTargets:
         real = platform.act
         platform.act = lambda call: real(call)[1:]  # type: ignore[method-assign]
 
-        results = platform.run(procedures.stop_batch_task, TASK_ID, ["d0", "d1"])
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, ["d0", "d1"])
 
         assert len(results.succeeded) == 2
         assert platform.reads == 2
@@ -260,26 +261,26 @@ class TestStoppingAll:
     def test_a_stop_that_happened_is_found(self, trouble: IoTDAError) -> None:
         platform = Platform(fleet(2), lost=[trouble])
 
-        assert len(platform.run(procedures.stop_batch_task, TASK_ID)) == 0
+        assert len(platform.run(batch_tasks.stop_batch_task, TASK_ID)) == 0
 
     def test_one_that_did_not_happen_is_an_error(self) -> None:
         platform = Platform(fleet(2), lost=[LOST], acts=False)
 
         with pytest.raises(IoTDATransportError, match="the connection broke"):
-            platform.run(procedures.stop_batch_task, TASK_ID)
+            platform.run(batch_tasks.stop_batch_task, TASK_ID)
 
     def test_a_completed_task_is_an_error_with_its_status(self) -> None:
         platform = Platform(fleet(2, "Success"), status="Success", lost=[REFUSED], acts=False)
 
         with pytest.raises(TaskNotStoppableError, match="already ended as Success") as caught:
-            platform.run(procedures.stop_batch_task, TASK_ID)
+            platform.run(batch_tasks.stop_batch_task, TASK_ID)
         assert caught.value.status is TaskStatus.SUCCESS
 
     def test_a_missing_task_is_not_read_again(self) -> None:
         platform = Platform({}, lost=[IoTDANotFoundError(404)], acts=False)
 
         with pytest.raises(IoTDANotFoundError):
-            platform.run(procedures.stop_batch_task, TASK_ID)
+            platform.run(batch_tasks.stop_batch_task, TASK_ID)
         assert platform.reads == 0
 
 
@@ -287,38 +288,38 @@ class TestConfirming:
     def test_a_lost_answer_is_read_back(self) -> None:
         platform = Platform(fleet(300, "Waitting"), lost=[LOST])
 
-        assert platform.run(procedures.confirm_batch_task, TASK_ID, ["d1"])[0].succeeded
+        assert platform.run(batch_tasks.confirm_batch_task, TASK_ID, ["d1"])[0].succeeded
 
     def test_a_target_that_was_confirmed_before_is_confirmed(self) -> None:
         platform = Platform({"d1": "Processing", "d2": "Stopped"})
 
-        results = platform.run(procedures.confirm_batch_task, TASK_ID, ["d1", "d2"])
+        results = platform.run(batch_tasks.confirm_batch_task, TASK_ID, ["d1", "d2"])
 
         assert [result.succeeded for result in results] == [True, False]
 
     def test_all_with_a_lost_answer_are_read_back(self) -> None:
         platform = Platform(fleet(2, "Waitting"), lost=[LOST])
 
-        assert len(platform.run(procedures.confirm_batch_task, TASK_ID)) == 0
+        assert len(platform.run(batch_tasks.confirm_batch_task, TASK_ID)) == 0
 
     def test_all_that_did_not_happen_is_an_error(self) -> None:
         platform = Platform(fleet(2, "Waitting"), lost=[LOST], acts=False)
 
         with pytest.raises(IoTDATransportError):
-            platform.run(procedures.confirm_batch_task, TASK_ID)
+            platform.run(batch_tasks.confirm_batch_task, TASK_ID)
 
 
 class TestRetrying:
     def test_a_lost_answer_is_read_back_and_nothing_is_sent_twice(self) -> None:
         platform = Platform(fleet(300, "Fail"), lost=[LOST])
 
-        assert platform.run(procedures.retry_batch_task, TASK_ID, ["d1"])[0].succeeded
+        assert platform.run(batch_tasks.retry_batch_task, TASK_ID, ["d1"])[0].succeeded
         assert platform.sent == ["retry"]
 
     def test_a_target_that_was_retried_before_is_retried(self) -> None:
         platform = Platform({"d1": "Processing", "d2": "Success"})
 
-        results = platform.run(procedures.retry_batch_task, TASK_ID, ["d1", "d2"])
+        results = platform.run(batch_tasks.retry_batch_task, TASK_ID, ["d1", "d2"])
 
         assert [result.succeeded for result in results] == [True, False]
         assert platform.sent == ["retry"]
@@ -326,14 +327,14 @@ class TestRetrying:
     def test_all_with_a_lost_answer_are_read_back(self) -> None:
         platform = Platform(fleet(2, "Fail"), lost=[LOST])
 
-        assert len(platform.run(procedures.retry_batch_task, TASK_ID)) == 0
+        assert len(platform.run(batch_tasks.retry_batch_task, TASK_ID)) == 0
         assert platform.sent == ["retry"]
 
     def test_all_that_did_not_happen_is_an_error(self) -> None:
         platform = Platform(fleet(2, "Fail"), lost=[LOST], acts=False)
 
         with pytest.raises(IoTDATransportError):
-            platform.run(procedures.retry_batch_task, TASK_ID)
+            platform.run(batch_tasks.retry_batch_task, TASK_ID)
 
 
 class Answers(Platform):
@@ -352,7 +353,7 @@ class TestDeleting:
     def drive(self, *answers: Any) -> list[str]:
         """The methods that were sent while ``answers`` came."""
         platform = Answers(*answers)
-        platform.run(procedures.delete_batch_task, TASK_ID)
+        platform.run(batch_tasks.delete_batch_task, TASK_ID)
         return [call.method for call in platform.calls]
 
     def test_a_lost_answer_is_read_back(self) -> None:
@@ -369,7 +370,7 @@ class TestDeleting:
 def test_reading_stopped_targets_changes_nothing() -> None:
     platform = Platform({"d1": "Stopped", "d2": "Success"}, status="Stopped")
 
-    results = platform.run(procedures.read_stopped_targets, TASK_ID, ["d1", "d2"])
+    results = platform.run(batch_tasks.read_stopped_targets, TASK_ID, ["d1", "d2"])
 
     assert [result.succeeded for result in results] == [True, False]
     assert platform.sent == []

@@ -19,7 +19,7 @@ from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.airflow_masker import mask, on_event_loop
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
-from iotda_provider.procedures import MAX_IN_FLIGHT
+from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
 from iotda_provider.retrying import CONNECT_SECONDS
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received

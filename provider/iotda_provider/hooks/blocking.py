@@ -19,7 +19,7 @@ from iotda_provider.hooks.lending import Lending
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
-from iotda_provider.procedures import MAX_IN_FLIGHT
+from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
 from iotda_provider.timely import innermost
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault, transport_error

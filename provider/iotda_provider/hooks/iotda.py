@@ -11,7 +11,7 @@ from weakref import WeakSet
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from iotda_provider import api, creating, models, procedures
+from iotda_provider import api, models
 from iotda_provider.api import pagination
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
 from iotda_provider.connection.loading import load_settings
@@ -20,6 +20,7 @@ from iotda_provider.hooks import checking
 from iotda_provider.hooks.blocking import BlockingIO, BlockingTransport
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.run_arguments import read_arguments
+from iotda_provider.procedures import batch_tasks, create_once
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.runner import run_blocking
 
@@ -171,7 +172,7 @@ class IoTDAHook(HttpHook):
 
     def create_batch_task_once(
         self, *, not_before: str | None = None, **task: Any
-    ) -> creating.Created:
+    ) -> create_once.Created:
         """Create a batch task, unless there is one by its name, which must belong to one purpose
         only. Lost answers, and others that create it at the same time, leave one task.
 
@@ -181,7 +182,7 @@ class IoTDAHook(HttpHook):
         :raises BatchTaskDiffersError: a task of this name is for something else
         """
         return run_blocking(
-            creating.create_batch_task_once(BlockingIO(self), not_before=not_before, **task)
+            create_once.create_batch_task_once(BlockingIO(self), not_before=not_before, **task)
         )
 
     def get_batch_task(self, batch_task_id: str) -> models.BatchTask:
@@ -226,14 +227,14 @@ class IoTDAHook(HttpHook):
 
         :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
         """
-        return run_blocking(procedures.stop_batch_task(BlockingIO(self), batch_task_id, targets))
+        return run_blocking(batch_tasks.stop_batch_task(BlockingIO(self), batch_task_id, targets))
 
     def stop_whole_tasks(self, batch_task_ids: Sequence[str]) -> dict[str, IoTDAError | None]:
         """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
 
         A task that is Initializing is asked again for some 25 seconds.
         """
-        return run_blocking(procedures.stop_whole_tasks(BlockingIO(self), batch_task_ids))
+        return run_blocking(batch_tasks.stop_whole_tasks(BlockingIO(self), batch_task_ids))
 
     def rehearse_stop(self, batch_task_id: str) -> None:
         """Find out whether this connection may stop a task, without stopping anything.
@@ -241,14 +242,14 @@ class IoTDAHook(HttpHook):
         :raises IoTDAAuthError: with status 403, it may not
         :raises IoTDAError: with anything else, nobody knows
         """
-        run_blocking(procedures.rehearse_stop(BlockingIO(self), batch_task_id))
+        run_blocking(batch_tasks.rehearse_stop(BlockingIO(self), batch_task_id))
 
     def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
     ) -> models.TargetResults:
         """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
         return run_blocking(
-            procedures.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
+            batch_tasks.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
         )
 
     def retry_batch_task(
@@ -259,7 +260,7 @@ class IoTDAHook(HttpHook):
         Returns one definite result for each target. It is never sent twice: where an answer was
         lost, what came of it is read from the task.
         """
-        return run_blocking(procedures.retry_batch_task(BlockingIO(self), batch_task_id, targets))
+        return run_blocking(batch_tasks.retry_batch_task(BlockingIO(self), batch_task_id, targets))
 
     def confirm_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -268,11 +269,13 @@ class IoTDAHook(HttpHook):
 
         Returns one definite result for each target, as :meth:`stop_batch_task` does.
         """
-        return run_blocking(procedures.confirm_batch_task(BlockingIO(self), batch_task_id, targets))
+        return run_blocking(
+            batch_tasks.confirm_batch_task(BlockingIO(self), batch_task_id, targets)
+        )
 
     def delete_batch_task(self, batch_task_id: str) -> None:
         """Remove a task that has ended; a task that a lost answer has removed is not an error."""
-        run_blocking(procedures.delete_batch_task(BlockingIO(self), batch_task_id))
+        run_blocking(batch_tasks.delete_batch_task(BlockingIO(self), batch_task_id))
 
     def get_device(self, device_id: str) -> models.Device:
         """One device with its versions."""
@@ -281,7 +284,7 @@ class IoTDAHook(HttpHook):
     def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
         """The details of some devices, one call each, or why there are none, in the order asked
         for. Lists of devices leave out when a connection changed."""
-        return run_blocking(procedures.read_devices(BlockingIO(self), device_ids))
+        return run_blocking(batch_tasks.read_devices(BlockingIO(self), device_ids))
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None

@@ -11,7 +11,7 @@ import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
 
-from iotda_provider import api, creating, models, procedures
+from iotda_provider import api, models
 from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.loading import load_settings
@@ -25,6 +25,7 @@ from iotda_provider.hooks.sessions import borrow, give_back
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.airflow_masker import on_event_loop
 from iotda_provider.masking.sealed import Sealed
+from iotda_provider.procedures import batch_tasks, create_once
 from iotda_provider.transport import pipeline
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class IoTDAAsyncHook(BaseHook):
 
     async def create_batch_task_once(
         self, *, not_before: str | None = None, **task: Any
-    ) -> creating.Created:
+    ) -> create_once.Created:
         """Create a batch task, unless there is one by its name, which must belong to one purpose
         only. Lost answers, and others that create it at the same time, leave one task.
 
@@ -147,7 +148,9 @@ class IoTDAAsyncHook(BaseHook):
         :param task: what :meth:`create_batch_task` takes
         :raises BatchTaskDiffersError: a task of this name is for something else
         """
-        return await creating.create_batch_task_once(AsyncIO(self), not_before=not_before, **task)
+        return await create_once.create_batch_task_once(
+            AsyncIO(self), not_before=not_before, **task
+        )
 
     async def get_batch_task(self, batch_task_id: str) -> models.BatchTask:
         """One task with its counts, in one call whatever the fleet's size."""
@@ -191,14 +194,14 @@ class IoTDAAsyncHook(BaseHook):
 
         :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
         """
-        return await procedures.stop_batch_task(AsyncIO(self), batch_task_id, targets)
+        return await batch_tasks.stop_batch_task(AsyncIO(self), batch_task_id, targets)
 
     async def stop_whole_tasks(self, batch_task_ids: Sequence[str]) -> dict[str, IoTDAError | None]:
         """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
 
         A task that is Initializing is asked again for some 25 seconds.
         """
-        return await procedures.stop_whole_tasks(AsyncIO(self), batch_task_ids)
+        return await batch_tasks.stop_whole_tasks(AsyncIO(self), batch_task_ids)
 
     async def rehearse_stop(self, batch_task_id: str) -> None:
         """Find out whether this connection may stop a task, without stopping anything.
@@ -206,13 +209,13 @@ class IoTDAAsyncHook(BaseHook):
         :raises IoTDAAuthError: with status 403, it may not
         :raises IoTDAError: with anything else, nobody knows
         """
-        await procedures.rehearse_stop(AsyncIO(self), batch_task_id)
+        await batch_tasks.rehearse_stop(AsyncIO(self), batch_task_id)
 
     async def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
     ) -> models.TargetResults:
         """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
-        return await procedures.read_stopped_targets(AsyncIO(self), batch_task_id, targets)
+        return await batch_tasks.read_stopped_targets(AsyncIO(self), batch_task_id, targets)
 
     async def retry_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -222,7 +225,7 @@ class IoTDAAsyncHook(BaseHook):
         Returns one definite result for each target. It is never sent twice: where an answer was
         lost, what came of it is read from the task.
         """
-        return await procedures.retry_batch_task(AsyncIO(self), batch_task_id, targets)
+        return await batch_tasks.retry_batch_task(AsyncIO(self), batch_task_id, targets)
 
     async def confirm_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -231,11 +234,11 @@ class IoTDAAsyncHook(BaseHook):
 
         Returns one definite result for each target, as :meth:`stop_batch_task` does.
         """
-        return await procedures.confirm_batch_task(AsyncIO(self), batch_task_id, targets)
+        return await batch_tasks.confirm_batch_task(AsyncIO(self), batch_task_id, targets)
 
     async def delete_batch_task(self, batch_task_id: str) -> None:
         """Remove a task that has ended; a task that a lost answer has removed is not an error."""
-        await procedures.delete_batch_task(AsyncIO(self), batch_task_id)
+        await batch_tasks.delete_batch_task(AsyncIO(self), batch_task_id)
 
     async def get_device(self, device_id: str) -> models.Device:
         """One device with its versions."""
@@ -244,7 +247,7 @@ class IoTDAAsyncHook(BaseHook):
     async def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
         """The details of some devices, one call each, or why there are none, in the order asked
         for. Lists of devices leave out when a connection changed."""
-        return await procedures.read_devices(AsyncIO(self), device_ids)
+        return await batch_tasks.read_devices(AsyncIO(self), device_ids)
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None

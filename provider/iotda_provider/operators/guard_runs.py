@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
 from iotda_provider.airflow_support.installation import installation_of
-from iotda_provider.creating import created_by, is_of_release, stamp_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.models.text import what_is
@@ -22,6 +21,7 @@ from iotda_provider.operators.alive import (
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import airflow_id, batch_task_ids, given, one_of, texts, whole_number
+from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

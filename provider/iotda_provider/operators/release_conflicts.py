@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.creating import created_by
 from iotda_provider.models import BatchTask, SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.procedures.create_once import created_by
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook

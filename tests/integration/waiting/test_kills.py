@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from iotda_provider import procedures
 from iotda_provider.airflow_support import user_kills
 from iotda_provider.airflow_support.supervisor import ask
 from iotda_provider.exceptions import IoTDAApiError
 from iotda_provider.guards import MaxFailures
+from iotda_provider.procedures import batch_tasks
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers import base
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
@@ -282,7 +282,7 @@ async def test_a_stop_is_asked_for_until_the_task_has_begun(
 ) -> None:
     """The platform refuses it while the task is Initializing."""
     by_a_user(monkeypatch, True)
-    monkeypatch.setattr(procedures, "_UNTIL_BEGUN", (0.0,) * 5)
+    monkeypatch.setattr(batch_tasks, "_UNTIL_BEGUN", (0.0,) * 5)
     iotda_emulator.add_fault("status", status=400, body={}, call="stop_batch_task", count=3)
 
     await kill()
@@ -304,9 +304,9 @@ async def test_one_that_has_not_begun_keeps_no_other_from_its_stop(
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(procedures, "stop_batch_task", stop)
+    monkeypatch.setattr(batch_tasks, "stop_batch_task", stop)
     io: Any = SimpleNamespace(pause=pause)
-    came = await procedures.stop_whole_tasks(io, ["first", "second"])
+    came = await batch_tasks.stop_whole_tasks(io, ["first", "second"])
 
     assert asked[:3] == ["first", "second", "first"]
     assert asked.count("second") == 1

@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iotda_provider.creating import (
-    created_by,
-    is_of_release,
-    stamp_of,
-    stamped_name,
-)
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.batch_task import CreateBatchTaskOperator
+from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of, stamped_name
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
 

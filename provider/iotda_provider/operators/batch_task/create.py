@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
-from iotda_provider.creating import stamp_of, stamped_name
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.parameters import (
     as_list,
@@ -23,6 +22,7 @@ from iotda_provider.parameters import (
     one_of,
     text_or_template,
 )
+from iotda_provider.procedures.create_once import stamp_of, stamped_name
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

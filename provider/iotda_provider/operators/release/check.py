@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
-from iotda_provider.creating import created_by, differences, stamp_of
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAConfigError,
@@ -40,6 +39,7 @@ from iotda_provider.parameters import (
     text_or_template,
     texts,
 )
+from iotda_provider.procedures.create_once import created_by, differences, stamp_of
 from iotda_provider.release.planning import was_online_lately
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.procedures import CallsIO, stop_whole_tasks
+from iotda_provider.procedures.batch_tasks import CallsIO, stop_whole_tasks
 
 # A task of the same moment is among the newest.
 _PAGES_OF_THE_NEWEST = 2
