@@ -17,7 +17,7 @@ from typing import Any
 from iotda_provider.guards import EnoughSuccess, Look, SequentialFailureTest, evaluate
 from iotda_provider.models import TaskProgress
 from iotda_provider.release import parse_waves, plan_waves, read_gate
-from iotda_provider.release.confirming import in_flight, next_chunk
+from iotda_provider.release.confirm_chunks import in_flight, next_chunk
 
 WAVES = "1%, 5%, 25%, 100%"
 #: Seconds between two looks, and between two calls.

@@ -17,7 +17,6 @@ from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
 from iotda_provider.operators.release.plan import wave_specs
 from iotda_provider.operators.release.reconcile import group_name_of
-from iotda_provider.operators.release_parameters import ReleaseParameters
 from iotda_provider.parameters import (
     as_count,
     as_list,
@@ -27,6 +26,7 @@ from iotda_provider.parameters import (
     read_number,
 )
 from iotda_provider.release import MaintenanceWindow, as_gate
+from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.reporting import check_report_path
 
 FILLS = [

@@ -50,10 +50,10 @@ from iotda_provider.operators.release.reconcile import (
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release import MaintenanceWindow, staged_rollout
+from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.resting import RestJob
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
-from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.release.gating import GateReading, as_gate, forecast, read_gate
+from iotda_provider.release.gate import GateReading, as_gate, forecast, read_gate
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Manifest
 from iotda_provider.release.planning import plan_waves
-from iotda_provider.release.reconciling import Reconciliation, reconcile
-from iotda_provider.release.waves import WaveSpec, parse_waves
-from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.release.reconciliation import Reconciliation, reconcile
+from iotda_provider.release.wave_specs import WaveSpec, parse_waves
 
 if TYPE_CHECKING:
     from iotda_provider.operators.release.staged_rollout import StagedRollout, staged_rollout

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from iotda_provider.models.json_text import checked_fields
-from iotda_provider.release.confirming import MAX_CHUNK
-from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.release.confirm_chunks import MAX_CHUNK
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 
 
 @dataclass

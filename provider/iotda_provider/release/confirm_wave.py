@@ -16,8 +16,8 @@ from iotda_provider.guarding import Outcome
 from iotda_provider.guarding.guard_io import Log
 from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.release import pauses
+from iotda_provider.release.confirm_chunks import checked_chunk, in_flight, next_chunk
 from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.confirming import checked_chunk, in_flight, next_chunk
 from iotda_provider.release.ledger import pack
 from iotda_provider.release.others import (
     STARTED_ELSEWHERE,
@@ -25,8 +25,8 @@ from iotda_provider.release.others import (
     look_for_others,
     not_held,
 )
+from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release.wave_devices import WaveDevices
 from iotda_provider.waiting import Outage, is_trouble
 

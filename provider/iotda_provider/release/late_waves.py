@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from iotda_provider.release.manifest import Manifest
 from iotda_provider.release.planning import LATE_LABEL
-from iotda_provider.release.waves import GROUP, WaveSpec
+from iotda_provider.release.wave_specs import GROUP, WaveSpec
 
 #: The share of the fleet above which one wave of them would be no release in waves.
 _MOST = 0.5

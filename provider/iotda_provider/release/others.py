@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.watching import WaveWatch
 
 #: The kind of the alert.
 STARTED_ELSEWHERE = "started_elsewhere"

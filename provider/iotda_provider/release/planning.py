@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 from iotda_provider.models import Device
 from iotda_provider.release.manifest import Manifest
-from iotda_provider.release.waves import GROUP, WaveSpec
+from iotda_provider.release.wave_specs import GROUP, WaveSpec
 
 LATE_LABEL = "not online lately"
 
@@ -38,7 +38,7 @@ def plan_waves(
     """Put every target into exactly one wave; a wave that would be empty is left out.
 
     :param targets: the devices of the batch task
-    :param waves: as :func:`~iotda_provider.release.waves.parse_waves` reads them
+    :param waves: as :func:`~iotda_provider.release.wave_specs.parse_waves` reads them
     :param seed: what the order is drawn from
     :param groups: the devices of each group that a wave names
     :param late: devices that form a wave of their own at the end: those that were not online lately

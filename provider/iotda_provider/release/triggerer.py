@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iotda_provider.guarding.triggerer import Earlier
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import TargetResults
-    from iotda_provider.release_files import ReleaseFiles
+    from iotda_provider.release.storage import ReleaseFiles
 
 T = TypeVar("T")
 #: Seconds that a storage, or Airflow, may take to answer before the guard looks again.

@@ -12,11 +12,11 @@ from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
-from iotda_provider.release.gating import GateReading, read_gate_by_bounds
+from iotda_provider.release.gate import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
+from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
-from iotda_provider.release.watching import WaveWatch
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
 #: Looks between two times that it is read who waits.

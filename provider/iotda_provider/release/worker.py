@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iotda_provider.guarding.tally import Tally
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask, TargetResults
-    from iotda_provider.release_files import ReleaseFiles
+    from iotda_provider.release.storage import ReleaseFiles
 
 T = TypeVar("T")
 AskEvidence = Callable[[Mapping[str, Any]], str]

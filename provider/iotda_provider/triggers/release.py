@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.release.at_rest import Resting, RestJob
     from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirming
-    from iotda_provider.release.resting import Resting, RestJob
+    from iotda_provider.release.release_guard import WaveWatch
     from iotda_provider.release.triggerer import TriggererReleaseIO
     from iotda_provider.release.watch_wave import WatchJob, WaveWatching
-    from iotda_provider.release.watching import WaveWatch
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -39,7 +39,7 @@ class ReleaseTrigger(IoTDATrigger):
     needs = (
         "iotda_provider.release.confirm_wave",
         "iotda_provider.release.watch_wave",
-        "iotda_provider.release.resting",
+        "iotda_provider.release.at_rest",
         "iotda_provider.release.triggerer",
         "iotda_provider.triggers.live",
     )
@@ -106,7 +106,7 @@ class WaveTrigger(ReleaseTrigger):
     twice, which changes nothing.
 
     :param guard: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
-    :param files: a :class:`~iotda_provider.release_files.ReleaseFiles` as plain JSON
+    :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON
     :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
     :param on_alert: the dotted path of a function to call when a person should know
@@ -149,9 +149,9 @@ class WaveTrigger(ReleaseTrigger):
         from iotda_provider.guarding.memory import fitted
         from iotda_provider.guarding.memory_store import OwnState
         from iotda_provider.guarding.triggerer import Earlier, warm_up
+        from iotda_provider.release.release_guard import WaveWatch
+        from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
-        from iotda_provider.release.watching import WaveWatch
-        from iotda_provider.release_files import ReleaseFiles
         from iotda_provider.triggers.events import OVER, tell
         from iotda_provider.triggers.live import LiveInTriggerer
 
@@ -215,7 +215,7 @@ class AtRestTrigger(ReleaseTrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.guarding.memory_store import Nowhere
-        from iotda_provider.release.resting import Resting, RestJob
+        from iotda_provider.release.at_rest import Resting, RestJob
         from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.triggers.events import tell
 

@@ -364,7 +364,7 @@ def rollout(
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         made = Rollout(emulator, passing, deferrable, has_store)
         own = "iotda_provider.guarding.memory_store.OwnState."
-        monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: made.xcoms)
+        monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: made.xcoms)
         monkeypatch.setattr(
             own + "_set_xcom",
             lambda state, key, value: made.xcoms.put(state._owner["task_id"], key, value),

@@ -9,8 +9,8 @@ import pytest
 from tests.integration.release.conftest import KilledError
 
 from iotda_provider.guards import MaxFailures
+from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.triggerer import TriggererReleaseIO
-from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release.worker import WorkerReleaseIO
 
 WAVES = (1, 2, 3, 4)

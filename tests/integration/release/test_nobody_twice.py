@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from iotda_provider import release_files
-from iotda_provider.release import shared_ledger
-from iotda_provider.release_files import CONFIRMED_KEY, ReleaseFiles
+from iotda_provider.release import shared_ledger, storage
+from iotda_provider.release.storage import CONFIRMED_KEY, ReleaseFiles
 
 #: Every third device is offline for longer than any test, and then waits as if nobody had let it.
 OFFLINE: dict[str, Any] = {"offline_share": 0.34}
@@ -140,21 +139,21 @@ def test_what_can_not_be_read_for_a_while_is_not_forgotten(
     dies(run, 1, chunk=50)
     assert still_waiting(run, run.confirmed)
     failures = iter(range(3))
-    read_file, read_xcom = release_files.read_json, run.xcoms.get_one
+    read_file, read_xcom = storage.read_json, run.xcoms.get_one
 
     def fail(is_record: bool) -> None:
         if is_record and next(failures, None) is not None:
             raise ConnectionError("the storage is away")
 
     def file(path: str) -> Any:
-        fail(path.endswith(release_files.CONFIRMED_FILE))
+        fail(path.endswith(storage.CONFIRMED_FILE))
         return read_file(path)
 
     def xcom(**ids: Any) -> Any:
         fail(ids["key"] == CONFIRMED_KEY)
         return read_xcom(**ids)
 
-    monkeypatch.setattr(release_files, "read_json", file)
+    monkeypatch.setattr(storage, "read_json", file)
     monkeypatch.setattr(run.xcoms, "get_one", xcom)
     assert run.confirm(1, chunk=50)["confirmed"] == 100
     assert next(failures, None) is None
@@ -164,20 +163,20 @@ def test_what_can_not_be_read_for_a_while_is_not_forgotten(
 def test_a_file_is_never_seen_half_written(tmp_path: Any) -> None:
     path = (tmp_path / "releases" / "manifest.json").as_uri()
     record = {"accepted": "x" * 50_000}
-    release_files.write_json(path, record)
+    storage.write_json(path, record)
     seen: list[Any] = []
     begun, over = threading.Event(), threading.Event()
 
     def read() -> None:
         while not over.is_set():
-            seen.append(release_files.read_json(path))
+            seen.append(storage.read_json(path))
             begun.set()
 
     reader = threading.Thread(target=read)
     reader.start()
     assert begun.wait(60)
     for _ in range(300):
-        release_files.write_json(path, record)
+        storage.write_json(path, record)
     over.set()
     reader.join()
     assert all(found == record for found in seen)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.integration.release.conftest import KilledError
 
-from iotda_provider import release_files
 from iotda_provider.guards import MaxFailures
+from iotda_provider.release import storage
 
 
 @pytest.fixture(params=["in XComs", "in a file"])
@@ -30,7 +30,7 @@ def down_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]]
     """Has no XCom and no file of a release be read while something is so."""
 
     def install(is_down: Callable[[], bool]) -> None:
-        pull, file = release_files.ReleaseFiles._pull, release_files._file
+        pull, file = storage.ReleaseFiles._pull, storage._file
 
         def broken(real: Any) -> Any:
             def call(*args: Any) -> Any:
@@ -40,8 +40,8 @@ def down_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]]
 
             return call
 
-        monkeypatch.setattr(release_files.ReleaseFiles, "_pull", broken(pull))
-        monkeypatch.setattr(release_files, "_file", broken(file))
+        monkeypatch.setattr(storage.ReleaseFiles, "_pull", broken(pull))
+        monkeypatch.setattr(storage, "_file", broken(file))
 
     return install
 

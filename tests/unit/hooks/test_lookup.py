@@ -256,7 +256,7 @@ def guard_trigger() -> Any:
 
 
 def rest_trigger() -> Any:
-    from iotda_provider.release.resting import RestJob
+    from iotda_provider.release.at_rest import RestJob
     from iotda_provider.triggers.release import AtRestTrigger
 
     job = RestJob(TASK_ID, grace=0, poll_interval=0.01, max_outage=60, deadline=time.time() + 60)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotda_provider.models import TaskProgress
-from iotda_provider.release.confirming import (
+from iotda_provider.release.confirm_chunks import (
     MAX_CHUNK,
     checked_chunk,
     in_flight,

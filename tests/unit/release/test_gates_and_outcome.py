@@ -24,7 +24,7 @@ PLAN = {
 def no_xcoms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has written down anything."""
     xcoms = SimpleNamespace(get_one=lambda **ids: None)
-    monkeypatch.setattr("iotda_provider.release_files._xcom", lambda: xcoms)
+    monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: xcoms)
 
 
 class TaskInstance:

@@ -19,7 +19,7 @@ from iotda_provider.parameters import (
     read_number,
     read_whole_number,
 )
-from iotda_provider.release.resting import Resting, RestJob
+from iotda_provider.release.at_rest import Resting, RestJob
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
 from iotda_provider.waiting import Deadline
 

@@ -21,11 +21,11 @@ from iotda_provider.parameters import (
     read_whole_number,
     whole_number,
 )
+from iotda_provider.release.confirm_chunks import MAX_CHUNK
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirming
-from iotda_provider.release.confirming import MAX_CHUNK
 from iotda_provider.release.ledger import unpack
-from iotda_provider.release.window import MaintenanceWindow
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 
 #: Seconds of an open window in which a wave must be confirmed, where no ``timeout`` is given, and
 #: those that it may take longer: a window that opens late, and no wave for more than a year.
@@ -34,8 +34,8 @@ _TIMEOUT, _SLACK, _LONGEST = 7 * 86400.0, 16 * 86400.0, 366 * 86400.0
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.watching import WaveWatch
-    from iotda_provider.release_files import ReleaseFiles
+    from iotda_provider.release.release_guard import WaveWatch
+    from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
 

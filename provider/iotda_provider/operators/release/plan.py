@@ -39,8 +39,8 @@ from iotda_provider.parameters import (
 from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.others import not_held
-from iotda_provider.release.waves import GROUP, WaveSpec
-from iotda_provider.release_files import ReleaseFiles, read_manifest, read_planned, write_json
+from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
+from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.reporting import check_report_path, push_xcom
 from iotda_provider.waiting import Deadline
 

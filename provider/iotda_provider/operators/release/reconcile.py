@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.let_start import LetStart, who_was_let_start
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.parameters import (
     as_list,
@@ -26,14 +25,15 @@ from iotda_provider.parameters import (
     read_number,
     text_or_template,
 )
-from iotda_provider.release.gating import as_gate
-from iotda_provider.release.reconciling import (
+from iotda_provider.release.gate import as_gate
+from iotda_provider.release.let_start import LetStart, who_was_let_start
+from iotda_provider.release.reconciliation import (
     SUCCESS_OLD_VERSION,
     UNREAD,
     Reconciliation,
     reconcile,
 )
-from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.reporting import own_report_path, write_report
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from iotda_provider.parameters import (
     whole_number,
 )
 from iotda_provider.release.confirm_wave import CONFIRMED
-from iotda_provider.release.gating import as_gate
+from iotda_provider.release.gate import as_gate
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 from iotda_provider.release.worker import AskEvidence
@@ -30,7 +30,7 @@ from iotda_provider.release.worker import AskEvidence
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.watching import WaveWatch
+    from iotda_provider.release.release_guard import WaveWatch
     from iotda_provider.triggers.release import WaveTrigger
 
 Evidence = Callable[[Mapping[str, Any]], Any] | str

@@ -19,10 +19,10 @@ from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave_guard import AUDIT_LIMIT, GuardedOperator
 from iotda_provider.parameters import flag, importable_path, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
+from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
-from iotda_provider.release.watching import WaveWatch
 from iotda_provider.release.worker import AskEvidence, MustWaitError
-from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.waiting import Deadline
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
-from iotda_provider.release.watching import WaveWatch
+from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
-from iotda_provider.release_files import ReleaseFiles
 from iotda_provider.sensors.live import LiveInWorker
 
 if TYPE_CHECKING:

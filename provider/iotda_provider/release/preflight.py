@@ -16,7 +16,7 @@ from iotda_provider.parameters import given, one_of, optional_text, read_number
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
 from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.planning import LATE_LABEL
-from iotda_provider.release.waves import GROUP, WaveSpec
+from iotda_provider.release.wave_specs import GROUP, WaveSpec
 
 #: As much of a misspelt timezone as is looked at: likeness takes its time.
 _LONGEST_ZONE = 64

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.guarding.guard_io import Log
 from iotda_provider.release.ledger import Ledger
-from iotda_provider.release_files import ReleaseFiles
+from iotda_provider.release.storage import ReleaseFiles
 
 
 @dataclass(frozen=True)
