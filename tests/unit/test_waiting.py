@@ -22,7 +22,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.waiting import (
+from iotda_provider.waiting.task_wait import (
     ENDED,
     Deadline,
     Judgement,

@@ -17,7 +17,7 @@ from iotda_provider.guards import (
 )
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.parameters import batch_task_ids, one_of
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE
+from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE
 
 ON_GUARD_LOST = ("fail", "stop")
 #: Seconds between two looks at a rollout.

@@ -14,7 +14,7 @@ from iotda_provider.guards import total_progress
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
-from iotda_provider.waiting import is_gone
+from iotda_provider.waiting.task_wait import is_gone
 
 
 class Rollout:

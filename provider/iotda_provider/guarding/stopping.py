@@ -14,7 +14,7 @@ from iotda_provider.guarding.outcome import Outcome, capitalised
 from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guarding.rollout import Rollout, in_words
 from iotda_provider.guards import Decision, Look, Verdict, evaluate
-from iotda_provider.waiting import SAY_EVERY, has_ended
+from iotda_provider.waiting.task_wait import SAY_EVERY, has_ended
 
 #: Looks at whether a stop has come true.
 _MOST_VERIFICATIONS = 3

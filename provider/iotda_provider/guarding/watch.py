@@ -17,7 +17,7 @@ from iotda_provider.guarding.rows import FailedRows
 from iotda_provider.guarding.stopping import StoppableRollout
 from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, needs_of
 from iotda_provider.guards.audit import audit_record
-from iotda_provider.waiting import Outage, check_stoppable, is_trouble
+from iotda_provider.waiting.task_wait import Outage, check_stoppable, is_trouble
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0

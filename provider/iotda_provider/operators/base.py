@@ -13,7 +13,7 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.parameters import positive
 from iotda_provider.retrying import retries_unsaid
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Outage, TaskWait
+from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Outage, TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -28,7 +28,7 @@ from iotda_provider.release.others import (
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.wave_devices import WaveDevices
-from iotda_provider.waiting import Outage, is_trouble
+from iotda_provider.waiting.task_wait import Outage, is_trouble
 
 CONFIRMED = "confirmed"
 #: Seconds after its confirmation in which a device that was not online lately holds a place.

@@ -22,7 +22,13 @@ from iotda_provider.parameters import (
 from iotda_provider.retrying import retries_unsaid
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Outage, TaskWait, task_statuses
+from iotda_provider.waiting.task_wait import (
+    DEFAULT_MAX_OUTAGE,
+    ENDED,
+    Outage,
+    TaskWait,
+    task_statuses,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

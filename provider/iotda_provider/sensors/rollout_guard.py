@@ -60,7 +60,7 @@ from iotda_provider.parameters import (
 from iotda_provider.reporting import check_report_path, own_report_path, write_report
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.sensors.live import LiveInWorker
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, Deadline
+from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

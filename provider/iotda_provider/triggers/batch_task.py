@@ -23,7 +23,7 @@ class BatchTaskTrigger(PollingTrigger):
     """Tells when a batch task is where it was waited for, or where it was not to be.
 
     Which of the two is judged by the resumed task, with the same function as here:
-    :meth:`iotda_provider.waiting.TaskWait.judge`.
+    :meth:`iotda_provider.waiting.task_wait.TaskWait.judge`.
 
     :param batch_task_id: the task
     :param target_statuses: statuses that end the wait; empty: all in which a task has ended
@@ -91,7 +91,7 @@ class BatchTaskTrigger(PollingTrigger):
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
         from iotda_provider.triggers.events import over
-        from iotda_provider.waiting import ENDED, Judgement, TaskWait, task_statuses
+        from iotda_provider.waiting.task_wait import ENDED, Judgement, TaskWait, task_statuses
 
         targets = task_statuses(self.target_statuses, "target_statuses") or ENDED
         failures = task_statuses(self.failure_statuses, "failure_statuses")

@@ -36,7 +36,7 @@ class PollingTrigger(IoTDATrigger):
         the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
     """
 
-    needs = ("iotda_provider.triggers.events", "iotda_provider.waiting")
+    needs = ("iotda_provider.triggers.events", "iotda_provider.waiting.task_wait")
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class PollingTrigger(IoTDATrigger):
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.retrying import retries_unsaid
         from iotda_provider.triggers.events import failed, timed_out
-        from iotda_provider.waiting import Outage
+        from iotda_provider.waiting.task_wait import Outage
 
         outage = Outage(self.max_outage)
         # A triggerer that starts begins all its triggers at once; they need not stay in step.

@@ -14,7 +14,7 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.waiting import is_trouble
+from iotda_provider.waiting.task_wait import is_trouble
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 

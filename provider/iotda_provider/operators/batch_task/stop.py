@@ -32,7 +32,7 @@ from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOpe
 from iotda_provider.operators.live_stop import LiveStop
 from iotda_provider.parameters import flag, one_of, positive
 from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
-from iotda_provider.waiting import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
+from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -21,7 +21,7 @@ from iotda_provider.parameters import (
 )
 from iotda_provider.release.at_rest import Resting, RestJob
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
-from iotda_provider.waiting import Deadline
+from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -42,7 +42,7 @@ from iotda_provider.release.others import not_held
 from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.reporting import check_report_path, push_xcom
-from iotda_provider.waiting import Deadline
+from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -23,7 +23,7 @@ from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.worker import AskEvidence, MustWaitError
-from iotda_provider.waiting import Deadline
+from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

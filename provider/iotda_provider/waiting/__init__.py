@@ -1,0 +1,1 @@
+"""Deadlines and outages: for how long something is waited for."""
