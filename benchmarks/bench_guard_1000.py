@@ -27,10 +27,10 @@ from typing import Any
 
 from bench_hooks import resident
 
-from iotda_provider.guarding import GuardPlan, Watch
-from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.rollout_guard import GuardPlan, Watch
+from iotda_provider.rollout_guard.memory_store import OwnState
 from iotda_provider.triggers import board
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 

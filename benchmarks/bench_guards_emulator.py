@@ -5,7 +5,7 @@
 Fleets of 1,000 devices; a failure is reported after 10 minutes, a success after 120 minutes on
 average (exponentially). Three kinds of arrival: all devices at once; staggered over two hours; at
 once, with a quarter of the devices stopped by hand after half an hour. Each fleet has its own fixed
-seed. Its guard is the one of the sensor and the trigger (``iotda_provider.guarding.Watch``), it
+seed. Its guard is the one of the sensor and the trigger (``iotda_provider.rollout_guard.Watch``), it
 really stops, and it looks at the emulator's world without HTTP between, which would only take time.
 AWS's rule is judged on the same fleets, unstopped.
 """
@@ -25,9 +25,9 @@ from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.emulator.service.world import World
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError
-from iotda_provider.guarding import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guards import MaxFailureRate, Rule, SequentialFailureTest
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.transport.runner import run_blocking
 
 DEVICES = 1000

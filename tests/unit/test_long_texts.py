@@ -10,8 +10,6 @@ import pytest
 
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding.plan import read_rules
-from iotda_provider.guarding.tally import Tally, check_cluster_of
 from iotda_provider.guards import FailureClasses, classify
 from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
@@ -28,6 +26,8 @@ from iotda_provider.parameters import (
 from iotda_provider.release import MaintenanceWindow, as_gate
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.reporting import check_report_path
+from iotda_provider.rollout_guard.failure_tally import Tally, check_cluster_of
+from iotda_provider.rollout_guard.plan import read_rules
 
 FILLS = [
     " ",

@@ -18,8 +18,6 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException
 
 from iotda_provider.airflow_support.trigger_events import error_from_json
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
-from iotda_provider.guarding import GuardPlan
-from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import (
     Combined,
     EnoughSuccess,
@@ -54,6 +52,8 @@ from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
+from iotda_provider.rollout_guard import GuardPlan
+from iotda_provider.rollout_guard.memory_store import OwnState
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger

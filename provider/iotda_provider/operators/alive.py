@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
-from iotda_provider.guarding.live import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
+from iotda_provider.rollout_guard.live import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding.guard_io import Log
     from iotda_provider.models import BatchTask
+    from iotda_provider.rollout_guard.guard_io import Log
 
 #: Records that are read at one look: a question each. With more guards each is read less often.
 _MOST_READ = 300

@@ -233,7 +233,12 @@ class BranchOnVerdictOperator(BranchOperator):
 
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
-        from iotda_provider.guarding.outcome import BREACHED, COMPLETED, LOST, STOPPED_ELSEWHERE
+        from iotda_provider.rollout_guard.outcome import (
+            BREACHED,
+            COMPLETED,
+            LOST,
+            STOPPED_ELSEWHERE,
+        )
 
         word, summary = _read_verdict(self.verdict)
         paths = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from iotda_provider.guarding.live import LIVE_KEY, Ended, LiveRecord, StopStanding
 from iotda_provider.reporting import push_xcom
+from iotda_provider.rollout_guard.live import LIVE_KEY, Ended, LiveRecord, StopStanding
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding.guard_io import Log
     from iotda_provider.models import BatchTask
+    from iotda_provider.rollout_guard.guard_io import Log
 
 
 class LiveStop:

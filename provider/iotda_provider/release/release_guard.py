@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from iotda_provider.guarding import Watch
-from iotda_provider.guarding.guard_io import GuardIO
 from iotda_provider.guards import Decision, total_progress
 from iotda_provider.models import TaskProgress
+from iotda_provider.rollout_guard import Watch
+from iotda_provider.rollout_guard.guard_io import GuardIO
 
 
 class WaveWatch(Watch):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding.guard_io import GuardIO
 from iotda_provider.models import TargetResults
+from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: The answers of :meth:`ReleaseIO.ask`.
 GO, WAIT, STOP = "go", "wait", "stop"

@@ -20,7 +20,7 @@ from iotda_provider.parameters import as_list, whole_number
 from iotda_provider.release.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
-    from iotda_provider.guarding.guard_io import Log
+    from iotda_provider.rollout_guard.guard_io import Log
 
 #: The XCom that holds the accepted confirmations, and the end of the file's name.
 CONFIRMED_KEY, CONFIRMED_FILE = "confirmed_devices", ".confirmed"

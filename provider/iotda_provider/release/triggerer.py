@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
-from iotda_provider.guarding.triggerer import TriggererGuardIO
 from iotda_provider.models import SubtaskStatus
+from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 
 if TYPE_CHECKING:
-    from iotda_provider.guarding import Log
-    from iotda_provider.guarding.memory_store import Nowhere, OwnState
-    from iotda_provider.guarding.tally import Tally
-    from iotda_provider.guarding.triggerer import Earlier
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import TargetResults
     from iotda_provider.release.storage import ReleaseFiles
+    from iotda_provider.rollout_guard import Log
+    from iotda_provider.rollout_guard.failure_tally import Tally
+    from iotda_provider.rollout_guard.memory_store import Nowhere, OwnState
+    from iotda_provider.rollout_guard.triggerer import Earlier
 
 T = TypeVar("T")
 #: Seconds that a storage, or Airflow, may take to answer before the guard looks again.

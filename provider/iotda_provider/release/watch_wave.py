@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding.guard_io import Log
-from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
@@ -17,6 +15,8 @@ from iotda_provider.release.others import in_words, look_for_others
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
+from iotda_provider.rollout_guard.guard_io import Log
+from iotda_provider.rollout_guard.outcome import COMPLETED
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
 #: Looks between two times that it is read who waits.

@@ -9,21 +9,21 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError
-from iotda_provider.guarding.worker import WorkerGuardIO
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.release_io import EvidenceFailedError
+from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.exceptions import IoTDAError
-    from iotda_provider.guarding import Log
-    from iotda_provider.guarding.alerts import OnAlert
-    from iotda_provider.guarding.tally import Tally
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask, TargetResults
     from iotda_provider.release.storage import ReleaseFiles
+    from iotda_provider.rollout_guard import Log
+    from iotda_provider.rollout_guard.alerts import OnAlert
+    from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
 AskEvidence = Callable[[Mapping[str, Any]], str]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from iotda_provider.guarding import Outcome, Watch
-from iotda_provider.guarding.outcome import STOPPING
+from iotda_provider.rollout_guard import Outcome, Watch
+from iotda_provider.rollout_guard.outcome import STOPPING
 
 if TYPE_CHECKING:
-    from iotda_provider.guarding.worker import EarlierInWorker, WorkerGuardIO
+    from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
     from iotda_provider.sensors.live import LiveInWorker
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.guarding import Outcome, Watch
-from iotda_provider.guarding.live import HEADER_KEY, LIVE_KEY, Ended, LiveRecord, header
 from iotda_provider.reporting import push_xcom
+from iotda_provider.rollout_guard import Outcome, Watch
+from iotda_provider.rollout_guard.live import HEADER_KEY, LIVE_KEY, Ended, LiveRecord, header
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.guarding import Log
-    from iotda_provider.guarding.worker import WorkerGuardIO
+    from iotda_provider.rollout_guard import Log
+    from iotda_provider.rollout_guard.worker import WorkerGuardIO
 
 
 class LiveInWorker:

@@ -21,24 +21,6 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
-from iotda_provider.guarding import GuardPlan, Memory, Outcome, Watch
-from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.alerts import OnAlert
-from iotda_provider.guarding.memory import fitted
-from iotda_provider.guarding.memory_store import (
-    SharedMemory,
-    forget_triggers_memory,
-    load_triggers_memory,
-    signature_of,
-)
-from iotda_provider.guarding.plan import (
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_STOP_TIMEOUT,
-    ON_GUARD_LOST,
-    read_rules,
-)
-from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
-from iotda_provider.guarding.worker import EarlierInWorker, WorkerGuardIO
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
@@ -58,6 +40,24 @@ from iotda_provider.parameters import (
     whole_number,
 )
 from iotda_provider.reporting import check_report_path, own_report_path, write_report
+from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome, Watch
+from iotda_provider.rollout_guard import outcome as outcomes
+from iotda_provider.rollout_guard.alerts import OnAlert
+from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
+from iotda_provider.rollout_guard.memory import fitted
+from iotda_provider.rollout_guard.memory_store import (
+    SharedMemory,
+    forget_triggers_memory,
+    load_triggers_memory,
+    signature_of,
+)
+from iotda_provider.rollout_guard.plan import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_STOP_TIMEOUT,
+    ON_GUARD_LOST,
+    read_rules,
+)
+from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.sensors.live import LiveInWorker
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Deadline
@@ -88,7 +88,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
     "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took,
     thinned to 18 kB, where there is no ``report_path``; ``rollout``, what is guarded and how, when
     it begins; ``live``, how it stands, about 1 kB, at least every minute
-    (:class:`iotda_provider.guarding.live.LiveRecord`); and ``alert``, the last thing that a person
+    (:class:`iotda_provider.rollout_guard.live.LiveRecord`); and ``alert``, the last thing that a person
     was told.
 
     :param batch_task_id: the batch task, or the list of them that a rollout was split over, which

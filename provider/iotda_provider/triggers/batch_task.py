@@ -75,9 +75,9 @@ class BatchTaskTrigger(PollingTrigger):
 
     @asynccontextmanager
     async def _shown(self, live: Mapping[str, Any]) -> AsyncIterator[Callable[[BatchTask], None]]:
-        await load("iotda_provider.guarding.memory_store", "iotda_provider.triggers.live")
-        from iotda_provider.guarding.live import StopStanding
-        from iotda_provider.guarding.memory_store import OwnState
+        await load("iotda_provider.rollout_guard.memory_store", "iotda_provider.triggers.live")
+        from iotda_provider.rollout_guard.live import StopStanding
+        from iotda_provider.rollout_guard.memory_store import OwnState
         from iotda_provider.triggers.live import LiveInTriggerer
 
         standing = StopStanding(self.batch_task_id, self.poll_interval, live["sent_at"])

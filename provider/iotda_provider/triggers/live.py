@@ -7,21 +7,21 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iotda_provider.guarding import Outcome, Watch
-from iotda_provider.guarding.live import (
+from iotda_provider.rate_limit import RateLimit
+from iotda_provider.rollout_guard import Outcome, Watch
+from iotda_provider.rollout_guard.live import (
     LIVE_KEY,
     WRITES_PER_SECOND,
     Ended,
     LiveRecord,
     Standing,
 )
-from iotda_provider.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from iotda_provider.guarding.memory_store import OwnState
+    from iotda_provider.rollout_guard.memory_store import OwnState
 
 _writers: set[LiveInTriggerer] = set()
 _routine = RateLimit(WRITES_PER_SECOND)

@@ -105,7 +105,7 @@ class WaveTrigger(ReleaseTrigger):
     other one does not either for a minute. A call that is under way at that moment may be made
     twice, which changes nothing.
 
-    :param guard: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
+    :param guard: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON
     :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
@@ -144,14 +144,14 @@ class WaveTrigger(ReleaseTrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.task_notes import LARGEST
-        from iotda_provider.guarding import GuardPlan, Memory
-        from iotda_provider.guarding.live import Ended
-        from iotda_provider.guarding.memory import fitted
-        from iotda_provider.guarding.memory_store import OwnState
-        from iotda_provider.guarding.triggerer import Earlier, warm_up
         from iotda_provider.release.release_guard import WaveWatch
         from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
+        from iotda_provider.rollout_guard import GuardPlan, Memory
+        from iotda_provider.rollout_guard.live import Ended
+        from iotda_provider.rollout_guard.memory import fitted
+        from iotda_provider.rollout_guard.memory_store import OwnState
+        from iotda_provider.rollout_guard.triggerer import Earlier, warm_up
         from iotda_provider.triggers.events import OVER, tell
         from iotda_provider.triggers.live import LiveInTriggerer
 
@@ -214,9 +214,9 @@ class AtRestTrigger(ReleaseTrigger):
     """Waits until no device of a batch task is installing any more."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        from iotda_provider.guarding.memory_store import Nowhere
         from iotda_provider.release.at_rest import Resting, RestJob
         from iotda_provider.release.triggerer import TriggererReleaseIO
+        from iotda_provider.rollout_guard.memory_store import Nowhere
         from iotda_provider.triggers.events import tell
 
         io = TriggererReleaseIO(hook, Nowhere(), self.log, deadline=self.deadline)

@@ -14,10 +14,10 @@ from iotda_provider.triggers.base import IoTDATrigger
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
-    from iotda_provider.guarding import Memory, Outcome, Watch
-    from iotda_provider.guarding.memory_store import OwnState
-    from iotda_provider.guarding.triggerer import TriggererGuardIO
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.rollout_guard import Memory, Outcome, Watch
+    from iotda_provider.rollout_guard.memory_store import OwnState
+    from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
     from iotda_provider.triggers.live import LiveInTriggerer
 
 
@@ -27,19 +27,19 @@ class RolloutGuardTrigger(IoTDATrigger):
     The stop is sent from here, in the same look that saw the breach, so no worker slot is waited
     for. The event is ``{"status": "over", "batch_task_ids", "result", "intent", "memory"}``,
     with the sensor's return value as ``result``; ``intent`` only where it has decided on a stop
-    (:class:`~iotda_provider.guarding.Memory`), ``memory`` only where it could not be kept as an
+    (:class:`~iotda_provider.rollout_guard.Memory`), ``memory`` only where it could not be kept as an
     XCom. What the worker's first look has left behind is read beside the looks, and kept up to date
     among the task instance's notes (:mod:`iotda_provider.airflow_support.task_notes`), so a guard whose triggerer is
     restarted, or whose task is cleared, knows what it was about.
 
-    :param plan: a :class:`~iotda_provider.guarding.GuardPlan` as plain JSON
+    :param plan: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
     :param on_alert: the dotted path of a function to call when a person should know
     """
 
     needs = (
-        "iotda_provider.guarding.triggerer",
+        "iotda_provider.rollout_guard.triggerer",
         "iotda_provider.triggers.board",
         "iotda_provider.triggers.live",
     )
@@ -71,9 +71,9 @@ class RolloutGuardTrigger(IoTDATrigger):
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
-        from iotda_provider.guarding import GuardPlan, Memory, Watch
-        from iotda_provider.guarding.memory_store import OwnState
-        from iotda_provider.guarding.triggerer import Earlier, TriggererGuardIO, warm_up
+        from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+        from iotda_provider.rollout_guard.memory_store import OwnState
+        from iotda_provider.rollout_guard.triggerer import Earlier, TriggererGuardIO, warm_up
         from iotda_provider.triggers.board import shared_board
         from iotda_provider.triggers.events import failed
         from iotda_provider.triggers.live import LiveInTriggerer

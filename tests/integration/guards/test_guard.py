@@ -14,11 +14,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import Memory
-from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
 from iotda_provider.guards.lab.cli import main as guard_command
+from iotda_provider.rollout_guard import Memory
+from iotda_provider.rollout_guard.memory_store import OwnState
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 
@@ -246,7 +246,7 @@ def dawdle(alert: Any) -> None:
 def test_on_alert_is_called_and_ends_no_guard(
     fleet: Any, ti: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iotda_provider.guarding.triggerer._ALERT_SECONDS", 0.1)
+    monkeypatch.setattr("iotda_provider.rollout_guard.triggerer._ALERT_SECONDS", 0.1)
     alerts.clear()
     rule = SequentialFailureTest(0.02, hold_at=5)
     middling = fleet({"devices": 100, "failure_rate": 0.07})
@@ -359,7 +359,7 @@ def test_a_refusal_is_no_first_look_where_its_memory_only_comes_late(
 
 def _trigger_of(fleet: Any, ti: Any) -> Any:
     """The trigger of a guard that was restarted after its stop."""
-    from iotda_provider.guarding import GuardPlan
+    from iotda_provider.rollout_guard import GuardPlan
     from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
     plan = GuardPlan(

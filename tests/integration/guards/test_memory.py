@@ -213,7 +213,7 @@ def test_a_triggers_stop_is_verified_where_no_secret_is_there_to_sign_with(
     fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with an agency: what the event says is the trigger's own word."""
-    monkeypatch.setattr("iotda_provider.guarding.signature._WITH_SECRET", ())
+    monkeypatch.setattr("iotda_provider.rollout_guard.signature._WITH_SECRET", ())
     bad = fleet(BAD)
 
     go_on = RolloutGuardSensor.execute_complete

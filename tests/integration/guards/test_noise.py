@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.guarding import GuardPlan
-from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.rollout_guard import GuardPlan
+from iotda_provider.rollout_guard.memory_store import OwnState
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 GUARDS = 4

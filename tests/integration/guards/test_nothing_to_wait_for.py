@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from iotda_provider.guarding.memory_store import OwnState
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import iotda_async
+from iotda_provider.rollout_guard.memory_store import OwnState
 
 BAD = {"devices": 200, "failure_rate": 0.5, "failure_after": 60, "success_after": 600}
 
@@ -42,8 +42,8 @@ class Hanging:
 def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     made = Hanging()
     for module in ("memory_store", "triggerer", "worker"):
-        monkeypatch.setattr(f"iotda_provider.guarding.{module}.SECONDS_BEFORE_STOP", 0.1)
-    monkeypatch.setattr("iotda_provider.guarding.triggerer._PATIENT_SECONDS", 0.5)
+        monkeypatch.setattr(f"iotda_provider.rollout_guard.{module}.SECONDS_BEFORE_STOP", 0.1)
+    monkeypatch.setattr("iotda_provider.rollout_guard.triggerer._PATIENT_SECONDS", 0.5)
     monkeypatch.setattr(OwnState, "_get_memories", made)
     monkeypatch.setattr(OwnState, "_set_memory", made)
     monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", made)
@@ -77,7 +77,7 @@ def test_nor_does_the_first_look_of_a_worker_wait_for_what_an_earlier_try_knew(
 ) -> None:
     bad = fleet(BAD)
     bad.emulator.advance(120)
-    monkeypatch.setattr("iotda_provider.guarding.worker.SECONDS_FOR_RECALL", 0.05)
+    monkeypatch.setattr("iotda_provider.rollout_guard.worker.SECONDS_FOR_RECALL", 0.05)
     get, recalled_after = ti.store.get, []
 
     def hang(*args: Any) -> Any:

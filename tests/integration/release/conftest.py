@@ -363,7 +363,7 @@ def rollout(
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         made = Rollout(emulator, passing, deferrable, has_store)
-        own = "iotda_provider.guarding.memory_store.OwnState."
+        own = "iotda_provider.rollout_guard.memory_store.OwnState."
         monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: made.xcoms)
         monkeypatch.setattr(
             own + "_set_xcom",

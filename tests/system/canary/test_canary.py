@@ -25,10 +25,10 @@ from iotda_provider import guards
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.get_provider_info import get_provider_info
-from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
+from iotda_provider.rollout_guard.plan import GuardPlan
 
 #: What to give for a parameter, as it stands in a DAG file; ``{task}`` is a batch task's id.
 VALUES = {

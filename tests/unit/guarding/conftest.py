@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.guards import MaxFailures
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskStatus
+from iotda_provider.rollout_guard import Alert, GuardPlan, Memory, Outcome, Watch
 from iotda_provider.transport.runner import run_blocking
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"

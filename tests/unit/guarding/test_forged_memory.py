@@ -11,9 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotda_provider.connection.settings import ConnectionSettings
-from iotda_provider.guarding import GuardPlan, Memory, Watch
-from iotda_provider.guarding.live import LiveRecord
-from iotda_provider.guarding.signature import Signature
 from iotda_provider.guards import (
     Combined,
     MaxFailureRate,
@@ -23,6 +20,9 @@ from iotda_provider.guards import (
     Stalled,
 )
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+from iotda_provider.rollout_guard.live import LiveRecord
+from iotda_provider.rollout_guard.signature import Signature
 from iotda_provider.transport.runner import run_blocking
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iotda_provider.guarding import Memory
 from iotda_provider.guards import Look, Overdue, SequentialFailureTest, Stalled, evaluate
 from iotda_provider.models import TaskProgress
+from iotda_provider.rollout_guard import Memory
 
 IDS = ("0123456789abcdef01234567",)
 RULES = [SequentialFailureTest(0.02), Stalled(3600), Overdue(600, 0.02)]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.guarding.live import LiveRecord, header
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.live import LiveRecord, header
 
 
 class Looking:

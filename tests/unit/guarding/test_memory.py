@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.guarding import Memory
-from iotda_provider.guarding.memory import fitted, newest
+from iotda_provider.rollout_guard import Memory
+from iotda_provider.rollout_guard.memory import fitted, newest
 
 IDS = ("0123456789abcdef01234567",)
 

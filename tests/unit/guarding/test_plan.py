@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.guarding.plan import GuardPlan
+from iotda_provider.rollout_guard.plan import GuardPlan
 
 
 @pytest.mark.parametrize("plan", [None, 5, "plan", [], {}, {"rules": []}])

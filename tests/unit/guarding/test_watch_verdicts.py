@@ -13,8 +13,8 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     TaskNotStoppableError,
 )
-from iotda_provider.guarding import Outcome
 from iotda_provider.guards import MaxFailureRate, MaxFailures
+from iotda_provider.rollout_guard import Outcome
 
 GONE = IoTDANotFoundError(404, "IOTDA.014217", "no such task")
 

@@ -246,8 +246,8 @@ def batch_task_trigger() -> Any:
 
 
 def guard_trigger() -> Any:
-    from iotda_provider.guarding import GuardPlan
     from iotda_provider.guards import MaxFailures
+    from iotda_provider.rollout_guard import GuardPlan
     from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
     plan = GuardPlan(batch_task_ids=(TASK_ID,), rules=(MaxFailures(5),), poll_interval=0.01)

@@ -7,9 +7,9 @@ import threading
 import time
 from typing import Any
 
-from iotda_provider.guarding import GuardPlan, Memory, Watch
-from iotda_provider.guarding.worker import WorkerGuardIO
 from iotda_provider.guards import MaxFailures
+from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.sensors.live import LiveInWorker
 
 IDS = ("0123456789abcdef01234567",)

@@ -7,9 +7,9 @@ import logging
 import time
 from typing import Any
 
-from iotda_provider.guarding import GuardPlan, Memory, Watch
-from iotda_provider.guarding.outcome import completed
 from iotda_provider.guards import MaxFailures
+from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+from iotda_provider.rollout_guard.outcome import completed
 from iotda_provider.triggers.live import LiveInTriggerer
 
 IDS = ("0123456789abcdef01234567",)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from iotda_provider.guarding import memory_store
-from iotda_provider.guarding.memory_store import OwnState
+from iotda_provider.rollout_guard import memory_store
+from iotda_provider.rollout_guard.memory_store import OwnState
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
-from iotda_provider.guarding.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import OwnState
 from iotda_provider.triggers.board import Board
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
@@ -63,7 +63,7 @@ async def test_a_memory_that_can_not_be_kept_holds_up_a_stop_for_two_seconds_at_
         written.append(memory)
 
     monkeypatch.setattr(OwnState, "_set_memory", hang)
-    monkeypatch.setattr("iotda_provider.guarding.memory_store.SECONDS_BEFORE_STOP", 0.05)
+    monkeypatch.setattr("iotda_provider.rollout_guard.memory_store.SECONDS_BEFORE_STOP", 0.05)
     state = OwnState(OWNER, logging.getLogger("test"))
     assert await state.remember({"looks": 1}, routine=True)
     assert await in_thread(begun.wait, 60)

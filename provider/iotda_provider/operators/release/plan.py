@@ -16,8 +16,6 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
     NotHeldError,
 )
-from iotda_provider.guarding.live import HEADER_KEY, header, package_ids
-from iotda_provider.guarding.plan import read_rules
 from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.text import one_line
@@ -42,6 +40,8 @@ from iotda_provider.release.others import not_held
 from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.reporting import check_report_path, push_xcom
+from iotda_provider.rollout_guard.live import HEADER_KEY, header, package_ids
+from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:

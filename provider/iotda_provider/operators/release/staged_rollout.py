@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from iotda_provider.guarding.alerts import OnAlert
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
@@ -25,6 +24,7 @@ from iotda_provider.parameters import (
     text_or_template,
     whole_number,
 )
+from iotda_provider.rollout_guard.alerts import OnAlert
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.guarding.alerts import load_function
-from iotda_provider.guarding.outcome import COMPLETED
 from iotda_provider.operators.release.confirm import started_elsewhere_so_far
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import WaveOperator
@@ -26,6 +24,8 @@ from iotda_provider.release.gate import as_gate
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 from iotda_provider.release.worker import AskEvidence
+from iotda_provider.rollout_guard.alerts import load_function
+from iotda_provider.rollout_guard.outcome import COMPLETED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

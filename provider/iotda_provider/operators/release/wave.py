@@ -12,9 +12,6 @@ from airflow.providers.common.compat.sdk import conf
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
-from iotda_provider.guarding import Memory
-from iotda_provider.guarding.alerts import OnAlert
-from iotda_provider.guarding.memory_store import forget_triggers_memory, load_triggers_memory
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave_guard import AUDIT_LIMIT, GuardedOperator
 from iotda_provider.parameters import flag, importable_path, whole_number
@@ -23,6 +20,9 @@ from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
 from iotda_provider.release.worker import AskEvidence, MustWaitError
+from iotda_provider.rollout_guard import Memory
+from iotda_provider.rollout_guard.alerts import OnAlert
+from iotda_provider.rollout_guard.memory_store import forget_triggers_memory, load_triggers_memory
 from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:

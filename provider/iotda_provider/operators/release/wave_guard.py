@@ -8,11 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import GuardPlan, Memory
-from iotda_provider.guarding.alerts import OnAlert
-from iotda_provider.guarding.live import Ended
-from iotda_provider.guarding.memory_store import SharedMemory, signature_of
-from iotda_provider.guarding.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
@@ -20,6 +15,11 @@ from iotda_provider.parameters import airflow_id, function_or_path, is_template,
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
+from iotda_provider.rollout_guard import GuardPlan, Memory
+from iotda_provider.rollout_guard.alerts import OnAlert
+from iotda_provider.rollout_guard.live import Ended
+from iotda_provider.rollout_guard.memory_store import SharedMemory, signature_of
+from iotda_provider.rollout_guard.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.sensors.live import LiveInWorker
 
 if TYPE_CHECKING:

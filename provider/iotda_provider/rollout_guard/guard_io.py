@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding.alerts import Alert
-from iotda_provider.guarding.tally import Tally
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.alerts import Alert
+from iotda_provider.rollout_guard.failure_tally import Tally
 
 
 class Log(Protocol):

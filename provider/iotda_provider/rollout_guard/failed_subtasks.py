@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from iotda_provider.guarding.guard_io import GuardIO
-from iotda_provider.guarding.plan import GuardPlan
-from iotda_provider.guarding.tally import MOST_REASONS, Tally, add_up
 from iotda_provider.guards import Look, Undecided, Verdict
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.failure_tally import MOST_REASONS, Tally, add_up
+from iotda_provider.rollout_guard.guard_io import GuardIO
+from iotda_provider.rollout_guard.plan import GuardPlan
 
 _ROWS = (Undecided.CLASSES, Undecided.CLUSTERS)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guards import Verdict, total_progress
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.plan import GuardPlan
 
 BREACHED, COMPLETED = "breached", "completed"
 STOPPED_ELSEWHERE, LOST = "stopped_elsewhere", "lost"

@@ -14,26 +14,26 @@ from iotda_provider.exceptions import (
     IoTDAError,
     IoTDATransportError,
 )
-from iotda_provider.guarding.alerts import ALERT_KEY, call_on_alert, missing_on_alert
-from iotda_provider.guarding.memory_store import (
-    ASK_AGAIN_SECONDS,
-    SECONDS_BEFORE_STOP,
-    Nowhere,
-    OwnState,
-)
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.models import TaskProgress
 from iotda_provider.retrying import retries_unsaid
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
+from iotda_provider.rollout_guard.memory_store import (
+    ASK_AGAIN_SECONDS,
+    SECONDS_BEFORE_STOP,
+    Nowhere,
+    OwnState,
+)
 
 if TYPE_CHECKING:
-    from iotda_provider.guarding import Memory, Watch
-    from iotda_provider.guarding.alerts import Alert
-    from iotda_provider.guarding.guard_io import Log
-    from iotda_provider.guarding.tally import Tally
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import BatchTask
+    from iotda_provider.rollout_guard import Memory, Watch
+    from iotda_provider.rollout_guard.alerts import Alert
+    from iotda_provider.rollout_guard.failure_tally import Tally
+    from iotda_provider.rollout_guard.guard_io import Log
 
 T = TypeVar("T")
 #: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
@@ -53,7 +53,7 @@ async def warm_up(rules: Sequence[Rule]) -> None:
 
 
 class TriggererGuardIO:
-    """The asynchronous I/O object of a watch, a :class:`~iotda_provider.guarding.GuardIO`.
+    """The asynchronous I/O object of a watch, a :class:`~iotda_provider.rollout_guard.GuardIO`.
 
     :param hook: an open hook
     :param kept: where memory and alerts are kept, or ``Nowhere``

@@ -20,17 +20,17 @@ from iotda_provider.airflow_support.task_notes import (
 )
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding.memory import fitted
-from iotda_provider.guarding.signature import Signature
+from iotda_provider.rollout_guard.memory import fitted
+from iotda_provider.rollout_guard.signature import Signature
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.guarding.guard_io import Log
-    from iotda_provider.guarding.memory import Memory
-    from iotda_provider.guarding.plan import GuardPlan
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.rollout_guard.memory import Memory
+    from iotda_provider.rollout_guard.plan import GuardPlan
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _XCOM_SECONDS = 10.0
 #: Routine writes of memories in a second, at most, of all guards of a process: what supervises a
 #: triggerer does some twenty things a second, for all its triggers.
 _ROUTINE_WRITES_PER_SECOND = 5.0
-#: Seconds between two of one guard's, as :class:`~iotda_provider.guarding.Watch` has it at least.
+#: Seconds between two of one guard's, as :class:`~iotda_provider.rollout_guard.Watch` has it at least.
 _USUAL_SECONDS = 60.0
 #: Guards of one event loop that read what they knew before at the same time, for the same reason.
 _RECALLS_AT_ONCE = 4
@@ -110,7 +110,7 @@ class SharedMemory:
     on in a worker takes it back first.
 
     All of it is signed, because whoever may edit Variables or XComs may write a memory there
-    (:class:`~iotda_provider.guarding.signature.Signature`).
+    (:class:`~iotda_provider.rollout_guard.signature.Signature`).
 
     :param context: Airflow's context of the running task instance
     :param log: where its lines go

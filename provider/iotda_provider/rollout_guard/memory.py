@@ -77,7 +77,7 @@ class Memory:
         Nor is one that somebody has damaged: Airflow Variables can be edited.
 
         :param is_signed: whether a guard has written it for sure
-            (:class:`~iotda_provider.guarding.signature.Signature`). From what anybody may have
+            (:class:`~iotda_provider.rollout_guard.signature.Signature`). From what anybody may have
             written only that is taken which can make a guard later: that devices have started, and
             have ended well. That it has decided on a stop is left out, and since when what goes on
         """

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.guard_io import GuardIO, Log
-from iotda_provider.guarding.memory import Memory
-from iotda_provider.guarding.outcome import Outcome
-from iotda_provider.guarding.plan import GuardPlan
-from iotda_provider.guarding.rollout import in_words
-from iotda_provider.guarding.rows import FailedRows
-from iotda_provider.guarding.stopping import StoppableRollout
 from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, needs_of
 from iotda_provider.guards.audit import audit_record
+from iotda_provider.rollout_guard import outcome as outcomes
+from iotda_provider.rollout_guard.failed_subtasks import FailedRows
+from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.memory import Memory
+from iotda_provider.rollout_guard.outcome import Outcome
+from iotda_provider.rollout_guard.plan import GuardPlan
+from iotda_provider.rollout_guard.rollout import in_words
+from iotda_provider.rollout_guard.stopping import StoppableRollout
 from iotda_provider.waiting.task_wait import Outage, check_stoppable, is_trouble
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.

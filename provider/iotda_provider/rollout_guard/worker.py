@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import InTurn
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
-from iotda_provider.guarding.alerts import ALERT_KEY, call_on_alert, missing_on_alert
-from iotda_provider.guarding.memory_store import SECONDS_BEFORE_STOP, save_memory, short
-from iotda_provider.guarding.signature import Signature
 from iotda_provider.masking.airflow_masker import mask_all, telling_later
 from iotda_provider.retrying import retries_unsaid
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
+from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
+from iotda_provider.rollout_guard.signature import Signature
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from typing_extensions import Self
 
-    from iotda_provider.guarding import Memory, Watch
-    from iotda_provider.guarding.alerts import Alert, OnAlert
-    from iotda_provider.guarding.guard_io import Log
-    from iotda_provider.guarding.tally import Tally
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
+    from iotda_provider.rollout_guard import Memory, Watch
+    from iotda_provider.rollout_guard.alerts import Alert, OnAlert
+    from iotda_provider.rollout_guard.failure_tally import Tally
+    from iotda_provider.rollout_guard.guard_io import Log
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ _LAST_SECONDS = 60.0
 
 
 class WorkerGuardIO:
-    """The blocking I/O object of a watch, a :class:`~iotda_provider.guarding.GuardIO`; a context
+    """The blocking I/O object of a watch, a :class:`~iotda_provider.rollout_guard.GuardIO`; a context
     manager.
 
     What it asks Airflow for, and ``on_alert``, goes on in a thread, one call after the other, as a

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from iotda_provider.guarding.alerts import Alert
-from iotda_provider.guarding.guard_io import GuardIO, Log
-from iotda_provider.guarding.memory import Memory
-from iotda_provider.guarding.outcome import capitalised, to_text
-from iotda_provider.guarding.plan import GuardPlan
 from iotda_provider.guards import total_progress
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.alerts import Alert
+from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.memory import Memory
+from iotda_provider.rollout_guard.outcome import capitalised, to_text
+from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.waiting.task_wait import is_gone
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.guarding.memory import Memory, newest
 from iotda_provider.masking.sealed import Sealed
+from iotda_provider.rollout_guard.memory import Memory, newest
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

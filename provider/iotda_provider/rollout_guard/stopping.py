@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
-from iotda_provider.guarding import outcome as outcomes
-from iotda_provider.guarding.guard_io import GuardIO, Log
-from iotda_provider.guarding.memory import Memory
-from iotda_provider.guarding.outcome import Outcome, capitalised
-from iotda_provider.guarding.plan import GuardPlan
-from iotda_provider.guarding.rollout import Rollout, in_words
 from iotda_provider.guards import Decision, Look, Verdict, evaluate
+from iotda_provider.rollout_guard import outcome as outcomes
+from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.memory import Memory
+from iotda_provider.rollout_guard.outcome import Outcome, capitalised
+from iotda_provider.rollout_guard.plan import GuardPlan
+from iotda_provider.rollout_guard.rollout import Rollout, in_words
 from iotda_provider.waiting.task_wait import SAY_EVERY, has_ended
 
 #: Looks at whether a stop has come true.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guarding.tally import ClusterOf, check_cluster_of
 from iotda_provider.guards import (
     FailureClasses,
     Rule,
@@ -17,6 +16,7 @@ from iotda_provider.guards import (
 )
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.parameters import batch_task_ids, one_of
+from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE
 
 ON_GUARD_LOST = ("fail", "stop")

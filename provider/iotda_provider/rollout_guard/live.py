@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from iotda_provider.guarding.outcome import Outcome, to_text
-from iotda_provider.guarding.watch import Watch
 from iotda_provider.guards import Rule, rules_to_json, total_progress
 from iotda_provider.models import BatchTask
+from iotda_provider.rollout_guard.outcome import Outcome, to_text
+from iotda_provider.rollout_guard.watch import Watch
 
 #: The XComs that hold them.
 HEADER_KEY, LIVE_KEY = "rollout", "live"
@@ -72,7 +72,7 @@ class Standing:
 
     :param interval: seconds from one look to the next
     :param judged: the last look that was judged, as the trail has it
-    :param intent: the stop that was decided on (:class:`~iotda_provider.guarding.Memory`)
+    :param intent: the stop that was decided on (:class:`~iotda_provider.rollout_guard.Memory`)
     :param blind_since: since when no look could be judged (seconds since the epoch)
     :param reasons: the first failures whose reason was read
     """
