@@ -15,7 +15,11 @@ from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
 from iotda_provider.operators.release.plan import wave_specs
 from iotda_provider.operators.release.reconcile import group_name_of
-from iotda_provider.parameters import (
+from iotda_provider.release import MaintenanceWindow, as_gate
+from iotda_provider.release.preflight import ReleaseParameters
+from iotda_provider.rollout_guard.failure_tally import Tally, check_cluster_of
+from iotda_provider.rollout_guard.plan import read_rules
+from iotda_provider.task_io.parameters import (
     as_count,
     as_list,
     as_mapping,
@@ -23,11 +27,7 @@ from iotda_provider.parameters import (
     given,
     read_number,
 )
-from iotda_provider.release import MaintenanceWindow, as_gate
-from iotda_provider.release.preflight import ReleaseParameters
-from iotda_provider.reporting import check_report_path
-from iotda_provider.rollout_guard.failure_tally import Tally, check_cluster_of
-from iotda_provider.rollout_guard.plan import read_rules
+from iotda_provider.task_io.reports import check_report_path
 
 FILLS = [
     " ",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.parameters import as_count, as_list
+from iotda_provider.task_io.parameters import as_count, as_list
 
 DEVICE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
 ROWS = st.fixed_dictionaries({"target": DEVICE_IDS, "error_msg": st.text(max_size=20) | st.none()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.parameters import check_connection, given
+from iotda_provider.task_io.parameters import check_connection, given
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook

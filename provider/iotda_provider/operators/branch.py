@@ -12,7 +12,7 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.base import refuse_mapped
-from iotda_provider.parameters import (
+from iotda_provider.task_io.parameters import (
     as_count,
     as_mapping,
     as_rows,
@@ -20,7 +20,7 @@ from iotda_provider.parameters import (
     given,
     list_or_template,
 )
-from iotda_provider.reporting import checked_classes
+from iotda_provider.task_io.reports import checked_classes
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

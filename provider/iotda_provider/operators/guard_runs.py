@@ -20,8 +20,15 @@ from iotda_provider.operators.alive import (
     send_heartbeat,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import airflow_id, batch_task_ids, given, one_of, texts, whole_number
 from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
+from iotda_provider.task_io.parameters import (
+    airflow_id,
+    batch_task_ids,
+    given,
+    one_of,
+    texts,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

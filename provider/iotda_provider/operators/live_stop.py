@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from iotda_provider.reporting import push_xcom
 from iotda_provider.rollout_guard.live import LIVE_KEY, Ended, LiveRecord, StopStanding
+from iotda_provider.task_io.reports import push_xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -11,12 +11,12 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.operators.release.gate import APPROVALS, NEVER
 from iotda_provider.operators.release.plan import wave_specs
-from iotda_provider.parameters import given, one_of, optional_text, read_number
 from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
 from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.planning import LATE_LABEL
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.rollout_guard.plan import read_rules
+from iotda_provider.task_io.parameters import given, one_of, optional_text, read_number
 
 #: As much of a misspelt timezone as is looked at: likeness takes its time.
 _LONGEST_ZONE = 64

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.models import json_text
-from iotda_provider.parameters import as_list, whole_number
 from iotda_provider.release.manifest import Manifest, digest_of
+from iotda_provider.task_io.parameters import as_list, whole_number
 
 if TYPE_CHECKING:
     from iotda_provider.rollout_guard.guard_io import Log

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.reporting import push_xcom
 from iotda_provider.rollout_guard import Outcome, Watch
 from iotda_provider.rollout_guard.live import HEADER_KEY, LIVE_KEY, Ended, LiveRecord, header
+from iotda_provider.task_io.reports import push_xcom
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -24,22 +24,6 @@ from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links import RolloutGuardLink
-from iotda_provider.parameters import (
-    as_count,
-    batch_task_ids,
-    check_sensor_times,
-    count_or_template,
-    flag,
-    function_or_path,
-    ids_or_template,
-    importable_path,
-    is_template,
-    one_of,
-    positive,
-    text_or_template,
-    whole_number,
-)
-from iotda_provider.reporting import check_report_path, own_report_path, write_report
 from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.alerts import OnAlert
@@ -60,6 +44,22 @@ from iotda_provider.rollout_guard.plan import (
 from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.sensors.live import LiveInWorker
+from iotda_provider.task_io.parameters import (
+    as_count,
+    batch_task_ids,
+    check_sensor_times,
+    count_or_template,
+    flag,
+    function_or_path,
+    ids_or_template,
+    importable_path,
+    is_template,
+    one_of,
+    positive,
+    text_or_template,
+    whole_number,
+)
+from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Deadline
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger
 
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
-from iotda_provider.parameters import as_text, flag, optional_text
+from iotda_provider.task_io.parameters import as_text, flag, optional_text
 from iotda_provider.triggers.loading import load
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from iotda_provider.parameters import as_mapping, as_text, flag, positive, texts
+from iotda_provider.task_io.parameters import as_mapping, as_text, flag, positive, texts
 from iotda_provider.triggers.loading import load
 from iotda_provider.triggers.polling import PollingTrigger
 

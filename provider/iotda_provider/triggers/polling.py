@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.parameters import as_mapping, as_text, positive
+from iotda_provider.task_io.parameters import as_mapping, as_text, positive
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.threads import importing
-from iotda_provider.parameters import as_mapping, batch_task_ids, optional_text, positive
+from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, optional_text, positive
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.batch_task import CollectFailedSubtasksOperator, StopBatchTaskOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
-from iotda_provider.reporting import check_report_path
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
+from iotda_provider.task_io.reports import check_report_path
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 UPWARDS = [

@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import (
+from iotda_provider.procedures.create_once import stamp_of, stamped_name
+from iotda_provider.task_io.parameters import (
     as_list,
     as_mapping,
     as_text,
@@ -22,7 +23,6 @@ from iotda_provider.parameters import (
     one_of,
     text_or_template,
 )
-from iotda_provider.procedures.create_once import stamp_of, stamped_name
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -29,9 +29,9 @@ from iotda_provider.operators.batch_task.asking import in_batches
 from iotda_provider.operators.batch_task.stop_record import StopRecord
 from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator
 from iotda_provider.operators.live_stop import LiveStop
-from iotda_provider.parameters import flag, one_of, positive
-from iotda_provider.reporting import check_report_path, own_report_path, push_xcom
 from iotda_provider.rollout_guard.live import HEADER_KEY, StopStanding, header
+from iotda_provider.task_io.parameters import flag, one_of, positive
+from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
 from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import (
+from iotda_provider.task_io.parameters import (
     as_list,
     id_or_template,
     list_or_template,
@@ -20,7 +20,7 @@ from iotda_provider.parameters import (
     texts,
     whole_number,
 )
-from iotda_provider.reporting import Report, failed_row, xcom_limit
+from iotda_provider.task_io.reports import Report, failed_row, xcom_limit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -11,7 +11,9 @@ from airflow.providers.common.compat.sdk import conf
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.parameters import (
+from iotda_provider.release.at_rest import Resting, RestJob
+from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
+from iotda_provider.task_io.parameters import (
     flag,
     id_or_template,
     is_template,
@@ -19,8 +21,6 @@ from iotda_provider.parameters import (
     read_number,
     read_whole_number,
 )
-from iotda_provider.release.at_rest import Resting, RestJob
-from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
 from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:

@@ -12,7 +12,12 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.gate import GO_ON
 from iotda_provider.operators.release.wave import WaveOperator
-from iotda_provider.parameters import (
+from iotda_provider.release.confirm_chunks import MAX_CHUNK
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.confirm_wave import WaveConfirming
+from iotda_provider.release.ledger import unpack
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.task_io.parameters import (
     flag,
     given,
     is_template,
@@ -21,11 +26,6 @@ from iotda_provider.parameters import (
     read_whole_number,
     whole_number,
 )
-from iotda_provider.release.confirm_chunks import MAX_CHUNK
-from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.confirm_wave import WaveConfirming
-from iotda_provider.release.ledger import unpack
-from iotda_provider.release.maintenance_window import MaintenanceWindow
 
 #: Seconds of an open window in which a wave must be confirmed, where no ``timeout`` is given, and
 #: those that it may take longer: a window that opens late, and no wave for more than a year.

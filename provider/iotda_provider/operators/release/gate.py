@@ -9,7 +9,7 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
-from iotda_provider.parameters import airflow_id, one_of, whole_number
+from iotda_provider.task_io.parameters import airflow_id, one_of, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -20,7 +20,14 @@ from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
-from iotda_provider.parameters import (
+from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
+from iotda_provider.release.ledger import Ledger
+from iotda_provider.release.others import not_held
+from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
+from iotda_provider.release.wave_specs import GROUP, WaveSpec
+from iotda_provider.rollout_guard.live import HEADER_KEY, header, package_ids
+from iotda_provider.rollout_guard.plan import read_rules
+from iotda_provider.task_io.parameters import (
     airflow_id,
     as_list,
     flag,
@@ -34,14 +41,7 @@ from iotda_provider.parameters import (
     text_or_template,
     whole_number,
 )
-from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
-from iotda_provider.release.ledger import Ledger
-from iotda_provider.release.others import not_held
-from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
-from iotda_provider.release.wave_specs import GROUP, WaveSpec
-from iotda_provider.reporting import check_report_path, push_xcom
-from iotda_provider.rollout_guard.live import HEADER_KEY, header, package_ids
-from iotda_provider.rollout_guard.plan import read_rules
+from iotda_provider.task_io.reports import check_report_path, push_xcom
 from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:

@@ -14,7 +14,16 @@ from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAErro
 from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
-from iotda_provider.parameters import (
+from iotda_provider.release.gate import as_gate
+from iotda_provider.release.let_start import LetStart, who_was_let_start
+from iotda_provider.release.reconciliation import (
+    SUCCESS_OLD_VERSION,
+    UNREAD,
+    Reconciliation,
+    reconcile,
+)
+from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.task_io.parameters import (
     as_list,
     as_mapping,
     as_text,
@@ -25,16 +34,7 @@ from iotda_provider.parameters import (
     read_number,
     text_or_template,
 )
-from iotda_provider.release.gate import as_gate
-from iotda_provider.release.let_start import LetStart, who_was_let_start
-from iotda_provider.release.reconciliation import (
-    SUCCESS_OLD_VERSION,
-    UNREAD,
-    Reconciliation,
-    reconcile,
-)
-from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.reporting import own_report_path, write_report
+from iotda_provider.task_io.reports import own_report_path, write_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -17,14 +17,14 @@ from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator, wave_specs
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
 from iotda_provider.operators.release.wave_stop import StopReleaseOperator
-from iotda_provider.parameters import (
+from iotda_provider.rollout_guard.alerts import OnAlert
+from iotda_provider.task_io.parameters import (
     is_template,
     one_of,
     positive,
     text_or_template,
     whole_number,
 )
-from iotda_provider.rollout_guard.alerts import OnAlert
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"

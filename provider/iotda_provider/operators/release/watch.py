@@ -10,7 +10,14 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.release.confirm import started_elsewhere_so_far
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import WaveOperator
-from iotda_provider.parameters import (
+from iotda_provider.release.confirm_wave import CONFIRMED
+from iotda_provider.release.gate import as_gate
+from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
+from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+from iotda_provider.release.worker import AskEvidence
+from iotda_provider.rollout_guard.alerts import load_function
+from iotda_provider.rollout_guard.outcome import COMPLETED
+from iotda_provider.task_io.parameters import (
     airflow_id,
     function_or_path,
     is_template,
@@ -19,13 +26,6 @@ from iotda_provider.parameters import (
     read_whole_number,
     whole_number,
 )
-from iotda_provider.release.confirm_wave import CONFIRMED
-from iotda_provider.release.gate import as_gate
-from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
-from iotda_provider.release.watch_wave import WatchJob, WaveWatching
-from iotda_provider.release.worker import AskEvidence
-from iotda_provider.rollout_guard.alerts import load_function
-from iotda_provider.rollout_guard.outcome import COMPLETED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -14,7 +14,6 @@ from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave_guard import AUDIT_LIMIT, GuardedOperator
-from iotda_provider.parameters import flag, importable_path, whole_number
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.storage import ReleaseFiles
@@ -23,6 +22,7 @@ from iotda_provider.release.worker import AskEvidence, MustWaitError
 from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.memory_store import forget_triggers_memory, load_triggers_memory
+from iotda_provider.task_io.parameters import flag, importable_path, whole_number
 from iotda_provider.waiting.task_wait import Deadline
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
-from iotda_provider.parameters import airflow_id, function_or_path, is_template, positive, texts
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
@@ -21,6 +20,13 @@ from iotda_provider.rollout_guard.live import Ended
 from iotda_provider.rollout_guard.memory_store import SharedMemory, signature_of
 from iotda_provider.rollout_guard.plan import DEFAULT_STOP_TIMEOUT, read_rules
 from iotda_provider.sensors.live import LiveInWorker
+from iotda_provider.task_io.parameters import (
+    airflow_id,
+    function_or_path,
+    is_template,
+    positive,
+    texts,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

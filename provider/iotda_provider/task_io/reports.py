@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import one_line, what_is
-from iotda_provider.parameters import optional_text
+from iotda_provider.task_io.parameters import optional_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

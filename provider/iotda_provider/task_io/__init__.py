@@ -1,0 +1,1 @@
+"""What a task is given and what it leaves: parameters and reports."""
