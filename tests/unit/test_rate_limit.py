@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from iotda_provider.connection.settings import ConnectionSettings
-from iotda_provider.rate_limit import RateLimit, shared_limit
+from iotda_provider.transport.rate_limit import RateLimit, shared_limit
 
 
 def settings(**fields: object) -> ConnectionSettings:

@@ -19,7 +19,7 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
-from iotda_provider.retrying import RetryPolicy, may_repeat
+from iotda_provider.transport.retrying import RetryPolicy, may_repeat
 
 NOT_SENT = IoTDATransportError("nothing answers there", sent=False)
 LOST = IoTDATransportError("the connection broke")
@@ -38,7 +38,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.slept: list[float] = []
-        monkeypatch.setattr("iotda_provider.retrying.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("iotda_provider.transport.retrying.time.monotonic", lambda: self.now)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

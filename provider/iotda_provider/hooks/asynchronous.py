@@ -14,22 +14,22 @@ from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
-from iotda_provider.hooks.places import in_turn
-from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.airflow_masker import mask, on_event_loop
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
-from iotda_provider.retrying import CONNECT_SECONDS
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
+from iotda_provider.transport.places import in_turn
+from iotda_provider.transport.retrying import CONNECT_SECONDS
+from iotda_provider.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
     from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.hooks.sessions import SharedSession
-    from iotda_provider.retrying import Warns
+    from iotda_provider.transport.retrying import Warns
+    from iotda_provider.transport.sessions import SharedSession
 
 T = TypeVar("T")
 

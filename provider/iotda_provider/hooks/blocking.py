@@ -15,20 +15,20 @@ from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
-from iotda_provider.hooks.lending import Lending
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
-from iotda_provider.timely import innermost
+from iotda_provider.transport.blocking import innermost
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault, transport_error
+from iotda_provider.transport.lending import Lending
 from iotda_provider.transport.pipeline import Received
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.retrying import Warns
+    from iotda_provider.transport.retrying import Warns
 
 T = TypeVar("T")
 

@@ -19,14 +19,14 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import checking
 from iotda_provider.hooks.asynchronous import AsyncIO, AsyncTransport
 from iotda_provider.hooks.lookup import look_up_async
-from iotda_provider.hooks.places import in_turn
 from iotda_provider.hooks.run_arguments import read_arguments
-from iotda_provider.hooks.sessions import borrow, give_back
-from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.airflow_masker import on_event_loop
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.procedures import batch_tasks, create_once
 from iotda_provider.transport import pipeline
+from iotda_provider.transport.places import in_turn
+from iotda_provider.transport.sessions import borrow, give_back
+from iotda_provider.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from types import TracebackType

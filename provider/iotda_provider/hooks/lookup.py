@@ -21,9 +21,9 @@ from iotda_provider.airflow_support.threads import importing, in_thread
 from iotda_provider.airflow_support.unbroken import to_the_end
 from iotda_provider.connection.settings import ConnectionLike
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
-from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.masking.sealed import without_frames
 from iotda_provider.models.text import what_is
+from iotda_provider.transport.single_flight import single_flight
 
 #: Seconds after which nobody waits for Airflow's answer on an event loop any longer.
 LOOKUP_SECONDS = 60.0

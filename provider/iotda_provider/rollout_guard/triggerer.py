@@ -15,10 +15,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.guards import Look, Rule, evaluate
-from iotda_provider.hooks.places import in_turn
-from iotda_provider.hooks.single_flight import single_flight
 from iotda_provider.models import TaskProgress
-from iotda_provider.retrying import retries_unsaid
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
@@ -26,6 +23,9 @@ from iotda_provider.rollout_guard.memory_store import (
     Nowhere,
     OwnState,
 )
+from iotda_provider.transport.places import in_turn
+from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook

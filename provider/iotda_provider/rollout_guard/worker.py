@@ -14,10 +14,10 @@ from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import InTurn
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, telling_later
-from iotda_provider.retrying import retries_unsaid
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.signature import Signature
+from iotda_provider.transport.retrying import retries_unsaid
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from iotda_provider._lazy import lazily
 from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
-from iotda_provider.retrying import retries_unsaid
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
 from iotda_provider.task_io.parameters import check_sensor_times, flag, id_or_template, positive
+from iotda_provider.transport.retrying import retries_unsaid
 from iotda_provider.waiting.task_wait import (
     DEFAULT_MAX_OUTAGE,
     ENDED,

@@ -12,10 +12,10 @@ from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
 from iotda_provider.masking.sealed import Sealed
-from iotda_provider.retrying import CONNECT_SECONDS
-from iotda_provider.timely import OneAnswer, TimelyAdapter, timed_out_within, whole_time
+from iotda_provider.transport.blocking import OneAnswer, TimelyAdapter, timed_out_within, whole_time
 from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
+from iotda_provider.transport.retrying import CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

@@ -13,7 +13,7 @@ from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.retrying import retries_unsaid
+from iotda_provider.transport.retrying import retries_unsaid
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook

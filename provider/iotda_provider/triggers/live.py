@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iotda_provider.rate_limit import RateLimit
 from iotda_provider.rollout_guard import Outcome, Watch
 from iotda_provider.rollout_guard.live import (
     LIVE_KEY,
@@ -16,6 +15,7 @@ from iotda_provider.rollout_guard.live import (
     LiveRecord,
     Standing,
 )
+from iotda_provider.transport.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

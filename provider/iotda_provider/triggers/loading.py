@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from iotda_provider.airflow_support.threads import importing
-from iotda_provider.hooks.places import in_turn
-from iotda_provider.hooks.single_flight import single_flight
+from iotda_provider.transport.places import in_turn
+from iotda_provider.transport.single_flight import single_flight
 
 # Not sys.modules: Python puts a module there when its import begins, and whoever imports it then
 # waits for the end of that import, event loop or not.

@@ -80,7 +80,7 @@ class PollingTrigger(IoTDATrigger):
 
     async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
-        from iotda_provider.retrying import retries_unsaid
+        from iotda_provider.transport.retrying import retries_unsaid
         from iotda_provider.triggers.events import failed, timed_out
         from iotda_provider.waiting.task_wait import Outage
 

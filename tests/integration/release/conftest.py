@@ -88,7 +88,7 @@ class AsyncTime:
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """The time in which a test's releases live; their hooks repeat calls at once."""
-    monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: low)
+    monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     made = Time()
     for name in WAITING:
         module = importlib.import_module(f"iotda_provider.{name}")

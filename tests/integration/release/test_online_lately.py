@@ -12,12 +12,12 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkiotda import v5
 
-from iotda_provider import rate_limit
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release import check
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release.planning import was_online_lately
+from iotda_provider.transport import rate_limit
 
 PACKAGE, GROUP = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000"
 HOUR = 3600.0

@@ -353,13 +353,13 @@ def test_cell(
     connection = emulator.airflow_connection
     connection["extra"] |= {"timeout": 60, "max_attempts": 3}
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
-    monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: low)
+    monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     monkeypatch.setattr("iotda_provider.procedures.batch_tasks._SETTLING", (0.1, 0.2))
     if operation != "retry":
         emulator.advance(5)
     world = World(emulator, row.rule)
     if row.rule["kind"] == "latency":
-        monkeypatch.setattr("iotda_provider.retrying._LEAST_SECONDS", 0.1)
+        monkeypatch.setattr("iotda_provider.transport.retrying._LEAST_SECONDS", 0.1)
         real = pipeline._attempt
 
         async def attempt(transport: Any, call: Any, policy: Any, headers: Any) -> Any:

@@ -16,8 +16,8 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
-from iotda_provider.rate_limit import RateLimit
 from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.transport.rate_limit import RateLimit
 
 TASK_ID = "0123456789abcdef01234567"
 #: Stopped when it was looked at a few times.

@@ -263,4 +263,4 @@ def client(request: pytest.FixtureRequest, connect: Callable[..., None]) -> Iter
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two attempts there is the shortest wait that the jitter allows: none."""
-    monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: low)
+    monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)

@@ -227,7 +227,9 @@ class TestRetryAfter:
     def test_one_that_fits_into_the_time_left_is_waited_for(
         self, client: Any, fake: Any, reply: Any, connect: Any, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("iotda_provider.retrying.random.uniform", lambda low, high: high)
+        monkeypatch.setattr(
+            "iotda_provider.transport.retrying.random.uniform", lambda low, high: high
+        )
         connect(timeout=3)
         fake.answer(reply(status=429, headers={"Retry-After": "2"}), reply(body=TASK))
 

@@ -300,7 +300,7 @@ class TestQueue:
     async def test_a_call_waits_for_its_turn_no_longer_than_its_timeout_and_a_stop_not_at_all(
         self, fake: Any, connect: Any, other: Any, held: threading.Event
     ) -> None:
-        from iotda_provider.hooks.sessions import MAX_IN_FLIGHT
+        from iotda_provider.transport.sessions import MAX_IN_FLIGHT
 
         reply = type(fake.answers[0])
 

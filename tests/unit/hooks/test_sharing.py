@@ -15,12 +15,12 @@ from airflow.providers.common.compat.connection import get_async_connection
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.guards import MaxFailures
-from iotda_provider.hooks import sessions
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.hooks.sessions import MAX_IN_FLIGHT
-from iotda_provider.rate_limit import RateLimit
 from iotda_provider.rollout_guard import GuardPlan
+from iotda_provider.transport import sessions
+from iotda_provider.transport.rate_limit import RateLimit
+from iotda_provider.transport.sessions import MAX_IN_FLIGHT
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"

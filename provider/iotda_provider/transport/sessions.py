@@ -15,9 +15,9 @@ from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api import Repeat
 from iotda_provider.connection.proxies_and_tls import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.connection.settings import ConnectionSettings
-from iotda_provider.hooks.lending import Lending
-from iotda_provider.hooks.places import Places
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
+from iotda_provider.transport.lending import Lending
+from iotda_provider.transport.places import Places
 
 #: Requests to one host that one event loop has under way at the same time: so many that read, and
 #: beside them so many that change something, which is never to wait until all have read.
