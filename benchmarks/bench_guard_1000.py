@@ -31,7 +31,7 @@ from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.rollout_guard import GuardPlan, Watch
 from iotda_provider.rollout_guard.memory_store import OwnState
-from iotda_provider.triggers import board
+from iotda_provider.triggers import shared_reads
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 DEVICES = 20
@@ -120,7 +120,7 @@ async def drain(trigger: RolloutGuardTrigger) -> None:
 
 async def watch(guards: int, interval: float, seconds: float, measure: Measure) -> str:
     # Begin well before a tick, so that the first looks are over by then.
-    await asyncio.sleep(board.seconds_to_tick(time.monotonic(), interval, time.monotonic()))
+    await asyncio.sleep(shared_reads.seconds_to_tick(time.monotonic(), interval, time.monotonic()))
     began = time.monotonic()
     tasks = [asyncio.ensure_future(drain(guard(n, interval))) for n in range(guards)]
     await asyncio.sleep(interval * 0.9)
@@ -160,7 +160,7 @@ def main() -> None:
     print(f"{chosen.guards} guards every {chosen.interval:g} s for {chosen.seconds:g} s")
     logging.getLogger("nowhere").setLevel(logging.CRITICAL)
     measure, before = Measure(), resident()
-    real_init = board.Board.__init__
+    real_init = shared_reads.Board.__init__
     with emulator(chosen.guards):
         for words, has_counts in (("the list shows counts", True), ("it shows none", False)):
 
@@ -168,7 +168,7 @@ def main() -> None:
                 real_init(made, hook)
                 made._list_has_counts = has_counts
 
-            board.Board.__init__ = init  # type: ignore[method-assign]
+            shared_reads.Board.__init__ = init  # type: ignore[method-assign]
             measure.looks.clear()
             measure.calls.clear()
             said = asyncio.run(watch(chosen.guards, chosen.interval, chosen.seconds, measure))

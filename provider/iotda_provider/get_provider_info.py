@@ -65,7 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             },
         },
-        "extra-links": ["iotda_provider.links.RolloutGuardLink"],
+        "extra-links": ["iotda_provider.links.rollout_guard.RolloutGuardLink"],
         "connection-types": [
             {
                 "connection-type": "iotda",

@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from iotda_provider.get_provider_info import get_provider_info
-from iotda_provider.links import RolloutGuardLink
+from iotda_provider.links.rollout_guard import RolloutGuardLink
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 

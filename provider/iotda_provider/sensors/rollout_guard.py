@@ -23,7 +23,7 @@ from iotda_provider.airflow_support.trigger_events import Event, nonsense
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
-from iotda_provider.links import RolloutGuardLink
+from iotda_provider.links.rollout_guard import RolloutGuardLink
 from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.alerts import OnAlert

@@ -40,7 +40,7 @@ class RolloutGuardTrigger(IoTDATrigger):
 
     needs = (
         "iotda_provider.rollout_guard.triggerer",
-        "iotda_provider.triggers.board",
+        "iotda_provider.triggers.shared_reads",
         "iotda_provider.triggers.live",
     )
 
@@ -74,9 +74,9 @@ class RolloutGuardTrigger(IoTDATrigger):
         from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
         from iotda_provider.rollout_guard.memory_store import OwnState
         from iotda_provider.rollout_guard.triggerer import Earlier, TriggererGuardIO, warm_up
-        from iotda_provider.triggers.board import shared_board
         from iotda_provider.triggers.events import failed
         from iotda_provider.triggers.live import LiveInTriggerer
+        from iotda_provider.triggers.shared_reads import shared_board
 
         plan = await importing(GuardPlan.from_dict, self.plan)  # its rules load what they need
         await warm_up(plan.rules)
@@ -110,7 +110,7 @@ class RolloutGuardTrigger(IoTDATrigger):
 
         :raises IoTDAError: the first look failed in a way that will not pass
         """
-        from iotda_provider.triggers.board import seconds_to_tick
+        from iotda_provider.triggers.shared_reads import seconds_to_tick
 
         deadline = watch.plan.deadline
         while True:

@@ -230,7 +230,7 @@ def fleet(
         monkeypatch.setattr("iotda_provider.sensors.guard_loop.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", made)
-        monkeypatch.setattr("iotda_provider.triggers.board._GATHER_SECONDS", 0.0)
+        monkeypatch.setattr("iotda_provider.triggers.shared_reads._GATHER_SECONDS", 0.0)
         return made
 
     return make

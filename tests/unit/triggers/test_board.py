@@ -10,8 +10,8 @@ import pytest
 
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDAServerError
 from iotda_provider.models import BatchTask
-from iotda_provider.triggers import board as boards
-from iotda_provider.triggers.board import Board, seconds_to_tick, shared_board
+from iotda_provider.triggers import shared_reads as boards
+from iotda_provider.triggers.shared_reads import Board, seconds_to_tick, shared_board
 
 
 class Platform:

@@ -13,7 +13,7 @@ import pytest
 
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.rollout_guard.memory_store import OwnState
-from iotda_provider.triggers.board import Board
+from iotda_provider.triggers.shared_reads import Board
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 whose = contextvars.ContextVar("whose", default="nobody's")

@@ -1,0 +1,1 @@
+"""What an operator's links lead to."""
