@@ -16,8 +16,10 @@ from typing import Any
 
 from iotda_provider.guards import EnoughSuccess, Look, SequentialFailureTest, evaluate
 from iotda_provider.models import TaskProgress
-from iotda_provider.release import parse_waves, plan_waves, read_gate
 from iotda_provider.release.confirm_chunks import in_flight, next_chunk
+from iotda_provider.release.gate import read_gate
+from iotda_provider.release.planning import plan_waves
+from iotda_provider.release.wave_specs import parse_waves
 
 WAVES = "1%, 5%, 25%, 100%"
 #: Seconds between two looks, and between two calls.

@@ -44,13 +44,13 @@ from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
+from iotda_provider.operators.release import staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.reconcile import (
     QuarantineDevicesOperator,
     ReconcileReleaseOperator,
 )
-from iotda_provider.release import staged_rollout
 
 log = logging.getLogger(__name__)
 

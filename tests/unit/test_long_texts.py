@@ -15,7 +15,8 @@ from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
 from iotda_provider.operators.release.plan import wave_specs
 from iotda_provider.operators.release.reconcile import group_name_of
-from iotda_provider.release import MaintenanceWindow, as_gate
+from iotda_provider.release.gate import as_gate
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.rollout_guard.failure_tally import Tally, check_cluster_of
 from iotda_provider.rollout_guard.plan import read_rules

@@ -35,6 +35,7 @@ from iotda_provider.operators.guard_runs import (
     FindUnfinishedOfReleaseOperator,
     FindUnguardedRolloutsOperator,
 )
+from iotda_provider.operators.release import staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
@@ -47,9 +48,9 @@ from iotda_provider.operators.release.reconcile import (
 )
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.operators.release.wave_stop import StopReleaseOperator
-from iotda_provider.release import MaintenanceWindow, staged_rollout
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
 from iotda_provider.rollout_guard import GuardPlan

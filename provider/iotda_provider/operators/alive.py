@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.models import BatchTask
-    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.models.log import Log
 
 #: Records that are read at one look: a question each. With more guards each is read less often.
 _MOST_READ = 300

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.transport.retrying import retries_unsaid
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Outage, TaskWait

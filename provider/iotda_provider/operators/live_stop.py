@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.models import BatchTask
-    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.models.log import Log
 
 
 class LiveStop:

@@ -10,8 +10,8 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.rollout_guard.guard_io import Log
 from iotda_provider.waiting.task_wait import Outage, is_gone
 
 

@@ -12,6 +12,7 @@ from iotda_provider.exceptions import (
     NotHeldError,
     StopNotAllowedError,
 )
+from iotda_provider.models.log import Log
 from iotda_provider.release import pauses
 from iotda_provider.release.confirm_chunks import checked_chunk, in_flight, next_chunk
 from iotda_provider.release.confirm_job import ConfirmJob
@@ -26,7 +27,6 @@ from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.wave_devices import WaveDevices
 from iotda_provider.rollout_guard import Outcome
-from iotda_provider.rollout_guard.guard_io import Log
 from iotda_provider.rollout_guard.outcome import COMPLETED
 from iotda_provider.waiting.task_wait import Outage, is_trouble
 

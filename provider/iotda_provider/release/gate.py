@@ -11,6 +11,11 @@ from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.text import what_is
 
+#: When a person is asked whether a release goes on.
+NEVER, WHEN_UNPROVEN, ALWAYS = APPROVALS = ("never", "when unproven", "before every wave")
+#: What that person may answer.
+GO_ON, STOP = "Go on", "Stop the release"
+
 _LONGEST_NUMBER = 40
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
+from iotda_provider.models.log import Log
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.watch_wave import PASSED
-from iotda_provider.rollout_guard.guard_io import Log
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.models.log import Log
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.rollout_guard.guard_io import Log
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from zoneinfo import available_timezones
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
-from iotda_provider.operators.release.gate import APPROVALS, NEVER
-from iotda_provider.operators.release.plan import wave_specs
-from iotda_provider.release import MaintenanceWindow, as_gate, plan_waves
+from iotda_provider.release.gate import APPROVALS, NEVER, as_gate
 from iotda_provider.release.late_waves import split_late
-from iotda_provider.release.planning import LATE_LABEL
-from iotda_provider.release.wave_specs import GROUP, WaveSpec
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.planning import LATE_LABEL, plan_waves
+from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.parameters import given, one_of, optional_text, read_number
 

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from iotda_provider.models.log import Log
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.rollout_guard.guard_io import Log
 
 #: Seconds without a confirmation of whoever goes on with a wave, after which another one does.
 SILENCE = 60.0

@@ -20,7 +20,7 @@ from iotda_provider.release.manifest import Manifest, digest_of
 from iotda_provider.task_io.parameters import as_list, whole_number
 
 if TYPE_CHECKING:
-    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.models.log import Log
 
 #: The XCom that holds the accepted confirmations, and the end of the file's name.
 CONFIRMED_KEY, CONFIRMED_FILE = "confirmed_devices", ".confirmed"

@@ -10,12 +10,12 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_by_bounds
 from iotda_provider.release.others import in_words, look_for_others
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
-from iotda_provider.rollout_guard.guard_io import Log
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"

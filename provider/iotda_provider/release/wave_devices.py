@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from iotda_provider.models.log import Log
 from iotda_provider.release.confirm_chunks import still_waiting
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.ledger import Ledger, pack, unpack
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.shared_ledger import SharedLedger
-from iotda_provider.rollout_guard.guard_io import Log
 
 
 class WaveDevices:

@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 from iotda_provider.models.text import what_is
+from iotda_provider.task_io.parameters import as_list
 
 PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
 
@@ -109,3 +110,12 @@ def parse_waves(value: Any) -> tuple[WaveSpec, ...]:
     if len(set(groups)) < len(groups):
         raise ValueError(f"waves name a group twice: {labels}")
     return specs
+
+
+def wave_specs(value: Any) -> tuple[WaveSpec, ...]:
+    """The waves in any form of a list parameter, or as text with commas.
+
+    :raises ValueError: they make no sense
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    return parse_waves(value if text and text[0] not in "[(" else as_list(value, "waves"))

@@ -5,8 +5,9 @@ to read the failed subtasks, when to stop, and what to tell. It awaits nothing b
 one in a worker and one in the triggerer, so that a guard in either can only agree.
 """
 
+from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard.alerts import Alert
-from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome
 from iotda_provider.rollout_guard.plan import GuardPlan

@@ -12,7 +12,7 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import one_line
 
 if TYPE_CHECKING:
-    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.models.log import Log
 
 #: The XCom with the last alert.
 ALERT_KEY = "alert"

@@ -1,4 +1,4 @@
-"""What the watch over a rollout needs of where it runs: its I/O object, and its log."""
+"""What the watch over a rollout needs of where it runs: its I/O object."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.failure_tally import Tally
-
-
-class Log(Protocol):
-    """A logger of any make: Python's or Airflow's."""
-
-    def info(self, msg: str, /, *args: Any) -> Any: ...
-    def warning(self, msg: str, /, *args: Any) -> Any: ...
-    def error(self, msg: str, /, *args: Any) -> Any: ...
-    def exception(self, msg: str, /, *args: Any) -> Any: ...
 
 
 class GuardIO(Protocol):

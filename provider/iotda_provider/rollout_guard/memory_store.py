@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.rollout_guard.guard_io import Log
+    from iotda_provider.models.log import Log
     from iotda_provider.rollout_guard.memory import Memory
     from iotda_provider.rollout_guard.plan import GuardPlan
 

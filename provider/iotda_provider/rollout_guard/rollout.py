@@ -9,8 +9,9 @@ from iotda_provider.guards import total_progress
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
+from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard.alerts import Alert
-from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import capitalised, to_text
 from iotda_provider.rollout_guard.plan import GuardPlan

@@ -8,8 +8,9 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.guards import Decision, Look, Verdict, evaluate
+from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard import outcome as outcomes
-from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome, capitalised
 from iotda_provider.rollout_guard.plan import GuardPlan

@@ -30,10 +30,10 @@ from iotda_provider.transport.single_flight import single_flight
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import BatchTask
+    from iotda_provider.models.log import Log
     from iotda_provider.rollout_guard import Memory, Watch
     from iotda_provider.rollout_guard.alerts import Alert
     from iotda_provider.rollout_guard.failure_tally import Tally
-    from iotda_provider.rollout_guard.guard_io import Log
 
 T = TypeVar("T")
 #: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.

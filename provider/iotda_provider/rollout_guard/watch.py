@@ -9,9 +9,10 @@ from typing import Any
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, needs_of
 from iotda_provider.guards.audit import audit_record
+from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.failed_subtasks import FailedRows
-from iotda_provider.rollout_guard.guard_io import GuardIO, Log
+from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome
 from iotda_provider.rollout_guard.plan import GuardPlan

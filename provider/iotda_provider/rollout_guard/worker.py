@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask
+    from iotda_provider.models.log import Log
     from iotda_provider.rollout_guard import Memory, Watch
     from iotda_provider.rollout_guard.alerts import Alert, OnAlert
     from iotda_provider.rollout_guard.failure_tally import Tally
-    from iotda_provider.rollout_guard.guard_io import Log
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
 from iotda_provider._lazy import lazily
-from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.sensors.starting import check_plain_id, check_start_from_trigger
+from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import check_sensor_times, flag, id_or_template, positive
 from iotda_provider.transport.retrying import retries_unsaid
 from iotda_provider.waiting.task_wait import (

@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from iotda_provider.airflow_support.connected import ConnectedTask
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.task_notes import owner_of
@@ -44,6 +43,7 @@ from iotda_provider.rollout_guard.plan import (
 from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.sensors.live import LiveInWorker
+from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import (
     as_count,
     batch_task_ids,

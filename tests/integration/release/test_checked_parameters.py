@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.guards import EnoughSuccess, MaxFailures
 from iotda_provider.operators.release.check import CheckReleaseOperator
-from iotda_provider.release import MaintenanceWindow
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 
 PACKAGE, GROUP, CANARIES = "a1b2c3d4e5f60718293a4b5c", "0000000a-0000", "0000000c-0000"
 WORLD: dict[str, Any] = {

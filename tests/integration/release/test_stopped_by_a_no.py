@@ -8,8 +8,8 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.operators.release.gate import STOP
-from iotda_provider.release import staged_rollout
+from iotda_provider.operators.release import staged_rollout
+from iotda_provider.release.gate import STOP
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 DAY = 86400

@@ -17,7 +17,7 @@ import datetime
 from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.release import staged_rollout
+from iotda_provider.operators.release import staged_rollout
 
 with DAG({dag_id!r}, schedule=None):
     staged_rollout(

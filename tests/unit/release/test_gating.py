@@ -8,7 +8,7 @@ import pytest
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import TaskProgress
-from iotda_provider.release import as_gate, forecast, read_gate
+from iotda_provider.release.gate import as_gate, forecast, read_gate
 
 GATE = EnoughSuccess(0.05)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iotda_provider.models import Subtask, SubtaskStatus
-from iotda_provider.release import Reconciliation, reconcile
+from iotda_provider.release.reconciliation import Reconciliation, reconcile
 
 NEW, OLD = "2.0.0", "1.0.0"
 OFFLINE, INSTALL = "IOTDA.014016", "IOTDA.005010"

@@ -13,8 +13,8 @@ from airflow.providers.common.compat.sdk import DAG, TaskGroup
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import Overdue, SequentialFailureTest
+from iotda_provider.operators.release import StagedRollout, staged_rollout
 from iotda_provider.operators.release import staged_rollout as module
-from iotda_provider.release import StagedRollout, staged_rollout
 
 ASKS = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
@@ -182,7 +182,7 @@ def test_parsing_a_dag_with_it_loads_nothing_heavy() -> None:
         "assert 'airflow' not in sys.modules\n"
         "from airflow.providers.common.compat.sdk import BaseOperator, TaskGroup\n"
         "before = set(sys.modules)\n"
-        "from iotda_provider.release import staged_rollout\n"
+        "from iotda_provider.operators.release import staged_rollout\n"
         "import iotda_provider.operators.release.reconcile, iotda_provider.operators.release.check\n"
         "heavy = {'requests', 'scipy', 'huaweicloudsdkcore', 'iotda_provider.hooks.iotda'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"

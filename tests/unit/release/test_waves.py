@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotda_provider.models import Device
-from iotda_provider.release import Manifest, parse_waves, plan_waves
 from iotda_provider.release.late_waves import split_late, warning
-from iotda_provider.release.planning import LATE_LABEL, shuffled, was_online_lately
+from iotda_provider.release.manifest import Manifest
+from iotda_provider.release.planning import LATE_LABEL, plan_waves, shuffled, was_online_lately
+from iotda_provider.release.wave_specs import parse_waves
 
 FLEET = [f"device-{n:05}" for n in range(1000)]
 

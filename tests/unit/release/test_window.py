@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from iotda_provider.release import MaintenanceWindow
+from iotda_provider.release.maintenance_window import MaintenanceWindow
 
 BERLIN, SHANGHAI, UTC = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("UTC")
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError
 from iotda_provider.models import TargetResult
-from iotda_provider.rollout_guard.guard_io import Log
+from iotda_provider.models.log import Log
 
 #: Targets whose results are in memory at a time: 16 calls of 100, as many as are under way at once.
 BATCH = 1600

@@ -1,1 +1,14 @@
-"""Task groups: several operators that belong together, with one function to make them."""
+"""A release in waves: the task group, and the operators that it is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider._lazy import lazily
+
+if TYPE_CHECKING:
+    from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
+
+__all__ = ["StagedRollout", "staged_rollout"]
+
+__getattr__ = lazily(__name__, {"StagedRollout": "task_group", "staged_rollout": "task_group"})

@@ -9,14 +9,11 @@ from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
+from iotda_provider.release.gate import ALWAYS, APPROVALS, NEVER
 from iotda_provider.task_io.parameters import airflow_id, one_of, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-NEVER, WHEN_UNPROVEN, ALWAYS = APPROVALS = ("never", "when unproven", "before every wave")
-#: What a person may answer.
-GO_ON, STOP = "Go on", "Stop the release"
 
 
 class WaveGateOperator(BranchOperator):

@@ -20,11 +20,14 @@ from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
-from iotda_provider.release import Manifest, as_gate, forecast, late_waves, parse_waves, plan_waves
+from iotda_provider.release import late_waves
+from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.ledger import Ledger
+from iotda_provider.release.manifest import Manifest
 from iotda_provider.release.others import not_held
+from iotda_provider.release.planning import plan_waves
 from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
-from iotda_provider.release.wave_specs import GROUP, WaveSpec
+from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.live import HEADER_KEY, header, package_ids
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.parameters import (
@@ -345,15 +348,6 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         return self._execute(context, began=time.time() - 2 * _START_SECONDS)
-
-
-def wave_specs(value: Any) -> tuple[WaveSpec, ...]:
-    """The waves in any form of a list parameter, or as text with commas.
-
-    :raises ValueError: they make no sense
-    """
-    text = value.strip() if isinstance(value, str) else ""
-    return parse_waves(value if text and text[0] not in "[(" else as_list(value, "waves"))
 
 
 def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pendulum
 from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.release import staged_rollout
+from iotda_provider.operators.release import staged_rollout
 
 with DAG("asking_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), schedule=None):
     staged_rollout(

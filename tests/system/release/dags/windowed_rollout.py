@@ -8,7 +8,7 @@ import pendulum
 from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.release import staged_rollout
+from iotda_provider.operators.release import staged_rollout
 
 with DAG(
     "windowed_rollout",
