@@ -5,7 +5,7 @@
 Fleets of 1,000 devices; a failure is reported after 10 minutes, a success after 120 minutes on
 average (exponentially). Three kinds of arrival: all devices at once; staggered over two hours; at
 once, with a quarter of the devices stopped by hand after half an hour. Each fleet has its own fixed
-seed. Its guard is the one of the sensor and the trigger (``iotda_provider.rollout_guard.Watch``), it
+seed. Its guard is the one of the sensor and the trigger (``rollout_guard.Watch``), it
 really stops, and it looks at the emulator's world without HTTP between, which would only take time.
 AWS's rule is judged on the same fleets, unstopped.
 """

@@ -44,7 +44,7 @@ _XCOM_SECONDS = 10.0
 #: Routine writes of memories in a second, at most, of all guards of a process: what supervises a
 #: triggerer does some twenty things a second, for all its triggers.
 _ROUTINE_WRITES_PER_SECOND = 5.0
-#: Seconds between two of one guard's, as :class:`~iotda_provider.rollout_guard.Watch` has it at least.
+#: Seconds between two of one guard's, as ``Watch`` has it at least.
 _USUAL_SECONDS = 60.0
 #: Guards of one event loop that read what they knew before at the same time, for the same reason.
 _RECALLS_AT_ONCE = 4

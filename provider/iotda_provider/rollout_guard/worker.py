@@ -45,7 +45,7 @@ _LAST_SECONDS = 60.0
 
 
 class WorkerGuardIO:
-    """The blocking I/O object of a watch, a :class:`~iotda_provider.rollout_guard.GuardIO`; a context
+    """The blocking I/O object of a watch, a ``GuardIO``; a context
     manager.
 
     What it asks Airflow for, and ``on_alert``, goes on in a thread, one call after the other, as a

@@ -88,7 +88,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
     "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took,
     thinned to 18 kB, where there is no ``report_path``; ``rollout``, what is guarded and how, when
     it begins; ``live``, how it stands, about 1 kB, at least every minute
-    (:class:`iotda_provider.rollout_guard.live.LiveRecord`); and ``alert``, the last thing that a person
+    (``LiveRecord``); and ``alert``, the last thing that a person
     was told.
 
     :param batch_task_id: the batch task, or the list of them that a rollout was split over, which

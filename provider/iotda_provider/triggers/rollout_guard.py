@@ -27,9 +27,9 @@ class RolloutGuardTrigger(IoTDATrigger):
     The stop is sent from here, in the same look that saw the breach, so no worker slot is waited
     for. The event is ``{"status": "over", "batch_task_ids", "result", "intent", "memory"}``,
     with the sensor's return value as ``result``; ``intent`` only where it has decided on a stop
-    (:class:`~iotda_provider.rollout_guard.Memory`), ``memory`` only where it could not be kept as an
+    (``Memory``), ``memory`` only where it could not be kept as an
     XCom. What the worker's first look has left behind is read beside the looks, and kept up to date
-    among the task instance's notes (:mod:`iotda_provider.airflow_support.task_notes`), so a guard whose triggerer is
+    among the task instance's notes (``task_notes``), so a guard whose triggerer is
     restarted, or whose task is cleared, knows what it was about.
 
     :param plan: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON

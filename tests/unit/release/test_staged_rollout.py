@@ -183,7 +183,8 @@ def test_parsing_a_dag_with_it_loads_nothing_heavy() -> None:
         "from airflow.providers.common.compat.sdk import BaseOperator, TaskGroup\n"
         "before = set(sys.modules)\n"
         "from iotda_provider.operators.release import staged_rollout\n"
-        "import iotda_provider.operators.release.reconcile, iotda_provider.operators.release.check\n"
+        "import iotda_provider.operators.release.reconcile\n"
+        "import iotda_provider.operators.release.check\n"
         "heavy = {'requests', 'scipy', 'huaweicloudsdkcore', 'iotda_provider.hooks.iotda'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )

@@ -74,7 +74,7 @@ class ConfirmBatchTaskOperator(AskOfTargetsOperator):
     "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
     ``succeeded_targets``. For a whole task ``requested`` counts the targets that were waiting.
 
-    The parameters are those of :class:`~iotda_provider.operators.batch_task.targets.TargetsOperator`.
+    The parameters are those of ``TargetsOperator``.
     """
 
     verb = "confirm"
@@ -99,7 +99,7 @@ class RetryBatchTaskOperator(AskOfTargetsOperator):
     ``succeeded_targets``. For a whole task ``requested`` counts the targets that had failed or were
     stopped.
 
-    The parameters are those of :class:`~iotda_provider.operators.batch_task.targets.TargetsOperator`.
+    The parameters are those of ``TargetsOperator``.
     """
 
     verb = "retry"

@@ -50,7 +50,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     the triggerer, where the guard goes on looking and sends the stop itself.
 
     :param wave: which wave, from 1
-    :param plan_task_id: the task of :class:`~iotda_provider.operators.release.plan.PlanWavesOperator`
+    :param plan_task_id: the task of ``PlanWavesOperator``
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last

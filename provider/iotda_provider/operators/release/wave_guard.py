@@ -42,7 +42,7 @@ AUDIT_LIMIT = 100
 class GuardedOperator(IoTDABaseOperator):
     """A task of a release with a guard of its own, which stops the release on a breach.
 
-    :param plan_task_id: the task of :class:`~iotda_provider.operators.release.plan.PlanWavesOperator`
+    :param plan_task_id: the task of ``PlanWavesOperator``
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last
