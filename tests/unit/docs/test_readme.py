@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.connection.settings import ConnectionSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

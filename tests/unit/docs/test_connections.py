@@ -16,7 +16,7 @@ from iotda_provider.emulator.identity.iam import IamSettings
 from iotda_provider.emulator.scenario.scenario import Scenario
 from iotda_provider.hooks.iotda import IoTDAHook
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "connections.md").read_text(encoding="utf-8")
 COLUMNS = ("permanent", "temporary", "refresh", "wrong secret", "no permission", "expired")
 
