@@ -24,8 +24,12 @@ from iotda_provider.models import (
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.create import not_before
+from iotda_provider.operators.release.conflicts import (
+    conflicts_of,
+    refuse_conflicts,
+    what_was_created,
+)
 from iotda_provider.procedures.create_once import created_by, differences, stamp_of
-from iotda_provider.release.conflicts import conflicts_of, refuse_conflicts, what_was_created
 from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.task_io.parameters import (
