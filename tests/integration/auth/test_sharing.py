@@ -96,7 +96,7 @@ def test_token_that_lasts_seconds_never_comes_too_late(start, connect, monkeypat
     """By one clock for who gives it out, who sends it and who looks at it."""
     moments = itertools.count(time.time() * 4)
     passing = SimpleNamespace(time=lambda: now)
-    for module in ("emulator.identity.iam", "emulator.web.gateway", "auth.renewing"):
+    for module in ("emulator.identity.iam", "emulator.web.gateway", "auth.renewal"):
         monkeypatch.setattr(f"iotda_provider.{module}.time", passing)
     emulator = start(iam={"token_lifetime": 8})
     connect(emulator, "token")

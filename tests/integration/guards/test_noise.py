@@ -89,7 +89,11 @@ async def test_each_guard_writes_a_line_a_minute_in_an_outage_and_nobody_writes_
     connection["extra"]["max_attempts"] = 2
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
     shared = SharedTime(made.start)
-    for module in ("triggers.rollout_guard", "guarding.memory_store", "guarding.triggerer"):
+    for module in (
+        "triggers.rollout_guard",
+        "rollout_guard.memory_store",
+        "rollout_guard.triggerer",
+    ):
         monkeypatch.setattr(f"iotda_provider.{module}.time", shared)
     monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", shared)
     for call in ("_get_memories", "_set_memory", "_set_xcom"):

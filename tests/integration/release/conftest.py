@@ -36,8 +36,8 @@ RULES = SequentialFailureTest(0.02)
 REQUEST = 0.002
 #: Whoever waits for something of a release, or asks what time it is.
 WAITING = [
-    *(f"operators.{name}" for name in ("at_rest", "wave", "wave_confirm", "wave_guard")),
-    *(f"operators.{name}" for name in ("wave_outcome", "wave_plan", "wave_watch")),
+    *(f"operators.release.{name}" for name in ("at_rest", "wave", "confirm", "wave_guard")),
+    *(f"operators.release.{name}" for name in ("outcome", "plan", "watch")),
     *(f"release.{name}" for name in ("triggerer", "worker")),
     *(f"triggers.{name}" for name in ("polling", "release")),
     *("hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),

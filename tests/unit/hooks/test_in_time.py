@@ -36,10 +36,10 @@ TIMES = {"timeout": 30, "attempt_timeout": 29.9}
 
 
 _CLOCKS = (
-    "retrying",
+    "transport.retrying",
     "auth.authenticator",
-    "auth.renewing",
-    "auth.issuer",
+    "auth.renewal",
+    "auth.credential_requests",
     "transport.blocking_send",
 )
 

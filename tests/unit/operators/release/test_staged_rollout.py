@@ -14,7 +14,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import Overdue, SequentialFailureTest
 from iotda_provider.operators.release import StagedRollout, staged_rollout
-from iotda_provider.operators.release import staged_rollout as module
+from iotda_provider.operators.release import task_group as module
 
 ASKS = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
