@@ -25,7 +25,7 @@ from iotda_provider.task_io.parameters import (
     as_list,
     as_mapping,
     batch_task_ids,
-    given,
+    none_if_blank,
     read_number,
 )
 from iotda_provider.task_io.reports import check_report_path
@@ -83,7 +83,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "count": lambda text: as_count(text, "n"),
     "object": lambda text: as_mapping(text, "n"),
     "id": batch_task_ids,
-    "given": given,
+    "none_if_blank": none_if_blank,
     "report path": check_report_path,
     "group name": group_name_of,
     "failure class": lambda text: classify("X", text),

@@ -17,8 +17,8 @@ from iotda_provider.task_io.parameters import (
     as_mapping,
     as_rows,
     count_or_template,
-    given,
     list_or_template,
+    none_if_blank,
 )
 from iotda_provider.task_io.reports import checked_classes
 
@@ -264,7 +264,7 @@ def _read_verdict(value: Any) -> tuple[str, str]:
         value = as_mapping(value, "verdict")
     if isinstance(value, Mapping):
         return str(value.get("verdict")), str(value.get("summary") or "")
-    word = given(value)
+    word = none_if_blank(value)
     if word is not None and not isinstance(word, str):
         raise IoTDAConfigError(
             f"verdict must be the return value of one RolloutGuardSensor, got {what_is(word)}."

@@ -24,7 +24,7 @@ from iotda_provider.procedures.create_once import created_by, is_of_release, sta
 from iotda_provider.task_io.parameters import (
     airflow_id,
     batch_task_ids,
-    given,
+    none_if_blank,
     one_of,
     texts,
     whole_number,
@@ -283,7 +283,9 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
-        known = [] if given(self.batch_task_id) is None else batch_task_ids(self.batch_task_id)
+        known = (
+            [] if none_if_blank(self.batch_task_id) is None else batch_task_ids(self.batch_task_id)
+        )
         with self.hook() as hook:
             try:
                 found = self._by_stamp(hook, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.task_io.parameters import check_connection, given
+from iotda_provider.task_io.parameters import check_connection, none_if_blank
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -34,8 +34,8 @@ class ConnectedTask:
         """The rendered parameters, as hooks and triggers take them."""
         return {
             "iotda_conn_id": self.iotda_conn_id,
-            "project_id": given(self.project_id),
-            "instance_id": given(self.instance_id),
+            "project_id": none_if_blank(self.project_id),
+            "instance_id": none_if_blank(self.instance_id),
         }
 
     def hook(self) -> IoTDAHook:

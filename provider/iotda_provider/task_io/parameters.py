@@ -100,7 +100,7 @@ def batch_task_ids(value: Any) -> tuple[str, ...]:
     return (check_task_id(value),)
 
 
-def given(value: Any) -> Any:
+def none_if_blank(value: Any) -> Any:
     """An optional parameter; None where a template rendered to nothing."""
     if isinstance(value, str) and value.strip().lower() in _NOTHING:
         return None
@@ -112,7 +112,7 @@ def as_text(value: Any, name: str) -> str:
 
     :raises IoTDAConfigError: it is something else, or nothing
     """
-    if given(value) is None:
+    if none_if_blank(value) is None:
         raise IoTDAConfigError(f"{name} was rendered to nothing: {what_is(value)}.")
     return optional_text(value, name) or ""
 
@@ -122,7 +122,7 @@ def optional_text(value: Any, name: str) -> str | None:
 
     :raises IoTDAConfigError: it is something else
     """
-    value = given(value)
+    value = none_if_blank(value)
     if value is not None and not isinstance(value, str):
         raise IoTDAConfigError(f"{name} must be text, got {what_is(value)}.")
     return value
@@ -164,7 +164,7 @@ def _may_be_a_count(item: Any) -> bool:
         return False
     text = item.strip()
     is_number = _NUMBER.fullmatch(text) is not None
-    return given(text) is None or (is_number and abs(float(text)) <= _LARGEST_COUNT)
+    return none_if_blank(text) is None or (is_number and abs(float(text)) <= _LARGEST_COUNT)
 
 
 def _count(value: float, name: str) -> int:

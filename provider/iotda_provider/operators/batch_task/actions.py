@@ -16,8 +16,8 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.asking import in_batches
 from iotda_provider.operators.batch_task.targets import TargetsOperator
 from iotda_provider.task_io.parameters import (
-    given,
     id_or_template,
+    none_if_blank,
     one_of,
     text_or_template,
     whole_number,
@@ -208,9 +208,9 @@ class ListBatchTasksOperator(IoTDABaseOperator):
             found = (
                 task.to_dict()
                 for task in hook.list_batch_tasks(
-                    task_type=given(self.batch_task_type),
-                    status=given(self.status),
-                    app_id=given(self.app_id),
+                    task_type=none_if_blank(self.batch_task_type),
+                    status=none_if_blank(self.status),
+                    app_id=none_if_blank(self.app_id),
                 )
             )
             kept = list(islice(found, limit))

@@ -17,8 +17,8 @@ from iotda_provider.task_io.parameters import (
     as_mapping,
     as_text,
     flag,
-    given,
     list_or_template,
+    none_if_blank,
     object_or_template,
     one_of,
     text_or_template,
@@ -128,7 +128,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "document": _object(self.document, "document"),
             "task_policy": _object(self.task_policy, "task_policy"),
             "need_confirm": self.need_confirm,
-            "app_id": given(self.app_id),
+            "app_id": none_if_blank(self.app_id),
             "task_mode": self.task_mode,
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
@@ -181,7 +181,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
 
 def _object(value: Any, name: str) -> dict[str, Any] | None:
     """An optional object, in any form in which a template renders one."""
-    return None if given(value) is None else as_mapping(value, name)
+    return None if none_if_blank(value) is None else as_mapping(value, name)
 
 
 def not_before(context: Context) -> str | None:

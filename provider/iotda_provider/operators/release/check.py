@@ -34,8 +34,8 @@ from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.task_io.parameters import (
     as_list,
-    given,
     list_or_template,
+    none_if_blank,
     positive,
     read_number,
     text_or_template,
@@ -303,7 +303,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def _within(self) -> timedelta | None:
         """How long ago is lately; None: only now."""
-        if given(self.online_within) is None:
+        if none_if_blank(self.online_within) is None:
             return None
         hours = read_number(self.online_within, "online_within", zero=True)
         return timedelta(hours=min(hours, _MOST_HOURS)) if hours else None

@@ -19,8 +19,8 @@ from iotda_provider.release.ledger import unpack
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.task_io.parameters import (
     flag,
-    given,
     is_template,
+    none_if_blank,
     optional_text,
     positive,
     read_whole_number,
@@ -117,7 +117,7 @@ class ConfirmWaveOperator(WaveOperator):
 
     def begin(self, context: Context, plan: Mapping[str, Any]) -> ConfirmJob:
         self._check_opened(context["ti"])
-        limit, waves = given(self.max_in_flight), plan["waves"]
+        limit, waves = none_if_blank(self.max_in_flight), plan["waves"]
         timeout = self._timeout()
         return ConfirmJob(
             batch_task_id=plan["batch_task_id"],
@@ -137,7 +137,7 @@ class ConfirmWaveOperator(WaveOperator):
 
     def _window(self) -> MaintenanceWindow | None:
         timezone = optional_text(self.timezone, "timezone") or "UTC"
-        return MaintenanceWindow.of(given(self.window), timezone)
+        return MaintenanceWindow.of(none_if_blank(self.window), timezone)
 
     def _timeout(self) -> float:
         """Seconds after which it gives up waiting."""
