@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.connection.airflow_2_form import form_field
 from iotda_provider.connection.fields import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def connection_form_widgets() -> dict[str, Any]:
     from wtforms import StringField
 
     is_stand_in = hasattr(StringField(), "param")
-    return {spec.name: _described(spec) if is_stand_in else _drawn(spec) for spec in EXTRA_FIELDS}
+    return {
+        spec.name: _described(spec) if is_stand_in else form_field(spec) for spec in EXTRA_FIELDS
+    }
 
 
 def ui_field_behaviour() -> dict[str, Any]:
@@ -42,62 +45,3 @@ def _described(spec: ExtraField) -> Any:
     field.param.schema = {**schema, "title": spec.label}
     field.param.value = default
     return field
-
-
-def _drawn(spec: ExtraField) -> Any:
-    """Airflow 2: a field of the web form."""
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-    from flask_babel import lazy_gettext
-    from wtforms import BooleanField, IntegerField, PasswordField, StringField
-    from wtforms.validators import AnyOf, NumberRange, Optional
-
-    common = {
-        "label": lazy_gettext(spec.label),
-        "description": spec.description,
-        "default": spec.default,
-    }
-    if spec.is_secret:
-        return PasswordField(widget=BS3PasswordFieldWidget(), **common)
-    if spec.kind == "flag":
-        return BooleanField(**common)
-    if spec.kind == "choice":
-        return StringField(widget=_choose, validators=[Optional(), AnyOf(spec.choices)], **common)
-    if spec.kind == "integer":
-        limits = [Optional(), NumberRange(min=spec.minimum)]
-        return IntegerField(widget=BS3TextFieldWidget(), validators=limits, **common)
-    if spec.kind == "number":
-        return StringField(widget=_enter_number, validators=[Optional(), _is_number], **common)
-    return StringField(widget=BS3TextFieldWidget(), **common)
-
-
-def _choose(field: Any, **attributes: Any) -> Any:
-    """A widget: a list to choose from, for a field of text."""
-    from markupsafe import Markup, escape
-    from wtforms.widgets import html_params
-
-    (choices,) = (rule.values for rule in field.validators if hasattr(rule, "values"))
-    attributes = {"id": field.id, "class": "form-control", **attributes, "name": field.name}
-    options = (
-        f"<option {html_params(value=choice, selected=choice == field.data)}>{escape(choice)}"
-        "</option>"
-        for choice in choices
-    )
-    return Markup(f"<select {html_params(**attributes)}>{''.join(options)}</select>")  # noqa: S704
-
-
-def _enter_number(field: Any, **attributes: Any) -> Any:
-    """A widget: a number with any digits after the point, for a field of text."""
-    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-
-    return BS3TextFieldWidget()(field, **{**attributes, "type": "number", "step": "any"})
-
-
-def _is_number(form: Any, field: Any) -> None:
-    from wtforms.validators import ValidationError
-
-    try:
-        number = float(field.data)
-    except (TypeError, ValueError):
-        raise ValidationError("Not a number.") from None
-    if not 0 < number < float("inf"):
-        raise ValidationError("Must be a positive number.")
