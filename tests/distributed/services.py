@@ -93,6 +93,7 @@ class Broker(Service):
             "port": str(self.port),
             "dir": str(self.folder),
             "appendonly": "yes",
+            "set-proc-title": "no",  # it would write over what it is known by
             "save": "",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
