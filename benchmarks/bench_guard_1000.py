@@ -30,7 +30,7 @@ from bench_hooks import resident
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.rollout_guard import GuardPlan, Watch
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.triggers import shared_reads
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
@@ -110,7 +110,7 @@ class Measure:
 
         IoTDAAsyncHook._perform = perform  # type: ignore[assignment, method-assign]
         Watch._judge = judge  # type: ignore[method-assign]
-        OwnState._write = OwnState._read = nothing  # type: ignore[assignment, method-assign]
+        TriggererMemoryStore._write = TriggererMemoryStore._read = nothing  # type: ignore[assignment, method-assign]
 
 
 async def drain(trigger: RolloutGuardTrigger) -> None:
@@ -160,7 +160,7 @@ def main() -> None:
     print(f"{chosen.guards} guards every {chosen.interval:g} s for {chosen.seconds:g} s")
     logging.getLogger("nowhere").setLevel(logging.CRITICAL)
     measure, before = Measure(), resident()
-    real_init = shared_reads.Board.__init__
+    real_init = shared_reads.SharedReads.__init__
     with emulator(chosen.guards):
         for words, has_counts in (("the list shows counts", True), ("it shows none", False)):
 
@@ -168,7 +168,7 @@ def main() -> None:
                 real_init(made, hook)
                 made._list_has_counts = has_counts
 
-            shared_reads.Board.__init__ = init  # type: ignore[method-assign]
+            shared_reads.SharedReads.__init__ = init  # type: ignore[method-assign]
             measure.looks.clear()
             measure.calls.clear()
             said = asyncio.run(watch(chosen.guards, chosen.interval, chosen.seconds, measure))

@@ -54,7 +54,7 @@ from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
 from iotda_provider.rollout_guard import GuardPlan
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
@@ -423,8 +423,8 @@ async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
     monkeypatch, kind, good
 ):
     monkeypatch.setattr(IoTDATrigger, "hook", lambda self: Gone())
-    monkeypatch.setattr(OwnState, "_set_xcom", lambda self, key, value: None)
-    monkeypatch.setattr(OwnState, "_get_memories", lambda self: (None, None))
+    monkeypatch.setattr(TriggererMemoryStore, "_set_xcom", lambda self, key, value: None)
+    monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     ran = 0
     for what, arguments in stored(kind, good):

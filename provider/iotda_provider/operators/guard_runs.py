@@ -13,13 +13,13 @@ from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.models.text import what_is
-from iotda_provider.operators.alive import (
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
     complain_of_overdue_guards,
     find_overdue_guards,
     send_heartbeat,
 )
-from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
 from iotda_provider.task_io.parameters import (
     airflow_id,

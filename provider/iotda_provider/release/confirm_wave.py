@@ -93,7 +93,7 @@ class WaveConfirming(WaveDevices):
                 # Rows move between pages: the list is whole where the counts bear it out.
                 self._is_fresh = False
                 self._is_complete = watch.progress.waiting <= len(self._rows)
-            why: str | None = trouble or watch.why_not or self._closed()
+            why: str | None = trouble or watch.blocked_because or self._closed()
             # A stop that this look has sent is seen through here, or nobody knows whose it was.
             if not (self._is_stale or self._queue or self._is_fresh or watch.is_stopping):
                 left = self._unreached()
@@ -205,7 +205,7 @@ class WaveConfirming(WaveDevices):
 
     async def _look(self, io: ReleaseIO) -> Outcome | None:
         """A look of the guard; who has not been let start is written down before it stops."""
-        self._watch.must_go_on = not self._is_untouched
+        self._watch.never_abort = not self._is_untouched
         return await self._watch.poll(io)
 
     async def _note_left(self, io: ReleaseIO) -> None:

@@ -56,9 +56,10 @@ class LastLook:
             now = self._clock()
             if now >= deadline and not watch.is_stopping:
                 raise BatchTaskTimeoutError(
-                    f"Nothing can be announced: {watch.why_not}. Clear this task to look again."
+                    f"Nothing can be announced: {watch.blocked_because}. Clear this task to look "
+                    "again."
                 )
-            self._log.info("The last look has to wait: %s.", watch.why_not)
+            self._log.info("The last look has to wait: %s.", watch.blocked_because)
             await io.sleep(watch.until(deadline, now))
 
     def _result(self, verdict: str, summary: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 class WaveWatch(Watch):
     """A watch that also says whether its last look lets more devices start."""
 
-    must_go_on = True
+    never_abort = True
     #: Awaited with the I/O object before each stop is sent.
     before_stop: Callable[[Any], Awaitable[None]] | None = None
 
@@ -26,10 +26,10 @@ class WaveWatch(Watch):
     @property
     def sees(self) -> bool:
         """Whether the last look could be judged."""
-        return self._verdict is not None and self._blindness.since is None and bool(self.tasks)
+        return self._verdict is not None and self._outage.since is None and bool(self.tasks)
 
     @property
-    def why_not(self) -> str:
+    def blocked_because(self) -> str:
         """Why nobody may start now, in words; empty where the guard has nothing against it."""
         if self.is_stopping:
             return "the release is being stopped"

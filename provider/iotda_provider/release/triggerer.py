@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.failure_tally import Tally
-    from iotda_provider.rollout_guard.memory_store import Nowhere, OwnState
-    from iotda_provider.rollout_guard.triggerer import Earlier
+    from iotda_provider.rollout_guard.memory_store import NoMemoryStore, TriggererMemoryStore
+    from iotda_provider.rollout_guard.triggerer import TriggererRecall
 
 T = TypeVar("T")
 #: Seconds that a storage, or Airflow, may take to answer before the guard looks again.
@@ -40,10 +40,10 @@ class TriggererReleaseIO(TriggererGuardIO):
     :class:`~iotda_provider.release.release_io.ReleaseIO`.
 
     :param hook: an open hook
-    :param kept: where memory and alerts are kept, or ``Nowhere``
+    :param store: where memory and alerts are store, or ``NoMemoryStore``
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
-    :param earlier: what the guard knew before its triggerer was restarted; None: nothing
+    :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing
     :param files: where waves and confirmations are written down
     :param deadline: when the task's ``execution_timeout`` is over, in seconds since 1970
     """
@@ -51,15 +51,15 @@ class TriggererReleaseIO(TriggererGuardIO):
     def __init__(
         self,
         hook: IoTDAAsyncHook,
-        kept: OwnState | Nowhere,
+        store: TriggererMemoryStore | NoMemoryStore,
         log: Log,
         on_alert: str | None = None,
         *,
-        earlier: Earlier | None = None,
+        earlier_memory: TriggererRecall | None = None,
         files: ReleaseFiles | None = None,
         deadline: float | None = None,
     ) -> None:
-        super().__init__(hook, kept, log, on_alert, earlier=earlier)
+        super().__init__(hook, store, log, on_alert, earlier_memory=earlier_memory)
         self._files = files
         self._deadline = deadline
         #: Called before each wait, thus after each look.

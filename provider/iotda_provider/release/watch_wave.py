@@ -125,7 +125,7 @@ class WaveWatching:
                     "stop": outcome.to_result()["stop"],
                 }
             ended, now = outcome is not None, self._clock()
-            why = "" if ended else watch.why_not
+            why = "" if ended else watch.blocked_because
             reading = self._reading(self._waiting)
             over = ended or now >= job.end
             if not why and now >= job.bake:

@@ -51,7 +51,7 @@ _RECALLS_AT_ONCE = 4
 #: Seconds until a guard asks again where that failed, and between two lines about it.
 ASK_AGAIN_SECONDS = 60.0
 
-_guards: WeakSet[OwnState] = WeakSet()
+_guards: WeakSet[TriggererMemoryStore] = WeakSet()
 _recalls: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -97,7 +97,7 @@ def load_memory(context: Context, log: Log | None = None) -> Any:
         return None
 
 
-class SharedMemory:
+class WorkerMemoryStore:
     """The memory of a guard that may be deferred: who has it when, and who hands it to whom.
 
     A worker keeps it among its notes (the task state store, or a Variable before Airflow 3.3). At a
@@ -195,7 +195,7 @@ def load_triggers_memory(context: Context) -> Any:
 # --- in a triggerer -------------------------------------------------------------------------------
 
 
-class Nowhere:
+class NoMemoryStore:
     """In the place of all that where there is no task instance."""
 
     def know(self, settings: ConnectionSettings | None, *, hopeless: bool = False) -> None:
@@ -210,7 +210,7 @@ class Nowhere:
         return True
 
 
-class OwnState:
+class TriggererMemoryStore:
     """What a trigger keeps for its task instance: XComs, and a memory that outlives the try.
 
     Airflow's database or API may be down, in many ways, which must not stop a guard: every failure

@@ -20,8 +20,8 @@ from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missin
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
     SECONDS_BEFORE_STOP,
-    Nowhere,
-    OwnState,
+    NoMemoryStore,
+    TriggererMemoryStore,
 )
 from iotda_provider.transport.places import in_turn
 from iotda_provider.transport.retrying import retries_unsaid
@@ -56,29 +56,29 @@ class TriggererGuardIO:
     """The asynchronous I/O object of a watch, a :class:`~iotda_provider.rollout_guard.GuardIO`.
 
     :param hook: an open hook
-    :param kept: where memory and alerts are kept, or ``Nowhere``
+    :param store: where memory and alerts are store, or ``NoMemoryStore``
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param read: how a batch task is read; None: by the hook, one call each
-    :param earlier: what the guard knew before its triggerer was restarted; None: nothing
+    :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing
     """
 
     def __init__(
         self,
         hook: IoTDAAsyncHook,
-        kept: OwnState | Nowhere,
+        store: TriggererMemoryStore | NoMemoryStore,
         log: Log,
         on_alert: str | None = None,
         *,
         read: Callable[[str], Awaitable[BatchTask]] | None = None,
-        earlier: Earlier | None = None,
+        earlier_memory: TriggererRecall | None = None,
     ) -> None:
         self._hook = hook
         self._read_task = read or self._read_by_hook
-        self._kept = kept
+        self._store = store
         self._log = log
         self._on_alert = on_alert
-        self._earlier = earlier
+        self._earlier_memory = earlier_memory
         self._alerts: set[asyncio.Task[None]] = set()
         self._stop_is_due = float("inf")
 
@@ -103,12 +103,12 @@ class TriggererGuardIO:
                 self._log.error("on_alert takes its time; the guard ends without it.")
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
-        if self._earlier is not None:
-            self._earlier.hand_over()
+        if self._earlier_memory is not None:
+            self._earlier_memory.hand_over()
         answers = await asyncio.gather(*map(self._read, batch_task_ids))
         # Where nobody can read the connection, there is nothing to wait for.
         hopeless = any(isinstance(answer, IoTDAConfigError) for answer in answers)
-        self._kept.know(self._hook.last_settings, hopeless=hopeless)
+        self._store.know(self._hook.last_settings, hopeless=hopeless)
         return answers
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
@@ -129,9 +129,9 @@ class TriggererGuardIO:
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
         if not routine:
             self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
-        elif self._earlier is not None and not self._earlier.is_settled:
+        elif self._earlier_memory is not None and not self._earlier_memory.is_settled:
             return False  # it would take the place of what the guard has not read yet
-        return await self._kept.remember(memory, routine=routine)
+        return await self._store.remember(memory, routine=routine)
 
     async def tell(self, alert: Alert) -> None:
         self._tell(alert)
@@ -172,26 +172,26 @@ class TriggererGuardIO:
         self._begin(self._tell_them(alert.to_json()))
 
     async def _tell_them(self, alert: Mapping[str, Any]) -> None:
-        await self._kept.push(ALERT_KEY, alert)
+        await self._store.push(ALERT_KEY, alert)
         if self._on_alert is not None:
             await one_at_a_time(
                 (id(self), "alert"), call_on_alert, self._on_alert, alert, self._log
             )
 
 
-class Earlier:
+class TriggererRecall:
     """What the guard knew before its triggerer was restarted. No look waits for it.
 
     Until it is known, the watch decides from the platform's counts alone, and says nothing final
     about a rollout that is gone or being stopped: that may be its own doing.
 
     :param watch: gets it between two looks, once it is there
-    :param kept: has it
+    :param store: has it
     """
 
-    def __init__(self, watch: Watch, kept: OwnState) -> None:
+    def __init__(self, watch: Watch, store: TriggererMemoryStore) -> None:
         self._watch = watch
-        self._kept = kept
+        self._store = store
         self._patience_ends = time.monotonic() + _PATIENT_SECONDS
         self._ask_again = float("inf")
         self._asking: asyncio.Task[Memory] | None = asyncio.ensure_future(self._recall())
@@ -217,13 +217,13 @@ class Earlier:
         self._watch.awaits_memory = False
         if (error := asked.exception()) is not None:
             self._ask_again = now + ASK_AGAIN_SECONDS
-            self._kept.say("What the guard knew before can't be read yet", error)
+            self._store.say("What the guard knew before can't be read yet", error)
             return
         self._ask_again = float("inf")
         self._watch.memory.adopt(asked.result())
 
     async def _recall(self, **how: bool) -> Memory:
-        return await self._kept.check(await self._kept.recall(**how), self._watch.plan)
+        return await self._store.check(await self._store.recall(**how), self._watch.plan)
 
     @property
     def is_settled(self) -> bool:

@@ -49,7 +49,7 @@ class Watch(StoppableRollout):
         draw: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(plan, memory, log, clock)
-        self._blindness = Outage(plan.max_outage, plan.poll_interval)
+        self._outage = Outage(plan.max_outage, plan.poll_interval)
         self._rows = FailedRows(plan)
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
@@ -60,22 +60,20 @@ class Watch(StoppableRollout):
 
     #: Whether nothing else watches what has begun. Then whatever the very first look fails with is
     #: one more reason to tell a person and to look again, and no error.
-    must_go_on = False
+    never_abort = False
     #: Whether the memory of before a restart may still come; whether a look's meaning hangs on it.
     awaits_memory = needs_memory = False
 
     @property
     def interval(self) -> float:
         """Seconds until the next look."""
-        calm = self._blindness.interval
-        return (
-            min(calm, _WHILE_STOPPING) if self.is_stopping and not self._blindness.is_long else calm
-        )
+        calm = self._outage.interval
+        return min(calm, _WHILE_STOPPING) if self.is_stopping and not self._outage.is_long else calm
 
     @property
     def blind_since(self) -> float | None:
         """Since when no look could be judged (seconds since the epoch); None: it sees."""
-        return self._blindness.since
+        return self._outage.since
 
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
@@ -98,7 +96,7 @@ class Watch(StoppableRollout):
         try:
             gone = await self._read(io)
         except IoTDAError as error:
-            if not self.memory.looks and not is_trouble(error) and not self.must_go_on:
+            if not self.memory.looks and not is_trouble(error) and not self.never_abort:
                 if not self.awaits_memory:
                     raise
                 self.needs_memory = True  # it may not be the first
@@ -114,7 +112,7 @@ class Watch(StoppableRollout):
             return None
         if gone:
             if self.is_stopping and self.tasks:
-                self._blindness.over(self._clock())
+                self._outage.over(self._clock())
                 return await self._see_through(io)
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
@@ -125,7 +123,7 @@ class Watch(StoppableRollout):
                 is_own = self._is_borne_out()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
-                self._blindness.over(self._clock())
+                self._outage.over(self._clock())
                 return await self._see_through(io)
             # A note says that it was decided on, and nothing has come of it: judge anew.
             self.memory.intent = None
@@ -156,7 +154,7 @@ class Watch(StoppableRollout):
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
             hopeless = verdict.undecided is Undecided.EVIDENCE
             await self._blind(io, verdict.sentence, hopeless=hopeless)
-        elif (lasted := self._blindness.over(self._clock())) is not None:
+        elif (lasted := self._outage.over(self._clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
             return await self._breach(io, verdict)
@@ -231,7 +229,7 @@ class Watch(StoppableRollout):
 
     async def _blind(self, io: GuardIO, why: str, *, hopeless: bool = False) -> None:
         """Say that a look could not be judged; the guard goes on, more slowly after a while."""
-        say, tell = self._blindness.trouble(self._clock(), hopeless=hopeless)
+        say, tell = self._outage.trouble(self._clock(), hopeless=hopeless)
         if say:
             self.log.warning(
                 "The guard can't judge %s: %s It looks again in %.0f s.",
@@ -240,7 +238,7 @@ class Watch(StoppableRollout):
                 self.interval,
             )
         if tell:
-            since = self._blindness.since or self._clock()
+            since = self._outage.since or self._clock()
             await self.tell(
                 io,
                 "blind",

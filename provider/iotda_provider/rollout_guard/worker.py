@@ -73,7 +73,7 @@ class WorkerGuardIO:
         self._airflow = InTurn()
         self._saving: Future[bool] | None = None
         self._stop_is_due = float("inf")
-        self._earlier: EarlierInWorker | None = None
+        self._earlier_memory: WorkerRecall | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +104,10 @@ class WorkerGuardIO:
         with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             yield
 
-    def begin_recall(self, watch: Watch, recall: Callable[[], Memory]) -> EarlierInWorker:
+    def begin_recall(self, watch: Watch, recall: Callable[[], Memory]) -> WorkerRecall:
         """Begin to recall what an earlier try knew; the looks go on meanwhile."""
-        self._earlier = EarlierInWorker(watch, self.begin(recall), self._log)
-        return self._earlier
+        self._earlier_memory = WorkerRecall(watch, self.begin(recall), self._log)
+        return self._earlier_memory
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
         """Have something done that may take its time, after all that was begun before.
@@ -137,8 +137,8 @@ class WorkerGuardIO:
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         answers = [self._read(batch_task_id) for batch_task_id in batch_task_ids]
-        if self._earlier is not None:
-            self._earlier.hand_over()
+        if self._earlier_memory is not None:
+            self._earlier_memory.hand_over()
         return answers
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
@@ -152,7 +152,7 @@ class WorkerGuardIO:
         self._hook.rehearse_stop(batch_task_id)
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        if routine and self._earlier is not None and not self._earlier.is_settled:
+        if routine and self._earlier_memory is not None and not self._earlier_memory.is_settled:
             return False  # it would take the place of what the guard has not read yet
         if self._saving is not None:
             self._saving.cancel()  # where it has not begun, this one is newer
@@ -162,7 +162,7 @@ class WorkerGuardIO:
         if routine:
             return True
         seconds = SECONDS_BEFORE_STOP
-        if self._earlier is not None and not self._earlier.is_settled:
+        if self._earlier_memory is not None and not self._earlier_memory.is_settled:
             seconds = max(0.1, seconds - SECONDS_FOR_RECALL)  # which has been waited for
         self._stop_is_due = time.monotonic() + seconds
         try:
@@ -207,7 +207,7 @@ class WorkerGuardIO:
             call_on_alert(self._on_alert, alert, self._log)
 
 
-class EarlierInWorker:
+class WorkerRecall:
     """What an earlier try of a guard knew. Where Airflow does not answer, no look waits for it.
 
     It is there by the time at which the first look has its answer, or within a second of it. Until

@@ -9,15 +9,15 @@ from iotda_provider.rollout_guard import Outcome, Watch
 from iotda_provider.rollout_guard.outcome import STOPPING
 
 if TYPE_CHECKING:
-    from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
-    from iotda_provider.sensors.live import LiveInWorker
+    from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
+    from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 
 
 def look_until_over(
     watch: Watch,
     io: WorkerGuardIO,
     live: LiveInWorker,
-    earlier: EarlierInWorker,
+    earlier_memory: WorkerRecall,
     *,
     iotda_conn_id: str,
     time_is_over: str,
@@ -26,7 +26,7 @@ def look_until_over(
     """Look until the rollout has ended, or the guard's time is over.
 
     :param live: what people see of it
-    :param earlier: what an earlier try knew, which may come after the first look
+    :param earlier_memory: what an earlier try knew, which may come after the first look
     :param iotda_conn_id: the connection that people are told of
     :param time_is_over: why it gives up at the plan's deadline, as a sentence
     :param deferrable: a triggerer goes on where nothing has ended: the result is None once it is
@@ -42,12 +42,12 @@ def look_until_over(
         left = float("inf") if deadline is None else deadline - time.time()
         if outcome is None and left <= 0:
             outcome = io.run(watch.give_up(io, time_is_over))
-        if outcome is not None or (deferrable and earlier.is_settled):
+        if outcome is not None or (deferrable and earlier_memory.is_settled):
             live.settle(outcome)
             return outcome
         live.show()
         pause = max(0.0, min(began + watch.interval - time.monotonic(), left))
-        (time.sleep if earlier.is_settled else earlier.wait)(pause)
+        (time.sleep if earlier_memory.is_settled else earlier_memory.wait)(pause)
 
 
 def verified(watch: Watch, io: WorkerGuardIO, outcome: Outcome) -> Outcome:

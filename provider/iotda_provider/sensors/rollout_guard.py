@@ -27,9 +27,10 @@ from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
+from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
 from iotda_provider.rollout_guard.memory import fitted
 from iotda_provider.rollout_guard.memory_store import (
-    SharedMemory,
+    WorkerMemoryStore,
     forget_triggers_memory,
     load_triggers_memory,
     signature_of,
@@ -40,9 +41,8 @@ from iotda_provider.rollout_guard.plan import (
     ON_GUARD_LOST,
     read_rules,
 )
-from iotda_provider.rollout_guard.worker import EarlierInWorker, WorkerGuardIO
+from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 from iotda_provider.sensors.guard_loop import look_until_over, verified
-from iotda_provider.sensors.live import LiveInWorker
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import (
     as_count,
@@ -214,32 +214,34 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         own_report_path(self, context)
         plan = self._plan()
         with self.hook() as hook:
-            kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
+            store = WorkerMemoryStore(
+                context, self.log, signature_of(hook, owner_of(context["ti"]))
+            )
             memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             try:
                 with self._io(hook, context) as io:
-                    recall = partial(kept.recall, plan.batch_task_ids, plan.audit_limit)
-                    earlier = io.begin_recall(watch, recall)
+                    recall = partial(store.recall, plan.batch_task_ids, plan.audit_limit)
+                    earlier_memory = io.begin_recall(watch, recall)
                     io.try_on_alert(plan.batch_task_ids)
-                    outcome = self._look_on(context, io, watch, earlier)
+                    outcome = self._look_on(context, io, watch, earlier_memory)
                     outcome = outcome and verified(watch, io, outcome)
             except AirflowTaskTimeout:
-                kept.take_back(memory.to_json())
+                store.take_back(memory.to_json())
                 raise
         if outcome is not None:
-            return self._finish(context, watch, kept, outcome)
-        return self._defer(context, watch, kept)
+            return self._finish(context, watch, store, outcome)
+        return self._defer(context, watch, store)
 
     def _look_on(
-        self, context: Context, io: WorkerGuardIO, watch: Watch, earlier: EarlierInWorker
+        self, context: Context, io: WorkerGuardIO, watch: Watch, earlier_memory: WorkerRecall
     ) -> Outcome | None:
         try:
             return look_until_over(
                 watch,
                 io,
                 LiveInWorker(watch, io, context, self.log),
-                earlier,
+                earlier_memory,
                 iotda_conn_id=self.iotda_conn_id,
                 time_is_over=self._time_is_over(),
                 deferrable=self.deferrable,
@@ -304,10 +306,10 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
 
     # --- in the triggerer -------------------------------------------------------------------------
 
-    def _defer(self, context: Context, watch: Watch, kept: SharedMemory) -> None:
+    def _defer(self, context: Context, watch: Watch, store: WorkerMemoryStore) -> None:
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
-        kept.hand_over(watch.memory.to_json())
+        store.hand_over(watch.memory.to_json())
         trigger = RolloutGuardTrigger(
             plan={
                 **watch.plan.to_dict(),
@@ -323,11 +325,11 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         # No triggerer has been there to say that the guard's time is over.
         with self.hook() as hook:
-            watch, kept = self._resumed_watch(context, hook)
+            watch, store = self._resumed_watch(context, hook)
             with self._io(hook, context) as io:
                 outcome = io.run(watch.poll(io)) or io.run(watch.give_up(io, self._time_is_over()))
                 outcome = verified(watch, io, outcome)
-            return self._finish(context, watch, kept, outcome)
+            return self._finish(context, watch, store, outcome)
 
     def waited_for(self, context: Context) -> Sequence[str]:
         return batch_task_ids(self.batch_task_id)
@@ -344,28 +346,28 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         except (KeyError, ValueError) as error:
             raise nonsense(event, str(error)) from None
         with self.hook() as hook:
-            watch, kept = self._resumed_watch(context, hook, event.memory)
+            watch, store = self._resumed_watch(context, hook, event.memory)
             if outcome.stop is not None:
                 # The trigger's word is its own, even where no secret is there to sign a memory.
                 watch.memory.intent = watch.memory.intent or event.intent
             if outcome.stop is not None and watch.memory.intent is not None:
                 with self._io(hook, context) as io:
                     outcome = io.run(watch.verify(io)) or outcome
-            return self._finish(context, watch, kept, outcome)
+            return self._finish(context, watch, store, outcome)
 
     def _resumed_watch(
         self, context: Context, hook: IoTDAHook, told: Any = None
-    ) -> tuple[Watch, SharedMemory]:
+    ) -> tuple[Watch, WorkerMemoryStore]:
         plan = self._plan()
-        kept = SharedMemory(context, self.log, signature_of(hook, owner_of(context["ti"])))
+        store = WorkerMemoryStore(context, self.log, signature_of(hook, owner_of(context["ti"])))
         more = (told, load_triggers_memory(context))
-        memory = kept.recall(plan.batch_task_ids, plan.audit_limit, *more)
-        return Watch(plan, memory, self.log, clock=time.time), kept
+        memory = store.recall(plan.batch_task_ids, plan.audit_limit, *more)
+        return Watch(plan, memory, self.log, clock=time.time), store
 
     # --- the end ----------------------------------------------------------------------------------
 
     def _finish(
-        self, context: Context, watch: Watch, kept: SharedMemory, outcome: Outcome
+        self, context: Context, watch: Watch, store: WorkerMemoryStore, outcome: Outcome
     ) -> dict[str, Any]:
         """Report the outcome.
 
@@ -375,7 +377,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         ti: Any = context["ti"]
         result = outcome.to_result()
         ti.xcom_push(key="summary", value=outcome.summary)
-        kept.take_back(watch.memory.to_json())
+        store.take_back(watch.memory.to_json())
         header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"])
         trail = [header, *watch.memory.trail.records]
         failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
@@ -395,5 +397,5 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
             raise (AirflowTaskTimeout if by_task else AirflowSensorTimeout)(outcome.summary)
         if failed:
             raise IoTDAError(outcome.summary)
-        kept.settle(watch.memory.to_json())
+        store.settle(watch.memory.to_json())
         return result

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger
 
+from iotda_provider.airflow_support.threads import importing
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
-from iotda_provider.task_io.parameters import as_text, flag, optional_text
-from iotda_provider.triggers.loading import load
+from iotda_provider.task_io.parameters import as_mapping, as_text, flag, optional_text, positive
+from iotda_provider.transport.places import in_turn
+from iotda_provider.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -23,6 +28,31 @@ if TYPE_CHECKING:
 _AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
 _KILL_SECONDS = 30.0
 HOOKS = "iotda_provider.hooks.iotda_async"
+#: What may end a wait before its time: the parameter that says so.
+TIMEOUT, EXECUTION_TIMEOUT = "timeout", "execution_timeout"
+# Not sys.modules: Python puts a module there when its import begins, and whoever imports it then
+# waits for the end of that import, event loop or not.
+_loaded: set[str] = set()
+
+
+async def load(*modules: str) -> None:
+    """Import modules; from then on an ``import`` of them takes no time.
+
+    Whoever comes while they are imported waits without holding up the event loop.
+
+    :param modules: dotted names
+    :raises ImportError: one of them can't be imported
+    """
+    missing = tuple(module for module in modules if module not in _loaded)
+    if missing:
+        await single_flight(("import", missing), lambda: importing(_import, missing))
+        await in_turn()  # all that have waited would go on in one round of the event loop
+
+
+def _import(modules: Iterable[str]) -> None:
+    for module in modules:
+        import_module(module)
+        _loaded.add(module)
 
 
 class _MadeOfStoredArguments(ABCMeta):
@@ -145,3 +175,98 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
                     batch_task_id,
                     error,
                 )
+
+
+class PollingTrigger(IoTDATrigger):
+    """Looks every ``poll_interval`` seconds; trouble at the API shorter than ``max_outage`` passes.
+
+    A subclass implements :meth:`look`. Besides what that returns there are two events: the time is
+    over (``{"status": "timeout", ...}``), and an error that will not pass or has lasted too long
+    (``{"status": "error", ...}``).
+
+    :param poll_interval: seconds from one look to the next
+    :param deadline: when the wait is over, in seconds since 1970; None: never
+    :param limit: the parameter that the deadline comes from
+    :param max_outage: seconds of trouble at the API that the wait outlives
+    :param memo: plain JSON that comes back with the event: ``self`` is lost over a deferral, and
+        the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
+    """
+
+    needs = ("iotda_provider.triggers.events", "iotda_provider.waiting.task_wait")
+
+    def __init__(
+        self,
+        *,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        limit: str = TIMEOUT,
+        max_outage: float = 900.0,
+        memo: Mapping[str, Any] | None = None,
+        **connection: Any,
+    ) -> None:
+        super().__init__(**connection)
+        self.poll_interval = positive(poll_interval, "poll_interval", zero=True)
+        self.deadline = None if deadline is None else positive(deadline, "deadline", zero=True)
+        self.limit = as_text(limit, "limit")
+        self.max_outage = positive(max_outage, "max_outage", zero=True)
+        self.memo = {} if memo is None else as_mapping(memo, "memo")
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            **super().arguments(),
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+            "limit": self.limit,
+            "max_outage": self.max_outage,
+            "memo": self.memo,
+        }
+
+    @abstractmethod
+    async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
+        """Look once: the event to tell, or None to look again.
+
+        :raises IoTDAError: the look failed; whether that ends the wait is judged here
+        """
+
+    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        async for event in self._events(hook):
+            if isinstance(event.payload, dict) and "status" in event.payload:
+                event.payload["memo"] = self.memo
+            yield event
+
+    async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+        from iotda_provider.exceptions import IoTDAError
+        from iotda_provider.transport.retrying import retries_unsaid
+        from iotda_provider.triggers.events import failed, timed_out
+        from iotda_provider.waiting.task_wait import Outage
+
+        outage = Outage(self.max_outage)
+        # A triggerer that starts begins all its triggers at once; they need not stay in step.
+        spread = random.random()  # noqa: S311 - no secret
+        while True:
+            began = time.monotonic()
+            event = None
+            try:
+                with retries_unsaid():
+                    event = await self.look(hook)
+                line = outage.answered(time.monotonic())
+            except IoTDAError as error:
+                try:
+                    line = outage.outlive(error, time.monotonic())
+                except IoTDAError as final:
+                    yield failed(self.batch_task_ids, final)
+                    return
+            if line:
+                self.log.warning("%s", line)
+            if event is not None:
+                yield event
+                return
+            pause = max(0.0, began + spread * self.poll_interval - time.monotonic())
+            spread = 1.0
+            if self.deadline is not None:
+                left = self.deadline - time.time()
+                if left <= 0:
+                    yield timed_out(self.batch_task_ids, self.limit)
+                    return
+                pause = min(pause, left)
+            await asyncio.sleep(pause)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import TaskSuccessEvent
 
 from iotda_provider.task_io.parameters import as_mapping, as_text, flag, positive, texts
-from iotda_provider.triggers.loading import load
-from iotda_provider.triggers.polling import PollingTrigger
+from iotda_provider.triggers.base import PollingTrigger, load
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -75,13 +74,17 @@ class BatchTaskTrigger(PollingTrigger):
 
     @asynccontextmanager
     async def _shown(self, live: Mapping[str, Any]) -> AsyncIterator[Callable[[BatchTask], None]]:
-        await load("iotda_provider.rollout_guard.memory_store", "iotda_provider.triggers.live")
-        from iotda_provider.rollout_guard.live import StopStanding
-        from iotda_provider.rollout_guard.memory_store import OwnState
-        from iotda_provider.triggers.live import LiveInTriggerer
+        await load(
+            "iotda_provider.rollout_guard.memory_store", "iotda_provider.triggers.live_in_triggerer"
+        )
+        from iotda_provider.rollout_guard.live_record import StopLiveState
+        from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
+        from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
-        standing = StopStanding(self.batch_task_id, self.poll_interval, live["sent_at"])
-        async with LiveInTriggerer(standing, OwnState(live["owner"], self.log)) as shown:
+        standing = StopLiveState(self.batch_task_id, self.poll_interval, live["sent_at"])
+        async with LiveInTriggerer(
+            standing, TriggererMemoryStore(live["owner"], self.log)
+        ) as shown:
 
             def show(task: BatchTask) -> None:
                 standing.saw(task)

@@ -41,7 +41,7 @@ class ReleaseTrigger(IoTDATrigger):
         "iotda_provider.release.watch_wave",
         "iotda_provider.release.at_rest",
         "iotda_provider.release.triggerer",
-        "iotda_provider.triggers.live",
+        "iotda_provider.triggers.live_in_triggerer",
     )
 
     def __init__(
@@ -100,7 +100,7 @@ class WaveTrigger(ReleaseTrigger):
     """Goes on with one wave, behind its guard, which sends its stop from here.
 
     What the guard remembers is kept as that of a ``RolloutGuardTrigger`` is; the event has it as
-    ``memory`` only where it could not be kept. Another triggerer may take this trigger over while
+    ``memory`` only where it could not be store. Another triggerer may take this trigger over while
     it is still running: from then on this one goes on guarding and confirms nobody, unless the
     other one does not either for a minute. A call that is under way at that moment may be made
     twice, which changes nothing.
@@ -148,28 +148,28 @@ class WaveTrigger(ReleaseTrigger):
         from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.rollout_guard import GuardPlan, Memory
-        from iotda_provider.rollout_guard.live import Ended
+        from iotda_provider.rollout_guard.live_record import Ended
         from iotda_provider.rollout_guard.memory import fitted
-        from iotda_provider.rollout_guard.memory_store import OwnState
-        from iotda_provider.rollout_guard.triggerer import Earlier, warm_up
+        from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
+        from iotda_provider.rollout_guard.triggerer import TriggererRecall, warm_up
         from iotda_provider.triggers.events import OVER, tell
-        from iotda_provider.triggers.live import LiveInTriggerer
+        from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
         plan = await importing(GuardPlan.from_dict, self.guard)  # its rules load what they need
         await warm_up(plan.rules)
-        kept = OwnState(self.owner, self.log)
+        store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, clock=time.time)
         files = ReleaseFiles.from_json(self.files)
         job, procedure = await importing(self.begin, watch)
-        earlier = Earlier(watch, kept)
-        live = LiveInTriggerer(watch, kept)
+        earlier_memory = TriggererRecall(watch, store)
+        live = LiveInTriggerer(watch, store)
         io = TriggererReleaseIO(
             hook,
-            kept,
+            store,
             self.log,
             self.on_alert,
-            earlier=earlier,
+            earlier_memory=earlier_memory,
             files=files,
             deadline=self.deadline,
         )
@@ -182,10 +182,10 @@ class WaveTrigger(ReleaseTrigger):
                     result = payload["result"]
                     await live.settle(Ended(result["verdict"], result["summary"]))
         finally:
-            earlier.give_up()
-            kept.forget_unwritten()
+            earlier_memory.give_up()
+            store.forget_unwritten()
         await io.finish()
-        left = await kept.hand_back(fitted(memory.to_json(), LARGEST))
+        left = await store.hand_back(fitted(memory.to_json(), LARGEST))
         yield tell({**payload, **left})
 
 
@@ -216,9 +216,9 @@ class AtRestTrigger(ReleaseTrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.release.at_rest import Resting, RestJob
         from iotda_provider.release.triggerer import TriggererReleaseIO
-        from iotda_provider.rollout_guard.memory_store import Nowhere
+        from iotda_provider.rollout_guard.memory_store import NoMemoryStore
         from iotda_provider.triggers.events import tell
 
-        io = TriggererReleaseIO(hook, Nowhere(), self.log, deadline=self.deadline)
+        io = TriggererReleaseIO(hook, NoMemoryStore(), self.log, deadline=self.deadline)
         job = RestJob.from_json(self.job)
         yield tell(await self._event(job, Resting(job, self.log, clock=time.time), io))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.rollout_guard import Memory, Outcome, Watch
-    from iotda_provider.rollout_guard.memory_store import OwnState
+    from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
     from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
-    from iotda_provider.triggers.live import LiveInTriggerer
+    from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
 
 class RolloutGuardTrigger(IoTDATrigger):
@@ -41,7 +41,7 @@ class RolloutGuardTrigger(IoTDATrigger):
     needs = (
         "iotda_provider.rollout_guard.triggerer",
         "iotda_provider.triggers.shared_reads",
-        "iotda_provider.triggers.live",
+        "iotda_provider.triggers.live_in_triggerer",
     )
 
     def __init__(
@@ -72,36 +72,45 @@ class RolloutGuardTrigger(IoTDATrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
-        from iotda_provider.rollout_guard.memory_store import OwnState
-        from iotda_provider.rollout_guard.triggerer import Earlier, TriggererGuardIO, warm_up
+        from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
+        from iotda_provider.rollout_guard.triggerer import (
+            TriggererGuardIO,
+            TriggererRecall,
+            warm_up,
+        )
         from iotda_provider.triggers.events import failed
-        from iotda_provider.triggers.live import LiveInTriggerer
-        from iotda_provider.triggers.shared_reads import shared_board
+        from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
+        from iotda_provider.triggers.shared_reads import open_shared_reads
 
         plan = await importing(GuardPlan.from_dict, self.plan)  # its rules load what they need
         await warm_up(plan.rules)
-        kept = OwnState(self.owner, self.log)
+        store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = Watch(plan, memory, self.log, clock=time.time)
-        earlier = Earlier(watch, kept)
+        earlier_memory = TriggererRecall(watch, store)
         connection = ("guards", self.iotda_conn_id, self.project_id, self.instance_id)
-        live = LiveInTriggerer(watch, kept)
-        async with shared_board(connection, self.hook) as board, live:
-            # The board's hook stops, too: it is open since the first look.
+        live = LiveInTriggerer(watch, store)
+        async with open_shared_reads(connection, self.hook) as reads, live:
+            # The stop is sent by the same hook, which is open since the first look.
             io = TriggererGuardIO(
-                board.hook, kept, self.log, self.on_alert, read=board.read, earlier=earlier
+                reads.hook,
+                store,
+                self.log,
+                self.on_alert,
+                read=reads.read,
+                earlier_memory=earlier_memory,
             )
             io.try_on_alert(plan.batch_task_ids)
             try:
                 outcome = await self._wait(watch, io, live)
                 await live.settle(outcome)
-                event = await self._over(outcome, memory, kept)
+                event = await self._over(outcome, memory, store)
             except IoTDAError as error:
                 event = failed(plan.batch_task_ids, error)
             finally:
-                board.forget(plan.batch_task_ids)
-                earlier.give_up()
-                kept.forget_unwritten()
+                reads.forget(plan.batch_task_ids)
+                earlier_memory.give_up()
+                store.forget_unwritten()
             await io.finish()
         yield event
 
@@ -125,7 +134,9 @@ class RolloutGuardTrigger(IoTDATrigger):
             pause = seconds_to_tick(began, watch.interval, time.monotonic())
             await asyncio.sleep(min(pause, left))
 
-    async def _over(self, outcome: Outcome, memory: Memory, kept: OwnState) -> TriggerEvent:
+    async def _over(
+        self, outcome: Outcome, memory: Memory, store: TriggererMemoryStore
+    ) -> TriggerEvent:
         from iotda_provider.triggers.events import OVER, tell
 
         payload: dict[str, Any] = {
@@ -135,4 +146,4 @@ class RolloutGuardTrigger(IoTDATrigger):
         }
         if outcome.stop is not None:
             payload["intent"] = memory.intent
-        return tell({**payload, **await kept.hand_back(memory.to_json())})
+        return tell({**payload, **await store.hand_back(memory.to_json())})

@@ -36,12 +36,12 @@ _WORTH_A_LIST = 4
 _REST = 30
 
 _Kind = tuple[TaskType, TaskStatus]
-#: Where a task is looked for first that is new to a board: nearly all that are guarded are there.
+#: Where a task is looked for first that is new to a reads: nearly all that are guarded are there.
 _USUAL: _Kind = (TaskType.FIRMWARE_UPGRADE, TaskStatus.PROCESSING)
 _Waiting = dict[str, "list[asyncio.Future[BatchTask]]"]
 
 
-class Board:
+class SharedReads:
     """Reads batch tasks for whoever asks at the same moment, in as few calls as it can.
 
     A page of the list holds fifty tasks with their counts, so a thousand guards that look together
@@ -51,7 +51,7 @@ class Board:
     itself; so is every task where the platform's list has no counts, or where so much else is
     listed that it saves nothing.
 
-    :param hook: a hook for all that share the board, who may call it, too: it looks its connection
+    :param hook: a hook for all that share the reads, who may call it, too: it looks its connection
         up once for all of them
     """
 
@@ -167,30 +167,32 @@ class Board:
                 future.set_result(task)
 
 
-_boards: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Board]] = WeakKeyDictionary()
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedReads]] = (
+    WeakKeyDictionary()
+)
 
 
 @asynccontextmanager
-async def shared_board(
+async def open_shared_reads(
     key: Hashable, make_hook: Callable[[], IoTDAAsyncHook]
-) -> AsyncIterator[Board]:
-    """The board of this event loop for a connection, made by the first that needs it.
+) -> AsyncIterator[SharedReads]:
+    """The reads of this event loop for a connection, made by the first that needs it.
 
     :param key: what tells connections apart
-    :param make_hook: makes the board's hook
+    :param make_hook: makes the reads's hook
     """
-    boards = _boards.setdefault(asyncio.get_running_loop(), {})
-    board = boards.get(key)
-    if board is None:
-        board = boards[key] = Board(make_hook())
-    board.members += 1
+    reads_by_key = _open.setdefault(asyncio.get_running_loop(), {})
+    reads = reads_by_key.get(key)
+    if reads is None:
+        reads = reads_by_key[key] = SharedReads(make_hook())
+    reads.members += 1
     try:
-        yield board
+        yield reads
     finally:
-        board.members -= 1
-        if not board.members:
-            del boards[key]
-            await board.close()
+        reads.members -= 1
+        if not reads.members:
+            del reads_by_key[key]
+            await reads.close()
 
 
 def seconds_to_tick(began: float, interval: float, now: float) -> float:

@@ -177,8 +177,12 @@ class TaskInstance:
             return self.xcoms.get(key)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("iotda_provider.rollout_guard.memory_store.OwnState._set_xcom", write)
-            patch.setattr("iotda_provider.rollout_guard.memory_store.OwnState._get_xcom", read)
+            patch.setattr(
+                "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore._set_xcom", write
+            )
+            patch.setattr(
+                "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore._get_xcom", read
+            )
             yield
 
 

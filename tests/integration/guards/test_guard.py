@@ -18,7 +18,7 @@ from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.guards.audit import read_audit
 from iotda_provider.guards.lab.cli import main as guard_command
 from iotda_provider.rollout_guard import Memory
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
 
@@ -306,13 +306,13 @@ def test_an_alert_that_airflow_cannot_keep_ends_no_guard(
 @pytest.fixture
 def slow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a trigger knew before comes late."""
-    recall = OwnState.recall
+    recall = TriggererMemoryStore.recall
 
-    async def late(state: OwnState, **options: Any) -> Any:
+    async def late(state: TriggererMemoryStore, **options: Any) -> Any:
         await asyncio.sleep(0.2)
         return await recall(state, **options)
 
-    monkeypatch.setattr(OwnState, "recall", late)
+    monkeypatch.setattr(TriggererMemoryStore, "recall", late)
 
 
 @pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)

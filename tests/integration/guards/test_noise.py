@@ -14,7 +14,7 @@ import pytest
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.rollout_guard import GuardPlan
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 GUARDS = 4
@@ -97,7 +97,7 @@ async def test_each_guard_writes_a_line_a_minute_in_an_outage_and_nobody_writes_
         monkeypatch.setattr(f"iotda_provider.{module}.time", shared)
     monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", shared)
     for call in ("_get_memories", "_set_memory", "_set_xcom"):
-        monkeypatch.setattr(OwnState, call, away)
+        monkeypatch.setattr(TriggererMemoryStore, call, away)
 
     async def guard(name: str, task_id: str) -> None:
         whose.set(name)

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import iotda_async
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
 BAD = {"devices": 200, "failure_rate": 0.5, "failure_after": 60, "success_after": 600}
 
@@ -44,8 +44,8 @@ def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     for module in ("memory_store", "triggerer", "worker"):
         monkeypatch.setattr(f"iotda_provider.rollout_guard.{module}.SECONDS_BEFORE_STOP", 0.1)
     monkeypatch.setattr("iotda_provider.rollout_guard.triggerer._PATIENT_SECONDS", 0.5)
-    monkeypatch.setattr(OwnState, "_get_memories", made)
-    monkeypatch.setattr(OwnState, "_set_memory", made)
+    monkeypatch.setattr(TriggererMemoryStore, "_get_memories", made)
+    monkeypatch.setattr(TriggererMemoryStore, "_set_memory", made)
     monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", made)
     keep, push = ti.store.set, ti.xcom_push
     monkeypatch.setattr(ti.store, "set", lambda *args: (made(), keep(*args)))

@@ -39,9 +39,9 @@ WAITING = [
     *(f"operators.release.{name}" for name in ("at_rest", "wave", "confirm", "wave_guard")),
     *(f"operators.release.{name}" for name in ("outcome", "plan", "watch")),
     *(f"release.{name}" for name in ("triggerer", "worker")),
-    *(f"triggers.{name}" for name in ("polling", "release")),
+    *(f"triggers.{name}" for name in ("base", "release")),
     *("hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
-    *("sensors.live", "triggers.live"),
+    *("rollout_guard.live_in_worker", "triggers.live_in_triggerer"),
 ]
 
 
@@ -363,7 +363,7 @@ def rollout(
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         made = Rollout(emulator, passing, deferrable, has_store)
-        own = "iotda_provider.rollout_guard.memory_store.OwnState."
+        own = "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore."
         monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: made.xcoms)
         monkeypatch.setattr(
             own + "_set_xcom",

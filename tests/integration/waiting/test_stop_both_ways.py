@@ -16,7 +16,7 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.transport.rate_limit import RateLimit
 
 TASK_ID = "0123456789abcdef01234567"
@@ -66,9 +66,9 @@ def test_people_see_how_it_stands_and_how_it_has_ended(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[Any, str, Any]] = []
-    monkeypatch.setattr("iotda_provider.triggers.live._routine", RateLimit(1000.0))
+    monkeypatch.setattr("iotda_provider.triggers.live_in_triggerer._routine", RateLimit(1000.0))
     monkeypatch.setattr(
-        OwnState,
+        TriggererMemoryStore,
         "_set_xcom",
         lambda state, key, value: written.append((state._owner["task_id"], key, value)),
     )

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
-from iotda_provider.rollout_guard.memory_store import OwnState
-from iotda_provider.triggers.shared_reads import Board
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
+from iotda_provider.triggers.shared_reads import SharedReads
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 whose = contextvars.ContextVar("whose", default="nobody's")
@@ -57,14 +57,14 @@ async def test_a_memory_that_can_not_be_kept_holds_up_a_stop_for_two_seconds_at_
     written: list[Any] = []
     begun = threading.Event()
 
-    def hang(state: OwnState, memory: Any) -> None:
+    def hang(state: TriggererMemoryStore, memory: Any) -> None:
         begun.set()
         released.wait()
         written.append(memory)
 
-    monkeypatch.setattr(OwnState, "_set_memory", hang)
+    monkeypatch.setattr(TriggererMemoryStore, "_set_memory", hang)
     monkeypatch.setattr("iotda_provider.rollout_guard.memory_store.SECONDS_BEFORE_STOP", 0.05)
-    state = OwnState(OWNER, logging.getLogger("test"))
+    state = TriggererMemoryStore(OWNER, logging.getLogger("test"))
     assert await state.remember({"looks": 1}, routine=True)
     assert await in_thread(begun.wait, 60)
 
@@ -89,10 +89,10 @@ async def test_a_reading_for_all_guards_is_in_nobodys_context() -> None:
         async def close(self) -> None: ...
 
     hook: Any = Hook()
-    board = Board(hook)
+    reads = SharedReads(hook)
     whose.set("the first guard's")
 
-    await board.read("a")
+    await reads.read("a")
 
     assert seen == ["nobody's"]
-    await board.close()
+    await reads.close()

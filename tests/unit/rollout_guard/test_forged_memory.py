@@ -21,7 +21,7 @@ from iotda_provider.guards import (
 )
 from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
-from iotda_provider.rollout_guard.live import LiveRecord
+from iotda_provider.rollout_guard.live_record import LiveRecord
 from iotda_provider.rollout_guard.signature import Signature
 from iotda_provider.transport.runner import run_blocking
 

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from iotda_provider.rollout_guard import memory_store
-from iotda_provider.rollout_guard.memory_store import OwnState
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
 OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 
@@ -39,7 +39,7 @@ async def test_a_conversation_is_never_broken_off(
     supervisor = Supervisor()
     monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: supervisor)
     monkeypatch.setattr(memory_store, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)
-    state = OwnState(OWNER, logging.getLogger("test"))
+    state = TriggererMemoryStore(OWNER, logging.getLogger("test"))
 
     writing = asyncio.ensure_future(state.remember({"looks": 1}))
     await asyncio.wait_for(supervisor.asked.wait(), 60)

@@ -10,8 +10,8 @@ import pytest
 
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDAServerError
 from iotda_provider.models import BatchTask
-from iotda_provider.triggers import shared_reads as boards
-from iotda_provider.triggers.shared_reads import Board, seconds_to_tick, shared_board
+from iotda_provider.triggers import shared_reads
+from iotda_provider.triggers.shared_reads import SharedReads, open_shared_reads, seconds_to_tick
 
 
 class Platform:
@@ -67,20 +67,20 @@ class Platform:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "_GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(shared_reads, "_GATHER_SECONDS", 0.0)
 
 
-async def look(board: Board, ids: Any) -> list[Any]:
+async def look(reads: SharedReads, ids: Any) -> list[Any]:
     """All of them look at the same moment."""
-    return await asyncio.gather(*map(board.read, ids), return_exceptions=True)
+    return await asyncio.gather(*map(reads.read, ids), return_exceptions=True)
 
 
 async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
     platform = Platform(1000)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
     for _ in range(2):  # they have just come, all at once, as after another triggerer's end
-        tasks = await look(board, platform.ids)
+        tasks = await look(reads, platform.ids)
 
     assert [task.task_id for task in tasks] == platform.ids
     assert platform.calls == {"list": 40}
@@ -88,13 +88,13 @@ async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
 
 async def test_those_that_are_late_share_the_next_reading() -> None:
     platform = Platform(1000)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
     platform.answers.clear()
-    looks = [asyncio.ensure_future(look(board, platform.ids[:500]))]
+    looks = [asyncio.ensure_future(look(reads, platform.ids[:500]))]
     await platform.was_asked.wait()
 
     for start in range(500, 1000, 10):
-        looks.append(asyncio.ensure_future(look(board, platform.ids[start : start + 10])))
+        looks.append(asyncio.ensure_future(look(reads, platform.ids[start : start + 10])))
         await asyncio.sleep(0.001)
     platform.answers.set()
     tasks = [task for one in looks for task in await one]
@@ -107,47 +107,47 @@ async def test_those_that_are_late_share_the_next_reading() -> None:
 async def test_a_reading_that_hangs_holds_up_the_next_one_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(boards, "_LONGEST_TURN", 0.01)
+    monkeypatch.setattr(shared_reads, "_LONGEST_TURN", 0.01)
     platform = Platform(2)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
     platform.answers.clear()
-    hanging = asyncio.ensure_future(board.read(platform.ids[0]))
+    hanging = asyncio.ensure_future(reads.read(platform.ids[0]))
     await platform.was_asked.wait()
     platform.answers = asyncio.Event()
     platform.answers.set()
 
-    assert (await board.read(platform.ids[1])).task_id == platform.ids[1]
+    assert (await reads.read(platform.ids[1])).task_id == platform.ids[1]
     assert not hanging.done()
-    await board.close()
+    await reads.close()
 
 
 async def test_a_few_for_whom_a_list_is_not_worth_it_keep_no_others_from_it() -> None:
     platform = Platform(500)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    await look(board, platform.ids)
-    await look(board, platform.ids[:6])  # the oldest, at the list's end
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
+    await look(reads, platform.ids[:6])  # the oldest, at the list's end
     platform.calls.clear()
 
-    await look(board, platform.ids)
+    await look(reads, platform.ids)
 
     assert platform.calls == {"list": 10}
 
 
 async def test_a_few_are_read_one_by_one() -> None:
     platform = Platform(3, others=500)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
     for _ in range(3):
-        await look(board, platform.ids)
+        await look(reads, platform.ids)
 
     assert platform.calls == {"show": 9}
 
 
 async def test_two_guards_on_one_task_share_one_call() -> None:
     platform = Platform(1)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
-    first, second = await look(board, platform.ids * 2)
+    first, second = await look(reads, platform.ids * 2)
 
     assert first is second
     assert platform.calls == {"show": 1}
@@ -155,10 +155,10 @@ async def test_two_guards_on_one_task_share_one_call() -> None:
 
 async def test_a_list_without_counts_is_asked_for_once_and_never_again() -> None:
     platform = Platform(100, counts_in_list=False)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
     for _ in range(4):
-        tasks = await look(board, platform.ids)
+        tasks = await look(reads, platform.ids)
 
     assert all(task.progress.total == 1 for task in tasks)
     assert platform.calls == {"show": 400, "list": 1}
@@ -166,10 +166,10 @@ async def test_a_list_without_counts_is_asked_for_once_and_never_again() -> None
 
 async def test_a_list_full_of_other_peoples_tasks_is_left_alone_for_a_while() -> None:
     platform = Platform(10, others=5000)
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
     for _ in range(10):
-        await look(board, platform.ids)
+        await look(reads, platform.ids)
 
     assert platform.calls["show"] == 100
     assert platform.calls["list"] <= 5
@@ -177,12 +177,12 @@ async def test_a_list_full_of_other_peoples_tasks_is_left_alone_for_a_while() ->
 
 async def test_one_that_has_moved_on_is_read_by_itself() -> None:
     platform = Platform(50)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    await look(board, platform.ids)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
     platform.wire[platform.ids[7]]["status"] = "Stopped"
     platform.calls.clear()
 
-    tasks = await look(board, platform.ids)
+    tasks = await look(reads, platform.ids)
 
     assert str(tasks[7].status) == "Stopped"
     assert platform.calls == {"list": 1, "show": 1}
@@ -190,11 +190,11 @@ async def test_one_that_has_moved_on_is_read_by_itself() -> None:
 
 async def test_each_gets_its_own_error_and_the_others_their_tasks() -> None:
     platform = Platform(50)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    await look(board, platform.ids)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
     del platform.wire[platform.ids[7]]
 
-    tasks = await look(board, platform.ids)
+    tasks = await look(reads, platform.ids)
 
     assert isinstance(tasks[7], IoTDANotFoundError)
     assert sum(isinstance(task, BatchTask) for task in tasks) == 49
@@ -202,56 +202,56 @@ async def test_each_gets_its_own_error_and_the_others_their_tasks() -> None:
 
 async def test_an_outage_reaches_all_and_passes() -> None:
     platform = Platform(50)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    await look(board, platform.ids)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
     platform.error = IoTDAServerError(503)
 
-    assert {type(answer) for answer in await look(board, platform.ids)} == {IoTDAServerError}
+    assert {type(answer) for answer in await look(reads, platform.ids)} == {IoTDAServerError}
     platform.error = None
-    assert all(isinstance(task, BatchTask) for task in await look(board, platform.ids))
+    assert all(isinstance(task, BatchTask) for task in await look(reads, platform.ids))
 
 
 async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
     platform = Platform(1)
     platform.error = ZeroDivisionError()
-    board: Any = Board(platform)  # type: ignore[arg-type]
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
-    (answer,) = await look(board, platform.ids)
+    (answer,) = await look(reads, platform.ids)
 
     assert isinstance(answer, ZeroDivisionError)
 
 
 async def test_who_asks_during_a_reading_gets_the_next_one() -> None:
     platform = Platform(1)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    first = asyncio.ensure_future(board.read(platform.ids[0]))
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    first = asyncio.ensure_future(reads.read(platform.ids[0]))
     await asyncio.sleep(0)
     await first
 
-    await board.read(platform.ids[0])
+    await reads.read(platform.ids[0])
 
     assert platform.calls == {"show": 2}
 
 
 async def test_a_guard_that_is_cancelled_does_not_take_the_others_along() -> None:
     platform = Platform(2)
-    board: Any = Board(platform)  # type: ignore[arg-type]
-    first, second = (asyncio.ensure_future(board.read(key)) for key in platform.ids)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    first, second = (asyncio.ensure_future(reads.read(key)) for key in platform.ids)
     await asyncio.sleep(0)
     first.cancel()
 
     assert (await second).task_id == platform.ids[1]
 
 
-async def test_a_board_is_shared_by_a_connection_and_closed_by_the_last() -> None:
+async def test_shared_reads_belong_to_a_connection_and_are_closed_by_the_last() -> None:
     made: list[Platform] = []
 
     def make() -> Any:
         made.append(Platform(1))
         return made[-1]
 
-    async with shared_board("a", make) as first:
-        async with shared_board("a", make) as second, shared_board("b", make) as third:
+    async with open_shared_reads("a", make) as first:
+        async with open_shared_reads("a", make) as second, open_shared_reads("b", make) as third:
             assert first is second
             assert third is not first
         assert [platform.closed for platform in made] == [False, True]

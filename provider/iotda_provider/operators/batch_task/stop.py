@@ -28,8 +28,8 @@ from iotda_provider.models import BatchTask, TargetResult, TaskStatus
 from iotda_provider.operators.batch_task.asking import in_batches
 from iotda_provider.operators.batch_task.stop_record import StopRecord
 from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator
-from iotda_provider.operators.live_stop import LiveStop
-from iotda_provider.rollout_guard.live import HEADER_KEY, StopStanding, header
+from iotda_provider.rollout_guard.live_in_worker import LiveStop
+from iotda_provider.rollout_guard.live_record import HEADER_KEY, StopLiveState, header
 from iotda_provider.task_io.parameters import flag, one_of, positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
@@ -278,7 +278,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         self.wait_in_triggerer(trigger, deadline, self.poll_interval)
 
     def _live(self, context: Context, record: StopRecord) -> LiveStop:
-        standing = StopStanding(self.batch_task_id, self.poll_interval, record.sent_at)
+        standing = StopLiveState(self.batch_task_id, self.poll_interval, record.sent_at)
         return LiveStop(context, standing, self.log)
 
     def waited_for(self, context: Context) -> Sequence[str]:

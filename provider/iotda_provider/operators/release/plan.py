@@ -28,7 +28,7 @@ from iotda_provider.release.others import not_held
 from iotda_provider.release.planning import plan_waves
 from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
-from iotda_provider.rollout_guard.live import HEADER_KEY, header, package_ids
+from iotda_provider.rollout_guard.live_record import HEADER_KEY, header, package_ids
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.parameters import (
     airflow_id,

@@ -16,10 +16,10 @@ from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.worker import AskEvidence, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
-from iotda_provider.rollout_guard.live import Ended
-from iotda_provider.rollout_guard.memory_store import SharedMemory, signature_of
+from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
+from iotda_provider.rollout_guard.live_record import Ended
+from iotda_provider.rollout_guard.memory_store import WorkerMemoryStore, signature_of
 from iotda_provider.rollout_guard.plan import DEFAULT_STOP_TIMEOUT, read_rules
-from iotda_provider.sensors.live import LiveInWorker
 from iotda_provider.task_io.parameters import (
     airflow_id,
     function_or_path,
@@ -104,7 +104,7 @@ class GuardedOperator(IoTDABaseOperator):
         ti: Any = context["ti"]
         with self.hook() as hook:
             signature = signature_of(hook, owner_of(ti))
-            memory = SharedMemory(context, self.log, signature).recall(about, AUDIT_LIMIT)
+            memory = WorkerMemoryStore(context, self.log, signature).recall(about, AUDIT_LIMIT)
             for task_id in reversed(self.after):
                 if memory.state:
                     break
@@ -113,11 +113,11 @@ class GuardedOperator(IoTDABaseOperator):
                 memory.state = theirs.recall(left, batch_task_ids=about).state
         return memory
 
-    def kept(self, context: Context) -> SharedMemory:
+    def kept(self, context: Context) -> WorkerMemoryStore:
         """Where the guard's memory is kept."""
         with self.hook() as hook:
             signature = signature_of(hook, owner_of(context["ti"]))
-        return SharedMemory(context, self.log, signature)
+        return WorkerMemoryStore(context, self.log, signature)
 
     def carry_out(
         self,

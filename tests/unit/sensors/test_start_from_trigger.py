@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.sensors import starting
+from iotda_provider.sensors import batch_task
 from iotda_provider.sensors.batch_task import BatchTaskSensor
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
@@ -87,4 +87,4 @@ def test_older_airflows_refuse_it(monkeypatch: pytest.MonkeyPatch, version: str)
 
 def test_the_check_names_what_is_wrong(airflow_3_3: None) -> None:
     with pytest.raises(ValueError, match="project_id"):
-        starting.check_start_from_trigger({"project_id": "{{ macros.x }}"})
+        batch_task.check_start_from_trigger({"project_id": "{{ macros.x }}"})

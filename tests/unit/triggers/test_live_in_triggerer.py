@@ -10,7 +10,7 @@ from typing import Any
 from iotda_provider.guards import MaxFailures
 from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
 from iotda_provider.rollout_guard.outcome import completed
-from iotda_provider.triggers.live import LiveInTriggerer
+from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
 IDS = ("0123456789abcdef01234567",)
 PLAN = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))

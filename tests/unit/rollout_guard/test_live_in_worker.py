@@ -9,8 +9,8 @@ from typing import Any
 
 from iotda_provider.guards import MaxFailures
 from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
-from iotda_provider.sensors.live import LiveInWorker
 
 IDS = ("0123456789abcdef01234567",)
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iotda_provider.rollout_guard import Outcome, Watch
-from iotda_provider.rollout_guard.live import (
+from iotda_provider.rollout_guard.live_record import (
     LIVE_KEY,
     WRITES_PER_SECOND,
     Ended,
     LiveRecord,
-    Standing,
+    LiveState,
 )
 from iotda_provider.transport.rate_limit import RateLimit
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from iotda_provider.rollout_guard.memory_store import OwnState
+    from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
 _writers: set[LiveInTriggerer] = set()
 _routine = RateLimit(WRITES_PER_SECOND)
@@ -34,12 +34,14 @@ class LiveInTriggerer:
     Airflow. One that can't be written is left out; the next one follows in a minute.
 
     :param watched: whose record it is
-    :param kept: what writes XComs
+    :param store: what writes XComs
     """
 
-    def __init__(self, watched: Watch | Callable[[], Standing], kept: OwnState) -> None:
+    def __init__(
+        self, watched: Watch | Callable[[], LiveState], store: TriggererMemoryStore
+    ) -> None:
         self._record = LiveRecord(watched)
-        self._kept = kept
+        self._store = store
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_waiting = self._has_ended = False
@@ -75,7 +77,7 @@ class LiveInTriggerer:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._turn.acquire(), 5.0)
         value = self._record.compose(time.time(), len(_writers), outcome)
-        await self._kept.push(LIVE_KEY, value)
+        await self._store.push(LIVE_KEY, value)
 
     async def _write(self, *, is_routine: bool) -> None:
         if is_routine:
@@ -87,4 +89,4 @@ class LiveInTriggerer:
         async with self._turn:
             if self._has_ended:
                 return
-            await self._kept.push(LIVE_KEY, self._record.compose(time.time(), len(_writers)))
+            await self._store.push(LIVE_KEY, self._record.compose(time.time(), len(_writers)))

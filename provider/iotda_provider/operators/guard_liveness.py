@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
-from iotda_provider.rollout_guard.live import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
+from iotda_provider.rollout_guard.live_record import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -11,7 +11,7 @@ import pytest
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.models import BatchTask
-from iotda_provider.rollout_guard.live import LiveRecord, header
+from iotda_provider.rollout_guard.live_record import LiveRecord, header
 
 
 class Looking:

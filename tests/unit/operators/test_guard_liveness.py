@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.operators.alive import (
+from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
     complain_of_overdue_guards,
     find_overdue_guards,
@@ -95,7 +95,7 @@ def test_each_of_many_guards_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) ->
     late = {run_id: due(7200) for run_id in many.values()}
     for minute in range(4):
         clock = SimpleNamespace(time=lambda minute=minute: now + 60 * minute)
-        monkeypatch.setattr("iotda_provider.operators.alive.time", clock)
+        monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
         ti = TaskInstance(late)
         found |= set(find_overdue_guards({"ti": ti}, many, "guard_one_rollout", LOG))
         assert ti.asked <= 300
@@ -110,7 +110,7 @@ def test_people_are_told_once_an_hour_and_the_log_at_each_look(
     now = time.time()
     for minutes in (0, 1, 30, 61):
         clock = SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes)
-        monkeypatch.setattr("iotda_provider.operators.alive.time", clock)
+        monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
         complain_of_overdue_guards(
             {"ti": ti}, {"a1": 90.0}, rollouts, lambda *words: told.append(words), LOG
         )

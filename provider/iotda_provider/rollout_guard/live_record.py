@@ -67,7 +67,7 @@ class Ended(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class LiveState:
     """How a guard, a wave of a release or a stop stands now.
 
     :param interval: seconds from one look to the next
@@ -118,7 +118,7 @@ class LiveRecord:
     :param watched: the guard; or, of anything else, what says how that stands
     """
 
-    def __init__(self, watched: Watch | Callable[[], Standing]) -> None:
+    def __init__(self, watched: Watch | Callable[[], LiveState]) -> None:
         self._stands = partial(_standing, watched) if isinstance(watched, Watch) else watched
         self._looked_at: float | None = None
         self._written_at: float | None = None
@@ -183,9 +183,9 @@ class LiveRecord:
         }
 
 
-def _standing(watch: Watch) -> Standing:
+def _standing(watch: Watch) -> LiveState:
     records = watch.memory.trail.records
-    return Standing(
+    return LiveState(
         batch_task_ids=watch.plan.batch_task_ids,
         tasks=watch.tasks,
         interval=watch.interval,
@@ -196,7 +196,7 @@ def _standing(watch: Watch) -> Standing:
     )
 
 
-class StopStanding:
+class StopLiveState:
     """How a stop stands that no guard has sent.
 
     :param batch_task_id: the task
@@ -214,10 +214,10 @@ class StopStanding:
         """After a look."""
         self._tasks = [task]
 
-    def __call__(self) -> Standing:
+    def __call__(self) -> LiveState:
         said = "NOT STOPPED YET" if self.sent is None else "STOPPING"
         stop = {"sent": self.sent, "accepted": self.sent, "attempts": 1}
-        return Standing(
+        return LiveState(
             batch_task_ids=self._about,
             tasks=self._tasks,
             interval=self._interval,
