@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from iotda_provider.waiting.task_wait import Deadline
+    from iotda_provider.waiting.deadline import Deadline
 
     Operator = BaseOperator
 else:

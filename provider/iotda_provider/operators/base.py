@@ -13,7 +13,8 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.transport.retrying import retries_unsaid
-from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Outage, TaskWait
+from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
+from iotda_provider.waiting.task_wait import TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -89,7 +90,7 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
                 answered = True
                 line = outage.answered(time.monotonic())
             except IoTDAError as error:
-                line = outage.outlive(error, time.monotonic())
+                line = outage.tolerate(error, time.monotonic())
             if line:
                 self.log.warning("%s", line)
             if answered and task is not None:

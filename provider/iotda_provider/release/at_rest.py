@@ -12,7 +12,7 @@ from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.waiting.task_wait import Outage, is_gone
+from iotda_provider.waiting.outage import Outage, is_task_gone
 
 
 @dataclass
@@ -130,14 +130,14 @@ class Resting:
         # A second time, as nobody should lose a task to one stray answer.
         for _ in range(2):
             (answer,) = await io.read_tasks([self.job.batch_task_id])
-            if isinstance(answer, BatchTask) or not is_gone(answer):
+            if isinstance(answer, BatchTask) or not is_task_gone(answer):
                 break
         else:
             return answer
         if isinstance(answer, BatchTask):
             line = self._outage.answered(self._clock())
         else:
-            line = self._outage.outlive(answer, self._clock())
+            line = self._outage.tolerate(answer, self._clock())
         if line:
             self._log.warning("%s", line)
         return answer if isinstance(answer, BatchTask) else None

@@ -28,7 +28,7 @@ from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.wave_devices import WaveDevices
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
-from iotda_provider.waiting.task_wait import Outage, is_trouble
+from iotda_provider.waiting.outage import Outage, is_transient
 
 CONFIRMED = "confirmed"
 #: Seconds after its confirmation in which a device that was not online lately holds a place.
@@ -137,7 +137,7 @@ class WaveConfirming(WaveDevices):
         except IoTDAError as error:
             self._is_stale = True
             return await self._refused(io, "the platform does not confirm", error)
-        self._refusals.over(self._clock())
+        self._refusals.note_success(self._clock())
         return None
 
     async def _rehearse(self, io: ReleaseIO) -> None:
@@ -157,7 +157,7 @@ class WaveConfirming(WaveDevices):
         try:
             await self._read_waves(io)
         except IoTDAError as error:
-            if not is_trouble(error):
+            if not is_transient(error):
                 raise
             return await self._refused(io, "the waves can't be read", error)
         try:
@@ -165,7 +165,7 @@ class WaveConfirming(WaveDevices):
         except IoTDAError as error:
             # The task may be gone, or keys refused: the look that follows says what that means.
             what = "the guard is blind: who waits can't be read"
-            if is_trouble(error) or not self._watch.memory.looks:
+            if is_transient(error) or not self._watch.memory.looks:
                 return f"{what}: {error}"
             return await self._refused(io, what, error)
         self._is_stale, self._is_fresh = False, True
@@ -173,7 +173,7 @@ class WaveConfirming(WaveDevices):
 
     async def _refused(self, io: ReleaseIO, what: str, error: IoTDAError) -> str:
         """Note that the platform has refused a call; the reason to wait."""
-        _, tell = self._refusals.trouble(self._clock(), hopeless=not is_trouble(error))
+        _, tell = self._refusals.note_failure(self._clock(), permanent=not is_transient(error))
         if tell:
             await self._watch.tell(
                 io,

@@ -15,7 +15,7 @@ from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome, capitalised
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.rollout import Rollout, in_words
-from iotda_provider.waiting.task_wait import SAY_EVERY, has_ended
+from iotda_provider.waiting.outage import LOG_EVERY, is_task_ended
 
 #: Looks at whether a stop has come true.
 _MOST_VERIFICATIONS = 3
@@ -155,7 +155,7 @@ class StoppableRollout(Rollout):
             try:
                 await self._stop(io, batch_task_id)
             except IoTDAError as error:
-                if not has_ended(error):
+                if not is_task_ended(error):
                     failure = error
         if failure is None:
             intent.setdefault("accepted", self._clock())
@@ -166,7 +166,7 @@ class StoppableRollout(Rollout):
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)
         # Each of the first, as they come in half a minute; then one a minute.
-        if intent["attempts"] <= 3 or self._clock() - self._failed_at >= SAY_EVERY:
+        if intent["attempts"] <= 3 or self._clock() - self._failed_at >= LOG_EVERY:
             self._failed_at = self._clock()
             self.log.error(
                 "%s should be stopped and could not be: %s The guard tries again at each look.",

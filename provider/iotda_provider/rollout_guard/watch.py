@@ -18,7 +18,8 @@ from iotda_provider.rollout_guard.outcome import Outcome
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
-from iotda_provider.waiting.task_wait import Outage, check_stoppable, is_trouble
+from iotda_provider.waiting.outage import Outage, check_stoppable
+from iotda_provider.waiting.task_wait import is_transient
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
@@ -96,11 +97,11 @@ class Watch(StoppableRollout):
         try:
             gone = await self._read(io)
         except IoTDAError as error:
-            if not self.memory.looks and not is_trouble(error) and not self.never_abort:
+            if not self.memory.looks and not is_transient(error) and not self.never_abort:
                 if not self.awaits_memory:
                     raise
                 self.needs_memory = True  # it may not be the first
-            await self._blind(io, str(error), hopeless=not is_trouble(error))
+            await self._blind(io, str(error), permanent=not is_transient(error))
             if self.is_stopping and "accepted" not in self._intent:
                 await self._send(io)
             return None
@@ -112,7 +113,7 @@ class Watch(StoppableRollout):
             return None
         if gone:
             if self.is_stopping and self.tasks:
-                self._outage.over(self._clock())
+                self._outage.note_success(self._clock())
                 return await self._see_through(io)
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
@@ -123,7 +124,7 @@ class Watch(StoppableRollout):
                 is_own = self._is_borne_out()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
-                self._outage.over(self._clock())
+                self._outage.note_success(self._clock())
                 return await self._see_through(io)
             # A note says that it was decided on, and nothing has come of it: judge anew.
             self.memory.intent = None
@@ -152,9 +153,9 @@ class Watch(StoppableRollout):
         if trouble is not None:
             await self._blind(io, f"Which devices failed, and why, can't be read: {trouble}")
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
-            hopeless = verdict.undecided is Undecided.EVIDENCE
-            await self._blind(io, verdict.sentence, hopeless=hopeless)
-        elif (lasted := self._outage.over(self._clock())) is not None:
+            permanent = verdict.undecided is Undecided.EVIDENCE
+            await self._blind(io, verdict.sentence, permanent=permanent)
+        elif (lasted := self._outage.note_success(self._clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
             return await self._breach(io, verdict)
@@ -227,9 +228,9 @@ class Watch(StoppableRollout):
         accepted = await self._send(io)
         return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
 
-    async def _blind(self, io: GuardIO, why: str, *, hopeless: bool = False) -> None:
+    async def _blind(self, io: GuardIO, why: str, *, permanent: bool = False) -> None:
         """Say that a look could not be judged; the guard goes on, more slowly after a while."""
-        say, tell = self._outage.trouble(self._clock(), hopeless=hopeless)
+        say, tell = self._outage.note_failure(self._clock(), permanent=permanent)
         if say:
             self.log.warning(
                 "The guard can't judge %s: %s It looks again in %.0f s.",

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
-from iotda_provider.waiting.task_wait import Deadline
+from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

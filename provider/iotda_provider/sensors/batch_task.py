@@ -17,13 +17,8 @@ from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import check_sensor_times, flag, id_or_template, positive
 from iotda_provider.transport.retrying import retries_unsaid
-from iotda_provider.waiting.task_wait import (
-    DEFAULT_MAX_OUTAGE,
-    ENDED,
-    Outage,
-    TaskWait,
-    task_statuses,
-)
+from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
+from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -207,7 +202,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
             with retries_unsaid():
                 task = hook.get_batch_task(wait.batch_task_id)
         except IoTDAError as error:
-            if line := self._outage.outlive(error, time.monotonic()):
+            if line := self._outage.tolerate(error, time.monotonic()):
                 self.log.warning("%s", line)
             return PokeReturnValue(is_done=False)
         if line := self._outage.answered(time.monotonic()):

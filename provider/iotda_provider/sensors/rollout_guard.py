@@ -60,7 +60,8 @@ from iotda_provider.task_io.parameters import (
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
-from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, Deadline
+from iotda_provider.waiting.deadline import Deadline
+from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -192,7 +192,11 @@ class PollingTrigger(IoTDATrigger):
         the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
     """
 
-    needs = ("iotda_provider.triggers.events", "iotda_provider.waiting.task_wait")
+    needs = (
+        "iotda_provider.triggers.events",
+        "iotda_provider.waiting.outage",
+        "iotda_provider.waiting.task_wait",
+    )
 
     def __init__(
         self,
@@ -238,7 +242,7 @@ class PollingTrigger(IoTDATrigger):
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.transport.retrying import retries_unsaid
         from iotda_provider.triggers.events import failed, timed_out
-        from iotda_provider.waiting.task_wait import Outage
+        from iotda_provider.waiting.outage import Outage
 
         outage = Outage(self.max_outage)
         # A triggerer that starts begins all its triggers at once; they need not stay in step.
@@ -252,7 +256,7 @@ class PollingTrigger(IoTDATrigger):
                 line = outage.answered(time.monotonic())
             except IoTDAError as error:
                 try:
-                    line = outage.outlive(error, time.monotonic())
+                    line = outage.tolerate(error, time.monotonic())
                 except IoTDAError as final:
                     yield failed(self.batch_task_ids, final)
                     return

@@ -16,7 +16,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.sensors.batch_task import BatchTaskSensor
-from iotda_provider.waiting.task_wait import Deadline
+from iotda_provider.waiting.deadline import Deadline
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
 STOPPED = {

@@ -14,7 +14,7 @@ import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-from iotda_provider.waiting.task_wait import is_trouble
+from iotda_provider.waiting.outage import is_transient
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 
@@ -80,7 +80,7 @@ class TestBackends:
             client.get_batch_task(TASK_ID)
 
         assert not error.value.sent
-        assert is_trouble(error.value)
+        assert is_transient(error.value)
         assert type(failure).__name__ in str(error.value)
         assert "secret " not in str(error.value).replace("a secrets", "")
         assert "\n" not in str(error.value)

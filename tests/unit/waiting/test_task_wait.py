@@ -22,15 +22,9 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.waiting.task_wait import (
-    ENDED,
-    Deadline,
-    Judgement,
-    Outage,
-    TaskWait,
-    is_trouble,
-    task_statuses,
-)
+from iotda_provider.waiting.deadline import Deadline
+from iotda_provider.waiting.outage import Outage, is_transient
+from iotda_provider.waiting.task_wait import ENDED, Judgement, TaskWait, task_statuses
 
 TROUBLE = [IoTDATransportError("gone"), IoTDAServerError(503), IoTDAThrottledError(429)]
 TROUBLE += [IoTDAApiError(200, "IOTDA.000001", "internal")]
@@ -84,13 +78,13 @@ def test_statuses_are_taken_as_words_or_members_and_one_may_stand_alone():
 
 @pytest.mark.parametrize("error", TROUBLE)
 def test_trouble_may_pass_by_itself(error):
-    assert is_trouble(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_refusal_does_not_pass_by_itself(error):
     with pytest.raises(type(error)):
-        Outage(900).outlive(error, 0)
+        Outage(900).tolerate(error, 0)
 
 
 @given(
@@ -100,7 +94,7 @@ def test_a_refusal_does_not_pass_by_itself(error):
 def test_trouble_is_said_once_a_minute_at_most_and_outlived_up_to_max_outage(moments, error):
     outage = Outage(600)
 
-    said = [moment for moment in moments if outage.outlive(error, moment)]
+    said = [moment for moment in moments if outage.tolerate(error, moment)]
 
     assert said[0] == moments[0]
     assert all(later - earlier >= 60 for earlier, later in pairwise(said))
@@ -108,19 +102,19 @@ def test_trouble_is_said_once_a_minute_at_most_and_outlived_up_to_max_outage(mom
 
 def test_trouble_that_lasts_ends_in_an_error_with_its_length_and_cause():
     outage = Outage(100)
-    assert "giving up after 100 s more" in str(outage.outlive(IoTDATransportError("cut off"), 5))
+    assert "giving up after 100 s more" in str(outage.tolerate(IoTDATransportError("cut off"), 5))
     with pytest.raises(IoTDATransportError, match=r"for 101 s, .*\(100 s\)\. Last: cut") as error:
-        outage.outlive(IoTDATransportError("cut off"), 106)
+        outage.tolerate(IoTDATransportError("cut off"), 106)
     assert isinstance(error.value.__cause__, IoTDAError)
 
 
 def test_a_good_answer_starts_the_count_anew_and_is_said_only_after_trouble():
     outage = Outage(100)
     assert outage.answered(0) is None
-    outage.outlive(IoTDAServerError(503), 10)
+    outage.tolerate(IoTDAServerError(503), 10)
     assert outage.answered(50) == "IoTDA answers again, after 40 s."
     assert outage.answered(51) is None
-    assert outage.outlive(IoTDAServerError(503), 200), "no error: the count has begun anew"
+    assert outage.tolerate(IoTDAServerError(503), 200), "no error: the count has begun anew"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ from iotda_provider.rollout_guard.live_in_worker import LiveStop
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, StopLiveState, header
 from iotda_provider.task_io.parameters import flag, one_of, positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
-from iotda_provider.waiting.task_wait import DEFAULT_MAX_OUTAGE, ENDED, Deadline, TaskWait
+from iotda_provider.waiting.deadline import Deadline
+from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
+from iotda_provider.waiting.task_wait import ENDED, TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -21,7 +21,7 @@ from iotda_provider.task_io.parameters import (
     read_number,
     read_whole_number,
 )
-from iotda_provider.waiting.task_wait import Deadline
+from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

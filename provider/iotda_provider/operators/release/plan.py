@@ -45,7 +45,7 @@ from iotda_provider.task_io.parameters import (
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom
-from iotda_provider.waiting.task_wait import Deadline
+from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -23,7 +23,7 @@ from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.memory_store import forget_triggers_memory, load_triggers_memory
 from iotda_provider.task_io.parameters import flag, importable_path, whole_number
-from iotda_provider.waiting.task_wait import Deadline
+from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
