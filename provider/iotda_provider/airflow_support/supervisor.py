@@ -1,18 +1,36 @@
-"""What a process of Airflow 3 asks the one that supervises it, from an event loop."""
+"""Conversations with Airflow's supervisor process, which a cancellation must not cut short.
+
+Before Airflow 3.3, a triggerer takes an answer that nobody has read for the answer to its next
+question, and ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
-from iotda_provider.airflow_support.unbroken import to_the_end
+T = TypeVar("T")
 
 _SECONDS = 10.0
 
 
 async def ask(supervisor: Any, message: Any) -> Any:
-    """The answer to a message; the conversation comes to its end even where this is cancelled.
+    """The supervisor's answer to a message; it is read even if the caller is cancelled.
 
-    :raises TimeoutError: there is none
+    :raises TimeoutError: no answer came within 10 s
     """
-    return await asyncio.wait_for(to_the_end(supervisor.asend(message)), _SECONDS)
+    return await asyncio.wait_for(finish_even_if_cancelled(supervisor.asend(message)), _SECONDS)
+
+
+async def finish_even_if_cancelled(work: Awaitable[T]) -> T:
+    """The result of ``work``, which runs to its end even if the caller is cancelled."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_retrieve_error)
+    return await asyncio.shield(task)
+
+
+def _retrieve_error(done: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging an error that no caller is left to retrieve."""
+    if not done.cancelled():
+        done.exception()

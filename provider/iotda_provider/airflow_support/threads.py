@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
-from iotda_provider.airflow_support.unbroken import to_the_end
+from iotda_provider.airflow_support.supervisor import finish_even_if_cancelled
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """
     executor: Any = _thread_per_call  # asgiref's annotation asks for one of the pools
     call = sync_to_async(function, thread_sensitive=False, executor=executor)
-    return await to_the_end(call(*args))
+    return await finish_even_if_cancelled(call(*args))
 
 
 async def importing(function: Callable[..., T], *args: Any) -> T:
@@ -166,4 +166,4 @@ async def one_at_a_time(key: Hashable, function: Callable[..., T], *args: Any) -
             line.turn.release()
             leave()
 
-    return await to_the_end(serve())
+    return await finish_even_if_cancelled(serve())

@@ -11,7 +11,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from iotda_provider.airflow_support.threads import in_thread
-from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.exceptions import IoTDAError, IoTDATransportError
 from iotda_provider.masking.airflow_masker import mask, on_event_loop
@@ -20,9 +19,8 @@ from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
-from iotda_provider.transport.places import in_turn
 from iotda_provider.transport.retrying import CONNECT_SECONDS
-from iotda_provider.transport.single_flight import single_flight
+from iotda_provider.transport.single_flight import own_loop_iteration, shared_task, single_flight
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call, Outgoing, Repeat
@@ -66,16 +64,15 @@ class AsyncTransport:
         async with on_event_loop():
             mask(*secrets.reveal())
 
-    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a place among the requests to the host, and a turn among those of the loop."""
-        places = self.shared.places_for(repeat)
-        leave = places.give_back if await places.take(seconds) else _leave_nothing
+    async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Wait for a slot among the requests to the host; what releases it."""
+        release = await self.shared.acquire_slot(repeat, seconds) or _release_nothing
         try:
-            await in_turn()
+            await own_loop_iteration()
         except BaseException:
-            leave()
+            release()
             raise
-        return leave
+        return release
 
     async def send(
         self,
@@ -95,7 +92,7 @@ class AsyncTransport:
                 data=outgoing.body or None,
                 allow_redirects=False,
                 proxy=self.shared.proxy,
-                timeout=_whole_time(seconds),
+                timeout=_total_timeout(seconds),
             )
             body = await _read_body(response)
             return Received(response, response.status, response.headers.items(), body)
@@ -137,8 +134,8 @@ class AsyncTransport:
         )
 
 
-def _leave_nothing() -> None:
-    """There was no place in time."""
+def _release_nothing() -> None:
+    """No slot became free in time."""
 
 
 class _Hook(Protocol):
@@ -204,7 +201,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
-def _whole_time(seconds: float) -> aiohttp.ClientTimeout:
+def _total_timeout(seconds: float) -> aiohttp.ClientTimeout:
     """For connecting, sending and the answer together; the name, the proxy and TLS are part of
     connecting, which is over first: then nothing was sent."""
     connecting = min(CONNECT_SECONDS, _SHARE_OF_CONNECTING * seconds)
@@ -239,7 +236,7 @@ async def prepare(authenticator: Authenticator) -> None:
     waiting for the same answer. Raises what ``prepare`` raises, for every caller.
     """
     await single_flight(  # the id stays valid: the task holds the authenticator
-        ("prepare", id(authenticator)), lambda: for_everybody(_prepare(authenticator))
+        ("prepare", id(authenticator)), lambda: shared_task(_prepare(authenticator))
     )
 
 

@@ -70,8 +70,8 @@ class BlockingTransport:
         """Make secrets known to Airflow's masker."""
         mask(*secrets.reveal())
 
-    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Each thread has one request under way: there is a place for all."""
+    async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Nothing to wait for: each thread sends one request at a time."""
         return lambda: None
 
     async def send(

@@ -24,9 +24,8 @@ from iotda_provider.masking.airflow_masker import on_event_loop
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.procedures import batch_tasks, create_once
 from iotda_provider.transport import pipeline
-from iotda_provider.transport.places import in_turn
 from iotda_provider.transport.sessions import borrow, give_back
-from iotda_provider.transport.single_flight import single_flight
+from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -369,7 +368,7 @@ class IoTDAAsyncHook(BaseHook):
             connection = Sealed(
                 await look_up_async(conn_id, lambda: get_async_connection(conn_id, hook=self))
             )
-            await in_turn()  # one answer is for all that have asked, and each of them reads it
+            await own_loop_iteration()  # each of those that share the answer parses it
             return load_settings(connection.reveal(), conn_id=conn_id, **self._overrides)
 
     async def _perform(self, call: api.Call[T]) -> T:

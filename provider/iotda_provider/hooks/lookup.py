@@ -16,9 +16,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
-from iotda_provider.airflow_support.supervisor import ask
+from iotda_provider.airflow_support.supervisor import ask, finish_even_if_cancelled
 from iotda_provider.airflow_support.threads import importing, in_thread
-from iotda_provider.airflow_support.unbroken import to_the_end
 from iotda_provider.connection.settings import ConnectionLike
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.masking.sealed import without_frames
@@ -96,7 +95,7 @@ async def _look_up_async(
     failure: BaseException
     await _load_backends()
     try:
-        return await asyncio.wait_for(to_the_end(read()), LOOKUP_SECONDS)
+        return await asyncio.wait_for(finish_even_if_cancelled(read()), LOOKUP_SECONDS)
     except AirflowNotFoundException:
         try:
             failure = _error_for(

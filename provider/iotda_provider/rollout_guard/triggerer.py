@@ -23,9 +23,8 @@ from iotda_provider.rollout_guard.memory_store import (
     NoMemoryStore,
     TriggererMemoryStore,
 )
-from iotda_provider.transport.places import in_turn
 from iotda_provider.transport.retrying import retries_unsaid
-from iotda_provider.transport.single_flight import single_flight
+from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
@@ -49,7 +48,7 @@ async def warm_up(rules: Sequence[Rule]) -> None:
     look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
     kinds = tuple(sorted({type(rule).__qualname__ for rule in rules}))
     await single_flight(("rules", kinds), lambda: importing(evaluate, rules, None, look))
-    await in_turn()
+    await own_loop_iteration()
 
 
 class TriggererGuardIO:

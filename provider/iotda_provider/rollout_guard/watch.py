@@ -18,8 +18,7 @@ from iotda_provider.rollout_guard.outcome import Outcome
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
-from iotda_provider.waiting.outage import Outage, check_stoppable
-from iotda_provider.waiting.task_wait import is_transient
+from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient
 
 #: Seconds between two savings of a memory that rules with a history need, and of any other.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0

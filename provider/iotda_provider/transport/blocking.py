@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-class TimelyAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
+class TotalTimeoutAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
     """An adapter that takes a read timeout for the time from the request to the answer's end."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -38,7 +38,7 @@ class TimelyAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
         return manager
 
 
-class _Within(io.RawIOBase):
+class _DeadlineReader(io.RawIOBase):
     """What a socket receives within its timeout, which is for all of it."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
@@ -66,7 +66,7 @@ class _Within(io.RawIOBase):
 class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Within(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
 
     def _read_status(self) -> tuple[str, int, str]:
         """The status of the answer itself: http.client takes 103 Early Hints for it."""
@@ -142,7 +142,7 @@ class OneAnswer(Session):
 _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
-def whole_time(seconds: float, connecting: float) -> Any:
+def total_timeout(seconds: float, connecting: float) -> Any:
     """What ``requests`` takes as the timeout of connecting, sending and the answer together.
 
     :param connecting: the most of it that may be spent on connecting

@@ -12,7 +12,12 @@ from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
 from iotda_provider.masking.sealed import Sealed
-from iotda_provider.transport.blocking import OneAnswer, TimelyAdapter, timed_out_within, whole_time
+from iotda_provider.transport.blocking import (
+    OneAnswer,
+    TotalTimeoutAdapter,
+    timed_out_within,
+    total_timeout,
+)
 from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 from iotda_provider.transport.retrying import CONNECT_SECONDS
@@ -38,7 +43,7 @@ def open_session(
     session.headers.update(UNSIGNED_HEADERS)
     # The API sets no cookies; whatever sets one is in between and gets nothing back.
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    adapter = TimelyAdapter(
+    adapter = TotalTimeoutAdapter(
         idle=60, count=5, interval=15, pool_connections=2, pool_maxsize=connections
     )
     session.mount("https://", adapter)
@@ -74,7 +79,7 @@ def send(
                 auth=_as_it_is,
             )
         ),
-        timeout=whole_time(seconds, CONNECT_SECONDS),
+        timeout=total_timeout(seconds, CONNECT_SECONDS),
         allow_redirects=False,
         stream=True,
         verify=session.verify,

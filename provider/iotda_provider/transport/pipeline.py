@@ -1,4 +1,4 @@
-"""The way of every request of both hooks: credentials, rate limit, place, attempt, 401, retry."""
+"""The way of every request of both hooks: credentials, rate limit, slot, attempt, 401, retry."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Transport(Protocol[R]):
     async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
         """Make secrets known to Airflow's masker."""
 
-    async def take_place(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a place among the requests under way, so long at most; what gives it back."""
+    async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Wait for a slot among the requests under way, at most so long; what releases it."""
 
     async def send(
         self,
@@ -179,8 +179,8 @@ async def _attempt(
         with policy.beside_the_budget():
             await transport.sleep(limit.reserve())
         await _get_ready(transport, policy)
-    # Last of all: whoever waits for something else must not keep others from the host.
-    give_back = await transport.take_place(call.repeat, policy.remaining)
+    # Last: a request that waits for something else must not hold a slot.
+    release_slot = await transport.acquire_slot(call.repeat, policy.remaining)
     try:
         seconds = policy.seconds_for(call.action)
         outgoing = call.outgoing(
@@ -192,7 +192,7 @@ async def _attempt(
         sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
         received = await transport.send(call, outgoing, sent, seconds)
     finally:
-        give_back()
+        release_slot()
     answer = Answer.of(
         received.status,
         received.headers,

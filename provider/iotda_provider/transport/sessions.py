@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,6 @@ from iotda_provider.connection.proxies_and_tls import proxy_for, secrets_of_prox
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 from iotda_provider.transport.lending import Lending
-from iotda_provider.transport.places import Places
 
 #: Requests to one host that one event loop has under way at the same time: so many that read, and
 #: beside them so many that change something, which is never to wait until all have read.
@@ -28,6 +28,46 @@ _MAX_HEADER_BYTES = 65_536
 
 # What makes two connections share a session: not credentials, which each request has of its own.
 _Route = tuple[str, bool | str, bytes]
+
+
+class _Slots:
+    """A semaphore with a timeout: slots for requests; first come, first served."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._queue: deque[asyncio.Future[bool]] = deque()
+
+    async def acquire(self, seconds: float) -> bool:
+        """Whether a slot became free in time; if so, the caller must :meth:`release` it."""
+        if self._free > 0:
+            self._free -= 1
+            return True
+        loop = asyncio.get_running_loop()
+        slot: asyncio.Future[bool] = loop.create_future()
+        self._queue.append(slot)
+        timer = loop.call_later(seconds, self._give_up, slot)
+        try:
+            return await slot
+        except asyncio.CancelledError:
+            if not slot.cancelled() and slot.result():
+                self.release()
+            raise
+        finally:
+            timer.cancel()
+
+    @staticmethod
+    def _give_up(slot: asyncio.Future[bool]) -> None:
+        if not slot.done():
+            slot.set_result(False)
+
+    def release(self) -> None:
+        """Hand the slot to the first in the queue, or make it free."""
+        while self._queue:
+            slot = self._queue.popleft()
+            if not slot.done():
+                slot.set_result(True)
+                return
+        self._free += 1
 
 
 class SharedSession:
@@ -52,7 +92,7 @@ class SharedSession:
         self.users = 0
         # Not the pool's own limit: that is one for both, and a request that waits for it too long
         # looks as if it had been sent.
-        self._reads, self._changes = Places(MAX_IN_FLIGHT), Places(MAX_IN_FLIGHT)
+        self._reads, self._changes = _Slots(MAX_IN_FLIGHT), _Slots(MAX_IN_FLIGHT)
 
     @property
     def session(self) -> ClientSession:
@@ -77,9 +117,13 @@ class SharedSession:
         if (session := self._sessions.end()) is not None:
             await session.close()
 
-    def places_for(self, repeat: Repeat) -> Places:
-        """Where a request waits for its turn, by what asking a second time does."""
-        return self._reads if repeat is Repeat.READ else self._changes
+    async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None] | None:
+        """Wait for a slot for a request: what releases it, or None where none became free in time.
+
+        :param repeat: what repeating the request does: reads and changes have slots of their own
+        """
+        slots = self._reads if repeat is Repeat.READ else self._changes
+        return slots.release if await slots.acquire(seconds) else None
 
 
 _Routes = dict[_Route, SharedSession]

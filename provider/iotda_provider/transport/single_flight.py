@@ -1,33 +1,54 @@
-"""One asker for all that want the same at the same time in one event loop."""
+"""What many coroutines of one event loop need at once: done once, shared, and then spread out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
-_Asked = dict[Hashable, "asyncio.Future[Any]"]
-_under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, _Asked] = WeakKeyDictionary()
+_Calls = dict[Hashable, "asyncio.Future[Any]"]
+_under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, _Calls] = WeakKeyDictionary()
+_iterations: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
-async def single_flight(key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to a question that is asked already, or that is asked now.
+async def single_flight(key: Hashable, call: Callable[[], Awaitable[T]]) -> T:
+    """The result of the call that is under way for this key, or of a new one.
 
-    An answer is shared by those who asked before it came, and forgotten then: nobody gets an old
-    one. Whoever is cancelled leaves the others waiting.
+    The result is shared by those who asked before it came, and then forgotten: nobody gets an old
+    one. If one caller is cancelled, the call goes on for the others.
     """
-    asked = _under_way.setdefault(asyncio.get_running_loop(), {})
-    task = asked.get(key)
+    calls = _under_way.setdefault(asyncio.get_running_loop(), {})
+    task = calls.get(key)
     if task is None:
-        task = asked[key] = asyncio.ensure_future(ask())
-        task.add_done_callback(lambda done: _forget(asked, key, done))
+        task = calls[key] = asyncio.ensure_future(call())
+        task.add_done_callback(lambda done: _forget(calls, key, done))
     return await asyncio.shield(task)
 
 
-def _forget(asked: _Asked, key: Hashable, done: asyncio.Future[Any]) -> None:
-    del asked[key]
+def _forget(calls: _Calls, key: Hashable, done: asyncio.Future[Any]) -> None:
+    del calls[key]
     if not done.cancelled():
-        done.exception()  # it is known now, even where every asker has gone
+        done.exception()  # asyncio would log it if every caller has been cancelled
+
+
+def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for work that is done once for several triggers.
+
+    It runs outside the context of the trigger that starts it: Airflow uses the context to choose
+    the trigger's log that a line goes to.
+    """
+    return contextvars.Context().run(asyncio.ensure_future, work)
+
+
+async def own_loop_iteration() -> None:
+    """Wait for an iteration of the event loop in which no other caller of this goes on.
+
+    A triggerer starts all its triggers at once. Each then signs and sends a request, which takes a
+    millisecond or two; fifty of them in one iteration would hold up everything else.
+    """
+    async with _iterations.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)

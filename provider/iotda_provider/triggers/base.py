@@ -16,8 +16,7 @@ from iotda_provider.airflow_support.threads import importing
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
 from iotda_provider.task_io.parameters import as_mapping, as_text, flag, optional_text, positive
-from iotda_provider.transport.places import in_turn
-from iotda_provider.transport.single_flight import single_flight
+from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -46,7 +45,7 @@ async def load(*modules: str) -> None:
     missing = tuple(module for module in modules if module not in _loaded)
     if missing:
         await single_flight(("import", missing), lambda: importing(_import, missing))
-        await in_turn()  # all that have waited would go on in one round of the event loop
+        await own_loop_iteration()  # or all that waited would go on in the same one
 
 
 def _import(modules: Iterable[str]) -> None:

@@ -9,11 +9,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from iotda_provider.airflow_support.unbroken import for_everybody
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.single_flight import shared_task
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
@@ -72,7 +72,7 @@ class SharedReads:
         future: asyncio.Future[BatchTask] = asyncio.get_running_loop().create_future()
         if not self._waiting:
             waiting = self._waiting = {}
-            flush = for_everybody(self._flush(waiting, list(self._flushes)))
+            flush = shared_task(self._flush(waiting, list(self._flushes)))
             self._flushes.add(flush)
             flush.add_done_callback(lambda done: self._settle(done, waiting))
         self._waiting.setdefault(batch_task_id, []).append(future)
