@@ -19,8 +19,8 @@ from iotda_provider.guards import MaxFailureRate, SequentialFailureTest
 from iotda_provider.guards.lab.exact import exposure
 from iotda_provider.guards.lab.fleets import Fleet, run
 from iotda_provider.guards.lab.notation import notation
+from iotda_provider.guards.lab.reports import table
 from iotda_provider.guards.lab.simulation import simulate
-from iotda_provider.guards.lab.tables import table
 
 HEALTHY, BAD = 0.02, 0.1
 TEST = SequentialFailureTest(0.02, 0.01)

@@ -18,8 +18,8 @@ from scipy.stats import norm
 from iotda_provider.guards import MaxFailureRate, Rule, SequentialFailureTest
 from iotda_provider.guards.lab.exact import critical_failures, every_device, exposure, exposure_of
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
+from iotda_provider.guards.lab.reports import duration, table
 from iotda_provider.guards.lab.simulation import first_breach
-from iotda_provider.guards.lab.tables import duration, table
 
 RATES = (0.01, 0.02, 0.05, 0.1)
 MIXTURE = SequentialFailureTest(0.02, 0.01)

@@ -1,30 +1,29 @@
-"""The audit trail of a guard: one plain-JSON record a look, bounded, and read back for a replay.
+"""The audit trail of a guard: one plain-JSON record for each look, at most ``limit`` of them.
 
-A file of it has one JSON object a line. The first may be a header (:func:`audit_header`); every
-other is a look (:func:`audit_record`):
+An audit file has one JSON object on each line. The first line may be a header
+(:func:`audit_header`); each other line is a look (:func:`audit_record`):
 
 ======================= ==========================================================================
-``time``                when it was, ISO 8601 in UTC
-``until``, ``looks``    the last of ``looks`` looks that saw the same and decided the same
-``omitted``             looks after this one that were left out to bound the trail
+``time``                time of the look, ISO 8601 in UTC
+``until``, ``looks``    the record stands for ``looks`` equal looks, the last of them at ``until``
+``omitted``             number of looks after this one that were dropped to limit the size
 ``progress``            the platform's counts
-``status``              the status of the task, or of each task
-``deficit``, ``surplus``  devices that the counts may lack, or have too many of, where not 0
-``being_stopped``       true where somebody was stopping the task; left out otherwise
-``failures_by_class``   where it was known; likewise ``clusters`` and ``already_current``
+``status``              the status of the task, or a list with the status of each task
+``deficit``, ``surplus``  devices that the counts may lack, or count too many; left out if 0
+``being_stopped``       true if somebody was stopping the task; left out otherwise
+``failures_by_class``   left out if not read; likewise ``clusters`` and ``already_current``
 ``decision``            ``continue``, ``hold`` or ``breach``
-``undecided``           why it could not be decided, where it could not
-``rule``, ``sentence``  which rule said so, and in words
+``undecided``           why the look could not be judged; left out if it could
+``rule``, ``sentence``  the rule that decided, and its verdict in words
 ``rules``               for each rule: ``rule``, ``decision``, ``measure``, ``value``, ``bound``
 ======================= ==========================================================================
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -32,7 +31,7 @@ from iotda_provider.guards import validation
 from iotda_provider.guards.look import Look
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_to_json
-from iotda_provider.guards.verdict import Decision, Verdict
+from iotda_provider.guards.verdict import Verdict
 from iotda_provider.models import TaskProgress
 
 VERSION = 1
@@ -40,14 +39,17 @@ _MARK = "iotda-guard"
 
 
 def audit_header(rules: Iterable[Rule], **facts: Any) -> dict[str, Any]:
-    """The first line of a file: the rules in force, and facts such as ``batch_task_id``."""
+    """The first line of an audit file: the rules, and facts such as ``batch_task_id``."""
     return {"audit": _MARK, "version": VERSION, "rules": rules_to_json(rules), **facts}
 
 
 def audit_record(
     look: Look, verdict: Verdict, *, status: str | Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """One look and what was decided on it, as plain JSON."""
+    """One look and its verdict, as plain JSON.
+
+    :param status: the status of the task, or the status of each task; None: left out
+    """
     progress = look.progress
     record: dict[str, Any] = {
         "time": _to_text(look.time),
@@ -85,14 +87,14 @@ def _brief(verdict: Verdict) -> dict[str, Any]:
 
 
 def look_of(record: Mapping[str, Any]) -> Look:
-    """The look that a record tells of.
+    """The look that a record holds, the inverse of :func:`audit_record`.
 
     :raises ValueError: it is not a record of a look
     """
     try:
         clusters = record.get("clusters")
         return Look(
-            time=_from_text(record["time"]),
+            time=seconds_of(record["time"]),
             progress=TaskProgress(
                 **{
                     name: validation.whole(f"progress.{name}", record["progress"].get(name, 0))
@@ -110,32 +112,17 @@ def look_of(record: Mapping[str, Any]) -> Look:
         raise ValueError(f"not a record of a look: {error!r}") from error
 
 
-def looks_of(records: Iterable[Mapping[str, Any]]) -> Iterator[Look]:
-    """Every look of a trail; those that were written as one are spread evenly over their time."""
-    for record in records:
-        look = look_of(record)
-        yield look
-        count = validation.whole("looks", record.get("looks", 1), least=1)
-        if count > _MOST_LOOKS:
-            validation.refuse("looks", f"at most {_MOST_LOOKS}", count)
-        span = _from_text(record.get("until", look.time)) - look.time if count > 1 else 0.0
-        for index in range(1, count):
-            yield replace(look, time=look.time + span * index / (count - 1))
-
-
-_MOST_LOOKS = 100_000
-
-
 @dataclass
 class AuditTrail:
-    """A trail that never grows beyond ``limit`` records.
+    """An audit trail of at most ``limit`` records.
 
-    Looks that saw the same and decided the same become one record. Where that is not enough, every
-    second look that decided nothing new is left out (its predecessor says how many were); the
-    first, the last and those where the decision changed stay as long as they can. To carry it over
-    a restart, pass ``records`` on.
+    Consecutive looks with the same counts and the same decision become one record. If the trail is
+    still too long, every second look without a new decision is dropped, and the record before it
+    counts it as ``omitted``. The first and the last look always stay. Looks at which the decision
+    changed are dropped only when few other records are left. To continue a trail after a restart,
+    pass its ``records``.
 
-    :param limit: records, at least 10; one takes some 500 bytes
+    :param limit: the largest number of records, at least 10; a record takes about 500 bytes
     """
 
     limit: int = 500
@@ -145,9 +132,9 @@ class AuditTrail:
         validation.whole("limit", self.limit, least=10)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add one look."""
+        """Add one look, as :func:`audit_record` made it."""
         new = dict(record)
-        if self.records and _gist(self.records[-1]) == _gist(new):
+        if self.records and _without_times(self.records[-1]) == _without_times(new):
             last = self.records[-1]
             new.update(time=last["time"], until=new["time"], looks=last.get("looks", 1) + 1)
             self.records[-1] = new
@@ -159,100 +146,25 @@ class AuditTrail:
     def _thin(self) -> None:
         decisions = [(record["decision"], record.get("undecided")) for record in self.records]
         inner = range(1, len(self.records) - 1)
-        dull = [index for index in inner if decisions[index] == decisions[index - 1]]
-        if len(dull) < len(self.records) // 4:
-            dull = list(inner)
+        unchanged = [index for index in inner if decisions[index] == decisions[index - 1]]
+        if len(unchanged) < len(self.records) // 4:
+            unchanged = list(inner)
         kept: list[dict[str, Any]] = []
-        left_out = set(dull[::2])
+        dropped = set(unchanged[::2])
         for index, record in enumerate(self.records):
-            if index in left_out:
+            if index in dropped:
                 gone = record.get("looks", 1) + record.get("omitted", 0)
                 kept[-1] = {**kept[-1], "omitted": kept[-1].get("omitted", 0) + gone}
             else:
                 kept.append(record)
         self.records = kept
 
-    def to_lines(self, header: Mapping[str, Any] | None = None) -> Iterator[str]:
-        """The lines of a file, each with its newline."""
-        for item in (*([header] if header else []), *self.records):
-            yield json.dumps(item, ensure_ascii=False, separators=(",", ":")) + "\n"
 
-
-def _gist(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_times(record: Mapping[str, Any]) -> dict[str, Any]:
     changing = ("time", "until", "looks", "sentence", "rules")
-    gist = {name: value for name, value in record.items() if name not in changing}
-    # A record after which looks were left out must not grow over the gap.
-    return {**gist, "said": [part.get("decision") for part in record.get("rules", ())]}
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit file holds.
-
-    :param header: its first line, where there is one
-    :param records: its looks
-    :param cut_off: whether the last line broke off, as when the guard was killed while writing it
-    """
-
-    header: Mapping[str, Any]
-    records: tuple[dict[str, Any], ...]
-    cut_off: bool = False
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of an audit: a file's, or those that the list in an XCom would have.
-
-    :raises ValueError: it begins as a list and is none
-    """
-    if text.lstrip().startswith("["):
-        try:
-            return [json.dumps(item) for item in json.loads(text)]
-        except RecursionError:
-            raise ValueError("the list is nested too deeply") from None
-    return text.split("\n")
-
-
-def read_audit(lines: Iterable[str]) -> Audit:
-    """Read the lines of an audit file; a last line that broke off is left out.
-
-    :raises ValueError: another line is not a record, or the version is not known
-    """
-    header: Mapping[str, Any] = {}
-    records: list[dict[str, Any]] = []
-    broken: tuple[int, str] | None = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if broken:
-            raise ValueError(f"line {broken[0]} is not a record: {broken[1]}")
-        try:
-            item = json.loads(line)
-            if isinstance(item, dict) and "audit" in item:
-                header = _checked_header(item, number)
-                continue
-            look_of(item)
-            Decision(item["decision"])
-        except _UnknownVersion:
-            raise
-        except (ValueError, KeyError, RecursionError, AttributeError, TypeError) as error:
-            broken = (number, str(error) or repr(error))
-            continue
-        records.append(item)
-    if broken and not records:
-        raise ValueError(f"line {broken[0]} is not a record: {broken[1]}")
-    return Audit(header, tuple(records), cut_off=broken is not None)
-
-
-class _UnknownVersion(ValueError):
-    pass
-
-
-def _checked_header(item: dict[str, Any], number: int) -> dict[str, Any]:
-    if item.get("version") != VERSION:
-        raise _UnknownVersion(
-            f"line {number}: version {item.get('version')!r} of the audit format is not known"
-        )
-    return item
+    same = {name: value for name, value in record.items() if name not in changing}
+    # "omitted" stays in: no look may be added to a record that is followed by dropped looks.
+    return {**same, "said": [part.get("decision") for part in record.get("rules", ())]}
 
 
 def _to_text(time: float) -> str:
@@ -260,7 +172,11 @@ def _to_text(time: float) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _from_text(time: object) -> float:
+def seconds_of(time: object) -> float:
+    """Seconds since the epoch, from a number of them or from ISO 8601 (UTC if it names no zone).
+
+    :raises ValueError: it is neither
+    """
     if isinstance(time, (int, float)) and not isinstance(time, bool) and math.isfinite(time):
         return float(time)
     if not isinstance(time, str):

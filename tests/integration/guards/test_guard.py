@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
-from iotda_provider.guards.audit import read_audit
 from iotda_provider.guards.lab.cli import main as guard_command
+from iotda_provider.guards.lab.recorded_looks import read_audit
 from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
@@ -146,7 +146,7 @@ def test_the_trail_is_written_where_the_user_wants_it(
     assert "audit" not in xcoms
     assert guard_command(["replay", str(path), "--rules", "MaxFailures(1)"]) == 0
     assert "MaxFailures(1)" in capsys.readouterr().out
-    audit = read_audit(path.read_text().splitlines())
+    audit = read_audit(path.read_text())
     assert audit.header["batch_task_id"] == bad.task_id
     assert [r["decision"] for r in audit.records].count("breach") == 1
 
@@ -156,7 +156,7 @@ def test_the_trail_is_an_xcom_otherwise(fleet: Any, ti: Any) -> None:
 
     trail = bad.run(ti)["audit"]
 
-    audit = read_audit(json.dumps(item) for item in trail)
+    audit = read_audit(json.dumps(trail))
     assert audit.records[-1]["decision"] == "breach"
     assert audit.records[-1]["progress"]["total"] == 200
 

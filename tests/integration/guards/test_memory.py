@@ -9,7 +9,7 @@ import pytest
 
 from iotda_provider.airflow_support.task_notes import VariableNotes, owner_of
 from iotda_provider.guards import Stalled
-from iotda_provider.guards.audit import looks_of
+from iotda_provider.guards.lab.recorded_looks import looks_of
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any
 
@@ -16,7 +17,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Stalled,
 )
-from iotda_provider.guards.audit import read_audit
+from iotda_provider.guards.lab.recorded_looks import read_audit
 
 OFFLINE, BROKEN = "IOTDA.014016", "IOTDA.005010"
 DOWN = IoTDATransportError("unreachable")
@@ -352,7 +353,7 @@ def test_the_trail_is_what_replay_reads(platform: Any, guard: Any) -> None:
     watched.until_over()
 
     trail = watched.watch.memory.trail
-    audit = read_audit(trail.to_lines())
+    audit = read_audit(json.dumps(trail.records))
     assert [record["decision"] for record in audit.records] == ["continue", "continue", "breach"]
     assert audit.records[-1]["progress"]["fail"] == 5
     assert audit.records[-1]["status"] == "Processing"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards.audit import lines_of, looks_of, read_audit
 from iotda_provider.guards.evaluation import checked_rules
 from iotda_provider.guards.lab import reports
 from iotda_provider.guards.lab.fleets import SPREADS, Fleet
 from iotda_provider.guards.lab.notation import parse_rules
+from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.guards.lab.replay import replay
 from iotda_provider.guards.lab.simulation import DEFAULT_RULES, Result, simulate
 from iotda_provider.guards.rule import Rule
@@ -163,7 +163,7 @@ def _rates(text: str, name: str) -> list[float]:
 def _replay(options: argparse.Namespace) -> object:
     is_piped = options.file == "-"
     text = sys.stdin.read() if is_piped else Path(options.file).read_text(encoding="utf-8")
-    audit = read_audit(lines_of(text))
+    audit = read_audit(text)
     if not audit.records:
         raise ValueError(f"{options.file} holds no looks")
     rules = _rules(options) or rules_from_json(audit.header.get("rules") or [])

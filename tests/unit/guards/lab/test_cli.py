@@ -26,8 +26,11 @@ def audit_file(tmp_path: Path) -> Path:
         state, verdict = evaluate(rules, state, look)
         trail.add(audit_record(look, verdict))
     file = tmp_path / "audit.jsonl"
-    lines = [*trail.to_lines(audit_header(rules)), '{"time": "2026-']
-    file.write_text("".join(lines))
+    lines = [
+        *(json.dumps(item) for item in (audit_header(rules), *trail.records)),
+        '{"time": "2026-',
+    ]
+    file.write_text("\n".join(lines))
     return file
 
 

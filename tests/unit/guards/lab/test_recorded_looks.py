@@ -24,9 +24,8 @@ from iotda_provider.guards.audit import (
     audit_header,
     audit_record,
     look_of,
-    looks_of,
-    read_audit,
 )
+from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.guards.lab.replay import replay
 from iotda_provider.models import TaskProgress
 
@@ -46,6 +45,10 @@ def trail_of(seen: Iterator[Look] | list[Look], limit: int = 500) -> AuditTrail:
         state, verdict = evaluate(RULES, state, look)
         trail.add(audit_record(look, verdict, status="Processing"))
     return trail
+
+
+def lines_of(records: list[dict[str, Any]]) -> str:
+    return "\n".join(map(json.dumps, records))
 
 
 def test_a_record_tells_time_counts_evidence_and_decision_in_plain_json() -> None:
@@ -95,17 +98,16 @@ def test_thinning_keeps_the_looks_at_which_the_decision_changed() -> None:
 
 def test_a_file_round_trips() -> None:
     trail = trail_of(looks(*range(50)))
-    lines = list(trail.to_lines(audit_header(RULES, batch_task_id="5c8f")))
-    audit = read_audit(lines)
+    audit = read_audit(lines_of([audit_header(RULES, batch_task_id="5c8f"), *trail.records]))
     assert audit.header["batch_task_id"] == "5c8f"
     assert list(audit.records) == trail.records
     assert not audit.cut_off
 
 
 def test_a_last_line_that_broke_off_is_left_out() -> None:
-    lines = list(trail_of(looks(*range(5))).to_lines())
+    lines = lines_of(trail_of(looks(*range(5))).records).splitlines()
     for length in range(1, len(lines[-1]) - 2, 7):
-        audit = read_audit([*lines[:-1], lines[-1][:length]])
+        audit = read_audit("\n".join([*lines[:-1], lines[-1][:length]]))
         assert audit.cut_off
         assert len(audit.records) == 4
 
@@ -114,14 +116,14 @@ def test_a_last_line_that_broke_off_is_left_out() -> None:
     "line", ["{", "5", "[]", "null", "{}", '{"time": "x", "progress": {}}', '{"progress": {}}']
 )
 def test_a_broken_line_elsewhere_is_named(line: str) -> None:
-    lines = list(trail_of(looks(*range(5))).to_lines())
+    lines = lines_of(trail_of(looks(*range(5))).records).splitlines()
     with pytest.raises(ValueError, match="line 3 is not a record"):
-        read_audit([*lines[:2], line, *lines[2:]])
+        read_audit("\n".join([*lines[:2], line, *lines[2:]]))
 
 
 def test_a_format_of_the_future_is_refused() -> None:
     with pytest.raises(ValueError, match="version 2"):
-        read_audit([json.dumps({"audit": "iotda-guard", "version": 2})])
+        read_audit(json.dumps({"audit": "iotda-guard", "version": 2}))
 
 
 @pytest.mark.parametrize("limit", [0, 9, True, "100", 50.0])
