@@ -40,7 +40,7 @@ class TriggererReleaseIO(TriggererGuardIO):
     :class:`~iotda_provider.release.release_io.ReleaseIO`.
 
     :param hook: an open hook
-    :param store: where memory and alerts are store, or ``NoMemoryStore``
+    :param store: keeps the memory and the last alert
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing

@@ -1,8 +1,9 @@
-"""The watch over one rollout: what a guard does with what it sees.
+"""The watch over one rollout: looks, decisions, stops, memory.
 
-The rules say what one look means; this package says what follows from it: when to look again, when
-to read the failed subtasks, when to stop, and what to tell. It awaits nothing but an I/O object,
-one in a worker and one in the triggerer, so that a guard in either can only agree.
+The rules (``guards``) judge one look. This package decides what follows from the verdict: when to
+look again, when to read the failed subtasks, when to stop the rollout, and whom to tell. Its
+procedures await nothing but an I/O object (``GuardIO``). There is one for workers and one for
+triggerers, so a guard decides the same in both.
 """
 
 from iotda_provider.models.log import Log

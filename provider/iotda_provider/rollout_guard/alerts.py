@@ -1,4 +1,4 @@
-"""Whom a guard tells what: the alert, and the user's function that gets it."""
+"""The alert that a guard sends to people, and the user's function ``on_alert`` that gets it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from iotda_provider.models.text import one_line
 if TYPE_CHECKING:
     from iotda_provider.models.log import Log
 
-#: The XCom with the last alert.
+#: Key of the XCom with the last alert.
 ALERT_KEY = "alert"
-#: A function of the user that gets an alert as plain JSON, or its dotted path.
+#: The user's function that gets an alert as plain JSON, or the function's dotted path.
 OnAlert = str | Callable[[Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What a person is told.
+    """A message to a person.
 
-    :param kind: ``hold``, ``blind``, ``stop_failed``, ``may_not_stop`` or ``on_alert_missing``; of
-        a release in waves also ``started_elsewhere``, ``confirm_failed``, ``unconfirmed`` or
+    :param kind: ``hold``, ``blind``, ``stop_failed``, ``may_not_stop`` or ``on_alert_missing``. A
+        release in waves also sends ``started_elsewhere``, ``confirm_failed``, ``unconfirmed`` and
         ``evidence_failed``
-    :param sentence: what is the matter
+    :param sentence: what happened
     :param facts: the same as plain JSON
     """
 
@@ -36,12 +36,12 @@ class Alert:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON, in the shape of the XCom ``alert`` and of what ``on_alert`` gets."""
+        """The alert as plain JSON: the XCom ``alert`` and the argument of ``on_alert``."""
         return {"kind": self.kind, "sentence": self.sentence, **self.facts}
 
 
 def call_on_alert(on_alert: OnAlert, alert: Mapping[str, Any], log: Log) -> Any:
-    """Call the user's function; whatever goes wrong in it must not end the watch."""
+    """Call the user's function. An error in it is logged and never ends the watch."""
     try:
         function = load_function(on_alert) if isinstance(on_alert, str) else on_alert
         return function(alert)
@@ -51,9 +51,9 @@ def call_on_alert(on_alert: OnAlert, alert: Mapping[str, Any], log: Log) -> Any:
 
 
 def missing_on_alert(on_alert: OnAlert | None, batch_task_ids: Sequence[str]) -> Alert | None:
-    """What to say at once where ``on_alert`` can't be called in this process; None: it can.
+    """The alert to send now if ``on_alert`` can't be called in this process; None if it can.
 
-    It blocks, as it imports the function's module.
+    This call blocks: it imports the function's module.
     """
     if not isinstance(on_alert, str):
         return None
@@ -73,9 +73,9 @@ def missing_on_alert(on_alert: OnAlert | None, batch_task_ids: Sequence[str]) ->
 
 
 def load_function(path: str) -> Callable[[Mapping[str, Any]], Any]:
-    """The function behind a dotted path.
+    """The function at a dotted path.
 
-    :raises IoTDAConfigError: there is none
+    :raises IoTDAConfigError: there is no such function
     """
     module, _, name = path.rpartition(".")
     try:

@@ -1,4 +1,4 @@
-"""The failed subtasks of a rollout: read only where a rule hangs on them and their count moved."""
+"""The failed subtasks of a rollout, which are read only when a rule needs them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ _ROWS = (Undecided.CLASSES, Undecided.CLUSTERS)
 
 @dataclass
 class FailedRows:
-    """What was read of the failed subtasks so far, task by task.
+    """The failed subtasks that were read so far, by batch task.
 
-    Reading them takes a call for every fifty failures, so what is known stays in use while their
-    count stays the same, and the rules allow for the difference where it has changed.
+    Reading them takes one API call for every fifty failures. So a task's subtasks are read again
+    only when its count of failures has changed; the rules allow for the difference.
     """
 
     plan: GuardPlan
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def are_asked_for(self, verdict: Verdict) -> bool:
-        """Whether the verdict hangs on them."""
+        """Whether the rules need the failed subtasks to reach a verdict."""
         parts = verdict.parts or (verdict,)
         return not verdict.breached and any(part.undecided in _ROWS for part in parts)
 
     async def read(self, io: GuardIO, tasks: Sequence[BatchTask]) -> bool:
-        """Read those of the tasks whose count has changed; whether there were any.
+        """Read the failed subtasks of each task whose count of failures has changed.
 
-        :raises IoTDAError: they could not be read
+        :returns: whether anything was read
+        :raises IoTDAError: the subtasks could not be read
         """
         changed = False
         for task in tasks:
@@ -49,7 +50,7 @@ class FailedRows:
         return changed
 
     def add_to(self, look: Look) -> Look:
-        """The look with what is known of them."""
+        """The look with the counts by class and by cluster, as far as they were read."""
         if not self.tallies:
             return look
         classes, clusters = add_up(self.tallies)
@@ -58,7 +59,7 @@ class FailedRows:
 
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
-        """The first failures of different reasons, as far as they were read: at most three."""
+        """At most three failures with different reasons: class, code and message of each."""
         found: list[dict[str, Any]] = []
         for tally in self.tallies.values():
             found += [reason for reason in tally.first_reasons if reason not in found]

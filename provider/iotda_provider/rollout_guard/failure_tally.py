@@ -1,4 +1,4 @@
-"""How many failed subtasks are of which class and in which cluster, in constant memory."""
+"""Counts failed subtasks by failure class and by cluster, in constant memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ClusterOf = str | Mapping[str, str]
 """A regular expression with one group, searched for in the device id; or device id → cluster."""
 
 _NO_CLUSTER = "(none)"
-#: The most characters of a device's id that a user's expression sees; the platform allows 128.
+#: A user's expression sees at most so many characters of a device id; the platform allows 128.
 _LONGEST_ID = 128
-#: Failures of different reasons that people are shown, and the characters of each message.
+#: How many different reasons people are shown, and how many characters of each message.
 MOST_REASONS, _LONGEST_MESSAGE = 3, 120
 
 
 @dataclass
 class Tally:
-    """Counts failed subtasks as they are read.
+    """Counts the failed subtasks of one batch task while they are read.
 
     :param fail: the platform's count of failed targets when the reading began
-    :param classes: how failures are classed
-    :param cluster_of: how a device's cluster is found; None: clusters are not counted
+    :param classes: assigns each failure to a class
+    :param cluster_of: finds the cluster of a device; None: clusters are not counted
     """
 
     fail: int
@@ -40,7 +40,7 @@ class Tally:
     first_reasons: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row: Subtask) -> None:
-        """Count one subtask, where it has failed; the caller shows each target once."""
+        """Count one subtask if it has failed. The caller passes each target once."""
         if row.status is not SubtaskStatus.FAIL:
             return
         self.rows += 1
@@ -70,7 +70,7 @@ def _cluster(cluster_of: ClusterOf, target: str) -> str:
 
 
 def check_cluster_of(value: object) -> ClusterOf | None:
-    """How clusters are found, checked when the DAG is parsed.
+    """Check the parameter ``cluster_of`` when the DAG is parsed, and return it.
 
     :raises ValueError: it is neither a regular expression with one group nor a mapping
     """
@@ -101,10 +101,10 @@ def check_cluster_of(value: object) -> ClusterOf | None:
 
 
 def add_up(tallies: Mapping[str, Tally]) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """The classes and the clusters of a rollout's tasks together.
+    """Sum the counts of all batch tasks of a rollout.
 
-    How many devices of a cluster have started is not read (it would take a call for every fifty
-    devices), and 0 says so to the rules.
+    :returns: failures by class, and ``(failures, 0)`` by cluster. The 0 stands for the started
+        devices of the cluster, which are not read: that would take a call for every fifty devices
     """
     classes: dict[str, int] = {}
     clusters: dict[str, tuple[int, int]] = {}

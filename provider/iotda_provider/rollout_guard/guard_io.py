@@ -1,4 +1,4 @@
-"""What the watch over a rollout needs of where it runs: its I/O object."""
+"""The I/O object that the watch over a rollout needs."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from iotda_provider.rollout_guard.failure_tally import Tally
 
 
 class GuardIO(Protocol):
-    """What a guard's procedure awaits, and nothing else.
+    """A guard's procedures await these methods and nothing else.
 
-    The worker's object blocks in these methods and never suspends; the triggerer's awaits.
+    In a worker the methods block and never suspend; in the triggerer they suspend.
     """
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
-        """Read some batch tasks; for each, in their order, the task or why it can't be read."""
+        """Read some batch tasks.
+
+        :returns: for each id, in order, the batch task or the error that its call raised
+        """
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
-        """Show every failed subtask of a task to ``tally.add``.
+        """Pass every failed subtask of a batch task to ``tally.add``.
 
-        :raises IoTDAError: they could not be read to the end
+        :raises IoTDAError: not all of them could be read
         """
 
     async def stop_task(self, batch_task_id: str) -> None:
-        """Stop one whole batch task; returns once the platform has accepted it.
+        """Stop one whole batch task; returns once the platform has accepted the stop.
 
-        :raises IoTDAError: it has not
+        :raises IoTDAError: the platform has not accepted it
         """
 
     async def rehearse_stop(self, batch_task_id: str) -> None:
-        """Ask for the stop of a target that is in no task.
+        """Ask the platform to stop a target that is in no batch task.
 
-        :raises IoTDAError: with status 403, the guard may not stop this task
+        :raises IoTDAError: with status 403, this connection may not stop the batch task
         """
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        """Keep the memory where it survives a restart; whether that worked.
+        """Save the memory where it survives a restart.
 
-        :param routine: nothing hangs on this one, so nothing waits for it
+        :param routine: no decision depends on this save, so nothing waits for its end
+        :returns: whether the memory was saved; of a routine save, whether it was begun
         """
 
     async def tell(self, alert: Alert) -> None:
-        """Begin to tell a person; nothing waits until that is done."""
+        """Begin to tell a person, and return without waiting for the end of it."""

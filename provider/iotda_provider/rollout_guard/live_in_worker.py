@@ -1,4 +1,4 @@
-"""Writes what people see of a guard that watches in a worker."""
+"""Writes the XComs that people see of a guard, or of a stop, that runs in a worker."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class LiveInWorker:
-    """The XCom ``live`` of the running task instance.
+    """Writes the XComs ``rollout`` and ``live`` of a guard's running task instance.
 
-    It is written beside the looks: Airflow's API may take its time, and no look and no stop waits
-    for that. One that can't be written is left out; the next one follows in a minute.
+    They are written in a thread, because Airflow's API may be slow, and no look and no stop waits
+    for it. A record that can't be written is left out; the next one follows within a minute.
 
-    :param watch: whose record it is
-    :param io: what the guard does beside its looks, this among it
+    :param watch: the guard
+    :param io: the guard's I/O object, whose thread writes
     :param context: Airflow's context of the running task instance
-    :param log: where its lines go
+    :param log: the task's log
     """
 
     def __init__(self, watch: Watch, io: WorkerGuardIO, context: Context, log: Log) -> None:
@@ -48,12 +48,12 @@ class LiveInWorker:
         self._is_introduced = False
 
     def introduce(self, iotda_conn_id: str) -> None:
-        """After the first look: say once, in the XCom ``rollout``, what this is about."""
+        """After the first look: write the XCom ``rollout``, once."""
         if self._is_introduced:
             return
         self._is_introduced = True
         plan = self._watch.plan
-        about = header(
+        rollout = header(
             "guard",
             plan.batch_task_ids,
             self._watch.tasks,
@@ -61,10 +61,10 @@ class LiveInWorker:
             iotda_conn_id=iotda_conn_id,
             poll_interval=plan.poll_interval,
         )
-        self._push(HEADER_KEY, about)
+        self._push(HEADER_KEY, rollout)
 
     def show(self) -> None:
-        """After a look: begin to write the record, where it is due."""
+        """After a look: begin to write the record if it is due."""
         if self._writing is not None and not self._writing.done():
             return
         now = time.time()
@@ -74,7 +74,7 @@ class LiveInWorker:
     def settle(self, outcome: Outcome | Ended | None = None) -> None:
         """Begin to write the record before the task ends or is deferred.
 
-        :param outcome: how the watch has ended, where it has
+        :param outcome: how the watch has ended; None: the triggerer goes on with it
         """
         self._push(LIVE_KEY, self._record.compose(time.time(), outcome=outcome))
 
@@ -83,22 +83,22 @@ class LiveInWorker:
 
 
 class LiveStop:
-    """The XCom ``live`` of a task that stops a batch task.
+    """Writes the XCom ``live`` of a task that stops a batch task in a worker.
 
     :param context: Airflow's context of the running task instance
-    :param standing: how the stop stands
-    :param log: where its lines go
+    :param state: the state of the stop
+    :param log: the task's log
     """
 
-    def __init__(self, context: Context, standing: StopLiveState, log: Log) -> None:
+    def __init__(self, context: Context, state: StopLiveState, log: Log) -> None:
         self._context = context
-        self._standing = standing
-        self._record = LiveRecord(standing)
+        self._state = state
+        self._record = LiveRecord(state)
         self._log = log
 
     def show(self, task: BatchTask) -> None:
-        """After a look: write the record, where it is due."""
-        self._standing.saw(task)
+        """After a look: write the record if it is due."""
+        self._state.saw(task)
         now = time.time()
         if self._record.wants_writing(now) is not None:
             push_xcom(self._context, LIVE_KEY, self._record.compose(now), self._log)
@@ -106,7 +106,7 @@ class LiveStop:
     def settle(self, outcome: str, task: BatchTask | None) -> None:
         """Write the last record."""
         if task is not None:
-            self._standing.saw(task)
+            self._state.saw(task)
         now = time.time()
         self._record.wants_writing(now)
         seen = "" if task is None else f": {task.progress}"

@@ -1,7 +1,7 @@
-"""What people see of a guard, a wave or a stop: a header once, and a small record of how it stands.
+"""What people see of a running guard, wave or stop: the XComs ``rollout`` and ``live``.
 
-Pure: what is in them, and when the record is due. ``LiveInWorker`` and ``LiveInTriggerer`` write
-them.
+This file does no I/O: it says what is in the XComs and when ``live`` is due. ``LiveInWorker`` and
+``LiveInTriggerer`` write them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard.outcome import Outcome, to_text
 from iotda_provider.rollout_guard.watch import Watch
 
-#: The XComs that hold them.
+#: Keys of the two XComs.
 HEADER_KEY, LIVE_KEY = "rollout", "live"
-#: Records that one process writes in a second at most, where nothing but counts has changed.
+#: At most so many routine records are written by one process in a second.
 WRITES_PER_SECOND = 5.0
-#: Seconds past the time at which a record was due after which it is stale.
+#: A record is stale when it is overdue by more than these seconds.
 STALE_SECONDS = 60.0
 _LEAST_SECONDS, _HEARTBEAT_SECONDS = 15.0, 60.0
 _MOST_RULES, _MOST_CHARACTERS = 4, 240
@@ -36,14 +36,14 @@ def header(
     poll_interval: float,
     version: str | None = None,
 ) -> dict[str, Any]:
-    """What a guard, a stop or a release is about, as plain JSON: the XCom ``rollout``.
+    """The XCom ``rollout`` as plain JSON: what a guard, a stop or a release is about.
 
     ``{"kind", "batch_task_ids", "batch_task_names", "package_ids", "version", "group_ids", "rules",
-    "iotda_conn_id", "poll_interval"}``; what nobody has read by then is empty or None.
+    "iotda_conn_id", "poll_interval"}``; what has not been read yet is empty or None.
 
     :param kind: ``guard``, ``stop`` or ``release``
-    :param tasks: the batch tasks, as far as they could be read
-    :param version: the package's, where it is known
+    :param tasks: the batch tasks that could be read
+    :param version: the version of the package; None: unknown
     """
     filters = [_inner(task.raw, "targets_filter") for task in tasks]
     return {
@@ -60,7 +60,7 @@ def header(
 
 
 class Ended(NamedTuple):
-    """How what was watched has ended, where that is no guard's :class:`Outcome`."""
+    """How a wave or a stop has ended; a guard has an :class:`Outcome` instead."""
 
     verdict: str
     summary: str
@@ -68,13 +68,14 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class LiveState:
-    """How a guard, a wave of a release or a stop stands now.
+    """The present state of a guard, of a wave of a release, or of a stop.
 
     :param interval: seconds from one look to the next
-    :param judged: the last look that was judged, as the trail has it
+    :param judged: the record of the last judged look, as in the audit trail
     :param intent: the stop that was decided on (:class:`~iotda_provider.rollout_guard.Memory`)
-    :param blind_since: since when no look could be judged (seconds since the epoch)
-    :param reasons: the first failures whose reason was read
+    :param blind_since: since when no look could be judged, in seconds since the epoch; None: the
+        last look was judged
+    :param reasons: the first failures whose reasons were read
     """
 
     batch_task_ids: tuple[str, ...]
@@ -87,14 +88,14 @@ class LiveState:
 
     @property
     def progress(self) -> dict[str, Any] | None:
-        """The counts of all tasks together."""
+        """The summed counts of all batch tasks; None before the first look."""
         if not self.tasks:
             return None
         return total_progress(task.progress for task in self.tasks).to_dict()
 
     @property
     def news(self) -> tuple[Any, ...]:
-        """What people want to know at once when it changes."""
+        """The parts of the state of which a change is written at once."""
         intent = self.intent
         return (
             self.judged.get("decision"),
@@ -106,59 +107,60 @@ class LiveState:
 
 
 class LiveRecord:
-    """How a guard or a stop stands, as plain JSON of about 1 kB: the XCom ``live``; and when it is
-    due.
+    """The XCom ``live``: the present state as plain JSON of about 1 kB, and when it is due.
 
-    It is written at once when something happens (a hold, a breach, a stop, blindness, the end),
-    where only counts have changed at most every 15 s, and where nothing has changed every 60 s. In
-    a process with many guards both are longer, so that all of them together write at most five
-    records a second. ``due`` in the record is when the next one is to be there; 60 s past it this
-    one is stale.
+    It is written at once when something happens (a hold, a breach, a stop, an outage, the end), at
+    most every 15 s when only the counts have changed, and every 60 s when nothing has changed. In a
+    process with many guards both intervals are longer, so that all guards together write at most
+    five records a second. ``due`` in a record is the time by which the next one is written; 60 s
+    later the record is stale.
 
-    :param watched: the guard; or, of anything else, what says how that stands
+    :param watched: the guard, or a function that returns the present state of a wave or a stop
     """
 
     def __init__(self, watched: Watch | Callable[[], LiveState]) -> None:
-        self._stands = partial(_standing, watched) if isinstance(watched, Watch) else watched
+        self._state = partial(_state_of, watched) if isinstance(watched, Watch) else watched
         self._looked_at: float | None = None
         self._written_at: float | None = None
         self._shown: tuple[Any, ...] = ()
         self._counts: Any = None
 
     def wants_writing(self, now: float, guards: int = 1) -> str | None:
-        """After a look: ``at once``, ``routine``, or None where there is no need yet.
+        """How the record is to be written after a look.
 
+        :param now: the time of the look, in seconds since the epoch
         :param guards: how many guards this process has
+        :returns: ``at once``, ``routine``, or None: no record is due
         """
-        stands = self._stands()
-        if stands.blind_since is None:
+        state = self._state()
+        if state.blind_since is None:
             self._looked_at = now
         if self._written_at is None:
             return "routine"
-        if stands.news != self._shown:
+        if state.news != self._shown:
             return "at once"
         since = now - self._written_at
         share = guards / WRITES_PER_SECOND
-        if stands.progress != self._counts and since >= max(_LEAST_SECONDS, share):
+        if state.progress != self._counts and since >= max(_LEAST_SECONDS, share):
             return "routine"
-        # Not at the look after it, which would be late.
+        # The next look would be too late for it.
         heartbeat = max(_HEARTBEAT_SECONDS, share)
-        return "routine" if since + stands.interval > heartbeat else None
+        return "routine" if since + state.interval > heartbeat else None
 
     def compose(
         self, now: float, guards: int = 1, outcome: Outcome | Ended | None = None
     ) -> dict[str, Any]:
-        """The record as it is now; from then on it counts as written.
+        """The record of now, which counts as written from here on.
 
-        :param outcome: how it has ended; then no further record is due
+        :param outcome: how the watch has ended: no further record is due; None: it goes on
         """
-        stands = self._stands()
-        self._written_at, self._counts, self._shown = now, stands.progress, stands.news
-        judged, intent = stands.judged, stands.intent
-        heartbeat = max(_HEARTBEAT_SECONDS, guards / WRITES_PER_SECOND, stands.interval)
+        state = self._state()
+        self._written_at, self._counts, self._shown = now, state.progress, state.news
+        judged, intent = state.judged, state.intent
+        heartbeat = max(_HEARTBEAT_SECONDS, guards / WRITES_PER_SECOND, state.interval)
         return {
-            "batch_task_ids": list(stands.batch_task_ids),
-            "status": [str(task.status) for task in stands.tasks],
+            "batch_task_ids": list(state.batch_task_ids),
+            "status": [str(task.status) for task in state.tasks],
             "progress": self._counts,
             "decision": judged.get("decision"),
             "sentence": (outcome.summary if outcome else judged.get("sentence", ""))[
@@ -166,7 +168,7 @@ class LiveRecord:
             ],
             "rules": list(judged.get("rules", ()))[:_MOST_RULES],
             "failures_by_class": judged.get("failures_by_class"),
-            "first_reasons": [dict(reason) for reason in stands.reasons],
+            "first_reasons": [dict(reason) for reason in state.reasons],
             "stop": None
             if intent is None
             else {
@@ -175,15 +177,15 @@ class LiveRecord:
                 "attempts": intent.get("attempts", 0),
                 "error": (intent.get("error") or "")[:_MOST_CHARACTERS] or None,
             },
-            "blind_since": to_text(stands.blind_since),
+            "blind_since": to_text(state.blind_since),
             "verdict": None if outcome is None else outcome.verdict,
             "looked_at": to_text(self._looked_at),
-            "next_look": None if outcome else to_text(now + stands.interval),
+            "next_look": None if outcome else to_text(now + state.interval),
             "due": None if outcome else to_text(now + heartbeat),
         }
 
 
-def _standing(watch: Watch) -> LiveState:
+def _state_of(watch: Watch) -> LiveState:
     records = watch.memory.trail.records
     return LiveState(
         batch_task_ids=watch.plan.batch_task_ids,
@@ -197,28 +199,28 @@ def _standing(watch: Watch) -> LiveState:
 
 
 class StopLiveState:
-    """How a stop stands that no guard has sent.
+    """The present state of a stop that no guard has sent; call it for the ``LiveState``.
 
-    :param batch_task_id: the task
+    :param batch_task_id: the batch task
     :param interval: seconds from one look to the next
-    :param sent: when the stop was sent and taken, in seconds since the epoch; None: not yet
+    :param sent: when the stop was accepted, in seconds since the epoch; None: not yet
     """
 
     def __init__(self, batch_task_id: str, interval: float, sent: float | None = None) -> None:
-        self._about = (batch_task_id,)
+        self._batch_task_ids = (batch_task_id,)
         self._interval = interval
         self._tasks: list[BatchTask] = []
         self.sent = sent
 
     def saw(self, task: BatchTask) -> None:
-        """After a look."""
+        """Note the batch task as a look has read it."""
         self._tasks = [task]
 
     def __call__(self) -> LiveState:
         said = "NOT STOPPED YET" if self.sent is None else "STOPPING"
         stop = {"sent": self.sent, "accepted": self.sent, "attempts": 1}
         return LiveState(
-            batch_task_ids=self._about,
+            batch_task_ids=self._batch_task_ids,
             tasks=self._tasks,
             interval=self._interval,
             judged={"sentence": " ".join(f"{said}: {task.progress}." for task in self._tasks)},

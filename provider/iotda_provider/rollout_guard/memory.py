@@ -1,4 +1,4 @@
-"""What a guard remembers between two looks, as plain JSON that survives a restart."""
+"""A guard's memory: what it remembers between two looks, as plain JSON that survives a restart."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from iotda_provider.models.text import one_line
 _VERSION = 1
 _LEAST_RECORDS = 10
 _LONGEST_TEXT = 2_000
-# Some 300 years from 1970, in seconds: later moments have no date.
+# About 300 years after 1970, in seconds. A later time is an error in a note.
 _LAST_MOMENT = 1e10
-#: The first look and the last ones that a memory is added to which is recalled later.
+#: Until an earlier memory is recalled, so many looks are kept: the first one and the last ones.
 _MOST_LOOKS_SINCE = 20
 
 
 @dataclass
 class Memory:
-    """A guard's memory; all of it may be lost, which makes a guard later but never hastier.
+    """A guard's memory. If it is lost, the guard may stop later, but never sooner.
 
-    :param batch_task_ids: whose memory it is
+    :param batch_task_ids: the batch tasks of the rollout
     :param state: what the rules keep (:func:`iotda_provider.guards.evaluate`)
     :param intent: the stop that the guard has decided on: ``time``, ``verdict``, ``progress``,
-        ``attempts``, ``accepted`` (when the platform took it), ``error`` (why not, the last time),
-        ``earlier`` (known from a note only, and nobody has seen yet what came of it)
+        ``attempts``, ``sent`` (when it was first sent), ``accepted`` (when the platform accepted
+        it), ``error`` (of the last attempt), ``earlier`` (the stop is known from a saved memory
+        only, and no look has confirmed it yet); None: no stop
     :param looks: how many usable looks there were
     :param held: whether a person was told of a hold
-    :param ended: the last description of tasks that had completed, by id
+    :param ended: completed batch tasks as they were last read, by id
     :param trail: the audit trail
     """
 
@@ -48,9 +49,9 @@ class Memory:
     _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON, which later looks leave as it is: it may be written down meanwhile.
+        """The memory as plain JSON, which later looks do not change.
 
-        Up to some 500 bytes for each record of the trail.
+        It has up to about 500 bytes for each record of the trail.
         """
         return {
             "version": _VERSION,
@@ -72,26 +73,27 @@ class Memory:
         *,
         is_signed: bool = True,
     ) -> Memory:
-        """Read what :meth:`to_json` wrote; another rollout's memory is none of ours.
+        """Read what :meth:`to_json` wrote.
 
-        Nor is one that somebody has damaged: Airflow Variables can be edited.
+        A memory of another rollout, or a damaged one (Airflow Variables can be edited), is read as
+        an empty memory.
 
-        :param is_signed: whether a guard has written it for sure
-            (:class:`~iotda_provider.rollout_guard.signature.Signature`). From what anybody may have
-            written only that is taken which can make a guard later: that devices have started, and
-            have ended well. That it has decided on a stop is left out, and since when what goes on
+        :param is_signed: whether a guard has certainly written the memory
+            (:class:`~iotda_provider.rollout_guard.signature.Signature`). Otherwise only that is
+            taken which can't make the guard stop sooner: which devices have started and have ended
+            well. A decided stop and all times are left out
         """
         if isinstance(data, Mapping) and data.get("version") == _VERSION:
-            # Among them an infinity.
+            # OverflowError: of an infinity.
             with suppress(
                 *(TypeError, ValueError, AttributeError, KeyError, RecursionError, OverflowError)
             ):
                 if tuple(data["batch_task_ids"]) == batch_task_ids:
                     memory = cls._read(data, batch_task_ids, audit_limit)
-                    return memory if is_signed else memory._only_later()
+                    return memory if is_signed else memory._without_unsigned_claims()
         return cls(batch_task_ids, trail=AuditTrail(audit_limit))
 
-    def _only_later(self) -> Memory:
+    def _without_unsigned_claims(self) -> Memory:
         state = GuardState.from_json(self.state).without_times()
         return replace(self, state=state.to_json() if state.tasks else {}, intent=None)
 
@@ -105,7 +107,7 @@ class Memory:
             intent = _checked_intent({"attempts": 0, **intent})
         ended = {str(key): dict(task) for key, task in (data.get("ended") or {}).items()}
         for task in ended.values():
-            _as_healthy(BatchTask.from_wire(task), task)
+            _drop_failures(BatchTask.from_wire(task), task)
         trail = AuditTrail(audit_limit)
         trail.records = [_checked(record) for record in data.get("trail") or ()]
         return cls(
@@ -120,25 +122,26 @@ class Memory:
 
     @property
     def started(self) -> int:
-        """n, the devices that have ever started, as of the last look that was judged."""
+        """n, the devices that have ever started, as of the last judged look."""
         return int(self.state.get("started") or 0)
 
     def note_look(self, look: Look) -> None:
-        """Keep a look that was judged, for a memory that may still be recalled."""
+        """Keep a judged look, for an earlier memory that may still be recalled."""
         if look.can_be_judged and not look.being_stopped:
             if len(self._since) == _MOST_LOOKS_SINCE:
                 del self._since[1]
             self._since.append(look)
 
     def adopt(self, older: Memory) -> None:
-        """Take over what was remembered before, after some looks without it.
+        """Add an earlier memory that was recalled after some looks; call this between two looks.
 
-        A guard need not wait for its memory: it looks, and decides from the platform's counts. Once
-        the memory has come, call this between two looks. Then it is as if the looks since had been
-        taken with it: n never falls, and what the rules keep of the time before is followed by what
-        was seen since. A stop that was decided on before is known as the guard's own where the
-        platform shows it; where it does not, the next look judges anew. So what may be its own
-        doing (a rollout that is being stopped, or is gone) is told only after this.
+        A guard does not wait for its earlier memory: it decides from the platform's counts alone.
+        Afterwards this memory is as if the guard had had the earlier one from the start: n never
+        falls, and the rules' history continues with the looks since.
+
+        An earlier stop is recognised as the guard's own if the platform shows that the rollout is
+        being stopped; if not, the next look judges again. So the guard reports a rollout that is
+        being stopped, or is gone, only after this call: it may have stopped the rollout itself.
         """
         now, state = GuardState.from_json(self.state), GuardState.from_json(older.state)
         for look in self._since:
@@ -156,7 +159,7 @@ class Memory:
             self.trail.add(record)
 
     def note_ended(self, tasks: list[BatchTask]) -> None:
-        """Remember the tasks that have completed: deleted later, they still count."""
+        """Remember completed batch tasks, which count even if somebody deletes them later."""
         for task in tasks:
             if task.status.is_completed:
                 self.ended[task.task_id] = _to_wire(task)
@@ -164,7 +167,7 @@ class Memory:
                 self.ended.pop(task.task_id, None)
 
     def ended_task(self, batch_task_id: str) -> BatchTask | None:
-        """A task that had completed when it was last seen."""
+        """The batch task as it was last read, if it had completed by then; else None."""
         wire = self.ended.get(batch_task_id)
         return BatchTask.from_wire(wire) if wire else None
 
@@ -174,7 +177,7 @@ def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
     Decision(record["decision"])
     rules = record.get("rules", [])
     if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
-        raise ValueError("a look whose rules are no list of objects")
+        raise ValueError("the rules of a look are not a list of objects")
     for name in ("looks", "omitted"):
         _count(record.get(name, 0))
     return {**record, "sentence": _text(record.get("sentence", ""))}
@@ -186,7 +189,7 @@ def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("time", "sent", "accepted", "seen"):
         moment = intent.get(name, 0)
         if moment is not None and not 0 <= moment <= _LAST_MOMENT:
-            raise ValueError(f"a stop whose {name} is no moment")
+            raise ValueError(f"the {name} of a stop is not a time")
     verdict = {**intent["verdict"], "sentence": _text(intent["verdict"].get("sentence") or "")}
     error = intent.get("error")
     return {**intent, "verdict": verdict, "error": None if error is None else _text(error)}
@@ -204,14 +207,14 @@ def _text(value: object) -> str:
     return one_line(value, _LONGEST_TEXT)
 
 
-def _as_healthy(task: BatchTask, wire: dict[str, Any]) -> None:
-    """Let what a note says of a task that is gone spare a rollout: anybody may have written it."""
+def _drop_failures(task: BatchTask, wire: dict[str, Any]) -> None:
+    """Count a remembered task's failures as successes: anybody may have written the memory."""
     counts = dict(wire.get("task_progress") or {})
     wire["task_progress"] = {**counts, "success": task.progress.finished, "fail": 0}
 
 
 def newest(*memories: Any) -> Any:
-    """The one of several copies, as JSON, that has seen most; of equals, the first."""
+    """The copy of a memory, as JSON, with the most looks; of equals, the first; None: no copy."""
     found = [memory for memory in memories if isinstance(memory, Mapping)]
     return max(found, key=_age, default=None)
 
@@ -222,7 +225,7 @@ def _age(memory: Mapping[str, Any]) -> tuple[int, bool]:
 
 
 def fitted(memory: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """A memory as JSON whose trail is thinned, to nothing if need be, until all of it fits."""
+    """The memory as JSON of at most ``most_bytes``: its trail is thinned, if need be to nothing."""
     made = dict(memory)
     while (size := _size(made)) > most_bytes and made.get("trail"):
         records = made["trail"]

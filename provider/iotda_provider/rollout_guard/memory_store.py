@@ -1,4 +1,4 @@
-"""Where a guard's memory is kept over a restart, and who hands it to whom."""
+"""Where a guard's memory is kept over a restart, and how worker and trigger hand it over."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: The key of a guard's memory, among a task instance's notes and in XCom.
+#: Key of a guard's memory among the notes of its task instance, and of the XCom.
 MEMORY_KEY = "guard_memory"
-#: Seconds that Airflow may take to keep a memory before a guard goes on; it may be kept later. No
-#: more than this may pass between a breach and its stop, but for the platform.
+#: A stop waits at most so many seconds for Airflow to save the memory. After a breach, a stop waits
+#: for nothing else but the platform.
 SECONDS_BEFORE_STOP = 2.0
-#: Seconds that it may take to keep an XCom, for which no stop waits.
+#: Time limit of writing an XCom, in seconds. No stop waits for that.
 _XCOM_SECONDS = 10.0
-#: Routine writes of memories in a second, at most, of all guards of a process: what supervises a
-#: triggerer does some twenty things a second, for all its triggers.
+#: All guards of a process together save routinely at most so often in a second. A triggerer's
+#: supervisor answers about twenty requests a second, for all its triggers.
 _ROUTINE_WRITES_PER_SECOND = 5.0
-#: Seconds between two of one guard's, as ``Watch`` has it at least.
+#: Seconds between two routine saves of one guard, if the process has few guards.
 _USUAL_SECONDS = 60.0
-#: Guards of one event loop that read what they knew before at the same time, for the same reason.
+#: So many guards of one event loop recall their memory at the same time, for the same reason.
 _RECALLS_AT_ONCE = 4
-#: Seconds until a guard asks again where that failed, and between two lines about it.
+#: Seconds until a failed recall is tried again, and between two log lines about Airflow's errors.
 ASK_AGAIN_SECONDS = 60.0
 
 _guards: WeakSet[TriggererMemoryStore] = WeakSet()
@@ -56,7 +56,7 @@ _recalls: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = Weak
 
 
 def short(error: BaseException) -> str:
-    """An error's type and the first line of its text."""
+    """The error's type and the first line of its text, at most 200 characters of it."""
     text = str(error).partition("\n")[0][:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -65,8 +65,8 @@ def short(error: BaseException) -> str:
 
 
 def signature_of(hook: IoTDAHook, owner: Mapping[str, Any]) -> Signature:
-    """Signs and checks what the guard of a task instance keeps, by its connection's secret."""
-    with suppress(IoTDAError):  # the first look says so
+    """The signature of a task instance's guard, made with the secret of its connection."""
+    with suppress(IoTDAError):  # the first look reports the error
         _ = hook.settings
     return Signature(hook.last_settings, owner)
 
@@ -74,11 +74,11 @@ def signature_of(hook: IoTDAHook, owner: Mapping[str, Any]) -> Signature:
 def save_memory(
     context: Context, memory: Mapping[str, Any], log: Log, signature: Signature
 ) -> bool:
-    """Sign and keep a guard's memory; whether that worked."""
-    return _keep(context, signature.sign(fitted(memory, LARGEST)), log)
+    """Sign and save a guard's memory; whether that worked."""
+    return _save(context, signature.sign(fitted(memory, LARGEST)), log)
 
 
-def _keep(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
+def _save(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
     try:
         notes_of(context).set(MEMORY_KEY, signed)
     # Airflow's database or API may be down, which must not stop the guard.
@@ -89,46 +89,47 @@ def _keep(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
 
 
 def load_memory(context: Context, log: Log | None = None) -> Any:
-    """What this task instance has kept, in this try or an earlier one, or None."""
+    """The memory that this task instance has saved, in this try or an earlier one, or None."""
     try:
         return notes_of(context).get(MEMORY_KEY)
-    except Exception:  # noqa: BLE001 - the same: one that has forgotten is better than none
+    except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
         (log or _log).exception("What an earlier try knew can't be read; the guard begins afresh.")
         return None
 
 
 class WorkerMemoryStore:
-    """The memory of a guard that may be deferred: who has it when, and who hands it to whom.
+    """Keeps the memory of a guard in a worker, and hands it to its trigger and back.
 
-    A worker keeps it among its notes (the task state store, or a Variable before Airflow 3.3). At a
-    deferral it hands it over to the trigger, in a Variable, as a trigger reaches nothing else, and
-    the trigger keeps that up to date. At its end the trigger hands it back in an XCom, which the
-    worker empties once it has written down the trail (:func:`forget_triggers_memory`). So a guard
-    that waits keeps at most ``LARGEST`` bytes, and one that has ended its trail, once.
+    1. The worker saves the memory among the notes of its task instance: the task state store, or a
+       Variable before Airflow 3.3.
+    2. At a deferral the worker hands it over in a Variable, because a trigger can write nothing
+       else. The trigger keeps the Variable up to date.
+    3. At its end the trigger hands the memory back in an XCom. The worker empties the XCom once it
+       has written the audit trail (:func:`forget_triggers_memory`).
 
-    While there is a Variable it is newer than what a task state store holds, because whoever goes
-    on in a worker takes it back first.
+    A guard that waits so keeps at most ``LARGEST`` bytes. As long as the Variable exists it is
+    newer than the task state store, because a worker that goes on takes it back first.
 
-    All of it is signed, because whoever may edit Variables or XComs may write a memory there
+    Every copy is signed, because whoever may edit Variables or XComs may write a memory there
     (:class:`~iotda_provider.rollout_guard.signature.Signature`).
 
     :param context: Airflow's context of the running task instance
-    :param log: where its lines go
-    :param signature: signs it
+    :param log: the task's log
+    :param signature: signs the memory
     """
 
     def __init__(self, context: Context, log: Log, signature: Signature) -> None:
         self._context = context
         self._log = log
         self.signature = signature
-        self._ours = notes_of(context)
-        self._triggers = VariableNotes(owner_of(context["ti"]))
-        self._is_apart = not isinstance(self._ours, VariableNotes)
+        self._notes = notes_of(context)
+        self._variable = VariableNotes(owner_of(context["ti"]))
+        self._has_task_state = not isinstance(self._notes, VariableNotes)
 
     def recall(self, batch_task_ids: tuple[str, ...], audit_limit: int, *more: Any) -> Memory:
-        """What an earlier try has kept, in its worker or in its trigger.
+        """The memory that an earlier try has saved, in its worker or in its trigger.
 
-        :param more: other copies that there may be
+        :param more: further copies to choose from
         """
         return self.signature.recall(
             *more, self._load(), batch_task_ids=batch_task_ids, audit_limit=audit_limit
@@ -136,58 +137,58 @@ class WorkerMemoryStore:
 
     def _load(self) -> Any:
         try:
-            found = self._triggers.get(MEMORY_KEY)
-        except Exception:  # noqa: BLE001 - one that has forgotten is better than none
+            found = self._variable.get(MEMORY_KEY)
+        except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
             self._log.exception("What a trigger knew can't be read; the guard goes on without it.")
             found = None
         if found is None:
-            return load_memory(self._context, self._log) if self._is_apart else None
-        # As it was signed, or was not.
-        if self._is_apart and _keep(self._context, found, self._log):
-            self._forget(self._triggers)
+            return load_memory(self._context, self._log) if self._has_task_state else None
+        # The signature, or the lack of one, stays as it is.
+        if self._has_task_state and _save(self._context, found, self._log):
+            self._delete(self._variable)
         return found
 
     def hand_over(self, memory: Mapping[str, Any]) -> None:
-        """Keep it where the trigger reads it: in a Variable, or else in an XCom."""
-        kept = self.signature.sign(fitted(memory, LARGEST))
+        """Save the memory where the trigger reads it: in the Variable, or else in an XCom."""
+        signed = self.signature.sign(fitted(memory, LARGEST))
         try:
-            self._triggers.set(MEMORY_KEY, kept)
-        except Exception:  # noqa: BLE001 - the same
+            self._variable.set(MEMORY_KEY, signed)
+        except Exception:  # noqa: BLE001 - whatever Airflow raises, the XCom may work
             self._log.exception("The guard's memory could not be handed to its trigger.")
-            self._context["ti"].xcom_push(key=MEMORY_KEY, value=kept)
+            self._context["ti"].xcom_push(key=MEMORY_KEY, value=signed)
 
     def take_back(self, memory: Mapping[str, Any]) -> None:
-        """Keep it where this worker does, and there alone."""
+        """Save the memory among the worker's notes, and delete the trigger's Variable."""
         worked = save_memory(self._context, memory, self._log, self.signature)
-        if worked and self._is_apart:
-            self._forget(self._triggers)
+        if worked and self._has_task_state:
+            self._delete(self._variable)
 
     def settle(self, memory: Mapping[str, Any]) -> None:
-        """The guard has ended well: leave no more behind than one that is cleared has to know.
+        """At the good end of a guard: keep only what the guard must know if somebody clears it.
 
-        That is a stop, without the trail, which is an XCom or a file by now.
+        That is a stop, without the trail, which is in an XCom or a file by now.
         """
         if memory.get("intent"):
             save_memory(self._context, {**memory, "trail": []}, self._log, self.signature)
         else:
-            self._forget(self._ours)
+            self._delete(self._notes)
 
-    def _forget(self, notes: Notes) -> None:
+    def _delete(self, notes: Notes) -> None:
         try:
             notes.delete(MEMORY_KEY)
-        except Exception:  # noqa: BLE001 - the same
+        except Exception:  # noqa: BLE001 - a note too many does no harm
             self._log.exception("A note that nobody needs any more could not be deleted.")
 
 
 def forget_triggers_memory(context: Context) -> None:
-    """Empty what the trigger of this try has handed back: it is kept elsewhere by now."""
+    """Empty the XCom in which the trigger of this try has handed its memory back."""
     ti: Any = context["ti"]
     if load_triggers_memory(context):
         ti.xcom_push(key=MEMORY_KEY, value={})
 
 
 def load_triggers_memory(context: Context) -> Any:
-    """What the trigger of this try has kept in full at its end, or None."""
+    """The memory that the trigger of this try has handed back at its end, or None."""
     ti: Any = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=MEMORY_KEY, map_indexes=ti.map_index)
 
@@ -196,28 +197,28 @@ def load_triggers_memory(context: Context) -> Any:
 
 
 class NoMemoryStore:
-    """In the place of all that where there is no task instance."""
+    """Keeps nothing: for a trigger that has no memory and no XComs."""
 
-    def know(self, settings: ConnectionSettings | None, *, hopeless: bool = False) -> None:
-        """Nothing is signed."""
+    def know(self, settings: ConnectionSettings | None, *, permanent: bool = False) -> None:
+        """Do nothing."""
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
-        """Keep nothing."""
+        """Do nothing."""
         return True
 
     async def remember(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        """Remember nothing."""
+        """Do nothing."""
         return True
 
 
 class TriggererMemoryStore:
-    """What a trigger keeps for its task instance: XComs, and a memory that outlives the try.
+    """Keeps a guard's memory, and writes its XComs, for the task instance of a trigger.
 
-    Airflow's database or API may be down, in many ways, which must not stop a guard: every failure
-    is logged, one line a minute, and no more.
+    Airflow's database or API may fail in many ways, and none of them may end a guard. So every
+    failure is only logged, one line a minute.
 
     :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``
-    :param log: where its lines go
+    :param log: the trigger's log
     """
 
     def __init__(self, owner: Mapping[str, Any], log: Log) -> None:
@@ -232,18 +233,19 @@ class TriggererMemoryStore:
         self._is_known = asyncio.Event()
         _guards.add(self)
 
-    def know(self, settings: ConnectionSettings | None, *, hopeless: bool = False) -> None:
-        """Sign by the connection as it was read last, and check what was signed before.
+    def know(self, settings: ConnectionSettings | None, *, permanent: bool = False) -> None:
+        """Take the connection's secret for signatures: memories can be checked from now on.
 
-        :param hopeless: it can't be read, and that will not pass
+        :param settings: the connection as it was last read; None: it could not be read
+        :param permanent: the connection can't be read, and waiting will not help
         """
         if settings is not None:
             self._signature = Signature(settings, self._owner)
-        if settings is not None or hopeless:
+        if settings is not None or permanent:
             self._is_known.set()
 
     async def check(self, found: Any, plan: GuardPlan) -> Memory:
-        """What was recalled, as far as it is this guard's own, once the connection is known."""
+        """Wait until the connection is known, then choose the guard's own memory among copies."""
         await self._is_known.wait()
         recall = partial(
             self._signature.recall,
@@ -253,24 +255,27 @@ class TriggererMemoryStore:
         return await in_thread(recall, *found)
 
     async def hand_back(self, memory: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the memory for the worker that goes on; what the event has to say of it."""
+        """Keep the memory in an XCom for the worker that goes on.
+
+        :returns: what to add to the event: ``{}``, or ``{"memory"}`` if the XCom can't be written
+        """
         signed = await in_thread(self._signature.sign, memory)
         return {} if await self.push(MEMORY_KEY, signed) else {"memory": signed}
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
-        """Keep an XCom; whether that worked."""
+        """Write an XCom; whether that worked."""
         write = one_at_a_time((id(self), "xcom"), self._set_xcom, key, dict(value))
         try:
             await asyncio.wait_for(write, _XCOM_SECONDS)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - none may end a guard
             self.say(f"XCom {key} could not be written", error)
             return False
         return True
 
     async def remember(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        """Keep the memory where the next try finds it; whether that worked within two seconds.
+        """Save the memory for the next try; whether that worked within two seconds.
 
-        :param routine: it is kept where this process has time for it, and nobody waits
+        :param routine: begin to save it, without waiting, unless this process has saved too much
         """
         if routine:
             now, spacing = time.monotonic(), len(_guards) / _ROUTINE_WRITES_PER_SECOND
@@ -288,13 +293,13 @@ class TriggererMemoryStore:
         return bool(done) and self._writer.result()
 
     def forget_unwritten(self) -> None:
-        """Leave alone what is not written yet: the guard has ended, and its task goes on."""
+        """At the guard's end: do not write what is not written yet, as the worker goes on."""
         self._unwritten = None
 
     async def recall(self, *, urgent: bool = False) -> Any:
-        """Copies of the memory: what this try's worker has left, and what was kept since.
+        """Read the copies of the memory: the worker's XCom and the Variable.
 
-        :param urgent: a verdict hangs on it: do not wait for a turn among all guards
+        :param urgent: a verdict depends on them, so don't wait for a turn among all guards
         :raises Exception: whatever Airflow raises when its database or API is down
         """
         if not urgent:
@@ -305,21 +310,21 @@ class TriggererMemoryStore:
         return await asyncio.wait_for(reading, ASK_AGAIN_SECONDS)
 
     async def _write(self) -> bool:
-        """Write memories down, the newest only and one at a time, until none is left."""
+        """Save the newest memory, one write at a time, until none is left; whether it worked."""
         worked = False
         while self._unwritten is not None:
             memory, self._unwritten = self._unwritten, None
-            # To its end, however long that takes: two at a time could come in the wrong order.
+            # It has no time limit, because two writes at a time could end in the wrong order.
             try:
                 await in_thread(self._set_memory, memory)
                 worked = True
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - none may end a guard
                 self.say("The guard's memory could not be written", error)
                 worked = False
         return worked
 
     def say(self, what: str, error: BaseException) -> None:
-        """Log that Airflow has failed, in one line a minute for whatever it was asked."""
+        """Log a failure of Airflow, unless one was logged within the last minute."""
         now = time.monotonic()
         if self._said is None or now - self._said >= ASK_AGAIN_SECONDS:
             self._said = now

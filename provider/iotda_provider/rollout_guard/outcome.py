@@ -1,4 +1,4 @@
-"""How a watch ends: the verdict on the rollout, and the sentence that a person reads."""
+"""How a watch ends: the verdict on the rollout, and the summary that a person reads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ STOPPED, STOPPING, ALREADY_ENDED, FAILED = "stopped", "stopping", "already_ended
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The end of a watch.
+    """The result of a watch.
 
     :param verdict: one of ``VERDICTS``
-    :param rule: the rule that broke
-    :param evidence: what it measured, against its bound
-    :param status: the task's status, or those of the tasks
-    :param progress: the counts, summed
-    :param stop: what came of the stop that this guard sent: ``outcome``, ``sent_at``,
-        ``accepted_at``, ``attempts``, ``error``
-    :param summary: all of it in a sentence or two
-    :param guard_lost: the guard's time was over before the rollout's
+    :param rule: the rule that broke; None: no rule broke
+    :param evidence: what the rule measured, and its bound
+    :param status: the status of each batch task
+    :param progress: the summed counts of all batch tasks
+    :param stop: the result of this guard's stop: ``outcome``, ``sent_at``, ``accepted_at``,
+        ``attempts``, ``error``; None: this guard has sent none
+    :param summary: the result in one or two sentences
+    :param guard_lost: whether the guard's time was over before the rollout had ended
     """
 
     batch_task_ids: tuple[str, ...]
@@ -63,7 +63,7 @@ class Outcome:
     def from_result(cls, data: Mapping[str, Any]) -> Outcome:
         """Read what :meth:`to_result` wrote.
 
-        :raises ValueError: it is something else
+        :raises ValueError: the data is something else
         """
         try:
             if data["verdict"] not in VERDICTS:
@@ -84,7 +84,7 @@ class Outcome:
             raise ValueError(f"not a guard's result: {error!r}") from error
 
     def after(self, stop: Mapping[str, Any], tasks: Sequence[BatchTask]) -> Outcome:
-        """The same outcome, once somebody has looked at what became of the stop."""
+        """The same outcome with the stop, and the batch tasks, as they were read later."""
         return replace(self, stop=stop, **_seen(tasks))
 
 
@@ -113,12 +113,12 @@ def _now(tasks: Sequence[BatchTask]) -> str:
 
 
 def capitalised(text: str) -> str:
-    """The text as the beginning of a sentence; ``str.capitalize`` would lower the rest."""
+    """The text with a capital first letter (``str.capitalize`` changes the other letters too)."""
     return text[:1].upper() + text[1:]
 
 
 def to_text(time: float | None) -> str | None:
-    """A moment as ISO 8601 in UTC."""
+    """A time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
     if time is None:
         return None
     moment = datetime.fromtimestamp(time, timezone.utc)
@@ -126,7 +126,7 @@ def to_text(time: float | None) -> str | None:
 
 
 def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> Outcome:
-    """A rule broke, and it is not this guard's business to stop the rollout."""
+    """A rule broke, and this guard does not stop the rollout."""
     if all(task.status.is_terminal for task in tasks):
         then = f"There is nothing left to stop: {plan.label} had ended already."
     elif plan.shadow:
@@ -144,7 +144,7 @@ def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> O
     )
 
 
-_WHAT_CAME = {
+_STOP_SENTENCES = {
     STOPPED: "The guard has stopped {label}",
     STOPPING: "The guard has stopped {label}, which is still coming to rest",
     ALREADY_ENDED: "{label} ended before the guard's stop reached it",
@@ -153,13 +153,15 @@ _WHAT_CAME = {
 
 
 def stopped(
-    plan: GuardPlan, intent: Mapping[str, Any], tasks: Sequence[BatchTask], came: str
+    plan: GuardPlan, intent: Mapping[str, Any], tasks: Sequence[BatchTask], stop_outcome: str
 ) -> Outcome:
-    """This guard decided on a stop, and this came of it."""
+    """This guard decided on a stop.
+
+    :param stop_outcome: ``stopped``, ``stopping``, ``already_ended`` or ``failed``
+    """
     verdict = Verdict.from_dict(intent["verdict"])
-    label = plan.label
-    said = capitalised(_WHAT_CAME[came].format(label=label))
-    error = intent.get("error") if came == FAILED else None
+    said = capitalised(_STOP_SENTENCES[stop_outcome].format(label=plan.label))
+    error = intent.get("error") if stop_outcome == FAILED else None
     lost = bool(intent.get("guard_lost"))
     return Outcome(
         batch_task_ids=plan.batch_task_ids,
@@ -168,7 +170,7 @@ def stopped(
         rule=None if lost else verdict.rule,
         evidence={} if lost else verdict.evidence,
         stop={
-            "outcome": came,
+            "outcome": stop_outcome,
             "sent_at": to_text(intent.get("sent")),
             "accepted_at": to_text(intent.get("accepted")),
             "attempts": intent.get("attempts", 0),
@@ -180,7 +182,7 @@ def stopped(
 
 
 def stopped_elsewhere(plan: GuardPlan, tasks: Sequence[BatchTask]) -> Outcome:
-    """A person at the console, or another guard, has stopped the rollout first."""
+    """A person at the console, or another guard, has stopped the rollout."""
     going_on = [
         task.task_id for task in tasks if not task.status.is_stop and not task.status.is_terminal
     ]
@@ -194,7 +196,7 @@ def stopped_elsewhere(plan: GuardPlan, tasks: Sequence[BatchTask]) -> Outcome:
 
 
 def completed(plan: GuardPlan, verdict: Verdict | None, tasks: Sequence[BatchTask]) -> Outcome:
-    """The rollout ran to its own end, and no rule broke."""
+    """The rollout has ended by itself, and no rule broke."""
     nearest = f" {verdict.sentence}" if verdict and verdict.sentence else ""
     return Outcome(
         batch_task_ids=plan.batch_task_ids,
@@ -206,19 +208,19 @@ def completed(plan: GuardPlan, verdict: Verdict | None, tasks: Sequence[BatchTas
 
 
 def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Outcome:
-    """A task of the rollout is gone: somebody has deleted it, or it never was."""
+    """A batch task of the rollout does not exist: somebody has deleted it, or the id is wrong."""
     rest = f" The others are {_now(tasks)}." if tasks else ""
     return Outcome(
         batch_task_ids=plan.batch_task_ids,
         verdict=LOST,
         summary=f"Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, "
-        f"or the id is wrong, so nothing is known of how it ended.{rest}",
+        f"or the id is wrong, so nobody knows how it ended.{rest}",
         **_seen(tasks),
     )
 
 
 def guard_lost(plan: GuardPlan, why: str, tasks: Sequence[BatchTask]) -> Outcome:
-    """The guard's time is over and the rollout goes on unguarded."""
+    """The guard's time is over, and the rollout goes on unguarded."""
     seen = f" It was last seen {_now(tasks)}." if tasks else ""
     return Outcome(
         batch_task_ids=plan.batch_task_ids,

@@ -1,4 +1,4 @@
-"""What a guard watches, by which rules, and what it may do."""
+"""The plan of a guard: what it watches, its rules, and what it may do."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
 ON_GUARD_LOST = ("fail", "stop")
 #: Seconds between two looks at a rollout.
 DEFAULT_POLL_INTERVAL = 10.0
-#: Seconds to wait for the end of a stop that the platform has accepted.
+#: Seconds to wait, after the platform has accepted a stop, until the batch task is at rest.
 DEFAULT_STOP_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardPlan:
-    """Everything that a guard is told; as plain JSON it is a trigger's argument.
+    """All parameters of a guard; as plain JSON, the argument ``plan`` of its trigger.
 
-    :param batch_task_ids: the tasks of the rollout, judged by their summed counts
-    :param rules: a rollout is to be stopped when any of them breaks
-    :param failure_classes: how failures are classed
-    :param cluster_of: how a failed device's cluster is found
-    :param already_current: targets that ran the version before
+    :param batch_task_ids: the batch tasks of the rollout, judged by their summed counts
+    :param rules: a rollout is stopped when any of them breaks
+    :param failure_classes: assigns each failure to a class
+    :param cluster_of: finds the cluster of a failed device
+    :param already_current: how many targets ran the version before the rollout began
     :param stop_on_breach: whether the guard stops the rollout itself
-    :param shadow: whether it only decides and reports
-    :param on_guard_lost: what becomes of the rollout when the guard's time is over: ``fail`` (the
-        rollout goes on, the guard fails) or ``stop`` (it is stopped first)
-    :param rehearse_stop: whether it finds out, when it begins, that it may stop the rollout
-    :param wait_for_stop: whether it waits for the end of a stop that was accepted
-    :param stop_timeout: for how many seconds at most
+    :param shadow: whether the guard only decides and reports
+    :param on_guard_lost: what happens when the guard's time is over: ``fail`` (the guard fails and
+        the rollout goes on) or ``stop`` (the rollout is stopped first)
+    :param rehearse_stop: whether the guard checks at its start that it may stop the rollout
+    :param wait_for_stop: whether the guard waits until a stopped rollout is at rest
+    :param stop_timeout: the most seconds of that wait
     :param poll_interval: seconds between two looks
     :param max_outage: seconds without a usable look after which a person is told
     :param deadline: when the guard's time is over, in seconds since the epoch; None: never
-    :param audit_limit: records that the audit trail may have
+    :param audit_limit: the most records of the audit trail
     """
 
     batch_task_ids: tuple[str, ...]
@@ -71,7 +71,7 @@ class GuardPlan:
 
     @property
     def stops_when_lost(self) -> bool:
-        """Whether the end of its time makes this guard stop the rollout."""
+        """Whether this guard stops the rollout when the guard's own time is over."""
         return self.on_guard_lost == "stop" and not self.shadow
 
     @property
@@ -94,9 +94,9 @@ class GuardPlan:
 
     @classmethod
     def from_dict(cls, data: Any) -> GuardPlan:
-        """The inverse of :meth:`to_dict`.
+        """Read what :meth:`to_dict` wrote.
 
-        :raises ValueError: it is not what :meth:`to_dict` returns
+        :raises ValueError: the data is something else
         """
         read_here = ("batch_task_ids", "rules", "failure_classes", "cluster_of")
         values = checked_fields(cls, data, "plan", read_by_caller=read_here)
@@ -115,9 +115,9 @@ class GuardPlan:
 
 
 def read_rules(rules: Any, cluster_of: ClusterOf | None = None) -> tuple[Rule, ...]:
-    """The rules of a guard, from objects or JSON of them.
+    """The rules of a guard, from objects or from their JSON.
 
-    :raises ValueError: one makes no sense, or needs what a guard does not read
+    :raises ValueError: a rule is invalid, or needs data that this guard does not read
     """
     items = rules if isinstance(rules, (list, tuple)) else (rules,)
     is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
@@ -127,9 +127,9 @@ def read_rules(rules: Any, cluster_of: ClusterOf | None = None) -> tuple[Rule, .
 
 
 def check_needs(rules: tuple[Rule, ...], cluster_of: ClusterOf | None) -> None:
-    """Refuse rules that would wait for ever for what a guard does not read.
+    """Refuse rules that could never decide, because the guard does not read what they need.
 
-    :raises ValueError: a rule is about clusters that nobody can tell it of
+    :raises ValueError: a rule needs clusters and there is no ``cluster_of``
     """
     if "clusters" in needs_of(rules) and cluster_of is None:
         raise ValueError(

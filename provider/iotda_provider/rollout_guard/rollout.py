@@ -1,4 +1,4 @@
-"""The rollout that a guard watches, as it was last read."""
+"""The rollout that a guard watches: its batch tasks as they were last read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from iotda_provider.waiting.outage import is_task_gone
 
 
 class Rollout:
-    """The batch tasks of one rollout, and what is remembered of them.
+    """The batch tasks of one rollout, with the guard's plan and memory.
 
-    :param plan: what to watch, and what may be done
-    :param memory: what earlier looks have left behind
-    :param log: where its lines go
-    :param clock: the time in seconds since the epoch
+    :param plan: the guard's plan
+    :param memory: the guard's memory of earlier looks
+    :param log: the task's log
+    :param clock: returns the time in seconds since the epoch
     """
 
     def __init__(
@@ -39,14 +39,15 @@ class Rollout:
         self._said = ""
 
     async def _read(self, io: GuardIO) -> list[str]:
-        """Read the rollout's tasks; the ids of those that are gone.
+        """Read the rollout's batch tasks.
 
-        :raises IoTDAError: one of them could not be read
+        :returns: the ids of the batch tasks that do not exist
+        :raises IoTDAError: a batch task could not be read
         """
         tasks: dict[str, BatchTask] = {}
         gone: list[str] = []
         wanted = self.plan.batch_task_ids
-        # A second time, as nobody should lose a rollout to one stray answer.
+        # One wrong answer must not lose a rollout: a missing or torn one is read a second time.
         for _ in range(2):
             answers = await io.read_tasks(wanted)
             gone = []
@@ -69,18 +70,18 @@ class Rollout:
         return gone
 
     def _state_within(self) -> dict[str, Any]:
-        """What the rules keep, as far as the platform lets it be true: anybody may write notes."""
+        """The rules' state without what can't be true: anybody may write notes."""
         state = GuardState.from_json(self.memory.state)
         if not state.tasks:
             return {}
         created = [born for task in self.tasks if (born := task.created_at) is not None]
         born = min(created) if len(created) == len(self.tasks) else None
         if born is not None and born > self._clock():
-            born = None  # the clocks differ: it says nothing
+            born = None  # the platform's clock is ahead of ours
         return state.within(born, self._clock()).to_json()
 
     def _going_on(self) -> list[BatchTask]:
-        """The tasks that nobody has stopped and that have not ended."""
+        """The batch tasks that have neither ended nor been stopped."""
         return [t for t in self.tasks if not t.status.is_stop and not t.status.is_terminal]
 
     def _statuses(self) -> str:
@@ -102,4 +103,5 @@ class Rollout:
 
 
 def in_words(tasks: Sequence[BatchTask]) -> str:
+    """The summed counts of batch tasks, for people."""
     return str(total_progress(task.progress for task in tasks))

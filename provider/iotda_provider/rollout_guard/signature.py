@@ -1,4 +1,4 @@
-"""Whose memory a note is: signed by a guard with the same credentials, or written by anybody."""
+"""Signs a guard's memory, to tell a guard's own notes from those that anybody may have written."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 _FIELD = "signature"
 _LABEL = b"iotda_provider: what a guard remembers"
-#: A password of IAM may be a short one, and whoever reads a note could try many against it.
+#: Rounds of PBKDF2: an IAM password may be short, and a reader of a note could try many.
 _ROUNDS = 200_000
-#: Static secrets: the others are new in each process.
+#: Values of ``auth_type`` with a static secret. With the others it is new in each process.
 _WITH_SECRET = ("aksk", "token")
 
 
 class Signature:
-    """Signs what a guard keeps, and tells its own from what somebody else has written.
+    """Signs a guard's memory, and checks signatures.
 
-    Whoever may edit Variables or XComs may write a memory there, but does not have the secret of
-    the guard's connection, which its worker and its triggerer both have. A signature is an HMAC
-    over the memory (its batch task ids are a part of it) and the ids of the task instance. With
-    ``auth_type`` agency or federation there is no static secret, and nothing is signed.
+    Whoever may edit Variables or XComs may write a memory there. Only the guard's worker and its
+    triggerer have the secret of the guard's connection. A signature is an HMAC over the memory,
+    which includes the batch task ids, and over the ids of the task instance. With ``auth_type``
+    agency or federation there is no static secret, and nothing is signed.
 
     :param settings: the guard's connection; None: it is not known
-    :param owner: the task instance that keeps the memory, as of ``owner_of``
+    :param owner: the task instance of the guard, as ``owner_of`` returns it
     """
 
     def __init__(self, settings: ConnectionSettings | None, owner: Mapping[str, Any]) -> None:
@@ -42,9 +42,9 @@ class Signature:
             self._secret = Sealed(settings.password)
 
     def sign(self, memory: Mapping[str, Any]) -> dict[str, Any]:
-        """The memory with its signature, where there is a secret to sign with.
+        """The memory with its signature, or without one if there is no secret.
 
-        It takes some 100 ms once a process and secret, so call it beside the event loop.
+        The first call in a process takes about 100 ms, so don't call it on an event loop.
         """
         unsigned = {name: value for name, value in memory.items() if name != _FIELD}
         signature = self._of(unsigned)
@@ -61,9 +61,9 @@ class Signature:
     def recall(
         self, *found: Any, batch_task_ids: tuple[str, ...], audit_limit: int = 500
     ) -> Memory:
-        """The newest of several copies of a memory, of those that are signed where any is.
+        """The newest of several copies of a memory; if any is signed, the newest signed one.
 
-        What is not signed can make the guard later, never bolder (:meth:`Memory.from_json`).
+        An unsigned memory can delay a stop, but never cause one (:meth:`Memory.from_json`).
         """
         copies = [copy for copy in found if isinstance(copy, Mapping)]
         signed = [copy for copy in copies if self.is_on(copy)]
@@ -75,13 +75,13 @@ class Signature:
             return None
         try:
             text = json.dumps(_canonical([self._owner, memory]), sort_keys=True)
-        except (TypeError, ValueError, RecursionError):  # what JSON can't say was not signed here
+        except (TypeError, ValueError, RecursionError):  # not JSON, so no guard has signed it
             return None
         return hmac.new(_key(self._secret.reveal()), text.encode(), "sha256").hexdigest()
 
 
 def _canonical(value: Any) -> Any:
-    """The same value however it was kept: a database may make 1e22 an int, and a tuple a list."""
+    """The value in one form: a database may return the float 1e22 as an int, a tuple as a list."""
     if isinstance(value, Mapping):
         return {str(name): _canonical(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

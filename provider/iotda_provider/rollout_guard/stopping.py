@@ -1,4 +1,4 @@
-"""A guard's stop of its rollout: rehearsed, decided on, sent, seen through and verified."""
+"""How a guard stops its rollout: it rehearses, decides, sends, completes and verifies the stop."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.rollout import Rollout, in_words
 from iotda_provider.waiting.outage import LOG_EVERY, is_task_ended
 
-#: Looks at whether a stop has come true.
+#: How often a reported stop is read again at most.
 _MOST_VERIFICATIONS = 3
 _FORBIDDEN = 403
 
 
 class StoppableRollout(Rollout):
-    """A rollout with the stop that its guard has decided on, which is a part of the memory.
+    """A rollout that its guard may stop. A decided stop is a part of the guard's memory.
 
-    A stop that is known from the memory is the guard's own where the platform shows that the
-    rollout is being stopped; where it does not, the stop is judged once more before it is sent:
-    anybody may have written that note.
+    The memory of an earlier try may hold a stop, but anybody may have written it. So the guard
+    takes that stop for its own only if the platform shows that the rollout is being stopped. If
+    not, the next look judges again before anything is sent.
     """
 
     def __init__(
@@ -37,19 +37,20 @@ class StoppableRollout(Rollout):
         if memory.intent is not None:
             memory.intent["earlier"] = True
         self._failed_at = 0.0
-        #: Whether it was tried to find out that a stop would be allowed.
+        #: Whether the guard has asked the platform if it may stop the rollout.
         self.has_rehearsed = False
 
     @property
     def is_stopping(self) -> bool:
-        """Whether this guard has decided on a stop, and is seeing it through."""
+        """Whether this guard has decided on a stop and is completing it."""
         intent = self.memory.intent
         return intent is not None and not intent.get("earlier") and self._may_stop
 
     async def rehearse(self, io: GuardIO) -> str | None:
-        """Find out whether a stop would be allowed; why it would not be, as a sentence, or None.
+        """Ask the platform whether this connection may stop the rollout.
 
-        Anything but a clear no is no verdict: it is logged, and the guard goes on.
+        :returns: the refusal as a sentence; None: it may, or the platform gave no clear answer,
+            which is logged
         """
         running = self._going_on()
         if not running or self.is_stopping:
@@ -63,14 +64,17 @@ class StoppableRollout(Rollout):
                     f"{capitalised(self.plan.label)} can NOT be stopped by this connection; give "
                     f"its user the right iotda:batchtasks:stop. {error}"
                 )
-            self.log.warning("Whether a stop would be allowed can't be told: %s", error)
+            self.log.warning("The guard can't find out whether it may stop the rollout: %s", error)
         else:
-            self.log.info("A stop would be allowed: it was rehearsed, and nothing was stopped.")
+            self.log.info("The guard may stop the rollout: a rehearsal stopped nothing.")
         return None
 
     async def give_up(self, io: GuardIO, why: str) -> Outcome:
-        """The end of the guard's own time, while the rollout may still be going on."""
-        return self._with_all_that_started(await self._give_up(io, why))
+        """End the watch because the guard's own time is over; the rollout may be going on.
+
+        :param why: the reason as a sentence
+        """
+        return self._with_all_started(await self._give_up(io, why))
 
     async def _give_up(self, io: GuardIO, why: str) -> Outcome:
         if self.is_stopping:
@@ -90,12 +94,13 @@ class StoppableRollout(Rollout):
         return self._stop_outcome(None if await self._send(io) else outcomes.FAILED)
 
     async def verify(self, io: GuardIO) -> Outcome | None:
-        """See whether the stop that was reported has come true, and ask again where it has not.
+        """Read whether the platform has stopped the rollout, and send the stop again if not.
 
-        None where the platform can't be read, so that what was reported stands.
+        :returns: the outcome of the stop; None: the platform can't be read, so the reported
+            outcome stays
         """
         outcome = await self._verify(io)
-        return outcome and self._with_all_that_started(outcome)
+        return outcome and self._with_all_started(outcome)
 
     async def _verify(self, io: GuardIO) -> Outcome | None:
         seen = False
@@ -120,10 +125,10 @@ class StoppableRollout(Rollout):
             **facts,
         }
 
-    def _is_borne_out(self) -> bool:
-        """Whether the counts of now bear out a stop that only a note knows of.
+    def _is_still_justified(self) -> bool:
+        """Whether the present counts justify a stop that is known from a note only.
 
-        Somebody has stopped a part of the rollout, and it has not reached the rest yet.
+        It is asked when a part of the rollout is being stopped and another part still runs.
         """
         if self._intent.get("guard_lost"):
             return self.plan.deadline is not None and self._clock() >= self.plan.deadline
@@ -131,8 +136,8 @@ class StoppableRollout(Rollout):
         look = replace(look, being_stopped=False)
         return evaluate(self.plan.rules, self._state_within(), look)[1].breached
 
-    async def _see_through(self, io: GuardIO) -> Outcome | None:
-        """Go on with a stop that was decided on, until the rollout has come to rest."""
+    async def _complete_stop(self, io: GuardIO) -> Outcome | None:
+        """Go on with a decided stop; an outcome once the rollout is at rest."""
         now, intent = self._clock(), self._intent
         self._say(f"{self._statuses()}: {in_words(self.tasks)}.")
         if self._going_on():
@@ -144,10 +149,10 @@ class StoppableRollout(Rollout):
         return None if patient and not at_rest else self._stop_outcome()
 
     async def _send(self, io: GuardIO) -> bool:
-        """Send the stop to every task that still runs; whether all have taken it."""
+        """Send the stop to every batch task that still runs; whether all were accepted."""
         intent = self._intent
         failure: IoTDAError | None = None
-        # Not one of them may have been seen yet, after a restart into an outage.
+        # After a restart into an outage, no batch task may have been read yet.
         unseen = () if self.tasks else self.plan.batch_task_ids
         for batch_task_id in (*unseen, *(task.task_id for task in self._going_on())):
             intent["attempts"] += 1
@@ -160,16 +165,16 @@ class StoppableRollout(Rollout):
         if failure is None:
             intent.setdefault("accepted", self._clock())
             intent["error"] = None
-            self.log.warning("The platform has taken the stop of %s.", self.plan.label)
+            self.log.warning("The platform has accepted the stop of %s.", self.plan.label)
             await io.save(self.memory.to_json())
             return True
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)
-        # Each of the first, as they come in half a minute; then one a minute.
+        # Log each of the first three attempts, which take half a minute, and then one a minute.
         if intent["attempts"] <= 3 or self._clock() - self._failed_at >= LOG_EVERY:
             self._failed_at = self._clock()
             self.log.error(
-                "%s should be stopped and could not be: %s The guard tries again at each look.",
+                "%s could not be stopped: %s The guard tries again at each look.",
                 name,
                 failure,
             )
@@ -180,23 +185,21 @@ class StoppableRollout(Rollout):
     async def _stop(self, io: GuardIO, batch_task_id: str) -> None:
         await io.stop_task(batch_task_id)
 
-    def _stop_outcome(self, came: str | None = None) -> Outcome:
-        if came is None:
-            if not self.tasks:  # not seen, or gone
-                came = outcomes.STOPPING if "accepted" in self._intent else outcomes.FAILED
+    def _stop_outcome(self, stop_outcome: str | None = None) -> Outcome:
+        if stop_outcome is None:
+            if not self.tasks:  # none was read, or all are gone
+                is_accepted = "accepted" in self._intent
+                stop_outcome = outcomes.STOPPING if is_accepted else outcomes.FAILED
             elif not all(task.status.is_terminal for task in self.tasks):
-                came = outcomes.STOPPING
+                stop_outcome = outcomes.STOPPING
             elif any(task.status.is_stop for task in self.tasks):
-                came = outcomes.STOPPED
+                stop_outcome = outcomes.STOPPED
             else:
-                came = outcomes.ALREADY_ENDED
-        return outcomes.stopped(self.plan, self._intent, self.tasks, came)
+                stop_outcome = outcomes.ALREADY_ENDED
+        return outcomes.stopped(self.plan, self._intent, self.tasks, stop_outcome)
 
-    def _with_all_that_started(self, outcome: Outcome) -> Outcome:
-        """The outcome with the devices that ever started, as the verdict counts them.
-
-        The platform's count falls with a stop.
-        """
+    def _with_all_started(self, outcome: Outcome) -> Outcome:
+        """The outcome with all devices that ever started: the platform's count falls at a stop."""
         if not outcome.progress:
             return outcome
         started = max(outcome.progress["started"], self.memory.started)
@@ -204,7 +207,7 @@ class StoppableRollout(Rollout):
 
     @property
     def _may_stop(self) -> bool:
-        """Whether the stop that was decided on is one that this guard may send."""
+        """Whether this guard's plan allows the stop that was decided on."""
         lost = self._intent.get("guard_lost")
         return self.plan.stops_when_lost if lost else self.plan.stops
 

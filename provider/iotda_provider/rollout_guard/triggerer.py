@@ -1,4 +1,4 @@
-"""What a guard awaits in the triggerer, and what it knew before a restart."""
+"""The I/O object of a guard in a triggerer, and the recall of its memory after a restart."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
-#: Seconds after which a guard that begins goes on without knowing that it may stop its rollout.
+#: Time limit of rehearsing a stop, in seconds; then the guard goes on without an answer.
 _REHEARSAL_SECONDS = 10.0
-#: Seconds that the guard's last alert may take at its end.
+#: At its end a guard waits at most so many seconds for its last alert.
 _ALERT_SECONDS = 60.0
-#: Seconds that a verdict waits for what the guard knew before, where it hangs on it.
+#: A verdict that depends on the earlier memory waits at most so many seconds for it.
 _PATIENT_SECONDS = 300.0
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
-    """Let the rules load what they reckon with in a thread: it takes a second, once a process."""
+    """Let the rules import what they calculate with in a thread: it takes a second in a process."""
     look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
     kinds = tuple(sorted({type(rule).__qualname__ for rule in rules}))
     await single_flight(("rules", kinds), lambda: importing(evaluate, rules, None, look))
@@ -52,14 +52,14 @@ async def warm_up(rules: Sequence[Rule]) -> None:
 
 
 class TriggererGuardIO:
-    """The asynchronous I/O object of a watch, a :class:`~iotda_provider.rollout_guard.GuardIO`.
+    """The asynchronous :class:`~iotda_provider.rollout_guard.GuardIO`.
 
     :param hook: an open hook
-    :param store: where memory and alerts are store, or ``NoMemoryStore``
-    :param log: where its lines go
-    :param on_alert: the dotted path of a function to call besides
-    :param read: how a batch task is read; None: by the hook, one call each
-    :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing
+    :param store: keeps the memory and the last alert
+    :param log: the trigger's log
+    :param on_alert: the dotted path of the user's function that gets each alert
+    :param read: reads a batch task; None: the hook does, with one call each
+    :param earlier_memory: the recall of an earlier memory; None: there is none
     """
 
     def __init__(
@@ -83,31 +83,34 @@ class TriggererGuardIO:
 
     @property
     def patience_before_stop(self) -> float:
-        """Seconds that are left of those that a stop that was decided on may wait."""
+        """For how many seconds a decided stop may still wait for Airflow."""
         return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def run(self, procedure: Coroutine[Any, Any, T]) -> T:
-        """The result of a procedure over this object; its retries are not logged.
+        """Run a procedure over this object to its end, without logging retries.
 
-        :raises IoTDAError: as the procedure does
+        :raises IoTDAError: the procedure has raised it
         """
         with retries_unsaid():
             return await procedure
 
     async def finish(self) -> None:
-        """Wait for the alerts that are under way, but not for long."""
+        """Wait at most a minute for alerts that are being sent."""
         if self._alerts:
             _, slow = await asyncio.wait(self._alerts, timeout=_ALERT_SECONDS)
             if slow:
-                self._log.error("on_alert takes its time; the guard ends without it.")
+                self._log.error(
+                    "on_alert has not returned for %.0f s; the guard ends without it.",
+                    _ALERT_SECONDS,
+                )
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         if self._earlier_memory is not None:
             self._earlier_memory.hand_over()
         answers = await asyncio.gather(*map(self._read, batch_task_ids))
-        # Where nobody can read the connection, there is nothing to wait for.
-        hopeless = any(isinstance(answer, IoTDAConfigError) for answer in answers)
-        self._store.know(self._hook.last_settings, hopeless=hopeless)
+        # If the connection can't be read, the earlier memory must not wait for it.
+        permanent = any(isinstance(answer, IoTDAConfigError) for answer in answers)
+        self._store.know(self._hook.last_settings, permanent=permanent)
         return answers
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
@@ -129,14 +132,14 @@ class TriggererGuardIO:
         if not routine:
             self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
         elif self._earlier_memory is not None and not self._earlier_memory.is_settled:
-            return False  # it would take the place of what the guard has not read yet
+            return False  # it would overwrite the earlier memory, which is not read yet
         return await self._store.remember(memory, routine=routine)
 
     async def tell(self, alert: Alert) -> None:
         self._tell(alert)
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
-        """Find out whether ``on_alert`` can be called here, and say so, not at the first alert."""
+        """Send an alert now if ``on_alert`` can't be called here, instead of at the first alert."""
         if self._on_alert is not None:
             self._begin(self._try_on_alert(self._on_alert, batch_task_ids))
 
@@ -161,16 +164,15 @@ class TriggererGuardIO:
         try:
             return await self._hook.get_batch_task(batch_task_id)
         except IoTDAAuthError:
-            # Perhaps the connection has new keys by the next look.
+            # The next look reads the connection again, which may have new keys by then.
             await self._hook.close()
             raise
 
     def _tell(self, alert: Alert) -> None:
-        """Begin to tell a person; no look and no stop waits for the end of it."""
         self._log.error("%s", alert.sentence)
-        self._begin(self._tell_them(alert.to_json()))
+        self._begin(self._deliver(alert.to_json()))
 
-    async def _tell_them(self, alert: Mapping[str, Any]) -> None:
+    async def _deliver(self, alert: Mapping[str, Any]) -> None:
         await self._store.push(ALERT_KEY, alert)
         if self._on_alert is not None:
             await one_at_a_time(
@@ -179,13 +181,13 @@ class TriggererGuardIO:
 
 
 class TriggererRecall:
-    """What the guard knew before its triggerer was restarted. No look waits for it.
+    """Recalls a guard's memory of before a restart while the guard looks; no look waits for it.
 
-    Until it is known, the watch decides from the platform's counts alone, and says nothing final
-    about a rollout that is gone or being stopped: that may be its own doing.
+    Without it, the watch decides from the platform's counts alone, and reports nothing final about
+    a rollout that is gone or being stopped, because the guard may have stopped it.
 
-    :param watch: gets it between two looks, once it is there
-    :param store: has it
+    :param watch: the watch that gets the memory
+    :param store: reads the memory
     """
 
     def __init__(self, watch: Watch, store: TriggererMemoryStore) -> None:
@@ -198,7 +200,7 @@ class TriggererRecall:
         watch.awaits_memory = True
 
     def hand_over(self) -> None:
-        """Let the watch have it, where it has come; called before a look."""
+        """Before a look: give the memory to the watch if it has been read."""
         now = time.monotonic()
         if now >= self._patience_ends:
             self._watch.awaits_memory = False
@@ -226,13 +228,13 @@ class TriggererRecall:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known, or not to be had for a long time."""
+        """Whether the memory was read, or can't be read for too long to wait for it."""
         is_known = self._asking is None and self._ask_again == float("inf")
         return is_known or time.monotonic() >= self._patience_ends
 
     def give_up(self) -> None:
-        """Nobody waits for it any more."""
+        """At the guard's end: stop reading."""
         if self._asking is not None:
             self._asking.cancel()
-            # asyncio would log a failure that nobody asks for, with its traceback.
+            # Without this, asyncio logs the error of a task that nobody has awaited.
             self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())

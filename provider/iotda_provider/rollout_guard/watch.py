@@ -1,4 +1,4 @@
-"""One watch over one rollout: what is looked at, what follows from it, and when it is over."""
+"""The watch over one rollout: each look, what the guard does after it, and when the watch ends."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
 from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient
 
-#: Seconds between two savings of a memory that rules with a history need, and of any other.
+#: Seconds between two routine saves of the memory: with rules that need a history, and without.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
-#: Seconds between two looks at a rollout that is being stopped, at most.
+#: The most seconds between two looks at a rollout that the guard is stopping.
 _WHILE_STOPPING = 10.0
 
 
@@ -32,11 +32,12 @@ class Watch(StoppableRollout):
     :meth:`poll`, :meth:`give_up` and :meth:`verify` are procedures: they await nothing but the I/O
     object that they are given, in the worker and in the triggerer.
 
-    :param plan: what to watch, and what may be done
-    :param memory: what earlier looks have left behind
-    :param log: where its lines go
-    :param clock: the time in seconds since the epoch
-    :param draw: draws from 0 to 1 how much of the time to the first routine save is over
+    :param plan: the guard's plan
+    :param memory: the guard's memory of earlier looks
+    :param log: the task's log
+    :param clock: returns the time in seconds since the epoch
+    :param draw: returns a random number from 0 to 1: which share of the interval between two
+        routine saves is over at the start, so that guards that start together save apart
     """
 
     def __init__(
@@ -53,44 +54,46 @@ class Watch(StoppableRollout):
         self._rows = FailedRows(plan)
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
-        # Guards that begin together, as after a restart, do not save together.
         self._saved_at = self._clock() - draw() * self._save_every
         self._off = (0, 0)
         self._verdict: Verdict | None = None
 
-    #: Whether nothing else watches what has begun. Then whatever the very first look fails with is
-    #: one more reason to tell a person and to look again, and no error.
+    #: If true, a failing first look alerts a person and is retried instead of raising.
     never_abort = False
-    #: Whether the memory of before a restart may still come; whether a look's meaning hangs on it.
-    awaits_memory = needs_memory = False
+    #: Whether the memory of an earlier try may still be recalled.
+    awaits_memory = False
+    #: Whether a look can't be judged without that memory.
+    needs_memory = False
 
     @property
     def interval(self) -> float:
         """Seconds until the next look."""
-        calm = self._outage.interval
-        return min(calm, _WHILE_STOPPING) if self.is_stopping and not self._outage.is_long else calm
+        usual = self._outage.interval
+        is_urgent = self.is_stopping and not self._outage.is_long
+        return min(usual, _WHILE_STOPPING) if is_urgent else usual
 
     @property
     def blind_since(self) -> float | None:
-        """Since when no look could be judged (seconds since the epoch); None: it sees."""
+        """Since when no look could be judged (seconds since the epoch); None: the last one was."""
         return self._outage.since
 
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
-        """Why the first devices failed, as far as it was read: class, code and message of each."""
+        """At most three failures with different reasons: class, code and message of each."""
         return self._rows.first_reasons
 
     async def poll(self, io: GuardIO) -> Outcome | None:
-        """One look, and what follows from it; an outcome where the watch is over.
+        """Look once, and act on the verdict.
 
-        :raises IoTDAError: the very first look failed in a way that will not pass by itself
+        :returns: an outcome if the watch is over, else None
+        :raises IoTDAError: the very first look failed with an error that will not pass by itself
         """
         outcome = await self._look(io)
         if outcome is None and self.plan.rehearse_stop and not self.has_rehearsed:
             refusal = await self.rehearse(io)
             if refusal is not None:
                 await self.tell(io, "may_not_stop", f"{refusal} The guard goes on watching.")
-        return outcome and self._with_all_that_started(outcome)
+        return outcome and self._with_all_started(outcome)
 
     async def _look(self, io: GuardIO) -> Outcome | None:
         try:
@@ -99,8 +102,8 @@ class Watch(StoppableRollout):
             if not self.memory.looks and not is_transient(error) and not self.never_abort:
                 if not self.awaits_memory:
                     raise
-                self.needs_memory = True  # it may not be the first
-            await self._blind(io, str(error), permanent=not is_transient(error))
+                self.needs_memory = True  # an earlier try may have looked
+            await self._cannot_judge(io, str(error), permanent=not is_transient(error))
             if self.is_stopping and "accepted" not in self._intent:
                 await self._send(io)
             return None
@@ -108,24 +111,24 @@ class Watch(StoppableRollout):
             check_stoppable(self.tasks)
         being_stopped = any(task.status.is_stop for task in self.tasks)
         if self.awaits_memory and (gone or being_stopped) and not self.is_stopping:
-            self.needs_memory = True  # that may be this guard's own doing
+            self.needs_memory = True  # an earlier try of this guard may have stopped it
             return None
         if gone:
             if self.is_stopping and self.tasks:
                 self._outage.note_success(self._clock())
-                return await self._see_through(io)
+                return await self._complete_stop(io)
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
             return outcomes.lost(self.plan, gone, self.tasks)
         if self.memory.intent is not None:
             is_own = being_stopped and (self._may_stop or not self._going_on())
             if is_own and not self.is_stopping and self._going_on():
-                is_own = self._is_borne_out()
+                is_own = self._is_still_justified()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
                 self._outage.note_success(self._clock())
-                return await self._see_through(io)
-            # A note says that it was decided on, and nothing has come of it: judge anew.
+                return await self._complete_stop(io)
+            # The memory holds a stop, but nothing is being stopped: judge again.
             self.memory.intent = None
         if being_stopped:
             return self._stopped_elsewhere()
@@ -136,13 +139,15 @@ class Watch(StoppableRollout):
         persisted = self._miscounts.persist
         off = self._miscounts.seen(task.progress for task in self.tasks)
         if off is None:
-            await self._blind(io, "The platform's counts do not add up; they decide nothing.")
+            await self._cannot_judge(
+                io, "The platform's counts do not add up; they decide nothing."
+            )
             return None
         self._off = off
         if self._miscounts.persist and not persisted:
             self.log.warning(
                 "The platform's counts of %s have not added up for three looks (%s): from now on "
-                "only what is certain all the same is decided.",
+                "the guard decides only what is certain despite that.",
                 self.plan.label,
                 in_words(self.tasks),
             )
@@ -150,10 +155,10 @@ class Watch(StoppableRollout):
         self._verdict = verdict
         self.memory.looks += 1
         if trouble is not None:
-            await self._blind(io, f"Which devices failed, and why, can't be read: {trouble}")
+            await self._cannot_judge(io, f"Which devices failed, and why, can't be read: {trouble}")
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
             permanent = verdict.undecided is Undecided.EVIDENCE
-            await self._blind(io, verdict.sentence, permanent=permanent)
+            await self._cannot_judge(io, verdict.sentence, permanent=permanent)
         elif (lasted := self._outage.note_success(self._clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
@@ -173,7 +178,12 @@ class Watch(StoppableRollout):
     async def _evaluate(
         self, io: GuardIO, deficit: int, surplus: int
     ) -> tuple[Verdict, IoTDAError | None]:
-        """Ask the rules; the failed subtasks are read only where the answer hangs on them."""
+        """Ask the rules; read the failed subtasks only if the rules need them.
+
+        :param deficit: how many devices may be missing from the platform's counts
+        :param surplus: how many devices the platform's counts may have too many
+        :returns: the verdict, and the error if the failed subtasks could not be read
+        """
         look = Look.of(
             self.tasks,
             time=self._clock(),
@@ -200,9 +210,9 @@ class Watch(StoppableRollout):
         return verdict, trouble
 
     def _ended(self) -> Outcome:
-        """All tasks have completed by themselves, going by their statuses."""
+        """The outcome if all batch tasks have a completed status."""
         counts = [task.progress for task in self.tasks]
-        # Stopped one by one, targets leave a task that ends as if it had completed.
+        # A task whose targets were stopped one by one ends with the same status as a completed one.
         if sum(c.stopped for c in counts) > sum(c.finished for c in counts):
             return outcomes.stopped_elsewhere(self.plan, self.tasks)
         return outcomes.completed(self.plan, self._verdict, self.tasks)
@@ -221,14 +231,18 @@ class Watch(StoppableRollout):
         self._decide(verdict)
         if not await io.save(self.memory.to_json()):
             self.log.error(
-                "Why the rollout is stopped could not be written down before the stop; should this "
-                "process die now, the guard will say stopped_elsewhere."
+                "The reason of the stop could not be written down before the stop. If this process "
+                "dies now, the guard's next try reports stopped_elsewhere."
             )
         accepted = await self._send(io)
         return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
 
-    async def _blind(self, io: GuardIO, why: str, *, permanent: bool = False) -> None:
-        """Say that a look could not be judged; the guard goes on, more slowly after a while."""
+    async def _cannot_judge(self, io: GuardIO, why: str, *, permanent: bool = False) -> None:
+        """Report a look that could not be judged. The guard goes on, and looks less often later.
+
+        :param why: the reason as a sentence
+        :param permanent: the trouble will not pass by itself
+        """
         say, tell = self._outage.note_failure(self._clock(), permanent=permanent)
         if say:
             self.log.warning(

@@ -1,4 +1,4 @@
-"""What a guard awaits in a worker: all of it blocks, nothing suspends."""
+"""The I/O object of a guard in a worker: its methods block, and nothing suspends."""
 
 from __future__ import annotations
 
@@ -35,28 +35,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Of :data:`SECONDS_BEFORE_STOP`, those in which what an earlier try knew may come late for the
-#: first look.
+#: The first look waits at most so long for the earlier memory: a part of ``SECONDS_BEFORE_STOP``.
 SECONDS_FOR_RECALL = 1.0
-#: Seconds that a verdict waits for it, where it hangs on it.
+#: A verdict that depends on the earlier memory waits at most so many seconds for it.
 SECONDS_WITHOUT_MEMORY = 300.0
-#: Seconds that a task waits at its end for what is still being written, and for ``on_alert``.
+#: At its end a task waits at most so many seconds for unfinished writes and for ``on_alert``.
 _LAST_SECONDS = 60.0
 
 
 class WorkerGuardIO:
-    """The blocking I/O object of a watch, a ``GuardIO``; a context
-    manager.
+    """The blocking :class:`~iotda_provider.rollout_guard.GuardIO`; a context manager.
 
-    What it asks Airflow for, and ``on_alert``, goes on in a thread, one call after the other, as a
-    task may have one conversation with Airflow at a time before 3.3. So no look waits for it; a
-    stop waits for the memory of why it is sent, for two seconds at most. At the end of the context
-    all of it has ended, or has had a minute.
+    Calls to Airflow and to ``on_alert`` run in a thread, one after the other, because before
+    Airflow 3.3 a task may make only one request to Airflow at a time. So no look waits for them. A
+    stop waits at most two seconds until its reason is saved. The end of the context waits at most a
+    minute until all calls have ended.
 
     :param hook: an open hook
     :param context: Airflow's context of the running task instance
-    :param log: where its lines go
-    :param on_alert: whom to tell besides the log and the XCom ``alert``
+    :param log: the task's log
+    :param on_alert: the user's function that gets each alert, or its dotted path
     """
 
     def __init__(
@@ -87,32 +85,39 @@ class WorkerGuardIO:
         try:
             self.call(lambda: None, seconds=_LAST_SECONDS)
         except FutureTimeoutError:
-            self._log.error("Airflow, or on_alert, takes its time; the task goes on without it.")
+            self._log.error(
+                "Airflow or on_alert has not answered for %.0f s; the task goes on without it.",
+                _LAST_SECONDS,
+            )
         self._airflow.end()
 
     def run(self, procedure: Coroutine[Any, Any, T]) -> T:
-        """The result of a procedure over this object.
+        """Run a procedure over this object to its end, and return its result.
 
-        :raises IoTDAError: as the procedure does
+        :raises IoTDAError: the procedure has raised it
         """
         with self.quietly():
             return run_blocking(procedure)
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
-        """Within it, retries are not logged, and secrets are masked without a wait for Airflow."""
+        """In this context, retries are not logged and masking secrets does not wait for Airflow."""
         with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
             yield
 
     def begin_recall(self, watch: Watch, recall: Callable[[], Memory]) -> WorkerRecall:
-        """Begin to recall what an earlier try knew; the looks go on meanwhile."""
+        """Begin to recall the memory of an earlier try, and return without waiting for it.
+
+        :param watch: the watch that gets the memory
+        :param recall: reads the memory; it is called in the thread
+        """
         self._earlier_memory = WorkerRecall(watch, self.begin(recall), self._log)
         return self._earlier_memory
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
-        """Have something done that may take its time, after all that was begun before.
+        """Call a function in the thread, after all functions that were begun before.
 
-        :param first: a stop waits for it: only what is under way may come before it
+        :param first: call it before those that wait, because a stop waits for it
         """
         return self._airflow.begin(function, *args, first=first)
 
@@ -123,16 +128,16 @@ class WorkerGuardIO:
         seconds: float | None = None,
         first: bool = False,
     ) -> T:
-        """The same, and wait for it.
+        """Call a function in the thread as :meth:`begin` does, and return its result.
 
-        :param seconds: for how long at most; it is done to its end even so
-        :raises TimeoutError: it takes longer; of ``concurrent.futures``
+        :param seconds: how long to wait at most; the function goes on afterwards; None: no limit
+        :raises concurrent.futures.TimeoutError: the function takes longer
         """
         return self.begin(function, *args, first=first).result(seconds)
 
     @property
     def patience_before_stop(self) -> float:
-        """Seconds that are left of those that a stop that was decided on may wait."""
+        """For how many seconds a decided stop may still wait for Airflow."""
         return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
@@ -153,9 +158,9 @@ class WorkerGuardIO:
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
         if routine and self._earlier_memory is not None and not self._earlier_memory.is_settled:
-            return False  # it would take the place of what the guard has not read yet
+            return False  # it would overwrite the earlier memory, which is not read yet
         if self._saving is not None:
-            self._saving.cancel()  # where it has not begun, this one is newer
+            self._saving.cancel()  # if it has not begun: this memory is newer
         signature = Signature(self._hook.last_settings, owner_of(self._context["ti"]))
         save = partial(save_memory, self._context, memory, self._log, signature)
         self._saving = self.begin(save, first=not routine)
@@ -163,7 +168,7 @@ class WorkerGuardIO:
             return True
         seconds = SECONDS_BEFORE_STOP
         if self._earlier_memory is not None and not self._earlier_memory.is_settled:
-            seconds = max(0.1, seconds - SECONDS_FOR_RECALL)  # which has been waited for
+            seconds = max(0.1, seconds - SECONDS_FOR_RECALL)  # the first look has waited so long
         self._stop_is_due = time.monotonic() + seconds
         try:
             return self._saving.result(seconds)
@@ -174,7 +179,7 @@ class WorkerGuardIO:
         self._tell(alert)
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
-        """Say at once where ``on_alert`` can't be called here, and not at the first alert."""
+        """Send an alert now if ``on_alert`` can't be called here, instead of at the first alert."""
         alert = missing_on_alert(self._on_alert, batch_task_ids)
         if alert is not None:
             self._on_alert = None
@@ -184,22 +189,21 @@ class WorkerGuardIO:
         try:
             return self._hook.get_batch_task(batch_task_id)
         except IoTDAAuthError as error:
-            # Perhaps the connection has new keys by the next look.
+            # The next look reads the connection again, which may have new keys by then.
             self._hook.close()
             return error
         except IoTDAError as error:
             return error
 
     def _tell(self, alert: Alert) -> None:
-        """Begin to tell a person; no look and no stop waits for the end of it."""
         self._log.error("%s", alert.sentence)
-        self.begin(self._tell_them, alert.to_json())
+        self.begin(self._deliver, alert.to_json())
 
-    def _tell_them(self, alert: Mapping[str, Any]) -> None:
+    def _deliver(self, alert: Mapping[str, Any]) -> None:
         ti: Any = self._context["ti"]
         try:
             ti.xcom_push(key=ALERT_KEY, value=alert)
-        except Exception as error:  # noqa: BLE001 - as with the memory
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, on_alert may work
             self._log.warning(
                 "The alert could not be kept as an XCom; the guard goes on: %s", short(error)
             )
@@ -208,15 +212,15 @@ class WorkerGuardIO:
 
 
 class WorkerRecall:
-    """What an earlier try of a guard knew. Where Airflow does not answer, no look waits for it.
+    """Recalls the memory of a guard's earlier try while the guard looks.
 
-    It is there by the time at which the first look has its answer, or within a second of it. Until
-    it is, the watch decides from the platform's counts alone, and says nothing final about a
-    rollout that is gone or being stopped: that may be its own doing.
+    The first look waits for it at most a second, later ones not at all. Without it, the watch
+    decides from the platform's counts alone, and reports nothing final about a rollout that is gone
+    or being stopped, because the earlier try may have stopped it.
 
-    :param watch: gets it between two looks
-    :param recalling: brings it
-    :param log: where its lines go
+    :param watch: the watch that gets the memory
+    :param recalling: the reading of the memory
+    :param log: the task's log
     """
 
     def __init__(self, watch: Watch, recalling: Future[Memory], log: Log) -> None:
@@ -228,7 +232,7 @@ class WorkerRecall:
         watch.awaits_memory = True
 
     def hand_over(self) -> None:
-        """Let the watch have it, where it has come; called within a look, before it is judged."""
+        """In a look, before it is judged: give the memory to the watch if it has been read."""
         if self._recalling is None:
             return
         wait([self._recalling], self._seconds)
@@ -246,10 +250,10 @@ class WorkerRecall:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known, or not to be had for a long time."""
+        """Whether the memory was read, or can't be read for too long to wait for it."""
         return self._recalling is None or time.monotonic() >= self._patience_ends
 
     def wait(self, seconds: float) -> None:
-        """Wait for it, for so long at most."""
+        """Wait until the memory was read, for so many seconds at most."""
         assert self._recalling is not None
         wait([self._recalling], max(0.0, seconds))

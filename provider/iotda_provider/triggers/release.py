@@ -100,7 +100,7 @@ class WaveTrigger(ReleaseTrigger):
     """Goes on with one wave, behind its guard, which sends its stop from here.
 
     What the guard remembers is kept as that of a ``RolloutGuardTrigger`` is; the event has it as
-    ``memory`` only where it could not be store. Another triggerer may take this trigger over while
+    ``memory`` only where it could not be kept. Another triggerer may take this trigger over while
     it is still running: from then on this one goes on guarding and confirms nobody, unless the
     other one does not either for a minute. A call that is under way at that moment may be made
     twice, which changes nothing.
