@@ -1,4 +1,4 @@
-"""Every call of the IoTDA API, described once: a plain request and a reader of its answer."""
+"""Every call of the IoTDA API, described once: a request and how to read its answer. No I/O."""
 
 from iotda_provider.api.any_path import any_call
 from iotda_provider.api.batch_tasks import (
@@ -13,7 +13,7 @@ from iotda_provider.api.batch_tasks import (
     show_batch_task,
     stop_batch_task,
 )
-from iotda_provider.api.call import Call, Outgoing, Page, Repeat
+from iotda_provider.api.call import MAX_PAGE, Call, Outgoing, Page, Repeat
 from iotda_provider.api.devices import (
     change_group,
     create_group,
@@ -35,7 +35,6 @@ from iotda_provider.api.identifiers import (
     check_version,
     check_word,
 )
-from iotda_provider.api.reading import MAX_PAGE
 
 __all__ = [
     "MAX_PAGE",

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iotda_provider.api.call import Call, Page, Repeat
+from iotda_provider.api.call import (
+    MAX_PAGE,
+    Call,
+    Page,
+    Repeat,
+    nothing,
+    page_of,
+    page_query,
+    rows_of,
+)
 from iotda_provider.api.creation import (
     check_document,
     check_ext_info,
@@ -23,8 +32,8 @@ from iotda_provider.api.identifiers import (
     check_task_id,
     check_task_name,
     check_word,
+    optional,
 )
-from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import (
     BatchTask,
@@ -36,40 +45,35 @@ from iotda_provider.models import (
 )
 from iotda_provider.models.text import what_is
 
-#: Targets that one stop, retry or confirm may name.
+#: The most targets that one stop, retry or confirm may name.
 MAX_TARGETS_PER_CALL = 100
-#: Targets that one batch task may have.
+#: The most targets that one batch task may have.
 MAX_TARGETS_PER_TASK = 30_000
 
 _BATCH_TASKS = "/v5/iot/{project_id}/batchtasks"
 
 
 def _results(data: Any, most: int) -> tuple[TargetResult, ...]:
-    # Whether the rows come in the answer to a whole-task call is not documented.
+    # The answer to a call for the whole task need not have rows: the API reference does not say.
     return rows_of(data or {}, "targets", TargetResult.from_wire, most)
 
 
-def _task(data: Any) -> BatchTask:
-    return BatchTask.from_wire(data.get("batchtask") or data)
-
-
-def _this_task(data: Any, task_id: str) -> BatchTask:
-    task = _task(data)
-    if task.task_id != task_id:
-        # Whoever acts on it would act on the wrong devices.
+def _task(data: Any, task_id: str | None = None) -> BatchTask:
+    task = BatchTask.from_wire(data.get("batchtask") or data)
+    if task_id is not None and task.task_id != task_id:
+        # A caller that acts on this answer would act on the wrong devices.
         raise ValueError(f"it is about another task, {task.task_id}")
     return task
 
 
 def show_batch_task(batch_task_id: str) -> Call[BatchTask]:
-    """One task with its counts, in one call whatever the fleet's size."""
+    """One task with its counts: one call, however many targets it has."""
     task_id = check_task_id(batch_task_id)
     return Call(
         action=f"read batch task {task_id}",
-        method="GET",
         path=f"{_BATCH_TASKS}/{task_id}",
         query=(("limit", "1"),),
-        read=lambda data: _this_task(data, task_id),
+        read=lambda data: _task(data, task_id),
         permission="iotda:batchtasks:query",
     )
 
@@ -84,22 +88,19 @@ def list_subtasks(
 ) -> Call[Page[Subtask]]:
     """A page of one task's subtasks, newest first."""
     task_id = check_task_id(batch_task_id)
-    query = list(page_query(limit, marker))
-    if status is not None:
-        query.append(("task_detail_status", check_word(status, SubtaskStatus, "status")))
-    if target is not None:
-        query.append(("target", check_targets([target], "target")[0]))
-
-    def read(data: Any) -> Page[Subtask]:
-        rows = rows_of(data, "task_details", Subtask.from_wire, limit)
-        return page_of(data, rows, limit, _this_task(data, task_id))
-
+    query = page_query(
+        limit,
+        marker,
+        task_detail_status=optional(check_word, status, SubtaskStatus, "status"),
+        target=None if target is None else check_targets([target], "target")[0],
+    )
     return Call(
         action=f"list the subtasks of batch task {task_id}",
-        method="GET",
         path=f"{_BATCH_TASKS}/{task_id}",
-        query=tuple(query),
-        read=read,
+        query=query,
+        read=lambda data: page_of(
+            data, "task_details", Subtask.from_wire, limit, _task(data, task_id)
+        ),
         permission="iotda:batchtasks:query",
     )
 
@@ -112,24 +113,19 @@ def list_batch_tasks(
     marker: str | None = None,
     limit: int = MAX_PAGE,
 ) -> Call[Page[BatchTask]]:
-    """A page of batch tasks of one type, which the platform requires; newest first."""
-    query = list(page_query(limit, marker))
-    query.append(("task_type", check_word(task_type, TaskType, "task_type")))
-    if status is not None:
-        query.append(("status", check_word(status, TaskStatus, "status")))
-    if app_id is not None:
-        query.append(("app_id", check_id(app_id, "app_id")))
-
-    def read(data: Any) -> Page[BatchTask]:
-        rows = rows_of(data, "batchtasks", BatchTask.from_wire, limit)
-        return page_of(data, rows, limit)
-
+    """A page of batch tasks, newest first. The platform lists one type at a time."""
+    query = page_query(
+        limit,
+        marker,
+        task_type=check_word(task_type, TaskType, "task_type"),
+        status=optional(check_word, status, TaskStatus, "status"),
+        app_id=optional(check_id, app_id, "app_id"),
+    )
     return Call(
         action="list batch tasks",
-        method="GET",
         path=_BATCH_TASKS,
-        query=tuple(query),
-        read=read,
+        query=query,
+        read=lambda data: page_of(data, "batchtasks", BatchTask.from_wire, limit),
         permission="iotda:batchtasks:queryList",
     )
 
@@ -147,12 +143,12 @@ def create_batch_task(
     task_mode: str | None = None,
     task_ext_info: Mapping[str, Any] | None = None,
 ) -> Call[BatchTask]:
-    """Create a batch task; never repeated blindly, because a second call makes a second task.
+    """Create a batch task. Never repeated blindly: a second call creates a second task.
 
     :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
     :param task_type: such as ``firmwareUpgrade``
-    :param targets: 1 to 30,000 device ids; wins over ``group_ids``
-    :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
+    :param targets: 1 to 30,000 device ids; if given, the platform ignores ``group_ids``
+    :param group_ids: ids of the device groups (a-f, 0-9 and ``-``) whose devices are the targets
     :param document: for upgrades ``{"package_ids": [...]}``
     :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
         ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes)
@@ -160,7 +156,7 @@ def create_batch_task(
     :param app_id: resource space
     :param task_mode: ``GATEWAY`` for devices behind gateways
     :param task_ext_info: an object of up to 512 characters that is sent to every device
-    :raises IoTDAConfigError: the platform would refuse one of these, or there are no targets at all
+    :raises IoTDAConfigError: the platform would refuse a parameter, or there are no targets
     """
     name, kind = check_task_name(task_name), check_word(task_type, TaskType, "task_type")
     body: dict[str, Any] = {"task_name": name, "task_type": kind}
@@ -169,8 +165,7 @@ def create_batch_task(
         if not 1 <= len(body["targets"]) <= MAX_TARGETS_PER_TASK:
             raise IoTDAConfigError(
                 f"A batch task takes 1 to {MAX_TARGETS_PER_TASK} targets, got "
-                f"{len(body['targets'])}: split the "
-                "rollout over several tasks."
+                f"{len(body['targets'])}: split the rollout over several tasks."
             )
     if group_ids is not None:
         body["targets_filter"] = {"group_ids": check_group_ids(group_ids)}
@@ -179,18 +174,18 @@ def create_batch_task(
     if targets is None and group_ids is None:
         raise IoTDAConfigError("A batch task needs targets or group_ids.")
     if need_confirm is not None and not isinstance(need_confirm, bool):
-        # The platform might not take "true" for a reason to hold anything.
+        # The platform might read the text "true" as False, and start every target at once.
         raise IoTDAConfigError(
             "need_confirm must be True, False or None; got "
             f"{what_is(need_confirm, instead_of='True or False')}."
         )
     checked: dict[str, Any] = {
-        "app_id": None if app_id is None else check_id(app_id, "app_id"),
-        "document": None if document is None else check_document(document, kind),
-        "task_policy": None if task_policy is None else check_policy(task_policy),
+        "app_id": optional(check_id, app_id, "app_id"),
+        "document": optional(check_document, document, kind),
+        "task_policy": optional(check_policy, task_policy),
         "need_confirm": need_confirm,
-        "task_mode": None if task_mode is None else check_task_mode(task_mode),
-        "task_ext_info": None if task_ext_info is None else check_ext_info(task_ext_info),
+        "task_mode": optional(check_task_mode, task_mode),
+        "task_ext_info": optional(check_ext_info, task_ext_info),
     }
     body |= {name: value for name, value in checked.items() if value is not None}
     return Call(
@@ -210,7 +205,7 @@ def _act_on_targets(
     task_id = check_task_id(batch_task_id)
     some = None if targets is None else check_targets(targets)
     if some is not None and not 1 <= len(some) <= MAX_TARGETS_PER_CALL:
-        # An empty list must not reach the platform: it might read it as "all".
+        # An empty list must not reach the platform, which might read it as "all targets".
         raise IoTDAConfigError(
             f"One {verb} takes 1 to {MAX_TARGETS_PER_CALL} targets, got {len(some)}."
         )
@@ -236,7 +231,7 @@ def stop_batch_task(
 def confirm_batch_task(
     batch_task_id: str, targets: Sequence[str] | None
 ) -> Call[tuple[TargetResult, ...]]:
-    """Let all waiting targets (``targets`` None) or 1 to 100 of them start."""
+    """Let all waiting targets (``targets`` None) or 1 to 100 of them start the upgrade."""
     return _act_on_targets("confirm", batch_task_id, targets, Repeat.HARMLESS)
 
 
@@ -248,7 +243,7 @@ def retry_batch_task(
 
 
 def delete_batch_task(batch_task_id: str) -> Call[None]:
-    """Remove a task that has ended."""
+    """Delete a task that has ended."""
     task_id = check_task_id(batch_task_id)
     return Call(
         action=f"delete batch task {task_id}",

@@ -1,4 +1,4 @@
-"""A call of the API as a value: a plain request, and a reader of its answer."""
+"""An API call as a value: a plain request, and the function that reads its answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from iotda_provider.models import BatchTask
 
 T = TypeVar("T")
 
+#: The most rows that one page may hold.
+MAX_PAGE = 50
+_LONGEST_MARKER = 1_024
+
 
 class Repeat(Enum):
-    """What asking a second time does, when the first answer was lost."""
+    """What sending the call a second time does, if the first answer was lost."""
 
-    READ = "reads only, so it may be repeated"
+    READ = "only reads, so it may be repeated"
     HARMLESS = "asks for a state, so a second time changes nothing"
     ONCE = "does something new each time, so it is never repeated blindly"
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A request ready to be signed and sent.
+    """A request, ready to be signed and sent.
 
-    ``path`` is percent-encoded as it travels, ``query`` is not encoded yet.
+    :param path: percent-encoded
+    :param query: pairs of name and value, not encoded yet
     """
 
     method: str
@@ -40,14 +45,14 @@ class Outgoing:
 
     @cached_property
     def query_string(self) -> str:
-        """The query, sorted and encoded as it is signed."""
+        """The query, sorted and percent-encoded, as it is signed and sent."""
         return "&".join(
             f"{quote(key, safe='~')}={quote(value, safe='~')}" for key, value in sorted(self.query)
         )
 
     @property
     def uri(self) -> str:
-        """Path and query as they travel."""
+        """Path and query as they are sent."""
         return f"{self.path}?{self.query_string}" if self.query else self.path
 
 
@@ -56,16 +61,17 @@ class Call(Generic[T]):
     """One call of the API.
 
     :param action: what it does, in words that complete "Could not ..."
-    :param path: its path, ``{project_id}`` left open
+    :param path: its path, with ``{project_id}`` in it
     :param read: makes the result from the answer's JSON (None for an empty body); a ValueError,
         KeyError, TypeError or AttributeError means that the answer makes no sense
-    :param permission: the IAM action that it needs
+    :param body: plain JSON; None: no body
+    :param permission: the IAM action that the caller needs; None: unknown
     """
 
     action: str
-    method: str
     path: str
     read: Callable[[Any], T]
+    method: str = "GET"
     query: tuple[tuple[str, str], ...] = ()
     body: Any = None
     repeat: Repeat = Repeat.READ
@@ -74,13 +80,13 @@ class Call(Generic[T]):
     def outgoing(self, *, host: str, project_id: str, headers: Mapping[str, str]) -> Outgoing:
         """The request for one project at one host, not yet signed.
 
-        :raises IoTDAConfigError: the body holds what JSON can't, or the query what UTF-8 can't
+        :raises IoTDAConfigError: the body cannot be written as JSON, or the query as UTF-8
         """
         body = b"" if self.body is None else self._json_body()
         path = self.path.replace("{project_id}", quote(project_id, safe="~"))
         outgoing = Outgoing(self.method, host, path, self.query, headers, body)
         try:
-            _ = outgoing.query_string  # which is kept
+            _ = outgoing.query_string  # cached: encoded once, here
         except UnicodeEncodeError as error:
             raise IoTDAConfigError(
                 f"Could not {self.action}: the query can't be encoded ({error})."
@@ -98,11 +104,12 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """A page of rows and the marker that leads to the next one.
+    """One page of a list.
 
-    :param marker: None where the platform sent none
-    :param total: how many rows the whole list has, where the platform says so
-    :param full: whether the page holds as many rows as were asked for
+    :param marker: asks for the next page; None: the platform sent none
+    :param total: the number of rows in the whole list; None: the platform does not say
+    :param full: whether the page has as many rows as were asked for
+    :param task: the batch task, in a page of its subtasks
     """
 
     rows: tuple[T, ...]
@@ -110,3 +117,60 @@ class Page(Generic[T]):
     total: int | None = None
     full: bool = False
     task: BatchTask | None = None
+
+
+def page_query(limit: int, marker: str | None, **only: str | None) -> tuple[tuple[str, str], ...]:
+    """The query for a page of ``limit`` rows after ``marker``.
+
+    :param only: what the rows must have; None: anything
+    """
+    given = {"marker": marker or None, **only}
+    return (
+        ("limit", str(limit)),
+        *((key, item) for key, item in given.items() if item is not None),
+    )
+
+
+def page_of(
+    data: Any, key: str, read: Callable[[Any], T], limit: int, task: BatchTask | None = None
+) -> Page[T]:
+    """The page in an answer, whose rows stand under ``key``.
+
+    :raises ValueError: there are more rows than asked for, or the marker is too long
+    """
+    rows = rows_of(data, key, read, limit)
+    page = data.get("page") or {}
+    marker, total = page.get("marker"), page.get("count")
+    if marker and len(str(marker)) > _LONGEST_MARKER:
+        raise ValueError(f"a marker of {len(str(marker))} characters")
+    is_count = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+    return Page(
+        rows,
+        marker=str(marker) if marker else None,
+        total=total if is_count else None,
+        full=len(rows) >= limit,
+        task=task,
+    )
+
+
+def rows_of(data: Any, key: str, read: Callable[[Any], T], most: int) -> tuple[T, ...]:
+    """The rows under ``key``; empty if the answer has no such key.
+
+    :param most: the number of rows that were asked for
+    :raises ValueError: there are more, or they are not a list
+    """
+    rows = data.get(key) or ()
+    if not isinstance(rows, (list, tuple)):
+        raise ValueError(f"{key} is no list")
+    if len(rows) > most:
+        raise ValueError(f"{key} has {len(rows)} rows, more than the {most} that were asked for")
+    return tuple(read(row) for row in rows)
+
+
+def nothing(data: Any) -> None:
+    """The result of a call whose answer has no content.
+
+    :raises ValueError: the answer is neither empty nor an object
+    """
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"it is {type(data).__name__}, not an object")

@@ -1,4 +1,4 @@
-"""The calls that a firmware release needs besides batch tasks: devices, groups and packages.
+"""The calls on devices, device groups and upgrade packages.
 
 Source: "Device Management", "Device Group Management" and "OTA Upgrade" of the IoTDA API reference,
 and the request models of ``huaweicloudsdkiotda.v5``.
@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from iotda_provider.api.call import Call, Page, Repeat
+from iotda_provider.api.call import (
+    MAX_PAGE,
+    Call,
+    Page,
+    Repeat,
+    nothing,
+    page_of,
+    page_query,
+    rows_of,
+)
 from iotda_provider.api.identifiers import (
     check_device_id,
     check_group_id,
@@ -18,8 +27,8 @@ from iotda_provider.api.identifiers import (
     check_package_type,
     check_sql,
     check_version,
+    optional,
 )
-from iotda_provider.api.reading import MAX_PAGE, nothing, page_of, page_query, rows_of
 from iotda_provider.models import Device, DeviceGroup, OtaPackage
 
 _DEVICES = "/v5/iot/{project_id}/devices"
@@ -32,7 +41,6 @@ def show_device(device_id: str) -> Call[Device]:
     device = check_device_id(device_id)
     return Call(
         action=f"read device {device}",
-        method="GET",
         path=f"{_DEVICES}/{device}",
         read=Device.from_wire,
         permission="iotda:devices:query",
@@ -47,18 +55,17 @@ def list_devices(
     limit: int = MAX_PAGE,
 ) -> Call[Page[Device]]:
     """A page of devices with their versions."""
-    query = list(page_query(limit, marker))
-    query += [
-        (name, check_id(value, name))
-        for name, value in (("product_id", product_id), ("app_id", app_id))
-        if value is not None
-    ]
+    query = page_query(
+        limit,
+        marker,
+        product_id=optional(check_id, product_id, "product_id"),
+        app_id=optional(check_id, app_id, "app_id"),
+    )
     return Call(
         action="list devices",
-        method="GET",
         path=_DEVICES,
-        query=tuple(query),
-        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire, limit), limit),
+        query=query,
+        read=lambda data: page_of(data, "devices", Device.from_wire, limit),
         permission="iotda:devices:queryList",
     )
 
@@ -74,7 +81,6 @@ def search_devices(sql: object) -> Call[tuple[Device, ...]]:
         path="/v5/iot/{project_id}/search/query-devices",
         body={"sql": check_sql(sql)},
         read=lambda data: rows_of(data, "devices", Device.from_wire, MAX_PAGE),
-        repeat=Repeat.READ,
         permission="iotda:devices:search",
     )
 
@@ -83,26 +89,20 @@ def list_groups(
     *, name: str | None = None, marker: str | None = None, limit: int = MAX_PAGE
 ) -> Call[Page[DeviceGroup]]:
     """A page of device groups."""
-    query = list(page_query(limit, marker))
-    if name is not None:
-        query.append(("name", check_group_text(name, "name")))
     return Call(
         action="list device groups",
-        method="GET",
         path=_GROUPS,
-        query=tuple(query),
-        read=lambda data: page_of(
-            data, rows_of(data, "device_groups", DeviceGroup.from_wire, limit), limit
-        ),
+        query=page_query(limit, marker, name=optional(check_group_text, name, "name")),
+        read=lambda data: page_of(data, "device_groups", DeviceGroup.from_wire, limit),
         permission="iotda:group:queryList",
     )
 
 
 def create_group(*, name: object, description: str = "") -> Call[DeviceGroup]:
-    """A new static device group.
+    """Create a static device group.
 
     :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
-    :param description: as ``name``; empty: none
+    :param description: as ``name``; empty: no description
     """
     body: dict[str, Any] = {"name": check_group_text(name, "name")}
     if description != "":
@@ -121,20 +121,19 @@ def create_group(*, name: object, description: str = "") -> Call[DeviceGroup]:
 def list_devices_in_group(
     group_id: str, *, marker: str | None = None, limit: int = MAX_PAGE
 ) -> Call[Page[Device]]:
-    """A page of one group's devices; the platform leaves their versions out."""
+    """A page of one group's devices; the platform does not send their versions."""
     group = check_group_id(group_id)
     return Call(
         action=f"list the devices of group {group}",
-        method="GET",
         path=f"{_GROUPS}/{group}/devices",
         query=page_query(limit, marker),
-        read=lambda data: page_of(data, rows_of(data, "devices", Device.from_wire, limit), limit),
+        read=lambda data: page_of(data, "devices", Device.from_wire, limit),
         permission="iotda:group:query",
     )
 
 
 def change_group(group_id: str, device_id: str, *, add: bool) -> Call[None]:
-    """Put a device into a group, or take it out; asking twice changes nothing more."""
+    """Add a device to a group, or remove it. A second call changes nothing."""
     group, device = check_group_id(group_id), check_device_id(device_id)
     return Call(
         action=f"add device {device} to group {group}"
@@ -157,22 +156,22 @@ def list_packages(
     marker: str | None = None,
     limit: int = MAX_PAGE,
 ) -> Call[Page[OtaPackage]]:
-    """A page of upgrade packages of one type: ``firmwarePackage``, ``softwarePackage`` or
-    ``modulePackage``.
+    """A page of upgrade packages.
+
+    :param package_type: ``firmwarePackage``, ``softwarePackage`` or ``modulePackage``
     """
-    query = [*page_query(limit, marker), ("package_type", check_package_type(package_type))]
-    if product_id is not None:
-        query.append(("product_id", check_id(product_id, "product_id")))
-    if version is not None:
-        query.append(("version", check_version(version)))
+    query = page_query(
+        limit,
+        marker,
+        package_type=check_package_type(package_type),
+        product_id=optional(check_id, product_id, "product_id"),
+        version=optional(check_version, version),
+    )
     return Call(
         action="list upgrade packages",
-        method="GET",
         path=_PACKAGES,
-        query=tuple(query),
-        read=lambda data: page_of(
-            data, rows_of(data, "packages", OtaPackage.from_wire, limit), limit
-        ),
+        query=query,
+        read=lambda data: page_of(data, "packages", OtaPackage.from_wire, limit),
         permission="iotda:otapackages:queryList",
     )
 
@@ -182,7 +181,6 @@ def show_package(package_id: str) -> Call[OtaPackage]:
     package = check_package_id(package_id)
     return Call(
         action=f"read upgrade package {package}",
-        method="GET",
         path=f"{_PACKAGES}/{package}",
         read=OtaPackage.from_wire,
         permission="iotda:otapackages:query",

@@ -1,4 +1,4 @@
-"""What users pass in, checked before anything is sent, by the patterns that the platform states.
+"""Checks of what users pass in, by the patterns that the platform states. Nothing is sent here.
 
 Source: the value range of each parameter in the IoTDA API reference, and in the models of
 ``huaweicloudsdkiotda.v5``.
@@ -7,14 +7,14 @@ Source: the value range of each parameter in the IoTDA API reference, and in the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import what_is
 
-#: Chinese characters as the platform counts them.
+#: The Chinese characters that the platform takes, for a character class.
 CHINESE = "\u4e00-\u9fa5"
 
 _TASK_ID = re.compile(r"[a-f0-9]{1,24}")
@@ -29,11 +29,19 @@ _SQL = re.compile(rf"[{CHINESE}a-zA-Z0-9_?'#()., &%@!*=<>:-]{{1,400}}")
 _PACKAGE_TYPES = ("firmwarePackage", "softwarePackage", "modulePackage")
 
 
-def check_text(value: object, name: str, pattern: re.Pattern[str], what: str) -> str:
-    """Text of a form that the platform states.
+T = TypeVar("T")
 
-    :param what: the form, in words that complete "must be"
-    :raises IoTDAConfigError: it is no text, or of another form; names the parameter
+
+def optional(check: Callable[..., T], value: Any, *more: Any) -> T | None:
+    """``check(value, *more)``; None if there is no value."""
+    return None if value is None else check(value, *more)
+
+
+def check_text(value: object, name: str, pattern: re.Pattern[str], what: str) -> str:
+    """Text that matches a pattern.
+
+    :param what: the pattern, in words that complete "must be"
+    :raises IoTDAConfigError: it is not text, or does not match; the message names the parameter
     """
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise IoTDAConfigError(f"{name} must be {what}; got {what_is(value)}.")
@@ -41,24 +49,23 @@ def check_text(value: object, name: str, pattern: re.Pattern[str], what: str) ->
 
 
 def check_task_id(value: object, name: str = "batch_task_id") -> str:
-    """A batch task id that is safe to put into a path.
+    """A batch task's id, safe to put into a path.
 
     :raises IoTDAConfigError: it is not 1 to 24 characters of a-f and 0-9
     """
     if not isinstance(value, str) or not _TASK_ID.fullmatch(value):
         raise IoTDAConfigError(
             f"{name} must be 1 to 24 characters of a-f and 0-9, as the console shows it; got "
-            f"{what_is(value)}. Where it comes from a template or an XCom, check that the task "
-            "before has set it."
+            f"{what_is(value)}. If it comes from a template or an XCom, check that the task before "
+            "has set it."
         )
     return value
 
 
 def check_targets(targets: Any, name: str = "targets", *, unique: bool = True) -> list[str]:
-    """Device ids, each once, in their first order.
+    """Device ids, in the order given.
 
-    :param unique: False: as often as they are there
-
+    :param unique: whether repeated ids are dropped
     :raises IoTDAConfigError: one is not 1 to 128 letters, digits, ``_`` or ``-``
     """
     found = list(targets) if isinstance(targets, Iterator) else targets
@@ -67,7 +74,7 @@ def check_targets(targets: Any, name: str = "targets", *, unique: bool = True) -
 
 
 def check_group_ids(group_ids: Any, name: str = "group_ids") -> list[str]:
-    """Ids of device groups, each once, in their first order.
+    """Ids of device groups, in the order given, without repetitions.
 
     :raises IoTDAConfigError: one is not 1 to 36 characters of a-f, 0-9 and ``-``
     """
@@ -75,7 +82,7 @@ def check_group_ids(group_ids: Any, name: str = "group_ids") -> list[str]:
 
 
 def check_package_ids(package_ids: Any, name: str) -> list[str]:
-    """Ids of upgrade packages, each once, in their first order.
+    """Ids of upgrade packages, in the order given, without repetitions.
 
     :raises IoTDAConfigError: one is not 1 to 36 letters, digits or ``-``
     """
@@ -94,9 +101,10 @@ def _each(values: Any, name: str, pattern: re.Pattern[str], what: str) -> list[s
 
 
 def check_word(value: Any, kind: type[Enum], name: str) -> str:
-    """A word of the API.
+    """A word of the API, in the spelling of the wire.
 
-    :raises IoTDAConfigError: the platform knows no such word
+    :param kind: the words that exist
+    :raises IoTDAConfigError: it is none of them
     """
     try:
         return str(kind(value))
@@ -152,8 +160,9 @@ def check_version(value: object, name: str = "version") -> str:
 
 
 def check_package_type(value: object) -> str:
-    """
-    :raises IoTDAConfigError: the platform knows no such packages
+    """``firmwarePackage``, ``softwarePackage`` or ``modulePackage``.
+
+    :raises IoTDAConfigError: it is none of these
     """
     if not isinstance(value, str) or value not in _PACKAGE_TYPES:
         raise IoTDAConfigError(
@@ -163,8 +172,9 @@ def check_package_type(value: object) -> str:
 
 
 def check_task_name(value: object) -> str:
-    """
-    :raises IoTDAConfigError: the platform takes no such name
+    """The name of a batch task.
+
+    :raises IoTDAConfigError: it is not 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
     """
     return check_text(
         value,
@@ -177,7 +187,7 @@ def check_task_name(value: object) -> str:
 def check_group_text(value: object, name: str) -> str:
     """The name or the description of a device group.
 
-    :raises IoTDAConfigError: the platform takes no such text
+    :raises IoTDAConfigError: the platform does not take the text
     """
     return check_text(
         value,
@@ -190,7 +200,7 @@ def check_group_text(value: object, name: str) -> str:
 def check_sql(value: object) -> str:
     """A search for devices, such as ``select * from device where ...``.
 
-    :raises IoTDAConfigError: the platform takes no such text
+    :raises IoTDAConfigError: the platform does not take the text
     """
     text = check_text(
         value,

@@ -101,7 +101,7 @@ class Issuer:
         answer = self._send(action, method, uri, headers or Sealed({}), body, hidden)
         if answer.status in accept or not is_refusal(answer):
             return answer
-        error = refusal(Call(f"{action} from {self._name}", method, uri, lambda _: None), answer)
+        error = refusal(Call(f"{action} from {self._name}", uri, lambda _: None, method), answer)
         if isinstance(error, IoTDAServerError):
             # Nothing was asked of IoTDA yet, so it may be asked again.
             raise IoTDATransportError(str(error), sent=False)
