@@ -24,7 +24,7 @@ class Authenticator(Protocol):
 
     Only :meth:`prepare` does I/O, and it blocks: a transport calls it where :meth:`is_ready` says
     no, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
-    :func:`iotda_provider.hooks.asynchronous.prepare`. All methods may be called from several
+    :func:`iotda_provider.transport.asynchronous.prepare`. All methods may be called from several
     threads at once.
     """
 

@@ -14,9 +14,9 @@ from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
 from iotda_provider.masking.redaction import redacted_line
 from iotda_provider.masking.sealed import Sealed
-from iotda_provider.transport.blocking import innermost
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault
+from iotda_provider.transport.total_timeout import innermost
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

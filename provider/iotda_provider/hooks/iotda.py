@@ -1,4 +1,4 @@
-"""The blocking hook: its public methods, each a call or a procedure that both hooks share."""
+"""The blocking hook: its public methods; each makes a call or runs a procedure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, models
 from iotda_provider.api import pagination
+from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
 from iotda_provider.connection.loading import load_settings
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.hooks import checking
-from iotda_provider.hooks.blocking import BlockingIO, BlockingTransport
+from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
-from iotda_provider.hooks.run_arguments import read_arguments
+from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.procedures import batch_tasks, create_once
 from iotda_provider.transport import pipeline
+from iotda_provider.transport.blocking import BlockingTransport
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 
 def __getattr__(name: str) -> Any:
-    """Both hooks have one address; whoever uses only one does not load the other's HTTP library."""
+    """Import the asynchronous hook, and its HTTP library, only when it is asked for."""
     if name == "IoTDAAsyncHook":
         from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
@@ -47,15 +46,13 @@ def __getattr__(name: str) -> Any:
 class IoTDAHook(HttpHook):
     """A blocking client of IoTDA with the credentials of an Airflow connection.
 
-    A context manager; it keeps one pooled session and reads its connection once, at the first call.
-    Every method raises :class:`~iotda_provider.exceptions.IoTDAConfigError` for input that can't be
-    right, before anything is sent, ``IoTDAApiError`` where the platform refuses and
-    ``IoTDATransportError`` where no usable answer arrives.
+    Use it as a context manager. It keeps one pooled session and reads its connection once, at the
+    first call. Every method raises :class:`~iotda_provider.exceptions.IoTDAConfigError` for wrong
+    input (before anything is sent), ``IoTDAApiError`` if the platform refuses, and
+    ``IoTDATransportError`` if no usable answer arrives.
 
     :param iotda_conn_id: the connection
-    :param project_id: instead of the connection's
-    :param region: instead of the connection's
-    :param instance_id: instead of the connection's
+    :param project_id: replaces the connection's, as do ``region`` and ``instance_id``
     """
 
     conn_name_attr = "iotda_conn_id"
@@ -74,7 +71,7 @@ class IoTDAHook(HttpHook):
         super().__init__(http_conn_id=iotda_conn_id)
         self.iotda_conn_id = iotda_conn_id
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
-        #: The connection as it was read last; None: it has not been read.
+        #: The settings read last; None: none yet.
         self.last_settings: ConnectionSettings | None = None
         _all_hooks.add(self)
 
@@ -91,18 +88,13 @@ class IoTDAHook(HttpHook):
     def __enter__(self) -> IoTDAHook:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the pooled session; used again, the hook reads its connection and opens another.
+        """Close the pooled session, after the calls that other threads have under way.
 
-        Calls of other threads that are under way come to their end first.
+        A hook that is used again reads its connection again and opens another session.
         """
         transport: BlockingTransport | None = vars(self).get("_transport")
         self._forget()
@@ -115,7 +107,7 @@ class IoTDAHook(HttpHook):
 
     @cached_property
     def settings(self) -> ConnectionSettings:
-        """The connection, parsed and checked; its secrets are known to Airflow's masker."""
+        """The connection, parsed and checked; Airflow's masker knows its secrets."""
         conn_id = self.iotda_conn_id
         self.last_settings = load_settings(
             look_up(conn_id, lambda: self.get_connection(conn_id)),
@@ -126,7 +118,9 @@ class IoTDAHook(HttpHook):
 
     @cached_property
     def _transport(self) -> BlockingTransport:
-        return BlockingTransport(self.settings, self.log)
+        settings = self.settings
+        authenticator = authenticator_for(settings)
+        return BlockingTransport(settings, authenticator, self.log, batch_tasks.MAX_IN_FLIGHT)
 
     def create_batch_task(
         self,
@@ -142,16 +136,16 @@ class IoTDAHook(HttpHook):
         task_mode: str | None = None,
         task_ext_info: Mapping[str, Any] | None = None,
     ) -> models.BatchTask:
-        """Create a batch task; never repeated blindly, because a second call makes a second task.
+        """Create a batch task. A lost answer is not retried: a second call makes a second task.
 
         :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``
         :param task_type: such as ``firmwareUpgrade``
-        :param targets: 1 to 30,000 device ids; wins over ``group_ids``
-        :param group_ids: IDs of device groups (a-f, 0-9 and ``-``) whose devices are the targets
+        :param targets: 1 to 30,000 device ids; ``group_ids`` are ignored then
+        :param group_ids: ids of device groups (a-f, 0-9 and ``-``) whose devices are the targets
         :param document: for upgrades ``{"package_ids": [...]}``
         :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
             ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes)
-        :param need_confirm: hold every target until it is confirmed
+        :param need_confirm: every target waits until it is confirmed
         :param app_id: resource space
         :param task_mode: ``GATEWAY`` for devices behind gateways
         :param task_ext_info: an object of up to 512 characters that is sent to every device
@@ -173,20 +167,21 @@ class IoTDAHook(HttpHook):
     def create_batch_task_once(
         self, *, not_before: str | None = None, **task: Any
     ) -> create_once.Created:
-        """Create a batch task, unless there is one by its name, which must belong to one purpose
-        only. Lost answers, and others that create it at the same time, leave one task.
+        """Create a batch task, unless one of this name exists; a name serves one purpose.
 
-        :param not_before: no task of this name can be older (in the platform's spelling of a time);
-            the search for it ends there
-        :param task: what :meth:`create_batch_task` takes
-        :raises BatchTaskDiffersError: a task of this name is for something else
+        One task results even if an answer is lost or others create it at the same time.
+
+        :param not_before: when the search for the name ends: no task of this name is older (a time
+            as the platform writes it)
+        :param task: the arguments of :meth:`create_batch_task`
+        :raises BatchTaskDiffersError: the existing task differs from the one asked for
         """
         return run_blocking(
             create_once.create_batch_task_once(BlockingIO(self), not_before=not_before, **task)
         )
 
     def get_batch_task(self, batch_task_id: str) -> models.BatchTask:
-        """One task with its counts, in one call whatever the fleet's size."""
+        """One task with its counts, by one call whatever the fleet's size."""
         return self._perform(api.show_batch_task(batch_task_id))
 
     def list_batch_tasks(
@@ -196,11 +191,11 @@ class IoTDAHook(HttpHook):
         status: models.TaskStatus | str | None = None,
         app_id: str | None = None,
     ) -> Iterator[models.BatchTask]:
-        """Batch tasks, newest first, read page by page as they are needed.
+        """Batch tasks, newest first, read page by page as needed.
 
         :param task_type: None: all that upgrade firmware, software or modules
-        :param status: only those in this status; None: in any
-        :param app_id: only those of this resource space; None: of all
+        :param status: only tasks in this status; None: in any
+        :param app_id: only tasks of this resource space; None: of all
         """
         rows = pagination.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
         return self._rows(rows)
@@ -212,7 +207,7 @@ class IoTDAHook(HttpHook):
         status: models.SubtaskStatus | str | None = None,
         target: str | None = None,
     ) -> Iterator[models.Subtask]:
-        """A task's subtasks, each target once, in pages of 50 read as they are needed."""
+        """A task's subtasks, one for each target, read in pages of 50 as needed."""
         return self._rows(pagination.iter_subtasks(batch_task_id, status=status, target=target))
 
     def stop_batch_task(
@@ -222,15 +217,15 @@ class IoTDAHook(HttpHook):
 
         Stopping twice is harmless: a task that is stopped or stopping already is not an error.
         Returns one definite result for each target; for a whole task the rows that the platform
-        sent, if any. Where an answer was lost or refused, what came of it is read from the task. An
-        empty list stops nothing.
+        sent, if any. If an answer is lost or a call refused, the results are read from the task.
+        An empty list stops nothing.
 
-        :raises TaskNotStoppableError: the task has run to its end, or its type can't be stopped
+        :raises TaskNotStoppableError: the task has ended, or its type can't be stopped
         """
         return run_blocking(batch_tasks.stop_batch_task(BlockingIO(self), batch_task_id, targets))
 
     def stop_whole_tasks(self, batch_task_ids: Sequence[str]) -> dict[str, IoTDAError | None]:
-        """Stop whole tasks, for a caller that cannot ask later: why each could not be, or None.
+        """Stop whole tasks, for a caller that cannot ask later; for each, its error or None.
 
         A task that is Initializing is asked again for some 25 seconds.
         """
@@ -239,15 +234,15 @@ class IoTDAHook(HttpHook):
     def rehearse_stop(self, batch_task_id: str) -> None:
         """Find out whether this connection may stop a task, without stopping anything.
 
-        :raises IoTDAAuthError: with status 403, it may not
-        :raises IoTDAError: with anything else, nobody knows
+        :raises IoTDAAuthError: with status 403: it may not
+        :raises IoTDAError: any other error: unknown
         """
         run_blocking(batch_tasks.rehearse_stop(BlockingIO(self), batch_task_id))
 
     def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
     ) -> models.TargetResults:
-        """Whether each of some targets is stopped now, for a stop that somebody else asked for."""
+        """Whether each of some targets is stopped now, after a stop that somebody else sent."""
         return run_blocking(
             batch_tasks.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
         )
@@ -257,15 +252,15 @@ class IoTDAHook(HttpHook):
     ) -> models.TargetResults:
         """Start failed and stopped targets again: all (``targets`` None), some, or (empty) none.
 
-        Returns one definite result for each target. It is never sent twice: where an answer was
-        lost, what came of it is read from the task.
+        Returns one definite result for each target. A lost answer is not retried: the results are
+        then read from the task.
         """
         return run_blocking(batch_tasks.retry_batch_task(BlockingIO(self), batch_task_id, targets))
 
     def confirm_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
     ) -> models.TargetResults:
-        """Let waiting targets start: all (``targets`` None) or some; an empty list none.
+        """Let waiting targets start: all (``targets`` None), some, or (empty) none.
 
         Returns one definite result for each target, as :meth:`stop_batch_task` does.
         """
@@ -274,7 +269,7 @@ class IoTDAHook(HttpHook):
         )
 
     def delete_batch_task(self, batch_task_id: str) -> None:
-        """Remove a task that has ended; a task that a lost answer has removed is not an error."""
+        """Delete a task that has ended; no error if an earlier call with a lost answer did it."""
         run_blocking(batch_tasks.delete_batch_task(BlockingIO(self), batch_task_id))
 
     def get_device(self, device_id: str) -> models.Device:
@@ -282,14 +277,16 @@ class IoTDAHook(HttpHook):
         return self._perform(api.show_device(device_id))
 
     def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
-        """The details of some devices, one call each, or why there are none, in the order asked
-        for. Lists of devices leave out when a connection changed."""
+        """The details of some devices, or each one's error, in the order asked for.
+
+        It takes one call each; lists of devices leave out when a connection changed.
+        """
         return run_blocking(batch_tasks.read_devices(BlockingIO(self), device_ids))
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> Iterator[models.Device]:
-        """All devices with their versions, read page by page as they are needed."""
+        """All devices with their versions, read page by page as needed."""
         return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
 
     def search_devices(self, sql: object) -> tuple[models.Device, ...]:
@@ -304,7 +301,7 @@ class IoTDAHook(HttpHook):
         return self._rows(pagination.list_device_groups(name=name))
 
     def create_device_group(self, *, name: object, description: str = "") -> models.DeviceGroup:
-        """A new static device group.
+        """Create a static device group.
 
         :param name: 1 to 64 letters, digits, spaces, Chinese or characters of ``_?'#().,&%@!-``
         :param description: as ``name``; empty: none
@@ -316,7 +313,7 @@ class IoTDAHook(HttpHook):
         return self._rows(pagination.iter_group_devices(group_id))
 
     def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
-        """Put a device into a group, or take it out; asking twice changes nothing more."""
+        """Put a device into a group, or take it out; doing so twice changes nothing more."""
         self._perform(api.change_group(group_id, device_id, add=add))
 
     def list_ota_packages(
@@ -344,39 +341,35 @@ class IoTDAHook(HttpHook):
         json: Any = None,
         **request_kwargs: Any,
     ) -> requests.Response:
-        """A signed call to any other path of IoTDA, such as ``/v5/iot/{project_id}/devices``.
+        """Send a signed request to any path of IoTDA, such as ``/v5/iot/{project_id}/devices``.
 
         ``{project_id}`` is filled in; a path without ``/v5`` is taken below
-        ``/v5/iot/{project_id}/``. What is returned has been read already.
+        ``/v5/iot/{project_id}/``. The body of the response has been read already.
 
         :param endpoint: the path
         :param data: the query of a GET, otherwise a JSON body (an object, or JSON text)
         :param headers: more headers; those of the authentication can't be set
-        :param extra_options: ``{"check_response": False}`` returns an error's answer instead of
+        :param extra_options: ``{"check_response": False}`` returns an error response instead of
             raising
         :param method: GET unless there is a body, then POST
         :param params: the query
         :param json: the JSON body
         """
-        request = read_arguments(
-            endpoint,
-            data,
-            headers,
-            extra_options,
-            method=method,
-            params=params,
-            json=json,
-            **request_kwargs,
+        request = shared.read_run_arguments(
+            endpoint, data, headers, extra_options, method, params, json, request_kwargs
         )
-        work = pipeline.respond(self._transport, request.call, request.headers, check=request.check)
-        return run_blocking(work)
+        return run_blocking(pipeline.respond(self._transport, *request))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the connection works, by one cheap signed call; if not, what failed, in words."""
-        return checking.outcome(lambda: self._perform(checking.check_call()), lambda: self.settings)
+        """Test the connection by one cheap signed call: whether it works, and a line about it."""
+        try:
+            self._perform(shared.connection_test_call())
+            return shared.connection_works(self.settings)
+        except shared.TEST_FAILURES as error:
+            return shared.connection_fails(error)
 
     def check_response(self, response: requests.Response) -> None:
-        """Raise the typed error for an answer that is not a success."""
+        """Raise the typed error for a response that is not a success."""
         self._transport.check(response)
 
     def get_conn(
@@ -400,8 +393,10 @@ _all_hooks: WeakSet[IoTDAHook] = WeakSet()
 
 
 def _forget_all() -> None:
-    """In a forked process: connections are the parent's, which would get our answers. They are
-    closed here only, and nothing is said on them."""
+    """Drop the sessions in a forked process: their sockets belong to the parent, too.
+
+    Nothing is sent on them, and closing them here leaves the parent's open.
+    """
     for hook in list(_all_hooks):
         hook._forget()
 

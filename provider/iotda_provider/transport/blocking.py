@@ -1,169 +1,155 @@
-"""What ``requests`` lacks: a timeout for a whole answer, and errors in a few words.
-
-Its own timeout begins anew with every byte.
-"""
+"""Sends the blocking hook's requests by ``requests``: all of it blocks, nothing suspends."""
 
 from __future__ import annotations
 
-import io
-import re
-import socket
 import time
-from contextlib import suppress
-from http.client import HTTPResponse, parse_headers
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-from requests import Session
-from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
-from urllib3.util import Timeout
+import requests
+
+from iotda_provider import api
+from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.masking.airflow_masker import mask
+from iotda_provider.masking.redaction import hidden_secrets, secrets_of
+from iotda_provider.masking.sealed import Sealed, without_frames
+from iotda_provider.transport.blocking_send import fault_of, open_session, send
+from iotda_provider.transport.failures import Fault, transport_error
+from iotda_provider.transport.lending import Lending
+from iotda_provider.transport.pipeline import Received
+from iotda_provider.transport.total_timeout import innermost
 
 if TYPE_CHECKING:
-    import requests
-    from _typeshed import WriteableBuffer
+    from iotda_provider.api import Call, Outgoing, Repeat
+    from iotda_provider.auth.authenticator import Authenticator
+    from iotda_provider.connection.settings import ConnectionSettings
+    from iotda_provider.transport.retrying import Warns
+
+T = TypeVar("T")
 
 
-class TotalTimeoutAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
-    """An adapter that takes a read timeout for the time from the request to the answer's end."""
+class BlockingTransport:
+    """One pooled session for all threads that use a hook.
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+    :param connections: how many connections the pool keeps open
+    """
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        authenticator: Authenticator,
+        log: Warns,
+        connections: int,
+    ) -> None:
+        self.settings = settings
+        self.authenticator = authenticator
+        self.proxy_secrets = Sealed(secrets_of_proxies(settings))
+        self.log = log
+        self._sessions = Lending(
+            lambda: open_session(settings, settings.base_url, connections=connections)
+        )
 
-
-class _DeadlineReader(io.RawIOBase):
-    """What a socket receives within its timeout, which is for all of it."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
-        self._sock = sock
-        seconds = sock.gettimeout()
-        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer comes too slowly")
-        if left < float("inf"):
-            self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+    @property
+    def session(self) -> requests.Session:
+        """The session that the next call gets."""
+        return self._sessions.current
 
     def close(self) -> None:
-        self._raw.close()
-        super().close()
+        """Close the session once no call uses it any more."""
+        if (session := self._sessions.end()) is not None:
+            session.close()
 
+    async def sleep(self, seconds: float) -> None:
+        """Block for so long."""
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop
 
-class _Response(HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
+    async def prepare(self) -> None:
+        """Obtain or renew the credentials."""
+        self.authenticator.prepare()
 
-    def _read_status(self) -> tuple[str, int, str]:
-        """The status of the answer itself: http.client takes 103 Early Hints for it."""
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
-                return version, status, reason
-            parse_headers(self.fp)
+    async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
+        """Have Airflow's masker hide these secrets."""
+        mask(*secrets.reveal())
 
+    async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
+        """Nothing to wait for: each thread sends one request at a time."""
+        return lambda: None
 
-class _Connection(HTTPConnection):
-    """Connects within its timeout, however many addresses a host has: urllib3's is for each."""
-
-    response_class = _Response
-
-    def _new_conn(self) -> socket.socket:
-        name, seconds = self._dns_host, self.timeout
-        addresses = _addresses_of(name, self.port)
-        if len(addresses) < 2 or not isinstance(seconds, (int, float)):
-            return super()._new_conn()
-        deadline = time.monotonic() + seconds
+    async def send(
+        self,
+        call: Call[Any],
+        outgoing: Outgoing,
+        headers: Sealed[Mapping[str, str]],
+        seconds: float,
+    ) -> Received[requests.Response]:
+        """Send one request; after a timeout the next call gets a new session."""
+        session = self._sessions.take()
+        url = self.settings.base_url + outgoing.uri
+        failure: BaseException
         try:
-            for left in range(len(addresses), 1, -1):
-                self._dns_host, self.timeout = addresses[-left], _share(deadline, left)
-                with suppress(ConnectTimeoutError, NewConnectionError):
-                    return super()._new_conn()
-            self._dns_host, self.timeout = addresses[-1], _share(deadline, 1)
-            return super()._new_conn()
+            response = send(
+                session,
+                outgoing.method,
+                url,
+                headers,
+                Sealed(outgoing.body),
+                seconds=seconds,
+                most_bytes=MAX_ANSWER_BYTES,
+            )
+            items = response.headers.items()
+            return Received(response, response.status_code, items, response.content)
+        # ValueError: the libraries raise it for an answer that they do not expect.
+        except (requests.RequestException, ValueError) as error:
+            fault = fault_of(error)
+            if fault is Fault.TIMEOUT:
+                self._sessions.replace(session)
+            failure = transport_error(
+                call,
+                self.settings,
+                fault,
+                innermost(error),
+                secrets_of(headers.reveal()),
+                seconds=seconds,
+            )
+        except OSError as error:  # requests raises it if the file is missing
+            failure = IoTDAConfigError(
+                f"Connection {self.settings.conn_id!r}: the CA bundle {session.verify!r} can't be "
+                f"read: {error}."
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
+            failure = error
         finally:
-            self._dns_host, self.timeout = name, seconds
-
-
-def _addresses_of(name: str, port: int | None) -> list[str]:
-    try:
-        found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []  # which urllib3 says in its own words
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def _share(deadline: float, left: int) -> float:
-    # A timeout of 0 would mean not to wait at all.
-    return max(0.001, (deadline - time.monotonic()) / left)
-
-
-class _TlsConnection(HTTPSConnection, _Connection):
-    response_class = _Response
-
-    def connect(self) -> None:
+            if self._sessions.give_back(session):
+                session.close()
+        # The frames below belong to other libraries and hold the headers.
         try:
-            super().connect()
-        except TimeoutError as error:
-            # Of the handshake, or of a proxy: urllib3 would take it for that of an answer.
-            raise ConnectTimeoutError(self, f"connecting timed out ({error})") from error
+            raise without_frames(failure)
+        finally:
+            del failure
 
+    async def read(self, call: Call[T], answer: Answer) -> T:
+        """The result that an answer holds, or its error."""
+        return read_answer(call, answer)
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    def check(self, response: requests.Response) -> None:
+        """Raise the typed error for any response of this API that is not a success.
 
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class OneAnswer(Session):
-    """A session that follows no redirect: left to itself, requests reads its address all the same,
-    and an address that is none would be an error of no kind that anybody expects."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
-
-
-_POOLS = {"http": _Pool, "https": _TlsPool}
-
-
-def total_timeout(seconds: float, connecting: float) -> Any:
-    """What ``requests`` takes as the timeout of connecting, sending and the answer together.
-
-    :param connecting: the most of it that may be spent on connecting
-    """
-    return Timeout(total=seconds, connect=min(seconds, connecting))
-
-
-def timed_out_within(error: requests.RequestException | ValueError) -> bool:
-    """Whether it is a timeout in the midst of an answer's body, which has no type of its own."""
-    return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
-
-
-def innermost(error: BaseException) -> str:
-    """The innermost cause: urllib3 wraps it several times, with addresses of objects."""
-    cause: Any = error
-    for _ in range(6):
-        inner = getattr(cause, "reason", None) or next(
-            (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
+        :raises IoTDAApiError: the platform refuses
+        :raises IoTDATransportError: it is not an answer of this API
+        """
+        call = api.any_call(response.request.method or "GET", urlsplit(response.url or "").path)
+        answer = Answer.of(
+            response.status_code,
+            response.headers.items(),
+            response.content,
+            sent=response.request.headers,
+            secrets=self.proxy_secrets.reveal(),
         )
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    text = str(cause).rsplit(">: ", 1)[-1].partition(" (read timeout=")[0]
-    return re.sub(r"^\w+\(host=[^)]*\): ", "", text) or type(cause).__name__
+        read_answer(call, answer)
+
+    def hide_secrets(self, response: requests.Response) -> None:
+        """Redact the request: pickling a response pickles its request, too."""
+        response.request.headers.update(hidden_secrets(response.request.headers))

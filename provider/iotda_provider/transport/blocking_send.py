@@ -12,15 +12,15 @@ from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
 from iotda_provider.masking.sealed import Sealed
-from iotda_provider.transport.blocking import (
+from iotda_provider.transport.failures import TOO_LARGE, Fault
+from iotda_provider.transport.headers import UNSIGNED_HEADERS
+from iotda_provider.transport.retrying import CONNECT_SECONDS
+from iotda_provider.transport.total_timeout import (
     OneAnswer,
     TotalTimeoutAdapter,
     timed_out_within,
     total_timeout,
 )
-from iotda_provider.transport.failures import TOO_LARGE, Fault
-from iotda_provider.transport.headers import UNSIGNED_HEADERS
-from iotda_provider.transport.retrying import CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings

@@ -114,7 +114,7 @@ async def perform(transport: Transport[Any], call: Call[T]) -> T:
 
 
 async def respond(
-    transport: Transport[R], call: Call[Any], headers: Mapping[str, str], *, check: bool
+    transport: Transport[R], call: Call[Any], headers: Mapping[str, str], check: bool
 ) -> R:
     """Make a call of any path; the HTTP library's response, in which the request is redacted.
 

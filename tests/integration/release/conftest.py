@@ -40,7 +40,12 @@ WAITING = [
     *(f"operators.release.{name}" for name in ("outcome", "plan", "watch")),
     *(f"release.{name}" for name in ("triggerer", "worker")),
     *(f"triggers.{name}" for name in ("base", "release")),
-    *("hooks.blocking", "hooks.asynchronous", "sensors.rollout_guard"),
+    *(
+        "hooks.procedure_io",
+        "transport.blocking",
+        "transport.asynchronous",
+        "sensors.rollout_guard",
+    ),
     *("rollout_guard.live_in_worker", "triggers.live_in_triggerer"),
 ]
 

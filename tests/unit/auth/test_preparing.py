@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.hooks.asynchronous import prepare
+from iotda_provider.transport.asynchronous import prepare
 
 
 class Slow:

@@ -58,7 +58,9 @@ def test_both_offer_the_same_methods_with_the_same_parameters() -> None:
         assert list(inspect.signature(blocking).parameters.values()) == list(
             inspect.signature(asynchronous).parameters.values()
         ), name
-        assert blocking.__doc__ == asynchronous.__doc__ or name == "__init__"
+        if name != "__init__":
+            summary = inspect.cleandoc(blocking.__doc__).partition("\n\n")[0]
+            assert asynchronous.__doc__ == summary, "the blocking hook's tells the rest"
         assert blocking.__qualname__ == f"IoTDAHook.{name}", "written out, and in its own class"
         assert asynchronous.__qualname__ == f"IoTDAAsyncHook.{name}"
         assert "return" in blocking.__annotations__
@@ -303,7 +305,7 @@ class TestTransport:
     ) -> None:
         connect(max_attempts=1)
         for reader in ("blocking", "asynchronous"):
-            monkeypatch.setattr(f"iotda_provider.hooks.{reader}.MAX_ANSWER_BYTES", 100)
+            monkeypatch.setattr(f"iotda_provider.transport.{reader}.MAX_ANSWER_BYTES", 100)
         fake.answer(reply(body={**TASK, "task_name": "x" * 200}))
 
         with pytest.raises(IoTDATransportError, match="larger than any of this API"):
@@ -322,7 +324,7 @@ class TestTransport:
     def test_a_large_answer_is_read_beside_the_event_loop(
         self, client: Any, fake: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from iotda_provider.hooks import asynchronous
+        from iotda_provider.transport import asynchronous
 
         threads = []
         read = asynchronous.read_answer

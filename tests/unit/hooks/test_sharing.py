@@ -161,7 +161,7 @@ async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
 ) -> None:
     """Each call waits for its turn for longer than it may take by itself."""
     passing, given = Time(), []
-    for name in ("hooks.asynchronous.asyncio", "transport.retrying.time"):
+    for name in ("transport.asynchronous.asyncio", "transport.retrying.time"):
         monkeypatch.setattr(f"iotda_provider.{name}", passing)
     limit = RateLimit(0.01, clock=passing.monotonic)
     monkeypatch.setattr("iotda_provider.transport.pipeline.shared_limit", lambda settings: limit)

@@ -1,10 +1,10 @@
-"""What the pipeline and procedures ask of the asynchronous hook: it suspends, and never blocks."""
+"""Sends the asynchronous hook's requests by ``aiohttp``: it suspends, and never blocks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -12,11 +12,10 @@ from yarl import URL
 
 from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
-from iotda_provider.exceptions import IoTDAError, IoTDATransportError
+from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.masking.airflow_masker import mask, on_event_loop
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
-from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
 from iotda_provider.transport.retrying import CONNECT_SECONDS
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Of an attempt's time: what may be spent on connecting.
+# The share of an attempt's time that connecting may take.
 _SHARE_OF_CONNECTING = 0.9
 
 
 class AsyncTransport:
-    """Sends by ``aiohttp``, in the session that all hooks for a host share in one event loop."""
+    """Sends in the session that all hooks for one host share in one event loop."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class AsyncTransport:
         await prepare(self.authenticator)
 
     async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
-        """Make secrets known to Airflow's masker."""
+        """Have Airflow's masker hide these secrets."""
         async with on_event_loop():
             mask(*secrets.reveal())
 
@@ -81,7 +80,7 @@ class AsyncTransport:
         headers: Sealed[Mapping[str, str]],
         seconds: float,
     ) -> Received[aiohttp.ClientResponse]:
-        """Send one request; after a timeout the next call gets another session."""
+        """Send one request; after a timeout the next call gets a new session."""
         session = self.shared.take()
         failure: BaseException
         try:
@@ -96,7 +95,7 @@ class AsyncTransport:
             )
             body = await _read_body(response)
             return Received(response, response.status, response.headers.items(), body)
-        # A ValueError: of what no library expects in an answer.
+        # ValueError: the libraries raise it for an answer that they do not expect.
         except (
             *(aiohttp.ClientError, asyncio.TimeoutError),
             *(OSError, RuntimeError, ValueError),
@@ -113,20 +112,20 @@ class AsyncTransport:
             failure = error
         finally:
             await self.shared.put_back(session)
-        # Below are frames of other libraries, which hold the headers.
+        # The frames below belong to other libraries and hold the headers.
         try:
             raise without_frames(failure)
         finally:
             del failure
 
     async def read(self, call: Call[T], answer: Answer) -> T:
-        """The result that an answer holds, or its error; of a large one, read in a thread."""
+        """The result that an answer holds, or its error; a thread reads a large answer."""
         if len(answer.body) <= LARGE_BODY_BYTES:
             return read_answer(call, answer)
         return await asyncio.to_thread(read_answer, call, answer)
 
     def hide_secrets(self, response: aiohttp.ClientResponse) -> None:
-        """Redact the request that the response leads to."""
+        """Redact the request that the response refers to."""
         info = response._request_info
         headers = {**info.headers, **hidden_secrets(info.headers)}
         response._request_info = type(info)(
@@ -138,54 +137,8 @@ def _release_nothing() -> None:
     """No slot became free in time."""
 
 
-class _Hook(Protocol):
-    """The part of the asynchronous hook that procedures need."""
-
-    async def _perform(self, call: Call[T]) -> T: ...
-
-    async def _open(self) -> AsyncTransport: ...
-
-
-class AsyncIO:
-    """What procedures await of the asynchronous hook."""
-
-    def __init__(self, hook: _Hook) -> None:
-        self._hook = hook
-
-    async def perform(self, call: Call[T]) -> T:
-        """Make one call."""
-        return await self._hook._perform(call)
-
-    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
-        """Make some calls, each in a task."""
-        # Once: where that takes its time and fails, not again for each call.
-        await self._hook._open()
-        outcomes: dict[int, T | IoTDAError] = {}
-        waiting = iter(enumerate(calls))
-
-        async def work() -> None:
-            for position, call in waiting:
-                try:
-                    result: T = await self._hook._perform(call)
-                    outcomes[position] = result
-                except IoTDAError as error:
-                    outcomes[position] = error
-
-        workers = [asyncio.ensure_future(work()) for _ in calls[:MAX_IN_FLIGHT]]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-        return [outcomes[position] for position in range(len(calls))]
-
-    async def pause(self, seconds: float) -> None:
-        """Suspend for so long."""
-        await asyncio.sleep(seconds)
-
-
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the answer, which may not be endless; it can be taken out of the response afterwards."""
+    """Read the answer up to the size limit, and store it in the response, as aiohttp does."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -202,8 +155,10 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _total_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    """For connecting, sending and the answer together; the name, the proxy and TLS are part of
-    connecting, which is over first: then nothing was sent."""
+    """The limit for connecting, sending and the answer together.
+
+    Connecting (with DNS, proxy and TLS) has a shorter limit: if that is exceeded, nothing was sent.
+    """
     connecting = min(CONNECT_SECONDS, _SHARE_OF_CONNECTING * seconds)
     return aiohttp.ClientTimeout(total=seconds, connect=connecting, ceil_threshold=float("inf"))
 
@@ -216,11 +171,11 @@ def _transport_error(
     sent: Mapping[str, str],
     seconds: float,
 ) -> IoTDATransportError:
-    # The texts of these three hold the address that was asked, with a proxy's password in it.
+    # The messages of these three contain the URL, which may hold a proxy's password.
     if isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"{error.status} {error.message}"
     elif isinstance(error, aiohttp.ClientResponseError):
-        reason = error.message  # its status is made up, where HTTP was broken
+        reason = error.message  # aiohttp makes up the status of broken HTTP
     elif isinstance(error, aiohttp.InvalidURL):
         reason = ""
     else:
@@ -230,12 +185,12 @@ def _transport_error(
 
 
 async def prepare(authenticator: Authenticator) -> None:
-    """:meth:`Authenticator.prepare` without blocking the loop.
+    """:meth:`Authenticator.prepare` in a thread; it raises the same errors.
 
-    However many callers wait, one thread is busy; a caller that is cancelled leaves the others
-    waiting for the same answer. Raises what ``prepare`` raises, for every caller.
+    All callers that wait at the same time share one thread. If one of them is cancelled, the others
+    go on waiting.
     """
-    await single_flight(  # the id stays valid: the task holds the authenticator
+    await single_flight(  # the id stays valid: the task refers to the authenticator
         ("prepare", id(authenticator)), lambda: shared_task(_prepare(authenticator))
     )
 
@@ -246,9 +201,9 @@ async def _prepare(authenticator: Authenticator) -> None:
 
 
 def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None:
-    """What kind of failure it is; None where it is a fault in the program."""
+    """The kind of failure; None: a bug in the program."""
     if isinstance(error, RuntimeError):
-        # So aiohttp says it of a session.
+        # aiohttp raises it for a closed session.
         return Fault.CLOSED if session.closed else None
     if session.closed and "Connector is closed" in str(error):
         return Fault.CLOSED
@@ -258,7 +213,7 @@ def _fault(error: BaseException, session: aiohttp.ClientSession) -> Fault | None
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.HANDSHAKE
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         return Fault.PROXY
-    if isinstance(error, aiohttp.ServerTimeoutError):  # connecting: no other is set
+    if isinstance(error, aiohttp.ServerTimeoutError):  # no other limit is set
         return Fault.CONNECT_TIMEOUT
     if isinstance(error, asyncio.TimeoutError):
         return Fault.TIMEOUT
