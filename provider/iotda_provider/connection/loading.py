@@ -1,14 +1,10 @@
-"""From an Airflow connection to settings, its secrets made known to Airflow's masker on the way."""
+"""Reads an Airflow connection; Airflow's masker learns its secrets first."""
 
 from __future__ import annotations
 
+from iotda_provider.connection.extra import secrets_in
 from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
-from iotda_provider.connection.settings import (
-    ConnectionLike,
-    ConnectionSettings,
-    check_conn_type,
-    secrets_in,
-)
+from iotda_provider.connection.settings import ConnectionLike, ConnectionSettings, check_conn_type
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.sealed import without_frames
 
@@ -23,14 +19,13 @@ def load_settings(
 ) -> ConnectionSettings:
     """Parse a connection; from here on no log line shows its secrets.
 
-    :raises IoTDAConfigError: it is of another type; or a field is unknown, ill-typed or missing,
-        which is named
+    :raises IoTDAConfigError: it has another type, or a field is unknown, wrong or missing
     """
     failure: BaseException
     try:
-        # First of all: in a connection to something else any field may hold a secret.
+        # First: any field of another type of connection may hold a secret.
         check_conn_type(connection, conn_id)
-        # Then, so that no error about the rest comes before.
+        # Second: errors about other fields come after it.
         mask(connection.password, *secrets_in(connection.extra), *secrets_of_proxies())
         return ConnectionSettings.from_connection(
             connection,

@@ -92,10 +92,7 @@ class IoTDAHook(HttpHook):
         self.close()
 
     def close(self) -> None:
-        """Close the pooled session, after the calls that other threads have under way.
-
-        A hook that is used again reads its connection again and opens another session.
-        """
+        """Close the session once no thread's call uses it; a later call opens another."""
         transport: BlockingTransport | None = vars(self).get("_transport")
         self._forget()
         if transport is not None:
@@ -393,10 +390,7 @@ _all_hooks: WeakSet[IoTDAHook] = WeakSet()
 
 
 def _forget_all() -> None:
-    """Drop the sessions in a forked process: their sockets belong to the parent, too.
-
-    Nothing is sent on them, and closing them here leaves the parent's open.
-    """
+    """Drop all sessions in a forked process: the parent uses their sockets."""
     for hook in list(_all_hooks):
         hook._forget()
 

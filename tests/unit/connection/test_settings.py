@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.growth import growth
 
 from iotda_provider.connection.addresses import check_url, is_loopback
+from iotda_provider.connection.extra import secrets_in
 from iotda_provider.connection.fields import EXTRA_FIELDS
-from iotda_provider.connection.settings import ConnectionSettings, secrets_in
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 
 AKSK = {"login": "AK", "password": "the-secret-key", "host": "iotda.example.com"}
