@@ -1,4 +1,4 @@
-"""A call to any other path of IoTDA."""
+"""A call to a path of IoTDA that no other call describes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iotda_provider.api.call import Call, Repeat
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import what_is
 
-#: Characters that a path may have.
+#: The most characters of a path.
 _LONGEST = 2000
 
 
@@ -21,11 +21,15 @@ def any_call(
     query: Mapping[str, Any] | None = None,
     body: Any = None,
 ) -> Call[Any]:
-    """A call to any other path of IoTDA; its result is the answer's JSON.
+    """A call to any path of IoTDA. Its result is the answer's JSON.
 
-    :param endpoint: a path below the connection's host, ``{project_id}`` filled in; without a
-        leading ``/v5`` it is taken below ``/v5/iot/{project_id}/``
-    :raises IoTDAConfigError: the endpoint could lead to another host or out of its place
+    :param method: GET, POST, PUT, PATCH or DELETE. Only a GET is repeated after a failure
+    :param endpoint: a path on the connection's host; ``{project_id}`` is filled in. A path that
+        does not begin with ``/v5/`` is taken as relative to ``/v5/iot/{project_id}/``
+    :param query: names and values; a list gives one pair for each item, and None is left out
+    :param body: plain JSON
+    :raises IoTDAConfigError: the method is unknown, or the endpoint could lead to another host or
+        path
     """
     method = str(method).upper()
     if method not in ("GET", "POST", "PUT", "DELETE", "PATCH"):

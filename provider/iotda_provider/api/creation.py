@@ -1,4 +1,4 @@
-"""The parts of a new batch task that are objects, checked before it is sent."""
+"""Checks of the objects in the request for a new batch task. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LONGEST_EXT_INFO = 512
 
 
 def check_document(value: object, task_type: str) -> Mapping[str, Any]:
-    """What a task does; an upgrade names its packages as ``package_ids``.
+    """The ``document``: what a task does. An upgrade names its packages as ``package_ids``.
 
-    :raises IoTDAConfigError: it is no object, or names what can't be a package or a version
+    :raises IoTDAConfigError: it is not an object, or an id or a version in it cannot be one
     """
     document = dict(_object(value, "document"))
     if task_type not in _UPGRADES:
@@ -41,9 +41,9 @@ def check_document(value: object, task_type: str) -> Mapping[str, Any]:
 
 
 def check_policy(value: object) -> Mapping[str, Any]:
-    """When a task begins, and how often the platform tries a failed target again.
+    """The ``task_policy``: when a task begins, and how often failed targets are tried again.
 
-    :raises IoTDAConfigError: the platform takes no such policy; names the field
+    :raises IoTDAConfigError: the platform does not take it; the message names the field
     """
     policy = _object(value, "task_policy")
     unknown = [name for name in policy if name not in _POLICY]
@@ -75,7 +75,7 @@ def _check_moment(value: object, name: str) -> None:
     form = "a time such as 20151212T121212Z (yyyyMMdd'T'HHmmss'Z', in UTC)"
     moment = None
     if isinstance(value, str) and _MOMENT.fullmatch(value):
-        with suppress(ValueError):  # such as the 31st of February
+        with suppress(ValueError):  # a day that does not exist, such as 31 February
             moment = datetime.strptime(value, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
     if moment is None:
         raise IoTDAConfigError(f"{name} must be {form}; got {what_is(value)}.")
@@ -86,8 +86,9 @@ def _check_moment(value: object, name: str) -> None:
 
 
 def check_task_mode(value: object) -> str:
-    """
-    :raises IoTDAConfigError: the platform knows no such mode
+    """The ``task_mode``.
+
+    :raises IoTDAConfigError: it is not ``GATEWAY``
     """
     if value != "GATEWAY" or not isinstance(value, str):
         raise IoTDAConfigError(f"task_mode must be GATEWAY, or left out; got {what_is(value)}.")
@@ -95,15 +96,15 @@ def check_task_mode(value: object) -> str:
 
 
 def check_ext_info(value: object) -> Mapping[str, Any]:
-    """What is sent to every device.
+    """The ``task_ext_info``: an object that is sent to every device.
 
-    :raises IoTDAConfigError: it is no object, or longer than the platform takes
+    :raises IoTDAConfigError: it is not an object, or has more than 512 characters as JSON
     """
     info = _object(value, "task_ext_info")
     try:
         length = len(json.dumps(info, ensure_ascii=False, separators=(",", ":")))
     except (TypeError, ValueError, RecursionError):
-        return info  # which the call refuses, as no JSON
+        return info  # Call.outgoing() refuses a body that is not JSON
     if length > _LONGEST_EXT_INFO:
         raise IoTDAConfigError(
             f"task_ext_info must be an object of at most {_LONGEST_EXT_INFO} characters of JSON, "

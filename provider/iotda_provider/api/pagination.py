@@ -20,22 +20,22 @@ from iotda_provider.models import (
 
 T = TypeVar("T")
 
-#: The types that are listed where none is named.
+#: The task types that are listed if the caller names none.
 UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 
-# More than any instance has devices: where the platform counts no rows, or says anything.
+# More rows than any list has: the end of a list whose count is missing or wrong.
 _MOST_ROWS = 10_000_000
 
 
 class Listing(Generic[T]):
-    """One reading of a list: perform ``next``, give its answer to ``take``, until there is no next.
+    """One reading of a list: perform ``next``, pass its answer to ``take``, until ``next`` is None.
 
-    The list ends when it has as many rows as the platform counts; where it does not count them,
-    with the first page that is shorter than asked for. An empty page or a marker that repeats
-    always ends it, so that no answer can make it endless.
+    The list ends when it has as many rows as the platform counts. If the platform does not count
+    them, it ends with the first page that is not full. An empty page and a repeated marker always
+    end it, so that no answer can make it endless.
 
-    :param page_after: the call for the page after a marker; for the first one the marker is None
-    :param is_wanted: which rows are kept, where others were seen before
+    :param page_after: makes the call for the page after a marker; None: for the first page
+    :param is_wanted: which rows are kept; it drops those that were seen before
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Listing(Generic[T]):
         self.next: api.Call[api.Page[T]] | None = page_after(None)
 
     def take(self, page: api.Page[T]) -> list[T]:
-        """The wanted rows of the answer to ``next``, which moves on."""
+        """The wanted rows of a page. Moves ``next`` on to the page after it."""
         wanted = [row for row in page.rows if self._is_wanted(row)]
         self._read += len(page.rows)
         self._kept += len(wanted)
         more = page.full if page.total is None else self._kept < page.total
-        # Rows that move come twice, but not without end.
+        # A row that moves between pages comes twice, but no list is read much more than twice.
         most = _MOST_ROWS if page.total is None else min(_MOST_ROWS, 2 * page.total + api.MAX_PAGE)
         more = more and self._read < most
         if more and page.rows and page.marker is not None and page.marker not in self._markers:
@@ -67,10 +67,9 @@ class Listing(Generic[T]):
 
 
 class NewestFirst(Listing[BatchTask]):
-    """Several lists of batch tasks as one: each comes newest first, and so do all together.
+    """Merges several lists of batch tasks, each newest first, into one list, newest first.
 
-    The page of one list is read when none of its rows is left, so that no more is read than is
-    needed.
+    A list's next page is read only when none of its rows is left.
     """
 
     def __init__(self, lists: Sequence[Listing[BatchTask]]) -> None:
@@ -81,12 +80,12 @@ class NewestFirst(Listing[BatchTask]):
         self.next = self._asked[0].next
 
     def take(self, page: api.Page[BatchTask]) -> list[BatchTask]:
-        """The rows that are newer than whatever may still come."""
+        """The rows that are newer than every row that has not been read yet."""
         one, rows = self._asked
         rows.extend(one.take(page))
         ready: list[BatchTask] = []
         while True:
-            # What is at its end has nothing that could be newer.
+            # A list that is read to its end can have no newer row.
             self._unread = [(one, rows) for one, rows in self._unread if rows or one.next]
             asked = next((pair for pair in self._unread if not pair[1]), None)
             if asked is not None or not self._unread:
@@ -100,10 +99,10 @@ class NewestFirst(Listing[BatchTask]):
 
 
 class SeenTargets:
-    """Remembers targets, because rows move between pages while one reads.
+    """Remembers targets: a row that moves between pages during the reading comes twice.
 
-    It keeps the last 30,000 at least, as many as one task can have, and twice as many at most, so
-    that memory stays constant for a stream of any length.
+    It remembers at least the last 30,000 targets, as many as one task can have, and at most twice
+    as many, so that memory stays bounded for a stream of any length.
     """
 
     def __init__(self, at_least: int = api.MAX_TARGETS_PER_TASK) -> None:
@@ -112,7 +111,7 @@ class SeenTargets:
         self._old: set[str] = set()
 
     def is_new(self, target: str) -> bool:
-        """Whether a target was not seen before; it is from now on."""
+        """Whether a target was not seen before; from now on it counts as seen."""
         if target in self._young or target in self._old:
             return False
         if len(self._young) >= self._at_least:
@@ -127,12 +126,11 @@ def list_batch_tasks(
     status: TaskStatus | str | None = None,
     app_id: str | None = None,
 ) -> Listing[BatchTask]:
-    """Batch tasks, newest first, read page by page as they are needed.
+    """Batch tasks, newest first, in pages of 50 that are read as they are needed.
 
-    :param task_type: the platform lists one type at a time; None: all that upgrade firmware,
-        software or modules, one list for each
-    :param status: only those in this status; None: in any
-    :param app_id: only those of this resource space; None: of all
+    :param task_type: None: all tasks that upgrade firmware, software or modules, from three lists
+    :param status: only tasks in this status; None: in any status
+    :param app_id: only tasks of this resource space; None: of all resource spaces
     """
 
     def of_type(kind: TaskType | str) -> Listing[BatchTask]:
@@ -153,7 +151,7 @@ def iter_subtasks(
     status: SubtaskStatus | str | None = None,
     target: str | None = None,
 ) -> Listing[Subtask]:
-    """A task's subtasks, each target once, in pages of 50 read as they are needed."""
+    """A task's subtasks, each target once, in pages of 50 that are read as they are needed."""
     seen = SeenTargets()
 
     def page_after(marker: str | None) -> api.Call[api.Page[Any]]:
@@ -163,14 +161,14 @@ def iter_subtasks(
 
 
 def list_devices(*, product_id: str | None = None, app_id: str | None = None) -> Listing[Device]:
-    """All devices with their versions, read page by page as they are needed."""
+    """All devices with their versions, in pages of 50 that are read as they are needed."""
     return Listing(
         lambda marker: api.list_devices(product_id=product_id, app_id=app_id, marker=marker)
     )
 
 
 def list_device_groups(*, name: str | None = None) -> Listing[DeviceGroup]:
-    """All device groups, or those of one name."""
+    """All device groups, or those with one name."""
     return Listing(lambda marker: api.list_groups(name=name, marker=marker))
 
 
@@ -182,7 +180,7 @@ def iter_group_devices(group_id: str) -> Listing[Device]:
 def list_ota_packages(
     *, package_type: str, product_id: str | None = None, version: str | None = None
 ) -> Listing[OtaPackage]:
-    """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
+    """All upgrade packages of one type (as in :func:`iotda_provider.api.list_packages`)."""
     return Listing(
         lambda marker: api.list_packages(
             package_type=package_type, product_id=product_id, version=version, marker=marker

@@ -1,4 +1,4 @@
-"""From the bytes that came back to a result or a typed error: the one reader of error bodies."""
+"""Reads an HTTP answer: its result, or the typed error that it stands for. No I/O."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from iotda_provider.models.json_text import read_json
 
 T = TypeVar("T")
 
-#: An answer larger than this is not one of this API: its largest repeat the 30,000 ids of a task.
+#: No answer of this API is larger; the largest ones list the 30,000 ids of a task.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-#: A body larger than this is read in a thread where there is an event loop.
+#: The asynchronous hook parses a larger body in a thread, not on the event loop.
 LARGE_BODY_BYTES = 64 * 1024
 
-# Of commas and brackets: ``[],`` by the million is small as text only.
+# Commas and brackets in a body: a million times ``[],`` is short as text and large in memory.
 _MOST_VALUES = 300_000
-# Of a refusal, or of what is no answer of this API.
+# Bytes of a refusal that is parsed.
 _LARGEST_REFUSAL = 256 * 1024
+# Bytes of an unreadable body that an error may quote.
 _LOOKED_AT = 16_384
 _LONGEST_HEADER = 200
 _LONGEST_TEXT = 500
-# Seconds by which this machine's clock may differ before an error mentions it.
+# Seconds by which this machine's clock may be wrong before an error mentions it.
 _CLOCK_TOLERANCE = 60.0
 _CODES = ("error_code", "errorCode", "code")
-# What a field of an error holds where there is none, and a gateway's code of a success.
+# The values of an error field that mean: no error. Some gateways send a code with a success.
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 _NO_ERROR = (*_NOTHING, 0, "0", 200, "200", "OK", "ok", "success", "SUCCESS")
-# What the gateway's codes say where the status does not: APIGW.0301, APIG.0308.
+# The HTTP status that the gateway's codes mean, such as APIGW.0301, if the status is a 2xx.
 _STATUS_OF_CODE = {"0301": 401, "0302": 403, "0308": 429}
-# Rate limits that IoTDA itself reports, with status 403.
+# IoTDA reports its own rate limits with status 403.
 _THROTTLED = ("IOTDA.021101", "IOTDA.021102")
 _NO_SUCH_INSTANCE = "IOTDA.000021"
 _MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
@@ -53,9 +54,9 @@ _MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, read whole; header names are lower case.
+    """An HTTP answer with its whole body. Header names are in lower case.
 
-    :param secrets: what errors must not show, even where the answer echoes it
+    :param secrets: texts that no error may show, even if the answer repeats them
     """
 
     status: int
@@ -65,7 +66,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status says so; the body may say otherwise."""
+        """Whether the status is a 2xx. The body may still hold an error."""
         return 200 <= self.status < 300
 
     @classmethod
@@ -78,9 +79,10 @@ class Answer:
         sent: Mapping[str, str] | None = None,
         secrets: Iterable[str] = (),
     ) -> Answer:
-        """
-        :param sent: the request's headers, whose secrets the answer might echo
-        :param secrets: what else it might echo, such as the password of a proxy
+        """An answer to a request.
+
+        :param sent: the request's headers; the answer might repeat the secrets in them
+        :param secrets: other secrets that it might repeat, such as the password of a proxy
         """
         names = {name.lower(): value for name, value in headers}
         return cls(status, names, body, (*secrets_of(sent or {}), *secrets))
@@ -89,9 +91,9 @@ class Answer:
 def read_answer(call: Call[T], answer: Answer) -> T:
     """The result of a call.
 
-    :raises IoTDAApiError: the platform or its gateway refused, by the status or, whatever that is,
-        by an error in the body; the subclass says how
-    :raises IoTDATransportError: what came is not an answer of this API
+    :raises IoTDAApiError: the platform or its gateway refused the call: the status is not a 2xx, or
+        the body holds an error. The subclass says which kind
+    :raises IoTDATransportError: this is not an answer of the IoTDA API
     """
     failure = None
     try:
@@ -99,7 +101,7 @@ def read_answer(call: Call[T], answer: Answer) -> T:
     except IoTDAError as error:
         failure = error
     try:
-        raise without_frames(failure)  # in which the answer stands, and it may be an echo
+        raise without_frames(failure)  # its frames hold the answer, which may repeat secrets
     finally:
         del failure
 
@@ -119,7 +121,7 @@ def _result(call: Call[T], answer: Answer) -> T:
     try:
         return call.read(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Not chained: the cause quotes the answer, and its traceback would show what this hides.
+        # Not chained: the cause quotes the answer without redaction.
         raise IoTDATransportError(
             f"Could not {call.action}: the answer makes no sense "
             f"({_clip(answer, str(error))}): {_clip(answer, _beginning(answer))}"
@@ -127,14 +129,14 @@ def _result(call: Call[T], answer: Answer) -> T:
 
 
 def is_refusal(answer: Answer) -> bool:
-    """Whether an answer is one, by its status or, whatever that says, by its body."""
+    """Whether an answer refuses the call: the status is not a 2xx, or the body holds an error."""
     return not answer.is_success or _is_error(_json_of(answer))
 
 
 def _is_error(data: Any) -> bool:
-    """Whether an answer's JSON is an error: it stands at the top.
+    """Whether an answer's JSON is an error. Only its top level counts.
 
-    The rows of an answer may have errors of their own, about a target or a subtask.
+    Errors in the rows of an answer are about one target or subtask.
     """
     if not isinstance(data, dict):
         return False
@@ -156,9 +158,9 @@ def _is_error(data: Any) -> bool:
 
 
 def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
-    """The JSON of an answer; None where it is empty.
+    """The JSON of an answer; None for an empty body.
 
-    :raises ValueError: it is no JSON, or has more values or levels than any answer of this API
+    :raises ValueError: it is not JSON, or has more values or levels than any answer of this API
     """
     text = body.decode("utf-8", errors="replace").strip()
     if sum(text.count(sign) for sign in ",[{") > most_values:
@@ -167,7 +169,7 @@ def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
 
 
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
-    """The typed error for an answer that is a refusal; its ``status_code`` may be 200."""
+    """The typed error for a refusal. Its ``status_code`` may be 200, with the error in the body."""
     code, message = _said(answer)
     meant = answer
     if answer.is_success and code and code.startswith("APIG"):
@@ -215,10 +217,10 @@ def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> st
 
 
 def redirect_hint(answer: Answer, field: str, place: str) -> str:
-    """What to do where the answer is a redirect.
+    """What the user can do about a redirect.
 
-    :param field: the field of the connection that led there
-    :param place: what it should lead to
+    :param field: the field of the connection that holds the redirecting address
+    :param place: the address that it should hold
     """
     return (
         f"The host redirects to {_clip(answer, answer.headers.get('location', '?'), 120)}; "
@@ -228,7 +230,7 @@ def redirect_hint(answer: Answer, field: str, place: str) -> str:
 
 
 def _unknown_caller(message: str) -> str:
-    """What to do about a 401, by the texts that the API gateway documents."""
+    """What the user can do about a 401, by the texts that the API gateway documents."""
     if "limit" in message:
         return (
             "After five wrong signatures in a row the platform locks an access key for 5 minutes: "
@@ -241,10 +243,10 @@ def _unknown_caller(message: str) -> str:
 
 
 def _forbidden(call: Call[Any], code: str | None, message: str) -> str:
-    """What to do about a 403: the caller is known, and may not do this here."""
+    """What the user can do about a 403: the caller is known but lacks a permission."""
     if code == _NO_SUCH_INSTANCE:
         return (
-            "The credentials are good, but IoTDA knows no instance of theirs by these ids: check "
+            "The credentials are good, but they own no IoTDA instance with these ids: check "
             "instance_id (required for professional editions) and project_id, and that the account "
             "has subscribed to IoTDA"
         )
@@ -261,7 +263,7 @@ def _forbidden(call: Call[Any], code: str | None, message: str) -> str:
 
 
 def clock_hint(answer: Answer) -> str | None:
-    """What is wrong with this machine's clock, by an answer's ``Date``; None where it is right.
+    """What to do about this machine's clock, by an answer's ``Date``; None if it is right.
 
     A signature holds the time, so a wrong clock looks like a wrong key.
     """
@@ -279,7 +281,7 @@ def clock_hint(answer: Answer) -> str | None:
 
 
 def _in_words(seconds: float) -> str:
-    """A span of time to two units: ``1 hour 5 minutes``."""
+    """A duration in its two largest units: ``1 hour 5 minutes``."""
     parts = []
     left = round(seconds)
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
@@ -300,7 +302,7 @@ def _said(answer: Answer) -> tuple[str | None, str | None]:
 
 
 def _json_of(answer: Answer) -> Any:
-    """The body's JSON; None where it is none, or empty."""
+    """The body's JSON; None if it is empty or not JSON."""
     try:
         return parsed(answer.body)
     except ValueError:
@@ -308,7 +310,7 @@ def _json_of(answer: Answer) -> Any:
 
 
 def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
-    """The first of ``names`` in an object, or in an object one level below it."""
+    """The first of the fields ``names`` in an object, else in an object directly inside it."""
     if not isinstance(data, dict):
         return None
     for scope in (data, *(value for value in data.values() if isinstance(value, dict))):
@@ -320,7 +322,7 @@ def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
 
 
 def _describe(answer: Answer) -> str:
-    """An unreadable body in a few words: an HTML page's title rather than the page."""
+    """An unreadable body in a few words; of an HTML page, its title."""
     text = _beginning(answer)
     if title := _title(text):
         return f"an HTML page titled {_clip(answer, title, 120)!r}"
@@ -332,7 +334,7 @@ def _describe(answer: Answer) -> str:
 
 
 def _title(text: str) -> str:
-    """What stands in the first ``<title>``, as far as the next tag."""
+    """The text of the first ``<title>``; empty if there is none."""
     begun = re.search("<title", text, re.IGNORECASE)
     start = text.find(">", begun.end()) if begun else -1
     end = text.find("<", start)
@@ -344,7 +346,7 @@ def _beginning(answer: Answer) -> str:
 
 
 def _clip(answer: Answer, text: str, longest: int = _LONGEST_TEXT) -> str:
-    """One line without secrets and control characters, no longer than a log line should be."""
+    """One line without secrets and control characters, of at most ``longest`` characters."""
     return redacted_line(text, answer.secrets, longest)
 
 
@@ -360,7 +362,7 @@ def _retry_after(answer: Answer) -> float | None:
 
 
 def _moment(value: str) -> datetime | None:
-    """A header's date in UTC; None where it is none."""
+    """A header's date in UTC; None if it is not a date."""
     if len(value) > _LONGEST_HEADER:
         return None
     try:

@@ -20,7 +20,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.procedure_io import BlockingIO
-from iotda_provider.procedures import batch_tasks, create_once
+from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.blocking import BlockingTransport
 from iotda_provider.transport.runner import run_blocking
@@ -117,7 +117,7 @@ class IoTDAHook(HttpHook):
     def _transport(self) -> BlockingTransport:
         settings = self.settings
         authenticator = authenticator_for(settings)
-        return BlockingTransport(settings, authenticator, self.log, batch_tasks.MAX_IN_FLIGHT)
+        return BlockingTransport(settings, authenticator, self.log, MAX_IN_FLIGHT)
 
     def create_batch_task(
         self,

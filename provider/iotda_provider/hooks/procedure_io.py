@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
+from iotda_provider.procedures import MAX_IN_FLIGHT
 
 if TYPE_CHECKING:
     from iotda_provider.api import Call
@@ -26,7 +26,7 @@ class _BlockingHook(Protocol):
 
 
 class BlockingIO:
-    """The :class:`~iotda_provider.procedures.batch_tasks.CallsIO` of the blocking hook."""
+    """The :class:`~iotda_provider.procedures.CallsIO` of the blocking hook."""
 
     def __init__(self, hook: _BlockingHook) -> None:
         self._hook = hook
@@ -69,7 +69,7 @@ class _AsyncHook(Protocol):
 
 
 class AsyncIO:
-    """The :class:`~iotda_provider.procedures.batch_tasks.CallsIO` of the asynchronous hook."""
+    """The :class:`~iotda_provider.procedures.CallsIO` of the asynchronous hook."""
 
     def __init__(self, hook: _AsyncHook) -> None:
         self._hook = hook

@@ -18,7 +18,8 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.procedures.batch_tasks import CallsIO, stop_whole_tasks
+from iotda_provider.procedures import CallsIO
+from iotda_provider.procedures.batch_tasks import stop_whole_tasks
 
 # A task of the same moment is among the newest.
 _PAGES_OF_THE_NEWEST = 2

@@ -354,7 +354,7 @@ def test_cell(
     connection["extra"] |= {"timeout": 60, "max_attempts": 3}
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
     monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
-    monkeypatch.setattr("iotda_provider.procedures.batch_tasks._SETTLING", (0.1, 0.2))
+    monkeypatch.setattr("iotda_provider.procedures.target_results._STOP_PAUSES", (0.1, 0.2))
     if operation != "retry":
         emulator.advance(5)
     world = World(emulator, row.rule)

@@ -282,7 +282,7 @@ async def test_a_stop_is_asked_for_until_the_task_has_begun(
 ) -> None:
     """The platform refuses it while the task is Initializing."""
     by_a_user(monkeypatch, True)
-    monkeypatch.setattr(batch_tasks, "_UNTIL_BEGUN", (0.0,) * 5)
+    monkeypatch.setattr(batch_tasks, "_INITIALIZING_PAUSES", (0.0,) * 5)
     iotda_emulator.add_fault("status", status=400, body={}, call="stop_batch_task", count=3)
 
     await kill()

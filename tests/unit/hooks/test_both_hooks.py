@@ -427,7 +427,7 @@ class TestManyTargets:
     def test_they_are_sent_by_the_hundred_a_bounded_number_at_a_time(
         self, client: Any, fake: Any, reply: Any
     ) -> None:
-        from iotda_provider.procedures.batch_tasks import MAX_IN_FLIGHT
+        from iotda_provider.procedures import MAX_IN_FLIGHT
 
         at_once = self.stop_answer(reply, lambda targets: False)
         met = threading.Event()

@@ -208,7 +208,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         targets: list[str] | None,
         record: StopRecord,
     ) -> Iterable[TargetResult]:
-        from iotda_provider.procedures.batch_tasks import not_stoppable
+        from iotda_provider.procedures.target_results import not_stoppable
 
         if task.status.is_terminal:
             self.log.info("An earlier try of this task has stopped it.")
