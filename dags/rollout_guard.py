@@ -1,27 +1,27 @@
 """Guard every running rollout: stop the bad ones early, leave the good ones alone.
 
-Two DAGs. `rollout_guard` looks every minute which firmware and software upgrades are running, and
-starts one run of `guard_one_rollout` for each that has none. While all have one, it starts nothing.
-Where a guard run has ended and its rollout runs (again, because somebody has retried its failed
-devices), another one takes its place (`guard__<id>__<mark>__2` and so on). Once MOST_FAILED_GUARDS
-of them have failed, the rollout is unguarded until somebody clears one, and the log says so every
-minute. It says so, too, where a rollout waits for its guard for too long; where a guard does not
-watch any more, because its triggerer is dead, people are told as well.
+There are two DAGs. `rollout_guard` finds, every minute, the running firmware and software upgrades
+that have no guard, and starts one run of `guard_one_rollout` for each. If a guard run has ended and
+its rollout runs again, because somebody has retried failed devices, another one takes its place
+(`guard__<id>__<mark>__2` and so on). After MOST_FAILED_GUARDS failed guard runs the rollout is
+unguarded until somebody clears one of them. The log then says so every minute, and also if a
+rollout waits too long for its guard. If a guard no longer watches, because its triggerer is dead,
+people are told as well.
 
-Left out are rollouts of which each device waits to be confirmed, until the first has started, and
-the batch tasks of a release, which guards them itself.
+Two kinds of rollouts get no guard run: those of which every device waits to be confirmed, until the
+first device has started, and the batch tasks of a release, which guards them itself.
 
 `guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
-tolerated it stops the rollout, tells people at once, collects the devices that failed and why,
-opens a ticket, and branches: a faulty firmware is reported to the people who built it; devices that
-failed for reasons of their own (offline, low battery) get a batch task of their own, which waits
-for somebody to confirm it in the console. It can also be started by hand:
+tolerated, it stops the rollout, tells people at once, collects the failed devices and the reasons,
+opens a ticket, and branches. A faulty firmware is reported to the people who built it. Devices that
+failed for environmental reasons (offline, low battery) get a new batch task, which waits for
+somebody to confirm it in the console. You can also start a guard by hand:
 
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 
-That guards the rollout once more, beside the run that `rollout_guard` starts for it.
+That guard watches the rollout in addition to the one that `rollout_guard` starts.
 
-Where a rule was broken, an asset event says so, on which other DAGs can start.
+After a breach an asset event is emitted, on which other DAGs can start.
 """
 
 from __future__ import annotations
@@ -59,17 +59,16 @@ CONNECTION = "iotda_default"
 UPGRADES = ("firmwareUpgrade", "softwareUpgrade")
 SECONDS_BETWEEN_LOOKS = 5
 DEFERRABLE = True  # a rollout takes days: watch in the triggerer, and hold no worker meanwhile
-# What is tolerated unless the form says otherwise, and the most that it may say: a guard that
-# tolerates anything is none.
+# The defaults of the form, and its limits: a guard that tolerates every failure is no guard.
 TOLERATED_RATE, HIGHEST_TOLERATED_RATE = 0.02, 0.2
 FALSE_ALARM, LEAST_FALSE_ALARM, HIGHEST_FALSE_ALARM = 0.01, 0.0001, 0.1
-# Five minutes without the platform, a broker or workers lose no task.
+# A task outlives five minutes without the platform, the broker or workers.
 OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
-MOST_FAILED_GUARDS = 5  # guard runs of one rollout that may fail, each with retries of its own
-# A pool of its own keeps slots free for guards in an Airflow that is busy; it must exist.
+MOST_FAILED_GUARDS = 5  # how many guard runs of one rollout may fail, each after its own retries
+# In a busy Airflow a pool of its own, which you must create, keeps slots free for guards.
 POOL = "default_pool"
-# The URL of a service that calls people when this one has not been asked for for some minutes: a
-# dead Airflow can't say that it is dead. None: nobody notices.
+# The URL of a service that calls people when it has got no request for some minutes: a dead Airflow
+# can't say that it is dead. None: nobody notices.
 HEARTBEAT_URL = None
 RETRY_NAME = "again_"
 GUARD = "guard_one_rollout"
@@ -77,18 +76,18 @@ BREACHED = Asset("iotda://rollout/breached")
 
 
 def tell_people(title: str, text: str) -> None:
-    """Put your own chat or pager here. It is called at once, before anything else is found out."""
+    """Put your own chat or pager here. It is called first, before the reasons are known."""
     log.warning("%s\n%s", title, text)
 
 
 def open_ticket_somewhere(title: str, text: str) -> str:
-    """Put your own ticket system here; what it returns is kept as an XCom."""
+    """Put your own ticket system here. Its return value becomes an XCom."""
     log.warning("TICKET: %s\n%s", title, text)
     return "logged"
 
 
 def title_of(result: dict[str, Any]) -> str:
-    """What became of a rollout, for the first line."""
+    """The result of a rollout as a title."""
     return f"Rollout {result['batch_task_id']}: {result['verdict'].replace('_', ' ')}"
 
 
@@ -98,7 +97,7 @@ def title_of(result: dict[str, Any]) -> str:
     schedule="* * * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    # Two looks at the same time would find the same rollouts.
+    # Two runs at the same time would find the same rollouts.
     max_active_runs=1,
     default_args=OUTLIVE_BLIPS,
     tags=["iotda", "guard"],
@@ -131,7 +130,7 @@ def rollout_guard() -> None:
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1000,
-    # A new run waits to be unpaused; a guard must not.
+    # A run of a paused DAG waits; a guard must not wait.
     is_paused_upon_creation=False,
     default_args=OUTLIVE_BLIPS,
     tags=["iotda", "guard"],
@@ -155,7 +154,7 @@ def rollout_guard() -> None:
         "false_alarm": Param(
             FALSE_ALARM,
             type="number",
-            # Smaller chances take ever more failures before anything is stopped.
+            # The smaller the chance, the more devices fail before the rollout is stopped.
             minimum=LEAST_FALSE_ALARM,
             maximum=HIGHEST_FALSE_ALARM,
             title="Chance of a false alarm",
@@ -186,7 +185,7 @@ def guard_one_rollout() -> None:
         if_breached="collect_failures",
         if_completed="all_is_well",
         if_lost="who_has_deleted_it",
-        # A guard that fails has said why before.
+        # Also after a guard that failed: it has pushed its result before.
         trigger_rule="all_done",
     )
 
@@ -203,19 +202,19 @@ def guard_one_rollout() -> None:
         by_failure_class={"environment": "what_to_retry", "firmware": "report_firmware"},
     )
 
-    # Whatever became of the guard, and before anything else is found out.
+    # After every result of the guard, and before the reasons are known.
     @task(trigger_rule="all_done")
     def tell(batch_task_id: str, result: dict[str, Any] | None) -> None:
         if result is None:
             tell_people(
                 f"Rollout {batch_task_id} MAY BE UNGUARDED",
-                "Its guard has left no result, so what became of the rollout is not known. See the "
+                "Its guard has left no result, so nobody knows the state of the rollout. See the "
                 "log of the task guard, and the batch task at the console.",
             )
         elif result["verdict"] != "completed" or result["guard_lost"]:
             tell_people(title_of(result), f"{result['summary']} A ticket follows.")
 
-    # Also where the guard failed, because it could not stop what it had to.
+    # Also after a guard that failed because it could not stop the rollout.
     @task(trigger_rule="all_done", outlets=[BREACHED])
     def announce_breach(result: dict[str, Any] | None, outlet_events: Any = None) -> None:
         """Emit the asset event on which other DAGs can start."""
@@ -226,7 +225,7 @@ def guard_one_rollout() -> None:
             "summary": result["summary"],
         }
 
-    # Also where the guard failed, because it could not stop what it had to; and where the failures
+    # Also after a guard that failed because it could not stop the rollout, and if the failures
     # could not be collected.
     @task(trigger_rule="none_skipped")
     def open_ticket(
@@ -247,15 +246,15 @@ def guard_one_rollout() -> None:
 
     @task
     def report_firmware(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """For the people who built the firmware."""
-        guilty = [row for row in rows if row["failure_class"] != "environment"]
-        for row in guilty[:20]:
+        """Put the way to the people who built the firmware here."""
+        faulty = [row for row in rows if row["failure_class"] != "environment"]
+        for row in faulty[:20]:
             log.warning("%s: %s %s", row["target"], row["error_code"], row["error_msg"])
-        return guilty
+        return faulty
 
     @task
     def what_to_retry(batch_task_id: str) -> dict[str, Any]:
-        """The devices that failed for reasons of their own, and what to send them again."""
+        """The devices that failed for environmental reasons, and what to send them again."""
         from iotda_provider.guards import classify
         from iotda_provider.hooks.iotda import IoTDAHook
 
@@ -274,8 +273,8 @@ def guard_one_rollout() -> None:
                 ],
             }
 
-    # A new batch task, as the platform retries nothing in one that was stopped. It waits for a
-    # person, who knows by then whether the firmware was at fault.
+    # A new batch task, because the platform retries nothing in a stopped one. It waits for a person
+    # to confirm it, who by then knows whether the firmware was at fault.
     again: Any = what_to_retry(rollout)
     retry = CreateBatchTaskOperator(
         task_id="retry_environmental",
@@ -301,7 +300,7 @@ def guard_one_rollout() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def outcome(result: dict[str, Any] | None) -> str:
-        """Fails where the rollout may be going on unguarded, so that the run fails too."""
+        """Fail if the rollout may be going on unguarded, so that the run fails too."""
         if result is None:
             raise AirflowFailException("The guard has left no result.")
         stop_failed = (result["stop"] or {}).get("outcome") == "failed"

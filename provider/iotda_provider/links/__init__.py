@@ -1,1 +1,1 @@
-"""What an operator's links lead to."""
+"""Links from a task in Airflow's UI to the page that explains its result."""

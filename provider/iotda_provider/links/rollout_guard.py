@@ -1,4 +1,4 @@
-"""Links from a task in Airflow's UI to what explains it."""
+"""The link ``Why`` from a guard to its XComs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class RolloutGuardLink(BaseOperatorLink):
-    """Leads to why a guard decided as it did: its XComs, with the sentence in ``summary``.
+    """Leads to the XComs of a guard, which say why it decided as it did (``summary``).
 
-    It is made of the task instance's own key, so it works while the guard still watches (a hold or
-    an alert is in the XCom ``alert``), and after it failed.
+    It needs only the key of the task instance, so it works while the guard watches (the XCom
+    ``alert`` then has a hold or another alert), and after the guard has failed.
     """
 
     name = "Why"

@@ -1,4 +1,4 @@
-"""Whether guards that should watch do, and a sign of life to somebody outside of Airflow."""
+"""Checks that guards still watch, and sends a heartbeat to a service outside of Airflow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from iotda_provider.models import BatchTask
     from iotda_provider.models.log import Log
 
-#: Records that are read at one look: a question each. With more guards each is read less often.
+#: At most so many records are read in one look, with one request each. With more guards, each is
+#: read less often.
 _MOST_READ = 300
-#: XCom: when people were last told of each guard that does not watch.
+#: Key of the XCom that says when people were last told of each overdue guard.
 _TOLD = "told_of_overdue_guards"
 _TELL_EVERY = 3600.0
 _HEARTBEAT_SECONDS = 5.0
@@ -30,12 +31,14 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def find_overdue_guards(
     context: Context, watched: Mapping[str, str], dag_id: str, log: Log
 ) -> dict[str, float]:
-    """The guards whose record is overdue, and by how many seconds.
+    """The guards whose XCom ``live`` is overdue, and by how many seconds.
 
-    Where a triggerer has died, another one takes its guards over and writes a record of each, some
-    in a second: a guard is overdue only where all guards together would have had their turn.
+    After the death of a triggerer another one takes its guards over and writes all their records,
+    five in a second. So a guard is overdue only after the time that all guards together need.
 
-    :param watched: the id of the run, for each batch task whose guard should watch
+    :param watched: the id of the guard's run, by batch task
+    :param dag_id: the DAG of these runs
+    :returns: the seconds by which a guard is overdue, by batch task
     """
     ti: Any = context["ti"]
     now = time.time()
@@ -54,24 +57,29 @@ def find_overdue_guards(
                 key=LIVE_KEY,
                 map_indexes=-1,
             )
-        except Exception as error:  # noqa: BLE001 - what is not known is no reason for an alarm
-            log.warning("Whether guards watch can't be read now: %s", error)
+        except Exception as error:  # noqa: BLE001 - a record that can't be read is no alarm
+            log.warning("The records of guards can't be read now: %s", error)
             break
         due = _seconds(record.get("due")) if isinstance(record, Mapping) else None
-        # It has ended, or comes from a release of ours that wrote none.
+        # None: the guard has ended, or an older release of ours runs it, which writes no record.
         if due is not None and now - due > patience:
             overdue[batch_task_id] = now - due
     return overdue
 
 
-def complain_of_overdue_guards(
+def report_overdue_guards(
     context: Context,
     overdue: Mapping[str, float],
     rollouts: Mapping[str, BatchTask],
     tell_people: Callable[[str, str], Any] | None,
     log: Log,
 ) -> None:
-    """An error for each guard that does not watch, and a message to people once an hour."""
+    """Log an error for each overdue guard, and tell people of each once an hour.
+
+    :param overdue: the seconds by which a guard is overdue, by batch task
+    :param rollouts: the running rollouts, by batch task
+    :param tell_people: the user's function of a title and a text; None: nobody is told
+    """
     ti: Any = context["ti"]
     lines = {
         batch_task_id: f"{batch_task_id} ({rollouts[batch_task_id].task_name}) MAY BE UNGUARDED: "
@@ -80,7 +88,7 @@ def complain_of_overdue_guards(
     }
     for line in lines.values():
         log.error("%s", line)
-    # Without an index Airflow 3 returns those of all looks ever.
+    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
     before = ti.xcom_pull(task_ids=ti.task_id, key=_TOLD, include_prior_dates=True, map_indexes=-1)
     now = time.time()
     told = {
@@ -95,15 +103,15 @@ def complain_of_overdue_guards(
                 f"{len(news)} rollout(s) MAY BE UNGUARDED",
                 "\n".join(lines[batch_task_id] for batch_task_id in news[:20]),
             )
-        except Exception:  # whatever a user's function does
-            log.exception("tell_people failed; people have to read this log.")
+        except Exception:  # the user's function may raise anything
+            log.exception("tell_people failed: nobody was told of these rollouts but this log.")
     ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
 
 
 def check_heartbeat_url(url: object) -> str | None:
-    """The URL as it was given; empty is None.
+    """Check the parameter ``heartbeat_url``, and return it; None if it is empty.
 
-    :raises ValueError: it is no https URL
+    :raises ValueError: it is not an https URL
     """
     if url is None or url == "":
         return None
@@ -113,33 +121,35 @@ def check_heartbeat_url(url: object) -> str | None:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise ValueError(f"heartbeat_url is no URL: {error}") from None
-    # What is behind the host may be a secret.
+        raise ValueError(f"heartbeat_url is not a URL: {error}") from None
+    # The message does not show the URL, because its path may be a secret.
     if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
         raise ValueError("heartbeat_url must begin with https://")
     if not host:
-        raise ValueError("heartbeat_url names no host")
+        raise ValueError("heartbeat_url has no host")
     return url
 
 
 def send_heartbeat(url: str, log: Log) -> None:
-    """Ask for the URL; where that fails there is one line in the log, without the URL's path.
+    """Request the URL (GET). If that fails, log one line without the URL's path.
 
-    In a thread, as somebody who answers byte by byte must not hold up the look.
+    The request runs in a thread, because a server that answers very slowly must not hold up the
+    look.
     """
-    thread = threading.Thread(target=_ask_for, args=(url, log), daemon=True)
+    thread = threading.Thread(target=_get, args=(url, log), daemon=True)
     thread.start()
     thread.join(2 * _HEARTBEAT_SECONDS)
     if thread.is_alive():
-        log.warning("heartbeat_url: %s takes its time.", urlsplit(url).hostname)
+        host, seconds = urlsplit(url).hostname, 2 * _HEARTBEAT_SECONDS
+        log.warning("heartbeat_url: %s has not answered within %.0f s.", host, seconds)
 
 
-def _ask_for(url: str, log: Log) -> None:
+def _get(url: str, log: Log) -> None:
     import requests
 
     host = urlsplit(url).hostname
     try:
-        # What comes is not read, no redirect leads anywhere else, and nothing is sent of ~/.netrc.
+        # The body is not read, no redirect is followed, and no password of ~/.netrc is sent.
         with requests.get(
             url,
             timeout=_HEARTBEAT_SECONDS,
@@ -149,12 +159,12 @@ def _ask_for(url: str, log: Log) -> None:
         ) as answer:
             if not 200 <= answer.status_code < 300:
                 log.warning("heartbeat_url: %s answers with HTTP %d.", host, answer.status_code)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the look was a good one
+    except Exception as error:  # noqa: BLE001 - no error of a heartbeat may fail the look
         log.warning("heartbeat_url: %s can't be reached: %s", host, type(error).__name__)
 
 
 def _seconds(text: Any) -> float | None:
-    """A moment as Airflow's users read it, in seconds since the epoch."""
+    """A time in ISO 8601 in seconds since the epoch; None: the text is something else."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):

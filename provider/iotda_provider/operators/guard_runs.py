@@ -1,4 +1,4 @@
-"""The operators that see to it that every rollout has a guard run."""
+"""The operators that find rollouts without a guard run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from iotda_provider.models.text import what_is
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
-    complain_of_overdue_guards,
     find_overdue_guards,
+    report_overdue_guards,
     send_heartbeat,
 )
 from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
@@ -35,47 +35,48 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-#: What a guard can stop.
+#: The types of batch tasks that a guard can stop.
 _UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING)
-#: XCom: since when rollouts have had no guard that watches them, for the next look.
+#: Key of the XCom that says since when each rollout has had no guard that watches it.
 _SINCE = "without_guard_since"
 
 
 class FindUnguardedRolloutsOperator(IoTDABaseOperator):
-    """Look which rollouts are running and have no guard run, and return the runs to start.
+    """Find the running rollouts that have no guard run, and return the runs to start.
 
     Returns rows of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a
-    ``TriggerDagRunOperator`` over, and an empty list while every rollout has its guard. A run's id
-    is made of the rollout's and of a secret (the Variable ``iotda_provider.guard_run_secret``), so
-    that a run that somebody has started by hand never takes the place of a guard.
+    ``TriggerDagRunOperator`` over; the list is empty if every rollout has its guard. The id of a
+    run is made from the rollout's id and a secret (the Variable
+    ``iotda_provider.guard_run_secret``), so a run that somebody starts by hand never counts as the
+    guard.
 
-    Left out are rollouts of which no device has started because each waits to be confirmed, which
-    get their guard at the look after the first start; and the batch tasks of a release, which the
-    release guards itself. Where a guard run has ended and its rollout runs (again), another one
-    takes its place (``...__2`` and so on); once ``most_failed`` of them have failed none does, and
-    the log says at each look that the rollout is not guarded.
+    Two kinds of rollouts get no guard run: those of which every device waits to be confirmed, which
+    get one at the look after the first device has started; and the batch tasks of a release, which
+    the release guards itself.
 
-    A rollout that has waited for its guard for longer than ``most_seconds_without_guard`` is an
-    error in the log at each look: nothing starts the run, or nothing watches in it.
+    If a guard run has ended and its rollout runs (again), another one takes its place (``...__2``
+    and so on). After ``most_failed`` failed guard runs of a rollout no further one is started, and
+    each look logs an error that the rollout is not guarded.
 
-    A guard that is deferred writes an XCom ``live`` at least every minute. One whose record is
-    overdue watches no more: its triggerer is dead, or has no room for it. That is an error in the
-    log at each look, and people are told, once an hour.
+    Each look logs an error for a rollout that has had no guard for longer than
+    ``most_seconds_without_guard``: nothing starts the run, or its guard does not watch. It also
+    logs an error for a guard whose XCom ``live``, which is written at least every minute, is
+    overdue: its triggerer is dead or full. People are told of such a guard once an hour.
 
     :param guard_dag_id: the DAG that guards one rollout; its parameter is ``batch_task_id``, and
         its task ``guard`` watches
     :param task_types: the types of batch tasks that are guarded
-    :param most_failed: guard runs of one rollout that may fail, each with retries of its own
-    :param most_seconds_without_guard: how long a rollout may wait until its guard watches
-    :param tell_people: a function of a title and a text that tells people of guards that do not
-        watch; whatever goes wrong in it fails nothing
-    :param heartbeat_url: an https URL that is asked for (GET) at each good look, so that somebody
-        else notices where Airflow itself is dead; its answer changes nothing
+    :param most_failed: how many guard runs of one rollout may fail, each after its own retries
+    :param most_seconds_without_guard: how many seconds a rollout may run until its guard watches
+    :param tell_people: a function of a title and a text that tells people of overdue guards; an
+        error in it is logged and fails nothing
+    :param heartbeat_url: an https URL that is requested (GET) at each successful look, so that a
+        service outside notices if Airflow itself is dead; the answer changes nothing
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
-    :raises ValueError: a parameter makes no sense; the message names it
+    :raises ValueError: a parameter is invalid; the message names it
     """
 
     template_fields: Sequence[str] = CONNECTION_FIELDS
@@ -118,13 +119,13 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
             missing = {
                 batch_task_id: run_id
                 for batch_task_id, run_id in runs.missing.items()
-                # A guard that ends as its rollout does may have ended after the list was read.
+                # The rollout may have ended, and its guard with it, after the list was read.
                 if batch_task_id not in runs.replaced or _is_under_way(hook, batch_task_id)
             }
-        self._tell(rollouts, runs, missing)
-        self._complain_of_long_waits(context, {**runs.unwatched, **missing})
+        self._log_runs(rollouts, runs, missing)
+        self._log_long_waits(context, {**runs.unwatched, **missing})
         overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log)
-        complain_of_overdue_guards(context, overdue, rollouts, self.tell_people, self.log)
+        report_overdue_guards(context, overdue, rollouts, self.tell_people, self.log)
         if self.heartbeat_url is not None:
             send_heartbeat(self.heartbeat_url, self.log)
         most = conf.getint("core", "max_map_length", fallback=1024)
@@ -152,7 +153,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         others = [each for each in found.values() if not is_of_release(each.task_name)]
         held = {each.task_id for each in others if _holds_all(hook, each)}
         self.log.info(
-            "%d rollouts are running. Left out: %d of releases, which guard these themselves; and "
+            "%d rollouts are running. Left out: %d of releases, which guard them themselves, and "
             "%d of which every device waits to be confirmed.",
             len(found),
             len(of_releases),
@@ -160,7 +161,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         )
         return {each.task_id: each for each in others if each.task_id not in held}
 
-    def _tell(
+    def _log_runs(
         self, rollouts: Mapping[str, BatchTask], runs: GuardRuns, missing: Mapping[str, str]
     ) -> None:
         for batch_task_id, run_id in missing.items():
@@ -189,10 +190,10 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
                 self.most_failed,
             )
 
-    def _complain_of_long_waits(self, context: Context, waiting: Mapping[str, str]) -> None:
-        """An error for each rollout that has waited too long; when it began is kept in an XCom."""
+    def _log_long_waits(self, context: Context, waiting: Mapping[str, str]) -> None:
+        """Log an error for each rollout that has had no guard for too long; an XCom counts."""
         ti: Any = context["ti"]
-        # Without an index Airflow 3 returns those of all looks ever.
+        # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
         before = ti.xcom_pull(
             task_ids=ti.task_id, key=_SINCE, include_prior_dates=True, map_indexes=-1
         )
@@ -213,7 +214,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
 
 
 def _since(before: Mapping[str, Any], waiting: Collection[str], now: float) -> dict[str, float]:
-    """Since when each of these has waited (seconds since 1970)."""
+    """Since when each of these has waited, in seconds since the epoch."""
     return {
         each: min(now, float(before[each])) if isinstance(before.get(each), (int, float)) else now
         for each in waiting
@@ -223,8 +224,8 @@ def _since(before: Mapping[str, Any], waiting: Collection[str], now: float) -> d
 def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
     """Whether every device of a batch task waits to be confirmed.
 
-    What the list leaves out is read from the batch task itself. One of which that can't be told
-    gets its guard.
+    If the list leaves out what says so, the batch task itself is read. If that can't be read, the
+    answer is no, so that the rollout gets its guard.
     """
     if task.progress.started:
         return False
@@ -246,24 +247,25 @@ def _is_under_way(hook: IoTDAHook, batch_task_id: str) -> bool:
 
 
 class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
-    """At the end of a release: which of its batch tasks go on, and need a guard run of their own.
+    """At the end of a release, find its batch tasks that go on, and return guard runs for them.
 
-    Nobody else guards them: ``rollout_guard`` leaves a release's own batch tasks out. Returns rows
-    of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a ``TriggerDagRunOperator`` over,
-    and an empty list where all of them have ended, or have a guard run already. They are found by
-    the stamp of the task that creates them. Where the platform can't be asked, those that are known
-    by ``batch_task_id`` get their guard anyway.
+    Without these runs nobody guards them, as ``rollout_guard`` starts none for a release's batch
+    tasks. Returns rows of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a
+    ``TriggerDagRunOperator`` over; the list is empty if all have ended or have a guard run. The
+    batch tasks are found by the stamp of the task that creates them. If the platform does not
+    answer, those of ``batch_task_id`` get a guard anyway.
 
-    Make it, and the task that starts the runs, teardowns (``as_teardown()``): Airflow runs these
-    too where somebody marks the release as failed or successful.
+    Make this task, and the task that starts the runs, teardowns (``as_teardown()``), because
+    Airflow runs teardowns even if somebody marks the release as failed or successful.
 
     :param create_task_id: the task of this DAG that creates the release's batch task
-    :param batch_task_id: the batch task, or the list of them, as far as they are known; None, or
-        rendered to nothing: by their stamp alone (templated)
+    :param batch_task_id: the known batch task, or the list of them; None or blank: those with the
+        stamp only (templated)
     :param guard_dag_id: the DAG that guards one rollout
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
+    :raises ValueError: a parameter is invalid; the message names it
     """
 
     template_fields: Sequence[str] = ("batch_task_id", *CONNECTION_FIELDS)
@@ -290,7 +292,7 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
             try:
                 found = self._by_stamp(hook, context)
             except IoTDAError as error:
-                self.log.error("What this release has created can't be looked for: %s", error)
+                self.log.error("The batch tasks of this release can't be found: %s", error)
                 found = []
             every = dict.fromkeys([*known, *found])
             unfinished = [each for each in every if _may_go_on(hook, each)]
@@ -324,7 +326,7 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
 
 
 def _may_go_on(hook: IoTDAHook, batch_task_id: str) -> bool:
-    """Whether a batch task has not ended, as far as anybody can tell."""
+    """Whether a batch task has not ended; yes if it can't be read."""
     try:
         return not hook.get_batch_task(batch_task_id).status.is_terminal
     except IoTDANotFoundError:

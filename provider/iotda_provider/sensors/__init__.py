@@ -1,1 +1,1 @@
-"""Airflow sensors for IoTDA batch tasks."""
+"""Sensors: wait for a batch task, and guard a rollout."""

@@ -1,4 +1,4 @@
-"""A sensor that fails, skips and times out in the triggerer just as it does in the worker."""
+"""The base class of sensors that may wait in the triggerer."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ T = TypeVar("T")
 
 
 class DeferringSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
-    """A sensor that may wait in the triggerer.
+    """A sensor that fails, skips and times out in the triggerer as it does in a worker.
 
-    Airflow's own resumption turns any error into a skip where ``soft_fail`` is set; in the worker
-    only a timeout or an ``AirflowFailException`` is one. Here it is the same either way.
+    With ``soft_fail``, Airflow skips a resumed task after any error, but a task in a worker only
+    after a timeout or an ``AirflowFailException``. Here both skip after the latter only.
     """
 
-    _over: BaseException | None = None
+    _timeout_error: BaseException | None = None
 
     def deadline(self, began: float) -> Deadline:
         """When this wait is over.
 
-        :param began: when the task began, in seconds since 1970
+        :param began: when the task began, in seconds since the epoch
         """
         return Deadline.of(self.timeout, self.execution_timeout, began=began, now=time.time())
 
     def time_is_over(self, limit: str | None = None) -> BaseException:
-        """The error for a wait that ran out of its time: a skip where ``soft_fail`` is set.
+        """The error for a wait whose time is over; with ``soft_fail``, a skip.
 
-        :param limit: the parameter that says so
+        :param limit: the parameter that the deadline comes from
         """
         if limit == "execution_timeout":
             return self.execution_timeout_error()
         message = f"Sensor has timed out: {self.timeout:.0f} s are over."
-        self._over = (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
-        return self._over
+        kind = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
+        self._timeout_error = kind(message)
+        return self._timeout_error
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -60,12 +61,12 @@ class DeferringSensor(MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
         raise self.time_is_over(self.earlier_limit(self.timeout))
 
     def as_in_a_worker(self, act: Callable[[], T]) -> T:
-        """Do what a poke may do, and skip where a failing poke would skip."""
+        """Call a function, and skip after an error after which a poke in a worker skips."""
         try:
             return act()
         except AirflowSkipException:
             raise
         except (AirflowSensorTimeout, AirflowFailException) as error:
-            if self.soft_fail and error is not self._over:
+            if self.soft_fail and error is not self._timeout_error:
                 raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
             raise

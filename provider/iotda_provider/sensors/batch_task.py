@@ -31,34 +31,35 @@ __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 
 __getattr__ = lazily(__name__, {"RolloutGuardSensor": "rollout_guard"})
 
-# `{{ params.x }}` and `{{ params['x'] }}`: all that a triggerer renders right.
+# `{{ params.x }}` and `{{ params['x'] }}`: the only templates that a triggerer renders correctly.
 _PARAMS = re.compile(r"\{\{-?\s*params(\.\w+|\[\s*(['\"])\w+\2\s*\])+\s*-?\}\}")
 
 
 class BatchTaskSensor(ConnectedTask, DeferringSensor):
-    """Wait until a batch task is in one of some statuses; returns its final state.
+    """Wait until a batch task has one of some statuses; returns the batch task.
 
     XCom: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
     "progress", "create_time"}``.
 
-    :param batch_task_id: the task to watch (templated)
-    :param target_statuses: statuses that end the wait; all in which a task has ended, by default
+    :param batch_task_id: the batch task to watch (templated)
+    :param target_statuses: statuses that end the wait; by default, all final statuses
     :param failure_statuses: statuses that fail the sensor at once with
-        :class:`~iotda_provider.exceptions.BatchTaskFailedError`; looked at first. A task that ends
-        in a status that is in neither list fails it too
+        :class:`~iotda_provider.exceptions.BatchTaskFailedError`; they are checked first. A final
+        status that is in neither list fails the sensor too
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
     :param deferrable: wait in the triggerer instead of in the worker
-    :param start_from_trigger: start in the triggerer, and end there where the wait ends well, so
-        that no worker is needed at all (Airflow 3.3 and later). Templated parameters must then be
-        plain, or hold nothing but ``{{ params.x }}``; not for mapped tasks
-    :param stop_on_kill: stop the batch task when a user ends this task instance: marks or clears
-        it. In a worker Airflow says no difference between that, an eviction and the end of
-        ``execution_timeout``, so these stop it too
-    :param max_outage: seconds that the wait outlives trouble at the API. With
-        ``mode="reschedule"`` every look is a process of its own, and trouble begins anew with each:
-        it never gets as old as this, and only ``timeout`` ends the wait
+    :param start_from_trigger: start in the triggerer, and end there if the wait succeeds, so that
+        no worker is needed (Airflow 3.3 and later). Templated parameters must then be plain text,
+        or hold no template but ``{{ params.x }}``; not for mapped tasks
+    :param stop_on_kill: stop the batch task when a user ends this task instance, that is, marks or
+        clears it. In a worker, an eviction and the end of ``execution_timeout`` stop it too,
+        because Airflow does not tell them apart
+    :param max_outage: the most seconds without an answer from the API; a longer outage fails the
+        sensor. With ``mode="reschedule"`` each look is a process of its own that counts anew, so
+        only ``timeout`` ends the wait
+    :raises ValueError: a parameter is invalid; the message names it
     """
 
     template_fields: Sequence[str] = (
@@ -86,7 +87,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
     ) -> None:
         check_sensor_times(kwargs)
         super().__init__(**kwargs)
-        # What starts in the triggerer is checked more strictly below.
+        # With start_from_trigger, the id is checked more strictly below.
         self.batch_task_id = batch_task_id if start_from_trigger else id_or_template(batch_task_id)
         self.target_statuses = task_statuses(target_statuses, "target_statuses")
         self.failure_statuses = task_statuses(failure_statuses, "failure_statuses")
@@ -109,8 +110,8 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
             for name in ("silent_fail", "never_fail"):
                 if getattr(self, name):
                     raise ValueError(
-                        f"{name}: a deferred sensor makes one wait of all its looks and fails as "
-                        "one: leave it out (max_outage outlives trouble at the API), or set "
+                        f"{name}: a deferred sensor waits once and fails once, not at each look: "
+                        "leave it out (max_outage tolerates an outage of the API), or set "
                         "deferrable=False"
                     )
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
@@ -124,7 +125,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
             check_start_from_trigger({name: getattr(self, name) for name in self.template_fields})
             check_plain_id(batch_task_id)
             self.start_from_trigger = True
-            # The time begins when the wait does, not when the DAG is parsed: Airflow keeps it.
+            # Airflow counts the timeout from the start of the wait, not from the DAG's parsing.
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="iotda_provider.triggers.batch_task.BatchTaskTrigger",
                 trigger_kwargs={**self._trigger_arguments(), "end_from_trigger": True},
@@ -139,7 +140,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         try:
             if not self.deferrable:
                 return super().execute(context)
-            # What has happened already needs no triggerer, and a wrong id or key is said at once.
+            # The first look is in the worker: the wait may be over, or an id or key be wrong.
             look = self.as_in_a_worker(lambda: self.poke(context))
         finally:
             self.close()
@@ -167,7 +168,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         return event.task.to_dict()
 
     def on_kill(self) -> None:
-        """Leave the batch task alone, unless the user asked to stop it."""
+        """Stop the batch task if ``stop_on_kill`` is set."""
         if not self.stop_on_kill:
             return
         for error in self._connected().stop_whole_tasks((self.batch_task_id,)).values():
@@ -175,7 +176,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
                 raise error
 
     def close(self) -> None:
-        """Close the hook that all looks share."""
+        """Close the hook of all looks."""
         if self._hook is not None:
             self._hook.close()
             self._hook = None
@@ -214,19 +215,19 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         return PokeReturnValue(is_done=wait.is_over(task), xcom_value=task.to_dict())
 
     def _connected(self) -> IoTDAHook:
-        """One hook for all looks of a sensor that stays in its worker."""
+        """The hook of all looks in this worker."""
         if self._hook is None:
             self._hook = self.hook()
         return self._hook
 
 
 def check_start_from_trigger(fields: Mapping[str, Any]) -> None:
-    """Whether these templated fields mean in a triggerer what they would mean in a worker.
+    """Check that a sensor with these templated fields may start in the triggerer.
 
-    There, an XCom or any other template stays what it is, and the wait would never end.
+    A triggerer does not render XComs and other templates, and the wait would never end.
 
-    :param fields: the values of templated parameters, by name
-    :raises ValueError: one is neither plain nor made of ``params``; or Airflow is too old for it
+    :param fields: the values of the templated parameters, by name
+    :raises ValueError: a value has a template other than ``params``; or Airflow is too old
     """
     from airflow import __version__
 
@@ -248,9 +249,9 @@ def check_start_from_trigger(fields: Mapping[str, Any]) -> None:
 
 
 def check_plain_id(value: str) -> None:
-    """A batch task id that is written out must be one; a template is checked when it is rendered.
+    """Check a batch task id when the DAG is parsed, unless it is a template.
 
-    :raises ValueError: it can't be one
+    :raises ValueError: it is not a batch task id
     """
     from iotda_provider.api import check_task_id
 

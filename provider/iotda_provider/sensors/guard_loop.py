@@ -1,4 +1,4 @@
-"""The looks of a guard that watches in its worker, as its trigger takes them elsewhere."""
+"""The loop of looks of a guard in a worker; the trigger has the other one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def look_until_over(
     time_is_over: str,
     deferrable: bool,
 ) -> Outcome | None:
-    """Look until the rollout has ended, or the guard's time is over.
+    """Look until the watch is over; of a deferrable guard, until it can be deferred.
 
-    :param live: what people see of it
-    :param earlier_memory: what an earlier try knew, which may come after the first look
-    :param iotda_conn_id: the connection that people are told of
-    :param time_is_over: why it gives up at the plan's deadline, as a sentence
-    :param deferrable: a triggerer goes on where nothing has ended: the result is None once it is
-        known what to hand over
+    :param live: writes the XComs ``rollout`` and ``live``
+    :param earlier_memory: the recall of an earlier try's memory
+    :param iotda_conn_id: the connection that the XCom ``rollout`` names
+    :param time_is_over: the reason of giving up at the plan's deadline, as a sentence
+    :param deferrable: whether a triggerer goes on with the guard. It gets the memory, so the guard
+        is deferred only once the earlier memory was read
+    :returns: the outcome; None: the guard is to be deferred
     """
     deadline = watch.plan.deadline
     while True:
@@ -51,7 +52,7 @@ def look_until_over(
 
 
 def verified(watch: Watch, io: WorkerGuardIO, outcome: Outcome) -> Outcome:
-    """The outcome once its stop was seen to have come true, where nobody has waited for that."""
+    """The outcome with a verified stop, if the guard has not waited for the end of its stop."""
     if outcome.stop is None or outcome.stop["outcome"] != STOPPING:
         return outcome
     return io.run(watch.verify(io)) or outcome

@@ -1,4 +1,4 @@
-"""The sensor that guards a rollout: it watches until a rule is broken or the task has ended."""
+"""The sensor that guards a rollout: it watches until a rule breaks or the rollout has ended."""
 
 from __future__ import annotations
 
@@ -68,64 +68,64 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-#: Bytes of JSON of the audit trail in an XCom; a file (``report_path``) has all of it.
+#: The most bytes of JSON of the XCom ``audit``; a file (``report_path``) has the whole trail.
 _LARGEST_AUDIT = 18_000
 
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
 class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
-    """Watch a rollout until a rule is broken or it ends; succeeds in both cases.
+    """Watch a rollout until a rule breaks or it ends; succeeds in both cases.
 
-    It looks at the platform's cumulative counts every ``poke_interval`` seconds, with one API call
-    for each task however many devices it has, so a guard that was restarted decides as if it had
-    never been away. With ``stop_on_breach`` it sends the stop itself, at the look that saw the
-    breach, after writing down why; a stop that fails is tried again at each look. A guard fails
-    safe: only a rollout that ran to its own end is ``completed``, and past ``max_outage`` without a
-    usable look it tells a person and goes on trying, more slowly, until its ``timeout``.
+    It reads the platform's cumulative counts every ``poke_interval`` seconds, with one API call for
+    each batch task, however many devices it has. So a restarted guard decides as if it had never
+    been away. With ``stop_on_breach`` it sends the stop itself, in the look that saw the breach,
+    after saving the reason; a stop that fails is sent again at each look. Only a rollout that ended
+    by itself is ``completed``. After ``max_outage`` without a usable look the guard tells a person,
+    and goes on looking, less often, until its ``timeout``.
 
     XComs: the return value ``{"batch_task_id", "verdict": "breached" | "completed" |
     "stopped_elsewhere" | "lost", "rule", "evidence", "status", "progress", "stop", "summary",
-    "shadow", "guard_lost"}``; ``summary``, its sentence; ``audit``, the looks it took,
-    thinned to 18 kB, where there is no ``report_path``; ``rollout``, what is guarded and how, when
-    it begins; ``live``, how it stands, about 1 kB, at least every minute
-    (``LiveRecord``); and ``alert``, the last thing that a person
-    was told.
+    "shadow", "guard_lost"}``; ``summary``, the return value's sentence; ``audit``, the looks,
+    thinned to 18 kB, unless there is a ``report_path``; ``rollout``, what is guarded and how, from
+    the first look on; ``live``, the present state, about 1 kB, at least every minute
+    (``LiveRecord``); and ``alert``, the last message to a person.
 
-    :param batch_task_id: the batch task, or the list of them that a rollout was split over, which
-        is judged by its summed counts and stopped as one (templated)
-    :param rules: the rules, as objects or as JSON of them; it breaks when any breaks (templated)
-    :param failure_classes: how failures are classed, where the default does not fit:
+    :param batch_task_id: the batch task, or the list of batch tasks of one rollout, which is judged
+        by its summed counts and stopped as a whole (templated)
+    :param rules: the rules, as objects or as their JSON; the rollout is stopped when any of them
+        breaks (templated)
+    :param failure_classes: assigns failures to classes, if the default does not fit:
         ``{error code or "re:<expression>": "environment" | "firmware" | "unknown"}``
     :param cluster_of: the cluster of a device, for ``leave_worst_out``: a regular expression with
         one group that is searched for in the device id, or a mapping from device id to cluster
-    :param already_current: targets that ran the version before, which the platform reports as
-        instant successes (templated)
+    :param already_current: how many targets ran the version before the rollout began, which the
+        platform reports as instant successes (templated)
     :param stop_on_breach: stop the rollout when a rule breaks
     :param shadow: decide and report, and never stop anything
-    :param rehearse_stop: with ``stop_on_breach``, find out when the guard begins whether this
-        connection may stop the rollout: the stop is asked for a target that is in no task, so that
-        nothing is stopped. Where it may not, a person is told at once, and the guard goes on
-    :param on_guard_lost: what to do when ``timeout`` is over and the rollout is not: ``fail``, or
-        ``stop`` it and fail
-    :param wait_for_stop: report a stop once the task has come to rest, instead of at once
-    :param stop_timeout: for how many seconds to wait for that at most
-    :param on_alert: a function, or the dotted path of one, that is called with
+    :param rehearse_stop: with ``stop_on_breach``, check when the guard begins whether this
+        connection may stop the rollout. The check asks to stop a target that is in no batch task,
+        so nothing is stopped. If it is refused, a person is told at once, and the guard goes on
+    :param on_guard_lost: what to do when ``timeout`` is over before the rollout has ended:
+        ``fail``, or ``stop`` the rollout and fail
+    :param wait_for_stop: after a stop, wait until the rollout is at rest before reporting it
+    :param stop_timeout: the most seconds of that wait
+    :param on_alert: a function, or the dotted path of one, that gets each message to a person:
         ``{"kind": "hold" | "blind" | "stop_failed" | "may_not_stop", "sentence",
-        "batch_task_ids", "time", "progress"}`` when a person should know. A deferred guard needs a
-        path that the triggerer can import; where it can't, the XCom ``alert``
-        (``on_alert_missing``) and the log say so as soon as it watches
+        "batch_task_ids", "time", "progress"}``. A deferred guard needs a path that the triggerer
+        can import; if it can't, the XCom ``alert`` (``on_alert_missing``) and the log say so when
+        the guard begins
     :param report_path: URL of a file that gets the audit trail, one JSON object a line (templated)
-    :param audit_limit: the most records of the audit trail, some 500 bytes each
+    :param audit_limit: the most records of the audit trail, about 500 bytes each
     :param poke_interval: seconds between two looks
     :param timeout: seconds after which the guard's own time is over
-    :param stop_on_kill: stop the rollout when somebody kills this task
+    :param stop_on_kill: stop the rollout when a user ends this task instance
     :param deferrable: watch in the triggerer instead of in the worker
     :param max_outage: seconds without a usable look after which a person is told
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
-    :raises ValueError: a parameter makes no sense; the message names it
+    :raises ValueError: a parameter is invalid; the message names it
     """
 
     template_fields: Sequence[str] = (
@@ -193,7 +193,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
     def _check(self, kwargs: Mapping[str, Any]) -> None:
         positive(self.poke_interval, "poke_interval")
         if self.shadow and self.stop_on_kill:
-            raise ValueError("stop_on_kill: a shadow never stops anything")
+            raise ValueError("stop_on_kill: a guard with shadow=True never stops anything")
         if self.audit_limit < 10:
             raise ValueError(f"audit_limit must be at least 10, got {self.audit_limit}")
         for name in ("soft_fail", "silent_fail", "never_fail"):
@@ -201,8 +201,8 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 raise ValueError(f"{name} would hide that a rollout is not guarded: leave it out")
         if self.mode != "poke":
             raise ValueError(
-                "mode: a guard stays in its worker ('poke') or, with deferrable=True, in the "
-                "triggerer; rescheduled, it would be away between two looks"
+                "mode: a guard runs in its worker ('poke') or, with deferrable=True, in the "
+                "triggerer; with 'reschedule' nobody would guard between two looks"
             )
         if self.deferrable:
             importable_path(self.on_alert, "on_alert")
@@ -248,13 +248,13 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 deferrable=self.deferrable,
             )
         except AirflowTaskTimeout:
-            # A retry may go on guarding; whoever wants a stop instead wants it now.
+            # A retry may go on guarding, unless the user wants a stop now.
             if not watch.plan.stops_when_lost:
                 raise
             return io.run(watch.give_up(io, "The task's execution_timeout is over."))
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """One look; for tests and for whoever drives a sensor by hand."""
+        """Look once; for tests, and for code that drives a sensor by hand."""
         if self._watch is None:
             plan = self._plan()
             self._watch = Watch(plan, Memory(plan.batch_task_ids), self.log, clock=time.time)
@@ -263,7 +263,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         return PokeReturnValue(outcome is not None, outcome.to_result() if outcome else None)
 
     def on_kill(self) -> None:
-        """Leave the rollout alone, unless the user asked to stop it."""
+        """Stop the rollout if ``stop_on_kill`` is set."""
         if not self.stop_on_kill:
             return
         with self.hook() as hook:
@@ -324,7 +324,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         self.wait_in_triggerer(trigger, self._deadline(), self.poke_interval)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
-        # No triggerer has been there to say that the guard's time is over.
+        # No triggerer has sent an event before Airflow's own time limit.
         with self.hook() as hook:
             watch, store = self._resumed_watch(context, hook)
             with self._io(hook, context) as io:
@@ -336,7 +336,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         return batch_task_ids(self.batch_task_id)
 
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
-        """Verify and report what the trigger has seen and done.
+        """Verify and report the outcome of the trigger's watch.
 
         :raises IoTDAError: the trigger could not watch; or as :meth:`execute`
         """
@@ -349,7 +349,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         with self.hook() as hook:
             watch, store = self._resumed_watch(context, hook, event.memory)
             if outcome.stop is not None:
-                # The trigger's word is its own, even where no secret is there to sign a memory.
+                # The event comes from the trigger itself, so its stop needs no signature.
                 watch.memory.intent = watch.memory.intent or event.intent
             if outcome.stop is not None and watch.memory.intent is not None:
                 with self._io(hook, context) as io:
@@ -365,15 +365,13 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         memory = store.recall(plan.batch_task_ids, plan.audit_limit, *more)
         return Watch(plan, memory, self.log, clock=time.time), store
 
-    # --- the end ----------------------------------------------------------------------------------
-
     def _finish(
         self, context: Context, watch: Watch, store: WorkerMemoryStore, outcome: Outcome
     ) -> dict[str, Any]:
         """Report the outcome.
 
-        :raises AirflowSensorTimeout: the guard's time was over first
-        :raises IoTDAError: the rollout had to be stopped, and could not be
+        :raises AirflowSensorTimeout: the guard's time was over before the rollout had ended
+        :raises IoTDAError: the rollout had to be stopped, and could not be stopped
         """
         ti: Any = context["ti"]
         result = outcome.to_result()
@@ -383,7 +381,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         trail = [header, *watch.memory.trail.records]
         failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
         if outcome.guard_lost or failed or self.report_path:
-            # Pushed before anything that may fail: a branch must find it all the same.
+            # Before anything that may fail, because a branch needs the return value even then.
             ti.xcom_push(key="return_value", value=result)
         if self.report_path:
             write_report(self.report_path, trail)

@@ -1,1 +1,1 @@
-"""The same waiting on the triggerer's event loop."""
+"""Triggers: what sensors and operators wait for, waited for on the triggerer's event loop."""

@@ -1,4 +1,4 @@
-"""What all triggers share: the connection, their arguments as plain JSON, and a user's kill."""
+"""The base classes of all triggers: connection, arguments as plain JSON, kills, and polling."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
-# Airflow calls on_kill since 3.3; before, a cancelled trigger has to ask itself.
-_AIRFLOW_TELLS_OF_KILLS = hasattr(BaseTrigger, "on_kill")
+# Airflow calls on_kill since 3.3. Before that, a cancelled trigger calls it itself.
+_AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 _KILL_SECONDS = 30.0
 HOOKS = "iotda_provider.hooks.iotda_async"
-#: What may end a wait before its time: the parameter that says so.
-TIMEOUT, EXECUTION_TIMEOUT = "timeout", "execution_timeout"
-# Not sys.modules: Python puts a module there when its import begins, and whoever imports it then
-# waits for the end of that import, event loop or not.
+
+# Not sys.modules: Python adds a module to it when its import begins, and an import statement for
+# that module then blocks until the import has ended, even on an event loop.
 _loaded: set[str] = set()
 
 
 async def load(*modules: str) -> None:
-    """Import modules; from then on an ``import`` of them takes no time.
+    """Import modules in a thread; afterwards an ``import`` of them takes no time.
 
-    Whoever comes while they are imported waits without holding up the event loop.
+    An import may take a second. Nothing here blocks the event loop, neither for the first caller
+    nor for others that need the same modules meanwhile.
 
     :param modules: dotted names
     :raises ImportError: one of them can't be imported
@@ -55,37 +55,37 @@ def _import(modules: Iterable[str]) -> None:
 
 
 class _MadeOfStoredArguments(ABCMeta):
-    """Makes a trigger of what Airflow's database holds, which another release may have written."""
+    """Makes a trigger from saved arguments, which another release of ours may have saved."""
 
     def __call__(cls, *args: Any, **arguments: Any) -> Any:
         try:
             return super().__call__(*args, **arguments)
         except TypeError as error:  # one is missing, or unknown
             raise IoTDAParameterError(
-                f"{cls.__name__} can't be made of the arguments that Airflow has kept of it: "
-                f"{one_line(error, 300)}. Clear the task instance: its next try makes them anew."
+                f"{cls.__name__} can't be made of the arguments that Airflow has saved: "
+                f"{one_line(error, 300)}. Clear the task instance: its next try makes new ones."
             ) from error
 
 
 class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
-    """Waits in the triggerer, with the connection and the session that all triggers share.
+    """Waits in the triggerer, with a connection to IoTDA.
 
-    A subclass implements :meth:`events`, and adds its own arguments to :meth:`arguments`. What must
-    survive a restart of the triggerer is in the arguments or read again from IoTDA, never only in
-    ``self``: a restarted trigger is made anew out of its arguments. Another one may even run at the
-    same time, where a triggerer was only thought to be dead.
+    A subclass implements :meth:`events`, and adds its own arguments to :meth:`arguments`. Airflow
+    keeps the arguments in its database, and makes the trigger from them after a restart of the
+    triggerer. So whatever must survive a restart is in the arguments or is read again from IoTDA,
+    never only in ``self``. Two copies of a trigger may run at the same time, because Airflow may
+    take a slow triggerer for a dead one.
 
-    Airflow imports a trigger's module on its event loop, which holds up all other triggers. So such
-    a module imports little; what the trigger works with is named in ``needs``, which is imported in
-    a thread before :meth:`events` is called, and imported again where it is used.
-
-    Its arguments stand in Airflow's database; what can't be one is refused in one line.
+    Airflow imports a trigger's module on its event loop, which blocks all other triggers. So such a
+    module imports little at its top. ``needs`` names the modules that the trigger works with: they
+    are imported in a thread before :meth:`events` is called, and then imported where they are used.
 
     :param iotda_conn_id: the connection
     :param project_id: instead of the connection's
     :param instance_id: instead of the connection's
     :param stop_on_kill: stop the batch tasks when a user marks the task instance as failed or
         successful, or clears it; a restart of the triggerer stops nothing
+    :raises IoTDAParameterError: an argument is missing, unknown or invalid
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -105,7 +105,7 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments that make this trigger anew, as plain JSON."""
+        """The arguments from which Airflow makes this trigger again, as plain JSON."""
         return {
             "iotda_conn_id": self.iotda_conn_id,
             "project_id": self.project_id,
@@ -127,11 +127,11 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
     @property
     @abstractmethod
     def batch_task_ids(self) -> tuple[str, ...]:
-        """The tasks that are watched, and that a kill stops where the user wants that."""
+        """The watched batch tasks, which a user's kill stops if ``stop_on_kill`` is set."""
 
     @abstractmethod
     def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        """Watch until there is an event to tell; an error that is raised fails the task."""
+        """Wait, and yield one event for the task. An error that is raised fails the task."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         try:
@@ -140,14 +140,14 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
                 async for event in self.events(hook):
                     yield event
         except asyncio.CancelledError:
-            if not _AIRFLOW_TELLS_OF_KILLS:
+            if not _AIRFLOW_CALLS_ON_KILL:
                 await asyncio.wait_for(self.on_kill(), _KILL_SECONDS)
             raise
 
     async def on_kill(self) -> None:
-        """Stop what is watched, where that was asked for and a user has killed the task instance.
+        """Stop the watched batch tasks if ``stop_on_kill`` is set and a user has killed the task.
 
-        Airflow calls it at a user's kill, and by mistake where another triggerer has taken over.
+        Airflow calls this at a user's kill, and wrongly when another triggerer has taken over.
         """
         if not self.stop_on_kill:
             return
@@ -168,7 +168,7 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
                 )
             elif isinstance(error, TaskNotStoppableError):
                 self.log.info("The task was killed, and nothing was left to stop: %s", error)
-            else:  # nobody is left to raise it to
+            else:  # raising it would reach nobody
                 self.log.error(
                     "The task was killed, but batch task %s could not be stopped: %s",
                     batch_task_id,
@@ -177,18 +177,18 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
 
 
 class PollingTrigger(IoTDATrigger):
-    """Looks every ``poll_interval`` seconds; trouble at the API shorter than ``max_outage`` passes.
+    """Looks at IoTDA every ``poll_interval`` seconds, and tolerates an outage of ``max_outage``.
 
-    A subclass implements :meth:`look`. Besides what that returns there are two events: the time is
-    over (``{"status": "timeout", ...}``), and an error that will not pass or has lasted too long
-    (``{"status": "error", ...}``).
+    A subclass implements :meth:`look`. Besides the event that it returns there are two more: the
+    deadline is over (``{"status": "timeout", ...}``), and an error is permanent or has lasted too
+    long (``{"status": "error", ...}``).
 
     :param poll_interval: seconds from one look to the next
-    :param deadline: when the wait is over, in seconds since 1970; None: never
+    :param deadline: when the wait is over, in seconds since the epoch; None: never
     :param limit: the parameter that the deadline comes from
-    :param max_outage: seconds of trouble at the API that the wait outlives
-    :param memo: plain JSON that comes back with the event: ``self`` is lost over a deferral, and
-        the arguments of ``defer(kwargs=...)`` are, too, in ``dag.test()``
+    :param max_outage: the most seconds without an answer from the API; a longer outage is an error
+    :param memo: plain JSON that the event returns to the task. A deferral loses ``self``, and
+        ``dag.test()`` also loses the arguments of ``defer(kwargs=...)``
     """
 
     needs = (
@@ -202,7 +202,7 @@ class PollingTrigger(IoTDATrigger):
         *,
         poll_interval: float = 10.0,
         deadline: float | None = None,
-        limit: str = TIMEOUT,
+        limit: str = "timeout",
         max_outage: float = 900.0,
         memo: Mapping[str, Any] | None = None,
         **connection: Any,
@@ -226,9 +226,10 @@ class PollingTrigger(IoTDATrigger):
 
     @abstractmethod
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
-        """Look once: the event to tell, or None to look again.
+        """Look once.
 
-        :raises IoTDAError: the look failed; whether that ends the wait is judged here
+        :returns: the event that ends the wait; None: look again
+        :raises IoTDAError: the look failed; the caller decides whether that ends the wait
         """
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
@@ -244,7 +245,7 @@ class PollingTrigger(IoTDATrigger):
         from iotda_provider.waiting.outage import Outage
 
         outage = Outage(self.max_outage)
-        # A triggerer that starts begins all its triggers at once; they need not stay in step.
+        # A triggerer starts all its triggers at once; a random first pause spreads their looks.
         spread = random.random()  # noqa: S311 - no secret
         while True:
             began = time.monotonic()

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class BatchTaskTrigger(PollingTrigger):
-    """Tells when a batch task is where it was waited for, or where it was not to be.
+    """Waits until a batch task has a target status or a failure status.
 
-    Which of the two is judged by the resumed task, with the same function as here:
-    :meth:`iotda_provider.waiting.task_wait.TaskWait.judge`.
+    The event has the batch task. The resumed task judges it again with the same function as this
+    trigger: :meth:`iotda_provider.waiting.task_wait.TaskWait.judge`.
 
-    :param batch_task_id: the task
-    :param target_statuses: statuses that end the wait; empty: all in which a task has ended
-    :param failure_statuses: statuses that end it, too; the resumed task fails
-    :param end_from_trigger: end the task instance here where the wait ends well, without a worker
-    :param live: whose XCom ``live`` says how a stop stands: ``owner``, the task instance, and
-        ``sent_at``, when the stop was sent; None: nobody's
+    :param batch_task_id: the batch task
+    :param target_statuses: statuses that end the wait; empty: all final statuses
+    :param failure_statuses: statuses that end the wait too; the resumed task fails
+    :param end_from_trigger: if the wait succeeds, end the task instance here, without a worker
+    :param live: writes the XCom ``live`` of a stop: ``{"owner", "sent_at"}`` with the task instance
+        and the time when the stop was accepted, in seconds since the epoch; None: no XCom
     """
 
     def __init__(

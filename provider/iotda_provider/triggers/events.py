@@ -1,4 +1,4 @@
-"""The events that our triggers send to the task that they resume."""
+"""The events that triggers send to the tasks that they resume."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def tell(payload: dict[str, Any]) -> TriggerEvent:
 
 
 def over(task: BatchTask) -> TriggerEvent:
-    """The wait is over: the task is not one to wait for any more."""
+    """The wait is over: the batch task has a status that ends it."""
     return tell({"status": OVER, "batch_task_ids": [task.task_id], "task": task.to_dict()})
 
 
 def timed_out(batch_task_ids: Sequence[str], limit: str) -> TriggerEvent:
-    """The time is over.
+    """The wait's deadline is over.
 
-    :param limit: the parameter that says so
+    :param limit: the parameter that the deadline comes from
     """
     return tell({"status": TIMEOUT, "batch_task_ids": list(batch_task_ids), "limit": limit})
 
 
 def failed(batch_task_ids: Sequence[str], error: IoTDAError) -> TriggerEvent:
-    """The wait can't go on."""
+    """The wait can't go on because of an error."""
     about = list(batch_task_ids)
     return tell({"status": ERROR, "batch_task_ids": about, "error": error_to_json(error)})

@@ -1,4 +1,4 @@
-"""Writes what people see of a guard that watches in a triggerer."""
+"""Writes the XCom that people see of a guard, wave or stop that runs in a triggerer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _routine = RateLimit(WRITES_PER_SECOND)
 
 
 class LiveInTriggerer:
-    """The XCom ``live`` of the task instance that a trigger works for; a context manager.
+    """Writes the XCom ``live`` of a trigger's task instance; a context manager.
 
-    It is written beside the looks, in a task of its own, so that no look and no stop waits for
-    Airflow. One that can't be written is left out; the next one follows in a minute.
+    It is written in an asyncio task, because no look and no stop waits for Airflow. A record that
+    can't be written is left out; the next one follows within a minute.
 
-    :param watched: whose record it is
-    :param store: what writes XComs
+    :param watched: the guard, or a function that returns the state of a wave or a stop
+    :param store: writes XComs
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class LiveInTriggerer:
             task.cancel()
 
     def show(self) -> None:
-        """After a look: begin to write the record, where it is due."""
+        """After a look: begin to write the record if it is due."""
         wanted = self._record.wants_writing(time.time(), len(_writers))
         if wanted is None or (wanted == "routine" and self._is_waiting):
             return
         if wanted == "at once" and self._turn.locked():
-            return  # what is being written may be older: at the next look, then
+            return  # a record is being written, so the next look writes the newer one
         task = asyncio.ensure_future(self._write(is_routine=wanted == "routine"))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

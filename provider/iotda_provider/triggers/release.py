@@ -1,4 +1,4 @@
-"""The triggers of a release: a wave's confirmation, its watch, and the wait for rest after it."""
+"""The triggers of a release: confirm a wave, watch a wave, and wait until a batch task rests."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class ReleaseTrigger(IoTDATrigger):
-    """Goes on with a procedure of a release where its worker had to wait.
+    """Runs a procedure of a release from where its worker had to wait.
 
-    It begins the procedure anew, which decides from what the platform says now. The event is
+    It starts the procedure again, which decides from what the platform says now. The event is
     ``{"status": "over" | "ask" | "timeout" | "error", "batch_task_ids", "result", "error",
-    "memo"}``; ``memo`` is ``{"job", "began"}``, what is known of the work so far.
+    "memo"}``; ``memo`` is ``{"job", "began"}`` with the state of the job.
 
     :param job: the job as plain JSON
-    :param began: when the task began, in seconds since 1970
-    :param starts_at: when to look first
+    :param began: when the task began, in seconds since the epoch
+    :param starts_at: when to look first, in seconds since the epoch
     :param deadline: when the task's ``execution_timeout`` is over; None: it has none
     """
 
@@ -78,7 +78,7 @@ class ReleaseTrigger(IoTDATrigger):
         procedure: WaveConfirming | WaveWatching | Resting,
         io: TriggererReleaseIO,
     ) -> dict[str, Any]:
-        """Carry out the procedure; the event's payload."""
+        """Run the procedure, and return the payload of the event."""
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.release.triggerer import AskWorkerError, TimeIsOverError
         from iotda_provider.triggers.events import ASK, OVER, TIMEOUT, failed
@@ -97,19 +97,18 @@ class ReleaseTrigger(IoTDATrigger):
 
 
 class WaveTrigger(ReleaseTrigger):
-    """Goes on with one wave, behind its guard, which sends its stop from here.
+    """Goes on with one wave and its guard, which stops the release from here.
 
-    What the guard remembers is kept as that of a ``RolloutGuardTrigger`` is; the event has it as
-    ``memory`` only where it could not be kept. Another triggerer may take this trigger over while
-    it is still running: from then on this one goes on guarding and confirms nobody, unless the
-    other one does not either for a minute. A call that is under way at that moment may be made
-    twice, which changes nothing.
+    The guard's memory is kept as a ``RolloutGuardTrigger`` keeps it; the event has ``memory`` only
+    if it could not be saved. Another triggerer may take this trigger over while it still runs. From
+    then on this one only guards and confirms no device, unless the other one confirms none for a
+    minute either. A call that runs at that moment may be made twice, which changes nothing.
 
     :param guard: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON
-    :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
+    :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
-    :param on_alert: the dotted path of a function to call when a person should know
+    :param on_alert: the dotted path of the user's function that gets each alert
     """
 
     def __init__(
@@ -140,7 +139,7 @@ class WaveTrigger(ReleaseTrigger):
     def begin(
         self, watch: WaveWatch
     ) -> tuple[ConfirmJob | WatchJob, WaveConfirming | WaveWatching]:
-        """The job, and the procedure that does it."""
+        """The job, and the procedure that carries it out."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.task_notes import LARGEST
@@ -201,7 +200,7 @@ class ConfirmWaveTrigger(WaveTrigger):
 
 
 class WatchWaveTrigger(WaveTrigger):
-    """Goes on watching one wave; the event is ``ask`` where external evidence is wanted."""
+    """Goes on watching one wave; the event is ``ask`` when external evidence must be asked for."""
 
     def begin(self, watch: WaveWatch) -> tuple[WatchJob, WaveWatching]:
         from iotda_provider.release.watch_wave import WatchJob, WaveWatching
@@ -211,7 +210,7 @@ class WatchWaveTrigger(WaveTrigger):
 
 
 class AtRestTrigger(ReleaseTrigger):
-    """Waits until no device of a batch task is installing any more."""
+    """Waits until no device of a batch task is installing."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.release.at_rest import Resting, RestJob

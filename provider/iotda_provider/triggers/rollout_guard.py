@@ -1,4 +1,4 @@
-"""The trigger that guards a rollout in the triggerer, and stops it there."""
+"""The trigger that guards a rollout, and stops it, from the triggerer."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 
 
 class RolloutGuardTrigger(IoTDATrigger):
-    """Watches a rollout until a rule is broken or it ends, and stops it where that is asked for.
+    """Watches a rollout until a rule breaks or it ends, and stops it if the plan says so.
 
-    The stop is sent from here, in the same look that saw the breach, so no worker slot is waited
-    for. The event is ``{"status": "over", "batch_task_ids", "result", "intent", "memory"}``,
-    with the sensor's return value as ``result``; ``intent`` only where it has decided on a stop
-    (``Memory``), ``memory`` only where it could not be kept as an
-    XCom. What the worker's first look has left behind is read beside the looks, and kept up to date
-    among the task instance's notes (``task_notes``), so a guard whose triggerer is
-    restarted, or whose task is cleared, knows what it was about.
+    The stop is sent from here, in the same look that saw the breach, so it waits for no worker
+    slot. The event is ``{"status": "over", "batch_task_ids", "result", "intent", "memory"}``.
+    ``result`` is the sensor's return value. ``intent`` is there only after a stop (``Memory``), and
+    ``memory`` only if it could not be saved as an XCom.
+
+    The memory of the worker's first look is read while the guard looks, and kept up to date among
+    the task instance's notes (``task_notes``). So a guard whose triggerer is restarted, or whose
+    task is cleared, recalls it.
 
     :param plan: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
-    :param owner: the task instance that it works for: ``dag_id``, ``run_id``, ``task_id``,
+    :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
-    :param on_alert: the dotted path of a function to call when a person should know
+    :param on_alert: the dotted path of the user's function that gets each alert
     """
 
     needs = (
@@ -82,7 +83,7 @@ class RolloutGuardTrigger(IoTDATrigger):
         from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
         from iotda_provider.triggers.shared_reads import open_shared_reads
 
-        plan = await importing(GuardPlan.from_dict, self.plan)  # its rules load what they need
+        plan = await importing(GuardPlan.from_dict, self.plan)  # which imports the rules' modules
         await warm_up(plan.rules)
         store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
@@ -115,9 +116,9 @@ class RolloutGuardTrigger(IoTDATrigger):
         yield event
 
     async def _wait(self, watch: Watch, io: TriggererGuardIO, live: LiveInTriggerer) -> Outcome:
-        """Look until it is over, at the same moments as all guards with the same interval.
+        """Look until the watch is over, at the same times as all guards with the same interval.
 
-        :raises IoTDAError: the first look failed in a way that will not pass
+        :raises IoTDAError: the first look failed with an error that will not pass by itself
         """
         from iotda_provider.triggers.shared_reads import seconds_to_tick
 

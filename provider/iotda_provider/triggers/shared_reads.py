@@ -1,4 +1,4 @@
-"""One reading for all guards of a connection that look at the same moment."""
+"""Reads batch tasks once for all guards of a connection that look at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from iotda_provider.transport.single_flight import shared_task
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
-#: The batch tasks that a guard is for, and where they stand while it watches.
+#: The types of guarded batch tasks, and their statuses while a guard watches.
 UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
 UNDER_WAY = (
     TaskStatus.INITIALIZING,
@@ -26,33 +26,34 @@ UNDER_WAY = (
     TaskStatus.PROCESSING,
     TaskStatus.STOPPING,
 )
-#: Seconds to wait for others that want to look at the same moment.
+#: Seconds to wait for other guards that look at the same time.
 _GATHER_SECONDS = 0.05
-#: Seconds for which a reading waits for the end of the one before it, at most.
+#: A reading waits at most so many seconds for the end of the one before it.
 _LONGEST_TURN = 1.0
-#: Tasks of one kind from which on a page of the list may cost less than reading each of them.
+#: With fewer batch tasks of one kind, reading each of them costs no more calls than the list.
 _WORTH_A_LIST = 4
-#: Readings for which the list is left alone after it was not worth its calls, by groups as small.
+#: After a list was not worth its calls, so many readings of as few tasks do without the list.
 _REST = 30
 
+#: Batch tasks of one kind have the same type and status, and are on the same list.
 _Kind = tuple[TaskType, TaskStatus]
-#: Where a task is looked for first that is new to a reads: nearly all that are guarded are there.
+#: The kind of nearly all guarded batch tasks: there a new one is looked for first.
 _USUAL: _Kind = (TaskType.FIRMWARE_UPGRADE, TaskStatus.PROCESSING)
 _Waiting = dict[str, "list[asyncio.Future[BatchTask]]"]
 
 
 class SharedReads:
-    """Reads batch tasks for whoever asks at the same moment, in as few calls as it can.
+    """Reads batch tasks for all guards that look at the same time, in as few calls as possible.
 
-    A page of the list holds fifty tasks with their counts, so a thousand guards that look together
-    cost twenty calls instead of a thousand. Whoever asks while a reading is under way gets the next
-    one, together with all others that have come by then: readings that take long become fewer, and
-    not more. A task that is not where it was last seen, or that the list does not show, is read by
-    itself; so is every task where the platform's list has no counts, or where so much else is
-    listed that it saves nothing.
+    A page of the list holds fifty batch tasks with their counts, so a thousand guards that look
+    together cost twenty calls instead of a thousand. A guard that asks during a reading gets the
+    next one, together with all others that have asked by then, so slow readings become fewer.
 
-    :param hook: a hook for all that share the reads, who may call it, too: it looks its connection
-        up once for all of them
+    A batch task is read by itself if its status has changed, if the list does not show it, if the
+    platform's list has no counts, or if the list has so many other tasks that it saves no calls.
+
+    :param hook: the hook of all guards that share the reads; they may call it too, so that the
+        connection is looked up only once
     """
 
     def __init__(self, hook: IoTDAAsyncHook) -> None:
@@ -60,14 +61,14 @@ class SharedReads:
         self._waiting: _Waiting = {}
         self._kinds: dict[str, _Kind] = {}
         self._flushes: set[asyncio.Task[None]] = set()
-        self._resting: dict[_Kind, tuple[int, int]] = {}  # the size of a group, and for how long
+        self._resting: dict[_Kind, tuple[int, int]] = {}  # how many tasks; for how many readings
         self._list_has_counts = True
         self.members = 0
 
     async def read(self, batch_task_id: str) -> BatchTask:
-        """One batch task as it is now: the reading begins after this call, never before.
+        """Read one batch task; the reading begins after this call, never before.
 
-        :raises IoTDAError: it could not be read
+        :raises IoTDAError: the batch task could not be read
         """
         future: asyncio.Future[BatchTask] = asyncio.get_running_loop().create_future()
         if not self._waiting:
@@ -79,12 +80,12 @@ class SharedReads:
         return await future
 
     def forget(self, batch_task_ids: Iterable[str]) -> None:
-        """Nobody guards these tasks any more."""
+        """Note that nobody guards these batch tasks any more."""
         for batch_task_id in batch_task_ids:
             self._kinds.pop(batch_task_id, None)
 
     async def close(self) -> None:
-        """Give up what is under way, and give the session back."""
+        """Cancel the readings, and close the hook."""
         for flush in list(self._flushes):
             flush.cancel()
         await asyncio.gather(*self._flushes, return_exceptions=True)
@@ -98,12 +99,12 @@ class SharedReads:
         by_kind: dict[_Kind, set[str]] = defaultdict(set)
         for batch_task_id in wanted:
             by_kind[self._kinds.get(batch_task_id, _USUAL)].add(batch_task_id)
-        with retries_unsaid():  # each guard says it in its own log
+        with retries_unsaid():  # each guard logs the error in its own log
             await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
             await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
 
     def _settle(self, flush: asyncio.Task[None], wanted: _Waiting) -> None:
-        """Leave nobody waiting for a reading that has ended without an answer."""
+        """At the end of a reading: end the wait of those that have got no answer."""
         self._flushes.discard(flush)
         error = None if flush.cancelled() else flush.exception()
         for futures in wanted.values():
@@ -113,7 +114,7 @@ class SharedReads:
                 future.cancel()
 
     async def _list(self, kind: _Kind, ids: set[str], wanted: _Waiting) -> None:
-        """Serve what the list shows of one type and status."""
+        """Answer what the list of one kind of batch tasks shows."""
         if not self._list_has_counts or len(ids) < _WORTH_A_LIST:
             return
         size, left = self._resting.get(kind, (0, 0))
@@ -135,12 +136,12 @@ class SharedReads:
                         self._serve(task, wanted)
                     if not missing:
                         break
-                    # One more page would cost as much as reading the rest one by one.
+                    # The next page would cost as many calls as reading the rest one by one.
                     pages, within = divmod(rows, MAX_PAGE)
                     if not within and (len(missing) == 1 or pages >= len(ids) / 2):
                         break
         except IoTDAError:
-            return  # each of them is read by itself, and fails by itself
+            return  # each batch task is now read by itself, and fails by itself
         if len(ids) - len(missing) < 2 * -(-rows // MAX_PAGE):
             self._resting[kind] = (len(ids), _REST)
 
@@ -149,7 +150,7 @@ class SharedReads:
             task = await self.hook.get_batch_task(batch_task_id)
         except IoTDAError as error:
             if isinstance(error, IoTDAAuthError):
-                # Perhaps the connection has new keys by the next look.
+                # The next look reads the connection again, which may have new keys by then.
                 await self.hook.close()
             for future in wanted.pop(batch_task_id, ()):
                 if not future.done():
@@ -167,37 +168,36 @@ class SharedReads:
                 future.set_result(task)
 
 
-_open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedReads]] = (
-    WeakKeyDictionary()
-)
+_ByConnection = dict[Hashable, SharedReads]
+_open_reads: WeakKeyDictionary[asyncio.AbstractEventLoop, _ByConnection] = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def open_shared_reads(
     key: Hashable, make_hook: Callable[[], IoTDAAsyncHook]
 ) -> AsyncIterator[SharedReads]:
-    """The reads of this event loop for a connection, made by the first that needs it.
+    """The shared reads of a connection on this event loop; the last one that leaves closes them.
 
-    :param key: what tells connections apart
-    :param make_hook: makes the reads's hook
+    :param key: identifies the connection
+    :param make_hook: makes a hook, if nobody has opened the shared reads yet
     """
-    reads_by_key = _open.setdefault(asyncio.get_running_loop(), {})
-    reads = reads_by_key.get(key)
+    by_connection = _open_reads.setdefault(asyncio.get_running_loop(), {})
+    reads = by_connection.get(key)
     if reads is None:
-        reads = reads_by_key[key] = SharedReads(make_hook())
+        reads = by_connection[key] = SharedReads(make_hook())
     reads.members += 1
     try:
         yield reads
     finally:
         reads.members -= 1
         if not reads.members:
-            del reads_by_key[key]
+            del by_connection[key]
             await reads.close()
 
 
 def seconds_to_tick(began: float, interval: float, now: float) -> float:
-    """Seconds until the next of the moments at which all guards with this interval look.
+    """Seconds until the next time at which all guards with this interval look.
 
-    :param began: when the last look began, by the clock that ``now`` is of
+    :param began: when the last look began, by the same clock as ``now``
     """
     return max(0.0, (began // interval + 1) * interval - now)

@@ -123,7 +123,7 @@ async def test_where_airflow_does_not_tell(
     iotda_emulator: Any, monkeypatch: pytest.MonkeyPatch, killed: bool, stop_on_kill: bool
 ) -> None:
     by_a_user(monkeypatch, killed)
-    monkeypatch.setattr(base, "_AIRFLOW_TELLS_OF_KILLS", False)
+    monkeypatch.setattr(base, "_AIRFLOW_CALLS_ON_KILL", False)
 
     await cancelled(lambda: drain(trigger(stop_on_kill=stop_on_kill)), iotda_emulator)
 

@@ -15,8 +15,8 @@ import pytest
 
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
-    complain_of_overdue_guards,
     find_overdue_guards,
+    report_overdue_guards,
     send_heartbeat,
 )
 from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
@@ -111,7 +111,7 @@ def test_people_are_told_once_an_hour_and_the_log_at_each_look(
     for minutes in (0, 1, 30, 61):
         clock = SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes)
         monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
-        complain_of_overdue_guards(
+        report_overdue_guards(
             {"ti": ti}, {"a1": 90.0}, rollouts, lambda *words: told.append(words), LOG
         )
 
@@ -126,7 +126,7 @@ def test_a_function_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -
         raise OSError("no chat")
 
     rollouts: Any = {"a1": SimpleNamespace(task_name="rollout")}
-    complain_of_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, fail, LOG)
+    report_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, fail, LOG)
     assert "tell_people failed" in caplog.text
 
 
