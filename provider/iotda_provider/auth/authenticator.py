@@ -1,4 +1,4 @@
-"""Who authenticates a connection's requests, and with what: the interface of both transports."""
+"""Authenticates a connection's requests, by a signature or by a token."""
 
 from __future__ import annotations
 
@@ -20,57 +20,56 @@ if TYPE_CHECKING:
 
 
 class Authenticator(Protocol):
-    """Turns a request's headers into those of an authenticated request.
+    """Adds the authentication to a request's headers.
 
-    Only :meth:`prepare` does I/O, and it blocks: a transport calls it where :meth:`is_ready` says
-    no, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
-    :func:`iotda_provider.transport.asynchronous.prepare`. All methods may be called from several
-    threads at once.
+    Only :meth:`prepare` does I/O, and it blocks. The pipeline calls it if :meth:`is_ready` is
+    False, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
+    :func:`iotda_provider.transport.asynchronous.prepare`. All methods are thread-safe.
     """
 
     @property
     def project_id(self) -> str:
-        """The project that requests are for.
+        """The project id of the requests.
 
         :raises IoTDAConfigError: it is not known
         """
 
     def is_ready(self, *, urgent: bool = False) -> bool:
-        """Whether the credentials are at hand and will last for one request.
+        """Whether the credentials are there and stay valid for one request.
 
-        :param urgent: the request waits for no renewal of credentials that are still good. So it is
-            for one that changes something, a stop above all: whoever reads renews them in time
+        :param urgent: for a request that changes something, above all a stop: it does not wait for
+            a renewal while the credentials are valid; requests that only read renew them in time
         """
 
     def prepare(self) -> None:
         """Obtain or renew the credentials, unless another caller just did; blocks.
 
-        All requests that it takes together get the connection's ``timeout``, of which a renewal
-        takes five seconds at most while the old credentials are still good.
+        All its requests together take at most the connection's ``timeout``, and a renewal takes at
+        most five seconds while the old credentials are valid.
 
-        :raises IoTDAAuthError: whoever issues them refuses
-        :raises IoTDATransportError: whoever issues them can't be reached (``sent`` is False: the
-            request that needed them has not been sent)
+        :raises IoTDAAuthError: the issuer refuses
+        :raises IoTDATransportError: the issuer can't be reached (``sent`` is False: the request
+            that needs the credentials has not been sent)
         :raises IoTDAConfigError: the connection lacks something, such as the id token's file
         """
 
     def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """The request's headers with those of the authentication added."""
+        """The request's headers, with those of the authentication."""
 
     def rejected(self, sent: Mapping[str, str]) -> bool:
-        """Take note of a 401, and whether the same request may succeed with other credentials.
+        """Handle a 401; whether the same request may succeed with new credentials.
 
-        Where it may, the credentials it was sent with are not used again: :meth:`is_ready` is then
-        False until they are renewed. A transport tries again once for each call.
+        If so, the credentials of the refused request are not used again: :meth:`is_ready` is False
+        until they are renewed. The pipeline repeats each call once.
 
-        :param sent: the headers that :meth:`authenticate` made for it
+        :param sent: the headers that :meth:`authenticate` returned for the refused request
         """
 
 
 class AccessKeyAuthenticator:
-    """Signs with an access key: one that stands in the connection, or one that is obtained.
+    """Signs with an access key: the connection's own, or a temporary one.
 
-    :param obtain: gets the key; None: it stands in the connection
+    :param obtain: obtains a temporary key; None: the connection holds the key
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class AccessKeyAuthenticator:
     def _find_project(self, deadline: float) -> Issued[str]:
         from iotda_provider.auth.iam import find_project
 
-        # IAM takes the plain signature only, whatever the instance takes.
+        # IAM accepts the plain signature only.
         return find_project(
             self._settings,
             lambda outgoing: sign(outgoing, self._key.value, Scope(derived=False)),
@@ -139,7 +138,7 @@ class TokenAuthenticator:
 
     @property
     def project_id(self) -> str:
-        # A token for a region's name says which project that is.
+        # A token that was requested for a region's name tells the region's project.
         own = self._settings.project_id or self._token.value.project_id
         return own or self._settings.require_project_id()
 
@@ -163,7 +162,7 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def authenticator_for(settings: ConnectionSettings) -> Authenticator:
-    """The authenticator for a connection; in one process, one for all that share the connection.
+    """The authenticator for a connection; all users of equal settings in a process share one.
 
     :raises IoTDAConfigError: the connection lacks what its ``auth_type`` needs
     """
@@ -186,7 +185,7 @@ def _new(settings: ConnectionSettings) -> Authenticator:
     return AccessKeyAuthenticator(settings)
 
 
-# What these load takes long, and is loaded where they block: in prepare(), never on an event loop.
+# These imports take long: they happen in prepare(), which blocks, never on an event loop.
 
 
 def _token(settings: ConnectionSettings, deadline: float) -> Issued[Token]:
@@ -203,7 +202,7 @@ def _keys(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
     return temporary_keys.keys_of_federation(settings, deadline)
 
 
-# Connections change rarely; those that did are forgotten.
+# The oldest are dropped: a connection that was edited leaves an authenticator behind.
 _MOST_SHARED = 256
 _shared: OrderedDict[bytes, Authenticator] = OrderedDict()
 _shared_lock = threading.Lock()
@@ -211,13 +210,13 @@ _salt = os.urandom(16)
 
 
 def _fingerprint(settings: ConnectionSettings) -> bytes:
-    """What tells one connection from another, with no secret to be read from it."""
+    """A hash that tells connections apart and reveals no secret."""
     facts = sorted(vars(settings).items())
     return hashlib.blake2b(repr(facts).encode(), key=_salt).digest()
 
 
 def _forget() -> None:
-    """In a forked process: nobody is left there to finish what was under way."""
+    """Start anew in a forked process: the threads that hold locks do not exist there."""
     global _shared_lock
     _shared_lock = threading.Lock()
     _shared.clear()

@@ -1,4 +1,4 @@
-"""HTTP to whoever issues credentials: one host, no redirects, no secret in an error."""
+"""Requests to an issuer of credentials: one host, no redirects, no secret in an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1024 * 1024
 _LONGEST_REASON = 200
-# What is said of a failure.
+# How an error describes each kind of failure.
 _WORDS = {
     Fault.CERTIFICATE: (
         "its TLS certificate was not accepted; for a private CA set verify in the connection's "
@@ -42,12 +42,12 @@ class Issuer:
     """Sends requests to one endpoint, such as IAM's.
 
     :param endpoint: scheme, host and port; nothing is ever sent anywhere else
-    :param name: how errors call it
-    :param hint: what a refusal tells the user to check
-    :param field: the field of Extra that leads to it
-    :param direct: whether to leave out every proxy, those of the environment included
-    :param deadline: when the last of its answers must be here, by ``time.monotonic()``; each has
-        the connection's ``attempt_timeout``
+    :param name: its name in errors
+    :param hint: what the user should check after a refusal
+    :param field: the field of Extra that sets ``endpoint``
+    :param direct: use no proxy, not even those of the environment
+    :param deadline: when the last answer must have come, by ``time.monotonic()``; each request also
+        has the connection's ``attempt_timeout``
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Issuer:
 
     @property
     def host(self) -> str:
-        """Host and port as they stand in the ``Host`` header."""
+        """Host and port, as in the ``Host`` header."""
         return self.endpoint.split("://", 1)[1]
 
     def ask(
@@ -85,14 +85,14 @@ class Issuer:
         secrets: Sealed[Collection[str]] | None = None,
         accept: Collection[int] = (),
     ) -> Answer:
-        """One request and its answer.
+        """Send one request; its answer.
 
-        :param action: what it does, in words that complete "Could not ..."
+        :param action: what the request does, in words that complete "Could not ..."
         :param uri: path and query
         :param secrets: what errors must not show
-        :param accept: statuses besides 2xx that the caller understands
-        :raises IoTDAApiError: it refuses
-        :raises IoTDATransportError: it does not answer, or is in trouble itself
+        :param accept: statuses besides 2xx that are no errors
+        :raises IoTDAApiError: the issuer refuses
+        :raises IoTDATransportError: the issuer does not answer, or answers with a server error
         :raises IoTDAConfigError: there is no CA bundle at the path in ``verify``
         """
         hidden: Sealed[tuple[str, ...]] = Sealed(
@@ -103,7 +103,7 @@ class Issuer:
             return answer
         error = refusal(Call(f"{action} from {self._name}", uri, lambda _: None, method), answer)
         if isinstance(error, IoTDAServerError):
-            # Nothing was asked of IoTDA yet, so it may be asked again.
+            # The call of IoTDA has not been sent, so it may be repeated.
             raise IoTDATransportError(str(error), sent=False)
         if 300 <= error.status_code < 400:
             error.hint = redirect_hint(answer, self._field, f"the address of {self._name} itself")
@@ -150,7 +150,7 @@ class Issuer:
                 f"Could not {action} from {self._name} at {self.endpoint}: {said} ({text}).",
                 sent=False,
             ) from None
-        except OSError as error:  # requests lets it through where it finds no such file
+        except OSError as error:  # requests raises it if the file is missing
             raise IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: the CA bundle {settings.verify!r} can't be "
                 f"read: {error}."

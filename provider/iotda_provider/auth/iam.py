@@ -1,4 +1,4 @@
-"""What IAM is asked for: tokens for a user and password, and the project of a region."""
+"""Requests to IAM: tokens for a user and password, and the project of a region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from iotda_provider.models.text import one_line
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings
 
-#: A token's life where IAM does not say: it documents 24 hours.
+#: A token's lifetime if IAM does not say: 24 hours, as documented.
 _TOKEN_SECONDS = 24 * 3600.0
 
 _HINT = (
@@ -52,7 +52,7 @@ def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]
 
     :param deadline: when to give up, by ``time.monotonic()``
     :raises IoTDAAuthError: IAM refuses the user
-    :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
+    :raises IoTDATransportError: IAM does not answer, or its answer makes no sense
     """
     answer = iam_of(settings, deadline).ask(
         "obtain a token",
@@ -91,7 +91,7 @@ def _password_body(settings: ConnectionSettings) -> Sealed[str]:
 
 
 def _lifetime(facts: Mapping[str, Any]) -> float:
-    """Seconds that a token lives, by IAM's own clock: ours may be wrong."""
+    """The token's lifetime in seconds, by IAM's own clock: the local one may be wrong."""
     if not facts.get("expires_at"):
         return _TOKEN_SECONDS
     issued = facts.get("issued_at")
@@ -100,9 +100,9 @@ def _lifetime(facts: Mapping[str, Any]) -> float:
 
 
 def moment(text: str) -> datetime:
-    """A time of IAM, such as ``2026-11-28T10:00:00.000000Z``.
+    """Parse a time of IAM, such as ``2026-11-28T10:00:00.000000Z``.
 
-    :raises ValueError: it is none
+    :raises ValueError: the text is no such time
     """
     # Python 3.10 reads neither Z nor all lengths of fractions.
     whole = re.fullmatch(r"([0-9-]{10}T[0-9:]{8})(?:\.[0-9]+)?Z", text)
@@ -116,12 +116,12 @@ def find_project(
     sign: Callable[[Outgoing], Mapping[str, str]],
     deadline: float,
 ) -> Issued[str]:
-    """The project of the connection's region, as IAM lists it for whoever signs.
+    """The project of the connection's region, as IAM lists it for the signing key.
 
     Source: "Querying Project Information" of the IAM API reference.
 
     :param deadline: when to give up, by ``time.monotonic()``
-    :raises IoTDAConfigError: there is none, or more than one
+    :raises IoTDAConfigError: IAM lists no project, or several
     """
     hint = "Check the connection's access key and secret key, or set project_id"
     iam = iam_of(settings, deadline, hint)
@@ -151,14 +151,14 @@ def find_project(
 
 
 def _is_project_id(value: object) -> bool:
-    """Whether it may stand in a path and in a header."""
+    """Whether it is safe in a path and in a header."""
     return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value))
 
 
 def checked_secret(value: object, what: str) -> str:
-    """Something secret from an answer, made known to the masker and fit for a header.
+    """Check a secret from an answer; Airflow's masker learns it.
 
-    :raises IoTDATransportError: it is missing, or no header may hold it
+    :raises IoTDATransportError: it is missing, or not allowed in a header
     """
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,16384}", value):
         raise senseless(what)
@@ -167,7 +167,7 @@ def checked_secret(value: object, what: str) -> str:
 
 
 def senseless(what: str) -> IoTDATransportError:
-    """The error for an answer that lacks what it was asked for; quotes nothing of it."""
+    """The error for an answer that lacks what it should hold; it quotes nothing of the answer."""
     return IoTDATransportError(
         f"The answer that should hold a {what} makes no sense. A proxy or a wrong endpoint may be "
         "answering.",

@@ -1,4 +1,4 @@
-"""Keeps one thing that expires, and has one caller obtain it anew while all others wait."""
+"""Keeps a value that expires; one caller renews it while the others wait."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-# Seconds before its end at which something is obtained anew; a quarter of a life that is short.
+# A value is renewed so many seconds before it expires, at most a quarter of its lifetime.
 _LONGEST_MARGIN = 300.0
-# Seconds to leave the issuer alone after a failure, as long as the old one is still good.
+# Seconds between a failed renewal and the next, while the old value is still valid.
 _PAUSE = 30.0
-# Seconds that a renewal may take while the old one is still good: a call is waiting for it.
+# Seconds that a renewal may take while the old value is valid: a call is waiting for it.
 _PATIENCE = 5.0
-# Seconds for which a refusal is the answer to everybody: an issuer counts wrong passwords, and
-# locks the account.
+# Seconds for which all callers get the same refusal: an issuer locks the account after several
+# wrong passwords.
 _REFUSED = 5.0
 
 
 @dataclass(frozen=True)
 class Issued(Generic[T]):
-    """What an issuer gave out.
+    """A value from an issuer.
 
-    :param lifetime: seconds it is good for, counted from now; None: for ever
+    :param lifetime: seconds for which it is valid, counted from now; None: for ever
     """
 
     value: T
@@ -44,11 +44,11 @@ class Issued(Generic[T]):
 class Renewing(Generic[T]):
     """A value that is obtained when it is first needed, and again before it expires.
 
-    Safe for threads. A failure to renew is an error only once the old value is no longer good, and
-    while it is good only one caller waits for the new one: the others go on with the old.
+    Thread-safe. While the old value is valid, a failed renewal is no error, and only one caller
+    waits for the new value: the others use the old one.
 
-    :param obtain: gets a new one before a moment of ``time.monotonic()``; may block until then
-    :param what: how a log line names it
+    :param obtain: gets a new value; its argument is the deadline, by ``time.monotonic()``
+    :param what: its name in log lines and errors
     :param now: the clock, in seconds
     """
 
@@ -70,9 +70,9 @@ class Renewing(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The newest one; while its renewal is under way, still the old one.
+        """The newest value; during a renewal, the old one.
 
-        :raises RuntimeError: it was never obtained
+        :raises RuntimeError: there was no :meth:`renew` yet
         """
         issued = self._issued
         if issued is None:
@@ -82,7 +82,7 @@ class Renewing(Generic[T]):
     def is_fresh(self, *, urgent: bool = False) -> bool:
         """Whether the value can be used without renewing it first.
 
-        :param urgent: whoever asks has no time to renew one that is still good
+        :param urgent: the caller has no time to renew a value that is still valid
         """
         with self._lock:
             return self._is_fresh() or (urgent and self._now() < self._expires_at)
@@ -95,11 +95,11 @@ class Renewing(Generic[T]):
         return now < self._renew_at or (now < self._expires_at and is_left_alone)
 
     def renew(self, deadline: float = float("inf")) -> None:
-        """Obtain a new one unless the present one is fresh; of many callers at once one does it.
+        """Obtain a new value unless the present one is fresh; one of several callers does it.
 
         :param deadline: when to give up, by ``time.monotonic()``
-        :raises IoTDAError: it can't be had; whoever waited for the same attempt gets this too, and
-            a refusal also whoever asks within the next seconds
+        :raises IoTDAError: it can't be obtained; all that waited for the same attempt get this
+            error, and a refusal is also raised to callers within the next seconds
         """
         while True:
             with self._lock:
@@ -123,7 +123,7 @@ class Renewing(Generic[T]):
         mine.set_result(None)
 
     def _awaited(self, attempt: Future[None], deadline: float) -> bool:
-        """Whether somebody else's attempt settled it; False where it was merely broken off."""
+        """Wait for another caller's attempt: True if it succeeded, False if it was interrupted."""
         seconds = max(0.0, deadline - monotonic())
         try:
             error = attempt.exception(None if seconds == float("inf") else seconds)
@@ -134,7 +134,7 @@ class Renewing(Generic[T]):
             ) from None
         if isinstance(error, IoTDAError):
             raise error
-        # A task's timeout, say, ends the one that obtains, and is nothing to those who wait.
+        # Such as a task's timeout, which concerns only the caller that made the attempt.
         return error is None
 
     def _renew_now(self, deadline: float) -> None:
@@ -164,7 +164,7 @@ class Renewing(Generic[T]):
         else:
             self._keep(issued)
             return
-        # Below are frames that hold passwords, tokens and keys.
+        # The frames below hold passwords, tokens and keys.
         try:
             raise without_frames(failure)
         finally:
@@ -180,7 +180,7 @@ class Renewing(Generic[T]):
             self._refusal = None
 
     def discard(self, is_it: Callable[[T], bool]) -> None:
-        """Don't take the value for fresh any more, if ``is_it`` recognises it: it was refused."""
+        """Treat the value as expired if ``is_it`` recognises it as the one that was refused."""
         with self._lock:
             if self._issued is not None and is_it(self._issued.value):
                 self._renew_at = self._expires_at = float("-inf")

@@ -1,8 +1,8 @@
 """Signatures of requests, made by the vendor's own signers (``huaweicloudsdkcore``).
 
 Source: "AK/SK Signing and Authentication" of the API Gateway guide, and
-``huaweicloudsdkcore.signer``. They cost about 0.1 ms of CPU a request; code of our own would save
-most of it, and would be ours to keep right whenever the vendor's changes.
+``huaweicloudsdkcore.signer``. They take about 0.1 ms of CPU a request. Own code would be faster,
+but would have to follow every change of the vendor's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
     from iotda_provider.connection.settings import ConnectionSettings
 
-#: The name of IoTDA in the scope of a derived signature.
+#: The service name in the scope of a derived signature.
 DERIVED_SERVICE = "iotdm"
 
 # A region's shared endpoint, as in DerivedCredentials of huaweicloudsdkcore 3.1.219.
@@ -44,7 +44,7 @@ class AccessKey(Unpicklable):
 class Scope:
     """How requests of a connection are signed.
 
-    :param derived: whether with the derived ``V11-HMAC-SHA256`` instead of ``SDK-HMAC-SHA256``
+    :param derived: True: ``V11-HMAC-SHA256``; False: ``SDK-HMAC-SHA256``
     :param region: the region in a derived signature's scope
     """
 
@@ -53,7 +53,7 @@ class Scope:
 
     @classmethod
     def of(cls, settings: ConnectionSettings) -> Scope:
-        """By the connection's ``derived_auth``; ``auto`` decides by the host name, as the SDK does.
+        """Read ``derived_auth``; ``auto`` decides by the host name, as the SDK does.
 
         :raises IoTDAConfigError: a derived signature needs the region, and none is set
         """
@@ -76,12 +76,12 @@ _are_loaded = threading.Event()
 
 
 def can_sign() -> bool:
-    """Whether the vendor's signers are loaded, to the end: sys.modules has them before."""
+    """Whether the vendor's signers are fully loaded; in ``sys.modules`` they appear earlier."""
     return _are_loaded.is_set()
 
 
 def load_signers() -> None:
-    """Load the vendor's signers: a third of a second, mostly for ciphers of no use here."""
+    """Import the vendor's signers, which takes a third of a second."""
     for module in _SIGNERS:
         importlib.import_module(module)
     _are_loaded.set()
@@ -90,15 +90,15 @@ def load_signers() -> None:
 def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     """The headers of a request with its signature added.
 
-    Every header whose name holds no underscore is signed. ``X-Sdk-Date`` is set to now where it is
-    missing, and ``Host`` to the request's host.
+    Every header without an underscore in its name is signed. If missing, ``X-Sdk-Date`` is set to
+    the present time, and ``Host`` to the request's host.
     """
     failure: BaseException
     try:
         return _sign(outgoing, key, scope)
     except BaseException as error:  # noqa: BLE001 - raised again
         failure = error
-    # Below are frames of the vendor's signer, which hold the key.
+    # The frames below belong to the vendor's signer and hold the key.
     try:
         raise without_frames(failure)
     finally:
@@ -121,8 +121,8 @@ def _sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]
         header_params=headers,
         body=outgoing.body,
     )
-    # All that a signer reads of the SDK's credentials, whose import takes half a second and writes
-    # a file into the user's home.
+    # In place of the SDK's credentials, whose import takes half a second and writes a file into the
+    # user's home; a signer reads these two attributes only.
     credentials = SimpleNamespace(ak=key.access_key, sk=key.secret_key)
     if scope.derived:
         DerivationAKSKSigner(credentials).sign(request, DERIVED_SERVICE, scope.region)

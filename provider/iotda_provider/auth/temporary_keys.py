@@ -1,4 +1,4 @@
-"""Temporary access keys: from the ECS metadata service, and for the token of an OIDC provider."""
+"""Temporary access keys: from the ECS metadata service, or for an OIDC provider's id token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ACTION = "obtain temporary keys"
 _JSON = {"Content-Type": "application/json;charset=UTF-8"}
-_LIFETIME = 6 * 3600  # of what is asked for: a token of the metadata service, keys of IAM
+_LIFETIME = 6 * 3600  # seconds, asked for: of the metadata service's token, and of IAM's keys
 _LARGEST_ID_TOKEN = 16 * 1024
 _ID_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -34,8 +34,8 @@ def keys_of_agency(settings: ConnectionSettings, deadline: float) -> Issued[Acce
 
     :param deadline: when to give up, by ``time.monotonic()``
     :raises IoTDAAuthError: the instance has no agency
-    :raises IoTDATransportError: nothing answers, as outside of an ECS instance, or what is
-        answered makes no sense
+    :raises IoTDATransportError: nothing answers (as outside of an ECS instance), or the answer
+        makes no sense
     """
     metadata = Issuer(
         settings,
@@ -46,7 +46,7 @@ def keys_of_agency(settings: ConnectionSettings, deadline: float) -> Issued[Acce
         direct=True,
         deadline=deadline,
     )
-    # 404 and 405: an instance whose metadata service knows no tokens, and needs none.
+    # 404 and 405: the metadata service of this instance needs no token.
     answer = metadata.ask(
         _ACTION,
         "PUT",
@@ -71,7 +71,7 @@ def keys_of_agency(settings: ConnectionSettings, deadline: float) -> Issued[Acce
 
 
 def keys_of_federation(settings: ConnectionSettings, deadline: float) -> Issued[AccessKey]:
-    """Keys for the id token of an OIDC provider, whose file is read anew each time.
+    """Keys for the id token of an OIDC provider; the token's file is read again each time.
 
     Source: "Obtaining a Token with an OpenID Connect ID Token" and "Obtaining Temporary Access
     Keys and Security Tokens" of the IAM API reference.
@@ -79,7 +79,7 @@ def keys_of_federation(settings: ConnectionSettings, deadline: float) -> Issued[
     :param deadline: when to give up, by ``time.monotonic()``
     :raises IoTDAConfigError: the file can't be read
     :raises IoTDAAuthError: IAM refuses the id token
-    :raises IoTDATransportError: IAM does not answer, or what it answers makes no sense
+    :raises IoTDATransportError: IAM does not answer, or its answer makes no sense
     """
     iam = iam_of(
         settings,
@@ -119,13 +119,13 @@ def _body_with_token(token: Sealed[str]) -> Sealed[str]:
 
 
 def _id_token(path: str) -> str:
-    # Nothing of the file is quoted, nor kept in an error's traceback: it may be any file.
+    # The path may lead to any file, so neither an error nor its traceback holds the content.
     try:
         content = regular_files.read(path, _LARGEST_ID_TOKEN)
         reason = ""
     except OSError as error:
         reason = error.strerror or type(error).__name__
-    except ValueError as error:  # among them a NUL in the path
+    except ValueError as error:  # also for a NUL in the path
         reason = str(error)
     if not reason:
         if found := _ID_TOKEN.fullmatch(content.strip()):
@@ -136,7 +136,7 @@ def _id_token(path: str) -> str:
 
 
 def _keys_in(answer: Answer) -> Issued[AccessKey]:
-    """The keys of an answer, and the seconds that they live."""
+    """The keys in an answer, with their lifetime."""
     try:
         keys: Sealed[Any] = Sealed(parsed(answer.body)["credential"])
         ends = moment(keys.reveal()["expires_at"])

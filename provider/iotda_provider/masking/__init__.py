@@ -1,1 +1,1 @@
-"""Secrets, and what keeps them out of logs, errors and reprs."""
+"""Keeps secrets out of logs, errors and reprs."""

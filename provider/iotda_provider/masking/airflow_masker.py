@@ -1,4 +1,4 @@
-"""Makes secrets known to Airflow's masker, from whatever thread or loop they were obtained in."""
+"""Tells secrets to Airflow's masker, from any thread or event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from iotda_provider.airflow_support.supervisor import ask
 from iotda_provider.masking.sealed import Sealed, without_frames
 
-# Not from common.compat, whose newest release for Python 3.10 does not have it.
+# Not from common.compat: its newest release for Python 3.10 lacks it.
 try:
     from airflow.sdk.log import mask_secret
 except ImportError:  # Airflow 2:
@@ -21,19 +21,18 @@ except ImportError:  # Airflow 2:
     )
 try:
     from airflow.sdk._shared.secrets_masker import mask_secret as _mask_here
-except ImportError:  # Airflow 2, where there is no other process to tell.
+except ImportError:  # Airflow 2: there is no other process to tell.
     _mask_here = mask_secret
 
-# Before Airflow 3.3 a task's process may have one conversation with its supervisor at a time.
+# Before Airflow 3.3 a task's process may ask its supervisor one thing at a time.
 _telling = threading.Lock()
 _not_told: ContextVar[Sealed[list[str]] | None] = ContextVar("iotda_secrets_not_told", default=None)
 
 
 def mask(*secrets: str | None) -> None:
-    """From here on, no log line of this process shows these secrets (nor, in a task, of the
-    process that supervises it).
+    """Hide these secrets in all later log lines of this process and of a task's supervisor.
 
-    Airflow leaves alone what is shorter than five characters.
+    Airflow does not hide texts of fewer than five characters.
     """
     hidden = Sealed([secret for secret in secrets if secret])
     del secrets
@@ -43,7 +42,7 @@ def mask(*secrets: str | None) -> None:
         return
     except BaseException as error:  # noqa: BLE001 - raised again
         failure = error
-    # Below are frames of Airflow's masker, which hold the secret.
+    # The frames below belong to Airflow's masker and hold the secret.
     try:
         raise without_frames(failure)
     finally:
@@ -63,11 +62,10 @@ def _mask(secrets: Sealed[list[str]]) -> None:
 
 @asynccontextmanager
 async def on_event_loop() -> AsyncIterator[None]:
-    """Within it, and in threads that inherit its context, :func:`mask` does not block the loop.
+    """In this block, and in threads that inherit its context, :func:`mask` does not block.
 
-    The supervising process, which writes a trigger's log, is told at the end, from the loop: a
-    triggerer talks to its supervisor there, and before Airflow 3.3 a second conversation, begun in
-    another thread, takes answers from the first.
+    The supervisor, which writes a trigger's log, is told at the end of the block, on the event
+    loop: before Airflow 3.3, a question from another thread would receive the loop's answers.
     """
     not_told: Sealed[list[str]] = Sealed([])
     token = _not_told.set(not_told)
@@ -81,9 +79,10 @@ async def on_event_loop() -> AsyncIterator[None]:
 
 @contextmanager
 def telling_later(tell: Callable[[Sealed[list[str]]], Any]) -> Iterator[None]:
-    """Within it, :func:`mask` does not wait for the supervising process, in a task.
+    """In this block, :func:`mask` does not wait for a task's supervisor.
 
-    :param tell: gets the secrets at the end, to give them to :func:`mask_all` where that may wait
+    :param tell: called with the secrets at the end of the block; it passes them to
+        :func:`mask_all` where waiting is allowed
     """
     not_told: Sealed[list[str]] = Sealed([])
     token = _not_told.set(not_told)
@@ -101,18 +100,21 @@ def mask_all(secrets: Sealed[list[str]]) -> None:
 
 
 async def _tell_supervisor(secrets: Sealed[list[str]]) -> None:
-    """Does what ``amask_secret`` does, which Airflow has from 3.3 on."""
-    # Not imported here: where nobody else has done so, there is no supervisor.
+    """The same as ``amask_secret`` of Airflow 3.3 and later."""
+    # Not imported here: Airflow has imported it if there is a supervisor.
     task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
     supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if supervisor is None:
         return
-    comms: Any = sys.modules.get("airflow.sdk.execution_time.comms")  # which it has loaded
+    comms: Any = sys.modules.get("airflow.sdk.execution_time.comms")  # loaded with it
     for secret in secrets.reveal():
-        # As Airflow does: that a line may show it is better than no work at all.
+        # As Airflow does: if telling fails, the work goes on, and a line may show the secret.
         with suppress(Exception):
             message = comms.MaskSecret(value=secret, name=None)
             try:
                 await ask(supervisor, message)
-            except (AttributeError, NotImplementedError):  # that of a task, in some versions
+            except (
+                AttributeError,
+                NotImplementedError,
+            ):  # of a task, in some versions
                 supervisor.send(message)

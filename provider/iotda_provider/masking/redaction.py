@@ -1,4 +1,4 @@
-"""Takes secrets out of texts that came from elsewhere, such as an answer that echoes a request."""
+"""Removes secrets from texts of others, such as an answer that echoes a request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from iotda_provider.models.text import one_line
 _MASK = "***"
 _SECRET_HEADERS = frozenset({"authorization", "x-auth-token", "x-security-token"})
 _SIGNATURE = re.compile(r"Signature=([0-9a-f]{16,})")
-# Shorter texts are no secrets worth the damage of replacing them wherever they occur.
+# Shorter texts are not replaced: they occur in many harmless places.
 _SHORTEST = 5
 _BEGINNING = 16
 _LONGEST = 256
 _PLAIN = re.compile("[A-Za-z0-9]+")
 _ENDS_IT = re.compile(r"[\s'\"]")
-# Of a text of which a line is shown, this much is looked at. What a short secret may take of it,
-# every character spelled as ``\u0022``, is not shown where it was cut off.
+# Only so much of a text is searched for one line of it. Its end is dropped: a secret may be cut off
+# there, each of its characters written as ``\u0022``.
 _LOOKED_AT = 16_384
 _CUT_OFF = 1_024
 _URL_SAFE = str.maketrans("+/", "-_")
@@ -28,7 +28,7 @@ _REST_OF_BASE64 = re.compile("[A-Za-z0-9+/_=-]*")
 
 
 def secrets_of(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> tuple[str, ...]:
-    """What of a request's headers must not be shown: its tokens and its signature."""
+    """The secrets in a request's headers: tokens and signature."""
     found = []
     for name, value in headers.items():
         if name.lower() in _SECRET_HEADERS:
@@ -38,7 +38,7 @@ def secrets_of(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> tuple[
 
 
 def hidden_secrets(headers: Mapping[str, str] | Mapping[str, str | bytes]) -> dict[str, str]:
-    """Those of a request's headers that hold secrets, with a mask in place of each."""
+    """The request's headers that hold secrets, each with a mask for its value."""
     return {name: _MASK for name in headers if name.lower() in _SECRET_HEADERS}
 
 
@@ -52,10 +52,10 @@ def redacted_line(text: str, secrets: Iterable[str], longest: int) -> str:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets, as they are and as JSON, URLs, reprs and base64 spell them.
+    """The text without the secrets: plain, or as JSON, URLs, reprs and base64 write them.
 
-    Whoever quotes them may have cut them off: the beginning of a long one goes, too. The time that
-    it takes grows with the text, and with the secrets, and no faster.
+    The beginning of a long secret is removed, too, as the text may have been cut off. The time
+    grows linearly with the text and with the secrets.
     """
     spans = [
         span
@@ -72,10 +72,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
-    """From where to where a secret stands in a text."""
+    """The places of a secret in a text: start and end of each."""
     is_token = len(secret) >= 2 * _BEGINNING and not _ENDS_IT.search(secret)
     looked_for = secret[: _BEGINNING if is_token else _LONGEST]
-    # Nobody spells letters and digits otherwise, and looking for them costs next to nothing.
+    # Every spelling leaves letters and digits as they are, and searching them is fast.
     if max(_PLAIN.findall(looked_for), key=len, default="") not in text:
         return
     told = 0
@@ -90,10 +90,10 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _pattern(secret: str) -> str:
-    """A regular expression of a secret, each of its characters in any spelling."""
+    """A regular expression for a secret, with each character in any spelling."""
     parts = []
     for run in re.findall(r"\\+|[^\\]", secret):
-        if run[0] == "\\":  # doubled in JSON; one by one, they would be split in 2**n ways
+        if run[0] == "\\":  # doubled in JSON; matched one by one, there would be 2**n ways
             parts.append(rf"(?:\\{{{len(run)},{2 * len(run)}}}|(?:%5[Cc]){{{len(run)}}})")
         else:
             parts.append(_any_spelling(run))
@@ -116,7 +116,7 @@ def _any_spelling(char: str) -> str:
 
 def _spans_in_base64(secret: str, text: str) -> Iterator[tuple[int, int]]:
     raw = secret.encode("utf-8", "surrogatepass")
-    for before in range(3):  # bytes in front of it, modulo 3: others may be encoded with it
+    for before in range(3):  # bytes encoded before it, modulo 3
         encoded = b64encode(bytes(before) + raw).decode()
         of_it_alone = encoded[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6]
         for form in {of_it_alone, of_it_alone.translate(_URL_SAFE)}:

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what tools make of an error: the locals of its frames, and pickles."""
+"""Keeps secrets out of pickles, and out of the local variables that error reports show."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ E = TypeVar("E", bound=BaseException)
 
 
 class Unpicklable:
-    """What holds secrets, and so refuses to be pickled or copied."""
+    """A base class for what holds secrets: it refuses to be pickled or copied."""
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds secrets: it can't be pickled")
 
 
 class Sealed(Unpicklable, Generic[T_co]):
-    """Something secret that shows nowhere: not in its repr, nor in that of what holds it."""
+    """A secret that no repr shows."""
 
     def __init__(self, secret: T_co) -> None:
         self._get: Callable[[], T_co] = lambda: secret
 
     def reveal(self) -> T_co:
-        """What it holds."""
+        """The secret."""
         return self._get()
 
     def __repr__(self) -> str:
@@ -31,9 +31,9 @@ class Sealed(Unpicklable, Generic[T_co]):
 
 
 def without_frames(error: E) -> E:
-    """The error, without the frames below its next ``raise``, whose locals hold secrets.
+    """The error without its traceback, cause and context: their local variables hold secrets.
 
-    Raise it outside of the ``except`` that caught it, or it gets the same frames as its context.
+    Raise it outside of the ``except`` block that caught it, which would set its context again.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error

@@ -12,14 +12,8 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.base import refuse_mapped
-from iotda_provider.task_io.parameters import (
-    as_count,
-    as_mapping,
-    as_rows,
-    count_or_template,
-    list_or_template,
-    none_if_blank,
-)
+from iotda_provider.task_io.dag_parameters import count_or_template, list_or_template
+from iotda_provider.task_io.parameters import as_count, as_mapping, as_rows, none_if_blank
 from iotda_provider.task_io.reports import checked_classes
 
 if TYPE_CHECKING:

@@ -21,14 +21,8 @@ from iotda_provider.operators.guard_liveness import (
     send_heartbeat,
 )
 from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
-from iotda_provider.task_io.parameters import (
-    airflow_id,
-    batch_task_ids,
-    none_if_blank,
-    one_of,
-    texts,
-    whole_number,
-)
+from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
+from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

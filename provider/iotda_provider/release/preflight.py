@@ -15,7 +15,8 @@ from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.planning import LATE_LABEL, plan_waves
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
-from iotda_provider.task_io.parameters import none_if_blank, one_of, optional_text, read_number
+from iotda_provider.task_io.dag_parameters import one_of
+from iotda_provider.task_io.parameters import none_if_blank, optional_text, read_number
 
 #: As much of a misspelt timezone as is looked at: likeness takes its time.
 _LONGEST_ZONE = 64

@@ -16,7 +16,8 @@ from iotda_provider.guards import (
 )
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
-from iotda_provider.task_io.parameters import batch_task_ids, one_of
+from iotda_provider.task_io.dag_parameters import one_of
+from iotda_provider.task_io.parameters import batch_task_ids
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
 
 ON_GUARD_LOST = ("fail", "stop")

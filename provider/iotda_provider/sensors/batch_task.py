@@ -15,7 +15,8 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStopp
 from iotda_provider.models import TaskStatus
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.task_io.connected import ConnectedTask
-from iotda_provider.task_io.parameters import check_sensor_times, flag, id_or_template, positive
+from iotda_provider.task_io.dag_parameters import check_sensor_times, flag, id_or_template
+from iotda_provider.task_io.parameters import positive
 from iotda_provider.transport.retrying import retries_unsaid
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses

@@ -44,9 +44,7 @@ from iotda_provider.rollout_guard.plan import (
 from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.task_io.connected import ConnectedTask
-from iotda_provider.task_io.parameters import (
-    as_count,
-    batch_task_ids,
+from iotda_provider.task_io.dag_parameters import (
     check_sensor_times,
     count_or_template,
     flag,
@@ -55,10 +53,9 @@ from iotda_provider.task_io.parameters import (
     importable_path,
     is_template,
     one_of,
-    positive,
     text_or_template,
-    whole_number,
 )
+from iotda_provider.task_io.parameters import as_count, batch_task_ids, positive, whole_number
 from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
 from iotda_provider.waiting.deadline import Deadline
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.task_io.parameters import check_connection, none_if_blank
+from iotda_provider.task_io.dag_parameters import check_connection
+from iotda_provider.task_io.parameters import none_if_blank
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook

@@ -1,4 +1,4 @@
-"""What went wrong below HTTP, in the same words for both transports."""
+"""The errors below HTTP, in the same words for both transports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.masking.redaction import redacted_line
 
 _LONGEST_REASON = 200
-#: What both transports raise in their own errors' words.
+#: The message with which both transports raise their libraries' errors.
 TOO_LARGE = f"the answer is larger than any of this API ({MAX_ANSWER_BYTES // 1024 // 1024} MiB)"
 
 
 class Fault(Enum):
-    """A kind of failure: what is said of it, and whether the platform may have got the request."""
+    """A kind of failure: the error's text, and whether the platform may have got the request."""
 
     CERTIFICATE = (
         "the server's TLS certificate was not accepted ({reason}). For a private CA set verify in "
@@ -49,11 +49,10 @@ def transport_error(
     *,
     seconds: float,
 ) -> IoTDATransportError:
-    """The typed error for an attempt that got no answer.
+    """The typed error for an attempt without an answer.
 
-    :param secrets: what was sent and must not show: the reason may quote what came back instead of
-        an answer, and that may be an echo
-    :param seconds: how long the attempt might take
+    :param secrets: what must not show: ``reason`` may quote a response that echoes the request
+    :param seconds: the time that the attempt had
     """
     words, sent = fault.value
     reason = redacted_line(reason, (*secrets, *secrets_of_proxies(settings)), _LONGEST_REASON)

@@ -1,4 +1,4 @@
-"""The headers that every request carries, and the check of those that a caller adds."""
+"""The headers of every request, and the check of a caller's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OURS = frozenset(
         "x-security-token",
         "x-auth-token",
         "x-subject-token",
-        # What is for one connection only, or says where a message ends.
+        # These concern one connection only, or say where a message ends.
         "connection",
         "content-encoding",
         "expect",
@@ -34,7 +34,7 @@ _OURS = frozenset(
         "te",
         "trailer",
         "upgrade",
-        # Who calls, from where, and what the call is, as others than the signature say it.
+        # These name the caller or the call, which the signature must do.
         "client-ip",
         "cookie",
         "cookie2",
@@ -56,7 +56,7 @@ _OUR_PREFIXES = ("proxy-", "x-forwarded-", "x-sdk-")
 _NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
-#: Headers that travel unsigned, because proxies in between are known to rewrite them.
+#: Headers that are not signed, since proxies may rewrite them.
 UNSIGNED_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
 
 
@@ -65,7 +65,7 @@ def _is_ours(name: str) -> bool:
 
 
 def signed_headers(settings: ConnectionSettings, project_id: str) -> dict[str, str]:
-    """The headers of a request to this connection's instance that its signature covers."""
+    """The signed headers of a request to this connection's instance."""
     headers = {
         "Host": settings.host,
         "Content-Type": "application/json",
@@ -77,11 +77,12 @@ def signed_headers(settings: ConnectionSettings, project_id: str) -> dict[str, s
 
 
 def checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
-    """A caller's additional headers, which can neither replace ours nor smuggle in others.
+    """Check a caller's additional headers.
 
-    Nor can they change how a message is framed, which connection it travels on, or who sends it.
+    They can't replace the provider's own headers, nor change how a message is framed, which
+    connection it takes, or who sends it.
 
-    :raises IoTDAConfigError: a name or value is not fit for a header, or the header is ours
+    :raises IoTDAConfigError: a name or value is not allowed in a header, or the name is reserved
     """
     checked = {}
     for name, value in headers.items():

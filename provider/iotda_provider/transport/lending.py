@@ -1,4 +1,4 @@
-"""A session that calls borrow: it is closed when nobody uses it any more, and never before."""
+"""A session that calls borrow: it is closed when no call uses it any more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ S = TypeVar("S")
 class Lending(Generic[S]):
     """Lends one session to any number of calls at a time, in threads or on an event loop.
 
-    It closes none itself, since that may have to be awaited: whoever is told to does so.
+    It closes no session itself, since closing may have to be awaited: its methods tell the caller
+    when to close one.
 
     :param make: opens a session
     """
@@ -27,14 +28,14 @@ class Lending(Generic[S]):
 
     @property
     def current(self) -> S:
-        """The session that the next call gets, opened where there is none."""
+        """The session that the next call gets; opened if there is none."""
         with self._lock:
             if self._current is None:
                 self._current = self._make()
             return self._current
 
     def take(self) -> S:
-        """Borrow it for one call; :meth:`give_back` follows."""
+        """Borrow the session for one call, which then calls :meth:`give_back`."""
         with self._lock:
             if self._current is None:
                 self._current = self._make()
@@ -42,7 +43,7 @@ class Lending(Generic[S]):
             return self._current
 
     def give_back(self, session: S) -> bool:
-        """A call has ended; whether its session is to be closed now."""
+        """End a call; whether the caller has to close its session now."""
         with self._lock:
             self._calls[session] -= 1
             if self._calls[session]:
@@ -53,18 +54,18 @@ class Lending(Generic[S]):
             return session is not self._current
 
     def replace(self, session: S) -> None:
-        """One of its connections has hung, and others may: whoever borrows next gets another.
+        """Lend a new session from now on: a connection of this one hangs, and others may.
 
-        To be called while it is borrowed, so that it is closed when the last call has ended.
+        Call it while the session is borrowed; the last :meth:`give_back` closes it.
         """
         with self._lock:
             if session is self._current:
                 self._current = None
 
     def end(self) -> S | None:
-        """Keep none any more; the one that is to be closed now, if any.
+        """Keep no session any more; the one that the caller has to close now, if any.
 
-        A call that comes later gets one of its own, since it may have begun before.
+        A later call gets a session of its own, which is closed at the call's end.
         """
         with self._lock:
             self._is_kept = False

@@ -1,4 +1,4 @@
-"""The limit on requests that everything in one process shares, for each connection."""
+"""The limit on requests per second, shared by all users of a connection in a process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class RateLimit:
-    """Spaces requests evenly: at most ``per_second`` of them, with no burst beyond one.
+    """Spaces requests evenly: at most ``per_second``, without bursts.
 
-    The caller sleeps by itself, so that the same object serves threads and event loops.
+    The caller sleeps itself, so one object serves threads and event loops.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,12 +25,12 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def reserve(self) -> float:
-        """Take the next free place; the seconds to wait for it."""
+        """Reserve the next free moment; the seconds to wait until then."""
         with self._lock:
             now = self._clock()
-            place = max(now, self._next)
-            self._next = place + self._interval
-            return place - now
+            moment = max(now, self._next)
+            self._next = moment + self._interval
+            return moment - now
 
 
 _limits: dict[tuple[str, str, float], RateLimit] = {}
@@ -38,7 +38,7 @@ _limits_lock = threading.Lock()
 
 
 def shared_limit(settings: ConnectionSettings) -> RateLimit | None:
-    """The process-wide limit of a connection's host and caller; None where it sets no limit."""
+    """The process-wide limit for a connection's host and caller; None: no limit is set."""
     per_second = settings.max_requests_per_second
     if per_second is None:
         return None
@@ -48,7 +48,7 @@ def shared_limit(settings: ConnectionSettings) -> RateLimit | None:
 
 
 def _forget() -> None:
-    """In a forked process: nobody is left there to let go of a lock."""
+    """Start anew in a forked process: the threads that hold locks do not exist there."""
     global _limits_lock
     _limits_lock = threading.Lock()
     _limits.clear()

@@ -1,4 +1,4 @@
-"""Runs a coroutine whose I/O blocks, in a thread that may have an event loop or none."""
+"""Runs a coroutine whose I/O object blocks, with or without a running event loop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ T = TypeVar("T")
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never suspends, since its I/O object blocks instead.
+    """The result of a coroutine that never suspends, because its I/O object blocks.
 
-    It needs no event loop, and works inside of one that is running.
-
-    :raises RuntimeError: the coroutine suspends, so it awaits something besides its I/O object; it
-        is closed
+    :raises RuntimeError: the coroutine suspends, so it awaits something besides its I/O object
     """
     try:
         work.send(None)

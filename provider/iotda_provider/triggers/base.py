@@ -15,7 +15,8 @@ from airflow.triggers.base import BaseTrigger
 from iotda_provider.airflow_support.threads import importing
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
-from iotda_provider.task_io.parameters import as_mapping, as_text, flag, optional_text, positive
+from iotda_provider.task_io.dag_parameters import flag
+from iotda_provider.task_io.parameters import as_mapping, as_text, optional_text, positive
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:

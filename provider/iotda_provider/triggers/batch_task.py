@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from iotda_provider.task_io.parameters import as_mapping, as_text, flag, positive, texts
+from iotda_provider.task_io.dag_parameters import flag, texts
+from iotda_provider.task_io.parameters import as_mapping, as_text, positive
 from iotda_provider.triggers.base import PollingTrigger, load
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from iotda_provider.guards import (
     rules_to_json,
 )
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
-from iotda_provider.task_io.parameters import importable_path
+from iotda_provider.task_io.dag_parameters import importable_path
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 

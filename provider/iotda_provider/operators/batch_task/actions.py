@@ -15,13 +15,8 @@ from iotda_provider.models import BatchTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.asking import in_batches
 from iotda_provider.operators.batch_task.targets import TargetsOperator
-from iotda_provider.task_io.parameters import (
-    id_or_template,
-    none_if_blank,
-    one_of,
-    text_or_template,
-    whole_number,
-)
+from iotda_provider.task_io.dag_parameters import id_or_template, one_of, text_or_template
+from iotda_provider.task_io.parameters import none_if_blank, whole_number
 from iotda_provider.task_io.reports import own_report_path, write_report, xcom_limit
 
 if TYPE_CHECKING:

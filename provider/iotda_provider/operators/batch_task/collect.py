@@ -7,13 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.task_io.parameters import (
-    batch_task_ids,
-    ids_or_template,
-    one_of,
-    text_or_template,
-    whole_number,
-)
+from iotda_provider.task_io.dag_parameters import ids_or_template, one_of, text_or_template
+from iotda_provider.task_io.parameters import batch_task_ids, whole_number
 from iotda_provider.task_io.reports import (
     checked_classes,
     own_report_path,

@@ -12,17 +12,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
-from iotda_provider.task_io.parameters import (
-    as_list,
-    as_mapping,
-    as_text,
+from iotda_provider.task_io.dag_parameters import (
     flag,
     list_or_template,
-    none_if_blank,
     object_or_template,
     one_of,
     text_or_template,
 )
+from iotda_provider.task_io.parameters import as_list, as_mapping, as_text, none_if_blank
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -30,7 +30,8 @@ from iotda_provider.operators.batch_task.stop_record import StopRecord
 from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator
 from iotda_provider.rollout_guard.live_in_worker import LiveStop
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, StopLiveState, header
-from iotda_provider.task_io.parameters import flag, one_of, positive
+from iotda_provider.task_io.dag_parameters import flag, one_of
+from iotda_provider.task_io.parameters import positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting.deadline import Deadline
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE

@@ -11,15 +11,14 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
 from iotda_provider.models import BatchTask, TargetResult
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.task_io.parameters import (
-    as_list,
+from iotda_provider.task_io.dag_parameters import (
     id_or_template,
     list_or_template,
     one_of,
     text_or_template,
     texts,
-    whole_number,
 )
+from iotda_provider.task_io.parameters import as_list, whole_number
 from iotda_provider.task_io.reports import Report, failed_row, xcom_limit
 
 if TYPE_CHECKING:

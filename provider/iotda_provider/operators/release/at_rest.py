@@ -13,14 +13,8 @@ from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsen
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.at_rest import Resting, RestJob
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
-from iotda_provider.task_io.parameters import (
-    flag,
-    id_or_template,
-    is_template,
-    positive,
-    read_number,
-    read_whole_number,
-)
+from iotda_provider.task_io.dag_parameters import flag, id_or_template, is_template
+from iotda_provider.task_io.parameters import positive, read_number, read_whole_number
 from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:

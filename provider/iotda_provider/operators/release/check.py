@@ -32,15 +32,8 @@ from iotda_provider.operators.release.conflicts import (
 from iotda_provider.procedures.create_once import created_by, differences, stamp_of
 from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
-from iotda_provider.task_io.parameters import (
-    as_list,
-    list_or_template,
-    none_if_blank,
-    positive,
-    read_number,
-    text_or_template,
-    texts,
-)
+from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template, texts
+from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -17,9 +17,8 @@ from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.gate import GO_ON
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.task_io.dag_parameters import flag, is_template
 from iotda_provider.task_io.parameters import (
-    flag,
-    is_template,
     none_if_blank,
     optional_text,
     positive,

@@ -10,7 +10,8 @@ from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.gate import ALWAYS, APPROVALS, NEVER
-from iotda_provider.task_io.parameters import airflow_id, one_of, whole_number
+from iotda_provider.task_io.dag_parameters import airflow_id, one_of
+from iotda_provider.task_io.parameters import whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -30,18 +30,20 @@ from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_pla
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, header, package_ids
 from iotda_provider.rollout_guard.plan import read_rules
-from iotda_provider.task_io.parameters import (
+from iotda_provider.task_io.dag_parameters import (
     airflow_id,
-    as_list,
     flag,
     id_or_template,
     is_template,
     list_or_template,
+    text_or_template,
+)
+from iotda_provider.task_io.parameters import (
+    as_list,
     optional_text,
     positive,
     read_number,
     read_whole_number,
-    text_or_template,
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom

@@ -23,16 +23,18 @@ from iotda_provider.release.reconciliation import (
     reconcile,
 )
 from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.task_io.dag_parameters import (
+    id_or_template,
+    list_or_template,
+    one_of,
+    text_or_template,
+)
 from iotda_provider.task_io.parameters import (
     as_list,
     as_mapping,
     as_text,
-    id_or_template,
-    list_or_template,
-    one_of,
     optional_text,
     read_number,
-    text_or_template,
 )
 from iotda_provider.task_io.reports import own_report_path, write_report
 

@@ -20,13 +20,8 @@ from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release.gate import APPROVALS, GO_ON, NEVER, STOP
 from iotda_provider.release.wave_specs import wave_specs
 from iotda_provider.rollout_guard.alerts import OnAlert
-from iotda_provider.task_io.parameters import (
-    is_template,
-    one_of,
-    positive,
-    text_or_template,
-    whole_number,
-)
+from iotda_provider.task_io.dag_parameters import is_template, one_of, text_or_template
+from iotda_provider.task_io.parameters import positive, whole_number
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"

@@ -17,15 +17,8 @@ from iotda_provider.release.watch_wave import WatchJob, WaveWatching
 from iotda_provider.release.worker import AskEvidence
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
-from iotda_provider.task_io.parameters import (
-    airflow_id,
-    function_or_path,
-    is_template,
-    positive,
-    read_number,
-    read_whole_number,
-    whole_number,
-)
+from iotda_provider.task_io.dag_parameters import airflow_id, function_or_path, is_template
+from iotda_provider.task_io.parameters import positive, read_number, read_whole_number, whole_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -22,7 +22,8 @@ from iotda_provider.release.worker import AskEvidence, MustWaitError
 from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.memory_store import forget_triggers_memory, load_triggers_memory
-from iotda_provider.task_io.parameters import flag, importable_path, whole_number
+from iotda_provider.task_io.dag_parameters import flag, importable_path
+from iotda_provider.task_io.parameters import whole_number
 from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:

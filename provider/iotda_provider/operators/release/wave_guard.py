@@ -20,13 +20,8 @@ from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
 from iotda_provider.rollout_guard.live_record import Ended
 from iotda_provider.rollout_guard.memory_store import WorkerMemoryStore, signature_of
 from iotda_provider.rollout_guard.plan import DEFAULT_STOP_TIMEOUT, read_rules
-from iotda_provider.task_io.parameters import (
-    airflow_id,
-    function_or_path,
-    is_template,
-    positive,
-    texts,
-)
+from iotda_provider.task_io.dag_parameters import airflow_id, function_or_path, is_template, texts
+from iotda_provider.task_io.parameters import positive
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
