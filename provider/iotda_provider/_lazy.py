@@ -1,6 +1,6 @@
-"""Modules that offer names from elsewhere, and import each only when it is asked for.
+"""Packages that offer names of their modules, and import a module when its name is first used.
 
-A DAG's file is parsed again and again, and uses one or two of our operators.
+Airflow parses a DAG file again and again, and most DAGs use one or two of our operators.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 def lazily(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` (PEP 562).
+    """Make the ``__getattr__`` of a module (PEP 562).
 
-    :param module: the module's own name
-    :param homes: where each name is defined, by the last part of a module beside it
+    :param module: the name of that module
+    :param homes: for each name the module that defines it, relative to the package of ``module``
     """
     package = module if hasattr(sys.modules[module], "__path__") else module.rpartition(".")[0]
 

@@ -1,4 +1,4 @@
-"""The family of errors: caught by type, carrying the facts, printed in one line that helps."""
+"""The provider's errors. Each carries its facts, and prints as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class IoTDAError(AirflowException):
-    """The root of everything that this provider raises on purpose."""
+    """The base class of every error that this provider raises on purpose."""
 
 
 class IoTDAConfigError(IoTDAError):
@@ -21,14 +21,14 @@ class IoTDAConfigError(IoTDAError):
 
 
 class IoTDAParameterError(IoTDAConfigError, ValueError):
-    """A parameter in a DAG can't be right, whatever it is rendered to; raised as it is parsed."""
+    """A parameter in a DAG is wrong, whatever its templates render to; raised when it is parsed."""
 
 
 class IoTDATransportError(IoTDAError):
-    """No usable answer arrived: unreachable, timed out, cut off, or not JSON.
+    """No usable answer arrived: the host is unreachable, or its answer is late, cut off or no JSON.
 
-    :param sent: whether the request may have reached the platform; if so, whether it acted is
-        unknown
+    :param sent: whether the request may have reached the platform; if so, nobody knows whether the
+        platform acted on it
     """
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
@@ -40,10 +40,10 @@ class IoTDAApiError(IoTDAError):
     """The platform answered with an error.
 
     :param status_code: the HTTP status
-    :param error_code: the platform's code, such as ``IOTDA.014219`` (None where it sent none)
-    :param error_msg: the platform's text
+    :param error_code: the platform's code, such as ``IOTDA.014219``; None: it sent none
+    :param error_msg: the platform's text; None: it sent none
     :param request_id: the answer's ``X-Request-Id``, which the vendor's support asks for
-    :param action: what was being done, such as ``stop batch task 5c8f...``
+    :param action: what failed, such as ``stop batch task 5c8f...``
     :param hint: what the user can do about it
     :param retry_after: seconds after which the platform asks to be called again
     """
@@ -59,7 +59,7 @@ class IoTDAApiError(IoTDAError):
         hint: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # AirflowException declares it as the status of its own API.
+        # AirflowException declares status_code as a constant of its class.
         self.status_code: int = status_code  # type: ignore[assignment]
         self.error_code = error_code
         self.error_msg = error_msg
@@ -85,7 +85,7 @@ class IoTDAApiError(IoTDAError):
 
 
 def _rebuild_api_error(kind: type[IoTDAApiError], facts: dict[str, object]) -> IoTDAApiError:
-    """Pickle support: an error with keyword-only facts survives a process boundary whole."""
+    """Rebuilds a pickled error: its keyword-only facts are kept, as between two processes."""
     error = kind.__new__(kind)
     error.__dict__.update(facts)
     Exception.__init__(error, str(error))
@@ -93,23 +93,23 @@ def _rebuild_api_error(kind: type[IoTDAApiError], facts: dict[str, object]) -> I
 
 
 class IoTDAAuthError(IoTDAApiError):
-    """401 or 403: who called is not known, or may not do this."""
+    """401 or 403: the credentials are wrong, or may not do this."""
 
 
 class IoTDANotFoundError(IoTDAApiError):
-    """404: no such task, device, package or path."""
+    """404: there is no such task, device, package or path."""
 
 
 class IoTDAThrottledError(IoTDAApiError):
-    """429: too many requests; ``retry_after`` says when to come back, where the platform does."""
+    """Too many requests (429, or 403 with a rate limit's code)."""
 
 
 class IoTDAServerError(IoTDAApiError):
-    """5xx: the platform or its gateway is in trouble; whether it acted is unknown."""
+    """5xx: the platform or its gateway failed; nobody knows whether the platform acted."""
 
 
 class TaskNotStoppableError(IoTDAError):
-    """The platform will not stop this task, now or ever.
+    """The platform will never stop this task.
 
     :param status: the status that the task was found in
     """
@@ -131,11 +131,11 @@ class BatchTaskFailedError(IoTDAError):
 
 
 class BatchTaskTimeoutError(IoTDAError):
-    """The batch task did not get there in time; what is known so far is in the XComs."""
+    """The batch task did not reach the wanted status in time. The XComs hold what is known."""
 
 
 class TargetFailuresError(IoTDAError, AirflowFailException):
-    """Some of the requested targets could not be stopped, retried or confirmed; no retry helps.
+    """Some of the requested targets could not be stopped, retried or confirmed. No retry helps.
 
     :param failed: their results
     """
@@ -146,21 +146,21 @@ class TargetFailuresError(IoTDAError, AirflowFailException):
 
 
 class NotHeldError(IoTDAConfigError, AirflowFailException):
-    """Devices of a batch task run that no wave has let start: waves protect nobody there.
+    """Devices of a batch task run that no wave has confirmed: waves cannot protect this rollout.
 
-    No retry helps; nothing was confirmed and nothing was stopped.
+    No retry helps. Nothing was confirmed and nothing was stopped.
     """
 
 
 class StopNotAllowedError(IoTDAError, AirflowFailException):
-    """A release does not begin, as its connection may not stop a batch task.
+    """A release does not begin, because its connection may not stop a batch task.
 
-    No retry helps; nothing was confirmed and nothing was stopped.
+    No retry helps. Nothing was confirmed and nothing was stopped.
     """
 
 
 class BatchTaskDiffersError(IoTDAError, AirflowFailException):
-    """A batch task bears this task instance's stamp, and is for something else.
+    """A batch task has this task instance's stamp in its name, but is for something else.
 
-    No retry helps; nothing was created beside it, unless the message says so, and nothing stopped.
+    No retry helps. Nothing was stopped, and nothing was created unless the message says so.
     """

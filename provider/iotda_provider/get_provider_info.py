@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider without importing any of its code that does work."""
+"""The provider's metadata. Airflow reads it without importing hooks, operators or triggers."""
 
 from __future__ import annotations
 
@@ -47,16 +47,17 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "config": {
             "iotda": {
-                "description": "What the IoTDA provider has to know of this Airflow.",
+                "description": "Settings of the IoTDA provider for this Airflow.",
                 "options": {
                     "installation_id": {
-                        "description": "A name of this Airflow installation, which no other one on "
-                        "the same IoTDA instance has. It is part of the stamp in the names of the "
-                        "batch tasks that this Airflow makes, so that two installations with the "
-                        "same DAG and run ids never take each other's batch tasks for their own. "
-                        "Empty: the Airflow Variable iotda_provider.installation_id, which is made "
-                        "once. Set it in a copy of an Airflow's database before the copy starts, "
-                        "and while no release is under way.",
+                        "description": "A name for this Airflow installation. No other one that "
+                        "uses the same IoTDA instance may have it. It is part of the stamp in "
+                        "the names of the batch tasks that this Airflow creates, so that two "
+                        "installations with the same DAG and run ids never use each other's batch "
+                        "tasks. If it is empty, the provider creates a name once and keeps it in "
+                        "the Airflow Variable iotda_provider.installation_id. For a copy of an "
+                        "Airflow database, set it before the copy starts. Change it only while no "
+                        "release is under way.",
                         "version_added": __version__,
                         "type": "string",
                         "example": "production-eu",

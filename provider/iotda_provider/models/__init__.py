@@ -1,4 +1,4 @@
-"""The words that all parts of the provider speak. No I/O, and no Airflow."""
+"""The data types that all parts of the provider share. No I/O, and no Airflow."""
 
 from iotda_provider.models.batch_tasks import (
     BatchTask,

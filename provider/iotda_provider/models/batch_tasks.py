@@ -1,6 +1,6 @@
-"""Batch tasks, their subtasks, and results per target.
+"""Batch tasks, their subtasks, and the results for single targets.
 
-Nothing here does I/O or imports Airflow. Values on the wire keep the vendor's spelling
+Values on the wire keep the vendor's spelling
 (``Waitting``); names in Python are spelled right (``WAITING``).
 
 Source: "Querying a Batch Task", "Stopping a Batch Task" of the IoTDA API reference, and the models
@@ -15,15 +15,9 @@ from datetime import datetime
 from typing import Any, overload
 
 from iotda_provider.models.statuses import SubtaskStatus, TaskStatus, TaskType
-from iotda_provider.models.text import checked_id, one_line
+from iotda_provider.models.text import checked_id, short_text
 
-_LONGEST_TEXT = 500
 _LARGEST_COUNT = 10**9
-
-
-def _text(value: object) -> str | None:
-    """What the platform says, in a shape that a log line and an XCom can hold."""
-    return None if value is None else one_line(value, _LONGEST_TEXT)
 
 
 def _count(value: object, name: str) -> int:
@@ -44,7 +38,7 @@ def _count(value: object, name: str) -> int:
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """How many targets of a batch task stand where, as the platform counts them (in targets)."""
+    """How many targets of a batch task are in which status, as the platform counts them."""
 
     total: int = 0
     processing: int = 0
@@ -57,44 +51,45 @@ class TaskProgress:
 
     @property
     def started(self) -> int:
-        """Targets that the upgrade has reached: success + fail + fail_wait_retry + processing."""
+        """Targets that have started: success + fail + fail_wait_retry + processing."""
         return self.success + self.fail + self.fail_wait_retry + self.processing
 
     @property
     def finished(self) -> int:
-        """Targets with an outcome of their own: success + fail (stopped ones have none)."""
+        """Targets with an outcome: success + fail. Stopped targets have none."""
         return self.success + self.fail
 
     @property
     def ever_started(self) -> int:
-        """The most targets that can have started, going by these counts alone.
+        """The most targets that can have started, by these counts alone.
 
-        That is started + stopped + removed, or total - waiting where that is more.
+        That is started + stopped + removed or total - waiting, whichever is more.
         """
         return max(self.started + self.stopped + self.removed, self.total - self.waiting)
 
     @property
     def gap(self) -> int:
-        """Targets that the parts lack against the total; below 0: that they have too many.
+        """``total`` less the sum of the parts; 0 if the counts add up.
 
-        Nobody says whether ``total`` includes ``removed``, so the smaller gap of the two counts.
+        The API reference does not say whether ``total`` includes ``removed``: the result is the gap
+        with or without it, whichever is nearer to 0.
         """
         without = self.total - (self.started + self.waiting + self.stopped)
         return min(without - self.removed, without, key=abs)
 
     @property
     def adds_up(self) -> bool:
-        """Whether the parts sum to the total; where not, the counts are a torn read or wrong."""
+        """Whether the parts sum to ``total``. If not, they changed while read, or are wrong."""
         return self.gap == 0
 
     def bounds(self, deficit: int, surplus: int) -> tuple[TaskProgress, ...]:
-        """What the counts may really be where they do not add up; what all say is certain.
+        """The extreme cases of what wrong counts may stand for. What holds in all is certain.
 
-        The targets that are missing were once healthy, once failed; those that are too many are
-        once taken from the successes, once from the failures.
+        Missing targets are added to the successes in one case, and to the failures in another.
+        Surplus targets are taken from the successes in one case, and from the failures in another.
 
-        :param deficit: targets that may be missing
-        :param surplus: targets that may be counted twice
+        :param deficit: the number of targets that may be missing
+        :param surplus: the number of targets that may be counted twice
         """
         found: list[TaskProgress] = []
         if deficit:
@@ -112,7 +107,7 @@ class TaskProgress:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any] | None) -> TaskProgress:
-        """Read the platform's ``task_progress``; a count that is left out is 0.
+        """Read the platform's ``task_progress``. A missing count is 0.
 
         :raises ValueError: a count is negative or not a whole number
         """
@@ -125,7 +120,7 @@ class TaskProgress:
         )
 
     def to_dict(self) -> dict[str, int]:
-        """As plain JSON, the derived counts ``started`` and ``finished`` included."""
+        """As plain JSON, with the derived counts ``started`` and ``finished``."""
         counts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**counts, "started": self.started, "finished": self.finished}
 
@@ -145,9 +140,10 @@ class TaskProgress:
 
 @dataclass(frozen=True)
 class BatchTask:
-    """One batch task as the platform describes it; ``raw`` is its whole answer.
+    """One batch task as the platform describes it.
 
-    ``create_time`` is the platform's text, ``yyyyMMdd'T'HHmmss'Z'`` in UTC.
+    :param create_time: the platform's text, ``yyyyMMdd'T'HHmmss'Z'`` in UTC
+    :param raw: the platform's whole description
     """
 
     task_id: str
@@ -162,7 +158,7 @@ class BatchTask:
 
     @property
     def created_at(self) -> float | None:
-        """When it was created, in seconds since 1970; None: the platform does not say."""
+        """The time of its creation in seconds since 1970; None: the platform does not say."""
         try:
             return datetime.strptime(f"{self.create_time}+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
         except ValueError:
@@ -170,31 +166,31 @@ class BatchTask:
 
     @property
     def batch_task_id(self) -> str:
-        """The same as ``task_id``, in the word that this provider's parameters use."""
+        """The same as ``task_id``, by the name that this provider's parameters use."""
         return self.task_id
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> BatchTask:
         """Read one ``batchtask`` object.
 
-        :raises ValueError: there is no task id or a count makes no sense
+        :raises ValueError: there is no task id, or a count makes no sense
         """
         task_id = checked_id(data.get("task_id"), "a batch task", "task_id")
         task_type = data.get("task_type")
         return cls(
             task_id=task_id,
             status=TaskStatus.from_wire(data.get("status") or TaskStatus.INITIALIZING),
-            task_name=_text(data.get("task_name")) or "",
+            task_name=short_text(data.get("task_name")) or "",
             task_type=TaskType.from_wire(task_type) if task_type else None,
-            status_desc=_text(data.get("status_desc")),
+            status_desc=short_text(data.get("status_desc")),
             progress=TaskProgress.from_wire(data.get("task_progress")),
-            app_id=_text(data.get("app_id")),
-            create_time=_text(data.get("create_time")),
+            app_id=short_text(data.get("app_id")),
+            create_time=short_text(data.get("create_time")),
             raw=data,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON, in the shape that operators and sensors push to XCom."""
+        """As plain JSON, as operators and sensors push it to XCom."""
         return {
             "batch_task_id": self.task_id,
             "task_name": self.task_name,
@@ -207,9 +203,9 @@ class BatchTask:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BatchTask:
-        """The inverse of :meth:`to_dict`, for what went through an event or an XCom.
+        """Read what :meth:`to_dict` wrote, out of an event or an XCom.
 
-        :raises ValueError: it was not made by :meth:`to_dict`
+        :raises ValueError: it is something else
         """
         progress = data.get("progress")
         if not isinstance(progress, Mapping) or not isinstance(data.get("status"), str):
@@ -225,7 +221,7 @@ class BatchTask:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One target of a batch task: where it stands, and what went wrong."""
+    """One target of a batch task: its status and its error."""
 
     target: str
     status: SubtaskStatus
@@ -244,15 +240,15 @@ class Subtask:
         return cls(
             target=target,
             status=SubtaskStatus.from_wire(data.get("status") or SubtaskStatus.WAITING),
-            output=_text(data.get("output")),
-            error_code=_text(error.get("error_code")),
-            error_msg=_text(error.get("error_msg")),
+            output=short_text(data.get("output")),
+            error_code=short_text(error.get("error_code")),
+            error_msg=short_text(error.get("error_msg")),
         )
 
 
 @dataclass(frozen=True)
 class TargetResult:
-    """What came of a stop, retry or confirmation for one target."""
+    """The result of a stop, a retry or a confirmation for one target."""
 
     target: str
     succeeded: bool
@@ -261,7 +257,7 @@ class TargetResult:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> TargetResult:
-        """Read one row of ``targets``; anything but ``success`` is a failure.
+        """Read one row of ``targets``. Any status but ``success`` is a failure.
 
         :raises ValueError: there is no target
         """
@@ -269,8 +265,8 @@ class TargetResult:
         return cls(
             target=target,
             succeeded=str(data.get("status")).lower() == "success",
-            error_code=_text(data.get("error_code")),
-            error_msg=_text(data.get("error_msg")),
+            error_code=short_text(data.get("error_code")),
+            error_msg=short_text(data.get("error_msg")),
         )
 
     def to_failure(self) -> dict[str, str | None]:
@@ -283,7 +279,7 @@ class TargetResult:
 
 
 class TargetResults(Sequence[TargetResult]):
-    """One definite result for each requested target, in the order in which they were asked for."""
+    """One definite result for each requested target, in the order of the request."""
 
     def __init__(self, results: Iterable[TargetResult] = ()) -> None:
         self._results = tuple(results)
@@ -314,10 +310,10 @@ class TargetResults(Sequence[TargetResult]):
 
     @property
     def succeeded(self) -> list[TargetResult]:
-        """The targets for which the call did what was asked."""
+        """The results of the targets for which the call had its effect."""
         return [result for result in self._results if result.succeeded]
 
     @property
     def failed(self) -> list[TargetResult]:
-        """The targets for which it did not, each with its error."""
+        """The results of the other targets, each with its error."""
         return [result for result in self._results if not result.succeeded]

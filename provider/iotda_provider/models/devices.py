@@ -10,27 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.models.text import checked_id, one_line
-
-_LONGEST_TEXT = 500
+from iotda_provider.models.text import checked_id, short_text
 
 
 def _id(data: Mapping[str, Any], name: str) -> str:
     return checked_id(data.get(name), "a row", name)
 
 
-def _text(data: Mapping[str, Any], name: str) -> str | None:
-    value = data.get(name)
-    return None if value is None else one_line(value, _LONGEST_TEXT)
-
-
 @dataclass(frozen=True)
 class Device:
-    """One device; its versions are None where the call leaves them out.
+    """One device.
 
-    ``status`` is ``ONLINE``, ``OFFLINE``, ``ABNORMAL``, ``INACTIVE`` or ``FROZEN``;
-    ``status_changed`` the time of its last change between online and offline,
-    ``yyyy-MM-dd'T'HH:mm:ss.SSS'Z'`` in UTC, which lists leave out.
+    :param status: ``ONLINE``, ``OFFLINE``, ``ABNORMAL``, ``INACTIVE`` or ``FROZEN``
+    :param fw_version: firmware; None: the call does not return versions
+    :param sw_version: software; likewise
+    :param status_changed: when it last went online or offline, ``yyyy-MM-dd'T'HH:mm:ss.SSS'Z'`` in
+        UTC; None: the call is a list, which does not return it
     """
 
     device_id: str
@@ -49,12 +44,12 @@ class Device:
         """
         return cls(
             device_id=_id(data, "device_id"),
-            status=_text(data, "status"),
-            fw_version=_text(data, "fw_version"),
-            sw_version=_text(data, "sw_version"),
-            product_id=_text(data, "product_id"),
-            device_name=_text(data, "device_name"),
-            status_changed=_text(data, "connection_status_update_time"),
+            status=short_text(data.get("status")),
+            fw_version=short_text(data.get("fw_version")),
+            sw_version=short_text(data.get("sw_version")),
+            product_id=short_text(data.get("product_id")),
+            device_name=short_text(data.get("device_name")),
+            status_changed=short_text(data.get("connection_status_update_time")),
         )
 
 
@@ -75,9 +70,9 @@ class DeviceGroup:
         """
         return cls(
             _id(data, "group_id"),
-            _text(data, "name") or "",
-            _text(data, "description"),
-            _text(data, "group_type"),
+            short_text(data.get("name")) or "",
+            short_text(data.get("description")),
+            short_text(data.get("group_type")),
         )
 
 
@@ -101,11 +96,10 @@ class OtaPackage:
         return cls(
             package_id=_id(data, "package_id"),
             version=_id(data, "version"),
-            package_type=_text(data, "package_type"),
-            product_id=_text(data, "product_id"),
+            package_type=short_text(data.get("package_type")),
+            product_id=short_text(data.get("product_id")),
             source_versions=tuple(
-                one_line(version, _LONGEST_TEXT)
-                for version in data.get("support_source_versions") or ()
+                short_text(version) or "" for version in data.get("support_source_versions") or ()
             ),
-            description=_text(data, "description"),
+            description=short_text(data.get("description")),
         )

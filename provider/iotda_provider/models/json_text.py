@@ -1,4 +1,4 @@
-"""JSON from outside: only what can be printed, written again and counted with."""
+"""JSON from outside: only values that can be printed, written again and used as numbers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 from iotda_provider.models.text import what_is
 
 _MOST_LEVELS = 64
-# Of a number; those of more are larger than any float.
+# The most digits of a whole number; a longer one is larger than any float.
 _MOST_DIGITS = 300
-#: Of the numbers of a trigger's arguments: some 300 years in seconds.
+#: The largest number in a trigger's arguments: about 300 years in seconds.
 _LARGEST = 1e10
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -25,16 +25,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def read_json(text: str) -> Any:
-    """What a text of JSON holds.
+    """The value of a JSON text.
 
-    :raises ValueError: it is no JSON, has more than 64 levels of lists and objects, or a number
-        that no float can hold, such as NaN
+    :raises ValueError: it is not JSON, has more than 64 levels of lists and objects, or has a
+        number that is not a finite float, such as NaN
     """
     try:
         data = json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    # To print it, or to write it again, takes a deeper stack than to read it.
+    # Printing or writing nested values needs a deeper stack than reading them.
     level = [data] if isinstance(data, (dict, list)) else []
     for _ in range(_MOST_LEVELS):
         level = [
@@ -66,13 +66,13 @@ def _no_number(text: str) -> NoReturn:
 def checked_fields(
     kind: Any, data: Any, name: str, *, read_by_caller: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The arguments of a dataclass out of plain JSON, which another release may have written.
+    """The arguments of a dataclass, from plain JSON that another release may have written.
 
-    Its fields are text in one line, flags, and numbers from 0 to ten thousand million.
+    A field is text without control characters, a flag, or a number from 0 to 10,000,000,000.
 
     :param kind: the dataclass
-    :param name: what it is called in an error
-    :param read_by_caller: fields of other types, whose values the caller has to check
+    :param name: what an error calls the object
+    :param read_by_caller: fields of other types; the caller checks their values
     :raises ValueError: a field is missing, unknown, or of another type; the message names it
     """
     if not isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""What a logger has to have, whoever made it."""
+"""The type of a logger: Python's or Airflow's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Log(Protocol):
-    """A logger of any make: Python's or Airflow's."""
+    """The methods of a logger that this provider calls."""
 
     def info(self, msg: str, /, *args: Any) -> Any: ...
     def warning(self, msg: str, /, *args: Any) -> Any: ...

@@ -1,4 +1,4 @@
-"""The words of the batch-task API: types, and statuses that know what they mean.
+"""The types and statuses of batch tasks and their subtasks.
 
 Values on the wire keep the vendor's spelling (``Waitting``); names in Python are spelled right
 (``WAITING``).
@@ -17,20 +17,20 @@ _LONGEST_WORD = 60
 
 
 class _WireWord(str, Enum):
-    """A word of the API; compares equal to its spelling on the wire."""
+    """A word of the API. It equals its spelling on the wire."""
 
     def __str__(self) -> str:
         return str(self.value)
 
     @classmethod
     def from_wire(cls: type[_Member], value: object) -> _Member:
-        """Read a word that the platform sent; one that we do not know yet keeps its spelling.
+        """Read a word that the platform sent. An unknown word keeps its spelling.
 
-        A word added by the platform later must not break a running guard, so it becomes a member
-        named ``UNKNOWN`` that means nothing: not ended, not successful. A user's own input is read
-        with the plain constructor, which refuses what it does not know.
+        A word that the platform adds later must not break a running guard: it becomes a value named
+        ``UNKNOWN``, for which every property is False. For a user's input use the constructor,
+        which refuses unknown words.
 
-        :raises ValueError: it is not even text
+        :raises ValueError: it is not text
         """
         try:
             return cls(value)
@@ -43,7 +43,7 @@ class _WireWord(str, Enum):
             return word
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        # An enum's own way finds its members only.
+        # Enum's own method finds members only, not UNKNOWN.
         return type(self).from_wire, (self._value_,)
 
 
@@ -65,17 +65,17 @@ class TaskType(_WireWord):
 
     @property
     def is_stoppable(self) -> bool:
-        """Whether the platform stops and retries tasks of this type at all."""
+        """Whether the platform can stop and retry tasks of this type."""
         return self in (TaskType.SOFTWARE_UPGRADE, TaskType.FIRMWARE_UPGRADE)
 
     @property
     def is_confirmable(self) -> bool:
-        """Whether the platform lets targets of this type wait for a confirmation."""
+        """Whether targets of tasks of this type can wait for a confirmation."""
         return self.is_stoppable or self is TaskType.MODULE_UPGRADE
 
 
 class TaskStatus(_WireWord):
-    """Where a batch task stands as a whole."""
+    """The status of a whole batch task."""
 
     INITIALIZING = "Initializing"
     WAITING = "Waitting"
@@ -88,22 +88,22 @@ class TaskStatus(_WireWord):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended and will not change by itself any more."""
+        """Whether the task has ended and does not change by itself any more."""
         return self.is_completed or self is TaskStatus.STOPPED
 
     @property
     def is_completed(self) -> bool:
-        """Whether the task ran to its own end: nobody stopped it."""
+        """Whether the task ran to its end, and nobody stopped it."""
         return self in (TaskStatus.SUCCESS, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS)
 
     @property
     def is_stop(self) -> bool:
-        """Whether somebody has stopped the task, be it still under way."""
+        """Whether somebody has stopped the task, or is stopping it."""
         return self in (TaskStatus.STOPPED, TaskStatus.STOPPING)
 
 
 class SubtaskStatus(_WireWord):
-    """Where one target of a batch task stands."""
+    """The status of one target of a batch task."""
 
     WAITING = "Waitting"
     PROCESSING = "Processing"
@@ -115,7 +115,7 @@ class SubtaskStatus(_WireWord):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the platform will do nothing more for this target by itself."""
+        """Whether the platform does nothing more for this target by itself."""
         return self in (
             SubtaskStatus.SUCCESS,
             SubtaskStatus.FAIL,

@@ -1,31 +1,34 @@
-"""Text from elsewhere, made fit for a log line, an XCom and an error."""
+"""Text from users and from the platform, made safe for log lines, XComs and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 _LONGEST_SHOWN = 60
-#: A number of more bits is no count, and Python refuses to write out the largest.
+_LONGEST_TEXT = 500
+#: A longer number is not shown: Python refuses to write out the largest ones.
 _MOST_BITS = 128
-#: Of an id of the platform's.
-LONGEST_ID = 256
+# The most characters that an id of the platform may have here.
+_LONGEST_ID = 256
 
 
 def checked_id(value: object, what: str, name: str) -> str:
-    """An id of the platform's, fit for a path, a log line and an XCom.
+    """An id from the platform, safe for a log line and an XCom.
 
-    :raises ValueError: it is no text, empty, longer than 256 characters, or holds line breaks or
-        other control characters
+    :param what: what the id is of, such as ``a batch task``, for the error
+    :param name: the id's field, for the error
+    :raises ValueError: it is not text, is empty or longer than 256 characters, or has line breaks
+        or other control characters
     """
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} without a {name}")
-    if len(value) > LONGEST_ID or not value.isprintable():
+    if len(value) > _LONGEST_ID or not value.isprintable():
         raise ValueError(f"{what} with a {name} that can't be one ({len(value)} characters)")
     return value
 
 
 def one_line(value: object, longest: int) -> str:
-    """One line without control characters, cut where it is longer than ``longest``."""
+    """One line without control characters, cut to ``longest`` characters."""
     text = value if isinstance(value, str) else str(value)
     if len(text) > 2 * longest:
         text = text[: 2 * longest]  # before looking at each of a million characters
@@ -34,11 +37,17 @@ def one_line(value: object, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def what_is(value: object, *, instead_of: str = "text") -> str:
-    """A value that a parameter does not take, in one short line for an error: text as it is; of
-    anything else its type, and why it may be there instead.
+def short_text(value: object) -> str | None:
+    """A text of the platform's as one line of at most 500 characters; None stays None."""
+    return None if value is None else one_line(value, _LONGEST_TEXT)
 
-    :param instead_of: what is wanted: ``text``, ``a number`` or ``a list``
+
+def what_is(value: object, *, instead_of: str = "text") -> str:
+    """A wrong value of a parameter, in one short line for an error.
+
+    Text is shown as it is. Of any other value the type is shown, and why it may be there.
+
+    :param instead_of: what the parameter takes, such as ``text``, ``a number`` or ``a list``
     """
     if value is None:
         return "None: the task that it comes from pushed nothing (skipped, or the key is wrong?)"

@@ -1,4 +1,4 @@
-"""Creating a batch task once, whatever gets lost and whoever else tries: by a name of its own."""
+"""Creates a batch task once, even if answers are lost: by a name that has one purpose only."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.batch_tasks import stop_whole_tasks
 
-# A task of the same moment is among the newest.
+# A task that was created a moment ago is on one of these pages.
 _PAGES_OF_THE_NEWEST = 2
-# Seconds between looks at a batch task whose targets are still being made.
-_MAKING = (0.5, 1.0, 2.0, 4.0)
+# Seconds between looks at a batch task whose subtasks are still being created.
+_INITIALIZING_PAUSES = (0.5, 1.0, 2.0, 4.0)
 _LONGEST_DIFFERENCE = 300
-# What is compared, where it is not asked for.
-_NOTHING = dict.fromkeys(
+# These are compared even if the caller does not ask for them.
+_DEFAULTS = dict.fromkeys(
     ("document", "task_policy", "need_confirm", "group_ids", "task_mode", "task_ext_info")
 )
 _LONGEST_NAME = 128
@@ -41,29 +41,30 @@ _STAMP = re.compile(r"_af(r?)([A-Z2-7]{26})\Z")
 def stamp_of(
     installation: str, dag_id: str, run_id: str, task_id: str, map_index: int, part: int = 0
 ) -> str:
-    """What marks a batch task as made by one task instance: the same at every try of it.
+    """The mark of the batch task that one task instance creates; the same at each of its tries.
 
-    :param installation: the Airflow installation, as two of them may have the same ids
-    :param part: which of the batch tasks that the task instance makes
+    :param installation: names the Airflow installation: two of them may have the same DAG ids
+    :param part: numbers the batch tasks of a task instance that creates several
+    :return: 26 characters of A-Z and 2-7
     """
     identity = "\0".join((installation, dag_id, run_id, task_id, str(map_index), str(part)))
     return b32encode(hashlib.sha256(identity.encode()).digest()).decode()[:26]
 
 
 def stamped_name(task_name: str, stamp: str, *, of_release: bool = False) -> str:
-    """The name at the platform: the user's, cut where it is too long, then the stamp."""
+    """The name at the platform: the user's name, cut if it is too long, and the stamp."""
     suffix = f"_af{'r' if of_release else ''}{stamp}"
     return task_name[: _LONGEST_NAME - len(suffix)] + suffix
 
 
 def created_by(task_name: str) -> str:
-    """The stamp of the task instance that has created a batch task; empty: it was none."""
+    """The stamp in the name of a batch task; empty if no task instance created it."""
     match = _STAMP.search(task_name)
     return match[2] if match else ""
 
 
 def is_of_release(task_name: str) -> bool:
-    """Whether a batch task is a release's own, which the release guards."""
+    """Whether a release created a batch task, by its name; the release then guards it."""
     match = _STAMP.search(task_name)
     return bool(match and match[1])
 
@@ -73,9 +74,9 @@ def is_of_release(task_name: str) -> bool:
 
 @dataclass(frozen=True)
 class Surplus:
-    """A second task of the same name, which should not be.
+    """One batch task too many with the same name.
 
-    :param error: why it could not be stopped
+    :param error: why it could not be stopped; None: it is stopped, or had ended
     """
 
     batch_task_id: str
@@ -84,10 +85,10 @@ class Surplus:
 
 @dataclass(frozen=True)
 class Created:
-    """The one task of a name.
+    """The one batch task of a name.
 
-    :param created: whether it was not there before
-    :param surplus: what else was found by that name, and has been stopped where that went
+    :param created: whether it was created now; False: it existed before
+    :param surplus: other tasks of that name, which were stopped
     """
 
     task: BatchTask
@@ -98,18 +99,18 @@ class Created:
 async def create_batch_task_once(
     io: CallsIO, *, not_before: str | None = None, **task: Any
 ) -> Created:
-    """Create a batch task, unless there is one by its name, which must belong to one purpose only.
+    """Create a batch task, unless a task of its name exists. The name must have one purpose only.
 
-    It is looked for before it is created, and where the answer got lost, before it is created
-    again. It is looked for once more afterwards, because somebody else may have done the same at
-    the same time: the oldest is kept then, for both, and any other is stopped.
+    It looks for the task before it creates it, and again before each further attempt if an answer
+    was lost. It looks once more afterwards: another process may have created the same task at the
+    same time. Then both keep the oldest task and stop the others.
 
-    A name alone is no identity: what is found is compared with what is asked for, its type,
-    document, policy and targets. Where it differs nothing is created, kept or stopped.
+    A name alone proves nothing: a task that is found is compared with the task that is asked for
+    (type, document, policy, targets). If it differs, nothing is created, kept or stopped.
 
-    :param not_before: no task of this name can be older (in the platform's spelling of a time); the
+    :param not_before: a task of this name cannot be older (a time in the platform's spelling); the
         search ends there
-    :param task: what ``create_batch_task`` takes
+    :param task: the arguments of ``create_batch_task``
     :raises BatchTaskDiffersError: a task of this name is for something else
     """
     creation = api.create_batch_task(**task)  # refuses bad input before anything is sent
@@ -130,7 +131,7 @@ async def create_batch_task_once(
     try:
         found = await _find(io, task, pages=_PAGES_OF_THE_NEWEST)
     except IoTDAError:
-        # One look was promised more than is needed: what was created must not be lost by it.
+        # This look is only a precaution: its failure must not lose the task that was created.
         if made is None and not found:
             raise
     others = [one for one in found if made is None or one.task_id != made.task_id]
@@ -140,9 +141,10 @@ async def create_batch_task_once(
 async def _find(
     io: CallsIO, task: dict[str, Any], *, not_before: str | None = None, pages: int | None = None
 ) -> list[BatchTask]:
-    """All tasks of that name, or of its stamp, whatever their type.
+    """All tasks with the wanted name, or with the stamp in it.
 
-    :param pages: how many of the newest to look at, of the wanted type alone
+    :param pages: look only at so many pages of the newest tasks of the wanted type; None: at all
+        tasks, of every upgrade type if the wanted type is one, else of every other type
     """
     kind = TaskType(task["task_type"])
     kinds = [each for each in TaskType if each.is_confirmable == kind.is_confirmable]
@@ -174,10 +176,11 @@ async def _keep_the_oldest(
     created: bool,
     made: BatchTask | None = None,
 ) -> Created:
-    """
-    :param found: tasks of the wanted name, which are compared first
-    :param made: the one that was made here, for sure
-    :raises BatchTaskDiffersError: one that was found is for something else
+    """Keep the oldest task of a name, and stop the others.
+
+    :param found: tasks of the wanted name; they are compared with ``wanted`` first
+    :param made: the task that this call created, if its answer arrived
+    :raises BatchTaskDiffersError: a task in ``found`` is for something else
     """
     for one in found:
         different = await _compare(io, one, wanted)
@@ -204,11 +207,11 @@ async def _keep_the_oldest(
 
 
 def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
-    """In what a batch task, as the platform describes it, differs from what is wanted, in words.
+    """The differences between a batch task and the wanted one, each in words.
 
-    Its targets are not compared here: the description need not name them all.
+    The targets are not compared: the platform's description of a task need not name them all.
 
-    :param wanted: what ``create_batch_task`` takes, or a part of it, which is all that is compared
+    :param wanted: arguments of ``create_batch_task``; only these are compared
     """
     raw, found = task.raw, []
     readings: dict[str, Any] = {
@@ -232,7 +235,7 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
         "task_ext_info": lambda info: info or None,
     }
     if wanted.get("targets") is not None:
-        asked.pop("group_ids")  # targets win, for us and for the platform
+        asked.pop("group_ids")  # the platform ignores group_ids if there are targets
     for name in asked.keys() & wanted.keys():
         has, wants = readings[name](), asked[name](wanted[name])
         if has != wants:
@@ -244,17 +247,17 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
 
 
 async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
-    """What of a batch task differs, read from the platform: its description, and its targets."""
+    """The differences of a batch task, targets included, read again from the platform."""
     task = await io.perform(api.show_batch_task(task.task_id))
-    different = differences(task, {**_NOTHING, **wanted})
+    different = differences(task, {**_DEFAULTS, **wanted})
     if different or wanted.get("targets") is None:
         return different
     asked = set(wanted["targets"])
-    for pause in (*_MAKING, None):
+    for pause in (*_INITIALIZING_PAUSES, None):
         has = await _targets_of(io, task)
         if has == asked:
             return []
-        # The platform may have only begun to make them.
+        # While it is Initializing, the platform may still be creating its subtasks.
         if task.status is not TaskStatus.INITIALIZING or not has <= asked:
             return [_of_targets(has, asked)]
         if pause is not None:
@@ -267,7 +270,7 @@ async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> l
 
 
 async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:
-    """The targets of a batch task: as its description names them, else as its subtasks do."""
+    """The targets of a batch task: from its description if it names all, else from its subtasks."""
     named = task.raw.get("targets")
     if isinstance(named, list) and len(named) == task.progress.total > 0:
         return {str(target) for target in named}
@@ -289,7 +292,7 @@ def _of_targets(has: set[str], asked: set[str]) -> str:
 
 
 def _in_any_order(document: Any) -> Any:
-    """A document in which the order of packages does not count, nor what is left empty."""
+    """A document for comparison: without empty fields, its packages sorted."""
     if not isinstance(document, Mapping):
         return document or None
     filled = _filled(document)
@@ -300,12 +303,12 @@ def _in_any_order(document: Any) -> Any:
 
 
 def _policy(policy: Any) -> dict[str, str]:
-    """A policy in which 3 is as good as "3"."""
+    """A policy for comparison: without empty fields, its numbers as text."""
     return {name: str(value) for name, value in _filled(policy or {}).items()}
 
 
 def _filled(value: Mapping[str, Any]) -> dict[str, Any]:
-    """An object without what is left empty."""
+    """An object without its empty fields."""
     return {name: item for name, item in value.items() if item not in (None, "", [], {})}
 
 
