@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
 
 def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error, saying what to install where Airflow has not brought the web framework."""
+    """The same error; it says what to install if the web framework is missing."""
     if error.name not in _FRAMEWORK:
         return error
     return ModuleNotFoundError(

@@ -24,7 +24,7 @@ MAX_PORT = 65_535
 MAX_SPEED = 1_000_000
 # The prefix of keys in the environment; a list of processes shows arguments to every user.
 ENVIRONMENT = "IOTDA_EMULATOR_"
-# A scenario is read into memory, and what is named as its file may have no end.
+# A scenario is read into memory, and its path may lead to a file without an end.
 MAX_SCENARIO = 64 * 1024 * 1024
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -34,9 +34,9 @@ class Emulator:
     :param sk: its secret key
     :param project_id: the project that calls must name
     :param security_token: makes the key a temporary one
-    :param seed: all chance comes from it
+    :param seed: the source of all chance
     :param speed: virtual seconds per real second; 0: time moves by ``advance`` only
-    :param state: a file in which it outlives a restart; None: it remembers nothing
+    :param state: the file that keeps its state over a restart; None: it keeps nothing
     :param control: whether control calls are answered too; ``control_key`` is their key
     :param host: where to listen; loopback
     :param port: where to listen; 0: a free port
@@ -96,7 +96,7 @@ class Emulator:
         self.close()
 
     def start(self) -> None:
-        """Begin to serve; returns when it listens.
+        """Start to serve; returns when it listens.
 
         :raises OSError: the address is taken
         """
@@ -170,7 +170,7 @@ class Emulator:
         self._on_loop(lambda: self.instance.advance(seconds))
 
     def add_fault(self, kind: str, **rule: Any) -> str:
-        """Put a fault's rule in force; returns the rule's id.
+        """Add a fault's rule; returns the rule's id.
 
         :param kind: what happens, such as ``lost`` or ``throttle``
         :param rule: the rule's other fields, such as ``call="stop_batch_task"`` and ``count=1``
@@ -187,11 +187,11 @@ class Emulator:
         self._on_loop(lambda: self.instance.run("remove_fault"))
 
     def faults(self) -> list[dict[str, Any]]:
-        """The rules in force, with how often each has matched and hit."""
+        """The rules, with how often each has matched and hit."""
         return self._on_loop(self.instance.faults.describe)
 
     def refuse_connections(self, seconds: float) -> None:
-        """Stop listening for so many real seconds."""
+        """Stop listening for this many real seconds."""
 
         def refuse() -> None:
             if self.instance.refuse is not None:

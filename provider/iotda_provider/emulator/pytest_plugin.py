@@ -56,7 +56,7 @@ def iotda_emulator(
 
 @pytest.fixture
 def iotda_connection(iotda_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """An Airflow connection to ``iotda_emulator``, in force as ``iotda_default`` in this test."""
+    """An Airflow connection to ``iotda_emulator``, which this test uses as ``iotda_default``."""
     connection = iotda_emulator.airflow_connection
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
     return connection

@@ -1,4 +1,4 @@
-"""Virtual time: real time times a speed, plus whatever was advanced by hand."""
+"""Virtual time: real time multiplied by a speed, plus what was advanced by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Clock:
         return min(self._base + passed, self._end)
 
     def advance(self, micro: int) -> int:
-        """Move forward; answers the new time."""
+        """Move forward; returns the new time."""
         if micro < 0:
             raise ValueError("time only moves forward")
         self._base += micro

@@ -33,7 +33,7 @@ def invalid(detail: str) -> ApiError:
 
 
 def bad_format(detail: str) -> ApiError:
-    """A body that is not what was announced."""
+    """A body that is not of the announced type."""
     return ApiError(400, "IOTDA.000008", f"Invalid input. The request format is invalid. {detail}")
 
 
@@ -62,17 +62,17 @@ def broken() -> ApiError:
 
 
 def unauthenticated(detail: str) -> ApiError:
-    """A request whose signature, key or date does not hold."""
+    """A request whose signature, key or date is not valid."""
     return ApiError(401, "APIGW.0301", f"Incorrect IAM authentication information: {detail}")
 
 
 def forbidden(detail: str) -> ApiError:
-    """A good signature that gives no right to this."""
+    """A valid signature of a caller without this right."""
     return ApiError(403, "APIGW.0302", f"The IAM user is forbidden to call the API: {detail}")
 
 
 def no_such_api() -> ApiError:
-    """A path or method that nobody published."""
+    """A path or method that is not documented."""
     return ApiError(
         404,
         "APIGW.0101",
@@ -81,7 +81,7 @@ def no_such_api() -> ApiError:
 
 
 def too_large() -> ApiError:
-    """A body over what the gateway lets through."""
+    """A body above the limit of the gateway."""
     return ApiError(413, "APIGW.0201", "Request entity too large", {"Connection": "close"})
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 _T = TypeVar("_T")
-# No delay is longer: 31 years, in seconds, and far from what 64 bits hold in microseconds.
+# The longest delay: 31 years in seconds. In microseconds it still fits into 64 bits.
 LONGEST = 1e9
 # Larger than every number of a scenario; a float still holds it.
 LARGEST = 1e300

@@ -46,7 +46,7 @@ class Page:
         return cls(int(limit), marker.lower(), int(offset))
 
     def cut(self, records: Iterable[_T]) -> list[_T]:
-        """This page of records that begin below the marker already."""
+        """This page of records, which are already those below the marker."""
         return list(islice(records, self.offset, self.offset + self.limit))
 
 
@@ -59,7 +59,7 @@ def below(ids: Sequence[str], marker: str) -> Iterator[str]:
 def described(
     count: int, records: Sequence[_T], record_id: Callable[[_T], str]
 ) -> dict[str, object]:
-    """The answer's ``page``; an empty page has no marker, for there is no last record."""
+    """The answer's ``page``; an empty page has no marker, because it has no last record."""
     page: dict[str, object] = {"count": count}
     if records:
         page["marker"] = record_id(records[-1])

@@ -1,4 +1,4 @@
-"""Chance that can be repeated: numbers drawn from a seed and the names of what they are for."""
+"""Repeatable chance: numbers drawn from a seed and the names of what they are for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Mix:
-    """A choice among numbered things by weight; ``bounds`` are the weights summed up."""
+    """A choice among numbered things by weight; ``bounds`` are the cumulative weights."""
 
     values: tuple[int, ...]
     bounds: tuple[float, ...]

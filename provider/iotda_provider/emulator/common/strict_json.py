@@ -1,7 +1,7 @@
 """Reads JSON that can be written again: numbers that a double holds, limited nesting.
 
-Python's own reader takes ``NaN``, ``1e999`` and a nesting that its writer then fails at. Whatever
-the emulator keeps of a request it shows again in other answers, which must stay JSON.
+Python's own reader accepts ``NaN``, ``1e999`` and deep nesting, which its writer cannot write. The
+emulator repeats parts of requests in its answers, which must be JSON.
 """
 
 from __future__ import annotations

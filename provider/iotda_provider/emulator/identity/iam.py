@@ -1,6 +1,6 @@
 """Who callers are and what they may do: keys, tokens, agencies and federated identities.
 
-In place of IAM and of the ECS metadata service; knows no HTTP. Lifetimes are in real seconds, as
+Stands for IAM and the ECS metadata service; knows no HTTP. Lifetimes are in real seconds, as
 the dates in signatures are.
 """
 
@@ -23,7 +23,7 @@ from iotda_provider.emulator.common.field_types import Many, Seconds
 from iotda_provider.emulator.common.strict_model import StrictModel
 from iotda_provider.emulator.identity.signatures import BASIC, Key, Verifier, refuse_duplicates
 
-# Of tokens and of keys, that many are known at a time: the oldest is forgotten first.
+# The most tokens, and the most keys, that are known at a time: the oldest is forgotten first.
 _MOST_GRANTS = 1000
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 # The IAM action that each call needs.
@@ -46,8 +46,8 @@ class IamSettings(StrictModel):
     :param token_lifetime: seconds that a token is valid (IAM's own: 24 hours)
     :param key_lifetime: seconds that a temporary key is valid at most
     :param agency: whether an agency is bound to the ECS instance
-    :param metadata_token: whether the metadata service wants its own token shown
-    :param denied: IAM actions that nobody has, such as ``iotda:batchtasks:stop``
+    :param metadata_token: whether the metadata service requires its own token
+    :param denied: IAM actions that nobody may use, such as ``iotda:batchtasks:stop``
     """
 
     user: str = "emulator-user"
@@ -117,7 +117,7 @@ class Iam:
                     )
 
     def given_secrets(self) -> set[str]:
-        """Every secret issued (the latest thousand of each kind), for tests that seek leaks."""
+        """Every secret issued (the latest thousand of each kind), for tests that look for leaks."""
         with self._lock:
             keys = [grant.key for grant in self._keys.values() if grant.key is not None]
             tokens = {*self._tokens, *self._metadata_tokens}

@@ -1,4 +1,4 @@
-"""Verifies the signatures of requests from what came over the wire: both of IoTDA's kinds."""
+"""Verifies both kinds of request signatures of IoTDA, from the bytes that were received."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Verifier:
     """Finds the key that signed a request, or refuses the request.
 
     :param keys: the access keys that are known
-    :param kind: the only kind of signature that is taken, or ``any``
+    :param kind: the only kind of signature that is accepted, or ``any``
     :param region: the region that a derived signature must name; None: any
     """
 
@@ -82,7 +82,7 @@ class Verifier:
         :param raw_path: the path as it was sent, still percent-encoded
         :param headers: names in lower case, as ASGI gives them
         :param now: the present in seconds since 1970, as the gateway's clock has it
-        :raises ApiError: 401, where the signature does not hold
+        :raises ApiError: 401, the signature is not valid
         """
         refuse_duplicates(headers, _SECURITY_HEADERS)
         sent = {name.decode("latin-1"): _text(value) for name, value in headers}

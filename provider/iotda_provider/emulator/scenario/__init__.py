@@ -1,1 +1,1 @@
-"""What is emulated: the fleet's behaviour, the answers to IoTDA's unknowns, the faults."""
+"""What is emulated: the fleet's behaviour, IoTDA's undocumented behaviour, and the faults."""

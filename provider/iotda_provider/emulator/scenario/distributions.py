@@ -33,7 +33,7 @@ class Constant(StrictModel):
 
 
 class Uniform(StrictModel):
-    """Any delay between two equally often."""
+    """Any delay between two limits, all equally likely."""
 
     distribution: Literal["uniform"] = "uniform"
     min: Seconds

@@ -1,6 +1,6 @@
 """Faults by rule: which call goes wrong, how often, and in which way.
 
-Pure: a rule says what is to happen to a request; doing it is the gateway's.
+No I/O: a rule says what is to happen to a request; the gateway does it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Kind = Literal[
 KINDS: tuple[str, ...] = get_args(Kind)
 # These only change how a request is served: other faults may hit the same request.
 BENIGN = ("latency", "clock_skew")
-# These take the place of the answer.
+# These replace the answer.
 FATAL = tuple(kind for kind in KINDS if kind not in BENIGN)
 # The defaults that differ from those of the other kinds.
 _DEFAULTS: dict[str, dict[str, Any]] = {"refuse": {"seconds": 1.0}, "html": {"status": 502}}
@@ -72,7 +72,7 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
 class Fault(StrictModel):
     """One rule.
 
-    :param id: the name by which the rule can be removed; empty: it gets one when it comes in force
+    :param id: the name by which the rule can be removed; empty: it gets one when it is added
     :param kind: what happens, one of ``KINDS``
     :param call: patterns of the calls that the rule is for, such as ``stop_batch_task``, ``*_task``
     :param count: how many requests the rule hits at most; None: all
@@ -150,7 +150,7 @@ class Hit:
 
 
 class Faults:
-    """The rules in force, in their order; the first fatal one that hits decides.
+    """The rules in their order; the first fatal one that hits decides.
 
     :param noted: called after each change of a rule's counts, so that they can be kept
     """
@@ -168,12 +168,12 @@ class Faults:
         self._made = 0
 
     def next_id(self) -> str:
-        """An id for a rule that brings none."""
+        """An id for a rule that has none."""
         self._made += 1
         return f"fault-{self._made}"
 
     def add(self, fault: Fault) -> None:
-        """Put a rule in force, last in order; one of the same id is replaced."""
+        """Add a rule at the end; it replaces a rule of the same id."""
         self._states.pop(fault.id, None)
         self._states[fault.id] = _State(fault)
 
@@ -237,7 +237,7 @@ class Faults:
 
 
 def _take(buckets: dict[str, tuple[float, float]], key: str, limit: Fault, now: float) -> float:
-    """Take one token of a key's bucket; answers 0, or the seconds until there is one."""
+    """Take one token of a key's bucket; returns 0, or the seconds until there is one."""
     tokens, since = buckets.get(key, (float(limit.burst), now))
     tokens = min(float(limit.burst), tokens + (now - since) * limit.per_second)
     if tokens >= 1:
@@ -248,7 +248,7 @@ def _take(buckets: dict[str, tuple[float, float]], key: str, limit: Fault, now: 
 
 
 def html_page(status: int, phrase: str) -> str:
-    """What a proxy shows when what is behind it does not answer."""
+    """What a proxy answers when the server behind it does not."""
     return _HTML.format(status=status, phrase=phrase)
 
 

@@ -1,4 +1,4 @@
-"""What is emulated: a fleet, how its devices behave, and which of IoTDA's unknowns hold."""
+"""What is emulated: a fleet, how its devices behave, and IoTDA's undocumented behaviour."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_DEVICES = 1_000_000
-# The resource space of tasks, groups and packages that name none.
+# The resource space of tasks, groups and packages without one.
 DEFAULT_APP_ID = "0123456789abcdef0123456789abcdef"
 # Three years: a longer past would begin before the task ids do.
 _LONGEST_AGO = 1e8
@@ -62,7 +62,7 @@ class Behaviour(StrictModel):
     :param start_after: delay from the task's start (or the confirmation) to the device's
     :param offline_share: share that is offline when the emulator starts
     :param online_after: when an offline device comes online; None: never
-    :param offline_for: for how long an offline device has been so when the emulator starts
+    :param offline_for: how long a device has been offline when the emulator starts
     :param already_current: share that runs the target version already
     """
 
@@ -114,7 +114,7 @@ class Behaviour(StrictModel):
 
 
 class Segment(Behaviour):
-    """A part of the fleet with a behaviour of its own, chosen by share, count or group."""
+    """A part of the fleet that behaves differently, chosen by share, count or group."""
 
     name: str = "segment"
     share: Share | None = None

@@ -31,7 +31,7 @@ _Code = Annotated[Code, PlainValidator(_read_code)]
 
 
 class ErrorCodes(StrictModel):
-    """The status and code of each refusal whose code nobody published."""
+    """The status and code of each refusal whose code is not documented."""
 
     task_not_found: _Code = Code(404, "IOTDA.014217")
     stop_refused: _Code = Code(400, "IOTDA.014218")
@@ -61,10 +61,10 @@ class Switches(StrictModel):
     :param report_timeout: seconds until a device that never reports has failed (24 h)
     :param offline_status: the status of a subtask that waits for its device
     :param stop_after: seconds from a stop to Stopped, drawn per subtask
-    :param stop_installing: an installing device at a stop may ``finish`` with its own outcome,
-        may be marked Stopped and yet install (``detach``), or obeys (``abort``)
+    :param stop_installing: what a stop does to a device that installs: it ends with its own outcome
+        (``finish``), is marked Stopped but goes on (``detach``), or stops (``abort``)
     :param install_share: the last part of the success delay in which a device is installing
-    :param stopping_timeout: seconds after which a stop waits for no device any more
+    :param stopping_timeout: seconds after which a stop no longer waits for devices
     :param empty_targets: what an explicitly empty ``targets`` list means
     :param all_answer: whether the answer to ``{}`` has ``targets``
     :param echo_targets: a task's ``targets`` are echoed up to this many
@@ -76,7 +76,7 @@ class Switches(StrictModel):
     :param signature: the signature kind that this instance takes
     :param instance_id: the Instance-Id that every call must carry; None: not looked at
     :param region: the region that a derived signature must name; None: not looked at
-    :param error_codes: status and code of refusals that nobody documented
+    :param error_codes: status and code of refusals that are not documented
     """
 
     initializing: Seconds = 1.0

@@ -22,9 +22,9 @@ _ALLOWED = [
 class Task:
     """A batch task and its subtasks, about 30 bytes each.
 
-    ``counts`` are kept at every change, so nothing ever counts the rows.
+    ``counts`` are updated at every change, so the rows are never counted.
 
-    :param number: its place among all tasks ever made; its draws and record ids come from it
+    :param number: its place among all tasks ever made; the source of its draws and record ids
     :param devices: the device number of each row
     """
 

@@ -1,4 +1,4 @@
-"""What becomes of subtasks as virtual time goes by, and what a stop, retry or confirmation does."""
+"""What happens to subtasks over virtual time, and what a stop, retry or confirmation does."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUICK = to_micro(1.0)
 class Engine:
     """Moves subtasks from status to status; every time is in virtual microseconds.
 
-    :param forget: makes the whole platform forget a device that a task has deleted
+    :param forget: removes a device that a task has deleted from the whole platform
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Engine:
         )
 
     def fire(self, task: Task, row: int, due: int) -> None:
-        """Let happen what was due for a row, unless something has come between."""
+        """Do what was due for a row, unless the row has changed meanwhile."""
         if row == WHOLE_TASK:
             self._begin_task(task, due)
         elif task.due[row] == due and task.steps[row] != NONE:
@@ -103,7 +103,7 @@ class Engine:
             self._start(task, task.rows_in(frozenset({status_rules.WAITING})), now)
 
     def _start(self, task: Task, rows: Iterable[int], now: int) -> None:
-        """Send rows on their way that are Waitting and have nothing planned."""
+        """Start rows that are Waitting and have nothing planned."""
         fleet, rate = self._fleet, self._dispatch_rate
         draw = self._draws.stream("start", task.number)
         sent = 0
@@ -262,7 +262,7 @@ class Engine:
             task.move(row, status_rules.FAIL)
 
     def settle(self, task: Task) -> None:
-        """Bring the task's status in line with its subtasks."""
+        """Set the task's status by its subtasks."""
         if task.status.is_terminal:
             return
         if not task.live:
@@ -311,7 +311,7 @@ class Engine:
         return left <= whole * self._switches.install_share
 
     def retry(self, task: Task, rows: Sequence[int], now: int) -> None:
-        """Begin again with these rows, which have failed, wait for a retry or were stopped."""
+        """Start these rows again: they have failed, wait for a retry or were stopped."""
         for row in rows:
             task.move(row, status_rules.WAITING)
             task.steps[row] = NONE
@@ -324,7 +324,7 @@ class Engine:
         self._flush()
 
     def confirm(self, task: Task, rows: Sequence[int], now: int) -> None:
-        """Let these rows start, which wait for that."""
+        """Start these rows, which wait for a confirmation."""
         if rows:
             task.confirmed = True
         if task.opened:
@@ -336,7 +336,7 @@ class Engine:
         self._flush()
 
     def remove_device(self, task: Task, device: int) -> None:
-        """Take a device that is no more out of a running task."""
+        """Take a device that no longer exists out of a running task."""
         for row in task.rows_of([device]).values():
             if task.statuses[row] in status_rules.LIVE:
                 task.steps[row] = NONE

@@ -1,4 +1,4 @@
-"""What will happen when: the subtasks' coming events in the order of virtual time."""
+"""The coming events of subtasks, in the order of virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TASK_MASK = (1 << _TASK_BITS) - 1
 # The row that stands for the task itself; at one moment it comes before the rows.
 WHOLE_TASK = -1
 
-# Below this share of new events, pushing them one by one is cheaper than building the heap anew.
+# Below this share of new events, it is faster to push them one by one than to rebuild the heap.
 _FEW = 8
 
 

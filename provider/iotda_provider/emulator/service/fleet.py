@@ -23,7 +23,7 @@ class Versions:
         self._numbers: dict[str, int] = {}
 
     def number(self, text: str) -> int:
-        """The number of a version, given out at first sight."""
+        """The number of a version; a new version gets the next one."""
         if text not in self._numbers:
             self._numbers[text] = len(self._texts)
             self._texts.append(text)
@@ -37,8 +37,8 @@ class Versions:
 class Fleet:
     """Devices by number: columns of small numbers rather than an object each.
 
-    The scenario's devices have made-up ids, which cost nothing to keep. Ids that turn up later
-    (targets that are not registered, say) are written down.
+    The ids of the scenario's devices follow from their numbers, so they are not stored. Later ids,
+    such as targets that are not registered, are.
 
     :param start: the virtual time at which the emulator starts, from which delays count
     """
@@ -52,7 +52,7 @@ class Fleet:
         self._behaviours: list[Behaviour] = [scenario, *scenario.segments]
         self.versions = Versions()
         self._segment = array("H", bytes(2 * size))
-        # 32 bits: more versions than requests can ever name.
+        # 32 bits: more versions than requests will ever name.
         self._fw = array("I", bytes(4 * size))
         self._sw = array("I", bytes(4 * size))
         self._flags = bytearray(b"\x01") * size
@@ -70,7 +70,7 @@ class Fleet:
             self._segment[device] = segment + 1
 
     def settle_versions(self, package_versions: dict[str, str]) -> None:
-        """Give all made devices their versions.
+        """Give all devices of the scenario their versions.
 
         :param package_versions: product id (or ``""`` for any) to the version that devices which
             are already current run
@@ -105,7 +105,7 @@ class Fleet:
         return self._stranger_ids[device - self.made]
 
     def find(self, device_id: str) -> int | None:
-        """The number behind an id, registered or not; None where it was never heard of."""
+        """The number of an id, registered or not; None: the id is unknown."""
         if device_id.startswith(self._prefix):
             tail = device_id[len(self._prefix) :]
             if len(tail) == self._width and tail.isascii() and tail.isdigit():
@@ -115,7 +115,7 @@ class Fleet:
         return self._strangers.get(device_id)
 
     def intern(self, device_id: str) -> int:
-        """The number behind an id; one never heard of gets a number but is not registered."""
+        """The number of an id; an unknown id gets a number but is not registered."""
         device = self.find(device_id)
         if device is None:
             device = len(self)
@@ -131,7 +131,7 @@ class Fleet:
         return bool(self._flags[device] & _REGISTERED)
 
     def remove(self, device: int) -> None:
-        """Make the platform forget a device."""
+        """Remove a device from the platform."""
         if self.is_registered(device):
             self._flags[device] = 0
             self.registered -= 1

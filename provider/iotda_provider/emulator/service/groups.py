@@ -49,7 +49,7 @@ class DeviceGroup:
 
     @property
     def group_type(self) -> str:
-        """``STATIC``, or ``DYNAMIC`` where a rule says who is in it."""
+        """``STATIC``, or ``DYNAMIC`` if a rule chooses its devices."""
         return "STATIC" if self.rule is None else "DYNAMIC"
 
 
@@ -149,7 +149,7 @@ class Groups:
         return device
 
     def forget(self, device: int) -> None:
-        """Take a device out of the platform and of all groups."""
+        """Remove a device from the platform and from all groups."""
         self._fleet.remove(device)
         for group in self.by_id.values():
             group.members.discard(device)

@@ -98,7 +98,7 @@ class Library:
     def target_versions(self, kind: TaskType, package_ids: Sequence[str]) -> dict[str, int]:
         """The versions that packages bring, by product; ``""`` is for devices of any other.
 
-        :raises ApiError: a package does not exist, where that matters, or is of another kind
+        :raises ApiError: a package is of another kind, or does not exist and that is refused
         """
         versions: dict[str, int] = {}
         number = self._versions.number
@@ -120,7 +120,7 @@ class Library:
         return versions
 
     def any_package(self, kind: TaskType) -> str:
-        """The id of a package for this kind of task: the first there is, or a made-up one."""
+        """The id of a package for this kind of task: the first one, or an invented one."""
         wanted = _PACKAGE_TYPES.get(kind)
         for package in self.packages.values():
             if package.fields["package_type"] == wanted:

@@ -54,7 +54,7 @@ MAX_EXT_INFO = 512
 MAX_DOCUMENT = 64 * 1024
 MAX_SHADOW = 10 * 1024
 
-# How much of a field's name an error repeats: a client may send names of any length.
+# The most characters of a field's name in an error: a client may send names of any length.
 _LONGEST_NAME = 200
 _TIMES = ("schedule_time", "start_time", "end_time", "last_modified_time")
 # Types that only the list knows: tasks that the platform's console makes.
@@ -71,7 +71,7 @@ def _moment(value: object) -> float:
 
 
 def _number(value: object) -> int:
-    """A whole number as a query has it: ASCII digits and nothing else."""
+    """A whole number in a query: only ASCII digits."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
         return int(value)
     raise ValueError("must be a whole number")
@@ -358,7 +358,7 @@ class ObsLocation(_Request):
 
 
 class FileLocation(_Request):
-    """Where a package's file is; OBS is the only place there is."""
+    """Where a package's file is: only in OBS."""
 
     obs_location: ObsLocation
 

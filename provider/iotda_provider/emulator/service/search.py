@@ -75,7 +75,7 @@ class Condition:
     texts: tuple[str, ...]
 
     def __call__(self, device: int, values: Values) -> bool:
-        """Whether it holds for a device; a field with several values matches by any of them."""
+        """Whether it is true for a device; one of a field's several values is enough."""
         found = values(device, self.field)
         operator = self.operator
         if operator in ("=", "in"):
@@ -96,7 +96,7 @@ class AnyOf:
     alternatives: tuple[tuple[Condition, ...], ...]
 
     def __call__(self, device: int, values: Values) -> bool:
-        """Whether one of the alternatives holds; without conditions every device passes."""
+        """Whether one of the alternatives is true; without conditions every device passes."""
         if not self.alternatives:
             return True
         return any(all(c(device, values) for c in conditions) for conditions in self.alternatives)
@@ -124,7 +124,7 @@ class _Parser:
         return self._tokens[self._at][1].lower() if self._at < len(self._tokens) else ""
 
     def take(self, kind: str | None = None) -> str:
-        """The next token as it is, which must be of this kind."""
+        """The next token, which must be of this kind."""
         if self._at >= len(self._tokens):
             raise _refuse("ends too early")
         found, text = self._tokens[self._at]
@@ -158,7 +158,7 @@ class _Parser:
 def parse(sql: object) -> Query:
     """Read a search.
 
-    :raises ApiError: it is not one, or beyond what the platform takes
+    :raises ApiError: it is not one, or above a limit of the platform
     """
     if not isinstance(sql, str) or not sql.strip():
         raise _refuse("is required")

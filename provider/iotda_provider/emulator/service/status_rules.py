@@ -1,7 +1,7 @@
 """The statuses of batch tasks and subtasks: which follows which, and which allows which call.
 
-Pure: statuses in, a status or a refusal out. ``docs/emulator.md`` says for each rule whether it is
-documented or inferred.
+No I/O: statuses in, a status or a refusal out. ``docs/emulator.md`` says for each rule whether it
+is documented or inferred.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from iotda_provider.models import TaskType
 
 MAX_SCHEDULE_SECONDS = 7 * 24 * 3600
 
-# Their targets stand in files, which are not emulated.
+# Their targets are in files, which are not emulated.
 _BY_FILE_ONLY = frozenset({TaskType.CREATE_DEVICES, TaskType.UPDATE_DEVICES})
 _WITH_DOCUMENT = frozenset(
     {
@@ -28,8 +28,8 @@ _WITH_DOCUMENT = frozenset(
 class TaskRequest:
     """The checked body of a create call.
 
-    At most one of ``targets`` and ``group_ids`` is set. ``fields`` is what the task will say of
-    itself; ``start_at`` is in seconds since 1970, None for at once.
+    At most one of ``targets`` and ``group_ids`` is set. ``fields`` is what answers show of
+    the task; ``start_at`` is in seconds since 1970, None for at once.
     """
 
     task_type: TaskType
@@ -89,7 +89,7 @@ def read_task_request(body: object, now: float, *, targets_known: bool = False) 
 def _targets(
     asked: CreateBatchTask,
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """The one way of naming targets that counts: targets, then the filter."""
+    """The targets as they count: ``targets``, or else the filter."""
     if asked.task_type in _BY_FILE_ONLY:
         raise errors.invalid(
             f"document_source is required for {asked.task_type}, and files are not emulated."

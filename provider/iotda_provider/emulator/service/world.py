@@ -1,7 +1,7 @@
 """The emulated platform: tasks, devices, groups, packages, and the commands that change them.
 
 No HTTP and no real time here. The same scenario, seed and commands at the same virtual times give
-the same world, which is what lets a restarted emulator go on where it was.
+the same world, so that a restarted emulator can continue.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class World:
         return self.origin + self.now / MICRO
 
     def advance(self, now: int) -> None:
-        """Let everything happen that is due by ``now``, in its order."""
+        """Do everything that is due by ``now``, in its order."""
         pop, fire, tasks = self._queue.pop_until, self.engine.fire, self._by_number
         while (event := pop(now)) is not None:
             due, number, row = event
@@ -208,7 +208,7 @@ class World:
             task_id = f"{int(self.moment()):08x}{self._instance}{number:06x}"
         fields = dict(request.fields)
         if len(fields.get("targets", ())) > self.switches.echo_targets:
-            # Never shown, so not kept: these ids would be most of a large task's memory.
+            # Answers never show these ids, and they would be most of a large task's memory.
             del fields["targets"]
         fields["app_id"] = request.app_id or DEFAULT_APP_ID
         task = Task(number, task_id, request.task_type, fields, devices, self.now)
@@ -252,7 +252,7 @@ class World:
             raise ScenarioError(f"{name} is refused: {error}") from None
 
     def stop(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
-        """Stop a task, or these targets of it; answers what came of each target."""
+        """Stop a task, or these targets of it; returns a result for each target."""
         task = self.task(task_id)
         self._permit("stop", status_rules.stop_blocked_because(task.task_type, task.status))
         rows, results = self._choose("stop", task, targets)

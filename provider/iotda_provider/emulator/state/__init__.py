@@ -1,1 +1,1 @@
-"""What one emulator remembers: its world, its journal, and the file that outlives a restart."""
+"""What one emulator knows: its world, its journal, and the file that is kept over a restart."""

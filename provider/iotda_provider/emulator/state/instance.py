@@ -28,8 +28,8 @@ class Settings:
 
     :param security_token: makes the key a temporary one
     :param speed: virtual seconds per real second
-    :param state: the file that outlives the emulator; None: nothing does
-    :param control_key: what control calls must show; None: there are none
+    :param state: the file that is kept over a restart; None: nothing is kept
+    :param control_key: the key that control calls need; None: there are no control calls
     """
 
     ak: str
@@ -57,9 +57,9 @@ class Instance:
         except BaseException:
             self.close()
             raise
-        # Stops listening for so many real seconds; the server sets it.
+        # Stops listening for this many real seconds; the server sets it.
         self.refuse: Callable[[float], None] | None = None
-        # Sleeps for so many real seconds, at most until the server's end.
+        # Sleeps for this many real seconds, at most until the server's end.
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def _begin(self, scenario: object) -> None:
@@ -100,7 +100,7 @@ class Instance:
             self._store.close()
 
     def present(self) -> World:
-        """The world, brought up to now."""
+        """The world at the present moment."""
         self.world.advance(self.clock.now())
         return self.world
 
@@ -122,7 +122,7 @@ class Instance:
         self.present()
 
     def add_fault(self, fault: object) -> str:
-        """Put a fault's rule in force; returns the rule's id.
+        """Add a fault's rule; returns the rule's id.
 
         :raises ScenarioError: one line that names the field
         """
@@ -140,7 +140,7 @@ class Instance:
             self._store.forget_notes()
 
     def _identify(self, scenario: object) -> tuple[object, float]:
-        """The scenario and start time: those of the state file, where it has some."""
+        """The scenario and start time: those of the state file, if it has them."""
         known = None if self._store is None else self._store.identity
         if known is None:
             source = {} if scenario is None else scenario
@@ -156,7 +156,7 @@ class Instance:
         return known.scenario, known.start_time
 
     def _replay(self) -> int:
-        """Bring the world to where its file says it is; answers the virtual time."""
+        """Repeat the commands of the state file; returns the virtual time."""
         if self._store is None:
             return self.world.now
         for command in self._store.commands():

@@ -20,7 +20,7 @@ Entry = dict[str, Any]
 
 
 def body_of(raw: bytes) -> Any:
-    """A body as an entry keeps it: JSON where it is some, text otherwise, None where it is long."""
+    """A body as an entry keeps it: its JSON, otherwise its text; None if it is too long."""
     if not raw or len(raw) > MAX_BODY:
         return None
     text = raw.decode("utf-8", "replace")
@@ -38,8 +38,8 @@ def without_secrets(fields: Mapping[str, str]) -> dict[str, str]:
 class Journal:
     """The last requests, oldest first.
 
-    :param keep: called with each entry, so that it can be kept elsewhere too
-    :param before: entries of an earlier life
+    :param keep: called with each entry, to keep it elsewhere too
+    :param before: entries of before a restart
     """
 
     def __init__(
@@ -67,5 +67,5 @@ class Journal:
         return found if limit is None else found[:limit]
 
     def clear(self) -> None:
-        """Forget what was asked so far; numbers go on."""
+        """Empty the journal; numbers continue."""
         self._entries.clear()

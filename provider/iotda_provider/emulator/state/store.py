@@ -1,7 +1,7 @@
 """Keeps what an emulator needs after a restart in one SQLite file.
 
-The world is a function of its scenario, its seed and the commands that changed it, so the commands
-are what is kept: each is in the file before its answer leaves, and a restart plays them again.
+The world follows from its scenario, its seed and the commands that changed it. So the commands are
+kept: each is in the file before it is answered, and a restart repeats them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from iotda_provider.emulator.state.journal import MAX_ENTRIES, Entry
 # Increased whenever the same commands would make another world than before.
 FORMAT = 2
 
-# The journal's oldest entries are deleted after every so many new ones.
+# The journal's oldest entries are deleted each time after this many new ones.
 _SWEEP = 1000
 _OWNER_ONLY = 0o600
 _OTHERS = 0o077
@@ -82,7 +82,7 @@ class Store:
         self._put("format", FORMAT)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def _get(self, name: str) -> Any:
@@ -94,12 +94,12 @@ class Store:
 
     @property
     def identity(self) -> Identity | None:
-        """What world this is the state of; None while it is of none."""
+        """Which world this is the state of; None: of none yet."""
         value = self._get("identity")
         return None if value is None else Identity(*value)
 
     def identify(self, scenario: object, seed: int, start_time: float) -> None:
-        """Say what world this is the state of."""
+        """Write which world this is the state of."""
         self._put("identity", [scenario, seed, start_time])
 
     @property
@@ -132,7 +132,7 @@ class Store:
             self._db.execute("DELETE FROM journal WHERE n <= ?", (number - MAX_ENTRIES,))
 
     def forget_notes(self) -> None:
-        """Let go of the journal's entries."""
+        """Delete the journal's entries."""
         self._db.execute("DELETE FROM journal")
 
     def notes(self) -> list[Entry]:
@@ -143,13 +143,13 @@ class Store:
         return [json.loads(row[0]) for row in reversed(rows)]
 
     def count_fault(self, fault_id: str, seen: int, fired: int) -> None:
-        """Keep how far a fault's rule has come."""
+        """Keep the counts of a fault's rule."""
         self._db.execute(
             "INSERT OR REPLACE INTO fault_counts VALUES (?, ?, ?)", (fault_id, seen, fired)
         )
 
     def fault_counts(self) -> list[tuple[str, int, int]]:
-        """How far each rule had come."""
+        """The counts of each rule."""
         return self._db.execute("SELECT fault_id, seen, fired FROM fault_counts").fetchall()
 
 

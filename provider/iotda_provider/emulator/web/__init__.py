@@ -1,1 +1,1 @@
-"""HTTP: the server, the checks at its door, and a route for each call."""
+"""HTTP: the server, what it checks of every request, and a route for each call."""

@@ -77,7 +77,7 @@ def reset(transport: asyncio.Transport) -> None:
 class Severed(Response):
     """No answer or a part of one, then the connection ends.
 
-    :param answer: what would have been answered
+    :param answer: the answer without the fault
     :param keep: how much of its body is sent before the end; None: not even the status
     :param with_reset: end with a reset instead of an ordinary close
     """
@@ -91,7 +91,7 @@ class Severed(Response):
         self._with_reset = with_reset
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what is to be sent, and end the connection."""
+        """Send the answer or its part, and end the connection."""
         transport: asyncio.Transport = scope["state"][TRANSPORT]
         if self._answer is not None and self._keep is not None:
             body = bytes(self._answer.body)

@@ -112,13 +112,13 @@ async def clear_journal(request: Request) -> Response:
 
 @routes.get("/faults")
 async def list_faults(request: Request) -> Response:
-    """The rules in force, with how often each has matched and hit."""
+    """The rules, with how often each has matched and hit."""
     return JsonResponse({"faults": instance_of(request).faults.describe()})
 
 
 @routes.post("/faults")
 async def add_fault(request: Request) -> Response:
-    """Put a rule in force."""
+    """Add a rule."""
     fault = await read_json(request, MAX_CONTROL_BODY)
     return JsonResponse({"id": instance_of(request).add_fault(fault)}, 201)
 

@@ -1,4 +1,4 @@
-"""What happens to every call around its own work: faults, recognition, refusal, the journal."""
+"""What happens to every call besides its own work: faults, authentication, refusals, journal."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class JsonResponse(Response):
     def render(self, content: object) -> bytes:
         """The content as bytes."""
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        # Half of a surrogate pair is JSON that a client may send, but no UTF-8 that we could.
+        # A client may send half of a surrogate pair in JSON, but it cannot be answered in UTF-8.
         return text.encode("utf-8", "replace")
 
 
@@ -131,7 +131,7 @@ def instance_of(request: Request) -> Instance:
 
 
 class GatewayRoute(APIRoute):
-    """A route that lets in signed calls only, and answers refusals in IoTDA's words."""
+    """A route that accepts only signed calls, and answers refusals as IoTDA does."""
 
     def get_route_handler(self) -> Handler:
         """What answers a request."""
@@ -161,7 +161,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     caller = key and key[1]
     hits: list[Hit] = []
     if known := instance.iam.knows(request.scope["headers"]):
-        # Nobody else uses up a fault or a limit that is meant for a test's own calls.
+        # Only identified calls use up the faults and limits that a test has set.
         hits = [
             *instance.faults.hits(call or "", caller),
             *instance.limits.hits(call or "", caller),
@@ -190,7 +190,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
     request_id = new_request_id()
     answer.headers[REQUEST_ID] = request_id
     if _BODY not in request.scope and _announces_body(request):
-        # An unread body is not read to its end only to keep the connection open.
+        # The rest of a body is not read only to keep the connection open.
         answer.headers["Connection"] = "close"
     instance.journal.add(
         {
@@ -300,7 +300,7 @@ def _as_configured(fault: Fault) -> Response:
 
 
 def _spoilt(instance: Instance, answer: Response, hit: Hit) -> Response:
-    """What is left of an answer whose call has had its effect."""
+    """The broken answer to a call that has had its effect."""
     fault = hit.fault
     if fault.kind == "lost":
         return Severed()

@@ -28,7 +28,7 @@ _TITLES = {
 
 
 class IamRoute(APIRoute):
-    """A route that answers refusals in IAM's words."""
+    """A route that answers refusals as IAM does."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()

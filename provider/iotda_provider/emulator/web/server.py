@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: they are the process's business, not the server's."""
+        """Do not handle signals: the process does."""
         yield
 
     async def serve_until_end(self, ready: Callable[[], None]) -> None:
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
         await self.serve([self._socket])
 
     def end(self) -> None:
-        """Begin to end; to be called on the server's own event loop."""
+        """Begin to end; call it on the server's own event loop."""
         self.should_exit = True
         self._ending.set()
 
@@ -113,8 +113,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and end open connections.
 
-        As uvicorn does, which sleeps a tenth of a second even when nothing is open: every test that
-        has an emulator of its own would wait for it.
+        uvicorn would sleep a tenth of a second even if nothing is open, in every test with an
+        emulator of its own.
         """
         if self._reopening is not None:
             self._reopening.cancel()
@@ -134,7 +134,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_LOOK)
 
     def refuse(self, seconds: float) -> None:
-        """Refuse connections for so many real seconds, and reset those that are open."""
+        """Refuse connections for this many real seconds, and reset those that are open."""
         loop = asyncio.get_running_loop()
         if self._reopening is not None:
             self._reopening.cancel()
