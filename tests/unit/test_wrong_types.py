@@ -49,10 +49,10 @@ from iotda_provider.operators.release.reconcile import (
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release.at_rest import RestJob
-from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
+from iotda_provider.release.wave_devices import ConfirmJob
 from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor

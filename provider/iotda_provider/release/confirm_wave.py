@@ -15,7 +15,6 @@ from iotda_provider.exceptions import (
 from iotda_provider.models.log import Log
 from iotda_provider.release import pauses
 from iotda_provider.release.confirm_chunks import checked_chunk, in_flight, next_chunk
-from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.ledger import pack
 from iotda_provider.release.others import (
     STARTED_ELSEWHERE,
@@ -25,7 +24,7 @@ from iotda_provider.release.others import (
 )
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.wave_devices import WaveDevices
+from iotda_provider.release.wave_devices import ConfirmJob, WaveDevices
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
 from iotda_provider.waiting.outage import Outage, is_transient
@@ -40,9 +39,9 @@ _SAY_EVERY = 300.0
 class WaveConfirming(WaveDevices):
     """The confirmation of one wave, with a look of the guard before every call.
 
-    It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Who
-    begins writes so into the ledger, and whoever finds somebody else there confirms nobody, unless
-    that one does not either for a minute.
+    It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Two
+    processes may confirm the same wave, where one of them was only thought to be dead: a device
+    that both ask for starts once, and together they exceed ``max_in_flight`` by one call at most.
 
     :param job: which wave, and within which limits
     :param watch: the release's guard
@@ -98,6 +97,7 @@ class WaveConfirming(WaveDevices):
             if not (self._is_stale or self._queue or self._is_fresh or watch.is_stopping):
                 left = self._unreached()
                 if not left or (not why and self._pauses.are_over(self._clock())):
+                    await self._shared.write_what_is_missing(io)
                     await self._tell_left(io, left)
                     return self._result(None, left)
                 if not why:
@@ -115,15 +115,15 @@ class WaveConfirming(WaveDevices):
 
     async def _go_on(self, io: ReleaseIO) -> str | None:
         """Confirm some devices; why that is not possible, or None where it was."""
-        was_new = not self._shared.was_read
+        was_new, left = not self._shared.was_read, self._ledger.left
         self._ledger.wave = max(self._ledger.wave, self.job.wave)
-        if not await self._recall(io, claim=True):
+        if not await self._recall(io):
             # To begin without it would be to ask again, and to write down less than it.
             return "who was confirmed before can't be read"
-        if was_new:
-            return None  # what it says is held against a look first
-        if self._shared.is_displaced:
-            return "another try of this task, or another triggerer, goes on with it"
+        if was_new or self._ledger.left != left:
+            # What it says, or a stop that another process has begun, is held against a look first.
+            self._is_stale = True
+            return None
         accepted = self._ledger.accepted
         self._queue = [device for device in self._queue if device not in accepted]
         if not self._queue:
@@ -132,6 +132,9 @@ class WaveConfirming(WaveDevices):
         chunk = self._next_chunk()
         if not chunk:
             return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
+        if not self._shared.is_written:
+            # Which wave has begun, for one: whoever begins now finds whose devices these are.
+            await self._shared.write(io)
         try:
             await self._confirm(io, chunk)
         except IoTDAError as error:
@@ -193,9 +196,11 @@ class WaveConfirming(WaveDevices):
             return
         is_open = outcome is None or outcome.verdict == COMPLETED
         if self._is_untouched and is_open and watch.started and not watch.is_stopping:
-            sentence = not_held(job.batch_task_id, watch.started, progress.total)
-            await watch.tell(io, STARTED_ELSEWHERE, sentence)
-            raise NotHeldError(sentence)
+            await self._recall(io)
+            if self._is_untouched:
+                sentence = not_held(job.batch_task_id, watch.started, progress.total)
+                await watch.tell(io, STARTED_ELSEWHERE, sentence)
+                raise NotHeldError(sentence)
         before = job.outside
         job.outside = await look_for_others(io, watch, self._let_start, before)
         if job.outside > before:
@@ -212,21 +217,24 @@ class WaveConfirming(WaveDevices):
         """Write down who waits: after a stop nobody can see it, nor can another process before."""
         if not self._members or self.job.left is not None:
             return
+        was_read = self._shared.was_read
+        if was_read:
+            await self._recall(io, urgent=True)
         left = self._not_asked()
         if self._watch.started - (self._let_start - len(left)) > self.job.outside:
             left = []  # some have started that still waited when that was read: nobody knows who
-        self._ledger.left = frozenset(left)
-        self.job.left = pack(self._members, self._ledger.left)
-        if self._shared.was_read:
-            await self._shared.write_at_once(io, urgent=True)
+        self._ledger.note_left(left)
+        self.job.left = pack(self._members, self._ledger.left or ())
+        if was_read:
+            await self._shared.write_before_stop(io)
 
     async def _keep_left(self, io: ReleaseIO, outcome: Outcome, left: Sequence[str]) -> None:
         """Write down who had not been let start where somebody else has ended the release."""
-        is_noted = self._ledger.left is not None or outcome.verdict == COMPLETED
-        if is_noted or not self._shared.was_read:
+        if not self._shared.was_read:
             return
-        self._ledger.left = frozenset(left)
-        await self._shared.write(io)
+        if self._ledger.left is None and outcome.verdict != COMPLETED:
+            self._ledger.note_left(left)
+        await self._shared.write_what_is_missing(io)
 
     def _next_chunk(self) -> list[str]:
         progress = self._watch.progress
@@ -242,13 +250,15 @@ class WaveConfirming(WaveDevices):
     async def _confirm(self, io: ReleaseIO, chunk: Sequence[str]) -> None:
         targets = tuple(checked_chunk(chunk, self._may_start))
         self._has_asked = True
-        self._ledger.left = self.job.left = None  # no stop has come of an earlier decision
+        self._ledger.drop_left()  # no stop has come of an earlier decision
+        self.job.left = None
         # Should the answer be lost, they may have started.
         self._queue = self._queue[len(targets) :]
         results = await io.confirm(self.job.batch_task_id, targets)
         self._attempts.update(targets)
         accepted = [row.target for row in results.succeeded]
         self._ledger.add(accepted)
+        self._known.update(accepted)
         self._turned_down += [device for device in targets if device not in self._ledger]
         if accepted:
             self._pauses.forget()

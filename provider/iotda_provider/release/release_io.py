@@ -38,10 +38,12 @@ class ReleaseIO(GuardIO, Protocol):
         :raises IoTDAError: the platform has refused the call, or has not answered
         """
 
-    async def recall(self) -> list[Any] | None:
+    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
         """Read what was noted of accepted confirmations, as plain JSON.
 
         None: it can't be read, which is not the same as none.
+
+        :param urgent: a stop waits for it, so it may not take long
         """
 
     async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:

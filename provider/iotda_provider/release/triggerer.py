@@ -105,9 +105,9 @@ class TriggererReleaseIO(TriggererGuardIO):
         async with self._reading_new_keys():
             return await self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self) -> list[Any] | None:
+    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
         assert self._files is not None
-        return await self._in_time(None, self._files.read_confirmed, self._log)
+        return await self._in_time(None, self._files.read_confirmed, self._log, urgent=urgent)
 
     async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
         assert self._files is not None

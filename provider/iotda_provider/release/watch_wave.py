@@ -12,10 +12,10 @@ from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_by_bounds
+from iotda_provider.release.ledger import SharedLedger
 from iotda_provider.release.others import in_words, look_for_others
 from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
-from iotda_provider.release.shared_ledger import SharedLedger
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
@@ -194,7 +194,7 @@ class WaveWatching:
             return ""
         try:
             shared = await self._open(io)
-            if not await shared.read(io, claim=False):
+            if not await shared.read(io):
                 return "who was confirmed can't be read"
             rows: set[str] = await io.read_waiting(self.job.batch_task_id)
         except IoTDAError as error:
@@ -221,9 +221,8 @@ class WaveWatching:
         except IoTDAError as error:
             self._log.warning("That others have started can't be written down: %s", error)
             return
-        if await shared.read(io, claim=False):
-            shared.ledger.outside = max(job.outside, shared.ledger.outside)
-            await shared.write(io)
+        shared.ledger.outside = max(job.outside, shared.ledger.outside)
+        await shared.write(io)
 
     async def _open(self, io: ReleaseIO) -> SharedLedger:
         """What is written down of confirmations.
@@ -233,7 +232,7 @@ class WaveWatching:
         if self._shared is None:
             waves: list[list[str]] = await io.read_waves()
             everybody = (device for wave in waves for device in wave)
-            self._shared = SharedLedger(everybody, self._log, self._clock)
+            self._shared = SharedLedger(everybody, self._log)
             self._members = frozenset(d for wave in waves[: self.job.wave] for d in wave)
         return self._shared
 

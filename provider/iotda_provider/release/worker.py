@@ -125,22 +125,26 @@ class WorkerReleaseIO(WorkerGuardIO):
         with self._reading_new_keys():
             return self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self) -> list[Any] | None:
+    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
         assert self._files is not None
-        return self.call(self._files.read_confirmed, self._log)
+        return self._in_time(None, self._files.read_confirmed, self._log, urgent=urgent)
 
     async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
         assert self._files is not None
+        write = self._files.write_confirmed
+        return self._in_time(False, write, record, self._log, urgent=urgent)
+
+    def _in_time(self, otherwise: T, call: Callable[..., T], *args: Any, urgent: bool = False) -> T:
+        """Its result; another one where a stop waits for it, and it takes too long.
+
+        :param urgent: a stop waits for it
+        """
         seconds = self.patience_before_stop if urgent else None
         try:
-            return self.call(
-                *(self._files.write_confirmed, record, self._log),
-                seconds=seconds,
-                first=urgent,
-            )
+            return self.call(call, *args, seconds=seconds, first=urgent)
         except FutureTimeoutError:
             self._log.warning("The release's files take their time; the stop does not wait.")
-            return False
+            return otherwise
 
     async def sleep(self, seconds: float) -> None:
         self.show()

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.release.at_rest import Resting, RestJob
-    from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirming
     from iotda_provider.release.release_guard import WaveWatch
     from iotda_provider.release.triggerer import TriggererReleaseIO
     from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+    from iotda_provider.release.wave_devices import ConfirmJob
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -192,8 +192,8 @@ class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
     def begin(self, watch: WaveWatch) -> tuple[ConfirmJob, WaveConfirming]:
-        from iotda_provider.release.confirm_job import ConfirmJob
         from iotda_provider.release.confirm_wave import WaveConfirming
+        from iotda_provider.release.wave_devices import ConfirmJob
 
         job = ConfirmJob.from_json({**self.job, "is_first": False})
         return job, WaveConfirming(job, watch, self.log, clock=time.time)

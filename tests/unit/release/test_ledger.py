@@ -33,14 +33,38 @@ def test_what_one_task_has_written_the_next_one_reads() -> None:
 def test_who_had_not_been_let_start_at_a_stop_is_in_there_too() -> None:
     first, second = Ledger(FLEET), Ledger(FLEET)
     assert "left" not in first.to_json()
-    first.left = frozenset()
-    assert second.merge(first.to_json())
-    assert second.left == frozenset()
-    first.left = frozenset(FLEET[5:9])
+    first.note_left(FLEET[5:9])
     assert second.merge(json.loads(json.dumps(first.to_json())))
     assert second.left == {*FLEET[5:9]}
     assert not second.merge({**first.to_json(), "left": "no base64!"})
     assert second.left == {*FLEET[5:9]}
+    empty, third = Ledger(FLEET), Ledger(FLEET)
+    empty.note_left(())
+    assert third.merge(empty.to_json())
+    assert third.left == frozenset()
+
+
+def test_of_two_stops_only_those_are_left_of_whom_both_say_so() -> None:
+    first, second = Ledger(FLEET), Ledger(FLEET)
+    first.note_left(FLEET[5:9])
+    second.note_left(FLEET[7:12])
+    assert second.merge(first.to_json())
+    assert second.left == {*FLEET[7:9]}
+
+
+def test_an_older_record_does_not_bring_back_who_was_left_and_another_stop_does() -> None:
+    mine, other = Ledger(FLEET), Ledger(FLEET)
+    mine.note_left(FLEET[5:9])
+    older = mine.to_json()
+    mine.drop_left()
+    assert mine.merge(older)
+    assert mine.left is None
+    other.note_left(FLEET[6:9])
+    assert mine.merge(other.to_json())
+    assert mine.left == {*FLEET[6:9]}
+    mine.drop_left()
+    mine.note_left(FLEET[5:9])  # a stop of its own, with the same devices as an earlier one
+    assert mine.left == {*FLEET[5:9]}
 
 
 @pytest.mark.parametrize(
@@ -103,3 +127,15 @@ def test_how_far_it_came_and_who_else_has_started_never_becomes_less() -> None:
     assert second.merge(json.loads(json.dumps(first.to_json())))
     assert (second.wave, second.outside) == (3, 9)
     assert not second.merge({**first.to_json(), "wave": "nonsense"})
+
+
+def test_what_two_accept_in_the_same_moments_is_counted_for_both() -> None:
+    first, second = Ledger(FLEET), Ledger(FLEET)
+    for now in (1000.0, 1001.0, 1002.0):
+        first.note_lately(3, now, within=100)
+        second.note_lately(5, now + 0.01, within=100)
+        mine, theirs = first.to_json(), second.to_json()
+        assert first.merge(theirs)
+        assert second.merge(mine)
+    assert first.count_lately(1003.0, within=100) == 24
+    assert second.count_lately(1003.0, within=100) == 24

@@ -12,11 +12,11 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_chunks import MAX_CHUNK
-from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirming
 from iotda_provider.release.gate import GO_ON
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.wave_devices import ConfirmJob
 from iotda_provider.task_io.dag_parameters import flag, is_template
 from iotda_provider.task_io.parameters import (
     none_if_blank,
