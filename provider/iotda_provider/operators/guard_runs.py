@@ -114,7 +114,8 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
                 batch_task_id: run_id
                 for batch_task_id, run_id in runs.missing.items()
                 # The rollout may have ended, and its guard with it, after the list was read.
-                if batch_task_id not in runs.replaced or _is_under_way(hook, batch_task_id)
+                if batch_task_id not in runs.replaced
+                or _may_be(hook, batch_task_id, lambda status: status in _UNDER_WAY)
             }
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
@@ -160,22 +161,11 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
     ) -> None:
         for batch_task_id, run_id in missing.items():
             task = rollouts[batch_task_id]
+            log, line = self.log.info, "%s (%s) gets the guard %s. %s"
             if batch_task_id in runs.replaced:
-                self.log.warning(
-                    "%s (%s) runs, and its guard has ended: %s takes its place. %s",
-                    batch_task_id,
-                    task.task_name,
-                    run_id,
-                    task.progress,
-                )
-            else:
-                self.log.info(
-                    "%s (%s) gets the guard %s. %s",
-                    batch_task_id,
-                    task.task_name,
-                    run_id,
-                    task.progress,
-                )
+                log = self.log.warning
+                line = "%s (%s) runs, and its guard has ended: %s takes its place. %s"
+            log(line, batch_task_id, task.task_name, run_id, task.progress)
         for batch_task_id in runs.given_up:
             self.log.error(
                 "%s (%s) IS NOT GUARDED: %d guard runs have failed. Clear one of them.",
@@ -231,9 +221,10 @@ def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
     return task.raw.get("need_confirm") is True and not task.progress.started
 
 
-def _is_under_way(hook: IoTDAHook, batch_task_id: str) -> bool:
+def _may_be(hook: IoTDAHook, batch_task_id: str, is_so: Callable[[TaskStatus], bool]) -> bool:
+    """Whether a batch task's status is so; yes if it can't be read, no if it does not exist."""
     try:
-        return hook.get_batch_task(batch_task_id).status in _UNDER_WAY
+        return is_so(hook.get_batch_task(batch_task_id).status)
     except IoTDANotFoundError:
         return False
     except IoTDAError:
@@ -289,7 +280,9 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
                 self.log.error("The batch tasks of this release can't be found: %s", error)
                 found = []
             every = dict.fromkeys([*known, *found])
-            unfinished = [each for each in every if _may_go_on(hook, each)]
+            unfinished = [
+                each for each in every if _may_be(hook, each, lambda status: not status.is_terminal)
+            ]
         if not unfinished:
             self.log.info("No batch task of this release goes on.")
             return []
@@ -317,13 +310,3 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
             for task in hook.list_batch_tasks(task_type=kind, status=status)
             if created_by(task.task_name) == stamp
         ]
-
-
-def _may_go_on(hook: IoTDAHook, batch_task_id: str) -> bool:
-    """Whether a batch task has not ended; yes if it can't be read."""
-    try:
-        return not hook.get_batch_task(batch_task_id).status.is_terminal
-    except IoTDANotFoundError:
-        return False
-    except IoTDAError:
-        return True

@@ -115,15 +115,16 @@ class WorkerMemoryStore:
 
     :param context: Airflow's context of the running task instance
     :param log: the task's log
-    :param signature: signs the memory
+    :param hook: a hook of the guard's connection, whose secret signs the memory
     """
 
-    def __init__(self, context: Context, log: Log, signature: Signature) -> None:
+    def __init__(self, context: Context, log: Log, hook: IoTDAHook) -> None:
+        owner = owner_of(context["ti"])
         self._context = context
         self._log = log
-        self.signature = signature
+        self.signature = signature_of(hook, owner)
         self._notes = notes_of(context)
-        self._variable = VariableNotes(owner_of(context["ti"]))
+        self._variable = VariableNotes(owner)
         self._has_task_state = not isinstance(self._notes, VariableNotes)
 
     def recall(self, batch_task_ids: tuple[str, ...], audit_limit: int, *more: Any) -> Memory:

@@ -133,14 +133,14 @@ def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> O
         then = f"This guard is a shadow, so {plan.label} goes on."
     else:
         then = f"This guard does not stop anything, so {plan.label} goes on until something does."
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=BREACHED,
-        summary=f"{verdict.sentence} {then}",
+    return _outcome(
+        plan,
+        tasks,
+        BREACHED,
+        f"{verdict.sentence} {then}",
         rule=verdict.rule,
         evidence=verdict.evidence,
         shadow=plan.shadow,
-        **_seen(tasks),
     )
 
 
@@ -163,10 +163,11 @@ def stopped(
     said = capitalised(_STOP_SENTENCES[stop_outcome].format(label=plan.label))
     error = intent.get("error") if stop_outcome == FAILED else None
     lost = bool(intent.get("guard_lost"))
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=LOST if lost else BREACHED,
-        summary=f"{verdict.sentence} {said}{f' ({error})' if error else ''}: now {_now(tasks)}.",
+    return _outcome(
+        plan,
+        tasks,
+        LOST if lost else BREACHED,
+        f"{verdict.sentence} {said}{f' ({error})' if error else ''}: now {_now(tasks)}.",
         rule=None if lost else verdict.rule,
         evidence={} if lost else verdict.evidence,
         stop={
@@ -177,7 +178,6 @@ def stopped(
             "error": intent.get("error"),
         },
         guard_lost=lost,
-        **_seen(tasks),
     )
 
 
@@ -187,45 +187,36 @@ def stopped_elsewhere(plan: GuardPlan, tasks: Sequence[BatchTask]) -> Outcome:
         task.task_id for task in tasks if not task.status.is_stop and not task.status.is_terminal
     ]
     rest = f" Nobody guards the rest of it any more: {', '.join(going_on)}." if going_on else ""
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=STOPPED_ELSEWHERE,
-        summary=f"Somebody else has stopped {plan.label}: now {_now(tasks)}.{rest}",
-        **_seen(tasks),
-    )
+    summary = f"Somebody else has stopped {plan.label}: now {_now(tasks)}.{rest}"
+    return _outcome(plan, tasks, STOPPED_ELSEWHERE, summary)
 
 
 def completed(plan: GuardPlan, verdict: Verdict | None, tasks: Sequence[BatchTask]) -> Outcome:
     """The rollout has ended by itself, and no rule broke."""
     nearest = f" {verdict.sentence}" if verdict and verdict.sentence else ""
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=COMPLETED,
-        summary=f"No rule broke; {plan.label} has ended as {_now(tasks)}.{nearest}",
-        evidence=verdict.evidence if verdict else {},
-        **_seen(tasks),
-    )
+    summary = f"No rule broke; {plan.label} has ended as {_now(tasks)}.{nearest}"
+    return _outcome(plan, tasks, COMPLETED, summary, evidence=verdict.evidence if verdict else {})
 
 
 def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Outcome:
     """A batch task of the rollout does not exist: somebody has deleted it, or the id is wrong."""
     rest = f" The others are {_now(tasks)}." if tasks else ""
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=LOST,
-        summary=f"Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, "
-        f"or the id is wrong, so nobody knows how it ended.{rest}",
-        **_seen(tasks),
+    summary = (
+        f"Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, or the "
+        f"id is wrong, so nobody knows how it ended.{rest}"
     )
+    return _outcome(plan, tasks, LOST, summary)
 
 
 def guard_lost(plan: GuardPlan, why: str, tasks: Sequence[BatchTask]) -> Outcome:
     """The guard's time is over, and the rollout goes on unguarded."""
     seen = f" It was last seen {_now(tasks)}." if tasks else ""
-    return Outcome(
-        batch_task_ids=plan.batch_task_ids,
-        verdict=LOST,
-        summary=f"{why} Nobody guards {plan.label} any more, and nothing has stopped it.{seen}",
-        guard_lost=True,
-        **_seen(tasks),
-    )
+    summary = f"{why} Nobody guards {plan.label} any more, and nothing has stopped it.{seen}"
+    return _outcome(plan, tasks, LOST, summary, guard_lost=True)
+
+
+def _outcome(
+    plan: GuardPlan, tasks: Sequence[BatchTask], verdict: str, summary: str, **more: Any
+) -> Outcome:
+    ids = plan.batch_task_ids
+    return Outcome(batch_task_ids=ids, verdict=verdict, summary=summary, **_seen(tasks), **more)

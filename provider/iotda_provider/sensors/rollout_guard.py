@@ -33,7 +33,6 @@ from iotda_provider.rollout_guard.memory_store import (
     WorkerMemoryStore,
     forget_triggers_memory,
     load_triggers_memory,
-    signature_of,
 )
 from iotda_provider.rollout_guard.plan import (
     DEFAULT_POLL_INTERVAL,
@@ -212,9 +211,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         own_report_path(self, context)
         plan = self._plan()
         with self.hook() as hook:
-            store = WorkerMemoryStore(
-                context, self.log, signature_of(hook, owner_of(context["ti"]))
-            )
+            store = WorkerMemoryStore(context, self.log, hook)
             memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             try:
@@ -357,7 +354,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         self, context: Context, hook: IoTDAHook, told: Any = None
     ) -> tuple[Watch, WorkerMemoryStore]:
         plan = self._plan()
-        store = WorkerMemoryStore(context, self.log, signature_of(hook, owner_of(context["ti"])))
+        store = WorkerMemoryStore(context, self.log, hook)
         more = (told, load_triggers_memory(context))
         memory = store.recall(plan.batch_task_ids, plan.audit_limit, *more)
         return Watch(plan, memory, self.log, clock=time.time), store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
@@ -69,12 +69,12 @@ class BatchTaskTrigger(PollingTrigger):
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         async with AsyncExitStack() as stack:
             if self.live is not None:
-                self._show = await stack.enter_async_context(self._shown(self.live))
+                await self._write_live(stack, self.live)
             async for event in super().events(hook):
                 yield event
 
-    @asynccontextmanager
-    async def _shown(self, live: Mapping[str, Any]) -> AsyncIterator[Callable[[BatchTask], None]]:
+    async def _write_live(self, stack: AsyncExitStack, live: Mapping[str, Any]) -> None:
+        """Write the XCom ``live`` after each look, until the stack is closed."""
         await load(
             "iotda_provider.rollout_guard.memory_store", "iotda_provider.triggers.live_in_triggerer"
         )
@@ -82,16 +82,15 @@ class BatchTaskTrigger(PollingTrigger):
         from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
         from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
-        standing = StopLiveState(self.batch_task_id, self.poll_interval, live["sent_at"])
-        async with LiveInTriggerer(
-            standing, TriggererMemoryStore(live["owner"], self.log)
-        ) as shown:
+        state = StopLiveState(self.batch_task_id, self.poll_interval, live["sent_at"])
+        store = TriggererMemoryStore(live["owner"], self.log)
+        written = await stack.enter_async_context(LiveInTriggerer(state, store))
 
-            def show(task: BatchTask) -> None:
-                standing.saw(task)
-                shown.show()
+        def show(task: BatchTask) -> None:
+            state.saw(task)
+            written.show()
 
-            yield show
+        self._show = show
 
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
         from iotda_provider.triggers.events import over

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.threads import importing
-from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, optional_text, positive
+from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, positive
 from iotda_provider.triggers.base import IoTDATrigger
+from iotda_provider.triggers.rollout_guard import GuardingTrigger
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -96,7 +97,7 @@ class ReleaseTrigger(IoTDATrigger):
         return {**payload, "memo": {"job": job.to_json(), "began": self.began}}
 
 
-class WaveTrigger(ReleaseTrigger):
+class WaveTrigger(GuardingTrigger, ReleaseTrigger):
     """Goes on with one wave and its guard, which stops the release from here.
 
     The guard's memory is kept as a ``RolloutGuardTrigger`` keeps it; the event has ``memory`` only
@@ -106,34 +107,17 @@ class WaveTrigger(ReleaseTrigger):
 
     :param guard: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON
-    :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
-        ``map_index``
-    :param on_alert: the dotted path of the user's function that gets each alert
     """
 
     def __init__(
-        self,
-        *,
-        guard: Mapping[str, Any],
-        files: Mapping[str, Any],
-        owner: Mapping[str, Any],
-        on_alert: str | None = None,
-        **common: Any,
+        self, *, guard: Mapping[str, Any], files: Mapping[str, Any], **common: Any
     ) -> None:
         super().__init__(**common)
         self.guard = as_mapping(guard, "guard")
         self.files = as_mapping(files, "files")
-        self.owner = as_mapping(owner, "owner")
-        self.on_alert = optional_text(on_alert, "on_alert")
 
     def arguments(self) -> dict[str, Any]:
-        return {
-            **super().arguments(),
-            "guard": self.guard,
-            "files": self.files,
-            "owner": self.owner,
-            "on_alert": self.on_alert,
-        }
+        return {**super().arguments(), "guard": self.guard, "files": self.files}
 
     @abstractmethod
     def begin(

@@ -21,7 +21,26 @@ if TYPE_CHECKING:
     from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
 
-class RolloutGuardTrigger(IoTDATrigger):
+class GuardingTrigger(IoTDATrigger):
+    """A trigger with a guard, which has a memory and sends alerts.
+
+    :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
+        ``map_index``
+    :param on_alert: the dotted path of the user's function that gets each alert
+    """
+
+    def __init__(
+        self, *, owner: Mapping[str, Any], on_alert: str | None = None, **common: Any
+    ) -> None:
+        super().__init__(**common)
+        self.owner = as_mapping(owner, "owner")
+        self.on_alert = optional_text(on_alert, "on_alert")
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "owner": self.owner, "on_alert": self.on_alert}
+
+
+class RolloutGuardTrigger(GuardingTrigger):
     """Watches a rollout until a rule breaks or it ends, and stops it if the plan says so.
 
     The stop is sent from here, in the same look that saw the breach, so it waits for no worker
@@ -34,9 +53,6 @@ class RolloutGuardTrigger(IoTDATrigger):
     task is cleared, recalls it.
 
     :param plan: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
-    :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
-        ``map_index``
-    :param on_alert: the dotted path of the user's function that gets each alert
     """
 
     needs = (
@@ -45,26 +61,12 @@ class RolloutGuardTrigger(IoTDATrigger):
         "iotda_provider.triggers.live_in_triggerer",
     )
 
-    def __init__(
-        self,
-        *,
-        plan: Mapping[str, Any],
-        owner: Mapping[str, Any],
-        on_alert: str | None = None,
-        **connection: Any,
-    ) -> None:
-        super().__init__(**connection)
+    def __init__(self, *, plan: Mapping[str, Any], **common: Any) -> None:
+        super().__init__(**common)
         self.plan = as_mapping(plan, "plan")
-        self.owner = as_mapping(owner, "owner")
-        self.on_alert = optional_text(on_alert, "on_alert")
 
     def arguments(self) -> dict[str, Any]:
-        return {
-            **super().arguments(),
-            "plan": self.plan,
-            "owner": self.owner,
-            "on_alert": self.on_alert,
-        }
+        return {**super().arguments(), "plan": self.plan}
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:

@@ -98,8 +98,7 @@ class GuardedOperator(IoTDABaseOperator):
         about = (batch_task_id,)
         ti: Any = context["ti"]
         with self.hook() as hook:
-            signature = signature_of(hook, owner_of(ti))
-            memory = WorkerMemoryStore(context, self.log, signature).recall(about, AUDIT_LIMIT)
+            memory = WorkerMemoryStore(context, self.log, hook).recall(about, AUDIT_LIMIT)
             for task_id in reversed(self.after):
                 if memory.state:
                     break
@@ -111,8 +110,7 @@ class GuardedOperator(IoTDABaseOperator):
     def kept(self, context: Context) -> WorkerMemoryStore:
         """Where the guard's memory is kept."""
         with self.hook() as hook:
-            signature = signature_of(hook, owner_of(context["ti"]))
-        return WorkerMemoryStore(context, self.log, signature)
+            return WorkerMemoryStore(context, self.log, hook)
 
     def carry_out(
         self,
