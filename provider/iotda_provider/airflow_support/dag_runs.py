@@ -1,4 +1,4 @@
-"""What the tasks of a DAG run have come to, for a task at its end that tells of all of them."""
+"""The states and results of a DAG run's tasks, for a last task that reports on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 class TasksOfRun:
     """The tasks of the DAG run that a task belongs to.
 
-    Airflow deletes the XComs of a task when it starts again, and not when it is skipped: after a
-    run was cleared, those of its earlier pass are still there. Here they are not seen.
+    Airflow deletes a task's XComs when the task starts again, but not when it is skipped: after a
+    clear of the run, old XComs may remain. This class ignores them.
 
     :param context: Airflow's context of the running task instance
     """
@@ -23,15 +23,15 @@ class TasksOfRun:
 
     @property
     def failed(self) -> list[str]:
-        """The ids of those that failed themselves, in order."""
+        """The sorted ids of the tasks that failed themselves (not: upstream)."""
         return sorted(task_id for task_id, state in self.states.items() if state == "failed")
 
     def has_succeeded(self, task_id: str) -> bool:
-        """Whether a task has succeeded in this pass."""
+        """Whether a task has succeeded since the last clear."""
         return self.states.get(task_id) == "success"
 
     def left_by(self, task_id: str, key: str = "return_value") -> Any:
-        """An XCom of a task that has succeeded in this pass, or None."""
+        """An XCom of a task, or None unless the task has succeeded since the last clear."""
         found = self._ti.xcom_pull(task_ids=task_id, key=key)
         return found if self.has_succeeded(task_id) else None
 

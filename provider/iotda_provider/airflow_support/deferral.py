@@ -1,4 +1,4 @@
-"""Deferral, written once: waits in the triggerer, goes on with its event or without a triggerer."""
+"""Deferral: a task waits in the triggerer, and resumes with its event or after a timeout."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 
     Operator = BaseOperator
 else:
-    # Airflow would give a mixin that is an operator an __init__, which skips its neighbour's.
+    # Airflow would give an operator mixin an __init__ that skips the next class's.
     Operator = object
 
 
 class DeferrableTask(Operator):
-    """An operator or a sensor that may wait in the triggerer; name it before the base class.
+    """A mixin for operators and sensors that defer; name it before the base class.
 
-    ``self`` is lost over a deferral. A subclass goes on in :meth:`resumed` with what the trigger
-    has sent, and in :meth:`without_triggerer` where no triggerer has sent anything in time.
+    ``self`` is lost by a deferral. A subclass continues in :meth:`resumed` with the trigger's
+    event, or in :meth:`without_triggerer` if no event came in time.
     """
 
     def wait_in_triggerer(
         self, trigger: BaseTrigger, deadline: Deadline, poll_interval: float
     ) -> NoReturn:
-        """Give the worker's slot back until the trigger has something to tell.
+        """Defer: release the worker's slot until the trigger sends an event.
 
-        Airflow's own limit is set too, later than the trigger's, which speaks first.
+        Airflow's own timeout is set, too; it is later than the trigger's deadline.
 
-        :param deadline: when the trigger ends the wait by itself
+        :param deadline: when the trigger ends the wait
         :param poll_interval: seconds between two looks of the trigger
         """
         self.defer(
             trigger=trigger,
-            method_name="execute_complete",  # it stands in Airflow's database
+            method_name="execute_complete",  # stored in Airflow's database
             timeout=deadline.for_airflow(poll_interval, now=time.time()),
         )
         raise AssertionError("defer() returned")
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Go on where the triggerer has ended.
+        """Resume with the trigger's event.
 
-        :raises IoTDAError: the event makes no sense, or says that the wait ended with an error
+        :raises IoTDAError: the event makes no sense, or reports an error
         """
         return self.resumed(context, Event.read(event, self.waited_for(context)))
 
@@ -59,33 +59,33 @@ class DeferrableTask(Operator):
     ) -> Any:
         if is_airflows_timeout(next_method, next_kwargs):
             return self.without_triggerer(context)
-        # Not BaseSensorOperator's, which turns every error into a skip where soft_fail is set.
+        # Not BaseSensorOperator's: with soft_fail it turns every error into a skip.
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
     @abstractmethod
     def waited_for(self, context: Context) -> Sequence[str]:
-        """The batch tasks that the trigger's event has to be about."""
+        """The batch tasks that the trigger's event must be about."""
 
     @abstractmethod
     def resumed(self, context: Context, event: Event) -> Any:
-        """Go on with what the trigger has sent; the return value is the task's."""
+        """Continue with the trigger's event; the return value is the task's."""
 
     @abstractmethod
     def without_triggerer(self, context: Context) -> Any:
-        """Go on once Airflow's own limit is over: no triggerer has been there to say so."""
+        """Continue after Airflow's own timeout: no triggerer has sent an event."""
 
     def earlier_limit(self, timeout: float) -> str:
-        """Which limit ends first: ``timeout``, so many seconds long, or ``execution_timeout``."""
+        """Which limit is shorter: ``timeout`` (in seconds) or ``execution_timeout``."""
         whole = self.execution_timeout
         shorter = whole is not None and whole.total_seconds() < timeout
         return "execution_timeout" if shorter else "timeout"
 
     def execution_timeout_error(self) -> AirflowTaskTimeout:
-        """What Airflow raises where a task in a worker has taken too long."""
+        """The error that Airflow raises if a task in a worker takes too long."""
         return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
 
 
 def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
-    """Whether a deferred task is resumed only because the framework's own limit is over."""
+    """Whether a deferred task resumes because of Airflow's own timeout."""
     error = (next_kwargs or {}).get("error")
     return next_method == "__fail__" and str(getattr(error, "value", error)) == "Trigger timeout"

@@ -1,4 +1,4 @@
-"""Which Airflow installation this is: part of the names of the batch tasks that it makes."""
+"""The id of this Airflow installation: a part of the names of its batch tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iotda_provider.airflow_support.task_notes import PREFIX, notes_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: The Variable that holds the id, where Airflow's configuration does not.
+#: The Variable that holds the id if Airflow's configuration does not.
 VARIABLE = f"{PREFIX}installation_id"
 _NOTE = "installation"
 _DESCRIPTION = (
@@ -22,8 +22,8 @@ _DESCRIPTION = (
 def installation_id() -> str:
     """The id of this Airflow installation.
 
-    The setting ``[iotda] installation_id``, else the Variable ``iotda_provider.installation_id``,
-    which is made once.
+    It is the setting ``[iotda] installation_id``, or else the Variable
+    ``iotda_provider.installation_id``, which is made once.
 
     :raises IoTDAConfigError: there is no setting, and the Variable can't be made
     """
@@ -31,13 +31,12 @@ def installation_id() -> str:
 
 
 def installation_of(context: Context) -> str:
-    """The id that a task instance uses, the same at all of its tries, whatever the Variable says.
+    """The id that a task instance uses in all its tries, even if the Variable changes.
 
-    It is noted before it is returned, and so before the task instance makes anything. Where the
-    setting names another installation than the note, the note was copied together with a database:
-    the setting is used then.
+    It is noted before it is returned, so before the task instance creates anything. If the setting
+    differs from the note, the note was copied with a database, and the setting is used.
 
-    :raises Exception: the note can't be read or written, as Airflow's database or API is down
+    :raises Exception: Airflow's database or API is down, so the note can't be read or written
     """
     notes, setting = notes_of(context), _setting()
     note = notes.get(_NOTE)

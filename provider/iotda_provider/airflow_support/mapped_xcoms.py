@@ -1,4 +1,4 @@
-"""The XCom of a mapped task in a template: the list that it is, in every version of Airflow."""
+"""Renders the XCom of a mapped task as a list in templates, in every version of Airflow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 
 class MappedXComsAsLists(BaseOperator):
-    """An operator or sensor, before Airflow's own class among its bases.
+    """A base class of operators and sensors; name it before Airflow's own class.
 
-    Airflow 2 writes such an XCom into a text as ``LazySelectSequence([2 items])``, without what is
-    in it. What a user has set as Jinja's ``finalize`` is left alone.
+    Airflow 2 renders such an XCom as ``LazySelectSequence([2 items])``, without the items. A
+    ``finalize`` of Jinja's environment that the user has set is not replaced.
     """
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:

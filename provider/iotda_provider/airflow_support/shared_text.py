@@ -1,4 +1,4 @@
-"""A random text that all tasks of one Airflow share: made once, kept in a Variable."""
+"""A random text that all tasks of an Airflow share: made once, stored in a Variable."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from iotda_provider.exceptions import IoTDAConfigError
 
 _MADE = re.compile(r"([0-9]{8}T[0-9]{6})Z_[a-z0-9]{1,64}")
-#: Seconds between writing a text and reading it again.
+#: Seconds between writing the text and reading it again.
 _SECONDS_TO_SETTLE = 3.0
-#: Seconds in which another task may still write a text of its own over one that was just made.
+#: Seconds in which another task may still overwrite a new text with its own.
 _FRESH_SECONDS = 15.0
 _MOST_LOOKS = 10
 
 
 def made_once(name: str, description: str) -> str:
-    """The text of an Airflow Variable, which the first task that asks for it makes.
+    """The text of an Airflow Variable; the first task that asks for it makes it.
 
-    Airflow can't create a Variable only where there is none, so many first tasks may write at the
-    same time, and the last one wins. Therefore whoever has made a text, or finds one that was made
-    a moment ago, waits, reads again, and uses what it reads. A text that a person has written is
-    used as it is.
+    Airflow can't create a Variable only if there is none: several first tasks may write at the same
+    time, and the last one wins. So a task that has made the text, or finds one that was made just
+    now, waits, reads it again, and uses what it reads. A text that a person has written is used
+    as it is.
 
     :param name: the Variable's name
-    :param description: what it is for; Airflow shows it
-    :raises IoTDAConfigError: it can be neither read nor written
+    :param description: the Variable's description, which Airflow shows
+    :raises IoTDAConfigError: the Variable can't be made
     """
     text = _read(name)
     if text is None:

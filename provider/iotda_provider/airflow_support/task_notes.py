@@ -1,9 +1,9 @@
-"""Notes of a task instance that outlive its tries: what a retry, or whoever clears it, must know.
+"""Notes of a task instance for its next try, after a retry or a clear.
 
-Airflow deletes the XComs of a task instance at the start of every try. Where there is a task state
-store (Airflow 3.3) a worker keeps its notes there: it survives tries and clears, and goes with the
-DAG run. Before, and for a trigger in every version, which can't reach that store, a note is an
-Airflow Variable: whoever has written it deletes it when there is nothing left to remember.
+Airflow deletes the XComs of a task instance at the start of each try. In Airflow 3.3 and later a
+worker keeps notes in the task state store, which survives tries and clears and is deleted with the
+DAG run. Before 3.3, and in triggers (they can't reach that store), a note is an Airflow Variable:
+the task that wrote it deletes it when it is not needed any more.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from iotda_provider.models.text import what_is
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: What the name of every Variable of ours begins with.
+#: The prefix of all Variables of the provider.
 PREFIX = "iotda_provider."
-#: Bytes of JSON that a note should have at most: some hundred guards rewrite theirs all day.
+#: Bytes of JSON that a note should have at most: hundreds of guards rewrite theirs all day.
 LARGEST = 9_000
 
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
 
 
 def checked_owner(owner: Any) -> dict[str, Any]:
-    """The ids of a task instance, of what Airflow's database holds.
+    """Check the ids of a task instance that Airflow's database held.
 
-    :raises ValueError: they are none
+    :raises ValueError: an id is missing or has the wrong type
     """
     if not isinstance(owner, Mapping) or not set(_OWNER) <= set(owner):
         raise ValueError(f"owner must be an object with {', '.join(_OWNER)}")
@@ -42,19 +42,19 @@ def checked_owner(owner: Any) -> dict[str, Any]:
 
 
 class Notes(Protocol):
-    """Where notes are kept: plain JSON by key.
+    """A store of notes: plain JSON by key.
 
-    Any method may raise what Airflow's database or API does when it is down.
+    While Airflow's database or API is down, any method may raise its error.
     """
 
     def get(self, key: str) -> Any:
-        """What was noted, or None."""
+        """The note, or None."""
 
     def set(self, key: str, value: Mapping[str, Any]) -> None:
-        """Note something, in the place of what was noted before."""
+        """Write a note; replaces the one before."""
 
     def delete(self, key: str) -> None:
-        """Forget it, where there is anything to forget."""
+        """Delete a note, if there is one."""
 
 
 class StoredNotes:
@@ -77,18 +77,16 @@ class StoredNotes:
 
 
 class VariableNotes:
-    """Notes in Airflow Variables, each with the ids of its owner beside the value.
+    """Notes in Airflow Variables, each with its owner's ids beside the value; all calls block.
 
-    Every call blocks.
-
-    :param owner: the task instance, as of :func:`owner_of`
+    :param owner: the task instance's ids, from :func:`owner_of`
     """
 
     def __init__(self, owner: Mapping[str, Any]) -> None:
         self._owner = checked_owner(owner)
 
     def name(self, key: str) -> str:
-        """The name of the Variable: a readable beginning, and a hash of the ids."""
+        """The Variable's name: a readable prefix, and a hash of the owner's ids."""
         ids = json.dumps([self._owner[name] for name in _OWNER])
         return f"{PREFIX}{key}.{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
 
@@ -96,7 +94,7 @@ class VariableNotes:
         text = _variables().get(self.name(key), None)
         try:
             note = read_json(text or "null")
-        except ValueError:  # somebody has edited it
+        except ValueError:  # a person has edited it
             return None
         if not isinstance(note, dict) or any(
             note.get(name) != self._owner[name] for name in _OWNER

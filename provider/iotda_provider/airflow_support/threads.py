@@ -1,7 +1,7 @@
-"""Threads for blocking calls: a call that hangs holds up no event loop, and no guard in a worker.
+"""Threads for blocking calls: a call that hangs blocks neither an event loop nor a guard.
 
-asyncio's default pool has a few threads, which the lookup of host names needs, too; asgiref's has
-one. A call that never returns would keep one of them for ever.
+The calls do not use asyncio's or asgiref's pool: these have few threads, which DNS lookups need,
+too, and a call that never returns would keep one of them for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _settle(future: Future[T], call: Callable[[], T]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - raised in the caller
         future.set_exception(error)
     else:
         future.set_result(result)
@@ -39,9 +39,11 @@ def _start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="iotda-blocking-call", daemon=True).start()
 
 
-class InTurn:
-    """Makes blocking calls one after the other in a thread, for somebody who need not wait for
-    them. A process does not wait for that thread at its end."""
+class CallQueue:
+    """Makes blocking calls in one thread, one after the other; the caller need not wait.
+
+    The process does not wait for that thread when it ends.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], None] | None] = deque()
@@ -49,9 +51,9 @@ class InTurn:
         self._has_begun = False
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
-        """Make a call once those before it have ended; it may be cancelled until then.
+        """Queue a call; its future can be cancelled until the call begins.
 
-        :param first: before all that have not begun yet
+        :param first: put it before all calls that have not begun
         """
         future: Future[T] = Future()
         call = functools.partial(_settle, future, functools.partial(function, *args))
@@ -63,7 +65,7 @@ class InTurn:
         return future
 
     def end(self) -> None:
-        """End the thread after all that was begun; nothing may be begun afterwards."""
+        """End the thread after all queued calls; no call may be queued afterwards."""
         self._calls.append(None)
         self._tickets.put(None)
 
@@ -76,7 +78,7 @@ class InTurn:
 
 
 class _ThreadPerCall(Executor):
-    """Starts a thread for each call. It ends with the call, and a process does not wait for it."""
+    """Starts a thread for each call; the process does not wait for it when it ends."""
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
@@ -89,41 +91,41 @@ _thread_per_call = _ThreadPerCall()
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """The result of a blocking call, in a thread of its own, which has this task's context.
+    """The result of a blocking call, made in a thread of its own with this task's context.
 
-    The call goes on to its end where this is cancelled. It is made through asgiref: before Airflow
-    3.3 Airflow's own functions find their event loop only from a thread that asgiref knows.
+    If the caller is cancelled, the call still runs to its end. asgiref starts it: before 3.3,
+    Airflow's functions find their event loop only from asgiref's threads.
     """
-    executor: Any = _thread_per_call  # asgiref's annotation asks for one of the pools
+    executor: Any = _thread_per_call  # asgiref's annotation demands a pool
     call = sync_to_async(function, thread_sensitive=False, executor=executor)
     return await finish_even_if_cancelled(call(*args))
 
 
-async def importing(function: Callable[..., T], *args: Any) -> T:
+async def in_import_thread(function: Callable[..., T], *args: Any) -> T:
     """The result of a function that imports modules, in a thread."""
     return await in_thread(_without_collections, function, args)
 
 
 def _without_collections(function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Call it while Python's garbage collector rests.
+    """Call the function with Python's garbage collector switched off.
 
-    What an import makes stays. The collector would look at all of it again and again, and at last
-    at every object of the process, for half a second in which no other thread runs.
+    Imported objects stay. The collector would examine them again and again, and at last all
+    objects of the process: half a second in which no other thread runs.
     """
-    if not gc.isenabled() or gc.get_freeze_count():  # somebody else takes care of that
+    if not gc.isenabled() or gc.get_freeze_count():  # another part of the process controls it
         return function(*args)
     gc.disable()
     try:
         return function(*args)
     finally:
-        # What is there now is old: that is all that these two do, and it takes no time.
+        # These two move all objects to the oldest generation, which takes no time.
         gc.freeze()
         gc.unfreeze()
         gc.enable()
 
 
 class _Line:
-    """Those that wait for the same thing.
+    """The callers that wait for the same key.
 
     :ivar users: how many wait or are served
     """
@@ -137,12 +139,12 @@ _lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Line]] = We
 
 
 async def one_at_a_time(key: Hashable, function: Callable[..., T], *args: Any) -> T:
-    """:func:`in_thread`, one call after the other for each key of an event loop.
+    """:func:`in_thread`, but for each key of an event loop one call after the other.
 
-    So what hangs holds one thread, however often it is asked. Whoever is cancelled before his turn,
-    by ``asyncio.wait_for`` for example, is never served.
+    So a call that hangs holds one thread, however often it is repeated. A caller that is cancelled
+    before its turn, for example by ``asyncio.wait_for``, makes no call.
 
-    :param key: what is asked: a path, or the owner of the call
+    :param key: the resource that the call uses, such as a path
     """
     lines = _lines.setdefault(asyncio.get_running_loop(), {})
     line = lines.setdefault(key, _Line())

@@ -1,4 +1,4 @@
-"""What a trigger's event holds: plain JSON, checked before a resumed task believes it."""
+"""The events of triggers: plain JSON, checked before a resumed task uses them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.models import BatchTask, TaskStatus
 
-#: The statuses of an event: the work is done, its time is over, it has failed, or only a worker
-#: can go on with it.
+#: The statuses of an event: the work is done, its time is over, it has failed, or a worker has to
+#: continue it.
 OVER, TIMEOUT, ERROR, ASK = "over", "timeout", "error", "ask"
 
 _FACTS_OF_AN_API_ERROR = (
@@ -36,13 +36,13 @@ class Event:
     """A checked event.
 
     :param status: ``over``, ``timeout``, ``error`` or ``ask``
-    :param batch_task_ids: the batch tasks that it is about
-    :param task: the batch task that was waited for, where the event is ``over`` and about one wait
-    :param result: what the work came to, where the event is ``over`` and about more
-    :param limit: the parameter that says that the time is over
-    :param error: why the work can't go on; None unless the event is ``error``
-    :param memo: what the task had sent along
-    :param memory: what a guard remembers, where that could not be kept elsewhere
+    :param batch_task_ids: the batch tasks that the event is about
+    :param task: the batch task that was waited for (``over``, after a wait for one task)
+    :param result: the result of any other work (``over``)
+    :param limit: the parameter whose time is over (``timeout``)
+    :param error: why the work can't go on (``error``)
+    :param memo: what the task gave to the trigger
+    :param memory: a guard's memory, if it could not be stored elsewhere
     :param intent: the stop that a guard has decided on
     """
 
@@ -58,9 +58,9 @@ class Event:
 
     @classmethod
     def read(cls, payload: Any, batch_task_ids: Sequence[str]) -> Event:
-        """Check what came back from a trigger.
+        """Check the payload of a trigger's event.
 
-        :param batch_task_ids: the batch tasks that it has to be about
+        :param batch_task_ids: the batch tasks that it must be about
         :raises IoTDAError: it makes no sense, or is about other batch tasks
         """
         about = payload.get("batch_task_ids") if isinstance(payload, Mapping) else None
@@ -99,13 +99,13 @@ def _read_task(payload: Mapping[str, Any], batch_task_ids: Sequence[str]) -> Bat
 def nonsense(payload: Any, why: str) -> IoTDAError:
     """The error for an event that makes no sense.
 
-    :param why: what is wrong with it, in words
+    :param why: what is wrong with it
     """
     return IoTDAError(f"The trigger's event makes no sense ({why}): {str(payload)[:200]}")
 
 
 def error_to_json(error: IoTDAError) -> dict[str, Any]:
-    """An error as plain JSON, so that the resumed task raises what an undeferred one would."""
+    """An error as plain JSON, so that a resumed task raises the same error as one in a worker."""
     data: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if facts := _facts_of(error):
         data["facts"] = facts
@@ -125,7 +125,7 @@ def _facts_of(error: IoTDAError) -> dict[str, Any]:
 
 
 def error_from_json(data: Any) -> IoTDAError:
-    """The inverse of :func:`error_to_json`; what it can't read is still an error."""
+    """The inverse of :func:`error_to_json`; unreadable JSON becomes an ``IoTDAError``."""
     if not isinstance(data, Mapping) or not isinstance(data.get("message"), str):
         return nonsense(data, "it names no error")
     message, facts = data["message"], data.get("facts")
@@ -145,7 +145,7 @@ def _with_facts(kind: type[IoTDAError], message: str, facts: dict[str, Any]) -> 
             raise TypeError("no HTTP status")
         return kind(status_code, **{name: facts.get(name) for name in _FACTS_OF_AN_API_ERROR[1:]})
     if issubclass(kind, IoTDATransportError):
-        # Where nobody says that it was not sent, it may have been.
+        # Without this fact, the request may have been sent.
         return kind(message, sent=facts.get("sent") is not False)
     if issubclass(kind, TaskNotStoppableError):
         status = facts.get("status")

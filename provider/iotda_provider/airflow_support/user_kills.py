@@ -1,9 +1,9 @@
-"""Whether a cancelled trigger's task instance was killed by a user: its state tells.
+"""Tells whether a user has ended the task instance of a cancelled trigger.
 
-A trigger is cancelled when a user marks its task instance or clears it, but also when the triggerer
-stops, and when another one has taken over. Below 3.3 Airflow tells none of these apart. Since then
-it tells that a triggerer stops; one that was only thought to be dead, and finds its triggers gone,
-still takes this for a user's kill.
+A trigger is cancelled if a user marks or clears its task instance, but also if the triggerer stops
+or another one has taken over. Before 3.3 Airflow does not tell these apart. Since 3.3 it reports
+that a triggerer stops; but a triggerer that only seemed dead, and lost its triggers to another one,
+still reports a user's kill. The state of the task instance decides.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"
 
 
 async def was_killed(task_instance: Any) -> bool:
-    """Whether the task instance is one that a user has ended; in doubt it is not."""
+    """Whether a user has ended the task instance; False if that can't be found out."""
     if task_instance is None:
         return False
     try:
         return await _judge(task_instance)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it proves no kill
+    except Exception as error:  # noqa: BLE001 - no error proves a kill
         _log.error("Was this task killed by a user? Nothing is stopped, for want of: %r", error)
         return False
 
@@ -39,7 +39,7 @@ async def _judge(task_instance: Any) -> bool:
 
 
 def _by_database(task_instance: Any) -> bool:
-    """Airflow 2: a triggerer has the database."""
+    """Ask Airflow 2's database, which a triggerer can reach."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
@@ -58,16 +58,16 @@ def _by_database(task_instance: Any) -> bool:
 def _row_says(row: Any, try_number: int) -> bool:
     if row is None or row.state is None:  # deleted with its run, or cleared
         return True
-    if row.state in _STARTED_AGAIN:  # from the beginning; what resumes was not killed
+    if row.state in _STARTED_AGAIN:  # from the beginning: killed; resumed: not killed
         return row.next_method is None
-    if row.state in _ENDED:  # where it waited; what ends by itself resumes before
+    if row.state in _ENDED:  # while deferred: killed; a task that ends by itself resumes first
         return row.next_method is not None
-    # Where it was cleared, it may wait again already.
+    # A cleared task instance may be deferred again already, in a later try.
     return bool(row.try_number > try_number)
 
 
 async def _by_asking(task_instance: Any, airflow: Any) -> bool:
-    """Airflow 3: a triggerer asks the API server, which does not tell what resumes."""
+    """Ask Airflow 3's API server, which does not tell whether a task resumes."""
     from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
     facts = {
@@ -88,7 +88,7 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
     if facts["map_index"] >= 0:
         key = f"{key}_{facts['map_index']}"
     state = by_task.get(key, "deferred")
-    if state == "success":  # by itself, and with a result, where another triggerer saw the end
+    if state == "success":  # with a result: not by a user, but after an event
         result = await ask(airflow, GetXCom(key="return_value", **facts))
         return getattr(result, "value", None) is None
     return state is None or state in _STARTED_AGAIN or state in _ENDED

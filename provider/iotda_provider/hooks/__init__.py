@@ -1,1 +1,1 @@
-"""Connections to IoTDA: two thin transports over one description of the API."""
+"""The clients of IoTDA: a blocking hook and an asynchronous hook with the same methods."""

@@ -1,8 +1,7 @@
-"""Asks Airflow for a connection, and tells one that does not exist from an Airflow that is away.
+"""Reads a connection from Airflow, and tells a missing one from an Airflow that is unreachable.
 
-Airflow itself says of both that there is no such connection: it passes over whatever goes wrong in
-its secrets backends, its own API and database among them. So where it says that, each of them is
-asked once more.
+Airflow reports both as "not found": it ignores all errors of its secrets backends, which include
+its own API and database. So after "not found", each backend is asked once more.
 """
 
 from __future__ import annotations
@@ -17,33 +16,33 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
 from iotda_provider.airflow_support.supervisor import ask, finish_even_if_cancelled
-from iotda_provider.airflow_support.threads import importing, in_thread
+from iotda_provider.airflow_support.threads import in_import_thread, in_thread
 from iotda_provider.connection.settings import ConnectionLike
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.masking.sealed import without_frames
 from iotda_provider.models.text import what_is
 from iotda_provider.transport.single_flight import single_flight
 
-#: Seconds after which nobody waits for Airflow's answer on an event loop any longer.
+#: Seconds to wait for Airflow's answer on an event loop.
 LOOKUP_SECONDS = 60.0
 
-# A backend of secrets may take the rest for a path of its own.
+# A secrets backend may take other characters as a part of a path.
 _CONN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-# Answers of Airflow 3's API that will not become others by themselves.
+# Answers of Airflow 3's API that do not change by themselves.
 _NOT_FOUND, _DENIED = "CONNECTION_NOT_FOUND", "PERMISSION_DENIED"
-# What is wrong with what a backend holds, rather than with the backend.
+# Errors of a value that a backend holds, not of the backend.
 _FAULTS_OF_A_VALUE = (ValueError, TypeError, KeyError)
-# SQLite's words for a database that was never set up, by an error that is also that of one away.
+# SQLite's message for a database that was never set up; its type is that of an unreachable one.
 _NEVER_SET_UP = "no such table"
 _has_loaded_backends = False
 
 
 def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
-    """An Airflow connection.
+    """Read an Airflow connection.
 
     :param read: asks Airflow
-    :raises IoTDAConfigError: there is none, it can't be read, or Airflow may not be asked for that
-    :raises IoTDATransportError: Airflow's API, its database or a secrets backend is away
+    :raises IoTDAConfigError: it does not exist, is broken, or this task may not read it
+    :raises IoTDATransportError: Airflow's API, its database or a secrets backend is unreachable
     """
     _check(conn_id)
     failure: BaseException
@@ -52,11 +51,11 @@ def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
     except AirflowNotFoundException:
         try:
             failure = _error_for(conn_id, _second_look(conn_id))
-        except BaseException as error:  # noqa: BLE001 - in whatever way Airflow is away
-            failure = _told(conn_id, error)
+        except BaseException as error:  # noqa: BLE001 - Airflow's errors have any type
+            failure = _typed(conn_id, error)
     except BaseException as error:  # noqa: BLE001 - the same
-        failure = _told(conn_id, error)
-    # Below are frames of Airflow, which hold the connection.
+        failure = _typed(conn_id, error)
+    # The frames below belong to Airflow and hold the connection.
     try:
         raise without_frames(failure)
     finally:
@@ -73,7 +72,7 @@ def _second_look(conn_id: str) -> Exception | str | None:
 async def look_up_async(
     conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
 ) -> ConnectionLike:
-    """The same on an event loop, which it does not block; all that ask at the same time ask once.
+    """The same on an event loop, without blocking it; simultaneous callers share one lookup.
 
     :param read: asks Airflow
     """
@@ -101,10 +100,10 @@ async def _look_up_async(
             failure = _error_for(
                 conn_id, await asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
             )
-        except BaseException as error:  # noqa: BLE001 - in whatever way Airflow is away
-            failure = _told(conn_id, error)
+        except BaseException as error:  # noqa: BLE001 - Airflow's errors have any type
+            failure = _typed(conn_id, error)
     except BaseException as error:  # noqa: BLE001 - the same
-        failure = _told(conn_id, error)
+        failure = _typed(conn_id, error)
     try:
         raise without_frames(failure)
     finally:
@@ -112,11 +111,11 @@ async def _look_up_async(
 
 
 async def _load_backends() -> None:
-    """Have Airflow load its secrets backends in a thread: it would do so on the event loop."""
+    """Have Airflow load its secrets backends in a thread, not on the event loop."""
     global _has_loaded_backends
     if not _has_loaded_backends:
-        with suppress(Exception):  # which Airflow then finds itself
-            await asyncio.wait_for(importing(_backends), LOOKUP_SECONDS)
+        with suppress(Exception):  # Airflow will meet the same error
+            await asyncio.wait_for(in_import_thread(_backends), LOOKUP_SECONDS)
         _has_loaded_backends = True
 
 
@@ -125,7 +124,7 @@ async def _second_look_async(conn_id: str) -> Exception | str | None:
     if supervisor is not None:
         try:
             answer = await ask(supervisor, _question(conn_id))
-        except (AttributeError, NotImplementedError):  # that of a task, in some versions
+        except (AttributeError, NotImplementedError):  # the supervisor of a task, in some versions
             answer = await in_thread(supervisor.send, _question(conn_id))
         if failure := _failure_in(answer):
             return failure
@@ -133,8 +132,8 @@ async def _second_look_async(conn_id: str) -> Exception | str | None:
 
 
 def _supervisor() -> Any:
-    """Whom a process of Airflow 3 asks; None where there is nobody, as on Airflow 2."""
-    # Not imported here: where nobody else has done so, there is none.
+    """The supervisor of this process; None: there is none, as on Airflow 2."""
+    # Not imported here: Airflow has imported it if there is a supervisor.
     task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
@@ -146,7 +145,7 @@ def _question(conn_id: str) -> Any:
 
 
 def _failure_in(answer: Any) -> str | None:
-    """What a supervisor's answer says has failed; None where it says that there is none."""
+    """The error in a supervisor's answer; None: the connection does not exist."""
     error = getattr(answer, "error", None)
     if error is None:
         return "it is there now"
@@ -155,10 +154,10 @@ def _failure_in(answer: Any) -> str | None:
 
 
 def _failure_of_a_backend(conn_id: str) -> Exception | None:
-    """What the first of Airflow's secrets backends that fails raises."""
+    """The error of the first secrets backend that fails; None: none fails."""
     for backend in _backends():
         name = type(backend).__name__
-        # The first can't be away, and the second was asked by the supervisor.
+        # The environment is always there, and the supervisor has asked the second.
         if name in ("EnvironmentVariablesBackend", "ExecutionAPISecretsBackend"):
             continue
         try:
@@ -179,16 +178,16 @@ def _backends() -> list[Any]:
     return list(ensure_secrets_backend_loaded())
 
 
-def _told(conn_id: str, error: BaseException) -> BaseException:
-    """The error to raise for one of Airflow's; what ends a task or a trigger stays what it is."""
+def _typed(conn_id: str, error: BaseException) -> BaseException:
+    """The provider's error for one of Airflow's; a cancellation or exit stays as it is."""
     return _error_for(conn_id, error) if isinstance(error, Exception) else error
 
 
 def _error_for(conn_id: str, failure: Exception | str | None) -> IoTDAError:
-    """The error for what went wrong; None: nothing but that there is no such connection."""
+    """The error for a failure; None as the failure: the connection does not exist."""
     if isinstance(failure, IoTDAError):
         return failure
-    # Of Airflow 3's AirflowRuntimeError, which bears the API's answer.
+    # Airflow 3's AirflowRuntimeError holds the API's answer.
     answer = getattr(getattr(failure, "error", None), "error", None)
     kind = failure if isinstance(failure, str) else str(getattr(answer, "value", ""))
     if failure is None or kind == _NOT_FOUND:
@@ -197,7 +196,7 @@ def _error_for(conn_id: str, failure: Exception | str | None) -> IoTDAError:
             f"airflow connections add {conn_id} --conn-type iotda, or as the environment variable "
             f"AIRFLOW_CONN_{conn_id.upper()}; or name another one in iotda_conn_id."
         )
-    # No more than the type: texts of such errors hold addresses, statements and parameters.
+    # Only the type is shown: messages of such errors hold addresses, statements and parameters.
     name = type(failure).__name__
     if kind == _DENIED or name == "AirflowSecretsBackendAccessDenied":
         return IoTDAConfigError(

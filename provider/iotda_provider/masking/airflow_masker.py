@@ -78,7 +78,7 @@ async def on_event_loop() -> AsyncIterator[None]:
 
 
 @contextmanager
-def telling_later(tell: Callable[[Sealed[list[str]]], Any]) -> Iterator[None]:
+def tell_supervisor_later(tell: Callable[[Sealed[list[str]]], Any]) -> Iterator[None]:
     """In this block, :func:`mask` does not wait for a task's supervisor.
 
     :param tell: called with the secrets at the end of the block; it passes them to

@@ -12,7 +12,7 @@ from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import positive
-from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import TaskWait
 
@@ -85,7 +85,7 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
         while True:
             answered = False
             try:
-                with retries_unsaid():
+                with quiet_retries():
                     task = hook.get_batch_task(wait.batch_task_id)
                 answered = True
                 line = outage.answered(time.monotonic())

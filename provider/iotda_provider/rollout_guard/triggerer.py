@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iotda_provider.airflow_support.threads import importing, one_at_a_time
+from iotda_provider.airflow_support.threads import in_import_thread, one_at_a_time
 from iotda_provider.exceptions import (
     IoTDAAuthError,
     IoTDAConfigError,
@@ -23,7 +23,7 @@ from iotda_provider.rollout_guard.memory_store import (
     NoMemoryStore,
     TriggererMemoryStore,
 )
-from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def warm_up(rules: Sequence[Rule]) -> None:
     """Let the rules import what they calculate with in a thread: it takes a second in a process."""
     look = Look(time=0.0, progress=TaskProgress(total=1, fail=1))
     kinds = tuple(sorted({type(rule).__qualname__ for rule in rules}))
-    await single_flight(("rules", kinds), lambda: importing(evaluate, rules, None, look))
+    await single_flight(("rules", kinds), lambda: in_import_thread(evaluate, rules, None, look))
     await own_loop_iteration()
 
 
@@ -91,7 +91,7 @@ class TriggererGuardIO:
 
         :raises IoTDAError: the procedure has raised it
         """
-        with retries_unsaid():
+        with quiet_retries():
             return await procedure
 
     async def finish(self) -> None:

@@ -11,13 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.task_notes import owner_of
-from iotda_provider.airflow_support.threads import InTurn
+from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
-from iotda_provider.masking.airflow_masker import mask_all, telling_later
+from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.signature import Signature
-from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class WorkerGuardIO:
         self._context = context
         self._log = log
         self._on_alert = on_alert
-        self._airflow = InTurn()
+        self._airflow = CallQueue()
         self._saving: Future[bool] | None = None
         self._stop_is_due = float("inf")
         self._earlier_memory: WorkerRecall | None = None
@@ -102,7 +102,7 @@ class WorkerGuardIO:
     @contextmanager
     def quietly(self) -> Iterator[None]:
         """In this context, retries are not logged and masking secrets does not wait for Airflow."""
-        with retries_unsaid(), telling_later(lambda secrets: self.begin(mask_all, secrets)):
+        with quiet_retries(), tell_supervisor_later(lambda secrets: self.begin(mask_all, secrets)):
             yield
 
     def begin_recall(self, watch: Watch, recall: Callable[[], Memory]) -> WorkerRecall:

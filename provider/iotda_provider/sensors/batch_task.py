@@ -17,7 +17,7 @@ from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.dag_parameters import check_sensor_times, flag, id_or_template
 from iotda_provider.task_io.parameters import positive
-from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses
 
@@ -201,7 +201,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         )
         hook = self._connected()
         try:
-            with retries_unsaid():
+            with quiet_retries():
                 task = hook.get_batch_task(wait.batch_task_id)
         except IoTDAError as error:
             if line := self._outage.tolerate(error, time.monotonic()):

@@ -1,1 +1,1 @@
-"""How a request is sent once, and again; what waits for it, and how long."""
+"""Sends requests: one attempt, retries, rate limit, timeouts, shared sessions."""

@@ -16,7 +16,7 @@ from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 from iotda_provider.transport.retrying import CONNECT_SECONDS
 from iotda_provider.transport.total_timeout import (
-    OneAnswer,
+    SessionWithoutRedirects,
     TotalTimeoutAdapter,
     timed_out_within,
     total_timeout,
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 def open_session(
     settings: ConnectionSettings, url: str, *, direct: bool = False, connections: int = 1
 ) -> requests.Session:
-    """A session that leads to one host as a connection says.
+    """A session for one host, with the connection's proxy and certificates.
 
-    :param direct: whether to leave out every proxy, those of the environment included
-    :param connections: how many of them are kept open for the next requests
+    :param direct: use no proxy, not even those of the environment
+    :param connections: how many connections are kept open for later requests
     :raises IoTDAConfigError: the CA bundle can't be read, or the proxy can't be used
     """
     verify, proxy = verify_for(settings, url), None if direct else proxy_for(settings, url)
-    session = OneAnswer()
+    session = SessionWithoutRedirects()
     session.verify = verify
     session.proxies = {} if proxy is None else {"http": proxy, "https": proxy}
-    session.trust_env = False  # looked at once, by the two above; and no .netrc
+    session.trust_env = False  # proxy_for and verify_for have read the environment; no .netrc
     session.headers.update(UNSIGNED_HEADERS)
-    # The API sets no cookies; whatever sets one is in between and gets nothing back.
+    # The API sets no cookies; a proxy that sets one gets none back.
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     adapter = TotalTimeoutAdapter(
         idle=60, count=5, interval=15, pool_connections=2, pool_maxsize=connections
@@ -61,11 +61,11 @@ def send(
     seconds: float,
     most_bytes: int,
 ) -> requests.Response:
-    """Send a request and read its answer, both within the time; redirects are not followed.
+    """Send a request and read its answer within the time; redirects are not followed.
 
-    :param most_bytes: an answer with more is an error
-    :raises requests.RequestException: no whole answer came; :func:`fault_of` says what happened
-    :raises ValueError: the same, of what no library expects in an answer
+    :param most_bytes: a longer answer is an error
+    :raises requests.RequestException: no whole answer came; see :func:`fault_of`
+    :raises ValueError: the same, for an answer that the libraries do not expect
     :raises OSError: there is no file at the CA bundle's path
     """
     deadline = time.monotonic() + seconds
@@ -76,7 +76,7 @@ def send(
                 url,
                 headers=dict(headers.reveal()),
                 data=body.reveal() or None,
-                auth=_as_it_is,
+                auth=_keep_headers,
             )
         ),
         timeout=total_timeout(seconds, CONNECT_SECONDS),
@@ -89,13 +89,13 @@ def send(
     return response
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Signed already: so nothing else, such as a ``.netrc``, replaces the headers."""
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep the signed headers: without this, a ``.netrc`` could replace them."""
     return request
 
 
 def _read_body(response: requests.Response, deadline: float, most_bytes: int) -> None:
-    """Read the body into the response, within the deadline: requests' own timeout is per read."""
+    """Read the body into the response within the deadline; requests' own timeout is per read."""
     parts: list[bytes] = []
     size = 0
     for part in response.iter_content(65_536):
@@ -115,11 +115,11 @@ def _read_body(response: requests.Response, deadline: float, most_bytes: int) ->
 
 
 def fault_of(error: requests.RequestException | ValueError) -> Fault:
-    """What kind of failure it is that ``requests`` raised."""
+    """The kind of failure for an error of ``requests``."""
     if error.args == (TOO_LARGE,):
         return Fault.TOO_LARGE
     if isinstance(error, requests.exceptions.SSLError):
-        # TLS may also break when the request has been sent.
+        # TLS may also break after the request was sent.
         return Fault.CERTIFICATE if "certificate" in str(error).lower() else Fault.TLS
     if isinstance(error, requests.exceptions.ProxyError):
         return Fault.PROXY

@@ -1,4 +1,4 @@
-"""The way of every request of both hooks: credentials, rate limit, slot, attempt, 401, retry."""
+"""Every request of both hooks: credentials, rate limit, slot, attempt, 401, retry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 @dataclass
 class Received(Generic[R]):
-    """What came back for one request, read whole.
+    """The whole response to one request.
 
     :param response: the HTTP library's own object
     """
@@ -40,7 +40,7 @@ class Received(Generic[R]):
 
 
 class Transport(Protocol[R]):
-    """What differs between the hooks: one blocks and never suspends, the other suspends."""
+    """What differs between the hooks: one transport blocks, the other suspends."""
 
     @property
     def settings(self) -> ConnectionSettings: ...
@@ -53,7 +53,7 @@ class Transport(Protocol[R]):
 
     @property
     def proxy_secrets(self) -> Sealed[tuple[str, ...]]:
-        """What of the proxies' addresses an answer may echo."""
+        """The secrets in the proxies' addresses, which an answer may echo."""
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -61,10 +61,10 @@ class Transport(Protocol[R]):
         """Obtain or renew the credentials."""
 
     async def mask(self, secrets: Sealed[tuple[str, ...]]) -> None:
-        """Make secrets known to Airflow's masker."""
+        """Have Airflow's masker hide these secrets."""
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a slot among the requests under way, at most so long; what releases it."""
+        """Wait for a slot among the requests under way, at most so long; return its release."""
 
     async def send(
         self,
@@ -73,21 +73,21 @@ class Transport(Protocol[R]):
         headers: Sealed[Mapping[str, str]],
         seconds: float,
     ) -> Received[R]:
-        """Send one request and read its answer, both within the time; redirects are not followed.
+        """Send one request and read its answer within the time; redirects are not followed.
 
-        :raises IoTDATransportError: no whole answer came; no frame of it holds the headers
+        :raises IoTDATransportError: no whole answer came; its traceback does not hold the headers
         """
 
     async def read(self, call: Call[T], answer: Answer) -> T:
-        """The result that an answer holds, or its error."""
+        """The result in an answer; raises its error."""
 
     def hide_secrets(self, response: R) -> None:
-        """Redact the request that a response leads to: whoever gets the response may print it."""
+        """Redact the request that a response refers to: the caller may print the response."""
 
 
 @dataclass
 class _Exchange(Generic[R]):
-    """A request that was answered.
+    """A request with its answer.
 
     :param sent: the request's headers
     """
@@ -103,7 +103,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 async def perform(transport: Transport[Any], call: Call[T]) -> T:
     """Make a call of the API; its result.
 
-    :raises IoTDAError: the platform refuses, or no usable answer comes, at the last attempt too
+    :raises IoTDAError: at the last attempt, too, the platform refuses or no usable answer comes
     """
 
     async def attempt(policy: RetryPolicy) -> T:
@@ -116,15 +116,15 @@ async def perform(transport: Transport[Any], call: Call[T]) -> T:
 async def respond(
     transport: Transport[R], call: Call[Any], headers: Mapping[str, str], check: bool
 ) -> R:
-    """Make a call of any path; the HTTP library's response, in which the request is redacted.
+    """Make a call of any path; the HTTP library's response, with its request redacted.
 
     :param headers: the caller's own headers, checked
-    :param check: whether an error's answer is raised instead of returned
+    :param check: whether an error response is raised instead of returned
     """
 
     async def attempt(policy: RetryPolicy) -> R:
         exchange = await _send(transport, call, policy, headers)
-        # Another library may log what it was sent with.
+        # Other libraries may log the response with its request.
         await transport.mask(Sealed(secrets_of(exchange.sent.reveal())))
         if check:
             await transport.read(call, exchange.answer)
@@ -142,7 +142,7 @@ async def _retrying(
     policy = RetryPolicy(transport.settings, call.repeat, transport.log)
     failed: IoTDAError | None
     try:
-        return await attempt(policy)  # which nearly always succeeds: no machinery then
+        return await attempt(policy)  # the usual case: it succeeds, and tenacity is not needed
     except IoTDAError as error:
         failed = error
 
@@ -176,7 +176,7 @@ async def _attempt(
     await _get_ready(transport, policy)
     limit = shared_limit(settings)
     if limit is not None:
-        with policy.beside_the_budget():
+        with policy.not_charged():
             await transport.sleep(limit.reserve())
         await _get_ready(transport, policy)
     # Last: a request that waits for something else must not hold a slot.
@@ -205,5 +205,5 @@ async def _attempt(
 
 async def _get_ready(transport: Transport[Any], policy: RetryPolicy) -> None:
     if not transport.authenticator.is_ready(urgent=policy.is_urgent):
-        with policy.beside_the_budget():
+        with policy.not_charged():
             await transport.prepare()

@@ -1,4 +1,4 @@
-"""Which calls are repeated after which error, and when: one policy for both transports."""
+"""Decides which calls are retried after which error, and when; for both transports."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
     from iotda_provider.connection.settings import ConnectionSettings
 
-#: Seconds to wait for a connection, which is either there soon or not at all.
+#: Seconds to wait for a connection.
 CONNECT_SECONDS = 10.0
-# Where less than this is left (than half of a short timeout, or a quarter of a short attempt), no
-# answer can be hoped for: what is sent then may be acted upon, and nobody would know.
+# With fewer seconds left, nothing is sent: the platform might act on it, but the answer would come
+# too late. (If less: half of the timeout, or a quarter of the time for an attempt.)
 _LEAST_SECONDS = 1.0
-# What a pause may last longer than it was to.
+# Seconds by which a pause may last too long.
 _LATE = 0.05
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 
 
 def may_repeat(error: BaseException, repeat: Repeat) -> bool:
-    """Whether asking again can help and can do no harm.
+    """Whether a retry can help and does no harm.
 
-    A call that does something new each time is repeated only where it surely was not acted upon:
-    it was throttled, or never sent.
+    A call that does something new each time is retried only if the platform surely did not act on
+    it: the call was throttled, or never sent.
     """
     if isinstance(error, IoTDAThrottledError):
         return True
@@ -42,35 +42,34 @@ def may_repeat(error: BaseException, repeat: Repeat) -> bool:
 
 
 class Warns(Protocol):
-    """What is needed of a logger; Airflow 3's is not one of the standard library."""
+    """The methods needed of a logger; Airflow 3's is not the standard library's."""
 
     def debug(self, message: str, /, *args: Any) -> Any: ...
     def warning(self, message: str, /, *args: Any) -> Any: ...
 
 
-_unsaid: ContextVar[bool] = ContextVar("iotda_retries_unsaid", default=False)
+_quiet: ContextVar[bool] = ContextVar("iotda_retries_quiet", default=False)
 
 
 @contextmanager
-def retries_unsaid() -> Iterator[None]:
-    """Within it, attempts that fail are logged for debugging only.
+def quiet_retries() -> Iterator[None]:
+    """In this block, retries are logged at level DEBUG instead of WARNING.
 
-    It is for whoever asks again and again and says himself, once a minute, what the matter is.
+    It is for callers that poll, and log an outage themselves once a minute.
     """
-    token = _unsaid.set(True)
+    token = _quiet.set(True)
     try:
         yield
     finally:
-        _unsaid.reset(token)
+        _quiet.reset(token)
 
 
 class RetryPolicy:
-    """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call, within one time
-    budget.
+    """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call and its timeout.
 
     :param settings: gives ``max_attempts``, ``attempt_timeout`` and ``timeout``, which covers all
-        attempts together, but not what is done :meth:`beside_the_budget`
-    :param repeat: what asking a second time does
+        attempts together, but not what is :meth:`not_charged`
+    :param repeat: what a second call does
     """
 
     def __init__(self, settings: ConnectionSettings, repeat: Repeat, log: Warns) -> None:
@@ -87,19 +86,19 @@ class RetryPolicy:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether the call changes something: it waits for nothing that can be put off."""
+        """Whether the call changes something: it does not wait for what can be done later."""
         return self._repeat is not Repeat.READ
 
     @property
     def may_send(self) -> bool:
-        """Whether an answer can be hoped for in the time that is left."""
+        """Whether enough time is left for an answer."""
         return self.remaining >= self._least
 
     def seconds_for(self, action: str) -> float:
-        """The time in which an answer must come, or the next attempt is made.
+        """The seconds that the next attempt may take.
 
         :param action: what the call does, in words that complete "Could not ..."
-        :raises IoTDATransportError: it is too short for one, and so nothing may be sent
+        :raises IoTDATransportError: too little time is left, so nothing is sent
         """
         if not self.may_send:
             raise IoTDATransportError(
@@ -110,11 +109,11 @@ class RetryPolicy:
         return min(self.remaining, self._settings.attempt_timeout)
 
     @contextmanager
-    def beside_the_budget(self) -> Iterator[None]:
-        """Leave what is done within out of the budget, unless it fails.
+    def not_charged(self) -> Iterator[None]:
+        """Time spent in this block is not charged to the timeout, unless it raises.
 
-        It is for the wait for our own rate limit, and for obtaining credentials, which has limits
-        of its own.
+        It is for waiting for the rate limit, and for obtaining credentials, which has a timeout of
+        its own.
         """
         begun = time.monotonic()
         yield
@@ -133,9 +132,9 @@ class RetryPolicy:
         }
 
     def _wait(self, state: RetryCallState) -> float:
-        """Exponential backoff with full jitter, and never sooner than the platform asked for.
+        """Exponential backoff with full jitter, at least as long as the platform asks for.
 
-        Our own part of it never takes the time in which one more attempt can be made.
+        The jitter leaves time for one more attempt.
         """
         ceiling = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.attempt_number - 1))
         jittered = random.uniform(0, ceiling)  # noqa: S311 - jitter is no secret
@@ -145,7 +144,7 @@ class RetryPolicy:
         return float(asked + max(0.0, min(jittered, room)))
 
     def _stop(self, state: RetryCallState) -> bool:
-        # tenacity has computed the wait already: do not begin one after which nothing can be sent.
+        # tenacity has computed the wait already: stop if no time would be left after it.
         return (
             state.attempt_number >= self._settings.max_attempts
             or state.upcoming_sleep > self.remaining - self._least
@@ -153,7 +152,7 @@ class RetryPolicy:
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        say = self._log.debug if _unsaid.get() else self._log.warning
+        say = self._log.debug if _quiet.get() else self._log.warning
         say(
             "%s; attempt %d of %d failed, trying again in %.1f s.",
             str(error).rstrip("."),

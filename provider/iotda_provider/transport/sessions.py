@@ -1,4 +1,4 @@
-"""One aiohttp session for all that talk to the same host in one event loop, closed by the last."""
+"""One aiohttp session for all hooks of a host in one event loop; the last one closes it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 from iotda_provider.transport.lending import Lending
 
-#: Requests to one host that one event loop has under way at the same time: so many that read, and
-#: beside them so many that change something, which is never to wait until all have read.
-MAX_IN_FLIGHT = 64
+#: The most requests to one host that an event loop has under way: so many reads, and as many calls
+#: that change something, which must not wait for reads.
+SLOTS_PER_HOST = 64
 _KEEP_ALIVE_SECONDS = 60.0
 _MAX_HEADER_BYTES = 65_536
 
 
-# What makes two connections share a session: not credentials, which each request has of its own.
+# Two connections with the same route share a session; each request has its own credentials.
 _Route = tuple[str, bool | str, bytes]
 
 
@@ -74,8 +74,8 @@ class SharedSession:
     """A pooled session and how many hooks use it.
 
     :param make: opens the session
-    :param secrets: what of the proxies' addresses an answer may echo
-    :param routes: where it is found while anybody uses it
+    :param secrets: the secrets in the proxies' addresses, which an answer may echo
+    :param routes: the dictionary that holds this session while it is used
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class SharedSession:
         self.secrets = secrets
         self.routes = routes
         self.users = 0
-        # Not the pool's own limit: that is one for both, and a request that waits for it too long
-        # looks as if it had been sent.
-        self._reads, self._changes = _Slots(MAX_IN_FLIGHT), _Slots(MAX_IN_FLIGHT)
+        # aiohttp's own limit would not tell reads from changes, and a timeout while waiting for it
+        # looks as if the request had been sent.
+        self._reads, self._changes = _Slots(SLOTS_PER_HOST), _Slots(SLOTS_PER_HOST)
 
     @property
     def session(self) -> ClientSession:
@@ -100,27 +100,27 @@ class SharedSession:
         return self._sessions.current
 
     def take(self) -> ClientSession:
-        """The session for one call, which nobody closes until it is :meth:`put_back`."""
+        """The session for one call; it stays open until :meth:`put_back`."""
         return self._sessions.take()
 
     async def put_back(self, session: ClientSession) -> None:
-        """A call has ended; the last one closes a session that is not used any more."""
+        """End a call; the last one closes a session that was replaced."""
         if self._sessions.give_back(session):
             await session.close()
 
     def replace(self, session: ClientSession) -> None:
-        """A connection of a borrowed session has hung: the next call gets another session."""
+        """Give the next call a new session: a connection of this one hangs."""
         self._sessions.replace(session)
 
     async def close(self) -> None:
-        """Close the session, or have the last call that uses it do so."""
+        """Close the session once no call uses it any more."""
         if (session := self._sessions.end()) is not None:
             await session.close()
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None] | None:
-        """Wait for a slot for a request: what releases it, or None where none became free in time.
+        """Wait for a slot; returns its release, or None if none became free in time.
 
-        :param repeat: what repeating the request does: reads and changes have slots of their own
+        :param repeat: what repeating the request does: reads and changes have separate slots
         """
         slots = self._reads if repeat is Repeat.READ else self._changes
         return slots.release if await slots.acquire(seconds) else None
@@ -133,18 +133,18 @@ _of_the_parent: list[object] = []
 
 
 async def borrow(settings: ConnectionSettings) -> SharedSession:
-    """The session for a connection, opened by the first who asks; give it back with `give_back`.
+    """The session for a connection, opened by its first user; end the use with :func:`give_back`.
 
     :raises IoTDAConfigError: the connection's CA bundle can't be read
     """
     routes = _sessions.setdefault(asyncio.get_running_loop(), {})
-    # The proxies' passwords are not to be read from it.
+    # Hashed: a route must not reveal the proxies' passwords.
     proxies = hashlib.blake2b(repr(sorted(settings.proxies.items())).encode(), key=_salt).digest()
     route = (settings.base_url, settings.verify, proxies)
     if route not in routes:
         context = await in_thread(ssl_context_for, settings)
-        if route not in routes:  # somebody else may have opened it meanwhile
-            proxy = proxy_for(settings)  # which may refuse: before a session is opened
+        if route not in routes:  # another task may have opened it meanwhile
+            proxy = proxy_for(settings)  # it may raise, so before a session is opened
 
             def make() -> ClientSession:
                 return _open(context)
@@ -158,19 +158,21 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
 def _open(context: ssl.SSLContext | bool) -> ClientSession:
     return ClientSession(
         connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-        # The API sets no cookies; whatever sets one is in between and gets nothing back.
+        # The API sets no cookies; a proxy that sets one gets none back.
         cookie_jar=DummyCookieJar(),
         headers=UNSIGNED_HEADERS,
-        # As much of a header as http.client takes.
+        # As in http.client.
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
-        trust_env=False,  # or a .netrc would replace the authentication
+        trust_env=False,  # True would let a .netrc replace the authentication
     )
 
 
 async def give_back(shared: SharedSession) -> None:
-    """Stop using a session; the last user closes it, or the last of its calls that are
-    still under way. That does no harm once its loop is closed."""
+    """End the use of a session; its last user, or the last call under way, closes it.
+
+    It works on a closed event loop, too.
+    """
     shared.users -= 1
     if shared.users > 0:
         return
@@ -181,8 +183,10 @@ async def give_back(shared: SharedSession) -> None:
 
 
 def _leave_alone() -> None:
-    """In a forked process: sockets, and what an event loop asks the system about them, are shared
-    with the parent, and closing a session would act upon both. So none is ever collected here."""
+    """Keep the parent's sessions in a forked process, but do not use them.
+
+    The parent uses their sockets, so they must be neither closed nor garbage-collected here.
+    """
     _of_the_parent.append(list(_sessions.items()))
     _sessions.clear()
 

@@ -1,7 +1,4 @@
-"""What ``requests`` lacks: a timeout for a whole answer, and errors in a few words.
-
-Its own timeout begins anew with every byte.
-"""
+"""A timeout for a whole answer, which ``requests`` lacks: its own starts again with every byte."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TotalTimeoutAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
-    """An adapter that takes a read timeout for the time from the request to the answer's end."""
+    """An adapter whose read timeout covers the time from the request to the end of the answer."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -39,7 +36,7 @@ class TotalTimeoutAdapter(TCPKeepAliveAdapter):  # type: ignore[misc]
 
 
 class _DeadlineReader(io.RawIOBase):
-    """What a socket receives within its timeout, which is for all of it."""
+    """Reads from a socket until a deadline: the socket's timeout, counted once."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -69,7 +66,7 @@ class _Response(HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
 
     def _read_status(self) -> tuple[str, int, str]:
-        """The status of the answer itself: http.client takes 103 Early Hints for it."""
+        """Skip 103 Early Hints, which http.client takes for the final status."""
         while True:
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 101 < status < 200:
@@ -78,7 +75,7 @@ class _Response(HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Connects within its timeout, however many addresses a host has: urllib3's is for each."""
+    """Its timeout covers all addresses of a host together; urllib3's covers each."""
 
     response_class = _Response
 
@@ -103,12 +100,12 @@ def _addresses_of(name: str, port: int | None) -> list[str]:
     try:
         found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return []  # which urllib3 says in its own words
+        return []  # urllib3 will raise the error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _share(deadline: float, left: int) -> float:
-    # A timeout of 0 would mean not to wait at all.
+    # A timeout of 0 would mean a non-blocking socket.
     return max(0.001, (deadline - time.monotonic()) / left)
 
 
@@ -119,7 +116,7 @@ class _TlsConnection(HTTPSConnection, _Connection):
         try:
             super().connect()
         except TimeoutError as error:
-            # Of the handshake, or of a proxy: urllib3 would take it for that of an answer.
+            # Of the handshake or the proxy: urllib3 would report it as a read timeout.
             raise ConnectTimeoutError(self, f"connecting timed out ({error})") from error
 
 
@@ -131,9 +128,9 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class OneAnswer(Session):
-    """A session that follows no redirect: left to itself, requests reads its address all the same,
-    and an address that is none would be an error of no kind that anybody expects."""
+class SessionWithoutRedirects(Session):
+    """A session without redirects: requests would parse even the address of one not followed,
+    and raise an undocumented error if it is invalid."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -143,20 +140,20 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 def total_timeout(seconds: float, connecting: float) -> Any:
-    """What ``requests`` takes as the timeout of connecting, sending and the answer together.
+    """The ``timeout`` argument of ``requests`` that covers connecting, sending and the answer.
 
-    :param connecting: the most of it that may be spent on connecting
+    :param connecting: the most seconds of it for connecting
     """
     return Timeout(total=seconds, connect=min(seconds, connecting))
 
 
 def timed_out_within(error: requests.RequestException | ValueError) -> bool:
-    """Whether it is a timeout in the midst of an answer's body, which has no type of its own."""
+    """Whether it is a timeout within an answer's body, which requests gives no type of its own."""
     return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
 
 
 def innermost(error: BaseException) -> str:
-    """The innermost cause: urllib3 wraps it several times, with addresses of objects."""
+    """The text of the innermost cause; urllib3 wraps errors several times."""
     cause: Any = error
     for _ in range(6):
         inner = getattr(cause, "reason", None) or next(

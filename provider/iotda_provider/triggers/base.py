@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger
 
-from iotda_provider.airflow_support.threads import importing
+from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
 from iotda_provider.task_io.dag_parameters import flag
@@ -45,7 +45,7 @@ async def load(*modules: str) -> None:
     """
     missing = tuple(module for module in modules if module not in _loaded)
     if missing:
-        await single_flight(("import", missing), lambda: importing(_import, missing))
+        await single_flight(("import", missing), lambda: in_import_thread(_import, missing))
         await own_loop_iteration()  # or all that waited would go on in the same one
 
 
@@ -241,7 +241,7 @@ class PollingTrigger(IoTDATrigger):
 
     async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.exceptions import IoTDAError
-        from iotda_provider.transport.retrying import retries_unsaid
+        from iotda_provider.transport.retrying import quiet_retries
         from iotda_provider.triggers.events import failed, timed_out
         from iotda_provider.waiting.outage import Outage
 
@@ -252,7 +252,7 @@ class PollingTrigger(IoTDATrigger):
             began = time.monotonic()
             event = None
             try:
-                with retries_unsaid():
+                with quiet_retries():
                     event = await self.look(hook)
                 line = outage.answered(time.monotonic())
             except IoTDAError as error:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.airflow_support.threads import importing
+from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, positive
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.rollout_guard import GuardingTrigger
@@ -138,13 +138,13 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         from iotda_provider.triggers.events import OVER, tell
         from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
-        plan = await importing(GuardPlan.from_dict, self.guard)  # its rules load what they need
+        plan = await in_import_thread(GuardPlan.from_dict, self.guard)  # imports modules
         await warm_up(plan.rules)
         store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
         watch = WaveWatch(plan, memory, self.log, clock=time.time)
         files = ReleaseFiles.from_json(self.files)
-        job, procedure = await importing(self.begin, watch)
+        job, procedure = await in_import_thread(self.begin, watch)
         earlier_memory = TriggererRecall(watch, store)
         live = LiveInTriggerer(watch, store)
         io = TriggererReleaseIO(

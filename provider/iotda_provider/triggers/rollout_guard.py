@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.airflow_support.threads import importing
+from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, optional_text
 from iotda_provider.triggers.base import IoTDATrigger
 
@@ -85,7 +85,7 @@ class RolloutGuardTrigger(GuardingTrigger):
         from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
         from iotda_provider.triggers.shared_reads import open_shared_reads
 
-        plan = await importing(GuardPlan.from_dict, self.plan)  # which imports the rules' modules
+        plan = await in_import_thread(GuardPlan.from_dict, self.plan)  # imports modules
         await warm_up(plan.rules)
         store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)

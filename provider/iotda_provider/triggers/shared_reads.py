@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.transport.retrying import retries_unsaid
+from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.single_flight import shared_task
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class SharedReads:
         by_kind: dict[_Kind, set[str]] = defaultdict(set)
         for batch_task_id in wanted:
             by_kind[self._kinds.get(batch_task_id, _USUAL)].add(batch_task_id)
-        with retries_unsaid():  # each guard logs the error in its own log
+        with quiet_retries():  # each guard logs the error in its own log
             await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
             await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
 

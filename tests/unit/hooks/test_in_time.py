@@ -300,7 +300,7 @@ class TestQueue:
     async def test_a_call_waits_for_its_turn_no_longer_than_its_timeout_and_a_stop_not_at_all(
         self, fake: Any, connect: Any, other: Any, held: threading.Event
     ) -> None:
-        from iotda_provider.transport.sessions import MAX_IN_FLIGHT
+        from iotda_provider.transport.sessions import SLOTS_PER_HOST
 
         reply = type(fake.answers[0])
 
@@ -319,14 +319,14 @@ class TestQueue:
             other() as others,
         ):
             reads = [asyncio.create_task(mine.get_batch_task(TASK_ID)) for _ in range(300)]
-            await asyncio.to_thread(fake.wait_for, MAX_IN_FLIGHT)
+            await asyncio.to_thread(fake.wait_for, SLOTS_PER_HOST)
 
             with pytest.raises(IoTDATransportError, match="before its turn came") as caught:
                 await hasty.get_batch_task(TASK_ID)
             assert (await others.stop_batch_task(TASK_ID, ["d1"])).succeeded
 
             assert not caught.value.sent
-            assert len(fake.seen) == MAX_IN_FLIGHT + 1
+            assert len(fake.seen) == SLOTS_PER_HOST + 1
             for one in reads[1::2]:
                 one.cancel()
             held.set()

@@ -20,7 +20,7 @@ from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.transport import sessions
 from iotda_provider.transport.rate_limit import RateLimit
-from iotda_provider.transport.sessions import MAX_IN_FLIGHT
+from iotda_provider.transport.sessions import SLOTS_PER_HOST
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
@@ -228,13 +228,13 @@ class TestClosing:
         if waits_for == "the rate limit":
             connect(max_requests_per_second=5, max_attempts=1)
         if waits_for == "its turn":
-            calls = 2 * MAX_IN_FLIGHT
+            calls = 2 * SLOTS_PER_HOST
         if waits_for == "credentials":
             who = {"auth_type": "token", "domain_name": "account", "iam_endpoint": fake.url}
             connect(timeout=120, attempt_timeout=100, max_attempts=1, **who)
         hook = IoTDAAsyncHook()
         asked = [asyncio.create_task(hook.get_batch_task(TASK_ID)) for _ in range(calls)]
-        await asyncio.to_thread(fake.wait_for, MAX_IN_FLIGHT if waits_for == "its turn" else 1)
+        await asyncio.to_thread(fake.wait_for, SLOTS_PER_HOST if waits_for == "its turn" else 1)
         session = await session_of(hook)
 
         await hook.close()

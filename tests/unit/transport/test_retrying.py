@@ -122,7 +122,7 @@ def test_no_wait_begins_that_outlasts_the_timeout(clock: Clock) -> None:
 def test_the_wait_for_our_own_limit_does_not_count(clock: Clock) -> None:
     limited = policy(timeout=30.0)
 
-    with limited.beside_the_budget():
+    with limited.not_charged():
         clock.sleep(100)
 
     assert limited.remaining == 30.0
@@ -132,7 +132,7 @@ def test_credentials_that_could_not_be_had_have_cost_time(clock: Clock) -> None:
     mine = policy(timeout=30.0)
 
     def obtain() -> None:
-        with mine.beside_the_budget():
+        with mine.not_charged():
             clock.sleep(20)
             raise NOT_SENT
 
