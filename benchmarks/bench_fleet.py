@@ -1,11 +1,11 @@
-"""What hundreds of guards cost where teams run them: CPU, memory, commits, calls, bytes left.
+"""What hundreds of guards cost on an Airflow of many parts: CPU, memory, commits, calls, bytes.
 
     python benchmarks/bench_fleet.py [--guards 300 1000] [--seconds 120]
 
 CeleryExecutor, Postgres, Redis, two triggerers, scheduler, API server, DAG processor and the
-emulator, all on this machine: the harness of `make test-distributed`, with the DAGs as they are
-shipped (a look every 5 s, rollout_guard every minute). All rollouts run and none changes. Then the
-triggerer that holds most guards is killed as eight rollouts go bad. It prints the rows of the table
+emulator, all on this machine, started as by `make test-distributed`, with the shipped DAGs (a look
+every 5 s, rollout_guard every minute). All rollouts run and none changes. Then the triggerer with
+most guards is killed at the moment at which eight rollouts go bad. It prints the rows of the table
 in docs/deployment.md, and takes twenty minutes.
 """
 
@@ -30,7 +30,7 @@ from tests.distributed.keeper import Keeper  # noqa: E402
 from tests.distributed.rollouts import Rollouts  # noqa: E402
 from tests.system.restarts.emulator_process import EmulatorProcess  # noqa: E402
 
-#: Rollouts that go bad as a triggerer is killed.
+#: Rollouts that go bad at the moment at which a triggerer is killed.
 BAD = 8
 LEFT = """
 select coalesce(sum(length(value::text)), 0) from xcom where dag_id = 'guard_one_rollout'
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def bench(numbers: list[int], seconds: float) -> int:
-    """Start everything, and measure with so many guards and more."""
+    """Start everything, and measure with each number of guards."""
     home = Path(tempfile.mkdtemp(prefix="fleet-"))
     emulator = EmulatorProcess(home, Rollouts.SCENARIO, speed=1)
     os.environ["AIRFLOW_CONN_IOTDA_DEFAULT"] = json.dumps(emulator.airflow_connection)
@@ -72,7 +72,7 @@ def bench(numbers: list[int], seconds: float) -> int:
             watched = len(rollouts.all) - len(rollouts.failed)
             add_guards(cluster, rollouts, guards - watched - BAD, stage)
             wait_for_guards(cluster, rollouts)
-            time.sleep(60)  # what has begun together has spread
+            time.sleep(60)  # guards that began together have spread
             measure(cluster, rollouts, seconds)
             take_over(cluster, rollouts, stage)
         finish_one(cluster, rollouts)
@@ -86,7 +86,7 @@ def bench(numbers: list[int], seconds: float) -> int:
 
 
 def add_guards(cluster: Cluster, rollouts: Rollouts, count: int, stage: int) -> None:
-    """Let so many more guards wait, without the hour that workers would take to begin them.
+    """Add this many waiting guards, without the hour that workers would take to begin them.
 
     :param stage: of the rollouts that will go bad, which come on top
     """
@@ -118,7 +118,7 @@ def wait_for_guards(cluster: Cluster, rollouts: Rollouts) -> None:
 
 
 def measure(cluster: Cluster, rollouts: Rollouts, seconds: float) -> None:
-    """Print what the guards cost for a while."""
+    """Print what the guards cost over some seconds."""
     cpu, commits, calls = cpu_seconds(cluster), count_commits(cluster), count_calls(rollouts)
     began = time.monotonic()
     time.sleep(seconds)
@@ -141,7 +141,7 @@ def measure(cluster: Cluster, rollouts: Rollouts, seconds: float) -> None:
 
 
 def take_over(cluster: Cluster, rollouts: Rollouts, stage: int) -> None:
-    """Kill the triggerer that holds most as rollouts go bad; print when their guards see and stop.
+    """Kill the triggerer with most guards as rollouts go bad; print when guards see it and stop.
 
     When the platform has a stop is known to the second.
     """
@@ -177,7 +177,7 @@ def take_over(cluster: Cluster, rollouts: Rollouts, stage: int) -> None:
 
 
 def finish_one(cluster: Cluster, rollouts: Rollouts) -> None:
-    """Print what a guard leaves behind that has stopped its rollout."""
+    """Print what a guard that has stopped its rollout leaves in the database."""
     rollouts.begin(0, bad=1, stage=4)
     wait_for_guards(cluster, rollouts)
     (bad,) = rollouts.fail(4)
@@ -198,7 +198,7 @@ def finish_one(cluster: Cluster, rollouts: Rollouts) -> None:
 
 
 def cpu_seconds(cluster: Cluster) -> dict[str, float]:
-    """CPU seconds that each part has spent, what has ended in it included."""
+    """CPU seconds that each part has spent, its ended processes included."""
     spent: dict[str, float] = {}
     for part in PARTS:
         times = [process.cpu_times() for process in cluster.processes(part)]

@@ -3,9 +3,9 @@
     python benchmarks/bench_guard_1000.py [--guards 1000] [--interval 10] [--seconds 60]
 
 The emulator, a process of its own, has as many running rollouts as there are guards, and checks
-every signature. All guards share one reading: first with the counts that the list shows, then as
-if it showed none, which makes every look a call. A look is late by the time from its tick to its
-verdict; the first looks, which all begin at once as after a restart, are told apart.
+every signature. All guards share their readings. It measures twice: with counts in the list of
+tasks, and without, when each look needs a call. A look's delay is the time from its tick to its
+verdict. The first looks begin all at once, as after a restart, and are reported separately.
 """
 
 from __future__ import annotations

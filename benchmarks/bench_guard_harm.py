@@ -2,9 +2,9 @@
 
     python benchmarks/bench_guard_harm.py [--fleets 1000] [--seed 1]
 
-The percentage rule is the best of a grid: of all those that stop a healthy fleet (2 % fail) at most
-as often as the sequential test does, the one that harms the fewest devices when 10 % fail. Harmed
-are devices that started before the stop and end as failed. The goal is at most 0.75 times as many.
+The percentage rule is the best of a grid: it stops a healthy fleet (2 % fail) at most as often as
+the sequential test, and harms the fewest devices when 10 % fail. A device is harmed if it started
+before the stop and ends as failed. The goal: the sequential test harms at most 0.75 times as many.
 """
 
 from __future__ import annotations

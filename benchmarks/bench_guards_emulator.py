@@ -3,11 +3,11 @@
     python benchmarks/bench_guards_emulator.py [--fleets 1000] [--poll 30]
 
 Fleets of 1,000 devices; a failure is reported after 10 minutes, a success after 120 minutes on
-average (exponentially). Three kinds of arrival: all devices at once; staggered over two hours; at
+average (exponentially). Devices arrive in three ways: all at once; staggered over two hours; at
 once, with a quarter of the devices stopped by hand after half an hour. Each fleet has its own fixed
-seed. Its guard is the one of the sensor and the trigger (``rollout_guard.Watch``), it
-really stops, and it looks at the emulator's world without HTTP between, which would only take time.
-AWS's rule is judged on the same fleets, unstopped.
+seed. The guard is that of sensor and trigger (``rollout_guard.Watch``) and really stops; it looks
+at the emulator's world without HTTP, to save time. AWS's rule is judged on the same fleets, without
+a stop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ARRIVALS = ("at once", "staggered", "stopped by hand")
 
 
 def scenario(rate: float, arrival: str) -> Scenario:
-    """A fleet, as a scenario file would describe it."""
+    """A fleet, as in a scenario file."""
     data: dict[str, Any] = {
         "devices": DEVICES,
         "failure_rate": rate,
@@ -55,7 +55,7 @@ def scenario(rate: float, arrival: str) -> Scenario:
 
 @dataclass
 class Run:
-    """One emulated fleet, and the time that its guards live in; their I/O object."""
+    """One emulated fleet and its virtual time; the I/O object of its guards."""
 
     world: World
     by_hand: float | None
@@ -125,7 +125,7 @@ class Run:
 
 
 def guard(run: Run, poll: float, rule: Rule = RULE) -> tuple[Outcome, float | None]:
-    """Let a guard watch a fleet to its end; the outcome, and when it decided to stop."""
+    """A guard watches a fleet to its end; returns the outcome, and when it decided to stop."""
     plan = GuardPlan(batch_task_ids=(TASK,), rules=(rule,), stop_on_breach=True)
     memory = Memory.from_json(None, plan.batch_task_ids, 10)
     watch = Watch(plan, memory, logging.getLogger("guard"), clock=run.clock)
@@ -146,7 +146,7 @@ def breaks(run: Run, poll: float, rule: Rule) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of the fleets of one kind."""
+    """The results of the fleets of one kind."""
 
     rate: float
     arrival: str

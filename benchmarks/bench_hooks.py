@@ -1,7 +1,7 @@
 """Both hooks beside the official SDK's clients: calls a second, CPU per call, many targets, memory.
 
 ``python benchmarks/bench_hooks.py`` runs everything, ``... get stop iterate`` parts of it. Client
-and server share this machine's cores; the server is the same, and the work is the same, for all.
+and server share this machine's cores. Server and work are the same for all clients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TASK_ID = fast_server.TASK_ID
 
 @dataclass(frozen=True)
 class Measured:
-    """What some calls took, of wall time and of this process's CPU time (in seconds)."""
+    """Wall time and CPU time of this process for some calls, in seconds."""
 
     calls: int
     seconds: float
@@ -85,7 +85,7 @@ def sdk_client(url: str, asynchronous: bool = False) -> Any:
 def in_threads(calls: int, call: Callable[[], object]) -> Measured:
     results: list[Measured] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda _: call(), range(THREADS * 4)))  # connections are open now
+        list(pool.map(lambda _: call(), range(THREADS * 4)))  # opens the connections
         with stopwatch(calls, results):
             list(pool.map(lambda _: call(), range(calls)))
     return results[0]
@@ -165,7 +165,7 @@ def bench_get(calls: int, rounds: int) -> None:
         print(f"\nget_batch_task, {latency * 1000:.0f} ms of server latency, median of {rounds}:")
         with fast_server.running(latency) as url:
             connect(url)
-            # In turns, so that whatever else the machine does hits all of them.
+            # In turns, so that other work on the machine slows all of them.
             rounds_of = {
                 name: [client(url, calls) for client in (CLIENTS[name],)] for name in CLIENTS
             }

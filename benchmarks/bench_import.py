@@ -1,8 +1,8 @@
 """What importing the operators adds to a process that has imported ``airflow.sdk`` already.
 
-A DAG's file is imported again each time Airflow parses it, so this is paid every half minute for
-every DAG. Each figure comes from fresh processes that take turns, so that a busy machine is as
-unfair to one row as to the other; the last rows are operators that Airflow's own providers bring.
+Airflow imports a DAG's file each time it parses it: about every half minute for every DAG. Each
+figure comes from fresh processes that take turns, so that a busy machine slows all rows alike. The
+last rows are operators of Airflow's own providers, to compare.
 
     make bench            all benchmarks
     python benchmarks/bench_import.py --rounds 21
@@ -71,7 +71,7 @@ def measure(subject: str, home: str) -> tuple[float, float, int]:
 
 
 def main() -> int:
-    """Print the table; 1 where the goal is missed."""
+    """Print the table; returns 1 if the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="fresh processes for each row")
     rounds = parser.parse_args().rounds

@@ -1,7 +1,7 @@
 """How many devices a bad release reaches before its waves, guard and gate end it.
 
 Simulated fleets, no platform: ``python benchmarks/bench_release_exposure.py --seeds 200``. Waves,
-calls, rules and gate are the ones that a rollout uses; only the devices are made up.
+calls, rules and gate are those of a real release; only the devices are simulated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FAILS, SUCCEEDS = (300.0, 900.0), (1200.0, 3600.0)
 
 @dataclass(frozen=True)
 class Exposure:
-    """What one release came to.
+    """The result of one release.
 
     :param exposed: devices that were let start
     :param ended: ``released``, ``breached`` or ``unproven``
@@ -52,7 +52,7 @@ def release(
     waves: str = WAVES,
     max_in_flight: int | None = None,
 ) -> Exposure:
-    """Release to one simulated fleet; an unproven wave ends it, as where nobody is asked."""
+    """Release to one simulated fleet; an unproven wave ends it, as with approval "never"."""
     chance = random.Random(f"fleet {seed}")
     manifest = plan_waves(
         "task", (f"d{n}" for n in range(devices)), parse_waves(waves), seed=str(seed)

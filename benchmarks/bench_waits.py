@@ -1,9 +1,9 @@
 """Many deferred waits in one event loop: how late each look is, and what that costs.
 
-``python benchmarks/bench_waits.py`` runs 1,000 triggers at an interval of 10 s for a minute, all
-begun at once as after a restart of the triggerer. A look is late by the time from the moment it was
-due to its answer, less the server's latency; the thousand looks that all begin at once are told
-apart from those that follow.
+``python benchmarks/bench_waits.py`` runs 1,000 triggers at an interval of 10 s for a minute. All
+begin at once, as after a restart of the triggerer. A look's delay is the time from when it was due
+to its answer, minus the server's latency. The first looks, which begin all at once, are reported
+separately.
 """
 
 from __future__ import annotations

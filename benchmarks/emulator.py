@@ -3,11 +3,10 @@
 The promises: ``show`` with ``limit=1`` answers in under 5 ms at the median whatever the fleet's
 size, with 30,000 devices in one task and 1,000 tasks at once; memory grows by at most 300 bytes a
 device. Every figure is over real HTTP with real signatures, one call after the other on one
-connection. The times leave the client's signing out; the CPU column has client and server in it,
-and is what to compare where other work shares the machine.
+connection. The times exclude the client's signing. The CPU column includes client and server;
+compare it if the machine has other work.
 
-Measured with Python 3.11 on two cores that other work kept busy (load average 11 to 13), so that
-the times are those of a crowded machine:
+Measured with Python 3.11 on two cores that were busy with other work (load average 11 to 13):
 
     what                                        median     99th percentile   CPU a call
     show limit=1, 1 device                      3.73 ms    27.80 ms          1.56 ms
@@ -72,7 +71,7 @@ class Client:
         self._signer = Signer(BasicCredentials(settings.ak, settings.sk, settings.project_id))
 
     def call(self, method: str, path: str, body: object = None) -> tuple[float, bytes]:
-        """One call; answers its seconds and body."""
+        """One call; returns its seconds and body."""
         parts = urlsplit(path)
         raw = "" if body is None else json.dumps(body)
         request = SdkRequest(
@@ -150,7 +149,7 @@ def acting() -> list[str]:
 
 
 def timed(act: Callable[[], object]) -> float:
-    """The seconds that something takes."""
+    """The seconds that a function takes."""
     begun = time.perf_counter()
     act()
     return time.perf_counter() - begun

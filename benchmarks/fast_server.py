@@ -35,7 +35,7 @@ def task_body(total: int) -> dict[str, object]:
 
 
 class Fleet:
-    """The answers, made once where they do not depend on the request."""
+    """The answers; those that do not depend on the request are made once."""
 
     def __init__(self, subtasks: int) -> None:
         self.subtasks = subtasks
@@ -69,7 +69,7 @@ def answer(status: int, body: object) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Just enough HTTP/1.1 for clients that behave."""
+    """Just enough HTTP/1.1 for clients that follow it."""
 
     def __init__(self, fleet: Fleet, latency: float) -> None:
         self.fleet = fleet

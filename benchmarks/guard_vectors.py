@@ -2,8 +2,8 @@
 
     pip install mpmath && python benchmarks/guard_vectors.py > tests/unit/guards/vectors.json
 
-The evidence is integrated numerically from its definition, the mean of the likelihood ratio over
-the truncated prior, so that nothing is shared with the closed form that it checks.
+The evidence is integrated numerically from its definition: the mean of the likelihood ratio over
+the truncated prior. So it shares nothing with the closed form that it checks.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
     bootstrap.py lock                                   writes requirements/airflow-*.txt anew
 
 It needs only the standard library and a package index, and writes nothing outside the checkout:
-caches and temporary files are in .cache/. uv does the work where it can be had; plain pip with the
-same lock does it where not (IOTDA_BOOTSTRAP=pip forces that).
+caches and temporary files are in .cache/. It installs by uv, or by pip with the same lock file if
+there is no uv (IOTDA_BOOTSTRAP=pip forces that).
 
-Whatever is downloaded must have a hash that the lock file names: uv itself and what builds this
-project too. Only an Airflow that has no lock file is resolved anew, without hashes.
+Everything that is downloaded must have a hash in the lock file, also uv itself and the packages
+that build this project. Only an Airflow without a lock file is resolved anew, without hashes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CACHE = ROOT / ".cache"
 LOCKS = ROOT / "requirements"
 LOCKED_AIRFLOWS = ("3.3", "2.11")  # Airflow 2: the second
 STAMP = ".made-from"
-# They would leak foreign packages in, or ours out.
+# They would bring foreign packages in, or install ours elsewhere.
 STRANGERS = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV", "UV_PYTHON"}
 
 
@@ -80,7 +80,7 @@ def is_up_to_date(venv: Path, airflow: str, wanted_python: str | None) -> bool:
 
 def make_venv(venv: Path, airflow: str, *, wanted_python: str | None) -> None:
     if is_up_to_date(venv, airflow, wanted_python):
-        return  # made by whoever had the lock before
+        return  # another process made it meanwhile
 
     python = venv / "bin" / "python"
     stamp = venv / STAMP
@@ -110,16 +110,16 @@ def install_project(python: Path, airflow: str) -> None:
         any_patch = ".*" if airflow.count(".") < 2 else ""
         install(python, None, "--editable", f"{ROOT}[dev]", f"apache-airflow=={airflow}{any_patch}")
         return
-    # First what builds those that come as source only, and this project: left to itself, each build
-    # would fetch it once more, without hashes.
+    # First the packages that build others and this project. Otherwise each build would download
+    # them again, without hashes.
     builder = CACHE / "setuptools.txt"
     builder.write_text(locked(lock, "setuptools"))
-    # Nor is anything resolved anew: the lock file is complete, and some versions of pip refuse what
-    # another package asks for with an extra, such as celery[redis], though its hash is there.
+    # Nothing is resolved anew: the lock file is complete, and some versions of pip refuse a package
+    # that another one requires with an extra, such as celery[redis], although its hash is there.
     hashed = ("--require-hashes", "--no-deps", "--no-build-isolation", "--requirement")
     install(python, lock, *hashed, builder)
     install(python, lock, *hashed, lock)
-    # Itself it has no hash.
+    # The project itself has no hash.
     install(python, lock, "--no-build-isolation", "--no-deps", "--editable", ROOT)
 
 
@@ -180,7 +180,7 @@ def locked(lock: Path, name: str) -> str:
 
 
 def run(*command: str | Path, check: bool = True) -> int:
-    # None of these may ask anything.
+    # None of these may ask for input.
     env = environment()
     return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=check).returncode
 
@@ -198,7 +198,7 @@ def environment() -> dict[str, str]:
         "TMPDIR": str(temporary),
         "UV_CACHE_DIR": str(CACHE / "uv"),
         "UV_PYTHON_DOWNLOADS": "never",
-        # The machine's own certificates, as a company's proxy wants it; the second name is older.
+        # The machine's own certificates, for a company's proxy; the second name is older.
         "UV_SYSTEM_CERTS": env.get("UV_SYSTEM_CERTS", "1"),
         "UV_NATIVE_TLS": env.get("UV_NATIVE_TLS", "1"),
     }

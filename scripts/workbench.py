@@ -24,7 +24,7 @@ PROJECT_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 
 
 class WorkbenchError(Exception):
-    """Something did not start; the message says what and where to look."""
+    """A part did not start; the message says which, and where to look."""
 
 
 @dataclass(frozen=True)
