@@ -39,7 +39,7 @@ from iotda_provider.operators.release import staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
-from iotda_provider.operators.release.gate import WaveGateOperator
+from iotda_provider.operators.release.gate import StopReleaseOperator, WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.reconcile import (
@@ -47,7 +47,6 @@ from iotda_provider.operators.release.reconcile import (
     ReconcileReleaseOperator,
 )
 from iotda_provider.operators.release.watch import WatchWaveOperator
-from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.storage import ReleaseFiles

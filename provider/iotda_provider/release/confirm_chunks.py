@@ -1,4 +1,4 @@
-"""Which devices to confirm next: who still waits, and how many may be under way at a time."""
+"""Which devices to confirm next: who still waits, how many at a time, and how often again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from iotda_provider.models import TaskProgress
 
+#: Seconds for which devices are asked for again that the platform refuses, or shows late.
+PATIENCE = 120.0
 #: The most targets that the platform takes in one call.
 MAX_CHUNK = 100
 
@@ -52,3 +54,33 @@ def in_flight(progress: TaskProgress, unstarted: int) -> int:
     :param unstarted: devices that were confirmed and that the platform still shows as waiting
     """
     return progress.processing + progress.fail_wait_retry + max(0, unstarted)
+
+
+class Pauses:
+    """Ever longer pauses between two rounds of asking for the same devices, for so long at most."""
+
+    def __init__(self) -> None:
+        self._until = self._last = 0.0
+        self._since: float | None = None
+
+    def begin(self, now: float, first: float) -> None:
+        """Pause from now on.
+
+        :param first: seconds of the first pause; each one after it is twice as long
+        """
+        if self._since is None:
+            self._since, self._last = now, first / 2
+        self._last *= 2
+        self._until = max(now, min(now + self._last, self._since + PATIENCE))
+
+    def left(self, now: float) -> float:
+        """Seconds until the pause is over."""
+        return max(0.0, self._until - now)
+
+    def are_over(self, now: float) -> bool:
+        """Whether it was asked for long enough."""
+        return self._since is not None and now - self._since >= PATIENCE
+
+    def forget(self) -> None:
+        """Begin anew: somebody was confirmed, or nobody could be for another reason."""
+        self._since, self._until = None, 0.0

@@ -13,16 +13,21 @@ from iotda_provider.exceptions import (
     StopNotAllowedError,
 )
 from iotda_provider.models.log import Log
-from iotda_provider.release import pauses
-from iotda_provider.release.confirm_chunks import checked_chunk, in_flight, next_chunk
+from iotda_provider.release.confirm_chunks import (
+    PATIENCE,
+    Pauses,
+    checked_chunk,
+    in_flight,
+    next_chunk,
+)
 from iotda_provider.release.ledger import pack
-from iotda_provider.release.others import (
+from iotda_provider.release.release_guard import (
     STARTED_ELSEWHERE,
+    WaveWatch,
     in_words,
     look_for_others,
     not_held,
 )
-from iotda_provider.release.release_guard import WaveWatch
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.wave_devices import ConfirmJob, WaveDevices
 from iotda_provider.rollout_guard import Outcome
@@ -62,7 +67,7 @@ class WaveConfirming(WaveDevices):
         self._said = ("", 0.0)
         self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
         self._is_stale, self._is_fresh = True, False
-        self._pauses = pauses.Pauses()
+        self._pauses = Pauses()
         watch.before_stop = self._note_left
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
@@ -286,7 +291,7 @@ class WaveConfirming(WaveDevices):
             io,
             "unconfirmed",
             f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
-            f"confirmed, or wait for their device, after {pauses.PATIENCE:.0f} s of asking: "
+            f"confirmed, or wait for their device, after {PATIENCE:.0f} s of asking: "
             f"{names}. The release goes on without them; the next wave asks again.",
         )
 

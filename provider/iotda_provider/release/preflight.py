@@ -10,9 +10,8 @@ from zoneinfo import available_timezones
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.release.gate import APPROVALS, NEVER, as_gate
-from iotda_provider.release.late_waves import split_late
 from iotda_provider.release.maintenance_window import MaintenanceWindow
-from iotda_provider.release.planning import LATE_LABEL, plan_waves
+from iotda_provider.release.planning import LATE_LABEL, plan_waves, split_late
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import one_of

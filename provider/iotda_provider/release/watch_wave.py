@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_by_bounds
 from iotda_provider.release.ledger import SharedLedger
-from iotda_provider.release.others import in_words, look_for_others
-from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.release_guard import WaveWatch, in_words, look_for_others
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
@@ -284,4 +283,62 @@ class WaveWatching:
             "progress": self._watch.told,
             "started_elsewhere": self.job.outside,
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",
+        }
+
+
+class LastLook:
+    """The look after a person's yes to the last wave, which no wave's guard follows.
+
+    The person may have taken days, and the devices may have failed meanwhile, or somebody may have
+    stopped the batch task. It waits until the guard sees; a breach is stopped, and seen through.
+
+    :param wave: the last wave, from 1
+    :param deadline: when it gives up, in seconds since 1970
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        wave: int,
+        watch: WaveWatch,
+        log: Log,
+        *,
+        deadline: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._wave = wave
+        self._deadline = deadline
+        self._watch = watch
+        self._log = log
+        self._clock = clock
+
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
+        """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.
+
+        :raises BatchTaskTimeoutError: the guard was blind for too long
+        """
+        watch, deadline = self._watch, self._deadline
+        while True:
+            outcome = await watch.poll(io)
+            if outcome is not None and outcome.verdict != COMPLETED:
+                return self._result(outcome.verdict, outcome.summary)
+            if outcome is not None or (watch.sees and not watch.is_stopping):
+                return self._result(PASSED, f"The last look: {watch.progress}.")
+            now = self._clock()
+            if now >= deadline and not watch.is_stopping:
+                raise BatchTaskTimeoutError(
+                    f"Nothing can be announced: {watch.blocked_because}. Clear this task to look "
+                    "again."
+                )
+            self._log.info("The last look has to wait: %s.", watch.blocked_because)
+            await io.sleep(watch.until(deadline, now))
+
+    def _result(self, verdict: str, summary: str) -> dict[str, Any]:
+        return {
+            "wave": self._wave,
+            "verdict": verdict,
+            "progress": self._watch.progress.to_dict(),
+            "summary": summary,
         }

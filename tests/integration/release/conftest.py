@@ -28,7 +28,7 @@ from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
-from iotda_provider.release import pauses
+from iotda_provider.release import confirm_chunks
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 RULES = SequentialFailureTest(0.02)
@@ -36,7 +36,7 @@ RULES = SequentialFailureTest(0.02)
 REQUEST = 0.002
 #: Whoever waits for something of a release, or asks what time it is.
 WAITING = [
-    *(f"operators.release.{name}" for name in ("at_rest", "wave", "confirm", "wave_guard")),
+    *(f"operators.release.{name}" for name in ("at_rest", "wave", "confirm")),
     *(f"operators.release.{name}" for name in ("outcome", "plan", "watch")),
     *(f"release.{name}" for name in ("triggerer", "worker")),
     *(f"triggers.{name}" for name in ("base", "release")),
@@ -333,7 +333,7 @@ def has_store() -> bool:
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices that are refused are asked for again for half a second, not for two minutes."""
-    monkeypatch.setattr(pauses, "PATIENCE", 0.5)
+    monkeypatch.setattr(confirm_chunks, "PATIENCE", 0.5)
 
 
 @pytest.fixture

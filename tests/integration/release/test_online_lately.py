@@ -14,7 +14,7 @@ from huaweicloudsdkiotda import v5
 
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.release import check
+from iotda_provider.operators.release import fleet
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release.planning import was_online_lately
 from iotda_provider.transport import rate_limit
@@ -99,8 +99,8 @@ def test_the_log_says_how_long_it_takes_and_the_connections_limit_holds(
     monkeypatch.setattr(rate_limit, "_limits", {})
     limit = partial(rate_limit.RateLimit, clock=run.time.monotonic)
     monkeypatch.setattr(rate_limit, "RateLimit", limit)
-    monkeypatch.setattr(check, "_BLOCK", 16)
-    monkeypatch.setattr(check, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(fleet, "_BLOCK", 16)
+    monkeypatch.setattr(fleet, "_SECONDS_BETWEEN_LINES", 0.0)
     began = run.time.monotonic()
     late(run, online_within=6)
     assert run.time.monotonic() - began > 40 / 40

@@ -12,7 +12,7 @@ from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.models import TargetResult, TargetResults
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
-from iotda_provider.release import confirm_wave, pauses
+from iotda_provider.release import confirm_chunks, confirm_wave
 
 TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 EVERYBODY = [f"device-{n:05}" for n in range(400)]
@@ -221,7 +221,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], bool]]
 def test_devices_that_are_refused_for_a_moment_are_asked_for_again(
     rollout: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pauses, "PATIENCE", 10)
+    monkeypatch.setattr(confirm_chunks, "PATIENCE", 10)
     run = rollout()
     run.plan("100%")
     until = run.time.monotonic() + 0.5
@@ -253,7 +253,7 @@ def test_devices_that_stay_refused_are_named_and_the_next_wave_asks_again(
 def test_devices_that_were_refused_are_known_where_the_release_is_stopped_meanwhile(
     rollout: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pauses, "PATIENCE", 20)
+    monkeypatch.setattr(confirm_chunks, "PATIENCE", 20)
     run = rollout(failure_rate=0.5)
     run.plan("50%, 100%")
     bad = {device for device in run.wave(1) if device.endswith("7")}
@@ -269,7 +269,7 @@ def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
     rollout: Any, monkeypatch: pytest.MonkeyPatch, shown: bool
 ) -> None:
     """The list of those that wait lacks some, while the counts have them."""
-    monkeypatch.setattr(pauses, "PATIENCE", 10 if shown else 0.5)
+    monkeypatch.setattr(confirm_chunks, "PATIENCE", 10 if shown else 0.5)
     run = rollout(success_after=6000)
     run.plan("100%")
     until = run.time.monotonic() + (0.7 if shown else 1000)

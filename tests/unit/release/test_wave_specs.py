@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotda_provider.models import Device
-from iotda_provider.release.late_waves import split_late, warning
 from iotda_provider.release.manifest import Manifest
-from iotda_provider.release.planning import LATE_LABEL, plan_waves, shuffled, was_online_lately
+from iotda_provider.release.planning import (
+    LATE_LABEL,
+    late_warning,
+    plan_waves,
+    shuffled,
+    split_late,
+    was_online_lately,
+)
 from iotda_provider.release.wave_specs import parse_waves
 
 FLEET = [f"device-{n:05}" for n in range(1000)]
@@ -173,8 +179,10 @@ def test_late_devices_that_are_most_of_the_fleet_come_in_the_same_shares() -> No
     assert manifest.late == 4
     assert manifest.up_to(8) == whole.up_to(5)
     assert Manifest.from_json(manifest.to_json()) == manifest
-    assert warning(whole).startswith("950 of 1000 devices were not online lately, and 950 of them")
-    assert "712 of them are let start in ONE wave" in warning(manifest)
+    assert late_warning(whole).startswith(
+        "950 of 1000 devices were not online lately, and 950 of them"
+    )
+    assert "712 of them are let start in ONE wave" in late_warning(manifest)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +200,5 @@ def test_a_fleet_that_is_late_as_a_whole_comes_in_waves_too() -> None:
 def test_fewer_late_devices_stay_in_one_wave() -> None:
     manifest = split("10%, 100%", FLEET[500:])
     assert manifest == plan("10%, 100%", late=FLEET[500:])
-    assert not warning(manifest)
-    assert not warning(plan("10%, 100%"))
+    assert not late_warning(manifest)
+    assert not late_warning(plan("10%, 100%"))

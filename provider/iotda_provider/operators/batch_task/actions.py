@@ -13,8 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.batch_task.asking import in_batches
-from iotda_provider.operators.batch_task.targets import TargetsOperator
+from iotda_provider.operators.batch_task.targets import TargetsOperator, in_batches
 from iotda_provider.task_io.dag_parameters import id_or_template, one_of, text_or_template
 from iotda_provider.task_io.parameters import none_if_blank, whole_number
 from iotda_provider.task_io.reports import own_report_path, write_report, xcom_limit

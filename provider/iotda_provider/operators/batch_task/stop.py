@@ -25,9 +25,8 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TargetResult, TaskStatus
-from iotda_provider.operators.batch_task.asking import in_batches
 from iotda_provider.operators.batch_task.stop_record import StopRecord
-from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator
+from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator, in_batches
 from iotda_provider.rollout_guard.live_in_worker import LiveStop
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, StopLiveState, header
 from iotda_provider.task_io.dag_parameters import flag, one_of

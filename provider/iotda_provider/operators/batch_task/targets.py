@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from iotda_provider.exceptions import IoTDAConfigError, TargetFailuresError
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAConfigError,
+    IoTDAError,
+    TargetFailuresError,
+)
 from iotda_provider.models import BatchTask, TargetResult
+from iotda_provider.models.log import Log
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.task_io.dag_parameters import (
     id_or_template,
@@ -24,7 +31,9 @@ from iotda_provider.task_io.reports import Report, failed_row, xcom_limit
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-
+#: Targets whose results are in memory at a time: 16 calls of 100, as many as are under way at once.
+BATCH = 1600
+Ask = Callable[[list[str]], Iterable[TargetResult]]
 #: How many failures the log shows.
 _MOST_SHOWN = 10
 
@@ -244,3 +253,28 @@ def _dag_leaves_targets_out(context: Context) -> bool:
         mapped_over = mapped_over[ti.map_index]
     # Of rows that come from elsewhere, nobody knows here whether they name targets.
     return isinstance(mapped_over, Mapping) and "targets" not in mapped_over
+
+
+def in_batches(ask: Ask, targets: list[str], log: Log) -> Iterable[TargetResult]:
+    """One definite result for each target, in their order, as they come.
+
+    The first batch is asked at once. An error of a later one must not lose the results of those
+    before: it becomes the result of each of its targets.
+
+    :param ask: the hook's method for some targets
+    :raises IoTDAError: the first batch failed as a whole
+    """
+    return chain(ask(targets[:BATCH]), _further(ask, targets, log))
+
+
+def _further(ask: Ask, targets: list[str], log: Log) -> Iterator[TargetResult]:
+    for start in range(BATCH, len(targets), BATCH):
+        log.info("Asked for %d of %d target(s).", start, len(targets))
+        batch = targets[start : start + BATCH]
+        try:
+            yield from ask(batch)
+        except IoTDAError as error:
+            code = error.error_code if isinstance(error, IoTDAApiError) else None
+            log.error("Targets %d to %d: %s", start + 1, start + len(batch), error)
+            for target in batch:
+                yield TargetResult(target, False, code, str(error))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import (
-    IoTDAApiError,
     IoTDAConfigError,
-    IoTDAError,
     IoTDANotFoundError,
 )
 from iotda_provider.models import (
@@ -29,8 +26,8 @@ from iotda_provider.operators.release.conflicts import (
     refuse_conflicts,
     what_was_created,
 )
+from iotda_provider.operators.release.fleet import members_of, online_lately, sort_devices
 from iotda_provider.procedures.create_once import created_by, differences, stamp_of
-from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template, texts
 from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
@@ -45,9 +42,6 @@ _KINDS = {
     "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
     "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
 }
-#: Devices whose details are read between two looks at the clock.
-_BLOCK = 160
-_SECONDS_BETWEEN_LINES = 30.0
 _MOST_HOURS = 1e6
 
 
@@ -193,7 +187,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
             members = self._members(hook, group_ids, is_under_way=made is not None)
-            devices, current, others = _sort(hook, package, members, column, made)
+            devices, current, others = sort_devices(hook, package, members, column, made)
             if not devices and made is None:
                 raise AirflowFailException(
                     f"There is no device to release {package.version} to: {len(members)} in the "
@@ -210,7 +204,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 refuse_conflicts(conflicts, own, created)
             for sentence in conflicts:
                 self.log.warning("%s", sentence)
-            lately = self._online_lately(hook, devices, within)
+            lately = online_lately(hook, devices, within, self.log)
         late = [device_id for device_id in ids if device_id not in lately]
         fits = (asked.too_many, asked.too_small, asked.too_large) if made is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
@@ -285,11 +279,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
         :raises AirflowFailException: there is no such group
         """
         if not is_under_way:
-            return _members(hook, group_ids)
+            return members_of(hook, group_ids)
         found: dict[str, Device] = {}
         for group_id in group_ids:
             try:
-                found |= _members(hook, [group_id])
+                found |= members_of(hook, [group_id])
             except AirflowFailException as error:
                 self.log.warning("%s", error)
         return found
@@ -300,54 +294,6 @@ class CheckReleaseOperator(IoTDABaseOperator):
             return None
         hours = read_number(self.online_within, "online_within", zero=True)
         return timedelta(hours=min(hours, _MOST_HOURS)) if hours else None
-
-    def _online_lately(
-        self, hook: IoTDAHook, devices: Sequence[Device], within: timedelta | None
-    ) -> set[str]:
-        """The devices that are online, or were lately.
-
-        :raises IoTDAError: none of a block of devices can be read
-        """
-        lately = {device.device_id for device in devices if device.status == "ONLINE"}
-        offline = [device.device_id for device in devices if device.status == "OFFLINE"]
-        if within is None or not offline:
-            return lately
-        per_second = hook.settings.max_requests_per_second
-        self.log.info(
-            "%d device(s) are offline now. To see since when takes one call each%s. "
-            "online_within=0 saves them, and has all of these come last.",
-            len(offline),
-            f": at {per_second:g} a second about {_minutes(len(offline) / per_second)}"
-            if per_second
-            else ", as fast as the platform answers (max_requests_per_second is not set)",
-        )
-        began = said = time.monotonic()
-        unread, first_unread = 0, ""
-        for start in range(0, len(offline), _BLOCK):
-            block = offline[start : start + _BLOCK]
-            answers = hook.read_devices(block)
-            now = datetime.now(timezone.utc)
-            errors = [answer for answer in answers if isinstance(answer, IoTDAError)]
-            if len(errors) == len(block) and not isinstance(errors[0], IoTDANotFoundError):
-                raise errors[0]
-            for device_id, answer in zip(block, answers, strict=True):
-                if isinstance(answer, IoTDAError):
-                    unread += 1
-                    first_unread = first_unread or f"{device_id}: {answer}"
-                elif was_online_lately(answer, now, within):
-                    lately.add(device_id)
-            done, clock = start + len(block), time.monotonic()
-            if clock - said >= _SECONDS_BETWEEN_LINES:
-                said = clock
-                left = (clock - began) / done * (len(offline) - done)
-                self.log.info("Read %d of %d; about %s left.", done, len(offline), _minutes(left))
-        if unread:
-            self.log.warning(
-                "%d device(s) can't be read, and so come last; the first is %s",
-                unread,
-                first_unread,
-            )
-        return lately
 
 
 def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
@@ -361,11 +307,6 @@ def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
             "released in waves."
         )
     return package
-
-
-def _minutes(seconds: float) -> str:
-    """How long something takes, for a person."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _refuse(faults: Sequence[str], created: str) -> None:
@@ -385,58 +326,10 @@ def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str
     found: dict[str, set[str]] = {}
     for group_id in asked.group_ids:
         try:
-            found[group_id] = set(_members(hook, [group_id]))
+            found[group_id] = set(members_of(hook, [group_id]))
         except (AirflowFailException, IoTDAConfigError) as error:
             asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
     return found
-
-
-def _members(hook: IoTDAHook, group_ids: Iterable[str]) -> dict[str, Device]:
-    """The devices of some groups, each once.
-
-    :raises AirflowFailException: there is no such group
-    """
-    found: dict[str, Device] = {}
-    for group_id in group_ids:
-        try:
-            found.update((d.device_id, d) for d in hook.iter_group_devices(group_id))
-        except IoTDAApiError as error:
-            # What is no id at all is a bad request.
-            if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
-                raise
-            raise AirflowFailException(f"There is no device group {group_id}: {error}") from error
-    return found
-
-
-def _sort(
-    hook: IoTDAHook,
-    package: OtaPackage,
-    members: Mapping[str, Device],
-    column: str,
-    made: Sequence[str] | None,
-) -> tuple[list[Device], int, int]:
-    """The devices that need the package, and how many have it or can't take it.
-
-    :param made: those that a batch task of this run is for, which had not had it; None: none is
-    """
-    targets = frozenset(made or ())
-    # Lists of groups leave the versions out.
-    known = (
-        d
-        for d in hook.list_devices(product_id=package.product_id)
-        if d.device_id in members or d.device_id in targets
-    )
-    found = {device.device_id: device for device in known}
-    if made is None:
-        wanted = [d for d in found.values() if getattr(d, column) != package.version]
-    else:
-        wanted = [d for d in found.values() if d.device_id in targets]
-    current = sum(
-        getattr(device, column) == package.version
-        for device_id, device in found.items()
-        if device_id not in targets
-    )
-    return wanted, current, len(members.keys() - found.keys() - targets)
 
 
 def _since(tasks: Iterable[BatchTask], moment: str | None) -> Iterator[BatchTask]:

@@ -10,12 +10,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.plan import plan_of
-from iotda_provider.operators.release.wave import PASSED, SURPLUS
-from iotda_provider.operators.release.wave_guard import GuardedOperator
+from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
 from iotda_provider.release.gate import GO_ON, STOP
-from iotda_provider.release.last_look import LastLook
-from iotda_provider.release.let_start import who_was_let_start
+from iotda_provider.release.reconciliation import who_was_let_start
 from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.parameters import positive
 
 if TYPE_CHECKING:

@@ -20,12 +20,11 @@ from iotda_provider.guards import rules_to_json
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
-from iotda_provider.release import late_waves
 from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import Manifest
-from iotda_provider.release.others import not_held
-from iotda_provider.release.planning import plan_waves
+from iotda_provider.release.planning import late_warning, plan_waves, split_late
+from iotda_provider.release.release_guard import not_held
 from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, header, package_ids
@@ -193,7 +192,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
                 f"room for max_waves={self.max_waves}."
             )
         found = forecast(gate, manifest.labels, manifest.cumulative)
-        warnings = [line for line in [late_waves.warning(manifest)] if line]
+        warnings = [line for line in [late_warning(manifest)] if line]
         plan = {
             "batch_task_id": task_id,
             "waves": [wave.to_json() for wave in found],
@@ -281,7 +280,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         seed = optional_text(self.seed, "seed") or task_id
         late = set(check_targets(as_list(self.late, "late"), "late"))
         whole = plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
-        return late_waves.split_late(whole, specs, self.max_waves)
+        return split_late(whole, specs, self.max_waves)
 
     def _targets(self, hook: IoTDAHook, task_id: str, began: float) -> tuple[BatchTask, list[str]]:
         """The batch task and its devices, once the platform has made all of its subtasks.

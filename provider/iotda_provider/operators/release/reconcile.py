@@ -15,12 +15,13 @@ from iotda_provider.guards import FailureClasses
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.gate import as_gate
-from iotda_provider.release.let_start import LetStart, who_was_let_start
 from iotda_provider.release.reconciliation import (
     SUCCESS_OLD_VERSION,
     UNREAD,
+    LetStart,
     Reconciliation,
     reconcile,
+    who_was_let_start,
 )
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.task_io.dag_parameters import (

@@ -12,11 +12,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
-from iotda_provider.operators.release.gate import WaveGateOperator
+from iotda_provider.operators.release.gate import StopReleaseOperator, WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
-from iotda_provider.operators.release.wave_stop import StopReleaseOperator
 from iotda_provider.release.gate import APPROVALS, GO_ON, NEVER, STOP
 from iotda_provider.release.wave_specs import wave_specs
 from iotda_provider.rollout_guard.alerts import OnAlert

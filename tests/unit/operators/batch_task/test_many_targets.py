@@ -17,8 +17,9 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import TargetResult, TargetResults
-from iotda_provider.operators.batch_task import StopBatchTaskOperator, asking
-from iotda_provider.operators.batch_task.asking import in_batches
+from iotda_provider.operators.batch_task import StopBatchTaskOperator
+from iotda_provider.operators.batch_task import targets as target_operators
+from iotda_provider.operators.batch_task.targets import in_batches
 
 ERRORS = (
     IoTDATransportError("no answer"),
@@ -52,7 +53,7 @@ def test_every_target_has_one_result_in_its_place(
         return TargetResults(TargetResult(target, True) for target in block)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "BATCH", size)
+        patch.setattr(target_operators, "BATCH", size)
         results = list(in_batches(ask, targets, Log()))
 
     assert [result.target for result in results] == targets
@@ -76,7 +77,7 @@ def test_an_error_of_the_first_block_is_raised_at_once(error: Exception) -> None
 def test_a_task_that_ends_between_two_blocks_loses_no_result(
     iotda: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "BATCH", 2)
+    monkeypatch.setattr(target_operators, "BATCH", 2)
     iotda.shows(iotda.task(), iotda.task("Success"))
     iotda.stops(
         {"targets": [{"target": target, "status": "success"} for target in ("d1", "d2")]},
