@@ -47,7 +47,7 @@ class RestJob:
         return cls(**checked_fields(cls, data, "job"))
 
 
-class Resting:
+class UntilAtRest:
     """The wait until a batch task is at rest.
 
     :param job: what is waited for

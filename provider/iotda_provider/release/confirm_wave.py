@@ -23,7 +23,7 @@ from iotda_provider.release.confirm_chunks import (
 from iotda_provider.release.ledger import pack
 from iotda_provider.release.release_guard import (
     STARTED_ELSEWHERE,
-    WaveWatch,
+    ReleaseGuard,
     in_words,
     look_for_others,
     not_held,
@@ -41,7 +41,7 @@ LATELY = 180.0
 _SAY_EVERY = 300.0
 
 
-class WaveConfirming(WaveDevices):
+class WaveConfirmation(WaveDevices):
     """The confirmation of one wave, with a look of the guard before every call.
 
     It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Two
@@ -57,7 +57,7 @@ class WaveConfirming(WaveDevices):
     def __init__(
         self,
         job: ConfirmJob,
-        watch: WaveWatch,
+        watch: ReleaseGuard,
         log: Log,
         *,
         clock: Callable[[], float],

@@ -95,7 +95,7 @@ def reconcile(
     versions: Mapping[str, str | None],
     version: str,
     *,
-    let_start: Collection[str],
+    exposed: Collection[str],
     left: Collection[str] | None = None,
     classes: FailureClasses | None = None,
 ) -> Reconciliation:
@@ -104,7 +104,7 @@ def reconcile(
     :param rows: the subtasks, as the platform shows them now
     :param versions: what each device runs now; None or left out: nobody can say
     :param version: what it was to run
-    :param let_start: devices that the waves have let start
+    :param exposed: devices that the waves have let start
     :param left: where somebody else has let start others: those that surely had not started when
         the release was stopped; of the rest nobody can tell
     :param classes: how failures are classed
@@ -113,7 +113,7 @@ def reconcile(
     judge = classes or FailureClasses()
     for row in rows:
         runs = versions.get(row.target)
-        started = row.target in let_start
+        started = row.target in exposed
         if not started and left is not None and row.status == SubtaskStatus.STOPPED:
             started = row.target not in left
         word = _word(row, runs == version, not runs, started, judge)
@@ -143,7 +143,7 @@ def _word(row: Subtask, new: bool, unread: bool, started: bool, judge: FailureCl
 
 
 @dataclass(frozen=True)
-class LetStart:
+class ExposedDevices:
     """Who was let start.
 
     :param devices: those that the waves have let start, or may have, where an answer was lost
@@ -156,9 +156,9 @@ class LetStart:
     outside: int
 
 
-def who_was_let_start(
+def exposed_devices(
     files: ReleaseFiles, begun: int, log: Log, *, unconfirmed: Collection[str] = ()
-) -> LetStart | None:
+) -> ExposedDevices | None:
     """Who was let start; None where nothing is written down of it.
 
     :param begun: the last wave of which devices were asked for, as far as this pass of the run has
@@ -178,7 +178,7 @@ def who_was_let_start(
         return None
     asked = {device for wave in waves[: max(begun, ledger.wave)] for device in wave}
     left = ledger.left or frozenset()
-    return LetStart(
+    return ExposedDevices(
         frozenset(ledger.accepted | (asked - left - set(unconfirmed))),
         left - ledger.accepted,
         ledger.outside,

@@ -15,7 +15,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 STARTED_ELSEWHERE = "started_elsewhere"
 
 
-class WaveWatch(Watch):
+class ReleaseGuard(Watch):
     """A watch that also says whether its last look lets more devices start."""
 
     never_abort = True
@@ -75,7 +75,7 @@ class WaveWatch(Watch):
         return min(one.started for one in (self.progress, *self.bounds))
 
 
-async def look_for_others(io: ReleaseIO, watch: WaveWatch, known: int, before: int) -> int:
+async def look_for_others(io: ReleaseIO, watch: ReleaseGuard, known: int, before: int) -> int:
     """How many devices have started, by the platform's counts, that no wave has let start.
 
     A person is told where it is the first time that there are any.

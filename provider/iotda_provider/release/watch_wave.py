@@ -13,7 +13,7 @@ from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_by_bounds
 from iotda_provider.release.ledger import SharedLedger
-from iotda_provider.release.release_guard import WaveWatch, in_words, look_for_others
+from iotda_provider.release.release_guard import ReleaseGuard, in_words, look_for_others
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
@@ -83,7 +83,7 @@ class WatchJob:
         return cls(**{**values, "gate": rules[0]})
 
 
-class WaveWatching:
+class WaveDecision:
     """The watch over one confirmed wave; it can be begun anew at any time.
 
     :param job: which wave, and what it must show
@@ -95,7 +95,7 @@ class WaveWatching:
     def __init__(
         self,
         job: WatchJob,
-        watch: WaveWatch,
+        watch: ReleaseGuard,
         log: Log,
         *,
         clock: Callable[[], float],
@@ -302,7 +302,7 @@ class LastLook:
     def __init__(
         self,
         wave: int,
-        watch: WaveWatch,
+        watch: ReleaseGuard,
         log: Log,
         *,
         deadline: float,

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.release.at_rest import Resting, RestJob
-    from iotda_provider.release.confirm_wave import WaveConfirming
-    from iotda_provider.release.release_guard import WaveWatch
+    from iotda_provider.release.at_rest import RestJob, UntilAtRest
+    from iotda_provider.release.confirm_wave import WaveConfirmation
+    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.triggerer import TriggererReleaseIO
-    from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+    from iotda_provider.release.watch_wave import WatchJob, WaveDecision
     from iotda_provider.release.wave_devices import ConfirmJob
 
 
@@ -76,7 +76,7 @@ class ReleaseTrigger(IoTDATrigger):
     async def _event(
         self,
         job: ConfirmJob | WatchJob | RestJob,
-        procedure: WaveConfirming | WaveWatching | Resting,
+        procedure: WaveConfirmation | WaveDecision | UntilAtRest,
         io: TriggererReleaseIO,
     ) -> dict[str, Any]:
         """Run the procedure, and return the payload of the event."""
@@ -121,13 +121,13 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
 
     @abstractmethod
     def begin(
-        self, watch: WaveWatch
-    ) -> tuple[ConfirmJob | WatchJob, WaveConfirming | WaveWatching]:
+        self, watch: ReleaseGuard
+    ) -> tuple[ConfirmJob | WatchJob, WaveConfirmation | WaveDecision]:
         """The job, and the procedure that carries it out."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.task_notes import LARGEST
-        from iotda_provider.release.release_guard import WaveWatch
+        from iotda_provider.release.release_guard import ReleaseGuard
         from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.rollout_guard import GuardPlan, Memory
@@ -142,7 +142,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         await warm_up(plan.rules)
         store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
-        watch = WaveWatch(plan, memory, self.log, clock=time.time)
+        watch = ReleaseGuard(plan, memory, self.log, clock=time.time)
         files = ReleaseFiles.from_json(self.files)
         job, procedure = await in_import_thread(self.begin, watch)
         earlier_memory = TriggererRecall(watch, store)
@@ -175,33 +175,33 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
 class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
-    def begin(self, watch: WaveWatch) -> tuple[ConfirmJob, WaveConfirming]:
-        from iotda_provider.release.confirm_wave import WaveConfirming
+    def begin(self, watch: ReleaseGuard) -> tuple[ConfirmJob, WaveConfirmation]:
+        from iotda_provider.release.confirm_wave import WaveConfirmation
         from iotda_provider.release.wave_devices import ConfirmJob
 
         job = ConfirmJob.from_json({**self.job, "is_first": False})
-        return job, WaveConfirming(job, watch, self.log, clock=time.time)
+        return job, WaveConfirmation(job, watch, self.log, clock=time.time)
 
 
 class WatchWaveTrigger(WaveTrigger):
     """Goes on watching one wave; the event is ``ask`` when external evidence must be asked for."""
 
-    def begin(self, watch: WaveWatch) -> tuple[WatchJob, WaveWatching]:
-        from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+    def begin(self, watch: ReleaseGuard) -> tuple[WatchJob, WaveDecision]:
+        from iotda_provider.release.watch_wave import WatchJob, WaveDecision
 
         job = WatchJob.from_json(self.job)
-        return job, WaveWatching(job, watch, self.log, clock=time.time)
+        return job, WaveDecision(job, watch, self.log, clock=time.time)
 
 
 class AtRestTrigger(ReleaseTrigger):
     """Waits until no device of a batch task is installing."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        from iotda_provider.release.at_rest import Resting, RestJob
+        from iotda_provider.release.at_rest import RestJob, UntilAtRest
         from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.rollout_guard.memory_store import NoMemoryStore
         from iotda_provider.triggers.events import tell
 
         io = TriggererReleaseIO(hook, NoMemoryStore(), self.log, deadline=self.deadline)
         job = RestJob.from_json(self.job)
-        yield tell(await self._event(job, Resting(job, self.log, clock=time.time), io))
+        yield tell(await self._event(job, UntilAtRest(job, self.log, clock=time.time), io))

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.release.conftest import KilledError
 
 from iotda_provider.guards import MaxFailures
-from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.triggerer import TriggererReleaseIO
 from iotda_provider.release.worker import WorkerReleaseIO
 
@@ -82,15 +82,15 @@ def test_who_never_started_is_known_to_whoever_sees_a_dead_ones_stop_come_true(
     run = rollout(failure_rate=0.5, failure_after=1, switches=quick)
     run.plan("25%, 100%")
     run.confirm(1, rules=MaxFailures(1000))
-    poll, deaths = WaveWatch.poll, iter([KilledError()])
+    poll, deaths = ReleaseGuard.poll, iter([KilledError()])
 
-    async def dies_once(self: WaveWatch, io: Any) -> Any:
+    async def dies_once(self: ReleaseGuard, io: Any) -> Any:
         # A triggerer looks before it knows what its worker has done.
         if (self.is_stopping or self.awaits_memory) and (death := next(deaths, None)):
             raise death
         return await poll(self, io)
 
-    monkeypatch.setattr(WaveWatch, "poll", dies_once)
+    monkeypatch.setattr(ReleaseGuard, "poll", dies_once)
     given = {"chunk": 50, "max_in_flight": 150}
     with pytest.raises(KilledError):
         run.confirm(2, **given)

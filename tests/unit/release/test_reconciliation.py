@@ -11,9 +11,9 @@ NEW, OLD = "2.0.0", "1.0.0"
 OFFLINE, INSTALL = "IOTDA.014016", "IOTDA.005010"
 
 
-def one(status: str, runs: str | None, *, let_start: bool = True, code: str = "") -> str:
+def one(status: str, runs: str | None, *, exposed: bool = True, code: str = "") -> str:
     row = Subtask("d", SubtaskStatus(status), error_code=code or None, error_msg=code or None)
-    found = reconcile([row], {"d": runs}, NEW, let_start={"d"} if let_start else ())
+    found = reconcile([row], {"d": runs}, NEW, exposed={"d"} if exposed else ())
     return next(kind for kind, count in found.counts.items() if count)
 
 
@@ -39,13 +39,13 @@ def test_devices_that_were_let_start(status: str, runs: str | None, word: str) -
 
 @pytest.mark.parametrize("status", ["Stopped", "Waitting"])
 def test_devices_that_were_never_let_start(status: str) -> None:
-    assert one(status, OLD, let_start=False) == "never_started"
+    assert one(status, OLD, exposed=False) == "never_started"
 
 
 def test_devices_that_somebody_else_may_have_let_start() -> None:
     def word(status: str, *left: str) -> str:
         row = Subtask("d", SubtaskStatus(status))
-        found = reconcile([row], {"d": OLD}, NEW, let_start=(), left=left)
+        found = reconcile([row], {"d": OLD}, NEW, exposed=(), left=left)
         return next(kind for kind, count in found.counts.items() if count)
 
     assert word("Stopped") == "interrupted"

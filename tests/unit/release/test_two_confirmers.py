@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.guards import MaxFailures
 from iotda_provider.models import BatchTask, TargetResult, TargetResults
-from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
+from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
 from iotda_provider.release.ledger import Ledger
-from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.wave_devices import ConfirmJob
 from iotda_provider.rollout_guard import GuardPlan, Memory
 
@@ -80,7 +80,7 @@ class Process:
         )
         log = logging.getLogger("two confirmers")
         log.disabled = True
-        watch = WaveWatch(
+        watch = ReleaseGuard(
             plan, Memory(batch_task_ids=(TASK,)), log, clock=self.clock, draw=lambda: 0.0
         )
         job = ConfirmJob(
@@ -95,7 +95,7 @@ class Process:
             max_in_flight=MAX_IN_FLIGHT,
             is_first=False,
         )
-        self.confirming = WaveConfirming(job, watch, log, clock=self.clock)
+        self.confirming = WaveConfirmation(job, watch, log, clock=self.clock)
         self.coroutine: Coroutine[Any, Any, Any] = self.confirming.run(self)
         self.result: dict[str, Any] | None = None
 

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.release.at_rest import Resting, RestJob
+from iotda_provider.release.at_rest import RestJob, UntilAtRest
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
 from iotda_provider.task_io.dag_parameters import flag, id_or_template, is_template
 from iotda_provider.task_io.parameters import positive, read_number, read_whole_number
@@ -89,7 +89,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
         try:
             waits = not self.deferrable
             with self.hook() as hook, WorkerReleaseIO(hook, context, self.log, waits=waits) as io:
-                return io.run(Resting(job, self.log, clock=time.time).run(io))
+                return io.run(UntilAtRest(job, self.log, clock=time.time).run(io))
         except MustWaitError as wait:
             self._defer(job, began=began, wait=wait.seconds)
 

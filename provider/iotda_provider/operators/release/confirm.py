@@ -12,7 +12,7 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_chunks import MAX_CHUNK
-from iotda_provider.release.confirm_wave import WaveConfirming
+from iotda_provider.release.confirm_wave import WaveConfirmation
 from iotda_provider.release.gate import GO_ON
 from iotda_provider.release.ledger import unpack
 from iotda_provider.release.maintenance_window import MaintenanceWindow
@@ -33,7 +33,7 @@ _TIMEOUT, _SLACK, _LONGEST = 7 * 86400.0, 16 * 86400.0, 366 * 86400.0
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.release_guard import WaveWatch
+    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
@@ -171,8 +171,8 @@ class ConfirmWaveOperator(WaveOperator):
     def job_from_json(self, data: Mapping[str, Any]) -> ConfirmJob:
         return ConfirmJob.from_json(data)
 
-    def procedure(self, job: ConfirmJob, watch: WaveWatch) -> WaveConfirming:
-        return WaveConfirming(job, watch, self.log, clock=time.time)
+    def procedure(self, job: ConfirmJob, watch: ReleaseGuard) -> WaveConfirmation:
+        return WaveConfirmation(job, watch, self.log, clock=time.time)
 
     def limit(self, job: ConfirmJob) -> float:
         return job.deadline

@@ -12,7 +12,7 @@ from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
 from iotda_provider.release.gate import GO_ON, STOP
-from iotda_provider.release.reconciliation import who_was_let_start
+from iotda_provider.release.reconciliation import exposed_devices
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.parameters import positive
@@ -128,7 +128,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         """Count who was let start by what was written down: this pass knows its own waves only."""
         source = result["unconfirmed_from"]
         unconfirmed = ti.xcom_pull(task_ids=source, key="unconfirmed") if source else None
-        found = who_was_let_start(files, result["wave"], self.log, unconfirmed=unconfirmed or ())
+        found = exposed_devices(files, result["wave"], self.log, unconfirmed=unconfirmed or ())
         if found is not None:
             result["exposed"] = len(found.devices)
             result["started_elsewhere"] = max(result["started_elsewhere"], found.outside)

@@ -18,10 +18,10 @@ from iotda_provider.release.gate import as_gate
 from iotda_provider.release.reconciliation import (
     SUCCESS_OLD_VERSION,
     UNREAD,
-    LetStart,
+    ExposedDevices,
     Reconciliation,
+    exposed_devices,
     reconcile,
-    who_was_let_start,
 )
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.task_io.dag_parameters import (
@@ -147,14 +147,14 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             )
         path = own_report_path(self, context)
         ti: Any = context["ti"]
-        started = self._let_start(ti, outcome)
+        started = self._exposed_devices(ti, outcome)
         with self.hook() as hook:
             rows = list(hook.iter_subtasks(task_id))
             found = reconcile(
                 rows,
                 _versions(hook, {row.target for row in rows}, column, product_id),
                 version,
-                let_start=started.devices,
+                exposed=started.devices,
                 left=started.left if started.outside else None,
                 classes=self.failure_classes,
             )
@@ -204,16 +204,16 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             )
         return result
 
-    def _let_start(self, ti: Any, outcome: Mapping[str, Any]) -> LetStart:
+    def _exposed_devices(self, ti: Any, outcome: Mapping[str, Any]) -> ExposedDevices:
         """Who was let start, and by whom."""
         begun, source = int(outcome["wave"]), outcome["unconfirmed_from"]
         unconfirmed = set((source and ti.xcom_pull(task_ids=source, key="unconfirmed")) or ())
         files = ReleaseFiles.of(plan_of(ti, self.plan_task_id), ti, self.plan_task_id)
-        found = who_was_let_start(files, begun, self.log, unconfirmed=unconfirmed)
+        found = exposed_devices(files, begun, self.log, unconfirmed=unconfirmed)
         if found is None:
             waves = files.read_waves()[:begun]
             asked = frozenset(device for wave in waves for device in wave)
-            found = LetStart(asked - unconfirmed, frozenset(), 0)
+            found = ExposedDevices(asked - unconfirmed, frozenset(), 0)
         outside = max(found.outside, int(outcome.get("started_elsewhere") or 0))
         return replace(found, outside=outside)
 

@@ -13,7 +13,7 @@ from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
-from iotda_provider.release.watch_wave import WatchJob, WaveWatching
+from iotda_provider.release.watch_wave import WatchJob, WaveDecision
 from iotda_provider.release.worker import AskEvidence
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -23,7 +23,7 @@ from iotda_provider.task_io.parameters import positive, read_number, read_whole_
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.release_guard import WaveWatch
+    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.triggers.release import WaveTrigger
 
 Evidence = Callable[[Mapping[str, Any]], Any] | str
@@ -125,8 +125,8 @@ class WatchWaveOperator(WaveOperator):
     def job_from_json(self, data: Mapping[str, Any]) -> WatchJob:
         return WatchJob.from_json(data)
 
-    def procedure(self, job: WatchJob, watch: WaveWatch) -> WaveWatching:
-        return WaveWatching(job, watch, self.log, clock=time.time)
+    def procedure(self, job: WatchJob, watch: ReleaseGuard) -> WaveDecision:
+        return WaveDecision(job, watch, self.log, clock=time.time)
 
     def limit(self, job: WatchJob) -> float:
         return job.end

@@ -16,10 +16,10 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
-from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirming
-from iotda_provider.release.release_guard import WaveWatch
+from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
+from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveWatching
+from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveDecision
 from iotda_provider.release.worker import AskEvidence, MustWaitError, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
@@ -46,8 +46,8 @@ from iotda_provider.waiting.deadline import Deadline
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.release.confirm_wave import WaveConfirming
-    from iotda_provider.release.watch_wave import LastLook, WaveWatching
+    from iotda_provider.release.confirm_wave import WaveConfirmation
+    from iotda_provider.release.watch_wave import LastLook, WaveDecision
     from iotda_provider.triggers.release import WaveTrigger
 
 STATE_KEY = "guard_state"
@@ -99,7 +99,7 @@ class GuardedOperator(IoTDABaseOperator):
         plan = plan_of(ti, self.plan_task_id)
         return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
 
-    def watch_over(self, batch_task_id: str, memory: Memory) -> WaveWatch:
+    def watch_over(self, batch_task_id: str, memory: Memory) -> ReleaseGuard:
         """The guard."""
         plan = GuardPlan(
             batch_task_ids=(batch_task_id,),
@@ -111,7 +111,7 @@ class GuardedOperator(IoTDABaseOperator):
             max_outage=self.max_outage,
             audit_limit=AUDIT_LIMIT,
         )
-        return WaveWatch(plan, memory, self.log, clock=time.time)
+        return ReleaseGuard(plan, memory, self.log, clock=time.time)
 
     def memory_of(self, context: Context, batch_task_id: str) -> Memory:
         """What the guard remembers of this task's tries, or of the tasks before it."""
@@ -135,8 +135,8 @@ class GuardedOperator(IoTDABaseOperator):
     def carry_out(
         self,
         context: Context,
-        procedure: WaveConfirming | WaveWatching | LastLook,
-        watch: WaveWatch,
+        procedure: WaveConfirmation | WaveDecision | LastLook,
+        watch: ReleaseGuard,
         *,
         ask: AskEvidence | None = None,
         waits: bool = True,
@@ -248,7 +248,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         """A job that was sent along with a trigger."""
 
     @abstractmethod
-    def procedure(self, job: Any, watch: WaveWatch) -> WaveConfirming | WaveWatching:
+    def procedure(self, job: Any, watch: ReleaseGuard) -> WaveConfirmation | WaveDecision:
         """The procedure that does the job."""
 
     @abstractmethod
@@ -294,7 +294,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     # --- in the triggerer -------------------------------------------------------------------------
 
     def _defer(
-        self, context: Context, job: Any, watch: WaveWatch, *, began: float, wait: float
+        self, context: Context, job: Any, watch: ReleaseGuard, *, began: float, wait: float
     ) -> NoReturn:
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
         ti: Any = context["ti"]
