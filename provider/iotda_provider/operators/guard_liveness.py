@@ -61,7 +61,7 @@ def find_overdue_guards(
             log.warning("The records of guards can't be read now: %s", error)
             break
         due = _seconds(record.get("due")) if isinstance(record, Mapping) else None
-        # None: the guard has ended, or an older release of ours runs it, which writes no record.
+        # None: the guard has ended, or an older release of the provider runs it without a record.
         if due is not None and now - due > patience:
             overdue[batch_task_id] = now - due
     return overdue
@@ -104,7 +104,7 @@ def report_overdue_guards(
                 "\n".join(lines[batch_task_id] for batch_task_id in news[:20]),
             )
         except Exception:  # the user's function may raise anything
-            log.exception("tell_people failed: nobody was told of these rollouts but this log.")
+            log.exception("tell_people failed: only this log tells of these rollouts.")
     ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
 
 

@@ -222,7 +222,7 @@ def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
 
 
 def _may_be(hook: IoTDAHook, batch_task_id: str, is_so: Callable[[TaskStatus], bool]) -> bool:
-    """Whether a batch task's status is so; yes if it can't be read, no if it does not exist."""
+    """Whether ``is_so`` is true of the status; yes if it can't be read, no if the task is gone."""
     try:
         return is_so(hook.get_batch_task(batch_task_id).status)
     except IoTDANotFoundError:
@@ -270,9 +270,8 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
-        known = (
-            [] if none_if_blank(self.batch_task_id) is None else batch_task_ids(self.batch_task_id)
-        )
+        ids = none_if_blank(self.batch_task_id)
+        known = () if ids is None else batch_task_ids(ids)
         with self.hook() as hook:
             try:
                 found = self._by_stamp(hook, context)

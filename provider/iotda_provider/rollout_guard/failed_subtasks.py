@@ -50,7 +50,7 @@ class FailedRows:
         return changed
 
     def add_to(self, look: Look) -> Look:
-        """The look with the counts by class and by cluster, as far as they were read."""
+        """The look with the failures by class and by cluster, if any were read."""
         if not self.tallies:
             return look
         classes, clusters = add_up(self.tallies)

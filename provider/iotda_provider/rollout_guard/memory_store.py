@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from iotda_provider.rollout_guard.memory import Memory
     from iotda_provider.rollout_guard.plan import GuardPlan
 
-_log = logging.getLogger(__name__)
 
 #: Key of a guard's memory among the notes of its task instance, and of the XCom.
 MEMORY_KEY = "guard_memory"
@@ -88,15 +86,6 @@ def _save(context: Context, signed: Mapping[str, Any], log: Log) -> bool:
     return True
 
 
-def load_memory(context: Context, log: Log | None = None) -> Any:
-    """The memory that this task instance has saved, in this try or an earlier one, or None."""
-    try:
-        return notes_of(context).get(MEMORY_KEY)
-    except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
-        (log or _log).exception("What an earlier try knew can't be read; the guard begins afresh.")
-        return None
-
-
 class WorkerMemoryStore:
     """Keeps the memory of a guard in a worker, and hands it to its trigger and back.
 
@@ -137,17 +126,20 @@ class WorkerMemoryStore:
         )
 
     def _load(self) -> Any:
-        try:
-            found = self._variable.get(MEMORY_KEY)
-        except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
-            self._log.exception("What a trigger knew can't be read; the guard goes on without it.")
-            found = None
+        found = self._get(self._variable, "a trigger")
         if found is None:
-            return load_memory(self._context, self._log) if self._has_task_state else None
+            return self._get(self._notes, "an earlier try") if self._has_task_state else None
         # The signature, or the lack of one, stays as it is.
         if self._has_task_state and _save(self._context, found, self._log):
             self._delete(self._variable)
         return found
+
+    def _get(self, notes: Notes, whose: str) -> Any:
+        try:
+            return notes.get(MEMORY_KEY)
+        except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
+            self._log.exception(f"What {whose} knew can't be read; the guard goes on without it.")
+            return None
 
     def hand_over(self, memory: Mapping[str, Any]) -> None:
         """Save the memory where the trigger reads it: in the Variable, or else in an XCom."""

@@ -56,7 +56,7 @@ def _import(modules: Iterable[str]) -> None:
 
 
 class _MadeOfStoredArguments(ABCMeta):
-    """Makes a trigger from saved arguments, which another release of ours may have saved."""
+    """Makes a trigger from saved arguments, perhaps of another release of the provider."""
 
     def __call__(cls, *args: Any, **arguments: Any) -> Any:
         try:
@@ -148,7 +148,7 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
     async def on_kill(self) -> None:
         """Stop the watched batch tasks if ``stop_on_kill`` is set and a user has killed the task.
 
-        Airflow calls this at a user's kill, and wrongly when another triggerer has taken over.
+        Airflow also calls this, wrongly, when another triggerer has taken the trigger over.
         """
         if not self.stop_on_kill:
             return
@@ -234,12 +234,12 @@ class PollingTrigger(IoTDATrigger):
         """
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        async for event in self._events(hook):
-            if isinstance(event.payload, dict) and "status" in event.payload:
-                event.payload["memo"] = self.memo
-            yield event
+        event = await self._wait(hook)
+        if isinstance(event.payload, dict) and "status" in event.payload:
+            event.payload["memo"] = self.memo
+        yield event
 
-    async def _events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
+    async def _wait(self, hook: IoTDAAsyncHook) -> TriggerEvent:
         from iotda_provider.exceptions import IoTDAError
         from iotda_provider.transport.retrying import quiet_retries
         from iotda_provider.triggers.events import failed, timed_out
@@ -259,19 +259,16 @@ class PollingTrigger(IoTDATrigger):
                 try:
                     line = outage.tolerate(error, time.monotonic())
                 except IoTDAError as final:
-                    yield failed(self.batch_task_ids, final)
-                    return
+                    return failed(self.batch_task_ids, final)
             if line:
                 self.log.warning("%s", line)
             if event is not None:
-                yield event
-                return
+                return event
             pause = max(0.0, began + spread * self.poll_interval - time.monotonic())
             spread = 1.0
             if self.deadline is not None:
                 left = self.deadline - time.time()
                 if left <= 0:
-                    yield timed_out(self.batch_task_ids, self.limit)
-                    return
+                    return timed_out(self.batch_task_ids, self.limit)
                 pause = min(pause, left)
             await asyncio.sleep(pause)
