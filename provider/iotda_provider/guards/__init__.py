@@ -1,4 +1,4 @@
-"""The stopping rules of a rollout: numbers in, a verdict out. No Airflow, no I/O."""
+"""The rules that stop a rollout: counts in, a verdict out. No Airflow, no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heavy libraries, imported when they are first used and never when a DAG is parsed."""
+"""SciPy and numpy, imported when a rule first needs them and never when a DAG is parsed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def special() -> Any:
 
 
 def warm_up() -> None:
-    """Import now what the rules import at their first look.
+    """Import SciPy now instead of at the first look.
 
-    That takes up to a second or two: on an event loop, call it in a thread before the first look.
+    The import takes one or two seconds. Call this in a thread before a first look on an event loop.
     """
     special()
 
 
 @cache
 def numpy() -> Any:
-    """``numpy``, which scipy brings along."""
+    """``numpy``, which scipy requires."""
     return import_module("numpy")

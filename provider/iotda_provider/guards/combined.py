@@ -18,20 +18,19 @@ from iotda_provider.guards.sequential import Evidence, EvidenceRule
 class Combined(EvidenceRule):
     """Breaks when the weighted evidence of several sequential rules reaches one bound.
 
-    It breaks when Σ w_j·E_j >= 1/alpha. A weighted mean of e-values is an e-value, however they
-    depend on each other, so P(ever stopping a rollout that keeps *every* tolerated rate) <= alpha
-    for all of them together; and as soon as one E_j reaches 1/(w_j·alpha), the sum has reached
-    1/alpha. A plain list of rules, by contrast, breaks when any breaks, and its false-alarm bounds
+    It breaks when Σ w_j·E_j >= 1/alpha. A weighted mean of e-values is an e-value, even if they
+    depend on each other. So P(ever stopping a rollout that keeps *every* tolerated rate) <= alpha
+    for all rules together. As soon as one E_j reaches 1/(w_j·alpha), the sum has reached 1/alpha.
+    A plain list of rules, by contrast, breaks when any of them breaks, and their false-alarm bounds
     add up.
 
-    Use it for several classes of failure, several clusters (segments), or failures beside overdue
-    devices.
+    Use it for several classes of failures, or for failures and overdue devices together.
 
     :param rules: at least one :class:`SequentialFailureTest` or :class:`Overdue`; their own
-        ``false_alarm`` and ``hold_at`` do not count here
-    :param weights: one above 0 for each rule, with the sum 1; None: all the same
-    :param false_alarm: alpha of all together; None: the one that all the rules have
-    :param hold_at: evidence at which to hold before it is enough to stop, or None
+        ``false_alarm`` and ``hold_at`` have no effect here
+    :param weights: for each rule a number above 0, with the sum 1; None: equal weights
+    :param false_alarm: alpha of all rules together; None: the alpha that all the rules have
+    :param hold_at: evidence at which to hold, above 1 and below 1/alpha; None: never hold
     :raises ValueError: a parameter makes no sense; the message names it
     """
 
@@ -69,12 +68,12 @@ class Combined(EvidenceRule):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The weights, also where none were given."""
+        """The weights; equal ones if none were given."""
         return tuple(self.weights or [1 / len(self.rules)] * len(self.rules))
 
     @property
     def parts(self) -> tuple[EvidenceRule, ...]:
-        """The rules, as what they are."""
+        """The rules, with their exact type."""
         return _evidence_rules(self.rules)
 
     def log_evidence(self, failed: int, devices: int) -> float:
@@ -82,7 +81,10 @@ class Combined(EvidenceRule):
         return log_mean(self.shares, logs)
 
     def breaks_on(self, failed: Sequence[int], devices: int) -> bool:
-        """Whether it breaks where each rule counts its own failures."""
+        """Whether it breaks.
+
+        :param failed: for each rule the failures that it counts
+        """
         logs = (rule.log_evidence(s, devices) for rule, s in zip(self.parts, failed, strict=True))
         return log_mean(self.shares, logs) >= self.log_bound
 

@@ -1,8 +1,8 @@
-"""Log e-values of the beta-binomial mixture tests, right from one device to ten million.
+"""Log e-values of beta-binomial mixture tests, accurate from one device to ten million.
 
-An e-value is evidence that may be looked at as often as one likes: if the tolerated rate is kept,
-the chance that it *ever* reaches 1/alpha is at most alpha (Ville's inequality). Everything here is
-in log space.
+An e-value is evidence that stays valid however often it is looked at: while the true failure rate
+is at most the tolerated one, the chance that it *ever* reaches 1/alpha is at most alpha (Ville's
+inequality). All values here are natural logarithms.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from iotda_provider.guards._lazy import special
 
 FLOOR = -700.0
-"""Lowest log evidence ever returned; below it ``exp`` is 0 in double precision."""
+"""The lowest log evidence that is returned; ``exp`` of less is 0 in double precision."""
 
-# Below this the regularised integral loses digits, and soon underflows to 0 altogether.
+# Below this the regularised integral loses digits, and soon underflows to 0.
 _TINY = 1e-250
 
 
@@ -30,9 +30,10 @@ def log_e(failed: int, devices: int, tolerated_rate: float) -> float:
              + log P(Beta(a+s, b+f) > p0) - log P(Beta(a, b) > p0)
              - s·log(p0) - f·log(1-p0)
 
-    with s = failed, f = devices - failed, p0 = tolerated_rate. It grows with each failure and
-    shrinks with each device that has not failed. NaN where the arithmetic gives out, at least
-    ``FLOOR`` otherwise.
+    with s = failed, f = devices - failed, p0 = tolerated_rate. It rises with each failure and
+    falls with each device that has not failed.
+
+    :return: at least ``FLOOR``; NaN if double precision is not enough
     """
     prior = (1.0, max(1.0, 1.0 / (5.0 * tolerated_rate)))
     return _log_mixture(failed, devices - failed, tolerated_rate, prior, above=True)
@@ -54,7 +55,7 @@ def log_g(unproven: int, devices: int, max_failure_rate: float) -> float:
 
 
 def log_mean(weights: Iterable[float], logs: Iterable[float]) -> float:
-    """log Σ w·exp(x), without leaving log space; NaN if any of them is."""
+    """log Σ w·exp(x), computed without overflow; NaN if any x is NaN."""
     terms = [math.log(weight) + log for weight, log in zip(weights, logs, strict=True) if weight]
     if any(math.isnan(term) for term in terms):
         return math.nan
@@ -76,10 +77,11 @@ def _log_mixture(
 
 
 def _log_mass(hits: int, misses: int, rate: float, a: float, b: float, above: bool) -> float:
-    """log ∫ t^(a+hits-1)·(1-t)^(b+misses-1) dt on one side of p, less log(p^hits·(1-p)^misses)."""
+    """log ∫ t^(a+hits-1)·(1-t)^(b+misses-1) dt on one side of p, minus log(p^hits·(1-p)^misses)."""
     functions: Any = special()
     alpha, beta = a + hits, b + misses
-    # Above p is below 1-p with the sides exchanged; scipy has betaincc only since 1.14.
+    # The integral above p is the one below 1-p with the exponents exchanged. (scipy has betaincc
+    # only since 1.14.)
     near, far, edge = (beta, alpha, 1.0 - rate) if above else (alpha, beta, rate)
     share = float(functions.betainc(near, far, edge))
     log_rate, log_rest = math.log(rate), math.log1p(-rate)
@@ -88,8 +90,8 @@ def _log_mass(hits: int, misses: int, rate: float, a: float, b: float, above: bo
         return whole + math.log(share) - hits * log_rate - misses * log_rest
     if math.isnan(share):
         return math.nan
-    # Far out in the tail the integral is its value at the edge times a continued fraction that
-    # converges at once there; rate^hits·(1-rate)^misses cancels exactly instead of numerically.
+    # Far in the tail, the integral is the integrand at the edge times a continued fraction, which
+    # converges fast there. rate^hits·(1-rate)^misses then cancels exactly.
     fraction = _continued_fraction(near, far, edge)
     return a * log_rate + b * log_rest - math.log(near) + math.log(fraction)
 

@@ -1,4 +1,4 @@
-"""One evaluator for every way of waiting: rules, a state and a look in, a verdict out."""
+"""The one evaluator of rules: rules, a state and a look in, a new state and a verdict out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 
 _VERSION = 2
-#: In the place of a batch task's id where only the sum is known.
+#: Stands for the batch task's id if only the sum over all tasks is known.
 _WHOLE = ""
 #: Seconds by which the clocks of two machines may differ.
 _CLOCKS_DIFFER = 300.0
@@ -24,14 +24,15 @@ _CLOCKS_DIFFER = 300.0
 
 @dataclass(frozen=True)
 class TaskStarts:
-    """How many devices of one batch task have ever started, and what that is counted from.
+    """How many devices of one batch task have ever started, and the counts that it comes from.
 
-    :param started: n. It is v at the first look; then every rise of v is added, and every fall of
-        the failed and of the stopped, which have been started again
-    :param reached: v at the last look: all devices that do not wait
-    :param fail: failed devices at the last look
-    :param stopped: stopped devices at the last look
-    :param total: the most devices that the task was ever seen to have, which n does not exceed
+    :param started: n, the devices that have ever started. It begins as ``reached`` of the first
+        look. Each rise of ``reached`` is added, and each fall of ``fail`` and of ``stopped``: those
+        devices were started again
+    :param reached: the devices that do not wait, at the last look
+    :param fail: the failed devices at the last look
+    :param stopped: the stopped devices at the last look
+    :param total: the highest total ever seen; n does not exceed it
     """
 
     started: int
@@ -42,13 +43,13 @@ class TaskStarts:
 
     @classmethod
     def first(cls, counts: TaskProgress) -> TaskStarts:
-        """At the first look, or where the history was lost."""
+        """The counts at the first look, or after the state was lost."""
         reached = counts.ever_started
         most = max(counts.total, reached + counts.waiting)
         return cls(reached, reached, counts.fail, counts.stopped, most)
 
     def seen(self, counts: TaskProgress) -> TaskStarts:
-        """After one more look."""
+        """The counts after one more look."""
         now = self.first(counts)
         again = max(0, self.fail - now.fail) + max(0, self.stopped - now.stopped)
         total = max(self.total, now.total)
@@ -62,14 +63,14 @@ class TaskStarts:
 
 @dataclass(frozen=True)
 class GuardState:
-    """What earlier looks leave behind that later counts cannot tell; all of it may be lost.
+    """What is known from earlier looks and cannot be read from later counts. It may be lost.
 
-    :param tasks: the devices of each batch task that have ever started
-    :param starts: the starts so far, counted to the high side when devices are stopped by hand
-    :param last: the counts of the last look: started, stopped or removed, running, success, fail
-    :param time: the time of the last look, in seconds
-    :param still_since: since when no device has started or finished, in seconds
-    :param history: how many starts there were by which time
+    :param tasks: for each batch task, the devices that have ever started
+    :param starts: the starts so far; rather too many than too few if devices are stopped by hand
+    :param last: the counts of the last look: started, stopped or removed, unfinished, success, fail
+    :param time: the time of the last look, in seconds since the epoch
+    :param still_since: the time since which no device has started or finished, likewise
+    :param history: the number of starts at earlier times
     """
 
     tasks: Mapping[str, TaskStarts] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class GuardState:
         return sum(task.started for task in self.tasks.values())
 
     def seen(self, look: Look, horizons: Iterable[float]) -> GuardState:
-        """The state after one more look that can be judged."""
+        """The state after one more look, whose counts can be judged."""
         progress = look.progress
         gone = progress.stopped + progress.removed
         unfinished = progress.processing + progress.fail_wait_retry
@@ -95,7 +96,7 @@ class GuardState:
             starts, since = progress.started, time
         else:
             rise = progress.started - self.last[0]
-            # Of those that are gone since, some may have made room for unseen starts.
+            # A device that was running and is stopped now may hide a start from the difference.
             hidden = min(max(0, gone - self.last[1]), self.last[2])
             starts = max(self.starts + max(0, rise + hidden), progress.started)
             was_idle = not self.last[2]
@@ -119,16 +120,16 @@ class GuardState:
                 tasks[task_id] = TaskStarts.first(now)
             elif look.time >= self.time:
                 tasks[task_id] = before.seen(now)
-            else:  # a look from the past
+            else:  # an old look, which came late
                 most = max(before.started, now.ever_started)
                 tasks[task_id] = replace(before, started=most)
         return tasks
 
     def within(self, born: float | None, now: float) -> GuardState:
-        """What this can be where somebody may have written it: nothing before, nothing to come.
+        """This state without times that are impossible, for a state that somebody may have edited.
 
-        :param born: when the first of the batch tasks was created; None: that is not known
-        :param now: the time, in seconds
+        :param born: when the first of the batch tasks was created, in seconds; None: unknown
+        :param now: the present time, in seconds
         """
         if self.time == -math.inf:
             return self
@@ -140,11 +141,11 @@ class GuardState:
         return replace(self, still_since=since, history=self.history.not_before(born))
 
     def without_times(self) -> GuardState:
-        """The started devices alone, as if the next look were the first one."""
+        """Only the started devices: everything else begins with the next look."""
         return GuardState(tasks=self.tasks, time=0.0, still_since=0.0)
 
     def with_at_least(self, other: GuardState) -> GuardState:
-        """This state, where no batch task has had fewer starts than in another one."""
+        """This state, with no fewer started devices in any batch task than another state has."""
         tasks = dict(self.tasks)
         for task_id, theirs in other.tasks.items():
             ours = tasks.get(task_id, theirs)
@@ -152,7 +153,7 @@ class GuardState:
         return replace(self, tasks=tasks)
 
     def observed(self, look: Look) -> Observed:
-        """What the rules may know at this look, which the state has seen already."""
+        """What the rules may know besides the counts of ``look``, which this state has seen."""
         return Observed(
             started=self.started,
             time=self.time,
@@ -165,10 +166,7 @@ class GuardState:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON of bounded size.
-
-        Under 200 bytes, 60 for each batch task, and 6 kB for each ``Overdue``.
-        """
+        """As plain JSON: 200 bytes, 60 for each batch task, 6 kB at most for each ``Overdue``."""
         return {
             "version": _VERSION,
             "started": self.started,
@@ -184,8 +182,8 @@ class GuardState:
     def from_json(cls, data: Mapping[str, Any] | None) -> GuardState:
         """Read what :meth:`to_json` wrote.
 
-        None, an empty mapping or another version's state is a lost one: the guard starts afresh,
-        which can make it later but never hastier.
+        For None, an empty mapping or another version's state, the result is the state of a new
+        guard. Its rules may then decide later, never earlier.
 
         :raises ValueError: it is something else
         """
@@ -223,9 +221,9 @@ def _count(value: object) -> int:
 
 
 def checked_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules of a guard as a tuple, for operators to call when the DAG is parsed.
+    """The rules of a guard as a tuple. Operators call this when the DAG is parsed.
 
-    :raises ValueError: there is none, or something is not a stopping rule
+    :raises ValueError: there are none, or something is not a stopping rule
     """
     given = (rules,) if isinstance(rules, Rule) else rules
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
@@ -242,31 +240,31 @@ def checked_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def needs_of(rules: Iterable[Rule]) -> frozenset[str]:
-    """What the rules need beside counts: some of ``classes``, ``clusters``, ``history``."""
+    """What the rules need besides counts: some of ``classes``, ``clusters``, ``history``."""
     return frozenset(chain.from_iterable(rule.needs for rule in rules))
 
 
 def evaluate(
     rules: Rule | Sequence[Rule], state: Mapping[str, Any] | None, look: Look
 ) -> tuple[dict[str, Any], Verdict]:
-    """Judge one look; the only way in for sensor, trigger, replay and simulation alike.
+    """Judge one look. Sensor, trigger and replay all judge by this function.
 
-    A list of rules breaks when any of them breaks: the chance of stopping a healthy rollout is at
-    most the *sum* of their false-alarm bounds (two tests with alpha = 1 %: at most 2 %). Use
-    :class:`Combined` to keep one bound. Rules without such a bound add what they add.
+    A list of rules breaks when any of them breaks. The chance of stopping a healthy rollout is then
+    at most the *sum* of their false-alarm bounds (two tests with alpha = 1 %: at most 2 %). Use
+    :class:`Combined` to keep one bound. Rules without a bound add false alarms without a limit.
 
-    A look at a task that is being stopped decides nothing and leaves the state as it was. So does
-    one whose counts do not add up, unless it says within which bounds they are wrong
-    (``look.deficit``, ``look.surplus``): then what follows at both ends of them is decided.
+    A look at a task that is being stopped decides nothing and does not change the state. The same
+    holds if the counts do not add up, unless the look says how wrong they may be (``look.deficit``,
+    ``look.surplus``): then a decision is taken if every extreme case gives it.
 
-    Asking again about the same look is harmless: where ``verdict.undecided`` is ``classes``, read
-    the failed subtasks and ask with ``look.with_classes(...)``.
+    A second call with the same look is harmless. If ``verdict.undecided`` is ``classes``, read the
+    failed subtasks and call again with ``look.with_classes(...)``.
 
-    :param rules: the rules; the first that breaks gives its name to the verdict
-    :param state: what this function returned at the look before; None at the first, or where it is
-        lost. Plain JSON: keep it where it survives a restart
+    :param rules: the verdict has the name of the first rule that breaks
+    :param state: what this function returned at the look before; None: there was none, or the state
+        is lost. It is plain JSON: keep it where it survives a restart
     :param look: what was seen now
-    :return: the new state, and the verdict; its ``parts`` say what each rule said
+    :return: the new state, and the verdict; its ``parts`` are the verdicts of the single rules
     :raises ValueError: the state was not written by this function
     """
     asked = checked_rules(rules)
@@ -279,11 +277,11 @@ def evaluate(
     for progress in look.progress.bounds(look.deficit, look.surplus):
         parts = tuple(rule.check(progress, observed=observed) for rule in asked)
         found.append(replace(_weightiest(parts), parts=parts))
-    return dict(state or {}), _what_all_say(found)
+    return dict(state or {}), _mildest(found)
 
 
-def _what_all_say(found: Sequence[Verdict]) -> Verdict:
-    """The mildest of the verdicts, which is unsure of the counts where another is harsher."""
+def _mildest(found: Sequence[Verdict]) -> Verdict:
+    """The mildest verdict; it is marked as undecided if another verdict is harsher."""
     order = (Decision.CONTINUE, Decision.HOLD, Decision.BREACH)
     mildest = min(found, key=lambda verdict: order.index(verdict.decision))
     harsher = [verdict for verdict in found if verdict.decision is not mildest.decision]
@@ -294,7 +292,7 @@ def _what_all_say(found: Sequence[Verdict]) -> Verdict:
 
 
 def _weightiest(parts: Sequence[Verdict]) -> Verdict:
-    """The first breach, else the first hold, else the first that is unsure, else the nearest."""
+    """The first breach, else the first hold, else the first undecided, else the nearest one."""
     for decision in (Decision.BREACH, Decision.HOLD):
         for part in parts:
             if part.decision is decision:

@@ -1,4 +1,4 @@
-"""What kind of failure a subtask's error is: the surroundings', the firmware's, or not known."""
+"""Sorts a subtask's error into a class: environment, firmware or unknown."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from iotda_provider.models.text import one_line
 
 ENVIRONMENT, FIRMWARE, UNKNOWN = validation.CLASSES
 
-#: As much of a failure as an expression of a user's sees: one that backtracks takes its time.
+#: The characters of a failure that an expression is matched against: backtracking takes time.
 _LONGEST = 300
 
-# The messages are those of the vendor's table "software/firmware upgrade errors" (support.
-# huaweicloud.com/iothub_faq/iot_faq_01001.html) and of its device result codes (api-iothub,
-# iot_06_v5_3031). Which class each belongs to is our judgement: the vendor does not say.
+# The messages are from the vendor's table "software/firmware upgrade errors" (support.
+# huaweicloud.com/iothub_faq/iot_faq_01001.html) and its device result codes (api-iothub,
+# iot_06_v5_3031). The vendor does not give their classes: those are our judgement.
 _DEFAULT: tuple[tuple[str, str], ...] = (
     ("IOTDA.014016", ENVIRONMENT),  # device offline
     ("IOTDA.014112", ENVIRONMENT),  # topic not subscribed
-    # A device that stays silent once it has the package may be a brick.
+    # A device that has the package and does not report may be bricked.
     (r"re:result time(?:d )?out|updating time(?:d )?out", FIRMWARE),
     (r"re:not report (?:the )?(?:upgrade )?result", FIRMWARE),
     (r"re:not online|offline|online time(?:d )?out|not subscribed", ENVIRONMENT),
@@ -38,7 +38,7 @@ _DEFAULT: tuple[tuple[str, str], ...] = (
     (r"re:result[ _]?code\W{0,3}(?:[5789]|10|255)\b", FIRMWARE),
 )
 
-#: Of a user's own regular expression: compiling one takes time, too.
+#: The most characters of a user's regular expression: compiling a long one takes time.
 LONGEST_EXPRESSION = 2000
 _Matcher = tuple["str | re.Pattern[str]", str]
 
@@ -47,23 +47,23 @@ _Matcher = tuple["str | re.Pattern[str]", str]
 class FailureClasses:
     """Sorts failures into ``environment``, ``firmware`` and ``unknown`` by their code and message.
 
-    Environmental are failures that say nothing of the firmware, and that a retry may cure: offline,
-    in use, poor signal, low battery, download timed out, another task under way, already the
-    latest. The firmware's are those of the package or of the device that runs it: no storage, no
-    memory, verification or installation failed, internal error, and a device that had the package
-    and never reported. Everything else is ``unknown``, and a careful rule counts it with the
-    firmware's: ``failure_class=("firmware", "unknown")``.
+    ``environment``: failures that say nothing about the firmware and that a retry may cure: the
+    device is offline, in use, has a poor signal or a low battery, runs another task or has the
+    latest version already, or the download timed out. ``firmware``: failures of the package or of
+    the device that runs it: no storage, no memory, failed verification or installation, an internal
+    error, or no report after the download. Every other failure is ``unknown``. A careful rule
+    counts it together with the firmware's: ``failure_class=("firmware", "unknown")``.
 
-    The platform documents the messages, not their classes; override what is different for you::
+    The platform documents the messages, not their classes. Override what is different for you::
 
         FailureClasses({"IOTDA.005011": "firmware", "re:bootloader v1": "environment"})
 
-    :param overrides: error code (the whole of it), or ``re:`` and a regular expression that is
-        searched for in the first 300 characters of ``"<code> <message>"`` without regard to case,
-        → class. What stands first wins; overrides stand before the defaults. An expression that
-        repeats what repeats, such as ``(a+)+``, may take hours for one message: avoid it. 2,000
-        characters at most
-    :param defaults: False to start from nothing
+    :param overrides: maps an error code (the whole code), or ``re:`` and a regular expression, to a
+        class. The expression has at most 2,000 characters and is searched for in the first 300
+        characters of ``"<code> <message>"``, without regard to case. The first match wins, and
+        overrides come before the defaults. Avoid nested repetition such as ``(a+)+``: it may take
+        hours for one message
+    :param defaults: whether the default mapping is used after the overrides
     :raises ValueError: ``overrides`` has an unknown class or a broken expression
     """
 
@@ -92,7 +92,7 @@ class FailureClasses:
         return UNKNOWN
 
     def count(self, failed: Iterable[Subtask]) -> dict[str, int]:
-        """How many failed subtasks are of which class, each target once; others do not count."""
+        """The number of failed subtasks of each class. Each target counts once."""
         counts = dict.fromkeys(validation.CLASSES, 0)
         seen: set[str] = set()
         for subtask in failed:
@@ -107,7 +107,7 @@ class FailureClasses:
 
     @classmethod
     def of(cls, value: FailureClasses | Mapping[str, object] | None) -> FailureClasses:
-        """Whatever a user or a trigger hands over: None, a plain mapping, JSON, or the object.
+        """Convert what a user or a trigger passes: None, overrides, plain JSON or an object.
 
         :raises ValueError: it is none of these
         """

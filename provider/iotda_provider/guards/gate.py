@@ -1,4 +1,4 @@
-"""The gate between waves: whether enough devices have succeeded to go on."""
+"""The gate between waves: have enough devices succeeded to go on?"""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class EnoughSuccess(Rule):
         go when logG >= log(1/beta), wait otherwise
 
     P(ever going on when the true failure rate is at least p1) <= beta, whatever the delays and
-    however often one looks (Ville's inequality, as for :class:`SequentialFailureTest`; devices fail
-    independently). Devices that had the version before prove nothing and are left out of n and of
-    the successes: pass ``already_current``.
+    however often one looks (Ville's inequality, as for :class:`SequentialFailureTest`; devices must
+    fail independently). Devices that already had the new version prove nothing: pass their number
+    as ``already_current``, and they count neither as started nor as successes.
 
-    A wave can be too small ever to pass, with every device succeeding: see
+    A wave can be too small to pass even if every device succeeds: see
     :meth:`smallest_passing_sample`, and let a person decide there.
 
-    :param max_failure_rate: p1, above 0 and below 1
-    :param false_go: beta, the largest chance of ever going on when the failure rate is p1 or more
+    :param max_failure_rate: p1, above 0 and below 1 (5 % is 0.05)
+    :param false_go: beta, the largest chance of ever going on when the failure rate is p1 or more,
+        above 0 and below 1
     :raises ValueError: a parameter makes no sense; the message names it
     """
 
@@ -54,19 +55,19 @@ class EnoughSuccess(Rule):
         return -math.log(self.false_go)
 
     def log_evidence(self, unproven: int, devices: int) -> float:
-        """The log evidence for going on, with ``unproven`` of ``devices`` failed or unfinished."""
+        """The log evidence for going on; ``unproven`` devices have failed or not finished."""
         return log_g(unproven, devices, self.max_failure_rate)
 
     def passes(self, unproven: int, devices: int) -> bool:
-        """Whether so many failed or unfinished devices let the gate open."""
+        """Whether the gate opens with so many failed or unfinished devices."""
         return self.log_evidence(unproven, devices) >= self.log_bound
 
     def smallest_passing_sample(self) -> int:
-        """How many devices must succeed, without one failure, before the gate can open.
+        """The number of devices that must succeed, without a failure, before the gate can open.
 
-        Fewer started devices than that can never pass: say so before the start, and ask a person.
+        A wave with fewer devices can never pass: say so before it starts, and ask a person.
 
-        :raises ValueError: no fleet is big enough
+        :raises ValueError: no number of devices is enough
         """
         enough = 1
         while not self.passes(0, enough):
@@ -84,7 +85,7 @@ class EnoughSuccess(Rule):
 
     def _judge(self, counts: Counts) -> Verdict:
         progress = counts.progress
-        # Here the careful side is to leave out as many as there can be.
+        # Leaving out too many devices is the careful side for a gate.
         current = min(counts.observed.already_current, progress.success)
         devices = counts.ever_started - current
         unproven = devices - (progress.success - current)

@@ -1,4 +1,4 @@
-"""What is seen of a rollout: one look at it, and what a rule may know besides the counts."""
+"""One look at a rollout, and the counts that the rules use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ClusterCounts = tuple[int, int]
 
 
 def total_progress(progresses: Iterable[TaskProgress]) -> TaskProgress:
-    """The counts of a rollout that is split over several tasks: the sums of theirs."""
+    """The counts of a rollout that is split over several tasks: the sums of the tasks' counts."""
     parts = tuple(progresses)
     names = TaskProgress.__dataclass_fields__
     return TaskProgress(**{name: sum(getattr(part, name) for part in parts) for name in names})
@@ -39,23 +39,25 @@ class _Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Look(_Seen):
-    """One look at a rollout: what a poll brought home.
+    """One look at a rollout: the result of one poll.
 
-    :param time: when, in seconds since the epoch; looks should come in order
+    :param time: in seconds since the epoch; looks should come in order
     :param progress: the platform's counts, summed over the rollout's tasks
-    :param failures_by_class: how many of the failed devices are of which class; None: not read
-    :param clusters: (failed, started) devices of each cluster (a site, a hardware batch), all
-        classes of failure together; 0 started where that is not known; None: not read
-    :param already_current: how many targets ran the version before, which the platform reports as
-        instant successes. Count them among the started devices where you can, in the whole task
-        otherwise: a stopping rule leaves out as few as it may, a gate as many
-    :param being_stopped: somebody is stopping the task, or has stopped it: no rule is evaluated
-    :param tasks: the counts of each batch task by its id, from which the started devices are
-        counted; None: ``progress`` is that of one task, or of the rollout as a whole
-    :param deficit: devices that the counts may lack, where they have not added up for three looks
-        in a row (:class:`~iotda_provider.guards.miscounts.Miscounts`); they are judged by bounds
-        then
-    :param surplus: devices that they may have too many of, likewise
+    :param failures_by_class: the number of failed devices of each class; None: not read
+    :param clusters: (failed, started) devices of each cluster (a site, a hardware batch), for all
+        classes together; started is 0 if unknown; None: not read
+    :param already_current: the number of targets that had the new version before the rollout. The
+        platform reports them as instant successes. Pass their number among the started devices if
+        you know it, else in the whole task: a stopping rule leaves out as few as there can be among
+        the started devices, a gate as many as there can be
+    :param being_stopped: whether somebody is stopping the task or has stopped it; if so, no rule is
+        evaluated
+    :param tasks: the counts of each batch task by its id, for the number of started devices; None:
+        ``progress`` is that of one task, or only the sum is known
+    :param deficit: devices that the counts may lack, if they have not added up for three looks in a
+        row (:class:`~iotda_provider.guards.miscounts.Miscounts`). The counts are then judged by
+        their extreme cases
+    :param surplus: devices that the counts may have too many of, likewise
     """
 
     time: float
@@ -72,7 +74,7 @@ class Look(_Seen):
 
     @property
     def can_be_judged(self) -> bool:
-        """Whether the counts add up, or bounds are known within which they are wrong."""
+        """Whether the counts add up, or it is known how wrong they may be."""
         return bool(self.deficit or self.surplus) or self.progress.adds_up
 
     @classmethod
@@ -87,7 +89,7 @@ class Look(_Seen):
         deficit: int = 0,
         surplus: int = 0,
     ) -> Look:
-        """A look at the tasks of one rollout, which is judged by their summed counts."""
+        """A look at the tasks of one rollout. The rules judge the sums of their counts."""
         parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
         return cls(
             time=time,
@@ -102,22 +104,22 @@ class Look(_Seen):
         )
 
     def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:
-        """The same look, now that the failed subtasks were read."""
+        """The same look, with the classes of its failures."""
         return replace(self, failures_by_class=failures_by_class)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed(_Seen):
-    """What a rule may know besides the counts of this look; all of it is optional.
+    """What a rule may know besides the counts of a look. All of it is optional.
 
-    The first four are those of :class:`Look`. The others come from earlier looks and are filled in
-    by :func:`~iotda_provider.guards.evaluate`.
+    ``failures_by_class``, ``clusters``, ``already_current`` and ``being_stopped`` are those of
+    :class:`Look`. The others come from earlier looks, by :func:`~iotda_provider.guards.evaluate`.
 
-    :param started: how many devices have ever started, as far as was seen; None: the history is
-        lost, and stopped and removed devices are taken to have started
-    :param time: the time of this look, in seconds
-    :param still_since: since when no device has started or finished, in seconds
-    :param history: how many starts there were by which time
+    :param started: the number of devices that have ever started; None: unknown, and stopped and
+        removed devices then count as started
+    :param time: the time of this look, in seconds since the epoch
+    :param still_since: the time since which no device has started or finished, likewise
+    :param history: the number of starts at earlier times
     """
 
     started: int | None = None
@@ -128,7 +130,7 @@ class Observed(_Seen):
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts that rules reckon with, each taken to the side that spares a healthy rollout.
+    """The numbers that rules use. Where one is uncertain, it is the one that spares a rollout.
 
     :param progress: the platform's counts
     :param observed: what else is known
@@ -139,14 +141,14 @@ class Counts:
 
     @property
     def ever_started(self) -> int:
-        """Started devices, never fewer than before, whoever has stopped some of them since."""
+        """Devices that have ever started. The number never falls, even if some are stopped."""
         if self.observed.started is None:
             return self.progress.ever_started
         return max(self.observed.started, self.progress.started)
 
     @property
     def current(self) -> int:
-        """Started devices that had the version before: at least so many of them."""
+        """The fewest of the started devices that can have had the new version before."""
         return self._current_of(self.ever_started)
 
     def _current_of(self, started: int) -> int:
@@ -155,30 +157,30 @@ class Counts:
 
     @property
     def current_by_counts(self) -> int:
-        """The same by the platform's counts alone: no history makes it more."""
+        """The same by the platform's counts alone, without earlier looks."""
         return self._current_of(self.progress.ever_started)
 
     @property
     def devices_by_counts(self) -> int:
-        """n by the platform's counts alone, for a smallest sample: no history makes it more."""
+        """n by the platform's counts alone: earlier looks must not make a sample large enough."""
         started = self.progress.ever_started
         return started - self._current_of(started)
 
     @property
     def devices(self) -> int:
-        """n: the started devices that had something to do; failures are measured against them."""
+        """n: the started devices without those that had the new version before."""
         return self.ever_started - self.current
 
     @property
     def unfinished(self) -> int:
-        """Started devices without an outcome, the ones that wait for a retry included."""
+        """Started devices without an outcome, including those that wait for a retry."""
         return self.progress.processing + self.progress.fail_wait_retry
 
     def failed(self, classes: tuple[str, ...] | None) -> tuple[int, int]:
-        """The least and the most failures of these classes that there can be.
+        """The fewest and the most failures of these classes that there can be.
 
-        Classes are read a little later than the counts, or were read a little earlier: what the
-        two disagree by may be of any class.
+        Classes and counts are not read at the same moment. Failures by which the two differ may be
+        of any class.
         """
         fail = self.progress.fail
         if classes is None:
@@ -191,7 +193,7 @@ class Counts:
         return max(0, count + min(0, unread)), min(fail, count + max(0, unread))
 
     def overdue(self, after_seconds: float) -> int | None:
-        """Devices that started longer ago and have not finished, at least; None: no history."""
+        """The fewest devices that started longer ago and have not finished; None: unknown."""
         history, time = self.observed.history, self.observed.time
         if history is None or time is None:
             return None

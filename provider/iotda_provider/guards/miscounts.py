@@ -1,4 +1,4 @@
-"""Counts that do not add up: how long that has been so, and within which bounds they are wrong."""
+"""Counts that do not add up: for how many looks, and by how much."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 from iotda_provider.models import TaskProgress
 
-#: Looks in a row whose counts do not add up, from which on they are judged by bounds.
+#: After so many wrong looks in a row, the counts are judged by their extreme cases.
 _LOOKS = 3
 
 
 class Miscounts:
-    """Tells a torn read, which passes, from counts that stay wrong.
+    """Tells a read during a change, which the next look corrects, from counts that stay wrong.
 
-    One or two looks whose counts do not add up decide nothing. From the third in a row on they are
-    judged by bounds, by the largest gap among the last three. Nothing of this is remembered over a
-    restart: then three looks are needed anew.
+    One or two looks whose counts do not add up decide nothing. From the third in a row on, the
+    counts are judged by their extreme cases, with the largest gap of the last three looks. A
+    restart forgets the looks, so that three more are needed.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,11 @@ class Miscounts:
         return len(self._gaps) == _LOOKS
 
     def seen(self, counts: Iterable[TaskProgress]) -> tuple[int, int] | None:
-        """Note one look.
+        """Take in one look.
 
-        :param counts: those of each batch task
-        :return: the devices that may be missing and those that may be too many; None: not yet known
+        :param counts: the counts of each batch task
+        :return: the deficit and the surplus for :class:`~iotda_provider.guards.Look`, in devices;
+            None: the counts do not add up, and may be a read during a change
         """
         gaps = [one.gap for one in counts]
         if not any(gaps):

@@ -1,4 +1,4 @@
-"""What all rules have in common: when they are asked at all, and how they are written down."""
+"""The base of all rules: which counts they judge, and how they become JSON."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ CLASSES, CLUSTERS, HISTORY = "classes", "clusters", "history"
 
 
 class Rule(ABC):
-    """A small frozen value that answers one question: what does this look say of the rollout?
+    """A frozen value that judges a look at a rollout.
 
-    A rule knows no time but the one it is given, does no I/O and remembers nothing. It never
-    decides on counts that do not add up, nor while the task is being stopped.
+    A rule reads no clock, does no I/O and keeps no state. It decides nothing if the counts do not
+    add up, or while the task is being stopped.
     """
 
     undecided_means: ClassVar[Decision] = Decision.CONTINUE
 
     @property
     def name(self) -> str:
-        """The name of its class, as it stands in verdicts and in JSON."""
+        """The name of the rule's class, for verdicts and JSON."""
         return type(self).__name__
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it needs beside the counts: ``classes``, ``clusters``, ``history``."""
+        """What the rule needs besides the counts: ``classes``, ``clusters``, ``history``."""
         return frozenset()
 
     @property
     def horizons(self) -> frozenset[float]:
-        """For how many seconds back it asks how many devices had started."""
+        """The ages, in seconds, for which the rule asks how many devices had started by then."""
         return frozenset()
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Its parameters as plain JSON."""
-        return {field.name: _plain(getattr(self, field.name)) for field in _fields(self)}
+        """The rule's parameters as plain JSON."""
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {name: _plain(getattr(self, name)) for name in names}
 
     def check(self, progress: TaskProgress, *, observed: Observed | None = None) -> Verdict:
         """Judge one look.
 
-        :param progress: the platform's counts, summed where the rollout is split over tasks
-        :param observed: what else is known; :func:`~iotda_provider.guards.evaluate` fills it in
+        :param progress: the platform's counts, summed over the rollout's tasks
+        :param observed: what else is known, as :func:`~iotda_provider.guards.evaluate` passes it;
+            None: nothing
         """
         observed = observed or Observed()
         if observed.being_stopped:
@@ -89,7 +91,7 @@ class Rule(ABC):
 
 
 class ClassedRule(Rule):
-    """A rule that counts failures, of every class or of some."""
+    """A rule that counts failures, of all classes or of some."""
 
     failure_class: Sequence[str] | None
 
@@ -99,24 +101,20 @@ class ClassedRule(Rule):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The classes of failures that count; None: every one."""
+        """The classes of failures that count; None: all classes."""
         return cast("tuple[str, ...] | None", self.failure_class)
 
     def _normalise(self, **values: Any) -> None:
-        """Put the checked values in the place of what was given; for ``__post_init__`` only."""
+        """Replace parameters by their checked values; only for ``__post_init__``."""
         classes = validation.failure_classes("failure_class", self.failure_class)
         for name, value in {**values, "failure_class": classes}.items():
             object.__setattr__(self, name, value)
 
     def _failures(self, least: int, most: int) -> str:
-        """How a sentence counts the failures that this rule is about."""
+        """The number of failures that this rule counts, in words."""
         kind = f"{'/'.join(self.classes)} " if self.classes else ""
         many = str(least) if least == most else f"{least} to {most}"
         return f"{many} {kind}failure{'' if many == '1' else 's'}"
-
-
-def _fields(rule: Rule) -> tuple[Any, ...]:
-    return fields(rule)  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:
@@ -128,10 +126,10 @@ def _plain(value: Any) -> Any:
 
 
 def _is_json(value: Any) -> bool:
-    # JSON has no NaN; a number that is none is left out instead of breaking who reads it.
+    # JSON has no NaN and no infinity: such a number is left out.
     return not (isinstance(value, float) and not math.isfinite(value))
 
 
 def percent(share: float) -> str:
-    """A share in words: ``6.5 %``."""
+    """A share as text: ``6.5 %``."""
     return f"{100 * share:.3g} %" if share < 0.9995 else f"{100 * share:.4g} %"

@@ -1,4 +1,4 @@
-"""The sequential test: evidence that may be looked at as often as one likes, with one bound."""
+"""The sequential test: one bound on false alarms, however often one looks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 @dataclass(frozen=True)
 class Evidence:
-    """Log evidence against a rollout, as far as this look tells it.
+    """The log evidence against a rollout at one look.
 
-    :param least: what is known for certain; NaN: the arithmetic gave out
-    :param most: what it could be, once everything is known
-    :param unsure: what has to be read to know it
-    :param facts: the counts behind it, for the verdict
-    :param words: the same, as the beginning of a sentence
+    :param least: the evidence that is certain; NaN: double precision is not enough
+    :param most: the evidence that is possible, once everything is known
+    :param unsure: what must be read to know the evidence; None: it is known
+    :param words: the counts behind it, as the beginning of a sentence
+    :param facts: the same as plain JSON
     """
 
     least: float
@@ -34,14 +34,14 @@ class Evidence:
 
 
 class EvidenceRule(ClassedRule):
-    """A rule whose answer is an e-value, held against 1/alpha and, to warn, a lower level."""
+    """A rule that compares an e-value with 1/alpha, and with a lower level at which it holds."""
 
     false_alarm: float | None
     hold_at: float | None
 
     @property
     def log_bound(self) -> float:
-        """log(1/alpha): the log evidence that stops."""
+        """log(1/alpha): the log evidence at which the rule breaks."""
         assert self.false_alarm is not None
         return -math.log(self.false_alarm)
 
@@ -51,14 +51,14 @@ class EvidenceRule(ClassedRule):
 
     @abstractmethod
     def log_evidence(self, failed: int, devices: int) -> float:
-        """The log evidence in ``failed`` of ``devices``, all outcomes known."""
+        """The log evidence of ``failed`` among ``devices``, with all outcomes known."""
 
     def breaks(self, failed: int, devices: int) -> bool:
-        """Whether so many failures among so many started devices break it."""
+        """Whether so many failures among so many started devices break the rule."""
         return self._decide(self.log_evidence(failed, devices)) is Decision.BREACH
 
     def _decide(self, log: float) -> Decision:
-        # Written so that NaN, which compares false with everything, never decides.
+        # Every comparison with NaN is False, so NaN never decides.
         if log >= self.log_bound:
             return Decision.BREACH
         if self.hold_at is not None and log >= math.log(self.hold_at):
@@ -97,7 +97,7 @@ class EvidenceRule(ClassedRule):
 
 
 def odds(log: float) -> str:
-    """Evidence in words: ``195 to 1``."""
+    """Evidence as odds: ``195 to 1``."""
     if math.isnan(log):
         return "unknown"
     if log > math.log(1e6):
@@ -113,7 +113,7 @@ def _odds_between(least: float, most: float) -> str:
 
 @dataclass(frozen=True)
 class SequentialFailureTest(EvidenceRule):
-    """Breaks when devices fail more often than ``tolerated_rate``, whenever one looks.
+    """Breaks when there is enough evidence that devices fail more often than ``tolerated_rate``.
 
     With s failed of n started devices, p0 = tolerated_rate, alpha = false_alarm, f = n - s, and the
     prior Beta(a, b) truncated to (p0, 1), a = 1, b = max(1, 1/(5·p0))::
@@ -123,28 +123,29 @@ class SequentialFailureTest(EvidenceRule):
              - s·log(p0) - f·log1p(-p0)
         it breaks when logE >= log(1/alpha)
 
-    For every failure rate above p0 the likelihood ratio has mean at most 1 as long as the true
-    rate is at most p0; so has their mixture E, which makes it a nonnegative supermartingale, and by
-    Ville's inequality P(E ever reaches 1/alpha) <= alpha: **a rollout within the tolerated rate is
-    stopped with a chance of at most alpha, however often and however irregularly one looks**,
-    whether or not the guard was restarted between.
+    While the true rate is at most p0, the likelihood ratio of every failure rate above p0 has a
+    mean of at most 1. So has their mixture E, which is therefore a nonnegative supermartingale. By
+    Ville's inequality, P(E ever reaches 1/alpha) <= alpha: **a rollout within the tolerated rate is
+    stopped with a chance of at most alpha, however often and however irregularly one looks**, and
+    even if the guard is restarted.
 
-    What it assumes: devices fail independently, or more exactly P(device i ever ends as failed |
-    outcomes of the devices started before it) <= p0 in the order of starting. n counts *started*
-    devices, so a device that has not reported yet counts as not failed: failures that report
-    sooner than successes do not fool it. Shuffle the devices: the 200 worst of 2,500 first look
-    like bad firmware. Failures that cluster (one site's outage) break the assumption; see
-    ``leave_worst_out``.
+    Assumption: devices fail independently; more exactly, P(device i ever fails | outcomes of the
+    devices that started before it) <= p0. n counts *started* devices, so that a device that has not
+    reported yet counts as not failed: failures that report sooner than successes do no harm. Let
+    devices start in random order: if the worst 200 of 2,500 start first, they look like bad
+    firmware. Failures that come in clusters, such as an outage of one site, break the assumption:
+    see ``leave_worst_out``.
 
-    :param tolerated_rate: the share of devices that fail without the firmware being at fault, above
-        0 and below 1 (2 % is 0.02)
-    :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate
-    :param hold_at: evidence at which to hold (confirm nothing more, tell a person) before it is
-        enough to stop, such as 10: a healthy rollout is ever held with a chance of at most 1/10.
-        Default None: a hold helps only where somebody is told of it
-    :param failure_class: count only failures of this class, or of these; n stays all devices
-    :param leave_worst_out: break only if the evidence stays over the bound when any one cluster is
-        left out. The bound is exact when all but one cluster are healthy. Needs clusters
+    :param tolerated_rate: the share of devices that fail with good firmware, above 0 and below 1
+        (2 % is 0.02)
+    :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate, above
+        0 and below 1
+    :param hold_at: evidence at which to hold (confirm no more devices, alert a person), above 1 and
+        below 1/alpha. With 10, a healthy rollout is ever held with a chance of at most 1/10. None:
+        never hold; a hold helps only if a person is alerted
+    :param failure_class: count only failures of this class, or of these; n still counts all devices
+    :param leave_worst_out: break only if the evidence reaches the bound even without any one
+        cluster. The bound is exact if all clusters but one are healthy. Needs clusters
     :raises ValueError: a parameter makes no sense; the message names it
 
     Ville 1939, Étude critique de la notion de collectif; Wald 1945, Sequential tests of
@@ -199,9 +200,9 @@ class SequentialFailureTest(EvidenceRule):
         return Evidence(left, self._without_worst(counts, most)[0], unsure, words, facts)
 
     def _without_worst(self, counts: Counts, failed: int) -> tuple[float, str | None]:
-        """The least evidence that is left when any one cluster is left out, and which it is."""
+        """The smallest evidence when any one cluster is left out, and the name of that cluster."""
         clusters = counts.observed.clusters or {}
-        # A failure that no cluster owns up to may be of any of them.
+        # A failure that belongs to no known cluster may belong to any of them.
         astray = max(0, counts.progress.fail - sum(cluster[0] for cluster in clusters.values()))
         known = max(0, failed - astray)
         found: list[tuple[float, str | None]] = [(self.log_evidence(known, counts.devices), None)]

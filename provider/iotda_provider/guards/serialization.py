@@ -1,4 +1,4 @@
-"""Rules as plain JSON and back, from whatever may come in."""
+"""Rules as plain JSON and back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 from iotda_provider.guards.time_rules import Overdue, Stalled
+from iotda_provider.guards.validation import short_repr
 
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule
@@ -34,25 +35,25 @@ _LONGEST = 100_000
 def rules_to_json(rules: Rule | Iterable[Rule]) -> list[dict[str, Any]]:
     """Rules as plain JSON: ``[{"rule": "MaxFailures", "count": 5, ...}, ...]``.
 
-    Every parameter is written, the defaults too: what was in force then is in force when it is
-    read, whatever the defaults are by that time.
+    Every parameter is written, defaults included, so that a later change of a default does not
+    change the rule.
     """
     given = (rules,) if isinstance(rules, Rule) else tuple(rules)
     return [{"rule": rule.name, **rule.parameters} for rule in given]
 
 
 def rules_from_json(data: object) -> list[Rule]:
-    """Read what :func:`rules_to_json` wrote, or JSON text of it; parameters may be left out.
+    """Read what :func:`rules_to_json` wrote, or its JSON text. Parameters may be missing.
 
-    :raises ValueError: it is something else, a rule or a parameter is unknown, or a value makes no
-        sense; the message names it
+    :raises ValueError: it is something else, a rule or a parameter is unknown, or a value is wrong;
+        the message names it
     """
     if isinstance(data, (str, bytes)):
         data = _parse(data)
     if isinstance(data, Mapping):
         data = [data]
     if not isinstance(data, (list, tuple)):
-        raise ValueError(f"rules must be a list of objects, not {_short(data)}")
+        raise ValueError(f"rules must be a list of objects, not {short_repr(data)}")
     if len(data) > _MOST_RULES:
         raise ValueError(f"rules: {len(data)} of them; at most {_MOST_RULES} make sense")
     return [rule_from_json(item) for item in data]
@@ -62,14 +63,14 @@ def rule_from_json(data: object, *, inner: bool = False) -> Rule:
     """Read one rule.
 
     :param data: an object with ``rule`` and the rule's parameters
-    :param inner: whether it stands in another one
+    :param inner: whether it is a rule of a :class:`Combined`
     :raises ValueError: as :func:`rules_from_json`
     """
     if not isinstance(data, Mapping):
-        raise ValueError(f"a rule must be an object such as {_EXAMPLE}, not {_short(data)}")
+        raise ValueError(f"a rule must be an object such as {_EXAMPLE}, not {short_repr(data)}")
     name = data.get("rule")
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"unknown rule {_short(name)}; known are {', '.join(RULES)}")
+        raise ValueError(f"unknown rule {short_repr(name)}; known are {', '.join(RULES)}")
     if inner and name == "Combined":
         raise ValueError("rules: a Combined cannot stand in another one")
     values = {key: value for key, value in data.items() if key != "rule"}
@@ -84,9 +85,9 @@ _EXAMPLE = '{"rule": "MaxFailures", "count": 5}'
 
 
 def make(name: str, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Rule:
-    """Make the rule of that name, with errors in the user's words instead of Python's.
+    """Make the rule of that name, with errors that name the rule and the parameter.
 
-    :raises ValueError: an argument is unknown, missing, given twice, or makes no sense
+    :raises ValueError: an argument is unknown, missing, given twice or wrong
     """
     rule = RULES[name]
     known = {field.name: field for field in fields(rule)}  # type: ignore[arg-type]
@@ -95,7 +96,9 @@ def make(name: str, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Ru
     values = dict(zip(known, positional, strict=False))
     for key, value in named.items():
         if key not in known:
-            raise ValueError(f"{name} has no parameter {_short(key)}; it has {', '.join(known)}")
+            raise ValueError(
+                f"{name} has no parameter {short_repr(key)}; it has {', '.join(known)}"
+            )
         if key in values:
             raise ValueError(f"{name}: {key} is given twice")
         values[key] = value
@@ -119,8 +122,3 @@ def _parse(text: str | bytes) -> object:
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,4 +1,4 @@
-"""How many devices had started by which time: the one thing that later counts cannot tell."""
+"""The number of devices that had started at earlier times, which later counts do not tell."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ _Points = tuple[tuple[float, int], ...]
 
 @dataclass(frozen=True)
 class History:
-    """The number of starts so far as a step function of time, kept for some horizons.
+    """The number of starts as a step function of time, for some horizons (ages in seconds).
 
     Its size is bounded: for each horizon T it keeps about two points for every T/128 (260 points,
-    6 kB of JSON). Points are only ever left out, so :meth:`starts_by` answers with the truth or
-    with an *earlier, smaller* number: a rule that asks it decides at most T/128 later, and never
-    earlier, than one that remembers everything. Before the first look nothing had started.
+    6 kB of JSON). Other points are dropped, so that :meth:`starts_by` returns the true number or an
+    *earlier, smaller* one. A rule that uses it therefore decides at most T/128 later than with all
+    points, and never earlier. Before the first look no device counts as started.
 
-    :param points: for each horizon in seconds, (time in seconds, starts so far), oldest first
+    :param points: for each horizon, (time in seconds since the epoch, starts so far), oldest first
     """
 
     points: Mapping[float, _Points] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, horizons: Iterable[float]) -> History:
-        """A history that knows nothing yet and will keep enough for these horizons, in seconds."""
+        """A history without points for these horizons, in seconds."""
         return cls({float(horizon): () for horizon in sorted(set(horizons))})
 
     def covering(self, horizons: Iterable[float]) -> History:
-        """What is known for these horizons; one that is new starts from nothing."""
+        """This history for exactly these horizons; a new one has no points yet."""
         return History({**self.empty(horizons).points, **self._only(horizons)})
 
     def _only(self, horizons: Iterable[float]) -> dict[float, _Points]:
         return {h: self.points[h] for h in map(float, horizons) if h in self.points}
 
     def seen(self, time: float, starts: int) -> History:
-        """The history after one more look; a look from the past is taken as of now."""
+        """The history after one more look. An old look counts as one at the latest time."""
         return History(
             {horizon: _seen(kept, horizon, time, starts) for horizon, kept in self.points.items()}
         )
 
     def starts_by(self, time: float, horizon: float) -> int | None:
-        """How many starts there were by ``time``, at least; None: nothing is known."""
+        """The fewest starts there can have been by ``time``; None: unknown."""
         kept = self.points.get(float(horizon))
         if not kept:
             return None
@@ -54,12 +54,12 @@ class History:
         return kept[index - 1][1] if index else 0
 
     def starts_within(self, now: float, horizon: float) -> int | None:
-        """How many starts there were in the last ``horizon`` seconds, at most; None: not known."""
+        """The most starts there can have been in the last ``horizon`` seconds; None: unknown."""
         before = self.starts_by(now - horizon, horizon)
         return None if before is None else max(0, self.points[float(horizon)][-1][1] - before)
 
     def not_before(self, time: float) -> History:
-        """The history, where nothing can have started before a moment."""
+        """This history, with ``time`` in place of every earlier time."""
         return History(
             {
                 horizon: tuple((max(at, time), count) for at, count in kept)
@@ -104,13 +104,13 @@ def _seen(kept: _Points, horizon: float, time: float, starts: int) -> _Points:
         time = max(time, kept[-1][0])
         if starts <= kept[-1][1]:
             return _forget(kept, time - horizon)
-        # Leaving out a point lets its predecessor's smaller number stand in for it.
+        # Without the dropped point, the smaller number before it holds for its time, too.
         if len(kept) > 1 and time - kept[-2][0] < horizon / _STEPS:
             kept = kept[:-1]
     return _forget((*kept, (time, starts)), time - horizon)
 
 
 def _forget(kept: _Points, before: float) -> _Points:
-    """Drop what nobody will ask for again, but keep the step that is in force at ``before``."""
+    """Drop the points before ``before``, but keep the one that still holds at ``before``."""
     index = bisect_right(kept, (before, math.inf))
     return kept[max(0, index - 1) :]

@@ -1,4 +1,4 @@
-"""Rules that count failures as other rollout systems do: by number and by percentage."""
+"""Rules with a fixed bound, as in other rollout systems: a number or a percentage of failures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DENOMINATORS = ("started", "finished", "total")
 class MaxFailures(ClassedRule):
     """Breaks as soon as ``count`` devices have failed: s >= count.
 
-    Devices are counted, not attempts: one that waits for a retry has not failed. Nothing is
-    promised about false alarms, as a big enough healthy fleet reaches any number of failures.
+    Devices are counted, not attempts: a device that waits for a retry has not failed. There is no
+    bound on false alarms: a healthy fleet that is large enough reaches any number of failures.
 
     :param count: devices, at least 1
     :param failure_class: count only failures of this class, or of these: ``environment``,
@@ -33,7 +33,7 @@ class MaxFailures(ClassedRule):
         self._normalise(count=validation.whole("count", self.count, least=1))
 
     def breaks(self, failed: int, devices: int) -> bool:
-        """Whether so many failures break it; the number of devices does not matter."""
+        """Whether so many failures break the rule; the number of devices does not matter."""
         return failed >= self.count
 
     def _judge(self, counts: Counts) -> Verdict:
@@ -59,16 +59,16 @@ class MaxFailures(ClassedRule):
 class MaxFailureRate(ClassedRule):
     """Breaks when a share of the devices has failed: n >= min_sample and s/n >= rate.
 
-    This is the rule of AWS IoT Jobs. It is looked at again and again, so it stops a healthy rollout
-    far more often than its rate suggests: where 2 % fail by nature, 5 % from 30 devices on stops
-    24 % of healthy rollouts to 2,000 devices (``benchmarks/guard_tables.py``). And over *finished*
-    devices it is biased besides: failures report sooner than successes, so that early on nearly
-    all devices that have finished have failed.
+    This is the rule of AWS IoT Jobs. It is evaluated again and again, so it stops healthy rollouts
+    far more often than its rate suggests: if 2 % of the devices fail with good firmware, a rule of
+    5 % from 30 devices on stops 24 % of the healthy rollouts to 2,000 devices
+    (``benchmarks/bench_guard_tables.py``). Over *finished* devices it is also biased: failures
+    report sooner than successes, so that at first nearly all finished devices have failed.
 
     :param rate: share of the devices, above 0 and at most 1 (5 % is 0.05)
-    :param min_sample: devices in the denominator before the rule says anything
-    :param denominator: ``started`` (every device that the upgrade has reached), ``finished`` (as
-        AWS counts) or ``total`` (as hawkBit counts)
+    :param min_sample: the fewest devices in the denominator for a decision, at least 1
+    :param denominator: ``started`` (every device that has started), ``finished`` (as AWS counts) or
+        ``total`` (as hawkBit counts)
     :param failure_class: count only failures of this class, or of these
     :raises ValueError: a parameter makes no sense; the message names it
     """
@@ -86,9 +86,8 @@ class MaxFailureRate(ClassedRule):
         )
 
     def breaks(self, failed: int, devices: int) -> bool:
-        """Whether so many failures among so many devices of the denominator break it."""
-        # A quotient of whole numbers is rounded exactly as the literal `rate` was, so that 10 of
-        # 100 are 0.1; a product would not be.
+        """Whether so many failures among so many devices of the denominator break the rule."""
+        # The quotient is rounded as the literal `rate` was: 10 / 100 == 0.1. A product may not be.
         return devices >= self.min_sample and failed / devices >= self.rate
 
     def _devices(self, counts: Counts) -> int:
@@ -100,7 +99,7 @@ class MaxFailureRate(ClassedRule):
 
     def _judge(self, counts: Counts) -> Verdict:
         devices = self._devices(counts)
-        # What is remembered of earlier looks may make a share smaller, and no sample large enough.
+        # Earlier looks may make the share smaller, but must not make the sample large enough.
         if self.denominator == "started" and counts.devices_by_counts < self.min_sample:
             devices = min(devices, max(0, self.min_sample - 1))
         least, most = counts.failed(self.classes)

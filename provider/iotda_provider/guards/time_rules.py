@@ -1,4 +1,4 @@
-"""Rules that look at the clock: for rollouts that hang, and for images that brick devices."""
+"""Rules that use times: for rollouts that hang, and for firmware that bricks devices."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 class Stalled(Rule):
     """Breaks when started devices are unfinished and nothing has moved for ``for_seconds``.
 
-    Moving is a device that starts, succeeds or fails; one more attempt at a device that waits for a
-    retry is not. While no started device is unfinished (nothing started yet, or all that started
-    are done and the rest waits for a confirmation) the clock does not run. Devices that are
-    offline are waited for up to 25 hours by the platform and keep the clock running: choose more
-    than that, unless a hanging rollout is to be stopped sooner. After a restart that lost the
-    guard's state the clock starts anew.
+    A rollout moves when a device starts, succeeds or fails; a further attempt at a device that
+    waits for a retry does not count. The clock runs only while some started device is unfinished:
+    not before the first start, and not while all started devices are done and the others wait for a
+    confirmation. The platform waits up to 25 hours for a device that is offline, and the clock runs
+    meanwhile: choose more than that, unless a hanging rollout shall be stopped sooner. If the
+    guard's state is lost, the clock starts again.
 
     :param for_seconds: seconds, above 0
     :raises ValueError: a parameter makes no sense; the message names it
@@ -60,30 +60,28 @@ class Stalled(Rule):
 
 @dataclass(frozen=True)
 class Overdue(EvidenceRule):
-    """Breaks when too many devices have failed *or not finished in time*: it catches bricks.
+    """Breaks when too many devices have failed *or not finished in time*: it finds bricked devices.
 
-    A device that the image has bricked never reports. It would count as failed only when the
-    platform gives it up after 24 hours, but no healthy device takes that long. So this is
-    :class:`SequentialFailureTest` with another count::
+    A bricked device never reports. The platform counts it as failed only after 24 hours, and no
+    healthy device takes that long. So this is :class:`SequentialFailureTest` with another count::
 
         s' = fail + max(0, started(t-T) - success(t) - fail(t)),   T = after_seconds
 
-    started(t-T) are the devices that had started T before now; those that somebody stopped or
-    started again since are not held against the rollout. The assumption is that one: P(device i
-    fails or takes longer than T | the devices started before it) <= p0, independently. Choose T so
-    that a healthy device keeps it: devices that are offline count as overdue, and the platform
-    waits 25 hours for them.
+    started(t-T) is the number of devices that had started T seconds ago, without those that
+    somebody has stopped or started again since. Assumption: P(device i fails or takes longer than T
+    | the devices that started before it) <= p0. Choose a T that a healthy device keeps. Devices
+    that are offline become overdue, and the platform waits 25 hours for them.
 
-    It needs the history of looks, which :func:`~iotda_provider.guards.evaluate` keeps in its state
-    with a precision of T/128, always on the late side. Where the state was lost, it counts from the
-    first look after.
+    The rule needs the history of starts that :func:`~iotda_provider.guards.evaluate` keeps in its
+    state, with a precision of T/128; it is never early. If the state is lost, times count from the
+    next look.
 
     :param after_seconds: T in seconds, above 0
-    :param tolerated_rate: the share that may fail or take longer than T
+    :param tolerated_rate: the share that may fail or take longer than T, above 0 and below 1
     :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate
-    :param hold_at: evidence at which to hold before it is enough to stop, or None
-    :param failure_class: of those that failed, count only this class, or these; those that are
-        overdue always count
+    :param hold_at: evidence at which to hold, above 1 and below 1/alpha; None: never hold
+    :param failure_class: count only failures of this class, or of these; overdue devices always
+        count
     :raises ValueError: a parameter makes no sense; the message names it
     """
 

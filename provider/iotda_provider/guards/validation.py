@@ -1,9 +1,10 @@
-"""Parameters checked once, when a rule is made: a bad one is a ValueError that names it."""
+"""Checks of parameters. A wrong one is a ValueError that names it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import NoReturn
 
@@ -12,91 +13,80 @@ CLASSES = ("environment", "firmware", "unknown")
 
 def refuse(name: str, expected: str, value: object) -> NoReturn:
     """Raise the ValueError that says which parameter is wrong and what it should be."""
+    raise ValueError(f"{name} must be {expected}, not {short_repr(value)}")
+
+
+def short_repr(value: object) -> str:
+    """``repr`` of a value, cut to 80 characters."""
     shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    raise ValueError(f"{name} must be {expected}, not {shown}")
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def whole(name: str, value: object, *, least: int = 0) -> int:
     """A whole number of at least ``least``."""
     expected = f"a whole number of at least {least}"
-    # A bool is an int to Python, and a slip of the pen to everybody else.
+    # Python takes True for 1; a user who writes True here has made a mistake.
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         refuse(name, expected, value)
     return int(value)
 
 
 def pair(name: str, value: object) -> tuple[int, int]:
-    """Two counts, as a tuple or as the list that JSON makes of one."""
+    """Two counts, in a tuple, or in a list as JSON makes of a tuple."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         refuse(name, "a pair of counts", value)
     return whole(name, value[0]), whole(name, value[1])
 
 
-def real(name: str, value: object, expected: str) -> float:
-    """A finite number; what it must be is said in ``expected``."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        refuse(name, expected, value)
-    try:
-        number = float(value)
-    except OverflowError:
-        refuse(name, expected, value)
-    if not math.isfinite(number):
-        refuse(name, expected, value)
-    return number
+def real(
+    name: str, value: object, expected: str, fits: Callable[[float], bool] = math.isfinite
+) -> float:
+    """A finite number.
+
+    :param expected: what it must be, in words that complete "must be"
+    :param fits: whether a finite number is allowed
+    """
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with suppress(OverflowError):  # an int that no float can hold
+            number = float(value)
+            if math.isfinite(number) and fits(number):
+                return number
+    refuse(name, expected, value)
 
 
 def rate(name: str, value: object, *, one_allowed: bool = False) -> float:
     """A share above 0 and below 1 (or up to 1)."""
     below = "at most 1" if one_allowed else "below 1"
     expected = f"a rate above 0 and {below} (5 % is 0.05)"
-    number = real(name, value, expected)
-    if not (0 < number < 1 or (one_allowed and number == 1)):
-        refuse(name, expected, value)
-    return number
+    return real(name, value, expected, lambda n: 0 < n < 1 or (one_allowed and n == 1))
 
 
 def share(name: str, value: object) -> float:
     """A share from 0 to 1, both allowed."""
-    expected = "a share from 0 to 1"
-    number = real(name, value, expected)
-    if not 0 <= number <= 1:
-        refuse(name, expected, value)
-    return number
+    return real(name, value, "a share from 0 to 1", lambda n: 0 <= n <= 1)
 
 
 def seconds(name: str, value: object) -> float:
     """A positive, finite number of seconds."""
-    expected = "a number of seconds above 0"
-    number = real(name, value, expected)
-    if number <= 0:
-        refuse(name, expected, value)
-    return number
+    return real(name, value, "a number of seconds above 0", lambda n: n > 0)
 
 
 def moment(name: str, value: object) -> float:
-    """A time in seconds since the epoch that a calendar can show."""
+    """A time in seconds since the epoch, before the year 10000."""
     expected = "a time in seconds since the epoch"
-    number = real(name, value, expected)
-    if not 0 <= number < 253_402_300_000:
-        refuse(name, expected, value)
-    return number
+    return real(name, value, expected, lambda n: 0 <= n < 253_402_300_000)
 
 
 def level(name: str, value: object, *, below: float) -> float | None:
-    """A lower level of evidence, or None; it must lie between 1 and the bound that stops."""
+    """A level of evidence at which to hold: above 1 and below the bound; or None."""
     if value is None:
         return None
     expected = f"None or an evidence above 1 and below 1/false_alarm ({below:g})"
-    number = real(name, value, expected)
-    if not 1 < number < below:
-        refuse(name, expected, value)
-    return number
+    return real(name, value, expected, lambda n: 1 < n < below)
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False, and nothing that merely looks like it."""
+    """True or False; 0, 1 and texts are refused."""
     if not isinstance(value, bool):
         refuse(name, "True or False", value)
     return value

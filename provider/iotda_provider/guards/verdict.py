@@ -1,4 +1,4 @@
-"""What a rule says about one look: a decision, the evidence for it, and a sentence to read."""
+"""What a rule says about one look: a decision, the evidence for it, and a sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Word(str, Enum):
 
 
 class Decision(_Word):
-    """What is to be done. ``WAIT`` and ``GO`` are the words of a gate, the others of a guard."""
+    """What to do. A gate says ``WAIT`` or ``GO``, a guard one of the others."""
 
     CONTINUE = "continue"
     HOLD = "hold"
@@ -24,33 +24,33 @@ class Decision(_Word):
 
 
 class Undecided(_Word):
-    """Why a look could not be judged, and so changed nothing."""
+    """Why a look could not be judged for certain."""
 
     COUNTS = "counts"
     """The counts do not add up: read them again."""
     STOPPING = "stopping"
-    """Somebody is stopping the task, or has stopped it: its counts say nothing of the firmware."""
+    """Somebody is stopping the task or has stopped it: its counts do not judge the firmware."""
     CLASSES = "classes"
-    """The verdict hangs on which class the failures are of: read the failed subtasks."""
+    """The verdict depends on the classes of the failures: read the failed subtasks."""
     CLUSTERS = "clusters"
-    """The verdict hangs on which clusters the failures are in."""
+    """The verdict depends on the clusters of the failures, and they are not known."""
     HISTORY = "history"
-    """The rule compares with earlier looks, and none was given."""
+    """The rule compares with earlier looks, and none are known."""
     EVIDENCE = "evidence"
-    """The arithmetic gave no number."""
+    """The evidence could not be computed in double precision."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A rule's answer to one look.
+    """A rule's verdict on one look.
 
-    :param decision: what is to be done
+    :param decision: what to do
     :param rule: the name of the rule's class
     :param evidence: plain JSON: ``measure`` (what was measured), its ``value`` and its ``bound``,
         the counts behind them, and the rule's ``parameters``
     :param sentence: the same, in one sentence for a person
-    :param undecided: why nothing could be decided, where it could not
-    :param parts: where several rules were asked, what each of them said
+    :param undecided: why the look could not be judged for certain; None: it could
+    :param parts: if several rules were asked, the verdict of each
     """
 
     decision: Decision
@@ -62,17 +62,17 @@ class Verdict:
 
     @property
     def breached(self) -> bool:
-        """Whether the rollout is to be stopped."""
+        """Whether the rollout must be stopped."""
         return self.decision is Decision.BREACH
 
     @property
     def share_of_bound(self) -> float:
-        """How near to its bound the value is: 0 or less is far, 1 or more has reached it."""
+        """The value as a share of its bound: at 1 or more, the bound is reached."""
         value, bound = self.evidence.get("value"), self.evidence.get("bound")
         return value / bound if value is not None and bound else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON; ``undecided`` and ``parts`` only where there are any."""
+        """As plain JSON; ``undecided`` and ``parts`` are left out if empty."""
         data: dict[str, Any] = {
             "decision": str(self.decision),
             "rule": self.rule,
