@@ -16,7 +16,7 @@ _ROWS = (Undecided.CLASSES, Undecided.CLUSTERS)
 
 
 @dataclass
-class FailedRows:
+class FailedSubtasks:
     """The failed subtasks that were read so far, by batch task.
 
     Reading them takes one API call for every fifty failures. So a task's subtasks are read again
@@ -26,7 +26,7 @@ class FailedRows:
     plan: GuardPlan
     tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def are_asked_for(self, verdict: Verdict) -> bool:
+    def are_needed(self, verdict: Verdict) -> bool:
         """Whether the rules need the failed subtasks to reach a verdict."""
         parts = verdict.parts or (verdict,)
         return not verdict.breached and any(part.undecided in _ROWS for part in parts)

@@ -143,7 +143,7 @@ class LiveRecord:
         share = guards / WRITES_PER_SECOND
         if state.progress != self._counts and since >= max(_LEAST_SECONDS, share):
             return "routine"
-        # The next look would be too late for it.
+        # After the next look, the record would be late.
         heartbeat = max(_HEARTBEAT_SECONDS, share)
         return "routine" if since + state.interval > heartbeat else None
 

@@ -96,8 +96,8 @@ class WorkerMemoryStore:
     3. At its end the trigger hands the memory back in an XCom. The worker empties the XCom once it
        has written the audit trail (:func:`forget_triggers_memory`).
 
-    A guard that waits so keeps at most ``LARGEST`` bytes. As long as the Variable exists it is
-    newer than the task state store, because a worker that goes on takes it back first.
+    So a waiting guard keeps at most ``LARGEST`` bytes. As long as the Variable exists, it is newer
+    than the task state store, because a worker that goes on takes it back first.
 
     Every copy is signed, because whoever may edit Variables or XComs may write a memory there
     (:class:`~iotda_provider.rollout_guard.signature.Signature`).
@@ -192,7 +192,9 @@ def load_triggers_memory(context: Context) -> Any:
 class NoMemoryStore:
     """Keeps nothing: for a trigger that has no memory and no XComs."""
 
-    def know(self, settings: ConnectionSettings | None, *, permanent: bool = False) -> None:
+    def use_connection(
+        self, settings: ConnectionSettings | None, *, permanent: bool = False
+    ) -> None:
         """Do nothing."""
 
     async def push(self, key: str, value: Mapping[str, Any]) -> bool:
@@ -218,7 +220,7 @@ class TriggererMemoryStore:
         self._notes = VariableNotes(owner)
         self._owner = dict(owner)
         self._log = log
-        self._said: float | None = None
+        self._logged_at: float | None = None
         self._unwritten: Mapping[str, Any] | None = None
         self._writer: asyncio.Task[bool] | None = None
         self._routine_at = float("-inf")
@@ -226,7 +228,9 @@ class TriggererMemoryStore:
         self._is_known = asyncio.Event()
         _guards.add(self)
 
-    def know(self, settings: ConnectionSettings | None, *, permanent: bool = False) -> None:
+    def use_connection(
+        self, settings: ConnectionSettings | None, *, permanent: bool = False
+    ) -> None:
         """Take the connection's secret for signatures: memories can be checked from now on.
 
         :param settings: the connection as it was last read; None: it could not be read
@@ -237,7 +241,7 @@ class TriggererMemoryStore:
         if settings is not None or permanent:
             self._is_known.set()
 
-    async def check(self, found: Any, plan: GuardPlan) -> Memory:
+    async def choose_own(self, found: Any, plan: GuardPlan) -> Memory:
         """Wait until the connection is known, then choose the guard's own memory among copies."""
         await self._is_known.wait()
         recall = partial(
@@ -261,7 +265,7 @@ class TriggererMemoryStore:
         try:
             await asyncio.wait_for(write, _XCOM_SECONDS)
         except Exception as error:  # noqa: BLE001 - none may end a guard
-            self.say(f"XCom {key} could not be written", error)
+            self.log_failure(f"XCom {key} could not be written", error)
             return False
         return True
 
@@ -282,7 +286,9 @@ class TriggererMemoryStore:
             return True
         done, _ = await asyncio.wait({self._writer}, timeout=SECONDS_BEFORE_STOP)
         if not done:
-            self.say("The guard's memory could not be written", TimeoutError("no answer yet"))
+            self.log_failure(
+                "The guard's memory could not be written", TimeoutError("no answer yet")
+            )
         return bool(done) and self._writer.result()
 
     def forget_unwritten(self) -> None:
@@ -312,15 +318,15 @@ class TriggererMemoryStore:
                 await in_thread(self._set_memory, memory)
                 worked = True
             except Exception as error:  # noqa: BLE001 - none may end a guard
-                self.say("The guard's memory could not be written", error)
+                self.log_failure("The guard's memory could not be written", error)
                 worked = False
         return worked
 
-    def say(self, what: str, error: BaseException) -> None:
+    def log_failure(self, what: str, error: BaseException) -> None:
         """Log a failure of Airflow, unless one was logged within the last minute."""
         now = time.monotonic()
-        if self._said is None or now - self._said >= ASK_AGAIN_SECONDS:
-            self._said = now
+        if self._logged_at is None or now - self._said >= ASK_AGAIN_SECONDS:
+            self._logged_at = now
             self._log.warning("%s; the guard goes on: %s", what, short(error))
 
     def _set_memory(self, memory: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Rollout:
         self.tasks: list[BatchTask] = []
         self._clock = clock
         self._miscounts = Miscounts()
-        self._said = ""
+        self._last_line = ""
 
     async def _read(self, io: GuardIO) -> list[str]:
         """Read the rollout's batch tasks.
@@ -69,7 +69,7 @@ class Rollout:
         self.memory.note_ended(self.tasks)
         return gone
 
-    def _state_within(self) -> dict[str, Any]:
+    def _plausible_state(self) -> dict[str, Any]:
         """The rules' state without what can't be true: anybody may write notes."""
         state = GuardState.from_json(self.memory.state)
         if not state.tasks:
@@ -87,9 +87,9 @@ class Rollout:
     def _statuses(self) -> str:
         return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
 
-    def _say(self, line: str) -> None:
-        if line != self._said:
-            self._said = line
+    def _log_if_new(self, line: str) -> None:
+        if line != self._last_line:
+            self._last_line = line
             self.log.info("%s is %s", capitalised(self.plan.label), line)
 
     async def tell(self, io: GuardIO, kind: str, sentence: str) -> None:

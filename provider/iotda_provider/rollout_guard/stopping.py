@@ -134,12 +134,12 @@ class StoppableRollout(Rollout):
             return self.plan.deadline is not None and self._clock() >= self.plan.deadline
         look = Look.of(self.tasks, time=self._clock(), already_current=self.plan.already_current)
         look = replace(look, being_stopped=False)
-        return evaluate(self.plan.rules, self._state_within(), look)[1].breached
+        return evaluate(self.plan.rules, self._plausible_state(), look)[1].breached
 
     async def _complete_stop(self, io: GuardIO) -> Outcome | None:
         """Go on with a decided stop; an outcome once the rollout is at rest."""
         now, intent = self._clock(), self._intent
-        self._say(f"{self._statuses()}: {in_words(self.tasks)}.")
+        self._log_if_new(f"{self._statuses()}: {in_words(self.tasks)}.")
         if self._going_on():
             accepted = await self._send(io)
             return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()

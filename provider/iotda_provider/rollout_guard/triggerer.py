@@ -106,11 +106,11 @@ class TriggererGuardIO:
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         if self._earlier_memory is not None:
-            self._earlier_memory.hand_over()
+            self._earlier_memory.give_to_watch()
         answers = await asyncio.gather(*map(self._read, batch_task_ids))
         # If the connection can't be read, the earlier memory must not wait for it.
         permanent = any(isinstance(answer, IoTDAConfigError) for answer in answers)
-        self._store.know(self._hook.last_settings, permanent=permanent)
+        self._store.use_connection(self._hook.last_settings, permanent=permanent)
         return answers
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
@@ -199,7 +199,7 @@ class TriggererRecall:
         self._is_urgent = False
         watch.awaits_memory = True
 
-    def hand_over(self) -> None:
+    def give_to_watch(self) -> None:
         """Before a look: give the memory to the watch if it has been read."""
         now = time.monotonic()
         if now >= self._patience_ends:
@@ -218,13 +218,13 @@ class TriggererRecall:
         self._watch.awaits_memory = False
         if (error := asked.exception()) is not None:
             self._ask_again = now + ASK_AGAIN_SECONDS
-            self._store.say("What the guard knew before can't be read yet", error)
+            self._store.log_failure("What the guard knew before can't be read yet", error)
             return
         self._ask_again = float("inf")
         self._watch.memory.adopt(asked.result())
 
     async def _recall(self, **how: bool) -> Memory:
-        return await self._store.check(await self._store.recall(**how), self._watch.plan)
+        return await self._store.choose_own(await self._store.recall(**how), self._watch.plan)
 
     @property
     def is_settled(self) -> bool:

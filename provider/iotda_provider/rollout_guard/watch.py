@@ -11,7 +11,7 @@ from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, 
 from iotda_provider.guards.audit import audit_record
 from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard import outcome as outcomes
-from iotda_provider.rollout_guard.failed_subtasks import FailedRows
+from iotda_provider.rollout_guard.failed_subtasks import FailedSubtasks
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome
@@ -51,7 +51,7 @@ class Watch(StoppableRollout):
     ) -> None:
         super().__init__(plan, memory, log, clock)
         self._outage = Outage(plan.max_outage, plan.poll_interval)
-        self._rows = FailedRows(plan)
+        self._failed_subtasks = FailedSubtasks(plan)
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
         self._saved_at = self._clock() - draw() * self._save_every
@@ -80,7 +80,7 @@ class Watch(StoppableRollout):
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
         """At most three failures with different reasons: class, code and message of each."""
-        return self._rows.first_reasons
+        return self._failed_subtasks.first_reasons
 
     async def poll(self, io: GuardIO) -> Outcome | None:
         """Look once, and act on the verdict.
@@ -165,7 +165,7 @@ class Watch(StoppableRollout):
             return await self._breach(io, verdict)
         if ended and trouble is None:
             return self._ended()
-        self._say(f"{self._statuses()}: {in_words(self.tasks)}. {verdict.sentence}")
+        self._log_if_new(f"{self._statuses()}: {in_words(self.tasks)}. {verdict.sentence}")
         if verdict.decision is Decision.HOLD and not self.memory.held:
             self.memory.held = True
             await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
@@ -191,14 +191,14 @@ class Watch(StoppableRollout):
             deficit=deficit,
             surplus=surplus,
         )
-        look = self._rows.add_to(look)
-        before = self._state_within()
+        look = self._failed_subtasks.add_to(look)
+        before = self._plausible_state()
         state, verdict = evaluate(self.plan.rules, before, look)
         trouble: IoTDAError | None = None
-        if self._rows.are_asked_for(verdict):
+        if self._failed_subtasks.are_needed(verdict):
             try:
-                if await self._rows.read(io, self.tasks):
-                    look = self._rows.add_to(look)
+                if await self._failed_subtasks.read(io, self.tasks):
+                    look = self._failed_subtasks.add_to(look)
                     state, verdict = evaluate(self.plan.rules, before, look)
             except IoTDAError as error:
                 trouble = error

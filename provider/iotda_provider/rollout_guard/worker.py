@@ -143,7 +143,7 @@ class WorkerGuardIO:
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         answers = [self._read(batch_task_id) for batch_task_id in batch_task_ids]
         if self._earlier_memory is not None:
-            self._earlier_memory.hand_over()
+            self._earlier_memory.give_to_watch()
         return answers
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
@@ -231,7 +231,7 @@ class WorkerRecall:
         self._patience_ends = time.monotonic() + SECONDS_WITHOUT_MEMORY
         watch.awaits_memory = True
 
-    def hand_over(self) -> None:
+    def give_to_watch(self) -> None:
         """In a look, before it is judged: give the memory to the watch if it has been read."""
         if self._recalling is None:
             return
