@@ -175,7 +175,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
             )
 
     def _log_long_waits(self, context: Context, waiting: Mapping[str, str]) -> None:
-        """Log an error for each rollout that has had no guard for too long; an XCom counts."""
+        """Log an error for each rollout without a guard for too long; an XCom keeps since when."""
         ti: Any = context["ti"]
         # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
         before = ti.xcom_pull(

@@ -325,7 +325,7 @@ class TriggererMemoryStore:
     def log_failure(self, what: str, error: BaseException) -> None:
         """Log a failure of Airflow, unless one was logged within the last minute."""
         now = time.monotonic()
-        if self._logged_at is None or now - self._said >= ASK_AGAIN_SECONDS:
+        if self._logged_at is None or now - self._logged_at >= ASK_AGAIN_SECONDS:
             self._logged_at = now
             self._log.warning("%s; the guard goes on: %s", what, short(error))
 

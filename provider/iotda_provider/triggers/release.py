@@ -101,9 +101,9 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
     """Goes on with one wave and its guard, which stops the release from here.
 
     The guard's memory is kept as a ``RolloutGuardTrigger`` keeps it; the event has ``memory`` only
-    if it could not be saved. Another triggerer may take this trigger over while it still runs. From
-    then on this one only guards and confirms no device, unless the other one confirms none for a
-    minute either. A call that runs at that moment may be made twice, which changes nothing.
+    if it could not be saved. Another triggerer may take this trigger over while it still runs. Then
+    both confirm devices and merge their records, and together exceed ``max_in_flight`` by at most
+    the devices of one call. To confirm a device twice changes nothing.
 
     :param guard: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON

@@ -52,6 +52,8 @@ class RolloutGuardTrigger(GuardingTrigger):
     the task instance's notes (``task_notes``). So a guard whose triggerer is restarted, or whose
     task is cleared, recalls it.
 
+    The further parameters are those of :class:`GuardingTrigger` and ``IoTDATrigger``.
+
     :param plan: a :class:`~iotda_provider.rollout_guard.GuardPlan` as plain JSON
     """
 
