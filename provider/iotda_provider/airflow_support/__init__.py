@@ -1,1 +1,1 @@
-"""What Airflow does not offer by itself."""
+"""What Airflow lacks: deferral, notes between tries, threads, shared ids, mapped XComs."""

@@ -1,4 +1,4 @@
-"""The guard runs of rollouts: their ids, which of them there are, and which are missing."""
+"""Guard runs (DAG runs that guard one rollout): their ids, and which of them are missing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from iotda_provider.airflow_support.task_notes import PREFIX
 
 #: The DAG that guards one rollout.
 GUARD_DAG_ID = "guard_one_rollout"
-#: Its task that watches.
+#: The task in it that watches.
 GUARD_TASK_ID = "guard"
-#: The Variable that holds the secret of the runs' ids.
+#: The Variable with the secret that run ids are made with.
 VARIABLE = f"{PREFIX}guard_run_secret"
 _DESCRIPTION = (
     "Made by the IoTDA provider. The ids of guard runs are made with it, so that nobody who may "
@@ -24,19 +24,19 @@ _DESCRIPTION = (
 )
 _ENDED = ("success", "failed")
 _WATCHING = ("running", "deferred", "success")
-# Ids in one question: they become a URL.
+# Ids in one query: they become a URL.
 _MOST_IDS = 100
 
 
 @dataclass(frozen=True)
 class GuardRuns:
-    """What there is of guard runs for some rollouts.
+    """The guard runs of some rollouts.
 
-    :param missing: the id of the run to start, for each rollout that has none
-    :param unwatched: the id of the run, for each rollout whose run there is, but does not watch yet
-    :param watched: the id of the run, for each rollout whose guard watches
-    :param given_up: the rollouts of which too many guard runs have failed
-    :param replaced: the run that takes the place of one that has ended, for some of ``missing``
+    :param missing: for each rollout without a guard run, the id of the run to start
+    :param unwatched: for each rollout whose guard run does not watch yet, the run's id
+    :param watched: for each rollout that a guard watches, the run's id
+    :param given_up: the rollouts with too many failed guard runs
+    :param replaced: for each rollout in ``missing`` whose guard run has ended, the next run's id
     """
 
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class GuardRuns:
 
 
 def guard_run_secret() -> str:
-    """The secret that guard runs' ids are made with.
+    """The secret that guard runs' ids are made with; created if it does not exist.
 
-    :raises IoTDAConfigError: it can't be made
+    :raises IoTDAConfigError: it can't be created
     """
     return made_once(VARIABLE, _DESCRIPTION)
 
@@ -57,10 +57,10 @@ def guard_run_secret() -> str:
 def guard_run_id(secret: str, batch_task_id: str, number: int = 1) -> str:
     """The id of a rollout's guard run: ``guard__<batch task>__<20 characters>``, then ``...__2``.
 
-    Nobody without the secret can pick it: a run that somebody has started by hand, about another
-    rollout or with a rate that tolerates anything, is never taken for the guard.
+    It can't be guessed without the secret: a run that a person starts by hand, perhaps with a rate
+    that tolerates anything, is never taken for the guard.
 
-    :param number: 1 for the first one, 2 for the one that takes its place once it has ended
+    :param number: 1: the first run; 2: the run that replaces it after its end
     """
     text = f"{batch_task_id}/{number}".encode()
     digest = hmac.new(secret.encode(), text, hashlib.sha256).digest()
@@ -77,14 +77,14 @@ def find_guard_runs(
 ) -> GuardRuns:
     """Which of some rollouts have a guard run that has not ended.
 
-    While all of them have one, that takes three questions for a hundred rollouts.
+    If all have one, it takes three queries for a hundred rollouts.
 
-    :param ti: the running task instance, through which Airflow is asked
+    :param ti: the running task instance, which sends the queries
     :param dag_id: the DAG that guards one rollout
-    :param most_failed: guard runs of one rollout that may fail, before it gets no further one
+    :param most_failed: after so many failed guard runs, a rollout gets no further one
     """
     secret = guard_run_secret()
-    ask = _Questions(ti, dag_id)
+    ask = _Queries(ti, dag_id)
     runs = {each: guard_run_id(secret, each) for each in batch_task_ids}
     ended = ask.which(runs.values(), _ENDED)
     given_up, replaced = [], {}
@@ -108,19 +108,19 @@ def find_guard_runs(
     )
 
 
-class _Questions:
-    """Asks Airflow about the runs of a DAG, in as few questions as possible."""
+class _Queries:
+    """Queries Airflow about a DAG's runs, as seldom as possible."""
 
     def __init__(self, ti: Any, dag_id: str) -> None:
         self._ti = ti
         self._dag_id = dag_id
 
     def which(self, run_ids: Collection[str], states: Sequence[str] | None = None) -> set[str]:
-        """The runs that there are (in these states); halved where it is some of them."""
+        """The runs that exist (in these states), found by counting and halving."""
         return self._which(run_ids, lambda some: self._count_runs(some, states))
 
     def watching(self, run_ids: Collection[str]) -> set[str]:
-        """The runs whose guard watches, or has watched to the end."""
+        """The runs whose guard watches, or has finished."""
         return self._which(run_ids, self._count_guards)
 
     def _which(self, run_ids: Collection[str], count: Any) -> set[str]:
@@ -140,7 +140,7 @@ class _Questions:
         ids, wanted = list(run_ids), list(states) if states else None
         if hasattr(self._ti, "get_dr_count"):
             return int(self._ti.get_dr_count(dag_id=self._dag_id, run_ids=ids, states=wanted))
-        from airflow.models.dagrun import DagRun  # Airflow 2: a task has the database.
+        from airflow.models.dagrun import DagRun  # Airflow 2: a task can reach the database.
 
         return _rows(DagRun, ids, wanted, DagRun.dag_id == self._dag_id)
 
@@ -164,7 +164,7 @@ class _Questions:
 
 
 def _rows(model: Any, run_ids: Sequence[str], states: Sequence[str] | None, *more: Any) -> int:
-    """How many rows of Airflow 2's database are about some runs."""
+    """The number of rows for some runs in Airflow 2's database."""
     from airflow.utils.session import create_session
 
     wanted = [model.run_id.in_(run_ids), *more]

@@ -1,1 +1,1 @@
-"""From a connection's settings to signed headers."""
+"""Authenticates requests: access keys, tokens, their renewal, and signatures."""

@@ -1,1 +1,1 @@
-"""One Airflow connection, parsed and checked."""
+"""An Airflow connection: its fields, its form, and its checked settings."""

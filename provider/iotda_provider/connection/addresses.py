@@ -12,12 +12,12 @@ from iotda_provider.exceptions import IoTDAConfigError
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\]")
 _PROXY_KEY = re.compile(rf"(https?|all)(://{_LABEL}(\.{_LABEL})*)?")
-# What yarl, and so aiohttp, leaves as it is in the user's part of an address.
+# Characters that yarl (aiohttp) does not encode in a user name.
 _SAFE_IN_USER = "!$'()*,+&=;"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine (nothing is looked up)."""
+    """Whether a host name or address is this machine; without a DNS lookup."""
     name = host.strip("[]").lower()
     if name == "localhost":
         return True
@@ -28,7 +28,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether it is an address of IPv6, without brackets."""
+    """Whether it is an IPv6 address without brackets."""
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
@@ -37,24 +37,24 @@ def is_ipv6(host: str) -> bool:
 
 
 def check_url(url: str, what: str, *, allow_http: bool) -> str:
-    """A URL reduced to scheme, host and port, fit to receive credentials.
+    """A URL reduced to scheme, host and port, checked before credentials are sent there.
 
     :param url: a URL with scheme; a path of ``/`` is dropped
-    :param what: how an error names it
+    :param what: its name in errors
     :param allow_http: whether plain http may go to another machine
     :raises IoTDAConfigError: it is malformed, has a path, or is plain http to another machine
     """
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # whose text would repeat a part of the address
+    except ValueError:  # its text would quote a part of the address
         raise IoTDAConfigError(f"{what} is not a valid address: is its port a number?") from None
     if parts.username is not None or parts.password is not None:
         raise IoTDAConfigError(f"{what} must not hold a user name or password.")
     host = parts.netloc.rsplit(":", 1)[0] if port is not None else parts.netloc.rstrip(":")
     if parts.scheme not in ("http", "https"):
         raise IoTDAConfigError(f"{what} must start with https:// or be a bare host.")
-    # What stands behind a host, or in its place, may be a secret: no error quotes it.
+    # Text after the host, or instead of it, may be a secret: no error quotes it.
     if (
         len(host) > 253
         or not _HOST.fullmatch(host)
@@ -75,12 +75,11 @@ def check_url(url: str, what: str, *, allow_http: bool) -> str:
 
 
 def check_proxy(address: str, what: str) -> str:
-    """The address of a proxy that both transports can use, with its scheme.
+    """Check a proxy's address for both transports; returns it with its scheme.
 
-    :param address: such as ``http://user:password@proxy.example:3128``; http where it names no
-        scheme
-    :param what: how an error names it; the error shows nothing of the address
-    :raises IoTDAConfigError: it is none
+    :param address: such as ``http://user:password@proxy.example:3128``; without a scheme: http
+    :param what: its name in errors, which quote nothing of the address
+    :raises IoTDAConfigError: it is not valid
     """
     url = address.strip()
     url = url if "://" in url else f"http://{url}"
@@ -117,7 +116,7 @@ def _no_proxy(what: str) -> IoTDAConfigError:
 
 
 def _fits_latin_1(text: str) -> bool:
-    """Whether a header for the proxy can hold it."""
+    """Whether a header for the proxy can hold the text."""
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
@@ -126,7 +125,7 @@ def _fits_latin_1(text: str) -> bool:
 
 
 def is_proxy_key(key: str) -> bool:
-    """Whether ``requests`` would ever look for it: ``https``, ``all``, ``https://a.host``."""
+    """Whether ``requests`` looks up this key: ``https``, ``all``, ``https://a.host``."""
     if _PROXY_KEY.fullmatch(key):
         return key == key.lower()
     scheme, _, host = key.partition("://")
@@ -134,8 +133,9 @@ def is_proxy_key(key: str) -> bool:
 
 
 def proxy_secrets(address: str) -> tuple[str, ...]:
-    """What of a proxy's address must not be shown: its password in every form that is sent or
-    quoted. Asks nothing of the address's form.
+    """The password in a proxy's address, in every form in which it is sent or quoted.
+
+    The address need not be valid.
     """
     user, found, _ = address.split("://", 1)[-1].rpartition("@")
     name, _, password = user.partition(":")

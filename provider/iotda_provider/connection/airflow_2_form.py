@@ -1,4 +1,4 @@
-"""Airflow 2 alone: the fields of the connection form, as its web framework draws them."""
+"""Airflow 2 only: the fields of the connection form, for its web framework."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def form_field(spec: ExtraField) -> Any:
 
 
 def _choose(field: Any, **attributes: Any) -> Any:
-    """A widget: a list to choose from, for a field of text."""
+    """A widget for a text field: a list of choices."""
     from markupsafe import Markup, escape
     from wtforms.widgets import html_params
 
@@ -50,7 +50,7 @@ def _choose(field: Any, **attributes: Any) -> Any:
 
 
 def _enter_number(field: Any, **attributes: Any) -> Any:
-    """A widget: a number with any digits after the point, for a field of text."""
+    """A widget for a text field: a number with any decimals."""
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
 
     return BS3TextFieldWidget()(field, **{**attributes, "type": "number", "step": "any"})

@@ -1,4 +1,4 @@
-"""The fields of an IoTDA connection, said once for the settings and for both Airflows' forms."""
+"""The fields of an IoTDA connection, for its settings and for the forms of Airflow 2 and 3."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class ExtraField:
     """One field of a connection's Extra.
 
     :param name: its key in Extra
-    :param label: what the form calls it
-    :param description: what it is for, shown below the field
-    :param kind: how its value is read and which widget the form shows
-    :param default: what an empty field means (None: nothing)
+    :param label: its label in the form
+    :param description: the text below the field
+    :param kind: how its value is read, and which widget the form shows
+    :param default: the value of an empty field (None: none)
     :param choices: the allowed words of a ``choice``
-    :param minimum: the smallest number allowed; of a ``number``, itself excluded
+    :param minimum: the smallest ``integer`` allowed; a ``number`` must be greater
     """
 
     name: str
@@ -31,7 +31,7 @@ class ExtraField:
 
     @property
     def is_secret(self) -> bool:
-        """Whether it is to be hidden where it is entered, and never quoted."""
+        """Whether the form hides the value, and errors never quote it."""
         return self.kind in ("secret", "mapping")
 
 
@@ -177,7 +177,7 @@ _JSON_TYPES = {"number": "number", "integer": "integer", "flag": "boolean"}
 
 
 def conn_fields() -> dict[str, Any]:
-    """The fields of Extra as provider info declares them, for Airflow 3's form."""
+    """The fields of Extra in the form of the provider info, for Airflow 3."""
     fields: dict[str, Any] = {}
     for spec in EXTRA_FIELDS:
         schema: dict[str, Any] = {"type": _JSON_TYPES.get(spec.kind, "string")}

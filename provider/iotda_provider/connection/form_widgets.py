@@ -1,8 +1,8 @@
-"""The connection form where Airflow asks the hook for it, as 2.11, 3.1 and 3.2 do.
+"""The connection form for Airflow 2.11, 3.1 and 3.2, which ask the hook for it.
 
-Later ones take it from the provider info. All that ask know four kinds of fields, and drop a hook
-whose form has any other. Airflow 3 asks with stand-ins for the web framework's fields, of which it
-only reads what a JSON schema needs.
+Later versions read the provider info instead. The versions that ask know four kinds of fields, and
+drop a hook with any other kind. Airflow 3 replaces the web framework's fields by stand-ins, and
+reads only their JSON schema.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def connection_form_widgets() -> dict[str, Any]:
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Which of the standard fields the form shows, and what it calls them."""
+    """Which of the standard fields the form shows, and their labels."""
     return {
         "hidden_fields": list(UI_FIELD_BEHAVIOUR["hidden-fields"]),
         "relabeling": dict(UI_FIELD_BEHAVIOUR["relabeling"]),
@@ -36,7 +36,7 @@ def ui_field_behaviour() -> dict[str, Any]:
 
 
 def _described(spec: ExtraField) -> Any:
-    """Airflow 3: a stand-in, with the schema of the provider info in it."""
+    """A stand-in of Airflow 3, with the schema from the provider info."""
     from wtforms import StringField
 
     field = StringField(label=spec.label, description=spec.description, default=spec.default)

@@ -1,7 +1,7 @@
-"""Which proxy and which certificates a connection uses, decided once for all that it talks to.
+"""Which proxy and which certificates a connection uses, for IoTDA and for issuers of credentials.
 
-What the connection says wins over the environment's ``HTTPS_PROXY``, ``NO_PROXY`` and
-``REQUESTS_CA_BUNDLE``. The rules are those of ``requests``, which users know.
+The connection's fields take precedence over the environment's ``HTTPS_PROXY``, ``NO_PROXY`` and
+``REQUESTS_CA_BUNDLE``. The rules are those of ``requests``.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking.sealed import without_frames
 
-# Four times as many certificates as all that browsers trust.
+# Four times the size of all certificates that browsers trust.
 _LARGEST_BUNDLE = 1024 * 1024
 
 
 def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | None:
-    """The URL of the proxy that leads to a host; None where none is needed.
-
-    To this machine none leads, and plain http is for nobody else to see.
+    """The URL of the proxy for a host; None: no proxy, as always for this machine.
 
     :param url: the host's; None: the connection's
-    :raises IoTDAConfigError: what the environment names is no proxy's address, or the proxy's
-        certificate would not be looked at
+    :raises IoTDAConfigError: the environment's proxy has no valid address, or the proxy's
+        certificate would not be verified
     """
     try:
         return _proxy_for(settings, url or settings.base_url)
     except IoTDAConfigError as error:
         failure = error
     try:
-        raise without_frames(failure)  # in which the proxy's password stands
+        raise without_frames(failure)  # its frames hold the proxy's password
     finally:
         del failure
 
@@ -56,7 +54,7 @@ def _proxy_for(settings: ConnectionSettings, url: str) -> str | None:
         proxy = check_proxy(proxy, f"The proxy that the environment names for {parts.scheme}")
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if parts.scheme == "http" and proxy.startswith("https"):
-        # Neither requests nor aiohttp does.
+        # Neither requests nor aiohttp verifies it.
         raise IoTDAConfigError(
             f"Connection {settings.conn_id!r}: the certificate of an https proxy is not verified "
             f"on the way to plain http ({url}). Use https for the host, or http for the proxy."
@@ -65,9 +63,9 @@ def _proxy_for(settings: ConnectionSettings, url: str) -> str | None:
 
 
 def secrets_of_proxies(settings: ConnectionSettings | None = None) -> tuple[str, ...]:
-    """What of the addresses of the connection's proxies, and of the environment's, must not show.
+    """The secrets in the proxies of the connection and of the environment.
 
-    Whether they are used or not, and whether or not they are addresses.
+    Unused proxies and invalid addresses count, too.
     """
     own = settings.proxies.values() if settings is not None else ()
     found = (proxy_secrets(address) for address in (*own, *getproxies().values()))
@@ -75,10 +73,10 @@ def secrets_of_proxies(settings: ConnectionSettings | None = None) -> tuple[str,
 
 
 def verify_for(settings: ConnectionSettings, url: str | None = None) -> bool | str:
-    """Whether a server's certificate is checked, or against which bundle.
+    """Whether a server's certificate is verified, or the path of the CA bundle to use.
 
-    Reads the bundle, so not for an event loop: what is no bundle would be refused only after a
-    connection was made, and as if the server's certificate were at fault.
+    It reads the bundle, so do not call it on an event loop. Without reading, a broken bundle would
+    show only after connecting, as an error of the server's certificate.
 
     :param url: the server's; None: the connection's
     :raises IoTDAConfigError: the bundle can't be read
@@ -90,7 +88,7 @@ def verify_for(settings: ConnectionSettings, url: str | None = None) -> bool | s
 
 
 def ssl_context_for(settings: ConnectionSettings) -> ssl.SSLContext | bool:
-    """The same for a transport that takes a context; reads files, so not for an event loop.
+    """The same as an SSL context; it reads files, so do not call it on an event loop.
 
     :raises IoTDAConfigError: the bundle can't be read
     """
@@ -109,13 +107,13 @@ def _verify(settings: ConnectionSettings) -> bool | str:
 
 def _load(bundle: str, settings: ConnectionSettings) -> ssl.SSLContext:
     try:
-        # The environment is its owner's; a directory that a connection names holds any files.
+        # Only the environment may name a directory: a connection's could hold any files.
         if not isinstance(settings.verify, str) and Path(bundle).is_dir():
             return ssl.create_default_context(capath=bundle)
         with regular_files.opened(bundle, _LARGEST_BUNDLE) as file:
-            # The same file, whatever stands at its path by now.
+            # The opened file, even if its path now leads to another one.
             return ssl.create_default_context(cafile=f"/dev/fd/{file}")
-    except (OSError, ValueError) as error:  # an ssl.SSLError is one; a path may hold a NUL
+    except (OSError, ValueError) as error:  # also an ssl.SSLError, or a NUL in the path
         raise IoTDAConfigError(
             f"Connection {settings.conn_id!r}: the CA bundle {bundle!r} can't be read: {error}."
         ) from None

@@ -162,7 +162,7 @@ def _failure_of_a_backend(conn_id: str) -> Exception | None:
             continue
         try:
             backend.get_connection(conn_id=conn_id)
-        except Exception as error:  # noqa: BLE001 - of whatever service it asks
+        except Exception as error:  # noqa: BLE001 - each service has its own errors
             if _NEVER_SET_UP not in str(error):
                 return error
     return None

@@ -1,1 +1,1 @@
-"""What a task is given and what it leaves: parameters and reports."""
+"""A task's input and output: parameters and reports."""

@@ -1,4 +1,4 @@
-"""A task with a connection to IoTDA: its three parameters, and what is made of them."""
+"""The connection of a task: its three parameters, and the hook made from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ConnectedTask:
-    """What operators and sensors share that have a connection; name it before the base class."""
+    """A mixin for operators and sensors with a connection; name it before the base class."""
 
     iotda_conn_id: str
     project_id: str | None
@@ -21,9 +21,9 @@ class ConnectedTask:
     def _connect_to(
         self, iotda_conn_id: str, project_id: str | None, instance_id: str | None
     ) -> None:
-        """Take the parameters; the connection itself is read by the hook.
+        """Check and store the parameters; the hook reads the connection itself.
 
-        :raises ValueError: one is no text; names it
+        :raises ValueError: one is neither text nor a template
         """
         check_connection(iotda_conn_id, project_id, instance_id)
         self.iotda_conn_id = iotda_conn_id

@@ -1,4 +1,4 @@
-"""How results per target reach the user: bounded in XCom, whole in a file."""
+"""Results for each target: a limited number in XCom, all of them in a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def push_xcom(context: Context, key: str, value: Any, log: Any) -> None:
-    """Push what people may look at; whoever pushes it goes on where that fails."""
+    """Push an XCom for people; a failure is only logged."""
     ti: Any = context["ti"]
     try:
         ti.xcom_push(key=key, value=value)
@@ -34,21 +34,21 @@ def push_xcom(context: Context, key: str, value: Any, log: Any) -> None:
 
 
 def xcom_limit(max_xcom_targets: int) -> int:
-    """How many targets a list in XCom may hold: never more than Airflow lets a mapped task take."""
+    """How many targets a list in XCom may hold: at most what Airflow allows for a mapped task."""
     from airflow.providers.common.compat.sdk import conf
 
     return min(max_xcom_targets, int(conf.getint("core", "max_map_length", fallback=1024)))
 
 
 _LONGEST_PATH = 1024
-#: What parts a path, a URL, and what Windows and careless servers take for these.
+#: Separators of paths and URLs, including those of Windows and of lenient servers.
 _BETWEEN_SEGMENTS = re.compile(r"[/\\\\:@?#;]")
 
 
 def check_report_path(value: Any, name: str = "report_path") -> str | None:
-    """Where a file is to be written; None where a template rendered to nothing.
+    """Check the path of a report; None where a template was rendered to nothing.
 
-    :raises IoTDAConfigError: no such path can be written to here, or it leads upwards
+    :raises IoTDAConfigError: the path can't be written to here, or contains ``..``
     """
     path = optional_text(value, name)
     if path is None:
@@ -83,19 +83,19 @@ def check_report_path(value: Any, name: str = "report_path") -> str | None:
 
 
 def _goes_with_the_pod(path: str) -> bool:
-    """Whether a file is local, and workers are pods of the KubernetesExecutor."""
+    """Whether the file is local and workers are pods of the KubernetesExecutor."""
     from airflow.providers.common.compat.sdk import conf
 
     scheme, colon, _ = path.partition("://")
     if colon and scheme not in ("file", "local"):
         return False
-    # Within its pods Airflow is told of another executor.
+    # Inside its pods the configuration names another executor.
     is_pod = bool(os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"))
     return is_pod or "Kubernetes" in str(conf.get("core", "executor", fallback=""))
 
 
 def _leads_upwards(path: str) -> bool:
-    """Whether a part of a path is ``..``, in whatever way it is written."""
+    """Whether a segment of the path is ``..``, also if it is percent-encoded."""
     before = ""
     while path != before:  # it may be encoded more than once
         if any(part.strip() == ".." for part in _BETWEEN_SEGMENTS.split(path)):
@@ -105,11 +105,10 @@ def _leads_upwards(path: str) -> bool:
 
 
 def own_report_path(operator: Any, context: Context) -> str | None:
-    """The same, for an operator whose instances must not overwrite each other's report.
+    """:func:`check_report_path`, for an operator that may be mapped.
 
-    :param operator: has the path as ``report_path``, and as ``_report_template`` what was written
-        in the DAG
-    :raises IoTDAConfigError: the instances of a mapped task share it
+    :param operator: has the rendered ``report_path``, and its template as ``_report_template``
+    :raises IoTDAConfigError: also if the instances of a mapped task share the path
     """
     path = check_report_path(operator.report_path)
     ti: Any = context["ti"]
@@ -127,13 +126,11 @@ def _is_shared(operator: Any, context: Context) -> bool:
         return False
     dag: Any = context["dag"]
     expanded = getattr(dag.get_task(ti.task_id), "expand_input", None)
-    if expanded is None:  # in a mapped task group: what it was mapped over, or the same for all
+    if expanded is None:  # in a mapped task group: mapped over, or the same for all
         return type(template).__name__ != "MappedArgument"
     mapped_over = expanded.value
     if isinstance(mapped_over, Mapping):  # expand()
-        if set(mapped_over) != {
-            "report_path"
-        }:  # every pair of one parameter and another, if at all
+        if set(mapped_over) != {"report_path"}:  # each path meets each value of the others
             return True
         paths = mapped_over["report_path"]
     else:  # expand_kwargs(), with rows of the DAG itself or of an XCom
@@ -151,12 +148,12 @@ def _is_shared(operator: Any, context: Context) -> bool:
 def checked_classes(
     value: FailureClasses | Mapping[str, str] | None,
 ) -> FailureClasses | None:
-    """How failures are classed, checked when the DAG is parsed; None for the default.
+    """Check how failures are classified, when the DAG is parsed; None: the default.
 
     :raises ValueError: it is no mapping to failure classes
     """
     if value is None:
-        return None  # and need not be loaded before it is used
+        return None  # the default is loaded only when it is used
     from iotda_provider.guards import FailureClasses
 
     return FailureClasses.of(value)
@@ -171,13 +168,12 @@ def failed_row(result: TargetResult) -> dict[str, Any]:
 
 
 class Report:
-    """A file of rows, one JSON object a line, at any URL that Airflow's object storage knows.
+    """A file of rows, one JSON object a line, at any URL of Airflow's object storage.
 
-    Rows are written as they come, so that any number takes the same memory. Trouble with the file
-    is kept as ``error``: it must not hide what the platform has done already, nor keep the rest
-    from being done.
+    Each row is written at once, so memory does not grow. An error of the file is stored in
+    ``error``, not raised: it must not hide what the platform has done, nor prevent the rest.
 
-    :param path: where; None: nowhere
+    :param path: the file; None: no report
     """
 
     def __init__(self, path: str | None) -> None:
@@ -197,10 +193,16 @@ class Report:
     def add(self, row: Mapping[str, Any]) -> None:
         """Write one row."""
         if self._file is not None and self.error is None:
-            self._carefully(lambda: self._file.write(_line(row)))
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            self._carefully(lambda: self._file.write(line))
 
     def _open(self) -> None:
-        self._file = _open_for_writing(str(self._path))
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        target: Any = ObjectStoragePath(str(self._path))
+        if target.protocol in ("", "file", "local"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        self._file = target.open("w", encoding="utf-8")
 
     def _carefully(self, act: Callable[[], Any]) -> None:
         try:
@@ -210,25 +212,13 @@ class Report:
 
 
 def write_report(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as they come, as :class:`Report` does, and raise what goes wrong at once.
-
-    Returns their number.
-    """
+    """Write a whole :class:`Report`; raises an error of the file. The number of rows."""
     count = 0
-    with _open_for_writing(path) as file:
+    with Report(path) as report:
         for count, row in enumerate(rows, start=1):  # noqa: B007 - the last one is the result
-            file.write(_line(row))
+            report.add(row)
+            if report.error is not None:
+                break
+    if report.error is not None:
+        raise report.error
     return count
-
-
-def _open_for_writing(path: str) -> Any:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    target: Any = ObjectStoragePath(path)
-    if target.protocol in ("", "file", "local"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    return target.open("w", encoding="utf-8")
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,1 +1,1 @@
-"""Deadlines and outages: for how long something is waited for."""
+"""Waiting: deadlines, outages, and whether a batch task has reached a status."""
