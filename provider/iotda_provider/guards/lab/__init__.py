@@ -1,1 +1,1 @@
-"""Rules tried out before they guard a rollout: plan, simulate, replay."""
+"""Rules tried before they guard a rollout: plan, simulate, replay (command ``iotda-guard``)."""

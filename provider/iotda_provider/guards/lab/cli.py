@@ -1,4 +1,4 @@
-"""``iotda-guard``: try rules on what was recorded, on simulated fleets, or on paper."""
+"""``iotda-guard``: try rules on recorded rollouts, on simulated fleets, or by exact computation."""
 
 from __future__ import annotations
 
@@ -47,20 +47,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="iotda-guard", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
     for name, command, words in (
-        ("replay", _replay, "what other rules would have done on a recorded rollout"),
-        ("simulate", _simulate, "run rules on simulated fleets: false stops, time, devices"),
-        ("plan", _plan, "how many devices each rule would expose, computed exactly"),
+        ("replay", _replay, "show what rules would have done on a recorded rollout"),
+        (
+            "simulate",
+            _simulate,
+            "run rules on simulated fleets: false stops, time to the stop, devices",
+        ),
+        ("plan", _plan, "compute exactly how many devices each rule would expose"),
     ):
         sub = commands.add_parser(name, help=words, description=words)
         sub.set_defaults(command=command)
         sub.add_argument("--rules", metavar="RULES", help=_RULES_HELP)
         sub.add_argument(
-            "--rule", action="append", metavar="RULE", help="one more rule; may be given repeatedly"
+            "--rule", action="append", metavar="RULE", help="one more rule; may be repeated"
         )
         sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "replay":
             sub.add_argument(
-                "file", help="an audit: a file, or the list of an XCom; -: from standard input"
+                "file", help="an audit: JSON lines, or the list of the XCom; -: standard input"
             )
         else:
             sub.add_argument("--devices", type=int, default=1000, help="fleet size (%(default)s)")
@@ -89,19 +93,24 @@ def _add_fleet(sub: argparse.ArgumentParser) -> None:
         ("failure-after", "seconds until a failure is reported, on average"),
         ("success-after", "seconds until a success is reported, on average"),
         ("arrival", "seconds over which the devices start; 0: all at once"),
-        ("silent-rate", "share of the failures that never report (bricks)"),
+        ("silent-rate", "share of the failures that never report (bricked devices)"),
         ("environment-share", "share of the failures that are environmental"),
-        ("hand-stop-at", "seconds after which somebody stops some running devices by hand"),
-        ("hand-stop-share", "which share of them"),
+        ("hand-stop-at", "seconds after which somebody stops some running devices"),
+        ("hand-stop-share", "share of the running devices that they stop"),
         ("poll", "seconds between two looks"),
     ):
         value = getattr(usual, name.replace("-", "_"))
         shown = "never" if value is None else f"{value:g}"
         sub.add_argument(f"--{name}", type=float, default=value, help=f"{words} ({shown})")
-    sub.add_argument("--spread", choices=SPREADS, default=usual.spread, help="how times scatter")
+    sub.add_argument(
+        "--spread",
+        choices=SPREADS,
+        default=usual.spread,
+        help="distribution of the times (%(default)s)",
+    )
     sub.add_argument("--fleets", type=int, default=1000, help="fleets per rate (%(default)s)")
-    sub.add_argument("--seed", type=int, default=1, help="of the random numbers (%(default)s)")
-    sub.add_argument("--plot", metavar="FILE", help="draw the result, for example into out.png")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the random numbers (%(default)s)")
+    sub.add_argument("--plot", metavar="FILE", help="draw the result into a file such as out.png")
 
 
 def _add_plan(sub: argparse.ArgumentParser) -> None:
@@ -114,14 +123,14 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--waves",
         metavar="COUNTS",
-        help="look only at the ends of waves: devices started by then, such as 100,500,2500",
+        help="evaluate only at the ends of waves: started devices, such as 100,500,2500",
     )
     sub.add_argument(
         "--in-flight",
         type=int,
         default=0,
         metavar="COUNT",
-        help="devices that have started and not reported yet, at each look (%(default)s)",
+        help="devices that have started but not reported, at each look (%(default)s)",
     )
 
 
@@ -134,7 +143,7 @@ def _rules(options: argparse.Namespace) -> list[Rule]:
 
 
 def _text_of(text: str) -> str:
-    # A rule has a parenthesis and JSON a bracket; what has neither can only be a file's name.
+    # Every rule has a parenthesis and all JSON a bracket; other text must be a file's name.
     if not text.startswith("@") and any(mark in text for mark in "([{"):
         return text
     try:
@@ -183,7 +192,7 @@ def _simulate(options: argparse.Namespace) -> object:
     healthy = _rates(options.healthy, "healthy")
     rates = [*healthy, *_rates(options.faulty, "faulty")]
     if options.plot:
-        # Say that it is missing before the work is done, not after.
+        # If matplotlib is missing, fail before the simulation, not after it.
         from iotda_provider.guards.lab.plot import draw, figure_class
 
         figure_class()

@@ -1,9 +1,9 @@
-"""What a rule does to a fleet, computed exactly: no simulation, no random numbers."""
+"""Computes exactly, without random numbers, how a rule treats a fleet."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,19 +13,21 @@ from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 
-# Fleets that are left when this share of them is cannot change a printed digit.
+# If at most this share of the fleets still runs, the printed digits do not change any more.
 _NOTHING = 1e-12
+# A number of failures with a smaller chance is left out.
 _NEVER = 1e-25
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What becomes of a fleet with one true failure rate.
+    """What a rule does to fleets with one true failure rate.
 
-    :param stopped: the chance that the rule ever stops it
-    :param mean_devices: devices that have started by the stop (all of them where none comes), mean
-    :param median_devices: the number of started devices by which half of all fleets are stopped;
-        None: fewer than half ever are
+    :param stopped: the chance that the rule ever stops a fleet
+    :param mean_devices: the mean number of devices that have started by the stop; all devices if
+        there is no stop
+    :param median_devices: the number of started devices at which half of the fleets are stopped;
+        None: fewer than half are ever stopped
     """
 
     stopped: float
@@ -34,10 +36,10 @@ class Exposure:
 
 
 def breaks_at(rule: Rule, failed: int, *, finished: int, started: int, total: int) -> bool:
-    """Whether a rule breaks on these counts, as far as counts alone can tell.
+    """Whether a rule breaks on these counts.
 
-    Rules with a clock are taken at the moment when every outcome is known: ``Stalled`` never
-    breaks then, and ``Overdue`` is a test of the failures.
+    A rule that uses times is evaluated when every outcome is known: ``Stalled`` never breaks then,
+    and ``Overdue`` tests the failures alone.
     """
     if isinstance(rule, MaxFailureRate):
         sizes = {"started": started, "finished": finished, "total": total}
@@ -51,11 +53,11 @@ def breaks_at(rule: Rule, failed: int, *, finished: int, started: int, total: in
 def critical_failures(
     rule: Rule, looks: tuple[int, ...], total: int, in_flight: int = 0
 ) -> tuple[int | None, ...]:
-    """For each look the fewest failures that break the rule; None: not even all of them do.
+    """For each look the fewest failures that break the rule; None: no number breaks it.
 
-    :param looks: numbers of devices with a known outcome, rising
-    :param total: devices in the fleet
-    :param in_flight: devices that have started beyond those and have no outcome yet
+    :param looks: the numbers of devices with a known outcome, in rising order
+    :param total: the devices in the fleet
+    :param in_flight: the devices that have started but have no outcome yet, at each look
     """
     found: list[int | None] = []
     fewest = 0
@@ -64,7 +66,7 @@ def critical_failures(
         if not breaks_at(rule, finished, **sizes):
             found.append(None)
             continue
-        # The bound hardly moves from look to look: start from where it was.
+        # The number changes little between looks: search from the last one.
         fewest = min(fewest, finished)
         while fewest > 0 and breaks_at(rule, fewest - 1, **sizes):
             fewest -= 1
@@ -75,7 +77,7 @@ def critical_failures(
 
 
 def every_device(devices: int, most_looks: int = 20_000) -> tuple[int, ...]:
-    """Looks after every device, or after every few where the fleet is too big for that."""
+    """A look after every device; in a fleet that is too large for that, after every few devices."""
     step = math.ceil(devices / most_looks)
     return (*range(step, devices, step), devices)
 
@@ -88,11 +90,11 @@ def exposure(
     looks: Sequence[int] | None = None,
     in_flight: int = 0,
 ) -> Exposure:
-    """What becomes of a fleet of ``devices`` that fail independently with ``rate``.
+    """What a rule does to fleets of ``devices`` that fail independently with ``rate``.
 
-    :param looks: at how many known outcomes the rule is asked (the ends of the waves); None: after
-        every device
-    :param in_flight: devices that have started and have no outcome yet, at each look
+    :param looks: the numbers of known outcomes at which the rule is evaluated, such as the ends of
+        waves; None: after every device
+    :param in_flight: the devices that have started but have no outcome yet, at each look
     """
     points = tuple(looks) if looks is not None else every_device(devices)
     critical = critical_failures(rule, points, devices, in_flight)
@@ -107,12 +109,12 @@ def exposure_of(
     *,
     in_flight: int = 0,
 ) -> Exposure:
-    """The same for any rule that stops at so many failures at each look.
+    """As :func:`exposure`, for any rule that stops at a number of failures.
 
-    :param critical: as :func:`critical_failures`
+    :param critical: for each look that number, as from :func:`critical_failures`
     """
     np: Any = numpy()
-    # The chances that a fleet still runs with `lowest`, `lowest` + 1, ... failures.
+    # The chances that a fleet still runs and has `lowest`, `lowest` + 1, ... failures.
     alive, lowest = np.ones(1), 0
     before = 0
     stopped = mean = 0.0
@@ -124,7 +126,7 @@ def exposure_of(
             continue
         kept = max(0, fewest - lowest)
         breaking = float(alive[kept:].sum())
-        # Far fewer failures than expected are too unlikely to be carried along.
+        # Numbers of failures far below the expected one are too unlikely to matter.
         empty = int(np.argmax(alive > _NEVER))
         alive = alive[empty:kept] if empty < kept else np.zeros(1)
         lowest += empty if empty < kept else kept
@@ -162,18 +164,3 @@ def _binomial(trials: int, rate: float) -> Any:
     counts = np.arange(trials + 1)
     ways = gammaln(trials + 1) - gammaln(counts + 1) - gammaln(trials - counts + 1)
     return np.exp(ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate))
-
-
-def exposures(
-    rules: Iterable[Rule],
-    rates: Sequence[float],
-    devices: int,
-    *,
-    looks: Sequence[int] | None = None,
-    in_flight: int = 0,
-) -> list[list[Exposure]]:
-    """One row for each rule, one :class:`Exposure` in it for each true failure rate."""
-    return [
-        [exposure(rule, rate, devices, looks=looks, in_flight=in_flight) for rate in rates]
-        for rule in rules
-    ]

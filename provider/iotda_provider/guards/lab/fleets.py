@@ -1,4 +1,4 @@
-"""Simulated fleets: when devices start, how they end, and what a poll would see of it."""
+"""Simulated fleets: when devices start and end, and the counts that a poll would see."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MOST_LOOKS = 1_000_000
 class Fleet:
     """How a fleet behaves. Times are in seconds.
 
-    :param devices: how many
-    :param failure_rate: the true share of them that ends as failed
-    :param failure_after: after how long a failure is reported, on average
-    :param success_after: after how long a success is reported, on average
-    :param spread: how those times scatter: ``exponential`` (widely), ``lognormal`` (around the
-        mean by a factor of about 1.6) or ``fixed``
-    :param arrival: over how long the devices start, evenly; 0: all at once
-    :param silent_rate: the share of the *failures* that never report (bricks): the platform counts
-        them as failed after 24 hours
-    :param environment_share: the share of the failures whose class is ``environment``; the others
-        are ``firmware``
-    :param hand_stop_at: when somebody stops a part of the running devices; None: never
-    :param hand_stop_share: which share of them
-    :param poll: between two looks
+    :param devices: the number of devices
+    :param failure_rate: the true share of devices that fail
+    :param failure_after: the mean time from a device's start to the report of its failure
+    :param success_after: the mean time from a device's start to the report of its success
+    :param spread: the distribution of those times: ``exponential``, ``lognormal`` (around the mean,
+        by a factor of about 1.6) or ``fixed``
+    :param arrival: the time over which the devices start, evenly; 0: all at once
+    :param silent_rate: the share of the *failures* that never report (bricked devices): the
+        platform counts them as failed after 24 hours
+    :param environment_share: the share of the failures of class ``environment``; the others are of
+        class ``firmware``
+    :param hand_stop_at: when somebody stops some of the running devices; None: never
+    :param hand_stop_share: the share of the running devices that are stopped then
+    :param poll: the time between two looks
     """
 
     devices: int = 1000
@@ -63,10 +63,10 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Course:
-    """One rollout as the polls see it: an array with one number a look for each count.
+    """One rollout as polls see it: for each count an array with one number for each look.
 
-    The counts that the guard derives from earlier looks are worked out here for all looks at once,
-    just as :class:`~iotda_provider.guards.evaluation.GuardState` does look by look.
+    The numbers that a guard derives from earlier looks are computed for all looks at once, with the
+    same results as :class:`~iotda_provider.guards.evaluation.GuardState` has look by look.
     """
 
     fleet: Fleet
@@ -78,7 +78,7 @@ class Course:
     stopped: Any
     truly_started: Any
     will_fail: Any
-    """Of the devices that have started by each look, those that end as failed if left alone."""
+    """The devices that have started by each look and fail if nobody stops them."""
 
     @property
     def fail(self) -> Any:
@@ -86,7 +86,7 @@ class Course:
 
     @property
     def started(self) -> Any:
-        """The platform's count: stopped devices have left it."""
+        """The platform's count, without stopped devices."""
         return self.fleet.devices - self.waiting - self.stopped
 
     @property
@@ -101,7 +101,7 @@ class Course:
         added = np.maximum(0, np.diff(reached, prepend=reached[0]))
         for count in (self.fail, self.stopped):
             added += np.maximum(0, -np.diff(count, prepend=count[0]))
-        # Cut off at the end, as at each step: what is over the limit once never comes below it.
+        # One cut at the end equals a cut at each step, because the sum never falls.
         return np.minimum(reached[0] + np.cumsum(added), self.fleet.devices)
 
     @property
@@ -124,7 +124,7 @@ class Course:
         return np.maximum.accumulate(np.where(moved, self.time, -np.inf))
 
     def look(self, index: int) -> Look:
-        """One of the looks, as a guard would get it."""
+        """One of the looks, as a guard would see it."""
         environment, firmware = int(self.environment[index]), int(self.firmware[index])
         return Look(
             time=float(self.time[index]),
@@ -141,9 +141,9 @@ class Course:
 
 
 def run(fleet: Fleet, random: Any) -> Course:
-    """Let one rollout run to its end.
+    """Simulate one rollout to its end.
 
-    :param random: numpy's random generator; the same one gives the same rollout
+    :param random: numpy's random generator; with the same seed, the rollout is the same
     """
     np: Any = numpy()
     size = fleet.devices

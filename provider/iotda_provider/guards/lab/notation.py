@@ -1,4 +1,4 @@
-"""Rules as a person types them: ``SequentialFailureTest(0.02), MaxFailures(5)``, or JSON."""
+"""Rules as text: ``SequentialFailureTest(0.02), MaxFailures(5)``, or JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LONGEST = 20_000
 
 
 def parse_rules(text: str) -> list[Rule]:
-    """Read rules in Python's notation, separated by commas or one a line, or as JSON.
+    """Read rules in Python's notation, separated by commas or one on each line, or as JSON.
 
-    Nothing is ever executed.
+    The text is parsed and never executed.
 
-    :raises ValueError: it is neither, or a rule or parameter is unknown or makes no sense
+    :raises ValueError: it is neither, or a rule or a parameter is unknown or wrong
     """
     text = text.strip()
     if not text:
@@ -28,7 +28,7 @@ def parse_rules(text: str) -> list[Rule]:
         try:
             return rules_from_json(json.loads(text))
         except json.JSONDecodeError as error:
-            # A list of calls begins with a bracket too.
+            # A list of rules in Python's notation also begins with a bracket.
             if "(" not in text:
                 raise ValueError(f"rules are not JSON: {error}") from error
         except RecursionError as error:
@@ -37,7 +37,7 @@ def parse_rules(text: str) -> list[Rule]:
 
 
 def _nodes(text: str) -> list[ast.expr]:
-    """The expressions in the text: separated by commas, or one a line as in a file."""
+    """The expressions in the text, separated by commas or one on each line."""
     try:
         try:
             body = ast.parse(f"({text}\n)", mode="eval").body
@@ -53,7 +53,7 @@ def _nodes(text: str) -> list[ast.expr]:
 
 
 def notation(rule: Rule) -> str:
-    """A rule as a person would type it, without the parameters that have their usual value."""
+    """A rule in Python's notation, without the parameters that have their default value."""
     named: list[str] = []
     for name, value in rule.parameters.items():
         if value == getattr(type(rule), name, _REQUIRED):

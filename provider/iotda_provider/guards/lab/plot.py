@@ -1,4 +1,4 @@
-"""A picture of a simulation, for those who have matplotlib (the extra ``plot``)."""
+"""A picture of a simulation. It needs matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = "--plot needs matplotlib: pip install 'airflow-provider-iotda[plot]'"
 def figure_class() -> Any:
     """matplotlib's ``Figure``.
 
-    :raises ModuleNotFoundError: it is not installed; the message says how to
+    :raises ModuleNotFoundError: it is not installed; the message says how to install it
     """
     try:
         return import_module("matplotlib.figure").Figure
@@ -26,8 +26,8 @@ def figure_class() -> Any:
 def draw(results: Sequence[Result], path: str) -> None:
     """Draw how often, when and at what cost each rule stops, for each true failure rate.
 
-    :param results: of :func:`simulate`, for several rates
-    :param path: of the picture; its ending chooses the format
+    :param results: from :func:`simulate`, for several rates
+    :param path: the file of the picture; its ending chooses the format
     """
     rules = list(dict.fromkeys(result.rule for result in results))
     rates = sorted({result.fleet.failure_rate for result in results})

@@ -1,4 +1,4 @@
-"""What other rules would have done on looks that were recorded."""
+"""What rules would have done on recorded looks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 @dataclass(frozen=True)
 class Event:
-    """A look at which a rule decided something.
+    """A look at which a rule held or broke.
 
-    :param after_seconds: since the first look
+    :param after_seconds: the time since the first look
     """
 
     look: Look
@@ -27,11 +27,11 @@ class Event:
 class Outcome:
     """What one rule would have done.
 
-    :param held: the first look that it would have held at, or None
-    :param broken: the first look that it would have stopped at, or None
-    :param unsure: looks that it could not judge for want of classes or clusters
-    :param looks: looks up to the end, or to the stop
-    :param last: what it said of the last of them
+    :param held: the first look at which it would have held; None: never
+    :param broken: the look at which it would have stopped the rollout; None: never
+    :param unsure: the number of looks that it could not judge without classes or clusters
+    :param looks: the number of looks up to the stop, or to the end
+    :param last: its verdict on the last of them; None: there was no look
     """
 
     rule: Rule
@@ -43,10 +43,10 @@ class Outcome:
 
 
 def replay(looks: Iterable[Look], rules: Sequence[Rule]) -> list[Outcome]:
-    """Show the looks to each rule by itself, from the first look on, up to where it breaks.
+    """Judge the looks by each rule separately, from the first look to the one at which it breaks.
 
-    Where the recorded guard, or somebody else, stopped the rollout, no later look is judged: what
-    a rule would have done after that, nobody can know.
+    Looks after a stop, by the recorded guard or by somebody else, are not judged: without that stop
+    they would have been different.
 
     :raises ValueError: something is not a stopping rule
     """
@@ -63,7 +63,7 @@ def _replay(looks: Sequence[Look], rule: Rule) -> Outcome:
     for look in looks:
         count += 1
         facts = {name: value for name, value in vars(look).items() if name != "time"}
-        # A quiet night is thousands of equal looks; only rules with a clock care how many.
+        # Many looks of a quiet night are equal: only rules that use times judge each of them.
         if facts == before and HISTORY not in rule.needs and last is not None:
             unsure += _is_unsure(last)
             continue

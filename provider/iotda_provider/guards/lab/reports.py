@@ -1,4 +1,4 @@
-"""What ``iotda-guard`` has to say, as text for people and as plain JSON."""
+"""The output of ``iotda-guard``: tables for people, and plain JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from iotda_provider.guards.time_rules import Stalled
 
 
 def replay_text(audit: Audit, looks: int, outcomes: Sequence[Outcome]) -> str:
-    """What was recorded, and what each rule would have done."""
+    """What the guard recorded, and what each rule would have done."""
     head = ("rule", "would hold", "would stop", "started", "failed", "evidence", "bound")
     parts = [_recorded(audit, looks), table(head, [_outcome_row(item) for item in outcomes])]
     for item in outcomes:
@@ -90,9 +90,9 @@ def _event(event: Event | None) -> dict[str, Any] | None:
 
 
 def simulation_text(results: Sequence[Result], healthy: Sequence[float], seed: int) -> str:
-    """One line for each rule and true failure rate.
+    """A table with one line for each rule and true failure rate.
 
-    :param healthy: the rates at which a stop is a false one
+    :param healthy: the rates at which a stop is a false stop
     """
     fleet = results[0].fleet
     head = ("rule", "true rate", "stopped", "", "time, median", "exposed, mean", "harmed, mean")
@@ -136,11 +136,12 @@ def simulation_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 class Plan:
     """How many devices each rule would expose, before a rollout.
 
-    :param rules: stopping rules, and gates
-    :param rates: true failure rates; where a rule counts one class, the rates of that class
-    :param devices: in the fleet
-    :param waves: started devices at the ends of the waves; None: a look after every outcome
-    :param in_flight: devices that have started and not reported yet, at each look
+    :param rules: stopping rules and gates
+    :param rates: true failure rates; for a rule that counts one class, the rates of that class
+    :param devices: the devices in the fleet
+    :param waves: the devices that have started by the end of each wave; None: a look after every
+        outcome
+    :param in_flight: the devices that have started but not reported, at each look
     """
 
     rules: tuple[Rule, ...]
@@ -151,23 +152,25 @@ class Plan:
 
     @property
     def gates(self) -> list[EnoughSuccess]:
-        """Those that open a gate."""
+        """The rules that open a gate."""
         return [rule for rule in self.rules if isinstance(rule, EnoughSuccess)]
 
     @property
     def stopping(self) -> list[Rule]:
-        """Those that stop."""
+        """The rules that stop a rollout."""
         return [rule for rule in self.rules if not isinstance(rule, EnoughSuccess)]
 
     @cached_property
     def rows(self) -> list[list[exact.Exposure]]:
         """For each stopping rule its exposures, one for each rate."""
-        return exact.exposures(
-            self.stopping, self.rates, self.devices, looks=self.waves, in_flight=self.in_flight
-        )
+        sizes: dict[str, Any] = {"looks": self.waves, "in_flight": self.in_flight}
+        return [
+            [exact.exposure(rule, rate, self.devices, **sizes) for rate in self.rates]
+            for rule in self.stopping
+        ]
 
     def to_text(self) -> str:
-        """A table, and what has to be said besides."""
+        """A table, and notes on rules that the table cannot show."""
         parts = []
         if self.stopping:
             step = (self.waves or exact.every_device(self.devices))[0]
@@ -187,13 +190,13 @@ class Plan:
         notes = []
         for rule in self.stopping:
             if isinstance(rule, Stalled):
-                notes.append(f"{notation(rule)} goes by the clock: see iotda-guard simulate.")
+                notes.append(f"{notation(rule)} uses times: see iotda-guard simulate.")
             elif not exact.breaks_at(rule, size, finished=size, started=size, total=size):
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
             elif CLUSTERS in rule.needs:
                 notes.append(
-                    f"{notation(rule)} goes by clusters, which no plan knows: these are the "
-                    "figures as if there were none."
+                    f"{notation(rule)} uses clusters, which a plan does not know: its figures are "
+                    "for a fleet without clusters."
                 )
         for gate in self.gates:
             least = gate.smallest_passing_sample()
@@ -238,7 +241,7 @@ def _plan_row(rule: Rule, row: Sequence[exact.Exposure]) -> tuple[str, ...]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns that line up: the first to the left, the others to the right."""
+    """Aligned columns: the first to the left, the others to the right."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     texts = [_line(line, widths) for line in lines]
@@ -252,7 +255,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span, in the largest unit that keeps it readable."""
+    """A duration in seconds as text, in seconds, minutes or hours."""
     if seconds is None:
         return "-"
     if seconds < 120:
@@ -263,14 +266,14 @@ def duration(seconds: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """A number of devices, rounded to whole ones from ten on."""
+    """A number of devices; from 10 on, without decimals."""
     if number is None:
         return "-"
     return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
 
 
 def chance(share: float) -> str:
-    """A probability; one that is merely small does not look like none."""
+    """A probability; a very small one is not shown as 0, nor a very large one as 1."""
     if 0 < share < 0.0001:
         return "<.01 %"
     if 0.9999 < share < 1 - 1e-9:

@@ -1,4 +1,4 @@
-"""Rules on many simulated fleets: how often and when each stops, and how many devices it costs."""
+"""Rules on many simulated fleets: how often and when each rule stops, and what that costs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from iotda_provider.guards.time_rules import Overdue, Stalled
 
 @dataclass(frozen=True)
 class Result:
-    """What one rule did to the fleets of one kind.
+    """What one rule did to fleets of one kind.
 
-    :param stop_times: for each fleet, when it was stopped, in seconds; None: never
-    :param exposed: for each fleet, the devices that had started by then (all, where it was not)
-    :param harmed: of those, the ones that end as failed
+    :param stop_times: for each fleet the time of its stop in seconds; None: it was not stopped
+    :param exposed: for each fleet the devices that had started by the stop; all devices if there
+        was none
+    :param harmed: for each fleet those of them that fail
     """
 
     rule: Rule
@@ -40,7 +41,7 @@ class Result:
 
     @property
     def median_stop_time(self) -> float | None:
-        """The median time to the stop of those that were stopped, in seconds."""
+        """The median time to the stop in seconds, over the stopped fleets; None: there are none."""
         times = sorted(time for time in self.stop_times if time is not None)
         return times[len(times) // 2] if times else None
 
@@ -51,7 +52,7 @@ class Result:
 
     @property
     def mean_harmed(self) -> float:
-        """Devices that started before the stop and end as failed, on average."""
+        """Devices that had started by the stop and fail, on average."""
         return sum(self.harmed) / len(self.harmed)
 
 
@@ -63,13 +64,13 @@ def simulate(
     seed: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> list[Result]:
-    """Show the same simulated rollouts to every rule.
+    """Run every rule on the same simulated rollouts.
 
-    :param rules: stopping rules; those that need clusters cannot be simulated
+    :param rules: stopping rules; a rule that needs clusters cannot be simulated
     :param fleet: how the fleets behave
-    :param fleets: how many of them
-    :param seed: each fleet has its own stream of random numbers, drawn from this
-    :param progress: called with the number of fleets done, now and then
+    :param fleets: the number of fleets
+    :param seed: the seed of the random numbers; each fleet has a stream of its own
+    :param progress: called after every 50 fleets with the number of fleets done
     :raises ValueError: a rule cannot be simulated
     """
     np: Any = numpy()
@@ -77,7 +78,7 @@ def simulate(
     validation.whole("seed", seed)
     for rule in rules:
         if CLUSTERS in rule.needs:
-            raise ValueError(f"{rule.name} needs clusters, which simulated fleets have none of")
+            raise ValueError(f"{rule.name} needs clusters, and simulated fleets have none")
     found: list[list[tuple[float | None, int, int]]] = [[] for _ in rules]
     for number, stream in enumerate(np.random.SeedSequence(seed).spawn(fleets)):
         course = run(fleet, np.random.default_rng(stream))
@@ -100,7 +101,7 @@ def simulate(
 
 
 def first_breach(rule: Rule, course: Course) -> int | None:
-    """The first look at which the rule breaks, as :func:`evaluate` would find look by look."""
+    """The index of the first look at which the rule breaks, as in :func:`evaluate`; None: never."""
     np: Any = numpy()
     broken = _broken(rule, course)
     index = int(np.argmax(broken))
@@ -108,7 +109,7 @@ def first_breach(rule: Rule, course: Course) -> int | None:
 
 
 def _broken(rule: Rule, course: Course) -> Any:
-    """For every look, whether the rule breaks at it."""
+    """For every look, whether the rule breaks there."""
     np: Any = numpy()
     if isinstance(rule, Stalled):
         still = course.time - course.still_since
@@ -138,7 +139,7 @@ def _failed(classes: tuple[str, ...] | None, course: Course) -> Any:
 
 
 def _counted(rule: EvidenceRule, course: Course) -> Any:
-    """s, or s' with the devices that are overdue."""
+    """For every look the failures, for ``Overdue`` with the overdue devices."""
     np: Any = numpy()
     failed = _failed(rule.classes, course)
     if not isinstance(rule, Overdue):
@@ -172,4 +173,4 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     MaxFailureRate(0.05, min_sample=100),
     SequentialFailureTest(0.02),
 )
-"""What is compared where the user names no rule: AWS's, the same over started devices, ours."""
+"""The rules if the user names none: AWS's, the same over started devices, the sequential test."""

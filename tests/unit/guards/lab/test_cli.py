@@ -92,7 +92,7 @@ def test_plan_tells_devices_exposed_and_what_cannot_work(capsys: Output) -> None
 def test_plan_says_what_it_leaves_out_of_account(capsys: Output) -> None:
     rule = "SequentialFailureTest(0.02, leave_worst_out=True)"
     assert main(["plan", "--devices", "50", "--rule", rule, "--rule", "MaxFailures(5)"]) == 0
-    assert f"{rule} goes by clusters" in capsys.readouterr().out
+    assert f"{rule} uses clusters" in capsys.readouterr().out
 
 
 def test_plan_looks_at_the_ends_of_waves(capsys: Output) -> None:
