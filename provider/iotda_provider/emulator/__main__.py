@@ -57,14 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--project-id", default="emulator-project", help="the callers' project")
     parser.add_argument("--scenario", type=Path, metavar="FILE.json", help="what to emulate")
-    parser.add_argument("--seed", type=int, default=0, help="all chance comes from it (0)")
+    parser.add_argument("--seed", type=int, default=0, help="the source of all chance (0)")
     parser.add_argument(
         "--speed",
         type=float,
         default=1.0,
         help="virtual seconds per real second (1); 0: only control calls move time",
     )
-    parser.add_argument("--state", type=Path, metavar="FILE", help="outlive a restart in this file")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="keeps the state over a restart")
     parser.add_argument(
         "--control", action="store_true", help="answer control calls; their key is printed"
     )
