@@ -120,9 +120,11 @@ def leaves(kind: type) -> list[type]:
     """Every class of this kind in the provider that is not merely a base of others."""
     packages = [f"iotda_provider.{name}" for name in ("operators", "sensors", "triggers")]
     modules = {
-        f"{package}.{module.name}"
+        module.name
         for package in packages
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+        for module in pkgutil.walk_packages(
+            importlib.import_module(package).__path__, prefix=f"{package}."
+        )
     }
     info = get_provider_info()
     for section in ("operators", "sensors", "triggers"):
