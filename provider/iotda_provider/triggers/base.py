@@ -71,11 +71,11 @@ class _MadeOfStoredArguments(ABCMeta):
 class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
     """Waits in the triggerer, with a connection to IoTDA.
 
-    A subclass implements :meth:`events`, and adds its own arguments to :meth:`arguments`. Airflow
-    keeps the arguments in its database, and makes the trigger from them after a restart of the
-    triggerer. So whatever must survive a restart is in the arguments or is read again from IoTDA,
-    never only in ``self``. Two copies of a trigger may run at the same time, because Airflow may
-    take a slow triggerer for a dead one.
+    A subclass implements :meth:`events`, and names its own arguments in ``stored``. Airflow keeps
+    the arguments in its database, and makes the trigger from them after a restart of the triggerer.
+    So whatever must survive a restart is in the arguments or is read again from IoTDA, never only
+    in ``self``. Two copies of a trigger may run at the same time, because Airflow may take a slow
+    triggerer for a dead one.
 
     Airflow imports a trigger's module on its event loop, which blocks all other triggers. So such a
     module imports little at its top. ``needs`` names the modules that the trigger works with: they
@@ -90,6 +90,11 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    #: Arguments that a class adds to those of its base classes; each is an attribute too.
+    stored: ClassVar[tuple[str, ...]] = (
+        *("iotda_conn_id", "project_id", "instance_id"),
+        "stop_on_kill",
+    )
 
     def __init__(
         self,
@@ -105,17 +110,12 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
         self.instance_id = optional_text(instance_id, "instance_id")
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments from which Airflow makes this trigger again, as plain JSON."""
-        return {
-            "iotda_conn_id": self.iotda_conn_id,
-            "project_id": self.project_id,
-            "instance_id": self.instance_id,
-            "stop_on_kill": self.stop_on_kill,
-        }
-
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
+        cls = type(self)
+        names = [name for each in cls.__mro__ for name in vars(each).get("stored", ())]
+        values = {name: getattr(self, name) for name in names}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        return f"{cls.__module__}.{cls.__qualname__}", plain
 
     def hook(self) -> IoTDAAsyncHook:
         """A hook for this trigger's connection; use it as an async context manager."""
@@ -198,6 +198,8 @@ class PollingTrigger(IoTDATrigger):
         "iotda_provider.waiting.task_wait",
     )
 
+    stored: ClassVar[tuple[str, ...]] = ("poll_interval", "deadline", "limit", "max_outage", "memo")
+
     def __init__(
         self,
         *,
@@ -214,16 +216,6 @@ class PollingTrigger(IoTDATrigger):
         self.limit = as_text(limit, "limit")
         self.max_outage = positive(max_outage, "max_outage", zero=True)
         self.memo = {} if memo is None else as_mapping(memo, "memo")
-
-    def arguments(self) -> dict[str, Any]:
-        return {
-            **super().arguments(),
-            "poll_interval": self.poll_interval,
-            "deadline": self.deadline,
-            "limit": self.limit,
-            "max_outage": self.max_outage,
-            "memo": self.memo,
-        }
 
     @abstractmethod
     async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import TaskSuccessEvent
 
@@ -33,6 +33,14 @@ class BatchTaskTrigger(PollingTrigger):
         and the time when the stop was accepted, in seconds since the epoch; None: no XCom
     """
 
+    stored: ClassVar[tuple[str, ...]] = (
+        "batch_task_id",
+        "target_statuses",
+        "failure_statuses",
+        "end_from_trigger",
+        "live",
+    )
+
     def __init__(
         self,
         *,
@@ -51,16 +59,6 @@ class BatchTaskTrigger(PollingTrigger):
         self.live = None if live is None else _checked(as_mapping(live, "live"))
         self._show: Callable[[BatchTask], None] = lambda task: None
         self._said = ""
-
-    def arguments(self) -> dict[str, Any]:
-        return {
-            **super().arguments(),
-            "batch_task_id": self.batch_task_id,
-            "target_statuses": list(self.target_statuses),
-            "failure_statuses": list(self.failure_statuses),
-            "end_from_trigger": self.end_from_trigger,
-            "live": self.live,
-        }
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, positive
@@ -45,6 +45,8 @@ class ReleaseTrigger(IoTDATrigger):
         "iotda_provider.triggers.live_in_triggerer",
     )
 
+    stored: ClassVar[tuple[str, ...]] = ("job", "began", "starts_at", "deadline")
+
     def __init__(
         self,
         *,
@@ -59,15 +61,6 @@ class ReleaseTrigger(IoTDATrigger):
         self.began = positive(began, "began", zero=True)
         self.starts_at = positive(starts_at, "starts_at", zero=True)
         self.deadline = None if deadline is None else positive(deadline, "deadline", zero=True)
-
-    def arguments(self) -> dict[str, Any]:
-        return {
-            **super().arguments(),
-            "job": self.job,
-            "began": self.began,
-            "starts_at": self.starts_at,
-            "deadline": self.deadline,
-        }
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
@@ -109,15 +102,14 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
     :param files: a :class:`~iotda_provider.release.storage.ReleaseFiles` as plain JSON
     """
 
+    stored: ClassVar[tuple[str, ...]] = ("guard", "files")
+
     def __init__(
         self, *, guard: Mapping[str, Any], files: Mapping[str, Any], **common: Any
     ) -> None:
         super().__init__(**common)
         self.guard = as_mapping(guard, "guard")
         self.files = as_mapping(files, "files")
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "guard": self.guard, "files": self.files}
 
     @abstractmethod
     def begin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, optional_text
@@ -29,15 +29,14 @@ class GuardingTrigger(IoTDATrigger):
     :param on_alert: the dotted path of the user's function that gets each alert
     """
 
+    stored: ClassVar[tuple[str, ...]] = ("owner", "on_alert")
+
     def __init__(
         self, *, owner: Mapping[str, Any], on_alert: str | None = None, **common: Any
     ) -> None:
         super().__init__(**common)
         self.owner = as_mapping(owner, "owner")
         self.on_alert = optional_text(on_alert, "on_alert")
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "owner": self.owner, "on_alert": self.on_alert}
 
 
 class RolloutGuardTrigger(GuardingTrigger):
@@ -63,12 +62,11 @@ class RolloutGuardTrigger(GuardingTrigger):
         "iotda_provider.triggers.live_in_triggerer",
     )
 
+    stored: ClassVar[tuple[str, ...]] = ("plan",)
+
     def __init__(self, *, plan: Mapping[str, Any], **common: Any) -> None:
         super().__init__(**common)
         self.plan = as_mapping(plan, "plan")
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "plan": self.plan}
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
