@@ -1,4 +1,4 @@
-"""What all operators for one batch task share: the connection, and the wait in the worker."""
+"""What all operators share: the connection, and the wait for a batch task in the worker."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CONNECTION_FIELDS = ("iotda_conn_id", "project_id", "instance_id")
 
 
 def refuse_mapped(operator: BaseOperator, context: Context, why: str) -> None:
-    """Refuse to run as one of many.
+    """Refuse to run as a mapped task instance.
 
-    :param why: what would come of it
+    :param why: what would go wrong
     :raises AirflowFailException: this is a mapped task instance
     """
     ti: Any = context["ti"]
@@ -45,7 +45,7 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
-    :param max_outage: seconds that a wait outlives trouble at the API
+    :param max_outage: seconds for which a wait tolerates errors of the API
     """
 
     ui_color = "#f4e3e1"
@@ -72,11 +72,12 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
         timeout: float,
         show: Callable[[BatchTask], None] = lambda task: None,
     ) -> BatchTask:
-        """Look at a batch task every ``poll_interval`` seconds until the wait is over.
+        """Read a batch task every ``poll_interval`` seconds until the wait is over, and return it.
 
-        :param show: is called after each look that has succeeded
-        :raises BatchTaskTimeoutError: it was not over within ``timeout`` seconds
-        :raises BatchTaskFailedError: the task ended where it was not to be
+        :param wait: which batch task, and in which statuses the wait is over
+        :param show: is called with the task after each successful read
+        :raises BatchTaskTimeoutError: the wait was not over within ``timeout`` seconds
+        :raises BatchTaskFailedError: the task has ended in a status that the wait is not for
         """
         deadline = time.monotonic() + timeout
         outage = Outage(self.max_outage)

@@ -1,4 +1,4 @@
-"""Operators that choose the path of a DAG by what happened to a rollout."""
+"""Operators that choose the path of a DAG by the result of a stop or of a rollout."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ Path = str | Sequence[str]
 
 
 class BranchOperator(MappedXComsAsLists, BranchMixIn):
-    """Follows some task ids and skips the other tasks directly downstream.
+    """Follows some of the tasks directly downstream and skips the others.
 
-    The choice is pushed as XCom ``branch``, a list of task ids, before anything is skipped,
-    because on Airflow 3 a branch that skips pushes no return value. It refuses to run mapped:
-    there, Airflow skips nothing, and every path would run.
+    The choice is pushed as XCom ``branch``, a list of task ids, before tasks are skipped, because
+    on Airflow 3 a branch that skips tasks pushes no return value. The operator refuses to run
+    mapped: Airflow skips nothing for a mapped branch, so every path would run.
     """
 
     inherits_from_skipmixin = True
 
     def follow(self, context: Context, task_ids: Sequence[str], why: str) -> Any:
-        """Push, log and follow a choice."""
+        """Push and log a choice, and skip the other tasks.
+
+        :param why: the reason for the choice, for the log
+        """
         ti: Any = context["ti"]
         chosen = list(dict.fromkeys(task_ids))
         ti.xcom_push(key="branch", value=chosen)
@@ -43,16 +46,17 @@ class BranchOperator(MappedXComsAsLists, BranchMixIn):
         return self.do_branch(context, chosen or None)
 
     def refuse_mapped(self, context: Context) -> None:
-        """
+        """Refuse to run mapped.
+
         :raises AirflowFailException: this is a mapped task instance
         """
         refuse_mapped(self, context, "Airflow would run every path")
 
 
 def check_path(value: Any, name: str) -> tuple[str, ...]:
-    """A task id or several, checked when the DAG is parsed.
+    """Check one task id or a list of them when the DAG is parsed.
 
-    :raises ValueError: it is something else; names the parameter
+    :raises ValueError: it is something else; the message names the parameter
     """
     ids = (value,) if isinstance(value, str) else value
     if (
@@ -68,30 +72,30 @@ def check_path(value: Any, name: str) -> tuple[str, ...]:
 
 
 class BranchOnTargetFailuresOperator(BranchOperator):
-    """Follow paths by which targets failed, and how.
+    """Choose paths by the targets that failed, and by their errors.
 
-    Each failure follows the path of its error code, else that of its failure class, else
-    ``if_some``; the paths of all failures together are followed. A failure with no path at all
-    follows nothing. Where every requested target failed, ``if_all`` is followed instead of
-    ``if_some``, whatever else is followed. After a task that may fail or be skipped, this one needs
-    ``trigger_rule="all_done"``; a join behind it needs
+    Each failed target chooses the path of its error code, else that of its failure class, else
+    ``if_some``. The paths of all failed targets are followed. A target without any path chooses
+    nothing. If every requested target failed, ``if_all`` takes the place of ``if_some``, and is
+    always followed. After a task that may fail or be skipped, this operator needs
+    ``trigger_rule="all_done"``. A join behind it needs
     ``trigger_rule="none_failed_min_one_success"``.
 
     XCom: ``branch``, the task ids that were followed.
 
     :param failures: rows of ``{"target", "error_code", "error_msg"}``, such as the XCom
-        ``failed_targets`` of a stop; of a mapped task the list of such lists (templated)
-    :param requested: how many targets were asked for, or the list of them; of a mapped task the
-        list of numbers, which is added up; needed by ``if_all`` (templated)
-    :param failed: how many failed, where ``failures`` may have been truncated; as ``requested``
-        (templated)
-    :param if_none: task id (or ids) to follow where nothing failed
-    :param if_some: where something failed
-    :param if_all: where every requested target failed, instead of ``if_some``
+        ``failed_targets`` of a stop; for a mapped task the list of such lists (templated)
+    :param requested: the number of requested targets, or the list of them; for a mapped task the
+        list of numbers, which are added up; ``if_all`` needs it (templated)
+    :param failed: the number of failed targets, in the same forms as ``requested``; None: the
+        number of rows in ``failures``, which may have been cut off (templated)
+    :param if_none: task id (or ids) to follow if no target failed
+    :param if_some: task id (or ids) to follow if targets failed
+    :param if_all: task id (or ids) to follow instead of ``if_some`` if all of them failed
     :param by_error_code: paths by error code
     :param by_failure_class: paths by ``environment``, ``firmware`` and ``unknown``
-    :param failure_classes: how failures are classed where a row does not say so itself and the
-        default does not fit
+    :param failure_classes: how failures are classed if their rows have no ``failure_class``; None:
+        the default classes
     """
 
     template_fields: Sequence[str] = ("failures", "requested", "failed")
@@ -116,7 +120,7 @@ class BranchOnTargetFailuresOperator(BranchOperator):
         self.failures = list_or_template(failures, "failures")
         self.requested = None if requested is None else count_or_template(requested, "requested")
         self.failed = None if failed is None else count_or_template(failed, "failed")
-        # Said here: what a template renders to later can't become "not given".
+        # Decided here: whatever a template renders to later never means "not given".
         self._has_requested = requested is not None
         self._has_failed = failed is not None
         self.if_none = None if if_none is None else check_path(if_none, "if_none")
@@ -140,24 +144,24 @@ class BranchOnTargetFailuresOperator(BranchOperator):
 
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
-        rows = [_checked(row, at) for at, row in enumerate(as_rows(self.failures, "failures"))]
+        rows = [_check_row(row, at) for at, row in enumerate(as_rows(self.failures, "failures"))]
         failed = as_count(self.failed, "failed") if self._has_failed else len(rows)
         if not rows and not failed:
             return self.follow(context, self.if_none or (), "No target failed")
-        everything = False
+        all_failed = False
         if self._has_requested:
             requested = as_count(self.requested, "requested")
-            everything = failed >= requested > 0
-        fallback = (self.if_all if everything and self.if_all else self.if_some) or ()
+            all_failed = failed >= requested > 0
+        fallback = (self.if_all if all_failed and self.if_all else self.if_some) or ()
         chosen: list[str] = []
-        if everything and self.if_all:
+        if all_failed and self.if_all:
             chosen.extend(self.if_all)
         for row in rows:
             chosen.extend(self._path(row, fallback))
         if failed > len(rows):
-            # What was cut off has no row that a mapping could cover.
+            # Failures that were cut off have no row, so no error code and no class.
             chosen.extend(fallback)
-        why = f"{'All' if everything else 'Some'} targets failed ({failed})"
+        why = f"{'All' if all_failed else 'Some'} targets failed ({failed})"
         return self.follow(context, chosen, why)
 
     def _path(self, row: Mapping[str, Any], fallback: Sequence[str]) -> Sequence[str]:
@@ -184,21 +188,20 @@ class BranchOnTargetFailuresOperator(BranchOperator):
 
 
 class BranchOnVerdictOperator(BranchOperator):
-    """Follow a path by the verdict of a :class:`RolloutGuardSensor`.
+    """Choose a path by the verdict of a :class:`RolloutGuardSensor`.
 
-    A rollout that was stopped elsewhere, or that is lost, takes the path of a broken one unless it
-    has its own: nothing but a completed rollout is ever treated as one. Where there is no verdict
-    at all, it fails. After a guard that may fail, this one needs ``trigger_rule="all_done"`` (the
-    guard pushes its verdict before it fails); a join behind it needs
-    ``trigger_rule="none_failed_min_one_success"``.
+    ``stopped_elsewhere`` and ``lost`` follow ``if_breached`` unless they have a path of their own:
+    only a completed rollout follows ``if_completed``. If there is no verdict, the operator fails.
+    After a guard that may fail, it needs ``trigger_rule="all_done"`` (the guard pushes its verdict
+    before it fails). A join behind it needs ``trigger_rule="none_failed_min_one_success"``.
 
     XCom: ``branch``, the task ids that were followed.
 
-    :param verdict: the guard's return value, or only the word in it (templated)
-    :param if_breached: task id (or ids) to follow where a rule was broken
-    :param if_completed: where the rollout ran to its own end
-    :param if_stopped_elsewhere: where somebody else has stopped it; None: as ``if_breached``
-    :param if_lost: where the task is gone, or the guard's time was over; None: as ``if_breached``
+    :param verdict: the guard's return value, or only its ``verdict`` (templated)
+    :param if_breached: task id (or ids) to follow if a rule was broken
+    :param if_completed: if the rollout ran to its own end
+    :param if_stopped_elsewhere: if somebody else has stopped the rollout; None: ``if_breached``
+    :param if_lost: if the batch task is gone, or the guard's time was over; None: ``if_breached``
     """
 
     template_fields: Sequence[str] = ("verdict",)
@@ -250,9 +253,9 @@ class BranchOnVerdictOperator(BranchOperator):
 
 
 def _read_verdict(value: Any) -> tuple[str, str]:
-    """The word of a verdict and its sentence, from the result, text of it, or the word alone.
+    """Read the verdict and its summary from a guard's return value, its JSON, or the verdict alone.
 
-    :raises IoTDAConfigError: there is none
+    :raises IoTDAConfigError: there is no verdict
     """
     if isinstance(value, str) and value.strip().startswith("{"):
         value = as_mapping(value, "verdict")
@@ -284,7 +287,7 @@ def _check_mapping(value: Mapping[str, Path] | None, name: str) -> dict[str, tup
     return {key: check_path(path, f"{name}[{key[:60]!r}]") for key, path in value.items()}
 
 
-def _checked(row: Mapping[str, Any], position: int) -> Mapping[str, Any]:
+def _check_row(row: Mapping[str, Any], position: int) -> Mapping[str, Any]:
     if "target" not in row:
         raise IoTDAConfigError(
             f"failures[{position}] is not a row of failed_targets: it needs target, error_code and "

@@ -100,7 +100,7 @@ def test_a_task_of_an_earlier_pass_is_told_with_its_status_of_now(
     assert later["batch_task_id"] == made["batch_task_id"]
     assert (later["created"], later["ended"], later["status"]) == (False, True, "Stopped")
     assert run.xcoms["try_again", "status"] == "Stopped"
-    assert "is Stopped already: it lets nothing start any more" in logged()
+    assert "is already Stopped: it starts no device any more" in logged()
 
 
 def test_a_task_of_an_earlier_pass_for_other_devices_is_not_taken_for_what_is_asked(

@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from iotda_provider.models import TargetResult, TargetResults
 
 
-class AskOfTargetsOperator(TargetsOperator):
-    """Asks something of targets in one go, without waiting; subclasses say what."""
+class CallForTargetsOperator(TargetsOperator):
+    """Makes one kind of call for targets, and does not wait for them; subclasses make the call."""
 
     @abstractmethod
     def affected(self, task: BatchTask) -> int:
-        """How many targets a call for the whole task may reach."""
+        """How many targets a call for the whole task reaches, at most."""
 
     @abstractmethod
     def ask(self, hook: IoTDAHook, task_id: str, targets: list[str] | None) -> TargetResults:
-        """Ask the platform."""
+        """Make the call.
+
+        :param targets: None for the whole task
+        """
 
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
@@ -51,18 +54,18 @@ class AskOfTargetsOperator(TargetsOperator):
             ask = partial(self.ask, hook, task_id)
             results: Iterable[TargetResult]
             results = ask(None) if targets is None else in_batches(ask, targets, self.log)
-            counts = self.tell(context, self.done, before, requested, results)
+            counts = self.push_targets(context, self.done, before, requested, results)
             after = hook.get_batch_task(task_id)
-        # The answer to a call for the whole task need not hold any rows.
+        # The answer to a call for the whole task may have no rows.
         succeeded = requested if targets is None and not counts.rows else None
         return self.report(context, self.done, after, requested, counts, succeeded)
 
 
-class ConfirmBatchTaskOperator(AskOfTargetsOperator):
-    """Let targets of a batch task start that was created with ``need_confirm``.
+class ConfirmBatchTaskOperator(CallForTargetsOperator):
+    """Confirm targets of a batch task that was created with ``need_confirm``, so that they start.
 
-    All waiting targets are confirmed only where ``targets`` was left out or is literally None in
-    the DAG; an empty list confirms nothing. Confirming twice is harmless.
+    All waiting targets are confirmed only if ``targets`` is left out or is literally None in the
+    DAG. An empty list confirms nothing. Confirming twice is harmless.
 
     XComs: the return value ``{"batch_task_id", "outcome": "confirmed", "status", "requested",
     "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
@@ -81,12 +84,12 @@ class ConfirmBatchTaskOperator(AskOfTargetsOperator):
         return hook.confirm_batch_task(task_id, targets)
 
 
-class RetryBatchTaskOperator(AskOfTargetsOperator):
+class RetryBatchTaskOperator(CallForTargetsOperator):
     """Start failed and stopped targets of a batch task again.
 
-    All of them are started only where ``targets`` was left out or is literally None in the DAG; an
-    empty list starts nothing. The platform refuses it for a task that is stopped as a whole: create
-    a new task for those targets instead. The call is never repeated blindly.
+    All of them are started only if ``targets`` is left out or is literally None in the DAG. An
+    empty list starts nothing. The platform refuses to retry a task that was stopped as a whole:
+    create a new task for its targets instead. The call is not repeated when its answer is lost.
 
     XComs: the return value ``{"batch_task_id", "outcome": "retried", "status", "requested",
     "succeeded", "failed", "failed_truncated", "progress", "report_path"}``, ``failed_targets`` and
@@ -107,14 +110,15 @@ class RetryBatchTaskOperator(AskOfTargetsOperator):
 
 
 class DeleteBatchTaskOperator(IoTDABaseOperator):
-    """Remove a batch task that has ended; its record of what happened to each device goes with it.
+    """Delete a batch task that has ended, with its record of what happened to each device.
 
-    A task that is gone already is as good as deleted, so a retry after a lost answer succeeds.
+    By default a task that does not exist counts as deleted, so a retry after a lost answer
+    succeeds.
 
     XCom: the return value ``{"batch_task_id", "outcome": "deleted" | "already_gone"}``.
 
     :param batch_task_id: the task (templated)
-    :param if_missing: what a task that does not exist means: ``succeed``, ``skip`` or ``fail``
+    :param if_missing: what to do if the task does not exist: ``succeed``, ``skip`` or ``fail``
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -152,16 +156,16 @@ class DeleteBatchTaskOperator(IoTDABaseOperator):
 
 
 class ListBatchTasksOperator(IoTDABaseOperator):
-    """List batch tasks, newest first; the list can be mapped over.
+    """List batch tasks, newest first. Tasks can be mapped over the list.
 
     XComs: the return value, a list of ``{"batch_task_id", "task_name", "task_type", "status",
-    "status_desc", "progress", "create_time"}``, and ``truncated``: whether there were more.
+    "status_desc", "progress", "create_time"}``, and ``truncated``: whether tasks are left out.
 
-    :param task_type: only tasks of this type, such as ``firmwareUpgrade``; None: those that upgrade
-        firmware, software or modules, as the platform lists one type at a time (templated)
+    :param task_type: only tasks of this type, such as ``firmwareUpgrade``; None: all types that
+        upgrade firmware, software or modules, with one list call each (templated)
     :param status: only tasks in this status, such as ``Processing`` (templated)
     :param app_id: only tasks of this resource space (templated)
-    :param max_tasks: the most tasks to return; Airflow's limit for mapped tasks holds too
+    :param max_tasks: the most tasks to return, and not more than Airflow's limit for mapped tasks
     :param report_path: URL of a file that gets every task, one JSON object a line (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
@@ -187,7 +191,7 @@ class ListBatchTasksOperator(IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # BaseOperator has a property of its own by the name of task_type.
+        # BaseOperator has a property task_type.
         self.batch_task_type = text_or_template(task_type, "task_type", optional=True)
         self.status = text_or_template(status, "status", optional=True)
         self.app_id = text_or_template(app_id, "app_id", optional=True)

@@ -27,20 +27,19 @@ _ENVIRONMENT, _FIRMWARE, _UNKNOWN = _CLASSES
 
 
 class CollectFailedSubtasksOperator(IoTDABaseOperator):
-    """Collect the devices that failed in a batch task, each with why and the class of its failure.
+    """Collect the devices that failed in a batch task, with each error and its class.
 
-    Returns rows of ``{"target", "error_code", "error_msg", "failure_class"}``, at most
-    ``max_xcom_targets`` and never more than Airflow lets a mapped task take, so that a task can be
-    mapped over them; all of them are in the file at ``report_path``. It reads fifty rows with a
-    call, in constant memory.
+    Returns rows of ``{"target", "error_code", "error_msg", "failure_class"}``: at most
+    ``max_xcom_targets`` of them, and not more than Airflow's limit for mapped tasks, so that a task
+    can be mapped over them. The file at ``report_path`` gets all rows. The operator reads fifty
+    rows a call, in constant memory.
 
-    XComs: the return value; ``failed``, how many there are in all; ``truncated``, whether some are
-    left out of the return value; and ``failures_by_class``, how many are of which class.
+    XComs: the return value; ``failed``, the number of all rows; ``truncated``, whether the return
+    value leaves rows out; and ``failures_by_class``, the number of rows of each class.
 
-    :param batch_task_id: the batch task, or the list of those that a rollout was split over
-        (templated)
-    :param failure_classes: how failures are classed, where the default does not fit
-    :param only_class: collect only failures of this class
+    :param batch_task_id: the batch task, or the list of the batch tasks of one rollout (templated)
+    :param failure_classes: how failures are classed; None: the default classes
+    :param only_class: collect only failures of this class; None: of all
     :param max_xcom_targets: the most rows that are returned
     :param report_path: URL of a file that gets every row, one JSON object a line (templated)
     :param iotda_conn_id: the connection (templated)
@@ -88,7 +87,7 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
             else:
                 for _ in rows(hook):
                     pass
-        self._tell(context, ids, counts, len(kept), path)
+        self._push_counts(context, ids, counts, len(kept), path)
         return kept
 
     def _rows(self, hook: IoTDAHook, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -106,7 +105,7 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
                         "failure_class": failure_class,
                     }
 
-    def _tell(
+    def _push_counts(
         self,
         context: Context,
         ids: Sequence[str],

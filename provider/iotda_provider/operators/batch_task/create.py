@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 
 class CreateBatchTaskOperator(IoTDABaseOperator):
-    """Create a batch task, never a second one for one task instance.
+    """Create a batch task, and never a second one for the same task instance.
 
-    The name at the platform ends with a stamp of the task instance, the same at every try. It is
-    looked for before anything is created and where an answer got lost, so that a retried task finds
-    what its first try has made; and once more afterwards. Where two are found, because a worker
-    that was thought dead went on, the oldest is kept and the other is stopped. What is found is
-    compared with what is asked for (name, type, document, policy, targets, groups and whether it is
-    held): a difference fails, names both, and stops nothing.
+    The name at the platform ends with a stamp of the task instance, which is the same in every try.
+    The operator looks for that stamp before it creates a task, after a lost answer, and once more
+    after the task was created. So a retry finds the batch task of the first try. If there are two,
+    because a worker that was thought dead was still running, the oldest is kept and the others are
+    stopped. A task that is found is compared with the request (name, type, document, policy,
+    targets, groups and ``need_confirm``). If they differ, the operator fails, names both values,
+    and stops nothing.
 
-    The stamp holds the id of this Airflow installation, so that two of them never take each other's
-    batch tasks for their own: the setting ``[iotda] installation_id``, else the Variable
-    ``iotda_provider.installation_id``, which is made once.
+    The stamp holds the id of this Airflow installation, so that two installations never take each
+    other's batch tasks for their own: the setting ``[iotda] installation_id``, else the Variable
+    ``iotda_provider.installation_id``, which is created at the first use.
 
     XComs: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
     "progress", "create_time", "created", "ended", "surplus"}``, and ``batch_task_id`` and
-    ``status``; ``surplus`` lists what was created a second time. ``status`` is the one in which it
-    was created or found. A task that is found may have ended meanwhile, or have been stopped, and
-    then holds no device any more, whatever its targets are: ``ended`` says so.
+    ``status``. ``surplus`` lists the tasks that were created a second time. ``status`` is the
+    status in which the task was created or found. ``ended`` is true if the task has ended or was
+    stopped before it was found: then it starts no device any more.
 
     :param task_name: 1 to 128 letters (a-z, A-Z, Chinese), digits or ``_``; the stamp is added
         (templated)
@@ -57,10 +58,10 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     :param app_id: resource space (templated)
     :param task_mode: ``GATEWAY`` for devices behind gateways
     :param task_ext_info: an object of at most 512 characters, sent to every device (templated)
-    :param of_release: a release in waves holds and guards this task, so that ``rollout_guard``
-        leaves it out; its stamp says so
-    :param on_existing: what a task that this task instance has made before means: ``reuse`` or
-        ``fail``
+    :param of_release: whether a release in waves confirms and guards this task; the stamp says so,
+        and the DAG ``rollout_guard`` leaves the task out
+    :param on_existing: what to do if this task instance has created a batch task before: ``reuse``
+        it or ``fail``
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -97,13 +98,13 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.task_name = text_or_template(task_name, "task_name")
-        # BaseOperator has a property of its own by the name of task_type.
+        # BaseOperator has a property task_type.
         self.batch_task_type = text_or_template(task_type, "task_type")
         self.targets = list_or_template(targets, "targets", optional=True)
         self.group_ids = list_or_template(group_ids, "group_ids", optional=True)
         self.document = object_or_template(document, "document")
         self.task_policy = object_or_template(task_policy, "task_policy")
-        # The platform might not take "true" for a reason to hold anything.
+        # The platform may not read the text "true" as true, and would then hold no device.
         self.need_confirm = None if need_confirm is None else flag(need_confirm, "need_confirm")
         self.app_id = text_or_template(app_id, "app_id", optional=True)
         self.task_mode = None if task_mode is None else one_of(task_mode, "task_mode", ("GATEWAY",))
@@ -129,7 +130,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_mode": self.task_mode,
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
-        create_batch_task(**wanted)  # refuses bad input before anything is read or noted
+        create_batch_task(**wanted)  # refuses bad input before anything is read or written
         stamp = stamp_of(installation_of(context), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         name = stamped_name(wanted["task_name"], stamp, of_release=self.of_release)
         wanted["task_name"] = name
@@ -154,8 +155,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         )
         if ended:
             self.log.warning(
-                "Batch task %s is %s already: it lets nothing start any more, and no second one is "
-                "created for this task instance. Start a new DAG run for another.",
+                "Batch task %s is already %s: it starts no device any more, and no second one is "
+                "created for this task instance. Start a new DAG run to create another.",
                 task.task_id,
                 task.status,
             )
@@ -177,14 +178,15 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
 
 
 def _object(value: Any, name: str) -> dict[str, Any] | None:
-    """An optional object, in any form in which a template renders one."""
+    """Read an optional object in any form that a template can render it to."""
     return None if none_if_blank(value) is None else as_mapping(value, name)
 
 
 def not_before(context: Context) -> str | None:
-    """A moment before which this run can't have created anything, in the platform's spelling.
+    """A time before which this run can't have created a batch task, as the platform writes times.
 
-    By the run's own time, which clearing does not change; with a day for clocks that differ.
+    One day before the run's own time, which does not change when the run is cleared: the clocks of
+    Airflow and the platform may differ. None: the run's time is not known, or in the future.
     """
     run: Any = context.get("dag_run")
     moment = getattr(run, "run_after", None) or getattr(run, "data_interval_end", None)

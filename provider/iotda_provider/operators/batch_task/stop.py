@@ -1,4 +1,4 @@
-"""The operator that stops a batch task, or some of its targets, and tells what came of each."""
+"""The operator that stops a batch task, or some of its targets, and reports each result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from iotda_provider.task_io.dag_parameters import flag, one_of
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting.deadline import Deadline
-from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
 from iotda_provider.waiting.task_wait import ENDED, TaskWait
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-#: Every status but that in which the platform still makes a task's subtasks, and stops none.
+#: Every status but Initializing, in which the platform creates the subtasks and refuses a stop.
 _BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 _BAD_REQUEST = 400
 
@@ -49,43 +48,43 @@ _BAD_REQUEST = 400
 class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
 
-    Asking twice is harmless: a task that is stopping already is joined. One that can't be stopped
-    yet, as it is Initializing, is asked again until it can be, has ended, or ``timeout`` is over.
+    Stopping twice is harmless: if the task is already being stopped, the operator joins that stop.
+    The platform refuses to stop a task that is Initializing: the operator asks again until the stop
+    is accepted, the task has ended, or ``timeout`` is over.
 
-    A whole task is stopped only where ``targets`` was left out or is literally None in the DAG; a
+    The whole task is stopped only if ``targets`` is left out or is literally None in the DAG. A
     template that renders to None, ``"None"`` or empty text is an error, and an empty list stops
     nothing.
 
     XComs: the return value ``{"batch_task_id", "outcome": "stopped" | "already_ended" | "stopping",
     "status", "requested", "succeeded", "failed", "failed_truncated", "progress", "report_path"}``;
     ``failed_targets``, rows of ``{"target", "error_code", "error_msg", "failure_class"}``;
-    ``succeeded_targets``, device ids; ``rollout``, what is stopped; and
-    ``live``, how that stands. For a whole task
-    ``requested`` counts the devices that were not finished when the stop was sent, ``succeeded``
-    those that it stopped.
+    ``succeeded_targets``, device ids; ``rollout``, what is stopped; and ``live``, the progress of
+    the stop. For a whole task ``requested`` counts the devices that had not finished when the stop
+    was sent, and ``succeeded`` those that it stopped.
 
-    A task that had already ended is asked nothing, so none of its targets has a result.
+    If the task had already ended, no stop is sent, so no target has a result.
 
-    Stopping does not reach into a device that is installing: it may still end as Success.
+    A stop does not interrupt a device that is installing: that device may still end as Success.
 
     :param batch_task_id: the task to stop (templated)
     :param targets: device ids to stop; None stops the whole task (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
-    :param if_ended: what a task that has ended already means: ``succeed``, ``skip`` or ``fail``
-    :param on_target_failure: what targets that could not be stopped mean: ``report`` (XComs only),
+    :param if_ended: what to do if the task has already ended: ``succeed``, ``skip`` or ``fail``
+    :param on_target_failure: what to do if targets could not be stopped: ``report`` (XComs only),
         ``fail`` (no retries) or ``skip``
-    :param ignore_error_codes: error codes of targets that do not count as failures
+    :param ignore_error_codes: a target with one of these error codes does not count as failed
     :param wait_for_completion: wait until a stopped task has ended
     :param poll_interval: seconds between two looks while waiting
-    :param timeout: seconds to wait at most
+    :param timeout: seconds to wait, at most
     :param deferrable: wait in the triggerer instead of in the worker
-    :param max_xcom_targets: the most targets that a list in XCom holds; Airflow's own limit holds
-        too
+    :param max_xcom_targets: the most targets in a list in XCom, and not more than Airflow's own
+        limit
     :param report_path: URL of a file that gets every failed target, one JSON object a line
         (templated)
-    :param max_outage: seconds that the wait outlives trouble at the API
+    :param max_outage: seconds for which the wait tolerates errors of the API
     """
 
     verb = "stop"
@@ -94,36 +93,14 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     def __init__(
         self,
         *,
-        batch_task_id: str,
-        targets: Any = None,
-        iotda_conn_id: str = "iotda_default",
-        project_id: str | None = None,
-        instance_id: str | None = None,
         if_ended: str = "succeed",
-        on_target_failure: str = "report",
-        ignore_error_codes: Sequence[str] = (),
         wait_for_completion: bool = True,
         poll_interval: float = 10,
         timeout: float = 3600,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_xcom_targets: int = 1000,
-        report_path: str | None = None,
-        max_outage: float = DEFAULT_MAX_OUTAGE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            iotda_conn_id=iotda_conn_id,
-            project_id=project_id,
-            instance_id=instance_id,
-            max_outage=max_outage,
-            batch_task_id=batch_task_id,
-            targets=targets,
-            on_target_failure=on_target_failure,
-            ignore_error_codes=ignore_error_codes,
-            max_xcom_targets=max_xcom_targets,
-            report_path=report_path,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.if_ended = one_of(if_ended, "if_ended", ("succeed", "skip", "fail"))
         self.wait_for_completion = flag(wait_for_completion, "wait_for_completion")
         self.poll_interval = positive(poll_interval, "poll_interval")
@@ -179,7 +156,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                         raise
                     self.log.warning("It can't be stopped yet; asking again: %s", error)
                 task = self._wait_until_begun(context, hook, record)
-            counts = self.tell(context, record.outcome, task, record.requested, results)
+            counts = self.push_targets(context, record.outcome, task, record.requested, results)
             record = replace(record, counts=counts, sent_at=time.time())
             live = self._live(context, record)
             live.show(task)
@@ -226,11 +203,11 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         return in_batches(partial(hook.stop_batch_task, task.task_id), targets, self.log)
 
     def _wait_until_begun(self, context: Context, hook: IoTDAHook, record: StopRecord) -> BatchTask:
-        """The task once the platform has made its subtasks, or refuses no stop for want of them.
+        """Wait until the task is not Initializing any more, and return it.
 
         :raises BatchTaskTimeoutError: that takes longer than this task may wait
         """
-        record.forget(context)  # it was refused, so nobody's stop is known of
+        record.forget(context)  # the platform has refused this stop
         wait = TaskWait(self.batch_task_id, _BEGUN)
         left = max(0.0, record.began + self.timeout - time.time())
         if self.deferrable and left:
@@ -244,7 +221,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                 show=self._live(context, record).show,
             )
         except BatchTaskTimeoutError:
-            self._push(context, None, record)
+            self._push_result_so_far(context, None, record)
             raise self._never_stopped() from None
 
     def _never_stopped(self) -> BatchTaskTimeoutError:
@@ -261,7 +238,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         target_statuses: Sequence[str],
         timeout: float,
     ) -> NoReturn:
-        """Wait there; ``self`` is lost on the way, so what is known travels along."""
+        """Defer. ``self`` does not survive that, so the trigger carries the record."""
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
         now = time.time()
@@ -293,7 +270,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         except (KeyError, TypeError, ValueError):
             raise IoTDAError("The trigger's event does not say what was stopped.") from None
         if record.counts is None:
-            return self._go_on(context, event, record)
+            return self._ask_again(context, event, record)
         with self.hook() as hook:
             task = event.task
             if task is None:
@@ -303,13 +280,13 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                 task = self._interrupted(context, hook, error, record)
             return self._conclude(context, hook, task, record)
 
-    def _go_on(self, context: Context, event: Event, record: StopRecord) -> dict[str, Any]:
-        """Ask again, now that a task that could not be stopped yet has begun or has ended."""
+    def _ask_again(self, context: Context, event: Event, record: StopRecord) -> dict[str, Any]:
+        """Ask again: the task was Initializing, and is not any more."""
         if event.task is not None:
             return self._work(context, began=record.began)
         if event.limit == "execution_timeout":
             raise self.execution_timeout_error()
-        self._push(context, None, record)
+        self._push_result_so_far(context, None, record)
         raise event.error or self._never_stopped()
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
@@ -320,9 +297,9 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     def _interrupted(
         self, context: Context, hook: IoTDAHook, error: IoTDAError, record: StopRecord
     ) -> BatchTask:
-        """The task, where it has ended in the last moment; otherwise push what is known, and raise.
+        """Return the task if it has ended by now; otherwise push the result so far, and raise.
 
-        :raises IoTDAError: the error that the wait ended with
+        :raises IoTDAError: the error that ended the wait
         """
         task = None
         if isinstance(error, BatchTaskTimeoutError):
@@ -330,13 +307,13 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                 task = hook.get_batch_task(self.batch_task_id)
             if task is not None and task.status.is_terminal:
                 return task
-        self._push(context, task, record)
+        self._push_result_so_far(context, task, record)
         raise error
 
     def _conclude(
         self, context: Context, hook: IoTDAHook, task: BatchTask, record: StopRecord
     ) -> dict[str, Any]:
-        """Report a stop that has come to its end, or that nobody waits for."""
+        """Report a stop that is complete, or whose end is not waited for."""
         outcome = "stopped" if task.status.is_terminal else record.outcome
         self._live(context, record).settle(outcome, task)
         counts = record.counts or TargetCounts()
@@ -344,18 +321,20 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         if record.joined:
             targets = self.requested_targets(context) or []
             results = hook.read_stopped_targets(task.task_id, targets)
-            counts = self.tell(context, outcome, task, record.requested, results)
+            counts = self.push_targets(context, outcome, task, record.requested, results)
             succeeded = None
         try:
             result = self.report(context, outcome, task, record.requested, counts, succeeded)
-        except (AirflowFailException, AirflowSkipException):  # for good
+        except (AirflowFailException, AirflowSkipException):  # there is no further try
             record.forget(context)
             raise
         record.forget(context)
         return result
 
-    def _push(self, context: Context, task: BatchTask | None, record: StopRecord) -> None:
-        """Push what is known of a stop, where an error is raised."""
+    def _push_result_so_far(
+        self, context: Context, task: BatchTask | None, record: StopRecord
+    ) -> None:
+        """Push the result so far, before an error is raised."""
         self._live(context, record).settle(record.outcome, task)
         counts = record.counts or TargetCounts()
         self.push_result(context, record.outcome, task, record.requested, counts)
@@ -364,7 +343,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         self, context: Context, task: BatchTask, record: StopRecord
     ) -> dict[str, Any]:
         self._live(context, record).settle("already_ended", task)
-        counts = self.tell(context, "already_ended", task, record.requested, ())
+        counts = self.push_targets(context, "already_ended", task, record.requested, ())
         result = self.report(context, "already_ended", task, record.requested, counts)
         message = f"Batch task {task.task_id} had already ended as {task.status}: {task.progress}."
         if self.if_ended == "succeed":

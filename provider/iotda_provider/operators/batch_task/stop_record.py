@@ -1,4 +1,4 @@
-"""What is known of one stop: kept over a deferral, and over a crash."""
+"""The record of one stop, which survives a deferral and a crash."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _NOTE = "iotda_stop"
-#: The XCom with the record of a deferred task: no event brings it back where no triggerer comes.
+#: The XCom with the record of a deferred task, for a task that is resumed without an event.
 _XCOM = "deferred_stop"
 
 
 @dataclass(frozen=True)
 class StopRecord:
-    """One stop of one task instance: what it found, what it asked for, and what was answered.
+    """One stop of one task instance: the counts before it, the request, and the answer.
 
-    The same plain JSON is kept in three places: in the task instance's notes, before the stop is
-    sent, for a later try; in the trigger's memo and in an XCom, for the task that is resumed.
+    The same plain JSON is written to three places: to the task instance's notes before the stop is
+    sent, for a later try; and to the trigger's memo and an XCom, for the task that is resumed.
 
     :param batch_task_id: the batch task to stop
-    :param requested: how many targets the stop is for
-    :param stopped_before: how many of the task's targets were stopped before it
-    :param whole: the whole task comes to an end, so that there is something to wait for
-    :param joined: some targets are asked for, and somebody else stops the whole task
-    :param again: an earlier try of this task instance has sent it
+    :param requested: the number of targets to stop
+    :param stopped_before: targets of the batch task that were stopped before this stop
+    :param whole: whether the whole batch task is being stopped, so that its end can be waited for
+    :param joined: whether this stop is for some targets while somebody else stops the whole task
+    :param again: whether an earlier try of this task instance has sent the stop
     :param began: when this task instance began to work, in seconds since 1970
-    :param sent_at: when this task instance sent it, or joined it; None: not yet
-    :param counts: what the platform answered; None: it has not taken the stop
+    :param sent_at: when this task instance sent the stop, or joined one; None: not yet
+    :param counts: the platform's answer, counted; None: it has not accepted the stop
     """
 
     batch_task_id: str
@@ -53,22 +53,23 @@ class StopRecord:
     def of(
         cls, context: Context, task: BatchTask, targets: Sequence[str] | None, *, began: float
     ) -> StopRecord:
-        """What a stop will do to a task as it stands, gone on with where an earlier try sent it.
+        """The record of a stop that is about to be sent, or that an earlier try has sent.
 
+        :param task: the batch task as the platform shows it now
         :param targets: None for the whole task
         """
-        earlier = _kept(context, task)
+        earlier = _sent_earlier(context, task)
         if earlier is not None:
             whole = earlier.whole or task.status.is_stop
             requested = earlier.requested if targets is None else len(targets)
             joined = whole and targets is not None
             return replace(earlier, requested=requested, whole=whole, joined=joined, began=began)
         seen = task.progress
-        # By the platform's counts, which may be a torn read.
+        # The platform's counts may not add up: they are not read in one moment.
         unfinished = seen.total - seen.finished - seen.stopped - seen.removed
         stopped = seen.stopped
         if task.status is TaskStatus.STOPPING and targets is None:
-            # It was as good as sent by us: what it has stopped so far counts.
+            # This stop joins the one that is under way: what that has stopped counts.
             unfinished, stopped = unfinished + stopped, 0
         return cls(
             batch_task_id=task.task_id,
@@ -81,32 +82,32 @@ class StopRecord:
 
     @property
     def outcome(self) -> str:
-        """The operator's outcome as long as nothing more is known."""
+        """The operator's outcome until the batch task has ended."""
         return "stopping" if self.whole else "stopped"
 
     def keep(self, context: Context) -> None:
-        """Note the stop before it is sent, so that the next try knows it was this task's own."""
+        """Write the note before the stop is sent, so that the next try knows whose stop it was."""
         try:
             notes_of(context).set(_NOTE, {"batch_task_id": self.batch_task_id, **self._sent()})
-        # Airflow's database or API may be down, in many ways, which must not keep a stop back.
+        # Airflow's database or API may fail in many ways, and a stop must not wait for it.
         except Exception:  # noqa: BLE001
             _log.exception("The stop could not be noted; a retry would not know it as its own.")
 
     @staticmethod
     def forget(context: Context) -> None:
-        """Leave no Airflow Variable behind, now that the stop has come to its end.
+        """Delete the note if it is an Airflow Variable, as the stop is complete.
 
-        A task state store keeps the note, so that there a task that is cleared knows its stop too.
+        In a task state store it stays, so that a task that is cleared knows its stop.
         """
         notes = notes_of(context)
         if isinstance(notes, VariableNotes):
             try:
                 notes.delete(_NOTE)
             except Exception:  # noqa: BLE001 - the same
-                _log.exception("An Airflow Variable that nobody needs could not be deleted.")
+                _log.exception("An Airflow Variable that is not needed could not be deleted.")
 
     def memo(self, context: Context) -> dict[str, Any]:
-        """The record as plain JSON for a trigger; it is kept as an XCom, too."""
+        """The record as plain JSON for a trigger's memo; it is pushed as an XCom, too."""
         counts = None if self.counts is None else asdict(self.counts)
         memo = {"sent": self._sent(), "told": counts, "began": self.began, "sent_at": self.sent_at}
         context["ti"].xcom_push(key=_XCOM, value=memo)
@@ -129,7 +130,7 @@ class StopRecord:
 
     @staticmethod
     def memo_in_xcom(context: Context) -> Any:
-        """What :meth:`memo` has kept in this task instance's XCom."""
+        """The memo that :meth:`memo` has pushed as an XCom of this task instance."""
         ti: Any = context["ti"]
         return ti.xcom_pull(task_ids=ti.task_id, key=_XCOM, map_indexes=ti.map_index)
 
@@ -137,19 +138,19 @@ class StopRecord:
         return {name: getattr(self, name) for name in (*_SENT, "again")}
 
 
-#: What is known before the stop is sent.
+#: The fields that are known before the stop is sent.
 _SENT = ("requested", "stopped_before", "whole", "joined")
 
 
-def _kept(context: Context, task: BatchTask) -> StopRecord | None:
-    """The stop that an earlier try of this task instance has sent, or may have sent."""
+def _sent_earlier(context: Context, task: BatchTask) -> StopRecord | None:
+    """The stop that an earlier try of this task instance has noted; None: there is none."""
     try:
         noted = notes_of(context).get(_NOTE)
         if not isinstance(noted, dict) or noted.get("batch_task_id") != task.task_id:
             return None
         sent = {name: noted[name] for name in _SENT}
     except Exception:  # noqa: BLE001 - the same
-        _log.exception("What an earlier try has sent can't be read; going on without it.")
+        _log.exception("The note of an earlier try's stop can't be read; going on without it.")
         return None
-    # One that never left is sent now, and what has completed was not stopped by anybody.
+    # If the task is not being stopped, the earlier try has noted the stop and not sent it.
     return StopRecord(task.task_id, **sent, again=True) if task.status.is_stop else None

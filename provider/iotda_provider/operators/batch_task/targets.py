@@ -1,4 +1,4 @@
-"""What the operators that act on targets share: which targets, and how results are reported."""
+"""What the operators for targets share: reading the targets, and reporting their results."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from iotda_provider.task_io.reports import Report, failed_row, xcom_limit
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: Targets whose results are in memory at a time: 16 calls of 100, as many as are under way at once.
+#: Targets whose results are in memory at a time: 16 calls of 100, which are sent side by side.
 BATCH = 1600
 Ask = Callable[[list[str]], Iterable[TargetResult]]
-#: How many failures the log shows.
+#: The most failures in the log.
 _MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class TargetCounts:
-    """How many targets were answered for, and with what.
+    """The results of one call, counted.
 
-    :param rows: for how many targets the platform said what came of it
-    :param failed: for how many it did not succeed, the harmless left out
-    :param first: the first of these, in words
+    :param rows: targets for which the platform returned a result
+    :param succeeded: targets of these for which the call succeeded
+    :param failed: targets of these that failed, without those whose error code is ignored
+    :param first: the first failure, as text
     """
 
     rows: int = 0
@@ -54,26 +55,26 @@ class TargetCounts:
 
 
 class TargetsOperator(IoTDABaseOperator):
-    """An operator that asks something of a whole batch task, or of some of its targets.
+    """An operator that makes a call for a whole batch task, or for some of its targets.
 
-    The whole task is meant only where ``targets`` was left out or is literally None in the DAG; a
-    template that renders to None, ``"None"`` or empty text is an error, and an empty list asks
-    nothing of the platform.
+    The call is for the whole task only if ``targets`` is left out or is literally None in the DAG.
+    A template that renders to None, ``"None"`` or empty text is an error, and for an empty list no
+    call is made.
 
     :param batch_task_id: the task (templated)
     :param targets: device ids; None means the whole task (templated)
-    :param on_target_failure: what targets mean for which it did not succeed: ``report`` (XComs
-        only), ``fail`` (no retries) or ``skip``
-    :param ignore_error_codes: error codes of targets that do not count as failures
-    :param max_xcom_targets: the most targets that a list in XCom holds; Airflow's own limit holds
-        too
+    :param on_target_failure: what to do if targets failed: ``report`` (XComs only), ``fail`` (no
+        retries) or ``skip``
+    :param ignore_error_codes: a target with one of these error codes does not count as failed
+    :param max_xcom_targets: the most targets in a list in XCom, and not more than Airflow's own
+        limit
     :param report_path: URL of a file that gets every failed target, one JSON object a line
         (templated)
     """
 
     template_fields: Sequence[str] = ("batch_task_id", "targets", "report_path", *CONNECTION_FIELDS)
 
-    #: What is done, and what has been done, in words for the log.
+    #: The call as a verb and as a past participle, for the log: ``stop`` and ``stopped``.
     verb: ClassVar[str]
     done: ClassVar[str]
 
@@ -91,7 +92,7 @@ class TargetsOperator(IoTDABaseOperator):
         super().__init__(**kwargs)
         self.batch_task_id = id_or_template(batch_task_id)
         self.targets = list_or_template(targets, "targets", optional=True)
-        # Said once, here: what a template renders to later can never become "the whole task".
+        # Decided here: whatever a template renders to later never means "the whole task".
         self._whole_task = targets is None
         self.on_target_failure = one_of(
             on_target_failure, "on_target_failure", ("report", "fail", "skip")
@@ -102,9 +103,9 @@ class TargetsOperator(IoTDABaseOperator):
         self._report_template = report_path
 
     def requested_targets(self, context: Context) -> list[str] | None:
-        """The targets, each once, or None for the whole task: only where the DAG itself says so.
+        """The targets, each once; None for the whole task, if the DAG itself says so.
 
-        :raises IoTDAConfigError: they are no list of device ids, or were rendered away
+        :raises IoTDAConfigError: they are no list of device ids, or were rendered to nothing
         """
         from iotda_provider.api import check_targets
 
@@ -119,12 +120,12 @@ class TargetsOperator(IoTDABaseOperator):
         return None
 
     def nothing_asked(self, context: Context) -> dict[str, Any]:
-        """The result for an empty list of targets: nothing was sent."""
+        """The result for an empty list of targets: no call is made."""
         self.log.info("targets is an empty list: nothing is %s.", self.done)
-        counts = self.tell(context, self.done, None, 0, ())
+        counts = self.push_targets(context, self.done, None, 0, ())
         return self.report(context, self.done, None, 0, counts)
 
-    def tell(
+    def push_targets(
         self,
         context: Context,
         outcome: str,
@@ -132,9 +133,9 @@ class TargetsOperator(IoTDABaseOperator):
         requested: int,
         results: Iterable[TargetResult],
     ) -> TargetCounts:
-        """Push both lists, bounded, and write every failure as it comes: all the rows are for.
+        """Count the results, push both lists up to their limit, and write all failures down.
 
-        :raises Exception: what went wrong with the report, after the XComs are pushed
+        :raises Exception: the report could not be written; the XComs are pushed before
         """
         limit = xcom_limit(self.max_xcom_targets)
         failures: list[dict[str, Any]] = []
@@ -176,7 +177,7 @@ class TargetsOperator(IoTDABaseOperator):
         counts: TargetCounts,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
-        """What the operator returns."""
+        """The operator's return value."""
         return {
             "batch_task_id": self.batch_task_id,
             "outcome": outcome,
@@ -190,7 +191,7 @@ class TargetsOperator(IoTDABaseOperator):
         }
 
     def push_result(self, context: Context, *args: Any, **kwargs: Any) -> None:
-        """Push what would be returned, where an error is raised instead."""
+        """Push the return value as XCom, before an error is raised."""
         context["ti"].xcom_push(key="return_value", value=self.result(*args, **kwargs))
 
     def report(
@@ -202,10 +203,10 @@ class TargetsOperator(IoTDABaseOperator):
         counts: TargetCounts,
         succeeded: int | None = None,
     ) -> dict[str, Any]:
-        """Log what came of it, and act on failed targets.
+        """Log the result, and do what ``on_target_failure`` says if targets failed.
 
         :raises TargetFailuresError: targets failed, and ``on_target_failure`` is ``fail``
-        :raises AirflowSkipException: targets failed, and it is ``skip``
+        :raises AirflowSkipException: targets failed, and ``on_target_failure`` is ``skip``
         """
         result = self.result(outcome, task, requested, counts, succeeded)
         self.log.info(
@@ -239,7 +240,7 @@ def _in_words(row: Mapping[str, Any]) -> str:
 
 
 def _dag_leaves_targets_out(context: Context) -> bool:
-    """Whether ``targets`` is left out, or None, in the DAG itself and not in what it maps over."""
+    """Whether the DAG itself leaves ``targets`` out, or gives None; what it maps over may not."""
     ti: Any = context["ti"]
     if getattr(ti, "map_index", -1) < 0:
         return True
@@ -251,18 +252,19 @@ def _dag_leaves_targets_out(context: Context) -> bool:
     mapped_over = mapped.expand_input.value
     if isinstance(mapped_over, (list, tuple)):  # expand_kwargs() with rows of the DAG itself
         mapped_over = mapped_over[ti.map_index]
-    # Of rows that come from elsewhere, nobody knows here whether they name targets.
+    # Rows that come from another task may name targets; they can't be read here.
     return isinstance(mapped_over, Mapping) and "targets" not in mapped_over
 
 
 def in_batches(ask: Ask, targets: list[str], log: Log) -> Iterable[TargetResult]:
-    """One definite result for each target, in their order, as they come.
+    """Call for any number of targets, a batch at a time: one result for each target, in order.
 
-    The first batch is asked at once. An error of a later one must not lose the results of those
-    before: it becomes the result of each of its targets.
+    The call for the first batch is made at once, the others as the results are read. If the call
+    for a later batch fails, its error becomes the result of each target in it, so that the results
+    of earlier batches are not lost.
 
-    :param ask: the hook's method for some targets
-    :raises IoTDAError: the first batch failed as a whole
+    :param ask: the hook's method, which takes the targets
+    :raises IoTDAError: the call for the first batch failed
     """
     return chain(ask(targets[:BATCH]), _further(ask, targets, log))
 

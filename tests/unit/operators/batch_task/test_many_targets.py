@@ -113,7 +113,7 @@ def test_results_take_the_same_memory_however_many_there_are(ti: Any, tmp_path: 
             for n in range(count)
         )
         tracemalloc.start()
-        told = operator.tell({"ti": ti}, "stopped", None, count, results)
+        told = operator.push_targets({"ti": ti}, "stopped", None, count, results)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert told.failed == count
