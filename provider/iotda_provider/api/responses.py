@@ -13,7 +13,6 @@ from iotda_provider.api import Call
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
-    IoTDAError,
     IoTDANotFoundError,
     IoTDAServerError,
     IoTDAThrottledError,
@@ -95,15 +94,8 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         the body holds an error. The subclass says which kind
     :raises IoTDATransportError: this is not an answer of the IoTDA API
     """
-    failure = None
-    try:
+    with without_frames():  # they hold the answer, which may repeat secrets
         return _result(call, answer)
-    except IoTDAError as error:
-        failure = error
-    try:
-        raise without_frames(failure)  # its frames hold the answer, which may repeat secrets
-    finally:
-        del failure
 
 
 def _result(call: Call[T], answer: Answer) -> T:

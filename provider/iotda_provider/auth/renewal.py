@@ -140,18 +140,18 @@ class Renewing(Generic[T]):
     def _renew_now(self, deadline: float) -> None:
         if self._now() < self._expires_at:
             deadline = min(deadline, monotonic() + _PATIENCE)
-        failure: BaseException
-        try:
-            issued = self._obtain(deadline)
-        except IoTDAError as error:
-            failure = error
-            with self._lock:
-                now = self._now()
-                left = self._expires_at - now
-                self._pause_until = now + _PAUSE
-                if isinstance(error, IoTDAAuthError):
-                    self._refusal, self._refused_at = error, now
-            if left > 0:
+        with without_frames():  # they hold passwords, tokens and keys
+            try:
+                issued = self._obtain(deadline)
+            except IoTDAError as error:
+                with self._lock:
+                    now = self._now()
+                    left = self._expires_at - now
+                    self._pause_until = now + _PAUSE
+                    if isinstance(error, IoTDAAuthError):
+                        self._refusal, self._refused_at = error, now
+                if left <= 0:
+                    raise
                 _log.warning(
                     "%s could not be renewed, it is good for %.0f s more: %s",
                     self._what,
@@ -159,16 +159,7 @@ class Renewing(Generic[T]):
                     error,
                 )
                 return
-        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
-            failure = error
-        else:
-            self._keep(issued)
-            return
-        # The frames below hold passwords, tokens and keys.
-        try:
-            raise without_frames(failure)
-        finally:
-            del failure
+        self._keep(issued)
 
     def _keep(self, issued: Issued[T]) -> None:
         with self._lock:

@@ -93,16 +93,8 @@ def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     Every header without an underscore in its name is signed. If missing, ``X-Sdk-Date`` is set to
     the present time, and ``Host`` to the request's host.
     """
-    failure: BaseException
-    try:
+    with without_frames():  # those of the vendor's signer hold the key
         return _sign(outgoing, key, scope)
-    except BaseException as error:  # noqa: BLE001 - raised again
-        failure = error
-    # The frames below belong to the vendor's signer and hold the key.
-    try:
-        raise without_frames(failure)
-    finally:
-        del failure
 
 
 def _sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:

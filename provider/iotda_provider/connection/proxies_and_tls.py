@@ -32,14 +32,8 @@ def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | Non
     :raises IoTDAConfigError: the environment's proxy has no valid address, or the proxy's
         certificate would not be verified
     """
-    try:
+    with without_frames():  # they hold the proxy's password
         return _proxy_for(settings, url or settings.base_url)
-    except IoTDAConfigError as error:
-        failure = error
-    try:
-        raise without_frames(failure)  # its frames hold the proxy's password
-    finally:
-        del failure
 
 
 def _proxy_for(settings: ConnectionSettings, url: str) -> str | None:

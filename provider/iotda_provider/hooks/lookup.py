@@ -45,21 +45,14 @@ def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
     :raises IoTDATransportError: Airflow's API, its database or a secrets backend is unreachable
     """
     _check(conn_id)
-    failure: BaseException
-    try:
-        return read()
-    except AirflowNotFoundException:
+    with without_frames():  # they hold the connection
         try:
-            failure = _error_for(conn_id, _second_look(conn_id))
+            try:
+                return read()
+            except AirflowNotFoundException:
+                raise _error_for(conn_id, _second_look(conn_id)) from None
         except BaseException as error:  # noqa: BLE001 - Airflow's errors have any type
-            failure = _typed(conn_id, error)
-    except BaseException as error:  # noqa: BLE001 - the same
-        failure = _typed(conn_id, error)
-    # The frames below belong to Airflow and hold the connection.
-    try:
-        raise without_frames(failure)
-    finally:
-        del failure
+            raise _typed(conn_id, error) from None
 
 
 def _second_look(conn_id: str) -> Exception | str | None:
@@ -91,23 +84,16 @@ def _check(conn_id: object) -> None:
 async def _look_up_async(
     conn_id: str, read: Callable[[], Awaitable[ConnectionLike]]
 ) -> ConnectionLike:
-    failure: BaseException
     await _load_backends()
-    try:
-        return await asyncio.wait_for(finish_even_if_cancelled(read()), LOOKUP_SECONDS)
-    except AirflowNotFoundException:
+    with without_frames():
         try:
-            failure = _error_for(
-                conn_id, await asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
-            )
+            try:
+                return await asyncio.wait_for(finish_even_if_cancelled(read()), LOOKUP_SECONDS)
+            except AirflowNotFoundException:
+                second = asyncio.wait_for(_second_look_async(conn_id), LOOKUP_SECONDS)
+                raise _error_for(conn_id, await second) from None
         except BaseException as error:  # noqa: BLE001 - Airflow's errors have any type
-            failure = _typed(conn_id, error)
-    except BaseException as error:  # noqa: BLE001 - the same
-        failure = _typed(conn_id, error)
-    try:
-        raise without_frames(failure)
-    finally:
-        del failure
+            raise _typed(conn_id, error) from None
 
 
 async def _load_backends() -> None:

@@ -36,17 +36,8 @@ def mask(*secrets: str | None) -> None:
     """
     hidden = Sealed([secret for secret in secrets if secret])
     del secrets
-    failure: BaseException
-    try:
+    with without_frames():  # those of Airflow's masker hold the secret
         _mask(hidden)
-        return
-    except BaseException as error:  # noqa: BLE001 - raised again
-        failure = error
-    # The frames below belong to Airflow's masker and hold the secret.
-    try:
-        raise without_frames(failure)
-    finally:
-        del failure
 
 
 def _mask(secrets: Sealed[list[str]]) -> None:

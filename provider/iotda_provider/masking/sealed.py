@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
-E = TypeVar("E", bound=BaseException)
 
 
 class Unpicklable:
@@ -30,10 +29,19 @@ class Sealed(Unpicklable, Generic[T_co]):
         return "<sealed>"
 
 
-def without_frames(error: E) -> E:
-    """The error without its traceback, cause and context: their local variables hold secrets.
+class without_frames:
+    """Raises an error of this block without traceback, cause and context.
 
-    Raise it outside of the ``except`` block that caught it, which would set its context again.
+    The local variables in their frames hold secrets, which error reports would show.
     """
-    error.__traceback__ = error.__cause__ = error.__context__ = None
-    return error
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        del traceback
+        if error is not None:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            try:
+                raise error
+            finally:
+                del error

@@ -82,41 +82,34 @@ class AsyncTransport:
     ) -> Received[aiohttp.ClientResponse]:
         """Send one request; after a timeout the next call gets a new session."""
         session = self.shared.take()
-        failure: BaseException
-        try:
-            response = await session.request(
-                outgoing.method,
-                URL(self.settings.base_url + outgoing.uri, encoded=True),
-                headers=headers.reveal(),
-                data=outgoing.body or None,
-                allow_redirects=False,
-                proxy=self.shared.proxy,
-                timeout=_total_timeout(seconds),
-            )
-            body = await _read_body(response)
-            return Received(response, response.status, response.headers.items(), body)
-        # ValueError: the libraries raise it for an answer that they do not expect.
-        except (
-            *(aiohttp.ClientError, asyncio.TimeoutError),
-            *(OSError, RuntimeError, ValueError),
-        ) as error:
-            fault = _fault(error, session)
-            if fault is Fault.TIMEOUT:
-                self.shared.replace(session)
-            failure = error
-            if fault is not None:
-                failure = _transport_error(
-                    call, self.settings, error, fault, headers.reveal(), seconds
+        with without_frames():  # those of other libraries hold the headers
+            try:
+                response = await session.request(
+                    outgoing.method,
+                    URL(self.settings.base_url + outgoing.uri, encoded=True),
+                    headers=headers.reveal(),
+                    data=outgoing.body or None,
+                    allow_redirects=False,
+                    proxy=self.shared.proxy,
+                    timeout=_total_timeout(seconds),
                 )
-        except BaseException as error:  # noqa: BLE001 - raised again, as a cancellation is
-            failure = error
-        finally:
-            await self.shared.put_back(session)
-        # The frames below belong to other libraries and hold the headers.
-        try:
-            raise without_frames(failure)
-        finally:
-            del failure
+                body = await _read_body(response)
+                return Received(response, response.status, response.headers.items(), body)
+            # ValueError: the libraries raise it for an answer that they do not expect.
+            except (
+                *(aiohttp.ClientError, asyncio.TimeoutError),
+                *(OSError, RuntimeError, ValueError),
+            ) as error:
+                fault = _fault(error, session)
+                if fault is None:
+                    raise
+                if fault is Fault.TIMEOUT:
+                    self.shared.replace(session)
+                raise _transport_error(
+                    call, self.settings, error, fault, headers.reveal(), seconds
+                ) from None
+            finally:
+                await self.shared.put_back(session)
 
     async def read(self, call: Call[T], answer: Answer) -> T:
         """The result that an answer holds, or its error; a thread reads a large answer."""

@@ -88,47 +88,40 @@ class BlockingTransport:
         """Send one request; after a timeout the next call gets a new session."""
         session = self._sessions.take()
         url = self.settings.base_url + outgoing.uri
-        failure: BaseException
-        try:
-            response = send(
-                session,
-                outgoing.method,
-                url,
-                headers,
-                Sealed(outgoing.body),
-                seconds=seconds,
-                most_bytes=MAX_ANSWER_BYTES,
-            )
-            items = response.headers.items()
-            return Received(response, response.status_code, items, response.content)
-        # ValueError: the libraries raise it for an answer that they do not expect.
-        except (requests.RequestException, ValueError) as error:
-            fault = fault_of(error)
-            if fault is Fault.TIMEOUT:
-                self._sessions.replace(session)
-            failure = transport_error(
-                call,
-                self.settings,
-                fault,
-                innermost(error),
-                secrets_of(headers.reveal()),
-                seconds=seconds,
-            )
-        except OSError as error:  # requests raises it if the file is missing
-            failure = IoTDAConfigError(
-                f"Connection {self.settings.conn_id!r}: the CA bundle {session.verify!r} can't be "
-                f"read: {error}."
-            )
-        except BaseException as error:  # noqa: BLE001 - raised again, such as a task's timeout
-            failure = error
-        finally:
-            if self._sessions.give_back(session):
-                session.close()
-        # The frames below belong to other libraries and hold the headers.
-        try:
-            raise without_frames(failure)
-        finally:
-            del failure
+        with without_frames():  # those of other libraries hold the headers
+            try:
+                response = send(
+                    session,
+                    outgoing.method,
+                    url,
+                    headers,
+                    Sealed(outgoing.body),
+                    seconds=seconds,
+                    most_bytes=MAX_ANSWER_BYTES,
+                )
+                items = response.headers.items()
+                return Received(response, response.status_code, items, response.content)
+            # ValueError: the libraries raise it for an answer that they do not expect.
+            except (requests.RequestException, ValueError) as error:
+                fault = fault_of(error)
+                if fault is Fault.TIMEOUT:
+                    self._sessions.replace(session)
+                raise transport_error(
+                    call,
+                    self.settings,
+                    fault,
+                    innermost(error),
+                    secrets_of(headers.reveal()),
+                    seconds=seconds,
+                ) from None
+            except OSError as error:  # requests raises it if the file is missing
+                raise IoTDAConfigError(
+                    f"Connection {self.settings.conn_id!r}: the CA bundle {session.verify!r} can't "
+                    f"be read: {error}."
+                ) from None
+            finally:
+                if self._sessions.give_back(session):
+                    session.close()
 
     async def read(self, call: Call[T], answer: Answer) -> T:
         """The result that an answer holds, or its error."""
