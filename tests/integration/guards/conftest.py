@@ -1,4 +1,4 @@
-"""Guards over emulated fleets: the emulator's time moves while the guard sleeps, and only then."""
+"""Guards over emulated fleets: the emulator's time moves only while the guard sleeps."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ START = 1_790_000_000.0
 
 
 class _AtOnce:
-    """Something to await that is over."""
+    """An awaitable that has ended."""
 
     def __await__(self) -> Iterator[None]:
         return iter(())
 
 
 class Fleet:
-    """One emulated fleet, and the time that its guards live in.
+    """One emulated fleet, and the clock of its guards.
 
-    :param emulator: stands still but for :meth:`sleep`
+    :param emulator: its time moves only in :meth:`sleep`
     """
 
     start = START
@@ -43,7 +43,7 @@ class Fleet:
         self._plans: list[tuple[float, Callable[[], Any]]] = []
 
     def sleep(self, seconds: float) -> Any:
-        """Let time pass, for the fleet and for its guards; what was planned happens on time.
+        """Let time pass, for the fleet and its guards, and do what was planned for that time.
 
         It may be awaited, too.
         """
@@ -56,7 +56,7 @@ class Fleet:
         return _AtOnce()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else of ``asyncio``, in whose place it stands in a trigger."""
+        """Everything else of ``asyncio``, which this object replaces in a trigger."""
         return getattr(asyncio, name)
 
     def _to(self, moment: float) -> None:
@@ -65,7 +65,7 @@ class Fleet:
             self.now = moment
 
     def at(self, seconds: float, act: Callable[[], Any]) -> None:
-        """Plan something for a moment while a guard watches."""
+        """Plan a call for a time while a guard watches."""
         self._plans.append((seconds, act))
         self._plans.sort(key=lambda item: item[0])
 
@@ -89,7 +89,7 @@ class Fleet:
         return task_id
 
     def command(self, name: str, **arguments: Any) -> Any:
-        """What a person does in the console."""
+        """A call that a person makes in the console."""
         return self.emulator._on_loop(lambda: self.emulator.instance.run(name, **arguments))
 
     def progress(self, task_id: str | None = None) -> dict[str, int]:
@@ -121,7 +121,7 @@ class Fleet:
         return ti.xcoms
 
     def trigger(self, trigger: Any, ti: TaskInstance) -> Any:
-        """What a triggerer would do: make the trigger from its arguments, run it to its event."""
+        """Do what a triggerer does: make the trigger from its arguments, run it to its event."""
         path, arguments = trigger.serialize()
         module, _, name = path.rpartition(".")
         made = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
@@ -137,7 +137,7 @@ class Fleet:
 
 
 class TaskInstance:
-    """A running task instance as far as guards look at it; ``store`` outlives its tries.
+    """A running task instance with what guards use of it; ``store`` outlives its tries.
 
     :param has_store: whether Airflow has one, as since 3.3
     """
@@ -154,7 +154,7 @@ class TaskInstance:
         return {"ti": self, **({"task_state_store": self.store} if self.has_store else {})}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Keep what is pushed, as JSON as Airflow does."""
+        """Keep an XCom as JSON, as Airflow does."""
         self.xcoms[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
@@ -163,7 +163,7 @@ class TaskInstance:
         return self.xcoms.get(key)
 
     def new_try(self) -> None:
-        """Clear what Airflow clears when a task instance starts anew."""
+        """Clear what Airflow clears when a task instance starts again."""
         self.xcoms.clear()
 
     @contextmanager

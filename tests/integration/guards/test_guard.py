@@ -231,13 +231,13 @@ alerts: list[Any] = []
 
 
 def note(alert: Any) -> None:
-    """Somebody's function, which has trouble of its own."""
+    """A user's function that fails."""
     alerts.append(alert)
     raise RuntimeError("no mail today")
 
 
 def dawdle(alert: Any) -> None:
-    """Somebody's function, which takes its time."""
+    """A user's function that is slow."""
     alerts.append(alert)
     time.sleep(0.5)
 
@@ -305,7 +305,7 @@ def test_an_alert_that_airflow_cannot_keep_ends_no_guard(
 
 @pytest.fixture
 def slow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a trigger knew before comes late."""
+    """The earlier memory of a trigger comes late."""
     recall = TriggererMemoryStore.recall
 
     async def late(state: TriggererMemoryStore, **options: Any) -> Any:

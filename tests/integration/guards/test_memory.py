@@ -17,7 +17,7 @@ KEY = "guard_memory"
 
 
 class KilledError(BaseException):
-    """The end of the process that a guard lives in."""
+    """The death of a guard's process."""
 
 
 @pytest.fixture(params=[True, False], ids=["3.3", "before"])
@@ -31,12 +31,12 @@ def die() -> None:
 
 
 def kept(ti: Any) -> Any:
-    """What is written down of the guard's memory, wherever that is."""
+    """The guard's memory, wherever it is saved."""
     return ti.store.get(KEY) or VariableNotes(owner_of(ti)).get(KEY)
 
 
 def test_a_retry_goes_on_with_the_rules_history(fleet: Any, ti: Any) -> None:
-    """Devices that have started and never report: an hour is over after an hour, not after two."""
+    """Devices have started and never report: a restart does not lengthen the hour."""
     silent = fleet({"devices": 20, "success_after": 1e9})
     silent.at(50 * 60, die)
     guard = {"rules": Stalled(3600), "poke_interval": 10}
@@ -181,7 +181,7 @@ def forge(ti: Any, note: dict[str, Any]) -> None:
 
 
 def test_a_forged_note_makes_no_guard_hastier(fleet: Any, ti: Any) -> None:
-    """The devices run for ten minutes; the note says, for as long as the batch task exists."""
+    """The devices have run for ten minutes, but the note says: as long as the batch task exists."""
     silent = fleet({"devices": 20, "success_after": 1e9})
     silent.sleep(4000)
     counts = {"last": [20, 0, 20, 0, 0], "tasks": {silent.task_id: [20, 20, 0, 0, 20]}}
@@ -212,7 +212,7 @@ def test_a_forged_note_makes_no_stop_the_guards_own(fleet: Any, ti: Any) -> None
 def test_a_triggers_stop_is_verified_where_no_secret_is_there_to_sign_with(
     fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with an agency: what the event says is the trigger's own word."""
+    """As with an agency: the event comes from the trigger itself."""
     monkeypatch.setattr("iotda_provider.rollout_guard.signature._WITH_SECRET", ())
     bad = fleet(BAD)
 

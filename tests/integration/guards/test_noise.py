@@ -23,7 +23,7 @@ whose = contextvars.ContextVar("whose", default="nobody's")
 
 
 class SharedTime:
-    """The time of some guards, which goes on when all of them sleep."""
+    """The clock of some guards, which goes on when all of them sleep."""
 
     def __init__(self, start: float) -> None:
         self.start = start
@@ -55,7 +55,7 @@ class SharedTime:
 
 
 class Lines(logging.Handler):
-    """Who has written what in whose context."""
+    """Collects log lines with the context in which they were written."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""Fleets as they are: small, asleep, retrying, up to date already, split, bricked, cut off."""
+"""Realistic fleets: small, asleep, retrying, already up to date, split, bricked, cut off."""
 
 from __future__ import annotations
 

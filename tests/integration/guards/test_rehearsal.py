@@ -1,4 +1,4 @@
-"""The right to stop is tried when a guard begins; the journal shows it, no device is touched."""
+"""A guard rehearses a stop at its start: the journal shows the request, and no device stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The link from a guard to why it decided as it did."""
+"""The link from a guard to the XComs that explain its decision."""
 
 from __future__ import annotations
 

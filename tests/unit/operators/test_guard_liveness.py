@@ -1,4 +1,4 @@
-"""Guards that do not watch any more, and the sign of life to somebody outside of Airflow."""
+"""Overdue guards, and the heartbeat to a service outside of Airflow."""
 
 from __future__ import annotations
 

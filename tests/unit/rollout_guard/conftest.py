@@ -1,4 +1,4 @@
-"""A watch over a scripted platform: what it is shown, what it asks for, and what time it is."""
+"""A watch over a scripted platform, with its answers, its requests and its clock."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ START = 1_790_000_000.0
 
 
 class Platform:
-    """A watch's I/O object: it answers from a script, and writes down what was asked for.
+    """The I/O object of a watch: it answers from a script, and records the requests.
 
-    An answer may be an error, which is raised. The last answer of a script is given for ever.
+    An answer may be an error, which is raised. The last answer is repeated.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Platform:
         task_type: str = "firmwareUpgrade",
         **counts: int,
     ) -> BatchTask:
-        """A task as it may be shown; its counts add up unless ``total`` is given."""
+        """A batch task; its counts add up unless ``total`` is given."""
         return BatchTask.from_wire(
             {
                 "task_id": task_id,
@@ -61,25 +61,25 @@ class Platform:
         return Subtask(target, SubtaskStatus.FAIL, error_code=code, error_msg=message)
 
     def clock(self) -> float:
-        """The time."""
+        """The clock."""
         return self.now
 
     @staticmethod
     def draw() -> float:
-        """Not by chance: no routine save falls between a test's first looks."""
+        """Fixed, so that no routine save falls between a test's first looks."""
         return 0.0
 
     def show(self, *answers: Any, of: str = TASK) -> None:
-        """Prepare the answers to reading a task, in turn."""
+        """Prepare the answers to reading a task, in order."""
         self.shows[of] = list(answers)
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
-        """What the script shows of them."""
+        """Answer from the script."""
         self.asked.append("read")
         return [_next(self.shows[key]) for key in batch_task_ids]
 
     async def read_failed(self, batch_task_id: str, tally: Any) -> None:
-        """The rows, and the error among them."""
+        """Pass the scripted rows on, and raise the error among them."""
         self.asked.append("rows")
         for row in self.rows:
             if isinstance(row, IoTDAError):
@@ -87,14 +87,14 @@ class Platform:
             tally.add(row)
 
     async def stop_task(self, batch_task_id: str) -> None:
-        """What the script says of a stop."""
+        """Answer a stop from the script."""
         self.asked.append(f"stop {batch_task_id}")
         answer = _next(self.stops)
         if isinstance(answer, IoTDAError):
             raise answer
 
     async def rehearse_stop(self, batch_task_id: str) -> None:
-        """What the script says of a rehearsal."""
+        """Answer a rehearsal from the script."""
         self.asked.append(f"rehearse {batch_task_id}")
         if self.rehearsal is not None:
             raise self.rehearsal
@@ -128,11 +128,11 @@ class Guard:
         return run_blocking(self.watch.poll(self.platform))
 
     def give_up(self) -> Outcome:
-        """Let the guard's time be over."""
+        """End the guard's time."""
         return run_blocking(self.watch.give_up(self.platform, "Time is over."))
 
     def verify(self) -> Outcome | None:
-        """Look at what became of the stop."""
+        """Verify the stop."""
         return run_blocking(self.watch.verify(self.platform))
 
     def until_over(self, every: float = 10.0, at_most: int = 10_000) -> Outcome:
@@ -159,7 +159,7 @@ def guard(platform: Platform) -> Callable[..., Guard]:
         made = GuardPlan(
             batch_task_ids=ids, rules=rules if isinstance(rules, tuple) else (rules,), **plan
         )
-        made = GuardPlan.from_dict(made.to_dict())  # as a trigger gets it
+        made = GuardPlan.from_dict(made.to_dict())  # as the trigger gets the plan
         remembered = Memory.from_json(memory, ids, made.audit_limit)
         log = logging.getLogger("guard")
         watch = Watch(made, remembered, log, clock=platform.clock, draw=platform.draw)

@@ -1,4 +1,4 @@
-"""A memory that somebody wrote: it can make a guard later, never bolder."""
+"""A forged memory can delay a stop, and never cause one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ A_MONTH = 30 * 86400.0
 
 
 def signature(secret: str = "a secret key", owner: Any = None, **settings: Any) -> Signature:
-    """That of a guard's connection."""
+    """The signature of a guard's connection."""
     connection = ConnectionSettings("c", "https://h", password=secret, **settings)
     return Signature(connection, owner or OWNER)
 
@@ -89,7 +89,7 @@ def forged(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def rollouts(draw: st.DrawFn) -> list[list[BatchTask]]:
-    """Looks at two batch tasks that go on, in which devices fail, end, and are stopped by hand."""
+    """Looks at two running batch tasks, whose devices fail, end, and are stopped by hand."""
     looks = []
     now = {name: [0, 0, 0, 0] for name in (TASK, OTHER)}
     for _ in range(draw(st.integers(1, 5))):
@@ -116,7 +116,7 @@ def task(name: str, processing: int, fail: int, success: int, stopped: int) -> B
 def first_stop(
     platform: Any, rules: Any, memory: Any, looks: list[list[BatchTask]], *, age: float = 0.0
 ) -> float:
-    """The look at which a guard first asks for a stop, at batch tasks that are so old."""
+    """The number of the look at which a guard first sends a stop, with batch tasks of this age."""
     plan = GuardPlan(batch_task_ids=(TASK, OTHER), rules=rules, stop_on_breach=True)
     now = [NOW + age]
     kept = OURS.recall(memory, batch_task_ids=plan.batch_task_ids)
@@ -152,14 +152,14 @@ def test_it_never_stops_earlier_than_a_guard_without_one(
 def test_nor_at_a_batch_task_that_is_older_than_the_rules_time(
     platform: Any, rule: Any, age: float
 ) -> None:
-    """The devices run for ten minutes; the note says, since the task was created."""
+    """The devices have run for ten minutes, but the note says: since the task was created."""
     state = {"version": 2, "started": 100, "tasks": {TASK: [100, 100, 0, 0, 2000]}, "starts": 200}
     state |= {"last": [200, 0, 200, 0, 0], "time": NOW + age - 1, "still_since": NOW - 1}
     state |= {"history": [[3600.0, [[NOW - 1, 200]]]]}
     memory = {"version": 1, "batch_task_ids": [TASK, OTHER], "state": state, "looks": 5}
     going_on = [task(name, 100, 0, 0, 0) for name in (TASK, OTHER)]
     assert first_stop(platform, (rule,), memory, [going_on], age=age) == float("inf")
-    # Signed, it is believed.
+    # A signed memory is believed.
     signed = first_stop(platform, (rule,), OURS.sign(memory), [going_on], age=age)
     assert signed == (0 if age else float("inf"))
 
@@ -192,7 +192,7 @@ def test_what_another_guard_has_signed_is_not_this_ones(theirs: Signature) -> No
 
 
 def test_of_several_copies_a_signed_one_is_believed() -> None:
-    """Else anybody could have a guard forget what it has decided on."""
+    """Otherwise anybody could make a guard forget its decision."""
     ours = OURS.sign(Memory((TASK,), looks=3).to_json())
     forged = Memory((TASK,), looks=10**9).to_json()
     found = OURS.recall(forged, ours, None, "x", batch_task_ids=(TASK,))
@@ -216,7 +216,7 @@ def test_nobody_elses_stop_is_reported_as_the_guards_own(platform: Any, guard: A
 
 @pytest.mark.parametrize("rule", [Stalled(3600), Overdue(3600, 0.02)])
 def test_nothing_can_have_begun_before_the_batch_task_was_created(platform: Any, rule: Any) -> None:
-    """Devices that run for ten minutes are neither still nor overdue for an hour."""
+    """Devices that have run for ten minutes have neither stalled nor run for an hour."""
     state = {"version": 2, "started": 1, "tasks": {TASK: [1, 0, 0, 0, 1]}, "starts": 0}
     state |= {"last": [100, 0, 100, 0, 0], "time": NOW - 1, "still_since": NOW - 1e6}
     state |= {"history": [[3600.0, [[NOW - 1e6, 0]]]]}
@@ -261,7 +261,7 @@ def test_a_part_that_somebody_stopped_and_a_forged_intent_stop_no_healthy_rest(
 def test_what_somebody_has_made_of_a_part_of_a_memory_ends_no_guard(
     platform: Any, guard: Any, status: str, part: str, damage: dict[str, Any]
 ) -> None:
-    """Nor what it says of itself meanwhile, and in the end."""
+    """The XCom ``live`` and the result are made from the memory too."""
     platform.show(platform.task(processing=90, fail=10))
     watched = guard(stop_on_breach=True)
     watched.poll()

@@ -1,4 +1,4 @@
-"""A memory that comes after looks have begun: as if it had been there from the first one."""
+"""A memory that comes after some looks has the same effect as one from the start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOTAL = 1000
 
 
 def seen_by(memory: Memory, look: Look) -> int:
-    """Let a guard with this memory look; the devices that it knows to have started."""
+    """Look with this memory; returns how many devices the guard knows to have started."""
     memory.state, verdict = evaluate(RULES, memory.state, look)
     memory.note_look(look)
     memory.looks += 1

@@ -1,4 +1,4 @@
-"""What people see of a guard in a worker is written beside its looks, never in their way."""
+"""The XCom ``live`` of a guard in a worker: no look waits for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDS = ("0123456789abcdef01234567",)
 
 
 class TaskInstance:
-    """An Airflow that does not answer until it is told to."""
+    """An Airflow that does not answer until the test lets it."""
 
     def __init__(self) -> None:
         self.answers, self.pushed = threading.Event(), []
@@ -37,7 +37,7 @@ def test_no_look_waits_for_an_airflow_that_does_not_answer() -> None:
     with WorkerGuardIO(hook, context, log) as io:
         live = LiveInWorker(watch, io, context, log)
         for _ in range(5):
-            live.show()  # it would wait for ever
+            live.show()  # otherwise the test would hang
         assert not ti.pushed
         ti.answers.set()
         live.settle()

@@ -1,4 +1,4 @@
-"""The record by which people see how a guard stands: what is in it, and when it is written."""
+"""The XCom ``live``: what is in it, and when it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from iotda_provider.rollout_guard.live_record import LiveRecord, header
 
 
 class Looking:
-    """A guard that looks every ten seconds, and what is written of it."""
+    """A guard that looks every ten seconds, and its written records."""
 
     def __init__(self, guard: Any, platform: Any, guards: int = 1) -> None:
         self.guard, self.platform, self.guards = guard, platform, guards

@@ -1,4 +1,4 @@
-"""A guard's memory as it is written down: bounded, and the newest of several copies."""
+"""A guard's saved memory: it is bounded, and the newest of several copies is taken."""
 
 from __future__ import annotations
 

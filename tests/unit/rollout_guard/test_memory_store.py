@@ -1,4 +1,4 @@
-"""What a trigger asks of Airflow comes to its end, whatever becomes of the trigger."""
+"""A trigger's requests to Airflow end, even if the trigger ends before them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWNER = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
 
 
 class Supervisor:
-    """In the place of Airflow 3's Variables: each call is a conversation on the event loop."""
+    """Replaces Airflow 3's Variables: each call waits for its answer on the event loop."""
 
     def __init__(self) -> None:
         self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
@@ -35,7 +35,7 @@ class Supervisor:
 async def test_a_conversation_is_never_broken_off(
     end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before Airflow 3.3 its answer would be taken for the next one's."""
+    """Before Airflow 3.3 its answer would be taken for the answer of the next request."""
     supervisor = Supervisor()
     monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: supervisor)
     monkeypatch.setattr(memory_store, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)

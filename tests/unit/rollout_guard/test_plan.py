@@ -1,4 +1,4 @@
-"""What a guard is told, as the argument of its trigger."""
+"""A guard's plan as the argument of its trigger."""
 
 from __future__ import annotations
 

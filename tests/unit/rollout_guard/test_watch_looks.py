@@ -1,4 +1,4 @@
-"""What one look costs and what it may decide on: classes, torn counts, outages, holds, memory."""
+"""One look: its calls, failure classes, torn counts, outages, holds and memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_look_in_the_steady_state_is_one_reading(platform: Any, guard: Any) ->
     for _ in range(5):
         watched.poll(10)
 
-    # When it saves first is drawn, so that guards that begin together do not save together.
+    # The time of the first save is random, so that guards that start together save apart.
     assert [asked for asked in platform.asked if asked != "save"] == ["read"] * 5
 
 
@@ -310,7 +310,7 @@ def test_rules_with_a_history_keep_it_over_a_restart(platform: Any, guard: Any) 
     second = guard(rule, memory=platform.saved[-1])
 
     assert second.poll(120).rule == "Overdue"
-    assert guard(rule).poll() is None  # without it, the hour begins anew
+    assert guard(rule).poll() is None  # without the memory, the hour starts again
 
 
 def test_a_history_is_saved_every_minute_and_nothing_else_so_often(

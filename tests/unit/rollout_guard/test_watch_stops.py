@@ -1,4 +1,4 @@
-"""The stop: written down before it is sent, tried until it is taken, seen through to its end."""
+"""The stop: it is saved before it is sent, sent until it is accepted, and verified."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_it_is_seen_through_and_reported(platform: Any, guard: Any) -> None:
     assert outcome.stop["attempts"] == 1
     assert outcome.status == ("Stopped",)
     assert outcome.progress["stopped"] == 93
-    assert outcome.evidence["failed"] == 5  # what it decided on, not what came of it
+    assert outcome.evidence["failed"] == 5  # the counts at the decision, not after the stop
 
 
 def test_the_devices_that_started_are_one_number_in_verdict_and_progress(
@@ -136,7 +136,7 @@ def test_it_is_tried_even_while_the_task_cannot_be_read(platform: Any, guard: An
     watched.poll()
     watched.poll()
 
-    assert platform.asked.count(f"stop {platform.task_id}") == 2  # taken: not sent a third time
+    assert platform.asked.count(f"stop {platform.task_id}") == 2  # accepted: not sent a third time
 
 
 def test_a_task_that_ends_before_the_stop_is_reported_as_ended(platform: Any, guard: Any) -> None:
@@ -205,7 +205,7 @@ def test_the_stop_is_sent_where_its_reason_cannot_be_kept(
 
 
 def stopped_by(platform: Any, guard: Any) -> Any:
-    """The memory of a guard that died between writing down its stop and reporting it."""
+    """The memory of a guard that died after saving its stop and before reporting it."""
     platform.show(platform.task(fail=5, processing=95))
     guard(stop_on_breach=True).poll()
     return platform.saved[0]
@@ -442,7 +442,7 @@ def test_time_that_is_over_in_the_middle_of_a_stop_is_a_breach(platform: Any, gu
 
 
 def decided_on(platform: Any, guard: Any, **plan: Any) -> Any:
-    """The memory of a guard that died before the platform had taken its stop."""
+    """The memory of a guard that died before the platform had accepted its stop."""
     platform.show(platform.task(fail=5, processing=95))
     platform.stops = [REFUSED]
     guard(stop_on_breach=True, **plan).poll()

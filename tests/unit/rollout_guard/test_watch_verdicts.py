@@ -1,4 +1,4 @@
-"""How a watch ends: nothing but a completed rollout may look like one."""
+"""How a watch ends: only a completed rollout has the verdict ``completed``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ UNREACHABLE = {"exc": requests.exceptions.ConnectTimeout}
 
 
 def wait(**parameters: Any) -> BatchTaskSensor:
-    """The sensor, impatient."""
+    """The sensor, with short times."""
     parameters = {"batch_task_id": TASK_ID, "poke_interval": 0.001, "timeout": 30, **parameters}
     return BatchTaskSensor(task_id="wait", **parameters)
 

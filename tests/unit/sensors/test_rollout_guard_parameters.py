@@ -1,4 +1,4 @@
-"""What a guard may be told: anything that would leave a rollout unguarded is refused at once."""
+"""A guard's parameters: those that would leave a rollout unguarded are refused at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 
 
 def tell(alert: Any) -> None:
-    """Somebody's function."""
+    """A user's function."""
 
 
 def guard(**parameters: Any) -> RolloutGuardSensor:

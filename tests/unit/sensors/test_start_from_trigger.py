@@ -1,4 +1,4 @@
-"""A sensor may start in the triggerer only where a triggerer understands all that it is told."""
+"""A sensor may start in the triggerer only with parameters that a triggerer can render."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error that goes through a trigger's event is raised as if nothing had been deferred."""
+"""A resumed task raises the same error as one that was not deferred."""
 
 from __future__ import annotations
 

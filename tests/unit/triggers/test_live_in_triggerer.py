@@ -1,4 +1,4 @@
-"""What people see of a guard in a triggerer is written beside its looks, never in their way."""
+"""The XCom ``live`` of a guard in a triggerer: no look waits for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAN = GuardPlan(batch_task_ids=IDS, rules=(MaxFailures(5),))
 
 
 class Kept:
-    """Where XComs go, once it is told to answer."""
+    """A store of XComs that answers once the test lets it."""
 
     def __init__(self) -> None:
         self.answers = asyncio.Event()

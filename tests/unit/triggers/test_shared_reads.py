@@ -1,4 +1,4 @@
-"""One reading for all guards that look at the same moment: how many calls it takes."""
+"""One reading for all guards that look at the same time: its number of calls."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def look(reads: SharedReads, ids: Any) -> list[Any]:
-    """All of them look at the same moment."""
+    """Read all of them at the same time."""
     return await asyncio.gather(*map(reads.read, ids), return_exceptions=True)
 
 
@@ -79,7 +79,7 @@ async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
     platform = Platform(1000)
     reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
-    for _ in range(2):  # they have just come, all at once, as after another triggerer's end
+    for _ in range(2):  # all are new, as after the death of another triggerer
         tasks = await look(reads, platform.ids)
 
     assert [task.task_id for task in tasks] == platform.ids
