@@ -257,8 +257,8 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         self.wait_in_triggerer(trigger, deadline, self.poll_interval)
 
     def _live(self, context: Context, record: StopRecord) -> LiveStop:
-        standing = StopLiveState(self.batch_task_id, self.poll_interval, record.sent_at)
-        return LiveStop(context, standing, self.log)
+        state = StopLiveState(self.batch_task_id, self.poll_interval, record.sent_at)
+        return LiveStop(context, state, self.log)
 
     def waited_for(self, context: Context) -> Sequence[str]:
         return (self.batch_task_id,)
