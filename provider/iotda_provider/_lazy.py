@@ -6,17 +6,18 @@ Airflow parses a DAG file again and again, and most DAGs use one or two of our o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazily(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazily(module: str, offered: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Make the ``__getattr__`` of a module (PEP 562).
 
     :param module: the name of that module
-    :param homes: for each name the module that defines it, relative to the package of ``module``
+    :param offered: modules, relative to the package of ``module``, and the names that each defines
     """
+    homes = {name: home for home, names in offered.items() for name in names}
     package = module if hasattr(sys.modules[module], "__path__") else module.rpartition(".")[0]
 
     def get(name: str) -> Any:

@@ -26,14 +26,11 @@ from iotda_provider.api.devices import (
     show_package,
 )
 from iotda_provider.api.identifiers import (
-    check_group_id,
     check_group_ids,
-    check_id,
     check_package_id,
     check_targets,
     check_task_id,
     check_version,
-    check_word,
 )
 
 __all__ = [
@@ -46,14 +43,11 @@ __all__ = [
     "Repeat",
     "any_call",
     "change_group",
-    "check_group_id",
     "check_group_ids",
-    "check_id",
     "check_package_id",
     "check_targets",
     "check_task_id",
     "check_version",
-    "check_word",
     "confirm_batch_task",
     "create_batch_task",
     "create_group",

@@ -42,14 +42,11 @@ class Device:
 
         :raises ValueError: there is no id
         """
+        names = ("status", "fw_version", "sw_version", "product_id", "device_name")
         return cls(
             device_id=_id(data, "device_id"),
-            status=short_text(data.get("status")),
-            fw_version=short_text(data.get("fw_version")),
-            sw_version=short_text(data.get("sw_version")),
-            product_id=short_text(data.get("product_id")),
-            device_name=short_text(data.get("device_name")),
             status_changed=short_text(data.get("connection_status_update_time")),
+            **{name: short_text(data.get(name)) for name in names},
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b32encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,37 +213,23 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
 
     :param wanted: arguments of ``create_batch_task``; only these are compared
     """
-    raw, found = task.raw, []
-    readings: dict[str, Any] = {
-        "task_name": lambda: task.task_name,
-        "task_type": lambda: str(task.task_type),
-        "document": lambda: _in_any_order(raw.get("document")),
-        "task_policy": lambda: _policy(raw.get("task_policy")),
-        "need_confirm": lambda: bool(raw.get("need_confirm")),
-        "group_ids": lambda: sorted((raw.get("targets_filter") or {}).get("group_ids") or ()),
-        "task_mode": lambda: raw.get("task_mode") or None,
-        "task_ext_info": lambda: raw.get("task_ext_info") or None,
-    }
-    asked: dict[str, Any] = {
-        "task_name": str,
-        "task_type": str,
-        "document": _in_any_order,
-        "task_policy": _policy,
-        "need_confirm": bool,
-        "group_ids": lambda ids: sorted(ids or ()),
-        "task_mode": lambda mode: mode or None,
-        "task_ext_info": lambda info: info or None,
-    }
+    raw, different = task.raw, []
+    found = {name: raw.get(name) for name in _DEFAULTS}
+    if isinstance(raw.get("targets_filter"), Mapping):
+        found["group_ids"] = raw["targets_filter"].get("group_ids")
+    found |= {"task_name": task.task_name, "task_type": task.task_type}
+    names = found.keys() & wanted.keys()
     if wanted.get("targets") is not None:
-        asked.pop("group_ids")  # the platform ignores group_ids if there are targets
-    for name in asked.keys() & wanted.keys():
-        has, wants = readings[name](), asked[name](wanted[name])
+        names -= {"group_ids"}  # the platform ignores group_ids if there are targets
+    for name in names:
+        comparable = _COMPARABLE.get(name, _or_none)
+        has, wants = comparable(found[name]), comparable(wanted[name])
         if has != wants:
-            found.append(f"{name} is {_short(has)}, and {_short(wants)} is asked for")
+            different.append(f"{name} is {_short(has)}, and {_short(wants)} is asked for")
     app_id = wanted.get("app_id")
     if app_id and task.app_id and task.app_id != app_id:
-        found.append(f"app_id is {task.app_id}, and {app_id} is asked for")
-    return sorted(found)
+        different.append(f"app_id is {task.app_id}, and {app_id} is asked for")
+    return sorted(different)
 
 
 async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
@@ -305,6 +291,20 @@ def _in_any_order(document: Any) -> Any:
 def _policy(policy: Any) -> dict[str, str]:
     """A policy for comparison: without empty fields, its numbers as text."""
     return {name: str(value) for name, value in _filled(policy or {}).items()}
+
+
+def _or_none(value: Any) -> Any:
+    return value or None
+
+
+_COMPARABLE: dict[str, Callable[[Any], Any]] = {
+    "task_name": str,
+    "task_type": str,
+    "document": _in_any_order,
+    "task_policy": _policy,
+    "need_confirm": bool,
+    "group_ids": lambda ids: sorted(ids or ()),
+}
 
 
 def _filled(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 
-__getattr__ = lazily(__name__, {"RolloutGuardSensor": "rollout_guard"})
+__getattr__ = lazily(__name__, {"rollout_guard": ("RolloutGuardSensor",)})
 
 # `{{ params.x }}` and `{{ params['x'] }}`: the only templates that a triggerer renders correctly.
 _PARAMS = re.compile(r"\{\{-?\s*params(\.\w+|\[\s*(['\"])\w+\2\s*\])+\s*-?\}\}")

@@ -30,12 +30,14 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "CollectFailedSubtasksOperator": "collect",
-        "ConfirmBatchTaskOperator": "actions",
-        "CreateBatchTaskOperator": "create",
-        "DeleteBatchTaskOperator": "actions",
-        "ListBatchTasksOperator": "actions",
-        "RetryBatchTaskOperator": "actions",
-        "StopBatchTaskOperator": "stop",
+        "actions": (
+            "ConfirmBatchTaskOperator",
+            "DeleteBatchTaskOperator",
+            "ListBatchTasksOperator",
+            "RetryBatchTaskOperator",
+        ),
+        "collect": ("CollectFailedSubtasksOperator",),
+        "create": ("CreateBatchTaskOperator",),
+        "stop": ("StopBatchTaskOperator",),
     },
 )

@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["StagedRollout", "staged_rollout"]
 
-__getattr__ = lazily(__name__, {"StagedRollout": "task_group", "staged_rollout": "task_group"})
+__getattr__ = lazily(__name__, {"task_group": ("StagedRollout", "staged_rollout")})
