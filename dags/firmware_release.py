@@ -1,20 +1,20 @@
 """Release a firmware or software package in waves, behind a guard, gates and, if wanted, a person.
 
-Start it from the form: which package, for which device groups, in which waves. It looks first (does
-the package exist, who runs it already, is another upgrade under way?), creates one batch task in
-which every device waits to be confirmed, and confirms wave after wave. A wave is followed by the
-next one only when enough of *all* devices so far have succeeded, or when a person says so.
+Start it from the form with the package, the device groups and the waves. It checks first (does the
+package exist, which devices run it already, is another upgrade under way?), creates one batch task
+in which every device waits to be confirmed, and confirms wave after wave. The next wave begins only
+when enough of *all* devices confirmed so far have succeeded, or when a person says so.
 
-When too many devices fail, or a person says no, the batch task is stopped. Then the devices' own
-versions are read back, those that failed by the firmware's fault are put into a quarantine group,
-and those that never started or failed by their environment get a batch task of their own, which
-waits for somebody to confirm it in the console: with this package, or not at all.
+When too many devices fail, or a person says no, the batch task is stopped. Then the versions that
+the devices really run are read. Devices that failed by the firmware's fault are put into a
+quarantine group. Devices that never started, or failed by their environment, get a batch task of
+their own with the same package, which waits until somebody confirms it at the console.
 
-Where it ends and its batch task goes on, it starts `guard_one_rollout` (`dags/rollout_guard.py`)
-for that.
+If the run is over and its batch task still runs, it starts `guard_one_rollout`
+(`dags/rollout_guard.py`) for that batch task.
 
-The run is green only where the version was announced, as an asset event that other DAGs can start
-on. So can they on the event of a broken rule. From a shell:
+The run is green only if the version was announced. That is an asset event on which other DAGs can
+start; a broken rule is another one. From a shell:
 
     airflow dags trigger firmware_release --conf \
         '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["e495cf17-ff79-4294"]}'
@@ -57,29 +57,29 @@ log = logging.getLogger(__name__)
 CONNECTION = "iotda_default"
 MOST_WAVES = 6
 SECONDS_BETWEEN_LOOKS = 10
-DEFERRABLE = True  # a wave takes hours: wait in the triggerer, and hold no worker meanwhile
-# The most that the form takes. What it allows together must not let a bad image through unseen.
+DEFERRABLE = True  # a wave takes hours: wait in the triggerer, so that no worker is held
+# The limits of the form. Whatever they allow together must not let a bad image pass unseen.
 HIGHEST_TOLERATED_RATE = 0.2
 HIGHEST_GATE_RATE = 0.2
-LARGEST_FIRST_WAVE = 0.5  # of the devices: nobody and nothing is asked before it
+LARGEST_FIRST_WAVE = 0.5  # of the devices: no gate and no person comes before it
 LEAST_BAKE_MINUTES = 5
 MOST_MINUTES_TO_REPORT = 2880
-# Who may answer a question, by the ids of Airflow's users; None: whoever may answer at all. Name
-# those who approve, and leave out those who start releases: then nobody approves a release alone.
+# The ids of Airflow's users who may answer a question; None: everybody whom Airflow lets answer.
+# Leave out those who start releases: then nobody approves a release of their own.
 APPROVERS = None
-RETRIES = 5  # a worker that dies is no reason to end a release: its task goes on where it was
+RETRIES = 5  # if a worker dies, the next try of its task continues the release
 SECONDS_BEFORE_A_RETRY = 60
-# Where all failed devices are written to, one JSON object a line: the URL of a file, which may hold
-# {{ run_id }}; None: XComs hold a thousand of them.
+# The URL of a file that gets all failed devices, one JSON object a line; it may contain
+# {{ run_id }}. None: the XComs have the first thousand.
 REPORT_PATH = None
-# The dotted path of a function in a module that the triggerer can import. It is told at once what
-# the guard has to say to a person: that it sees nothing, or that a stop fails. None: its log is.
+# The dotted path of a function in a module that the triggerer can import. The guard calls it at
+# once when a person should act: when it is blind, or when a stop fails. None: it only logs.
 ON_ALERT = None
 RELEASED = Asset("iotda://firmware/released")
 BREACHED = Asset("iotda://rollout/breached")
 
-# Whether a person can be asked depends on Airflow: 3.1 and later can.
-# Airflow 2: has nobody to ask.
+# Airflow 3.1 and later can ask a person.
+# Airflow 2: can't ask.
 APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
 
 
@@ -89,10 +89,10 @@ def tell_people(title: str, text: str) -> None:
 
 
 def tell_that_nobody_guards(context: Any) -> None:
-    """A batch task of the release goes on, and its guard could not be started."""
+    """Tell people that the batch task still runs, and that its guard could not be started."""
     tell_people(
         "A release's batch task IS NOT GUARDED",
-        f"The release {context['ti'].run_id} is over and its batch task goes on, but the DAG "
+        f"The release {context['ti'].run_id} is over and its batch task still runs, but the DAG "
         "guard_one_rollout could not be started for it: is it there (dags/rollout_guard.py)? See "
         "the log of guard_unfinished, and clear it.",
     )
@@ -108,7 +108,10 @@ class OpenQuestion(BaseNotifier):
 
 
 def external_evidence(facts: Mapping[str, Any]) -> str:
-    """Put your own telemetry here: "go", "wait" or "stop", once a wave's numbers say go."""
+    """Put your own telemetry here. It is called once a wave's numbers say go.
+
+    :return: ``go``, ``wait`` or ``stop``
+    """
     return "go"
 
 
@@ -118,8 +121,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    # Two that begin at the same moment would not see each other's batch task. Where releases never
-    # share a device, there may be more.
+    # Two runs that begin at the same moment do not see each other's batch task. Allow more if your
+    # releases never share a device.
     max_active_runs=1,
     default_args={
         "retries": RETRIES,
@@ -180,22 +183,22 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             exclusiveMinimum=0,
             maximum=MOST_MINUTES_TO_REPORT,
             title="A healthy device reports within (minutes)",
-            description="Devices that take longer count as failed: bricked ones never report. When "
-            "a release was stopped, devices that are installing have as long to end.",
+            description="Devices that take longer count as failed: bricked ones never report. "
+            "After a stop, devices that are installing have the same time to end.",
         ),
         "bake_minutes": Param(
             30,
             type="number",
             minimum=LEAST_BAKE_MINUTES,
             title="Bake time (minutes)",
-            description="No wave passes sooner than this after its last device was let start.",
+            description="No wave passes sooner than this after its last device was confirmed.",
         ),
         "wave_hours": Param(
             12,
             type="number",
             exclusiveMinimum=0,
             title="Time for a wave (hours)",
-            description="A wave that has not passed by then is unproven.",
+            description="A wave that has not passed within this time is unproven.",
         ),
         "max_in_flight": Param(
             None,
@@ -209,7 +212,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             None,
             type=["null", "string"],
             title="Maintenance window",
-            description="No device is let start outside of it, such as mon-fri 22:00-05:00; empty: "
+            description="No device is confirmed outside of it, such as mon-fri 22:00-05:00; empty: "
             "at any time.",
         ),
         "timezone": Param(
@@ -223,18 +226,18 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             type="number",
             minimum=0,
             title="Online lately (hours)",
-            description="Devices that are offline for longer come last. 0: all that are offline "
-            "when the release starts; more takes a call for each of these.",
+            description="Devices that are offline for longer come last. 0: all devices that are "
+            "offline when the release starts come last. Other values need a call for each of them.",
         ),
         "approval": Param(
             APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
             type="string",
             enum=APPROVALS,
             title="Ask a person",
-            description="Never: what is not shown by the numbers is stopped. When unproven: a "
-            "person decides where the numbers can't. Before every wave: after each wave but the "
-            "last; the first one starts by itself. An open question holds the release, and every "
-            "release after it, for as long as it takes.",
+            description="Never: a wave that can't pass by its numbers stops the release. When "
+            "unproven: a person decides if the numbers can't. Before every wave: a person decides "
+            "after each wave but the last; the first one starts by itself. An open question holds "
+            "this release, and every release after it, until it is answered.",
         ),
     },
 )
@@ -288,7 +291,7 @@ def firmware_release() -> None:
         window="{{ params.window or '' }}",
         timezone="{{ params.timezone }}",
         evidence=external_evidence,
-        # Airflow 2: has nobody to ask.
+        # Airflow 2: can't ask.
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
         subject="the {{ ti.xcom_pull('check')['kind'] }} {{ ti.xcom_pull('check')['version'] }} "
@@ -335,7 +338,7 @@ def firmware_release() -> None:
         """A batch task that somebody has deleted can't be reconciled."""
         return ["report"] if rest["lost"] else ["collect", "reconcile"]
 
-    # Which devices failed, and why: for people, and for DAGs that go on with these.
+    # Which devices failed, and why: for people, and for other DAGs.
     collect = CollectFailedSubtasksOperator(
         task_id="collect",
         batch_task_id=batch_task_id,
@@ -359,7 +362,7 @@ def firmware_release() -> None:
 
     @task.branch
     def what_to_do(result: dict[str, Any], found: dict[str, Any]) -> list[str]:
-        """Announce what is released and proven; otherwise clean up."""
+        """Announce a release that is proven; otherwise clean up."""
         if result["verdict"] == "released" and found["proven"]:
             return ["announce"]
         counts = found["counts"]
@@ -370,8 +373,8 @@ def firmware_release() -> None:
             chosen.append("quarantine")
         return chosen
 
-    # The platform retries nothing in a stopped task. This one waits for a person, who knows by then
-    # whether the firmware was at fault.
+    # The platform retries no device of a stopped task. The new task waits for a person, who then
+    # knows whether the firmware was at fault.
     try_again = CreateBatchTaskOperator(
         task_id="try_again",
         task_name="again",
@@ -398,7 +401,7 @@ def firmware_release() -> None:
 
     @task(trigger_rule="all_done")
     def report(**context: Any) -> dict[str, Any]:
-        """Tell people what has come of it, whatever it is; be red where nothing is announced."""
+        """Tell people the result in any case; fail if the version is not announced."""
         tasks = TasksOfRun(context)
         about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
         refused = context["ti"].xcom_pull(task_ids="check", key="refused")
@@ -437,15 +440,15 @@ def firmware_release() -> None:
             "failed_tasks": tasks.failed,
             "counts": found.get("counts"),
         }
-        # Kept, whatever becomes of the telling.
+        # Pushed before people are told, which may fail.
         context["ti"].xcom_push(key="return_value", value=facts)
         tell_people(title, text)
         if not announced:
             raise AirflowFailException(f"{title}. {text}")
         return facts
 
-    # Whatever becomes of the release, also where somebody marks it as failed: its batch task may go
-    # on, and nobody else guards it.
+    # In any case, also if somebody marks the run as failed: the batch task may still run, and
+    # nothing else guards it.
     unfinished = FindUnfinishedOfReleaseOperator(
         task_id="unfinished",
         create_task_id="create",
@@ -469,7 +472,7 @@ def firmware_release() -> None:
     reconcile >> todo >> [announced, try_again, quarantine, end]
     warned, broken = warn(outcome), announce_breach(outcome)
     [warned, broken, collect, announced, try_again, quarantine] >> end
-    # Beside the report, which may wait for tries of its own.
+    # Not after the report, which may wait for its own retries.
     [warned, at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
 
 

@@ -63,7 +63,7 @@ DEFERRABLE = True  # a rollout takes days: watch in the triggerer, and hold no w
 TOLERATED_RATE, HIGHEST_TOLERATED_RATE = 0.02, 0.2
 FALSE_ALARM, LEAST_FALSE_ALARM, HIGHEST_FALSE_ALARM = 0.01, 0.0001, 0.1
 # A task outlives five minutes without the platform, the broker or workers.
-OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
+RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 MOST_FAILED_GUARDS = 5  # how many guard runs of one rollout may fail, each after its own retries
 # In a busy Airflow a pool of its own, which you must create, keeps slots free for guards.
 POOL = "default_pool"
@@ -99,7 +99,7 @@ def title_of(result: dict[str, Any]) -> str:
     catchup=False,
     # Two runs at the same time would find the same rollouts.
     max_active_runs=1,
-    default_args=OUTLIVE_BLIPS,
+    default_args=RETRY_FOR_MINUTES,
     tags=["iotda", "guard"],
     doc_md=__doc__,
 )
@@ -132,7 +132,7 @@ def rollout_guard() -> None:
     max_active_runs=1000,
     # A run of a paused DAG waits; a guard must not wait.
     is_paused_upon_creation=False,
-    default_args=OUTLIVE_BLIPS,
+    default_args=RETRY_FOR_MINUTES,
     tags=["iotda", "guard"],
     doc_md=__doc__,
     params={

@@ -20,11 +20,11 @@ from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
 
 log = logging.getLogger(__name__)
 
-# The connections of type iotda that the form offers: whoever may start this DAG, may use each.
+# The connections of type iotda in the form: whoever may start this DAG may use each of them.
 CONNECTIONS = ["iotda_default"]
-DEFERRABLE = True  # wait in the triggerer until the task has come to rest, and hold no worker
-# Five minutes without the platform, a broker or workers lose no task.
-OUTLIVE_BLIPS = {"retries": 10, "retry_delay": timedelta(seconds=30)}
+DEFERRABLE = True  # wait in the triggerer until the task is at rest, so that no worker is held
+# Tasks survive five minutes without the platform, the broker or the workers.
+RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 WHOLE_TASK = "the whole task"
 SOME_DEVICES = "only the devices below"
 
@@ -37,11 +37,11 @@ CONNECTION = {
 
 @dag(
     dag_id="stop_batch_task",
-    description="Stop an upgrade, whole or for some devices, and see what came of it",
+    description="Stop an upgrade, whole or for some devices, and see the result for each",
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    default_args=OUTLIVE_BLIPS,
+    default_args=RETRY_FOR_MINUTES,
     tags=["iotda", "by hand"],
     doc_md=__doc__,
     params={
@@ -66,8 +66,8 @@ CONNECTION = {
             type=["null", "array"],
             items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
             title="Devices",
-            description="Device IDs to stop, one a line. Not looked at when the whole task is "
-            "stopped; without any, nothing is stopped.",
+            description="Device IDs to stop, one a line. Ignored when the whole task is stopped; "
+            "without any, nothing is stopped.",
         ),
         "iotda_conn_id": Param(
             CONNECTIONS[0],
@@ -81,14 +81,14 @@ CONNECTION = {
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Project ID",
-            description="Only where it differs from the connection's.",
+            description="Only if it differs from the connection's.",
         ),
         "instance_id": Param(
             None,
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Instance ID",
-            description="Only where it differs from the connection's.",
+            description="Only if it differs from the connection's.",
         ),
     },
 )
@@ -98,8 +98,8 @@ def stop_batch_task() -> None:
         whole = (params or {})["scope"] == WHOLE_TASK
         return "stop_the_whole_task" if whole else "stop_some_devices"
 
-    # Two operators, so that no empty form field can ever mean "everything": the whole task is
-    # stopped only where targets is left out in the DAG.
+    # Two operators, so that an empty form field never means "everything".
+    # The whole task is stopped only if the DAG itself leaves targets out.
     stop_whole = StopBatchTaskOperator(
         task_id="stop_the_whole_task",
         batch_task_id="{{ params.batch_task_id }}",
@@ -117,7 +117,7 @@ def stop_batch_task() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def outcome(ti: Any = None) -> dict[str, Any]:
-        """The result of whichever stop ran, with its failed targets."""
+        """The result of the stop that ran, with its failed targets."""
         for stop in ("stop_the_whole_task", "stop_some_devices"):
             result = ti.xcom_pull(task_ids=stop)
             if result is not None:
