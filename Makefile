@@ -8,7 +8,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-# Airflow is compiled once, and not anew by every process that imports it.
+# Airflow's byte code is kept, so that not every process compiles it anew.
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/sh
 
@@ -18,14 +18,14 @@ PYTHON ?=
 ARGS ?=
 JOBS ?= logical
 
-# Airflow 2: ends at Python 3.12.
+# Airflow 2 ends at Python 3.12.
 HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
 
-# Our own code writes no dot files into the user's home, nor does what it uses (the Huawei Cloud SDK does).
+# Nothing writes dot files into the user's home (the Huawei Cloud SDK would).
 RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
 PY := $(RUN) $(VENV)/bin/python
-# A process a core: with more of them, tests that go by the clock fail now and then. What stays together
-# in one of them: tests/conftest.py. Each has an Airflow of its own, so more than four gain little.
+# One process for each core: with more, tests that depend on the clock fail now and then. Each has its own Airflow,
+# so more than four gain little. tests/conftest.py says which tests stay together in one process.
 PYTEST := $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
