@@ -162,11 +162,11 @@ def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
 
 def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
     """The typed error for a refusal. Its ``status_code`` may be 200, with the error in the body."""
-    code, message = _said(answer)
+    code, message = _code_and_message(answer)
     meant = answer
     if answer.is_success and code and code.startswith("APIG"):
         meant = replace(answer, status=_STATUS_OF_CODE.get(code[-4:], answer.status))
-    return _kind(meant.status, code)(
+    return _error_type(meant.status, code)(
         answer.status,
         code,
         message,
@@ -177,7 +177,7 @@ def refusal(call: Call[Any], answer: Answer) -> IoTDAApiError:
     )
 
 
-def _kind(status: int, code: str | None) -> type[IoTDAApiError]:
+def _error_type(status: int, code: str | None) -> type[IoTDAApiError]:
     if code in _THROTTLED:
         return IoTDAThrottledError
     if status in (401, 403):
@@ -283,11 +283,11 @@ def _in_words(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _said(answer: Answer) -> tuple[str | None, str | None]:
+def _code_and_message(answer: Answer) -> tuple[str | None, str | None]:
     data = _json_of(answer) if len(answer.body) <= _LARGEST_REFUSAL else None
     if data is None:
         return None, _describe(answer) if answer.body.strip() else None
-    code, message = _find(answer, data, _CODES), _find(answer, data, _MESSAGES)
+    code, message = _first_field(answer, data, _CODES), _first_field(answer, data, _MESSAGES)
     if code is None and message is None:
         message = _clip(answer, _beginning(answer))
     return code, message
@@ -301,7 +301,7 @@ def _json_of(answer: Answer) -> Any:
         return None
 
 
-def _find(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
+def _first_field(answer: Answer, data: Any, names: tuple[str, ...]) -> str | None:
     """The first of the fields ``names`` in an object, else in an object directly inside it."""
     if not isinstance(data, dict):
         return None

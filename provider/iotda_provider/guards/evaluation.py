@@ -48,7 +48,7 @@ class TaskStarts:
         most = max(counts.total, reached + counts.waiting)
         return cls(reached, reached, counts.fail, counts.stopped, most)
 
-    def seen(self, counts: TaskProgress) -> TaskStarts:
+    def after(self, counts: TaskProgress) -> TaskStarts:
         """The counts after one more look."""
         now = self.first(counts)
         again = max(0, self.fail - now.fail) + max(0, self.stopped - now.stopped)
@@ -85,7 +85,7 @@ class GuardState:
         """n, the devices that have ever started; it never falls."""
         return sum(task.started for task in self.tasks.values())
 
-    def seen(self, look: Look, horizons: Iterable[float]) -> GuardState:
+    def after(self, look: Look, horizons: Iterable[float]) -> GuardState:
         """The state after one more look, whose counts can be judged."""
         progress = look.progress
         gone = progress.stopped + progress.removed
@@ -108,7 +108,7 @@ class GuardState:
             last=now,
             time=time,
             still_since=since,
-            history=self.history.covering(tuple(horizons)).seen(time, starts),
+            history=self.history.covering(tuple(horizons)).after(time, starts),
         )
 
     def _tasks_after(self, look: Look) -> dict[str, TaskStarts]:
@@ -119,13 +119,13 @@ class GuardState:
             if before is None:
                 tasks[task_id] = TaskStarts.first(now)
             elif look.time >= self.time:
-                tasks[task_id] = before.seen(now)
+                tasks[task_id] = before.after(now)
             else:  # an old look, which came late
                 most = max(before.started, now.ever_started)
                 tasks[task_id] = replace(before, started=most)
         return tasks
 
-    def within(self, born: float | None, now: float) -> GuardState:
+    def without_impossible_times(self, born: float | None, now: float) -> GuardState:
         """This state without times that are impossible, for a state that somebody may have edited.
 
         :param born: when the first of the batch tasks was created, in seconds; None: unknown
@@ -270,11 +270,11 @@ def evaluate(
     asked = checked_rules(rules)
     known = GuardState.from_json(state)
     if look.can_be_judged and not look.being_stopped:
-        known = known.seen(look, chain.from_iterable(rule.horizons for rule in asked))
+        known = known.after(look, chain.from_iterable(rule.horizons for rule in asked))
         state = known.to_json()
     observed = known.observed(look)
     found = []
-    for progress in look.progress.bounds(look.deficit, look.surplus):
+    for progress in look.progress.extreme_cases(look.deficit, look.surplus):
         parts = tuple(rule.check(progress, observed=observed) for rule in asked)
         found.append(replace(_weightiest(parts), parts=parts))
     return dict(state or {}), _mildest(found)

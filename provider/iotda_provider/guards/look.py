@@ -147,29 +147,29 @@ class Counts:
         return max(self.observed.started, self.progress.started)
 
     @property
-    def current(self) -> int:
+    def already_current(self) -> int:
         """The fewest of the started devices that can have had the new version before."""
-        return self._current_of(self.ever_started)
+        return self._already_current_of(self.ever_started)
 
-    def _current_of(self, started: int) -> int:
+    def _already_current_of(self, started: int) -> int:
         not_started = self.progress.total - started
         return max(0, min(self.observed.already_current - not_started, self.progress.success))
 
     @property
-    def current_by_counts(self) -> int:
+    def already_current_by_counts(self) -> int:
         """The same by the platform's counts alone, without earlier looks."""
-        return self._current_of(self.progress.ever_started)
+        return self._already_current_of(self.progress.ever_started)
 
     @property
     def devices_by_counts(self) -> int:
         """n by the platform's counts alone: earlier looks must not make a sample large enough."""
         started = self.progress.ever_started
-        return started - self._current_of(started)
+        return started - self._already_current_of(started)
 
     @property
     def devices(self) -> int:
         """n: the started devices without those that had the new version before."""
-        return self.ever_started - self.current
+        return self.ever_started - self.already_current
 
     @property
     def unfinished(self) -> int:

@@ -27,7 +27,7 @@ class Miscounts:
         """Whether the last three looks did not add up."""
         return len(self._gaps) == _LOOKS
 
-    def seen(self, counts: Iterable[TaskProgress]) -> tuple[int, int] | None:
+    def add(self, counts: Iterable[TaskProgress]) -> tuple[int, int] | None:
         """Take in one look.
 
         :param counts: the counts of each batch task

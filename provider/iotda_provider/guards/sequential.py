@@ -76,7 +76,7 @@ class EvidenceRule(ClassedRule):
             decision,
             f"{self.name}: {found.words}: evidence against the rollout "
             f"{_odds_between(found.least, found.most)}, "
-            f"{self._said(decision, unsure)} {odds(self.log_bound)}.",
+            f"{self._next_step(decision, unsure)} {odds(self.log_bound)}.",
             unsure,
             measure="log_evidence",
             value=found.least,
@@ -85,7 +85,7 @@ class EvidenceRule(ClassedRule):
             **found.facts,
         )
 
-    def _said(self, decision: Decision, unsure: Undecided | None) -> str:
+    def _next_step(self, decision: Decision, unsure: Undecided | None) -> str:
         if decision is Decision.BREACH:
             return "its bound is reached:"
         if decision is Decision.HOLD:

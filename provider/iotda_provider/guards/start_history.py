@@ -39,7 +39,7 @@ class History:
     def _only(self, horizons: Iterable[float]) -> dict[float, _Points]:
         return {h: self.points[h] for h in map(float, horizons) if h in self.points}
 
-    def seen(self, time: float, starts: int) -> History:
+    def after(self, time: float, starts: int) -> History:
         """The history after one more look. An old look counts as one at the latest time."""
         return History(
             {horizon: _seen(kept, horizon, time, starts) for horizon, kept in self.points.items()}

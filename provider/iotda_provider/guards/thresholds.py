@@ -44,7 +44,7 @@ class MaxFailures(ClassedRule):
         return self._verdict(
             Decision.BREACH if breached else Decision.CONTINUE,
             f"{self.name}: {self._failures(least, most)} among {devices} started devices; "
-            f"{_said(breached, unsure)} {self.count}.",
+            f"{_next_step(breached, unsure)} {self.count}.",
             Undecided.CLASSES if unsure else None,
             measure="failures",
             value=least,
@@ -95,7 +95,7 @@ class MaxFailureRate(ClassedRule):
             return counts.devices
         progress = counts.progress
         whole = progress.finished if self.denominator == "finished" else progress.total
-        return whole - counts.current_by_counts
+        return whole - counts.already_current_by_counts
 
     def _judge(self, counts: Counts) -> Verdict:
         devices = self._devices(counts)
@@ -106,7 +106,7 @@ class MaxFailureRate(ClassedRule):
         breached = self.breaks(least, devices)
         unsure = breached is not self.breaks(most, devices)
         share = least / devices if devices else 0.0
-        said = _said(breached, unsure)
+        said = _next_step(breached, unsure)
         if devices < self.min_sample:
             said = f"it says nothing below {self.min_sample} devices, and then stops at"
         return self._verdict(
@@ -124,7 +124,7 @@ class MaxFailureRate(ClassedRule):
         )
 
 
-def _said(breached: bool, unsure: bool) -> str:
+def _next_step(breached: bool, unsure: bool) -> str:
     if breached:
         return "its bound is reached:"
     return "which class they are of decides; it stops at" if unsure else "it stops at"

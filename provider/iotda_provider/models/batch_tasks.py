@@ -82,7 +82,7 @@ class TaskProgress:
         """Whether the parts sum to ``total``. If not, they changed while read, or are wrong."""
         return self.gap == 0
 
-    def bounds(self, deficit: int, surplus: int) -> tuple[TaskProgress, ...]:
+    def extreme_cases(self, deficit: int, surplus: int) -> tuple[TaskProgress, ...]:
         """The extreme cases of what wrong counts may stand for. What holds in all is certain.
 
         Missing targets are added to the successes in one case, and to the failures in another.

@@ -20,7 +20,7 @@ from iotda_provider.operators.guard_liveness import (
     report_overdue_guards,
     send_heartbeat,
 )
-from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of
+from iotda_provider.procedures.create_once import is_of_release, stamp_in, stamp_of
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
 
@@ -307,5 +307,5 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
             for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
             for status in (*_UNDER_WAY, TaskStatus.STOPPING)
             for task in hook.list_batch_tasks(task_type=kind, status=status)
-            if created_by(task.task_name) == stamp
+            if stamp_in(task.task_name) == stamp
         ]

@@ -57,7 +57,7 @@ def stamped_name(task_name: str, stamp: str, *, of_release: bool = False) -> str
     return task_name[: _LONGEST_NAME - len(suffix)] + suffix
 
 
-def created_by(task_name: str) -> str:
+def stamp_in(task_name: str) -> str:
     """The stamp in the name of a batch task; empty if no task instance created it."""
     match = _STAMP.search(task_name)
     return match[2] if match else ""
@@ -164,8 +164,8 @@ async def _find(
 
 
 def _is_ours(found: BatchTask, name: str) -> bool:
-    stamp = created_by(name)
-    return found.task_name == name or (stamp != "" and created_by(found.task_name) == stamp)
+    stamp = stamp_in(name)
+    return found.task_name == name or (stamp != "" and stamp_in(found.task_name) == stamp)
 
 
 async def _keep_the_oldest(

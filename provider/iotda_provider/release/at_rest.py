@@ -83,7 +83,7 @@ class UntilAtRest:
             # While it is stopping, its counts may not show yet who is under way.
             at_rest = not under_way and task.status != TaskStatus.STOPPING
             # Whatever the counts are wrong by for good, they say who is under way.
-            is_clear = self._miscounts.seen([counts]) is not None
+            is_clear = self._miscounts.add([counts]) is not None
             is_over = (task.status.is_terminal or at_rest) and is_clear
             if not is_over and now < job.deadline:
                 self._say(f"{task.status}: {counts}.")

@@ -67,7 +67,7 @@ class ReleaseGuard(Watch):
     @property
     def bounds(self) -> tuple[TaskProgress, ...]:
         """What these counts may really be; one where they add up, as they nearly always do."""
-        return self.progress.bounds(*self._off)
+        return self.progress.extreme_cases(*self._off)
 
     @property
     def started(self) -> int:

@@ -78,7 +78,7 @@ class Rollout:
         born = min(created) if len(created) == len(self.tasks) else None
         if born is not None and born > self._clock():
             born = None  # the platform's clock is ahead of ours
-        return state.within(born, self._clock()).to_json()
+        return state.without_impossible_times(born, self._clock()).to_json()
 
     def _going_on(self) -> list[BatchTask]:
         """The batch tasks that have neither ended nor been stopped."""

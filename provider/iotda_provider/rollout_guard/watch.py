@@ -137,7 +137,7 @@ class Watch(StoppableRollout):
     async def _judge(self, io: GuardIO) -> Outcome | None:
         ended = all(task.status.is_terminal for task in self.tasks)
         persisted = self._miscounts.persist
-        off = self._miscounts.seen(task.progress for task in self.tasks)
+        off = self._miscounts.add(task.progress for task in self.tasks)
         if off is None:
             await self._cannot_judge(
                 io, "The platform's counts do not add up; they decide nothing."

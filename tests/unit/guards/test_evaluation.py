@@ -133,11 +133,11 @@ def test_it_takes_three_looks_in_a_row_that_do_not_add_up() -> None:
     good, off = TaskProgress(total=5, fail=5), TaskProgress(total=9, fail=5)
     worse, twice = TaskProgress(total=12, fail=5), TaskProgress(total=2, fail=5)
     counts = Miscounts()
-    assert [counts.seen([one]) for one in (off, off, good)] == [None, None, (0, 0)]
-    assert [counts.seen([one]) for one in (off, worse, off)] == [None, None, (7, 0)]
-    assert counts.seen([twice]) == (7, 3)
-    assert [counts.seen([off]) for _ in range(3)] == [(4, 3), (4, 3), (4, 0)]
-    assert counts.seen([off, twice, good]) == (4, 3)
+    assert [counts.add([one]) for one in (off, off, good)] == [None, None, (0, 0)]
+    assert [counts.add([one]) for one in (off, worse, off)] == [None, None, (7, 0)]
+    assert counts.add([twice]) == (7, 3)
+    assert [counts.add([off]) for _ in range(3)] == [(4, 3), (4, 3), (4, 0)]
+    assert counts.add([off, twice, good]) == (4, 3)
 
 
 def test_nothing_is_judged_and_nothing_remembered_while_the_task_is_being_stopped() -> None:

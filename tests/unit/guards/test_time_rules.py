@@ -167,7 +167,7 @@ class TestOverdue:
         rule = Overdue(6 * HOUR, 0.02, failure_class="firmware")
         seen = Observed(
             time=7 * HOUR,
-            history=History.empty([6 * HOUR]).seen(0, 1000),
+            history=History.empty([6 * HOUR]).after(0, 1000),
             failures_by_class={"environment": 100},
         )
         verdict = rule.check(at(fail=100, processing=60, success=840), observed=seen)
@@ -202,7 +202,7 @@ class TestHistory:
         for wait, more in steps:
             time, starts = time + wait, starts + more
             truth.append((time, starts))
-            history = history.seen(time, starts)
+            history = history.after(time, starts)
             told = history.starts_by(time - horizon, horizon)
             right = max((n for t, n in truth if t <= time - horizon), default=0)
             late = max((n for t, n in truth if t <= time - horizon - horizon / 128), default=0)
@@ -211,7 +211,7 @@ class TestHistory:
         assert len(history.points[horizon]) <= 2 * 128 + 4
 
     def test_it_round_trips_as_json(self) -> None:
-        history = History.empty([60, 3600]).seen(5, 10).seen(70, 30)
+        history = History.empty([60, 3600]).after(5, 10).after(70, 30)
         assert History.from_json(history.to_json()) == history
 
     @pytest.mark.parametrize("data", [[[1]], [[60, [[5, 1], [4, 2]]]], [[60, [["x", 1]]]], 5])
@@ -220,6 +220,6 @@ class TestHistory:
             History.from_json(data)  # type: ignore[arg-type]
 
     def test_a_horizon_that_is_new_knows_nothing(self) -> None:
-        history = History.empty([60]).seen(0, 10).covering([60, 90])
+        history = History.empty([60]).after(0, 10).covering([60, 90])
         assert history.starts_by(100, 90) is None
         assert history.starts_by(100, 60) == 10

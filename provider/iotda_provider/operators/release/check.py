@@ -27,7 +27,7 @@ from iotda_provider.operators.release.conflicts import (
     what_was_created,
 )
 from iotda_provider.operators.release.fleet import members_of, online_lately, sort_devices
-from iotda_provider.procedures.create_once import created_by, differences, stamp_of
+from iotda_provider.procedures.create_once import differences, stamp_in, stamp_of
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template, texts
 from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
@@ -247,7 +247,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             task
             for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
             for task in _since(hook.list_batch_tasks(task_type=kind), not_before(context))
-            if created_by(task.task_name) == stamp
+            if stamp_in(task.task_name) == stamp
         ]
         if not found:
             return None, None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.models import BatchTask, SubtaskStatus, TaskStatus, TaskType
-from iotda_provider.procedures.create_once import created_by
+from iotda_provider.procedures.create_once import stamp_in
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -34,7 +34,7 @@ def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> l
         for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
         for status in _UNDER_WAY
         for task in list(hook.list_batch_tasks(task_type=kind, status=status))
-        if created_by(task.task_name) not in own
+        if stamp_in(task.task_name) not in own
         and (sentence := _conflict(hook, task.task_id, wanted))
     ]
 
@@ -95,7 +95,7 @@ def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
 
 def _whose(task: BatchTask) -> str:
     """Who has left a batch task that waits, as far as its name tells."""
-    stamp = created_by(task.task_name)
+    stamp = stamp_in(task.task_name)
     if not stamp:
         return "Its name has no stamp of a DAG run, so somebody has created it by other means."
     return (

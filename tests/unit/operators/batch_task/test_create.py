@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.batch_task import CreateBatchTaskOperator
-from iotda_provider.procedures.create_once import created_by, is_of_release, stamp_of, stamped_name
+from iotda_provider.procedures.create_once import is_of_release, stamp_in, stamp_of, stamped_name
 
 TASK_ID = "5c8f9e2d7a6b4c3d1e0f9a8b"
 
@@ -122,7 +122,7 @@ def test_a_stamp_fits_the_platform_and_belongs_to_one_task_instance(name, identi
     assert len(stamped) <= 128
     assert stamped.replace("_", "a").isalnum()
     assert stamped == stamped_name(name, stamp_of(*identity), of_release=of_release)
-    assert (created_by(stamped), is_of_release(stamped)) == (stamp, of_release)
+    assert (stamp_in(stamped), is_of_release(stamped)) == (stamp, of_release)
     for at, part in enumerate(identity):
         other = part + "x" if isinstance(part, str) else part + 1
         assert stamp_of(*identity[:at], other, *identity[at + 1 :]) != stamp
@@ -130,7 +130,7 @@ def test_a_stamp_fits_the_platform_and_belongs_to_one_task_instance(name, identi
 
 @pytest.mark.parametrize("name", ["rollout", "x_af" + "a" * 26, "af" + "A" * 26, "_af" + "1" * 26])
 def test_other_names_have_no_stamp(name):
-    assert (created_by(name), is_of_release(name)) == ("", False)
+    assert (stamp_in(name), is_of_release(name)) == ("", False)
 
 
 def test_every_documented_template_field_is_one():
