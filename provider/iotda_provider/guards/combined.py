@@ -47,7 +47,7 @@ class Combined(EvidenceRule):
         if alarm is None:
             alarms = {rule.false_alarm for rule in rules}
             if len(alarms) > 1:
-                validation.refuse("false_alarm", "given where the rules have different ones", None)
+                validation.refuse("false_alarm", "given if the rules have different ones", None)
             (alarm,) = alarms
         alarm = validation.rate("false_alarm", alarm)
         for name, value in {

@@ -287,7 +287,8 @@ def _mildest(found: Sequence[Verdict]) -> Verdict:
     harsher = [verdict for verdict in found if verdict.decision is not mildest.decision]
     if not harsher:
         return mildest
-    sentence = f"{mildest.sentence} The counts do not add up: it may be that {harsher[0].sentence}"
+    possible = harsher[0].sentence
+    sentence = f"{mildest.sentence} The counts do not add up, so this is possible, too: {possible}"
     return replace(mildest, undecided=Undecided.COUNTS, sentence=sentence)
 
 

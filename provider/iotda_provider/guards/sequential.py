@@ -92,7 +92,7 @@ class EvidenceRule(ClassedRule):
             assert self.hold_at is not None
             return f"enough to hold ({odds(math.log(self.hold_at))}); it stops at"
         if unsure is Undecided.EVIDENCE:
-            return "which is no number and decides nothing; it stops at"
+            return "which could not be computed; it stops at"
         return f"the {unsure} must be read to tell; it stops at" if unsure else "it stops at"
 
 

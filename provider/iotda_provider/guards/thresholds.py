@@ -108,7 +108,7 @@ class MaxFailureRate(ClassedRule):
         share = least / devices if devices else 0.0
         said = _next_step(breached, unsure)
         if devices < self.min_sample:
-            said = f"it says nothing below {self.min_sample} devices, and then stops at"
+            said = f"it decides nothing below {self.min_sample} devices, and then stops at"
         return self._verdict(
             Decision.BREACH if breached else Decision.CONTINUE,
             f"{self.name}: {self._failures(least, most)} among {devices} {self.denominator} "
@@ -127,4 +127,4 @@ class MaxFailureRate(ClassedRule):
 def _next_step(breached: bool, unsure: bool) -> str:
     if breached:
         return "its bound is reached:"
-    return "which class they are of decides; it stops at" if unsure else "it stops at"
+    return "that depends on their classes; it stops at" if unsure else "it stops at"

@@ -187,8 +187,8 @@ async def _keep_the_oldest(
         if different:
             ours = f" Batch task {made.task_id} was created beside it." if made else ""
             raise BatchTaskDiffersError(
-                f"Batch task {one.task_id} ({one.task_name}) bears the stamp that only this task "
-                f"instance gives, and is for something else: {'; '.join(different)}. It stays as "
+                f"Batch task {one.task_id} ({one.task_name}) has this task instance's stamp in "
+                f"its name, but is for something else: {'; '.join(different)}. It stays as "
                 f"it is ({one.status}).{ours} Start a new DAG run for what this one asks for now."
             )
     every = [*found, *((made,) if made else ())]
@@ -225,10 +225,10 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
         comparable = _COMPARABLE.get(name, _or_none)
         has, wants = comparable(found[name]), comparable(wanted[name])
         if has != wants:
-            different.append(f"{name} is {_short(has)}, and {_short(wants)} is asked for")
+            different.append(f"{name} is {_short(has)}, but {_short(wants)} is wanted")
     app_id = wanted.get("app_id")
     if app_id and task.app_id and task.app_id != app_id:
-        different.append(f"app_id is {task.app_id}, and {app_id} is asked for")
+        different.append(f"app_id is {task.app_id}, but {app_id} is wanted")
     return sorted(different)
 
 
@@ -250,8 +250,8 @@ async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> l
             await io.pause(pause)
             task = await io.perform(api.show_batch_task(task.task_id))
     raise IoTDATransportError(
-        f"Batch task {task.task_id} ({task.task_name}) is still {task.status}: what its targets "
-        "are can't be told yet. Try again in a minute."
+        f"Batch task {task.task_id} ({task.task_name}) is still {task.status}: its targets "
+        "are not known yet. Try again in a minute."
     )
 
 
@@ -269,9 +269,9 @@ async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:
 
 def _of_targets(has: set[str], asked: set[str]) -> str:
     extra, missing = sorted(has - asked), sorted(asked - has)
-    parts = [f"it has {len(has)} target(s), and {len(asked)} are asked for"]
+    parts = [f"it has {len(has)} target(s), but {len(asked)} are wanted"]
     if extra:
-        parts.append(f"{len(extra)} of its own are not among these, first {extra[0]}")
+        parts.append(f"{len(extra)} of its targets are not wanted, first {extra[0]}")
     if missing:
         parts.append(f"{len(missing)} are missing, first {missing[0]}")
     return ", ".join(parts)

@@ -81,7 +81,9 @@ async def act_on_targets(
         for target in chunk:
             row = answered.get(target)
             if row is None:
-                unclear[target] = IoTDATransportError("the platform's answer leaves it out")
+                unclear[target] = IoTDATransportError(
+                    "the platform's answer does not name the target"
+                )
             elif not row.succeeded and row.error_code != _NOT_IN_TASK:
                 # If this is the second call (after a retry, or after a killed worker), the platform
                 # refuses what the first call has already done.

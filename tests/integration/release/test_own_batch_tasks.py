@@ -112,8 +112,8 @@ def test_a_task_of_an_earlier_pass_for_other_devices_is_not_taken_for_what_is_as
         make(run, "device-00001", "device-00002")
     said = str(refusal.value)
     assert f"Batch task {made['batch_task_id']} (again_af" in said
-    assert "bears the stamp that only this task instance gives" in said
-    assert "it has 1 target(s), and 2 are asked for, 1 are missing, first device-00002" in said
+    assert "has this task instance's stamp in its name" in said
+    assert "it has 1 target(s), but 2 are wanted, 1 are missing, first device-00002" in said
 
 
 @pytest.mark.parametrize("name", ["create", "again"])

@@ -149,18 +149,18 @@ def test_the_oldest_is_kept_and_the_others_are_stopped() -> None:
 @pytest.mark.parametrize(
     ("has", "said"),
     [
-        ({"task_type": "softwareUpgrade"}, "task_type is 'softwareUpgrade', and 'firmwareUpgrade'"),
+        ({"task_type": "softwareUpgrade"}, "task_type is 'softwareUpgrade', but 'firmwareUpgrade'"),
         ({"document": {"package_ids": ["q"]}}, "document is {'package_ids': ['q']}"),
-        ({"document": None}, "document is None, and {'package_ids': ['p']}"),
+        ({"document": None}, "document is None, but {'package_ids': ['p']}"),
         (
             {"targets": ["d2"]},
-            "1 of its own are not among these, first d2, 1 are missing, first d1",
+            "1 of its targets are not wanted, first d2, 1 are missing, first d1",
         ),
-        ({"task_policy": {"retry_count": 3}}, "task_policy is {'retry_count': '3'}, and {}"),
-        ({"need_confirm": True}, "need_confirm is True, and False is asked for"),
-        ({"task_name": f"other{STAMP}"}, f"task_name is 'other{STAMP}', and"),
-        ({"task_ext_info": {"a": 1}}, "task_ext_info is {'a': 1}, and None is asked for"),
-        ({"app_id": "b"}, "app_id is b, and a is asked for"),
+        ({"task_policy": {"retry_count": 3}}, "task_policy is {'retry_count': '3'}, but {}"),
+        ({"need_confirm": True}, "need_confirm is True, but False is wanted"),
+        ({"task_name": f"other{STAMP}"}, f"task_name is 'other{STAMP}', but"),
+        ({"task_ext_info": {"a": 1}}, "task_ext_info is {'a': 1}, but None is wanted"),
+        ({"app_id": "b"}, "app_id is b, but a is wanted"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside one that fits"])
