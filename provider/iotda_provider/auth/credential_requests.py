@@ -10,8 +10,8 @@ import requests
 
 from iotda_provider.api import Call
 from iotda_provider.api.responses import Answer, clock_hint, is_refusal, redirect_hint, refusal
-from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
-from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError, IoTDATransportError
+from iotda_provider.connection.proxies_and_tls import bundle_error, secrets_of_proxies
+from iotda_provider.exceptions import IoTDAServerError, IoTDATransportError
 from iotda_provider.masking.redaction import redacted_line
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
@@ -151,9 +151,6 @@ class Issuer:
                 sent=False,
             ) from None
         except OSError as error:  # requests raises it if the file is missing
-            raise IoTDAConfigError(
-                f"Connection {settings.conn_id!r}: the CA bundle {settings.verify!r} can't be "
-                f"read: {error}."
-            ) from None
+            raise bundle_error(settings, settings.verify, error) from None
         names = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, names, response.content, secrets.reveal())

@@ -108,6 +108,13 @@ def _load(bundle: str, settings: ConnectionSettings) -> ssl.SSLContext:
             # The opened file, even if its path now leads to another one.
             return ssl.create_default_context(cafile=f"/dev/fd/{file}")
     except (OSError, ValueError) as error:  # also an ssl.SSLError, or a NUL in the path
-        raise IoTDAConfigError(
-            f"Connection {settings.conn_id!r}: the CA bundle {bundle!r} can't be read: {error}."
-        ) from None
+        raise bundle_error(settings, bundle, error) from None
+
+
+def bundle_error(
+    settings: ConnectionSettings, bundle: object, error: Exception
+) -> IoTDAConfigError:
+    """The error for a CA bundle that can't be read."""
+    return IoTDAConfigError(
+        f"Connection {settings.conn_id!r}: the CA bundle {bundle!r} can't be read: {error}."
+    )

@@ -263,13 +263,13 @@ class IoTDAAsyncHook(BaseHook):
             settings = await single_flight(("settings", id(self)), self._read_connection)
             self.last_settings = settings
             authenticator = authenticator_for(settings)
-            shared = await borrow(settings)
+            session = await borrow(settings)
             transport = self._transports.get(loop)
             if transport is None:
-                transport = AsyncTransport(settings, authenticator, shared, self.log)
+                transport = AsyncTransport(settings, authenticator, session, self.log)
                 self._transports[loop] = transport
             else:  # another task has opened it meanwhile
-                await give_back(shared)
+                await give_back(session)
         return transport
 
     async def _read_connection(self) -> ConnectionSettings:

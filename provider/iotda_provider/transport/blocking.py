@@ -11,8 +11,7 @@ import requests
 
 from iotda_provider import api
 from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
-from iotda_provider.connection.proxies_and_tls import secrets_of_proxies
-from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.connection.proxies_and_tls import bundle_error, secrets_of_proxies
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
@@ -115,10 +114,7 @@ class BlockingTransport:
                     seconds=seconds,
                 ) from None
             except OSError as error:  # requests raises it if the file is missing
-                raise IoTDAConfigError(
-                    f"Connection {self.settings.conn_id!r}: the CA bundle {session.verify!r} can't "
-                    f"be read: {error}."
-                ) from None
+                raise bundle_error(self.settings, session.verify, error) from None
             finally:
                 if self._sessions.give_back(session):
                     session.close()
