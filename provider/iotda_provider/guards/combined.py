@@ -119,8 +119,7 @@ def _weights(weights: object, count: int) -> tuple[float, ...] | None:
     expected = f"None or {count} numbers above 0 with the sum 1"
     if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
         validation.refuse("weights", expected, weights)
-    numbers = tuple(validation.real("weights", weight, expected) for weight in weights)
-    fits = len(numbers) == count and all(number > 0 for number in numbers)
-    if not fits or abs(math.fsum(numbers) - 1) > 1e-9:
+    numbers = tuple(validation.real("weights", one, expected, lambda n: n > 0) for one in weights)
+    if len(numbers) != count or abs(math.fsum(numbers) - 1) > 1e-9:
         validation.refuse("weights", expected, weights)
     return numbers

@@ -57,8 +57,8 @@ class Fleet:
             validation.share(name, getattr(self, name))
         for name in ("arrival", "hand_stop_at"):
             value = getattr(self, name)
-            if value is not None and validation.real(name, value, "seconds, at least 0") < 0:
-                validation.refuse(name, "seconds, at least 0", value)
+            if value is not None:
+                validation.real(name, value, "seconds, at least 0", lambda seconds: seconds >= 0)
 
 
 @dataclass(frozen=True)
