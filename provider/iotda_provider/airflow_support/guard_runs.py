@@ -19,8 +19,8 @@ GUARD_TASK_ID = "guard"
 #: The Variable with the secret that run ids are made with.
 VARIABLE = f"{PREFIX}guard_run_secret"
 _DESCRIPTION = (
-    "Made by the IoTDA provider. The ids of guard runs are made with it, so that nobody who may "
-    "trigger DAGs can take the place of a guard. Where it is lost, all rollouts get new guards."
+    "Made by the IoTDA provider. The ids of guard runs are made with it, so that a run "
+    "triggered by hand is never taken for a guard. If it is lost, all rollouts get new guards."
 )
 _ENDED = ("success", "failed")
 _WATCHING = ("running", "deferred", "success")

@@ -1,7 +1,7 @@
 """Conversations with Airflow's supervisor process, which a cancellation must not cut short.
 
-Before Airflow 3.3, a triggerer takes an answer that nobody has read for the answer to its next
-question, and ends.
+Before Airflow 3.3, a triggerer takes an unread answer for the answer to its next question, which
+ends the triggerer.
 """
 
 from __future__ import annotations

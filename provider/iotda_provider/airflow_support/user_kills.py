@@ -26,7 +26,7 @@ async def was_killed(task_instance: Any) -> bool:
     try:
         return await _judge(task_instance)
     except Exception as error:  # noqa: BLE001 - no error proves a kill
-        _log.error("Was this task killed by a user? Nothing is stopped, for want of: %r", error)
+        _log.error("Nothing is stopped: Airflow did not say if a user ended this task: %r", error)
         return False
 
 

@@ -126,8 +126,8 @@ class Issuer:
         seconds = min(self._deadline - now, settings.attempt_timeout)
         if seconds <= 0:
             raise IoTDATransportError(
-                f"Could not {action} from {self._name} at {self.endpoint}: what was asked before "
-                "has taken all of the time.",
+                f"Could not {action} from {self._name} at {self.endpoint}: earlier requests "
+                "have used up the time.",
                 sent=False,
             )
         url = self.endpoint + uri

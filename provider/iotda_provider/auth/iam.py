@@ -46,7 +46,7 @@ class Token(Unpicklable):
 
 
 def obtain_token(settings: ConnectionSettings, deadline: float) -> Issued[Token]:
-    """A token for the connection's user, good for its project.
+    """A token for the connection's user and project.
 
     Source: "Obtaining a User Token Through Password Authentication" of the IAM API reference.
 

@@ -110,8 +110,8 @@ def check_proxy(address: str, what: str) -> str:
 
 def _no_proxy(what: str) -> IoTDAConfigError:
     return IoTDAConfigError(
-        f"{what} must be http:// or https://, a host and a port up to 65535, and nothing behind "
-        "it; what is no letter or digit in its user name and password must be percent-encoded."
+        f"{what} must be http:// or https://, a host and a port up to 65535, and nothing after "
+        "it; in user name and password, all but letters and digits must be percent-encoded."
     )
 
 

@@ -239,7 +239,7 @@ class IoTDAHook(HttpHook):
     def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
     ) -> models.TargetResults:
-        """Whether each of some targets is stopped now, after a stop that somebody else sent."""
+        """Whether each of some targets is stopped now, after a stop that another task sent."""
         return run_blocking(
             batch_tasks.read_stopped_targets(BlockingIO(self), batch_task_id, targets)
         )

@@ -161,7 +161,7 @@ class IoTDAAsyncHook(BaseHook):
     async def read_stopped_targets(
         self, batch_task_id: str, targets: Sequence[str]
     ) -> models.TargetResults:
-        """Whether each of some targets is stopped now, after a stop that somebody else sent."""
+        """Whether each of some targets is stopped now, after a stop that another task sent."""
         return await batch_tasks.read_stopped_targets(AsyncIO(self), batch_task_id, targets)
 
     async def retry_batch_task(

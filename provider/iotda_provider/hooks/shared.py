@@ -1,4 +1,4 @@
-"""What both hooks share: reading the arguments of ``run``, and the result of a connection test."""
+"""Shared by both hooks: the arguments of ``run``, and the result of a connection test."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class AsyncTransport:
             mask(*secrets.reveal())
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a slot among the requests to the host; what releases it."""
+        """Wait for a slot among the requests to the host; return its release."""
         release = await self.shared.acquire_slot(repeat, seconds) or _release_nothing
         try:
             await own_loop_iteration()

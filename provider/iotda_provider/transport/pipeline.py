@@ -40,7 +40,7 @@ class Received(Generic[R]):
 
 
 class Transport(Protocol[R]):
-    """What differs between the hooks: one transport blocks, the other suspends."""
+    """How one hook sends: the blocking transport blocks, the asynchronous one suspends."""
 
     @property
     def settings(self) -> ConnectionSettings: ...

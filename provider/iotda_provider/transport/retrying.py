@@ -68,7 +68,7 @@ class RetryPolicy:
     """tenacity's ``retry``, ``wait``, ``stop`` and ``before_sleep`` for one call and its timeout.
 
     :param settings: gives ``max_attempts``, ``attempt_timeout`` and ``timeout``, which covers all
-        attempts together, but not what is :meth:`not_charged`
+        attempts together, except time spent in :meth:`not_charged`
     :param repeat: what a second call does
     """
 

@@ -18,8 +18,8 @@ _iterations: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKe
 async def single_flight(key: Hashable, call: Callable[[], Awaitable[T]]) -> T:
     """The result of the call that is under way for this key, or of a new one.
 
-    The result is shared by those who asked before it came, and then forgotten: nobody gets an old
-    one. If one caller is cancelled, the call goes on for the others.
+    All callers that wait for the result share it; later callers make a new call. If one caller is
+    cancelled, the call goes on for the others.
     """
     calls = _under_way.setdefault(asyncio.get_running_loop(), {})
     task = calls.get(key)

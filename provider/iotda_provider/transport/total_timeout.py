@@ -148,7 +148,7 @@ def total_timeout(seconds: float, connecting: float) -> Any:
 
 
 def timed_out_within(error: requests.RequestException | ValueError) -> bool:
-    """Whether it is a timeout within an answer's body, which requests gives no type of its own."""
+    """Whether it is a timeout while the body was read; requests has no type for it."""
     return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
 
 
