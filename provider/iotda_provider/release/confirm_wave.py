@@ -315,7 +315,7 @@ class WaveConfirmation(WaveDevices):
             self._said = (kind, now)
             self._log.info("Wave %d waits: %s.", job.wave, why)
         pause = self._pauses.left(now) or float("inf")
-        await io.sleep(min(self._watch.until(job.deadline, now), pause))
+        await io.sleep(min(self._watch.seconds_to_next_look(job.deadline, now), pause))
 
     def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
         watch, requested = self._watch, self.job.members
@@ -341,7 +341,7 @@ class WaveConfirmation(WaveDevices):
             "let_start": self._let_start,
             "started_elsewhere": self.job.outside,
             "confirmed_at": self._clock(),
-            "progress": watch.told,
+            "progress": watch.progress_json,
             "summary": summary,
             "left": pack(self._order, frozenset(left)) if left else None,
         }

@@ -46,7 +46,7 @@ class ReleaseGuard(Watch):
             return f"the guard can't tell: {verdict.sentence}"
         return ""
 
-    def until(self, end: float, now: float) -> float:
+    def seconds_to_next_look(self, end: float, now: float) -> float:
         """Seconds until the next look, which is at the end of the time at the latest.
 
         A stop that is under way is seen through whatever the time.
@@ -59,7 +59,7 @@ class ReleaseGuard(Watch):
         return total_progress(task.progress for task in self.tasks)
 
     @property
-    def told(self) -> dict[str, int]:
+    def progress_json(self) -> dict[str, int]:
         """The same as plain JSON, with all devices that ever started."""
         started = max(self.progress.started, self.memory.started)
         return {**self.progress.to_dict(), "started": started}

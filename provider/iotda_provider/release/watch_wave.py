@@ -146,7 +146,7 @@ class WaveDecision:
             if line != self._said:
                 self._said = line
                 self._log.info("Wave %d: %s", job.wave, line)
-            await io.sleep(watch.until(job.end, now))
+            await io.sleep(watch.seconds_to_next_look(job.end, now))
 
     @property
     def _let_start(self) -> int:
@@ -243,7 +243,7 @@ class WaveDecision:
         facts = {
             "batch_task_id": job.batch_task_id,
             "wave": job.wave,
-            "progress": self._watch.told,
+            "progress": self._watch.progress_json,
             "gate": reading.to_json(),
         }
         word = WAIT
@@ -280,7 +280,7 @@ class WaveDecision:
             "wave": self.job.wave,
             "verdict": verdict,
             "gate": reading.to_json() if reading else None,
-            "progress": self._watch.told,
+            "progress": self._watch.progress_json,
             "started_elsewhere": self.job.outside,
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",
         }
@@ -333,7 +333,7 @@ class LastLook:
                     "again."
                 )
             self._log.info("The last look has to wait: %s.", watch.blocked_because)
-            await io.sleep(watch.until(deadline, now))
+            await io.sleep(watch.seconds_to_next_look(deadline, now))
 
     def _result(self, verdict: str, summary: str) -> dict[str, Any]:
         return {

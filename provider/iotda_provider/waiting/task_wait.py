@@ -17,6 +17,8 @@ from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.text import what_is
 
 ENDED = tuple(str(status) for status in TaskStatus if status.is_terminal)
+#: Every status but Initializing, in which the platform creates the subtasks and refuses a stop.
+BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 
 
 class Judgement(Enum):

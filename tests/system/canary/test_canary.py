@@ -84,7 +84,7 @@ INHERITED = {"WaveApprovalOperator": {"subject": "'Go on?'", "options": "['yes',
 FOR_PEOPLE = {"WaveApprovalOperator"}
 RULES = {name: getattr(guards, name) for name in guards.__all__}
 #: Waits for a person, who is not here, and has no connection; needs Airflow 3.1.
-WAITS_FOR_A_PERSON = "iotda_provider.operators.release.wave_approval"
+WAITS_FOR_A_PERSON = "iotda_provider.operators.release.approval"
 #: These act on every device or wait for people; they are tried without targets.
 WHOLE = {"CollectFailedSubtasksOperator"}
 #: What succeeds with these values alone; others need the tasks of a release before them.

@@ -84,7 +84,7 @@ def test_a_no_after_a_yes_stops_it(run_dag: Any, emulator: Emulator, answer: Any
 def test_what_breaks_while_the_question_is_open_stops_the_release_before_anybody_else_starts(
     run_dag: Any, late_failures: Emulator, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
-    from iotda_provider.operators.release.wave_approval import WaveApprovalOperator
+    from iotda_provider.operators.release.approval import WaveApprovalOperator
 
     resume = WaveApprovalOperator.execute_complete
 

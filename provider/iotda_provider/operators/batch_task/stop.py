@@ -33,15 +33,13 @@ from iotda_provider.task_io.dag_parameters import flag, one_of
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
 from iotda_provider.waiting.deadline import Deadline
-from iotda_provider.waiting.task_wait import ENDED, TaskWait
+from iotda_provider.waiting.task_wait import BEGUN, ENDED, TaskWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-#: Every status but Initializing, in which the platform creates the subtasks and refuses a stop.
-_BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 _BAD_REQUEST = 400
 
 
@@ -208,10 +206,10 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         :raises BatchTaskTimeoutError: that takes longer than this task may wait
         """
         record.forget(context)  # the platform has refused this stop
-        wait = TaskWait(self.batch_task_id, _BEGUN)
+        wait = TaskWait(self.batch_task_id, BEGUN)
         left = max(0.0, record.began + self.timeout - time.time())
         if self.deferrable and left:
-            self._defer(context, record, _BEGUN, left)
+            self._defer(context, record, BEGUN, left)
         try:
             return self.wait_in_worker(
                 hook,

@@ -143,8 +143,8 @@ class RolloutOutcomeOperator(GuardedOperator):
         deadline = time.time() + self.timeout
         last = LastLook(wave, watch, self.log, deadline=deadline, clock=time.time)
         result = self.carry_out(context, last, watch)
-        self.leave(context, memory)
-        self.settle(context, memory)
+        self.leave_memory(context, memory)
+        self.settle_memory(context, memory)
         return result
 
 

@@ -47,6 +47,7 @@ from iotda_provider.task_io.parameters import (
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom
 from iotda_provider.waiting.deadline import Deadline
+from iotda_provider.waiting.task_wait import BEGUN
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 _START_SECONDS = 600.0
 #: Looks at a task whose subtasks are there in part, before that is an error.
 _MOST_TORN_LOOKS = 5
-_BEGUN = tuple(str(status) for status in TaskStatus if status is not TaskStatus.INITIALIZING)
 
 
 class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
@@ -324,7 +324,7 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         deadline = Deadline.of(left, self.execution_timeout, began=began, now=now)
         trigger = BatchTaskTrigger(
             batch_task_id=task_id,
-            target_statuses=_BEGUN,
+            target_statuses=BEGUN,
             **self.connection,
             poll_interval=self.poll_interval,
             deadline=deadline.at,

@@ -340,7 +340,7 @@ def _ask(
     :param result: the expression, in a template, for what the wave's watch has returned
     :param options: the answers, and the task that follows each
     """
-    from iotda_provider.operators.release.wave_approval import WaveApprovalOperator
+    from iotda_provider.operators.release.approval import WaveApprovalOperator
 
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",

@@ -1,4 +1,4 @@
-"""What the operators of one wave share: whose turn it is, its guard, and where it waits."""
+"""What the operators of one wave share: its parameters, its guard, and where it waits."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ class GuardedOperator(IoTDABaseOperator):
                 memory.state = theirs.recall(left, batch_task_ids=about).state
         return memory
 
-    def kept(self, context: Context) -> WorkerMemoryStore:
-        """Where the guard's memory is kept."""
+    def memory_store(self, context: Context) -> WorkerMemoryStore:
+        """Where the guard's memory is store."""
         with self.hook() as hook:
             return WorkerMemoryStore(context, self.log, hook)
 
@@ -169,20 +169,20 @@ class GuardedOperator(IoTDABaseOperator):
                 live.settle(Ended(result["verdict"], result["summary"]))
                 return result
         except IoTDAError:
-            self.kept(context).take_back(memory.to_json())
+            self.memory_store(context).take_back(memory.to_json())
             raise
 
-    def leave(self, context: Context, memory: Memory) -> None:
+    def leave_memory(self, context: Context, memory: Memory) -> None:
         """Leave behind what the next try would know, and what later guards go on with."""
         ti: Any = context["ti"]
-        kept = self.kept(context)
-        kept.take_back(memory.to_json())
+        store = self.memory_store(context)
+        store.take_back(memory.to_json())
         left = Memory(memory.batch_task_ids, state=memory.state)
-        ti.xcom_push(key=STATE_KEY, value=kept.signature.sign(left.to_json()))
+        ti.xcom_push(key=STATE_KEY, value=store.signature.sign(left.to_json()))
 
-    def settle(self, context: Context, memory: Memory) -> None:
+    def settle_memory(self, context: Context, memory: Memory) -> None:
         """The guard has ended well: leave no more behind than one that is cleared has to know."""
-        self.kept(context).settle(memory.to_json())
+        self.memory_store(context).settle(memory.to_json())
 
 
 __all__ = [
@@ -275,7 +275,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             return self.surplus()
         job = self.begin(context, plan)
         if isinstance(job, Mapping):
-            return self.told(dict(job))
+            return self.logged(dict(job))
         memory = self.memory_of(context, job.batch_task_id)
         return self._work(context, job, memory, began=began)
 
@@ -299,7 +299,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
         ti: Any = context["ti"]
         now = time.time()
-        self.kept(context).hand_over(watch.memory.to_json())
+        self.memory_store(context).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
         trigger = self.trigger(
             guard=watch.plan.to_dict(),
@@ -321,15 +321,15 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         return (plan_of(context["ti"], self.plan_task_id)["batch_task_id"],)
 
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
-        kept = self.kept(context)
+        store = self.memory_store(context)
         more = (event.memory, load_triggers_memory(context))
-        memory = kept.recall(event.batch_task_ids, AUDIT_LIMIT, *more)
+        memory = store.recall(event.batch_task_ids, AUDIT_LIMIT, *more)
         if event.result is not None:
             return self._finish(context, memory, dict(event.result))
         if event.status == ASK:
             job = self.job_from_json(event.memo["job"])
             return self._work(context, job, memory, began=float(event.memo["began"]))
-        kept.take_back(memory.to_json())
+        store.take_back(memory.to_json())
         forget_triggers_memory(context)
         if event.status == TIMEOUT:
             raise self.execution_timeout_error()
@@ -338,13 +338,13 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     # --- the end ----------------------------------------------------------------------------------
 
     def _finish(self, context: Context, memory: Memory, result: dict[str, Any]) -> dict[str, Any]:
-        self.leave(context, memory)
+        self.leave_memory(context, memory)
         self.conclude(context, self.files(context), result)
-        self.settle(context, memory)
+        self.settle_memory(context, memory)
         forget_triggers_memory(context)
-        return self.told(result)
+        return self.logged(result)
 
-    def told(self, result: dict[str, Any]) -> dict[str, Any]:
+    def logged(self, result: dict[str, Any]) -> dict[str, Any]:
         """Log a result's sentence, by how well it bodes, and return the result."""
         well = result["verdict"] in (CONFIRMED, PASSED, SURPLUS)
         (self.log.info if well else self.log.warning)("%s", result["summary"])
@@ -352,7 +352,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     def surplus(self) -> dict[str, Any]:
         """The result of a wave that this release does not have."""
-        return self.told(
+        return self.logged(
             {
                 "wave": self.wave,
                 "verdict": SURPLUS,
