@@ -32,4 +32,4 @@ class CallsIO(Protocol):
         the error of each call, in the order of the calls."""
 
     async def pause(self, seconds: float) -> None:
-        """Wait until the platform has had time to act."""
+        """Wait, so that the platform has time to act."""

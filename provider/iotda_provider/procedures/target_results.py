@@ -1,4 +1,4 @@
-"""One definite result for each target of a stop, a retry or a confirmation, whatever is lost.
+"""One definite result for each target of a stop, retry or confirmation, even if answers are lost.
 
 If an answer is lost, or leaves out or refuses a target, its result is read from its status.
 """
@@ -54,9 +54,11 @@ async def act_on_targets(
     targets: Sequence[str],
     goal: frozenset[SubtaskStatus],
 ) -> TargetResults:
-    """Act on targets in calls of at most 100; one definite result for each. No targets: no call.
+    """Act on targets in calls of at most 100. Without targets there is no call.
 
+    :param make_call: makes the call for a batch task and some of its targets
     :param goal: the statuses of a target that show that the call has had its effect
+    :return: one definite result for each target
     """
     wanted = api.check_targets(targets)
     api.check_task_id(batch_task_id)
