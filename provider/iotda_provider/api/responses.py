@@ -94,7 +94,7 @@ def read_answer(call: Call[T], answer: Answer) -> T:
         the body holds an error. The subclass says which kind
     :raises IoTDATransportError: this is not an answer of the IoTDA API
     """
-    with without_frames():  # they hold the answer, which may repeat secrets
+    with without_frames():  # frames hold the answer, which may repeat secrets
         return _result(call, answer)
 
 

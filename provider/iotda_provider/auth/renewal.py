@@ -140,7 +140,7 @@ class Renewing(Generic[T]):
     def _renew_now(self, deadline: float) -> None:
         if self._now() < self._expires_at:
             deadline = min(deadline, monotonic() + _PATIENCE)
-        with without_frames():  # they hold passwords, tokens and keys
+        with without_frames():  # frames hold passwords, tokens and keys
             try:
                 issued = self._obtain(deadline)
             except IoTDAError as error:

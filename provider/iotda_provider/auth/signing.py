@@ -93,7 +93,7 @@ def sign(outgoing: Outgoing, key: AccessKey, scope: Scope) -> Mapping[str, str]:
     Every header without an underscore in its name is signed. If missing, ``X-Sdk-Date`` is set to
     the present time, and ``Host`` to the request's host.
     """
-    with without_frames():  # those of the vendor's signer hold the key
+    with without_frames():  # frames of the vendor's signer hold the key
         return _sign(outgoing, key, scope)
 
 

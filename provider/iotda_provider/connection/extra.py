@@ -56,7 +56,6 @@ def read_extra(text: str | None, conn_id: str) -> dict[str, Any]:
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         parsed[name] = _PARSERS[spec.kind](spec, value, conn_id)
-    _set_attempt_timeout(parsed, conn_id)
     return parsed
 
 
@@ -129,7 +128,7 @@ def _text(spec: ExtraField, value: Any, conn_id: str) -> str:
     return text
 
 
-def _set_attempt_timeout(extra: dict[str, Any], conn_id: str) -> None:
+def set_attempt_timeout(extra: dict[str, Any], conn_id: str) -> None:
     """Set the default of ``attempt_timeout``; check that time is left for another attempt."""
     timeout = extra["timeout"]
     attempt = extra.setdefault("attempt_timeout", min(timeout / 3, _LONGEST_ATTEMPT))

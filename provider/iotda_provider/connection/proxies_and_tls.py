@@ -32,7 +32,7 @@ def proxy_for(settings: ConnectionSettings, url: str | None = None) -> str | Non
     :raises IoTDAConfigError: the environment's proxy has no valid address, or the proxy's
         certificate would not be verified
     """
-    with without_frames():  # they hold the proxy's password
+    with without_frames():  # frames hold the proxy's password
         return _proxy_for(settings, url or settings.base_url)
 
 

@@ -9,7 +9,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from iotda_provider.connection.addresses import check_url, is_ipv6, is_loopback
-from iotda_provider.connection.extra import LONGEST_EXTRA, read_extra, wrong_field
+from iotda_provider.connection.extra import (
+    LONGEST_EXTRA,
+    read_extra,
+    set_attempt_timeout,
+    wrong_field,
+)
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking.sealed import Unpicklable
 from iotda_provider.models.text import what_is
@@ -130,6 +135,7 @@ class ConnectionSettings(Unpicklable):
                 extra[name] = _check_override(overrides[name], name)
             elif value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
                 raise wrong_field(conn_id, name, f"is not a valid {_LABELS[name]}", value)
+        set_attempt_timeout(extra, conn_id)
         base_url = _base_url(connection, extra, conn_id)
         login, password = connection.login or "", connection.password or ""
         _check_credentials(extra, login, password, conn_id)

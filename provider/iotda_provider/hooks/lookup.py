@@ -45,7 +45,7 @@ def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
     :raises IoTDATransportError: Airflow's API, its database or a secrets backend is unreachable
     """
     _check(conn_id)
-    with without_frames():  # they hold the connection
+    with without_frames():  # frames hold the connection
         try:
             try:
                 return read()

@@ -36,7 +36,7 @@ def mask(*secrets: str | None) -> None:
     """
     hidden = Sealed([secret for secret in secrets if secret])
     del secrets
-    with without_frames():  # those of Airflow's masker hold the secret
+    with without_frames():  # frames of Airflow's masker hold the secret
         _mask(hidden)
 
 

@@ -215,10 +215,11 @@ def write_report(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write a whole :class:`Report`; raises an error of the file. The number of rows."""
     count = 0
     with Report(path) as report:
-        for count, row in enumerate(rows, start=1):  # noqa: B007 - the last one is the result
+        for row in rows if report.error is None else ():
             report.add(row)
             if report.error is not None:
                 break
+            count += 1
     if report.error is not None:
         raise report.error
     return count

@@ -82,7 +82,7 @@ class AsyncTransport:
     ) -> Received[aiohttp.ClientResponse]:
         """Send one request; after a timeout the next call gets a new session."""
         session = self.shared.take()
-        with without_frames():  # those of other libraries hold the headers
+        with without_frames():  # frames of other libraries hold the headers
             try:
                 response = await session.request(
                     outgoing.method,

@@ -87,7 +87,7 @@ class BlockingTransport:
         """Send one request; after a timeout the next call gets a new session."""
         session = self._sessions.take()
         url = self.settings.base_url + outgoing.uri
-        with without_frames():  # those of other libraries hold the headers
+        with without_frames():  # frames of other libraries hold the headers
             try:
                 response = send(
                     session,
