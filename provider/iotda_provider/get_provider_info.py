@@ -35,6 +35,7 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.operators.release.check",
             "iotda_provider.operators.release.confirm",
             "iotda_provider.operators.release.gate",
+            "iotda_provider.operators.release.outcome",
             "iotda_provider.operators.release.plan",
             "iotda_provider.operators.release.watch",
         ),
@@ -43,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "triggers": _modules(
             "iotda_provider.triggers.batch_task",
+            "iotda_provider.triggers.release",
             "iotda_provider.triggers.rollout_guard",
         ),
         "config": {
@@ -66,7 +68,11 @@ def get_provider_info() -> dict[str, Any]:
                 },
             },
         },
-        "extra-links": ["iotda_provider.links.rollout_guard.RolloutGuardLink"],
+        # Airflow 2 stores where the class is defined; the other path is the public one.
+        "extra-links": [
+            "iotda_provider.links.RolloutGuardLink",
+            "iotda_provider.links.rollout_guard.RolloutGuardLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "iotda",

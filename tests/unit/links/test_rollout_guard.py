@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from iotda_provider.get_provider_info import get_provider_info
-from iotda_provider.links.rollout_guard import RolloutGuardLink
+from iotda_provider.links import RolloutGuardLink
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 
@@ -37,10 +38,14 @@ def test_it_leads_to_the_xcoms_of_the_task_instance() -> None:
         assert link(3) == f"{grid}&task_id=group.guard&tab=xcom&map_index=3"
 
 
-def test_airflow_is_told_of_it_and_the_guard_has_it() -> None:
-    names = [f"{type(item).__module__}.{type(item).__qualname__}" for item in _links()]
-    assert names == get_provider_info()["extra-links"]
+def test_the_guard_has_it_and_airflow_2_may_load_it_by_the_path_that_it_stores() -> None:
+    (item,) = RolloutGuardSensor.operator_extra_links
+    assert type(item) is RolloutGuardLink
+    stored = f"{type(item).__module__}.{type(item).__qualname__}"
+    assert stored in get_provider_info()["extra-links"]
 
 
-def _links() -> Any:
-    return RolloutGuardSensor.operator_extra_links
+@pytest.mark.parametrize("path", get_provider_info()["extra-links"])
+def test_every_path_that_airflow_is_told_leads_to_it(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert getattr(importlib.import_module(module), name) is RolloutGuardLink
