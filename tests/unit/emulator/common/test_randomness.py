@@ -5,16 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-import pytest
-
 from iotda_provider.emulator.common.randomness import Draws, Mix
-from iotda_provider.emulator.scenario.distributions import (
-    Constant,
-    Delay,
-    Exponential,
-    Lognormal,
-    Uniform,
-)
 
 
 def test_draws_depend_on_seed_and_names_and_on_nothing_else() -> None:
@@ -38,27 +29,6 @@ def test_draws_are_uniform() -> None:
     assert all(0 <= u < 1 for u in numbers)
     assert math.isclose(statistics.fmean(numbers), 0.5, abs_tol=0.02)
     assert math.isclose(statistics.pvariance(numbers), 1 / 12, abs_tol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("distribution", "middle", "low", "high"),
-    [
-        (Constant(value=5), 5, 5, 5),
-        (Uniform(min=10, max=20), 15, 10, 20),
-        (Exponential(mean=100), 69.3, 0, math.inf),
-        (Exponential(mean=100, max=50), 50, 0, 50),
-        (Lognormal(median=60, sigma=0.5), 60, 0, math.inf),
-        (Lognormal(median=60, sigma=0.5, max=80), 60, 0, 80),
-    ],
-)
-def test_distributions_by_quantile(
-    distribution: Delay, middle: float, low: float, high: float
-) -> None:
-    assert distribution.at(0.5) == pytest.approx(middle, rel=1e-3)
-    quantiles = [distribution.at(u) for u in (0, 0.1, 0.5, 0.9, 1 - 2**-53)]
-    assert quantiles == sorted(quantiles)
-    assert low <= quantiles[0] <= quantiles[-1] <= high
-    assert math.isfinite(quantiles[-1])
 
 
 def test_a_mix_is_drawn_by_weight() -> None:
