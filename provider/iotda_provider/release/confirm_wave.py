@@ -207,7 +207,7 @@ class WaveConfirmation(WaveDevices):
                 await watch.tell(io, STARTED_ELSEWHERE, sentence)
                 raise NotHeldError(sentence)
         before = job.outside
-        job.outside = await look_for_others(io, watch, self._let_start, before)
+        job.outside = await look_for_others(io, watch, self._exposed, before)
         if job.outside > before:
             self._is_stale = True  # some of those that waited do not any more
             self._ledger.outside = job.outside
@@ -226,7 +226,7 @@ class WaveConfirmation(WaveDevices):
         if was_read:
             await self._recall(io, urgent=True)
         left = self._not_asked()
-        if self._watch.started - (self._let_start - len(left)) > self.job.outside:
+        if self._watch.started - (self._exposed - len(left)) > self.job.outside:
             left = []  # some have started that still waited when that was read: nobody knows who
         self._ledger.note_left(left)
         self.job.left = pack(self._members, self._ledger.left or ())
@@ -338,7 +338,7 @@ class WaveConfirmation(WaveDevices):
             "confirmed": self._confirmed,
             "refused": len(refused),
             "unconfirmed": len(left),
-            "let_start": self._let_start,
+            "let_start": self._exposed,
             "started_elsewhere": self.job.outside,
             "confirmed_at": self._clock(),
             "progress": watch.progress_json,

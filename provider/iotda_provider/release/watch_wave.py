@@ -116,7 +116,7 @@ class WaveDecision:
         job, watch = self.job, self._watch
         while True:
             outcome = await watch.poll(io)
-            await self._look_for_others(io, self._let_start)
+            await self._look_for_others(io, self._exposed)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return {
                     **self._result(outcome.verdict, None, outcome.summary),
@@ -149,7 +149,7 @@ class WaveDecision:
             await io.sleep(watch.seconds_to_next_look(job.end, now))
 
     @property
-    def _let_start(self) -> int:
+    def _exposed(self) -> int:
         """The most devices that may have started by the waves so far."""
         return max(self.job.members, self.job.let_start)
 
@@ -161,7 +161,7 @@ class WaveDecision:
         return read_gate_by_bounds(
             self.job.gate,
             self._watch.bounds,
-            members=self._let_start,
+            members=self._exposed,
             already_current=self.job.already_current,
             waiting=waiting,
         )
@@ -271,7 +271,7 @@ class WaveDecision:
     def _is_at_rest(self, progress: TaskProgress) -> bool:
         gone = progress.started + progress.stopped + progress.removed
         under_way = progress.processing + progress.fail_wait_retry
-        return not under_way and gone >= self._let_start - self.job.unconfirmed
+        return not under_way and gone >= self._exposed - self.job.unconfirmed
 
     def _result(self, verdict: str, reading: GateReading | None, why: str = "") -> dict[str, Any]:
         parts = (reading.sentence if reading else "", why, in_words(self.job.outside))

@@ -150,7 +150,7 @@ class WaveDevices:
         return self.job.wave == 1 and shared.was_read and shared.is_new and not self._has_asked
 
     @property
-    def _let_start(self) -> int:
+    def _exposed(self) -> int:
         """The most devices that may have started by the waves so far."""
         return len(self._may_start) + len(self._ledger.accepted - self._may_start)
 
