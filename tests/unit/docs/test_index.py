@@ -1,0 +1,43 @@
+"""The names that the first page promises can be imported, and no promised path is dropped."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from iotda_provider import emulator, links, models
+from iotda_provider.hooks import iotda
+from iotda_provider.operators import batch_task, release
+from iotda_provider.sensors import batch_task as sensors
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "index.md").read_text(encoding="utf-8")
+ROWS = {
+    f"iotda_provider{path}": re.findall(r"`(\w+)`", names)
+    for path, names in re.findall(r"^\| `(\.[\w.]+)` \| (.+) \|$", PAGE, re.MULTILINE)
+}
+NAMES = [(module, name) for module, names in ROWS.items() for name in names]
+#: They are in Airflow's database, so neither page nor code may move them.
+TRIGGERS = {
+    "iotda_provider.triggers.batch_task": ["BatchTaskTrigger"],
+    "iotda_provider.triggers.rollout_guard": ["RolloutGuardTrigger"],
+    "iotda_provider.triggers.release": ["ConfirmWaveTrigger", "WatchWaveTrigger", "AtRestTrigger"],
+}
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_a_documented_name_can_be_imported(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_triggers_are_where_airflows_database_looks_for_them() -> None:
+    assert {module: ROWS[module] for module in TRIGGERS} == TRIGGERS
+    for module, names in TRIGGERS.items():
+        assert all(getattr(importlib.import_module(module), n).__module__ == module for n in names)
+
+
+@pytest.mark.parametrize("module", [iotda, batch_task, release, sensors, models, emulator, links])
+def test_whatever_a_public_module_offers_is_documented(module: object) -> None:
+    assert set(ROWS[module.__name__]) == set(module.__all__)
