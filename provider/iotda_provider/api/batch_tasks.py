@@ -55,7 +55,7 @@ _BATCH_TASKS = "/v5/iot/{project_id}/batchtasks"
 
 def _results(data: Any, most: int) -> tuple[TargetResult, ...]:
     # The answer to a call for the whole task need not have rows: the API reference does not say.
-    return rows_of(data or {}, "targets", TargetResult.from_wire, most)
+    return rows_of({} if data is None else data, "targets", TargetResult.from_wire, most)
 
 
 def _task(data: Any, task_id: str | None = None) -> BatchTask:

@@ -213,7 +213,7 @@ def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
     """
     if task.progress.started:
         return False
-    if not {"need_confirm", "task_progress"} <= task.raw.keys():
+    if task.raw.get("need_confirm") is None or not task.raw.get("task_progress"):
         try:
             task = hook.get_batch_task(task.task_id)
         except IoTDAError:

@@ -128,7 +128,7 @@ class SharedReads:
             async with aclosing(listed) as tasks:
                 async for task in tasks:
                     rows += 1
-                    if "task_progress" not in task.raw:
+                    if not task.raw.get("task_progress"):
                         self._list_has_counts = False
                         return
                     if task.task_id in missing:

@@ -195,6 +195,20 @@ def test_what_says_no_more_than_done_is_empty_or_an_object(call):
             read_answer(call, answer(200, body))
 
 
+@pytest.mark.parametrize("body", [b"false", b"0", b'""', b"[]"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        make(TASK_ID, None)
+        for make in (api.stop_batch_task, api.confirm_batch_task, api.retry_batch_task)
+    ],
+)
+def test_json_that_is_no_object_is_no_success(call, body):
+    assert read_answer(call, answer(200, b"")) == read_answer(call, answer(200, b"null")) == ()
+    with pytest.raises(IoTDATransportError, match="makes no sense"):
+        read_answer(call, answer(200, body))
+
+
 @pytest.mark.parametrize("status", [200, 502])
 def test_an_html_page_is_told_by_its_title(status):
     page = b"<html><head><title>502 Bad\nGateway</title></head>" + b"x" * 100_000

@@ -17,7 +17,7 @@ from iotda_provider.triggers.shared_reads import SharedReads, open_shared_reads,
 class Platform:
     """Some running upgrades, and a count of the calls that reading them took."""
 
-    def __init__(self, tasks: int, *, others: int = 0, counts_in_list: bool = True) -> None:
+    def __init__(self, tasks: int, *, others: int = 0, counts_in_list: Any = "as they are") -> None:
         self.wire = {
             f"{number:024x}": {
                 "task_id": f"{number:024x}",
@@ -53,8 +53,10 @@ class Platform:
                 if self.error:
                     raise self.error
             shown = dict(row)
-            if not self.counts_in_list:
+            if self.counts_in_list == "left out":
                 del shown["task_progress"]
+            elif self.counts_in_list != "as they are":
+                shown["task_progress"] = self.counts_in_list
             yield BatchTask.from_wire(shown)
 
     async def _answer(self) -> None:
@@ -153,8 +155,9 @@ async def test_two_guards_on_one_task_share_one_call() -> None:
     assert platform.calls == {"show": 1}
 
 
-async def test_a_list_without_counts_is_asked_for_once_and_never_again() -> None:
-    platform = Platform(100, counts_in_list=False)
+@pytest.mark.parametrize("counts", ["left out", None, {}])
+async def test_a_list_without_counts_is_asked_for_once_and_never_again(counts: Any) -> None:
+    platform = Platform(100, counts_in_list=counts)
     reads: Any = SharedReads(platform)  # type: ignore[arg-type]
 
     for _ in range(4):
