@@ -143,3 +143,9 @@ def test_a_folder_says_in_one_line_what_it_is_for(folder: str) -> None:
     said = ast.get_docstring(tree(f"{folder}/__init__.py"))
     assert said
     assert said.splitlines()[0].endswith(".")
+
+
+def test_the_folders_of_unit_tests_are_those_of_the_package() -> None:
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    assert not {folder for folder in folders - {"docs"} if not (PACKAGE / folder).is_dir()}
