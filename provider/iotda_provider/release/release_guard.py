@@ -59,12 +59,6 @@ class ReleaseGuard(Watch):
         return total_progress(task.progress for task in self.tasks)
 
     @property
-    def progress_json(self) -> dict[str, int]:
-        """The same as plain JSON, with all devices that ever started."""
-        started = max(self.progress.started, self.memory.started)
-        return {**self.progress.to_dict(), "started": started}
-
-    @property
     def bounds(self) -> tuple[TaskProgress, ...]:
         """What these counts may really be; one where they add up, as they nearly always do."""
         return self.progress.extreme_cases(*self._off)

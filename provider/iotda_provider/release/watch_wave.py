@@ -339,6 +339,6 @@ class LastLook:
         return {
             "wave": self._wave,
             "verdict": verdict,
-            "progress": self._watch.progress.to_dict(),
+            "progress": self._watch.progress_json,
             "summary": summary,
         }

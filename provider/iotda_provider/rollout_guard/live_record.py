@@ -76,6 +76,7 @@ class LiveState:
     :param blind_since: since when no look could be judged, in seconds since the epoch; None: the
         last look was judged
     :param reasons: the first failures whose reasons were read
+    :param started: devices that have ever started, as far as a guard knows
     """
 
     batch_task_ids: tuple[str, ...]
@@ -85,13 +86,15 @@ class LiveState:
     intent: Mapping[str, Any] | None = None
     blind_since: float | None = None
     reasons: Sequence[Mapping[str, Any]] = ()
+    started: int = 0
 
     @property
     def progress(self) -> dict[str, Any] | None:
         """The summed counts of all batch tasks; None before the first look."""
         if not self.tasks:
             return None
-        return total_progress(task.progress for task in self.tasks).to_dict()
+        counts = total_progress(task.progress for task in self.tasks).to_dict()
+        return {**counts, "started": max(counts["started"], self.started)}
 
     @property
     def news(self) -> tuple[Any, ...]:
@@ -195,6 +198,7 @@ def _state_of(watch: Watch) -> LiveState:
         intent=watch.memory.intent,
         blind_since=watch.blind_since,
         reasons=watch.first_reasons,
+        started=watch.memory.started,
     )
 
 

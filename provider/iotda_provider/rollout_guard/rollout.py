@@ -69,6 +69,15 @@ class Rollout:
         self.memory.note_ended(self.tasks)
         return gone
 
+    @property
+    def progress_json(self) -> dict[str, int]:
+        """The summed counts of the last look as plain JSON, with all devices that ever started.
+
+        The platform's own count of the started devices falls at a stop.
+        """
+        counts = total_progress(task.progress for task in self.tasks).to_dict()
+        return {**counts, "started": max(counts["started"], self.memory.started)}
+
     def _plausible_state(self) -> dict[str, Any]:
         """The rules' state without what can't be true: anybody may write notes."""
         state = GuardState.from_json(self.memory.state)
@@ -94,10 +103,11 @@ class Rollout:
 
     async def tell(self, io: GuardIO, kind: str, sentence: str) -> None:
         """Tell a person about this rollout."""
+        counts = [task.progress.to_dict() for task in self.tasks]
         facts = {
             "batch_task_ids": list(self.plan.batch_task_ids),
             "time": to_text(self._clock()),
-            "progress": [task.progress.to_dict() for task in self.tasks],
+            "progress": [self.progress_json] if len(counts) == 1 else counts,
         }
         await io.tell(Alert(kind, sentence, facts))
 

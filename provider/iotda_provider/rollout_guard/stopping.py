@@ -200,10 +200,7 @@ class StoppableRollout(Rollout):
 
     def _with_all_started(self, outcome: Outcome) -> Outcome:
         """The outcome with all devices that ever started: the platform's count falls at a stop."""
-        if not outcome.progress:
-            return outcome
-        started = max(outcome.progress["started"], self.memory.started)
-        return replace(outcome, progress={**outcome.progress, "started": started})
+        return replace(outcome, progress=self.progress_json) if outcome.progress else outcome
 
     @property
     def _may_stop(self) -> bool:

@@ -66,6 +66,20 @@ def test_counts_that_change_are_written_every_fifteen_seconds_at_most(
     assert guard.last["progress"]["success"] == 8
 
 
+def test_after_a_stop_it_still_says_how_many_have_ever_started(looking: Any, platform: Any) -> None:
+    guard = looking()
+
+    guard.look(platform.task(fail=41, processing=300, waitting=59))
+    guard.look(platform.task("Stopping", fail=41, success=20, stopped=339))
+    stopping = guard.last
+    guard.look(IoTDATransportError("unreachable"), times=95)
+    guard.look(platform.task("Stopped", fail=41, success=20, stopped=339))
+
+    assert (stopping["verdict"], guard.last["verdict"]) == (None, "breached")
+    assert stopping["progress"]["started"] == guard.last["progress"]["started"] == 341
+    assert [told.facts["progress"][0]["started"] for told in platform.told] == [341]
+
+
 def test_with_many_guards_in_the_process_all_of_them_write_five_a_second_at_most(
     looking: Any, platform: Any
 ) -> None:
