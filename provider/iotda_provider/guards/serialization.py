@@ -74,6 +74,8 @@ def rule_from_json(data: object, *, inner: bool = False) -> Rule:
     if inner and name == "Combined":
         raise ValueError("rules: a Combined cannot stand in another one")
     values = {key: value for key, value in data.items() if key != "rule"}
+    if name == "SequentialFailureTest" and values.get("cluster", "") is None:
+        del values["cluster"]  # an earlier version wrote this for a rule without a cluster
     if name == "Combined" and isinstance(values.get("rules"), (list, tuple)):
         if len(values["rules"]) > _MOST_RULES:
             raise ValueError(f"rules: at most {_MOST_RULES} make sense in one Combined")

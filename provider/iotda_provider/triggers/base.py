@@ -59,6 +59,8 @@ class _MadeOfStoredArguments(ABCMeta):
     """Makes a trigger from saved arguments, perhaps of another release of the provider."""
 
     def __call__(cls, *args: Any, **arguments: Any) -> Any:
+        if arguments.get("silent_fail") is False:
+            del arguments["silent_fail"]  # an earlier version saved it with every wait
         try:
             return super().__call__(*args, **arguments)
         except TypeError as error:  # one is missing, or unknown
