@@ -1,1 +1,1 @@
-"""A release in waves: who is in which wave, what lets a wave pass, what came of it. No Airflow."""
+"""A release in waves: who is in which wave, what lets a wave pass, what came of it."""
