@@ -43,6 +43,8 @@ _STOP_PAUSES = (0.5, 1.0, 2.0, 4.0)
 _NOT_IN_TASK = "IOTDA.014219"
 
 _ActOnTargets = Callable[[str, Sequence[str] | None], api.Call[tuple[TargetResult, ...]]]
+_Rows = tuple[TargetResult, ...]
+_Outcome = _Rows | IoTDAError
 # Targets whose result is unknown, each with the error of its call, or the row that refuses it.
 Unclear = dict[str, IoTDAError | TargetResult]
 
@@ -68,7 +70,10 @@ async def act_on_targets(
         wanted[start : start + api.MAX_TARGETS_PER_CALL]
         for start in range(0, len(wanted), api.MAX_TARGETS_PER_CALL)
     ]
-    outcomes = await io.perform_all([make_call(batch_task_id, chunk) for chunk in chunks])
+    calls = [make_call(batch_task_id, chunk) for chunk in chunks]
+    outcomes = await io.perform_all(calls)
+    if goal is STOPPED:
+        outcomes = await _ask_again_if_begun(io, batch_task_id, calls, outcomes)
     errors = [outcome for outcome in outcomes if isinstance(outcome, IoTDAError)]
     all_failed = len(errors) == len(outcomes)
     if all_failed and all(isinstance(error, PERMANENT) for error in errors):
@@ -104,6 +109,32 @@ async def act_on_targets(
             settled = await _settle(io, batch_task_id, unclear, goal)
         results |= settled
     return TargetResults(results[target] for target in wanted)
+
+
+async def _ask_again_if_begun(
+    io: CallsIO, batch_task_id: str, calls: Sequence[api.Call[_Rows]], outcomes: list[_Outcome]
+) -> list[_Outcome]:
+    """Send refused stops once more if the task can be stopped now.
+
+    The platform refuses a stop while a task is Initializing, which may end between two calls.
+    """
+    refused = [place for place, outcome in enumerate(outcomes) if is_refusal(outcome)]
+    if not refused:
+        return outcomes
+    try:
+        task = await io.perform(api.show_batch_task(batch_task_id))
+    except IoTDAError:
+        return outcomes
+    if task.status is TaskStatus.INITIALIZING or task.status.is_stop or not_stoppable(task):
+        return outcomes
+    again = await io.perform_all([calls[place] for place in refused])
+    by_place = dict(zip(refused, again, strict=True))
+    return [by_place.get(place, outcome) for place, outcome in enumerate(outcomes)]
+
+
+def is_refusal(outcome: object) -> bool:
+    """Whether the platform has refused a call for a reason that may pass, such as a 400."""
+    return type(outcome) is IoTDAApiError
 
 
 async def _settle(

@@ -358,6 +358,7 @@ def test_a_task_that_can_never_be_stopped_is_loud_once_the_time_is_over(
 def test_a_refusal_of_a_task_that_has_begun_is_an_error_at_once(
     run: Any, iotda_emulator: Any
 ) -> None:
+    iotda_emulator.advance(60)
     iotda_emulator.add_fault("status", **REFUSED)
 
     ended = run(stop)

@@ -231,6 +231,23 @@ class TestStoppingTargets:
             platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
         assert platform.reads == 0
 
+    @pytest.mark.parametrize("refusals", [1, 2, 3])
+    def test_what_is_refused_while_the_task_begins_is_sent_again(self, refusals: int) -> None:
+        platform = Platform(fleet(250), lost=[REFUSED] * refusals, acts=False)
+
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
+
+        assert len(results.succeeded) == 250
+        assert len(platform.sent) == 3 + refusals
+
+    def test_what_is_refused_again_is_an_error_of_its_targets(self) -> None:
+        platform = Platform(fleet(250), lost=[None, *[REFUSED] * 4], acts=False)
+
+        results = platform.run(batch_tasks.stop_batch_task, TASK_ID, list(platform.targets))
+
+        assert (len(results.succeeded), len(results.failed)) == (100, 150)
+        assert len(platform.sent) == 5
+
     def test_targets_of_a_task_that_is_stopping_anyway_are_joined(self) -> None:
         platform = Platform(fleet(2), status="Stopping", lost=[REFUSED], acts=False)
 

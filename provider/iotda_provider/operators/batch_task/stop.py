@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-_BAD_REQUEST = 400
-
 
 class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
@@ -110,6 +108,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
 
     def _work(self, context: Context, *, began: float) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
+        from iotda_provider.procedures.target_results import is_refusal
 
         task_id = check_task_id(self.batch_task_id)
         self.report_path = own_report_path(self, context)
@@ -147,10 +146,11 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                     task = hook.get_batch_task(task.task_id)
                     return self._already_ended(context, task, record)
                 except IoTDAApiError as error:
-                    if error.status_code != _BAD_REQUEST:
+                    if not is_refusal(error):
                         raise
-                    task = hook.get_batch_task(task.task_id)
-                    if task.status is not TaskStatus.INITIALIZING:
+                    before, task = task.status, hook.get_batch_task(task.task_id)
+                    # It may have begun since it was refused.
+                    if TaskStatus.INITIALIZING not in (before, task.status):
                         raise
                     self.log.warning("It can't be stopped yet; asking again: %s", error)
                 task = self._wait_until_begun(context, hook, record)

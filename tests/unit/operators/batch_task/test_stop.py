@@ -43,6 +43,17 @@ def stop(**parameters: Any) -> StopBatchTaskOperator:
     return StopBatchTaskOperator(task_id="stop", **parameters)
 
 
+def test_a_task_that_begins_after_its_refusal_is_asked_again(iotda, run):
+    running, over = iotda.task(total=2, processing=2), iotda.task("Stopped", total=2, stopped=2)
+    iotda.shows(iotda.task("Initializing"), running, running, running, running, over)
+    iotda.stops(REFUSED, {})
+
+    xcoms = run(stop())
+
+    assert xcoms["return_value"]["outcome"] == "stopped"
+    assert sum("stop" in each for each in iotda.sent) == 2
+
+
 # --- some targets ---------------------------------------------------------------------------------
 
 
