@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from iotda_provider.guards import MaxFailures
 from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+from iotda_provider.rollout_guard.live_record import WRITES_PER_SECOND
 from iotda_provider.rollout_guard.outcome import completed
+from iotda_provider.transport.rate_limit import RateLimit
+from iotda_provider.triggers import live_in_triggerer
 from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
 IDS = ("0123456789abcdef01234567",)
@@ -45,9 +51,18 @@ async def test_a_record_is_written_once_however_long_it_takes_and_the_last_one_i
     assert len(kept.pushed) <= 2
 
 
-async def test_guards_that_begin_together_do_not_write_together() -> None:
+async def test_guards_that_begin_together_do_not_write_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = RateLimit(WRITES_PER_SECOND, clock=lambda: 0.0)
+    due: list[float] = []
+
+    def reserve() -> float:
+        due.append(limit.reserve())
+        return due[-1]
+
+    monkeypatch.setattr(live_in_triggerer, "_routine", SimpleNamespace(reserve=reserve))
     kept: Any = Kept()
-    kept.answers.set()
     log = logging.getLogger("guard")
     watches = [Watch(PLAN, Memory(IDS), log, clock=time.time) for _ in range(50)]
     guards = [LiveInTriggerer(watch, kept) for watch in watches]
@@ -55,9 +70,8 @@ async def test_guards_that_begin_together_do_not_write_together() -> None:
         await guard.__aenter__()
     for guard in guards:
         guard.show()
-
-    await asyncio.sleep(0.5)
-
+    await asyncio.sleep(0)  # their tasks begin
     for guard in guards:
         await guard.__aexit__(None, None, None)
-    assert 1 <= len(kept.pushed) <= 10, "five a second"
+
+    assert due == pytest.approx([n / 5 for n in range(50)]), "five a second"
