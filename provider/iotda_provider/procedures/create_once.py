@@ -143,14 +143,16 @@ async def _find(
 ) -> list[BatchTask]:
     """All tasks with the wanted name, or with the stamp in it.
 
-    :param pages: look only at so many pages of the newest tasks of the wanted type; None: at all
-        tasks, of every upgrade type if the wanted type is one, else of every other type
+    :param pages: look only at so many pages of the newest tasks of the wanted type and resource
+        space; None: at all tasks, of every upgrade type if the wanted type is one, else of every
+        other type
     """
     kind = TaskType(task["task_type"])
     kinds = [each for each in TaskType if each.is_confirmable == kind.is_confirmable]
     found: dict[str, BatchTask] = {}
     for each in kinds if pages is None else [kind]:
-        rows = pagination.list_batch_tasks(task_type=each, app_id=task.get("app_id"))
+        app_id = None if pages is None else task.get("app_id")
+        rows = pagination.list_batch_tasks(task_type=each, app_id=app_id)
         left = pages
         while rows.next is not None:
             page = rows.take(await io.perform(rows.next))

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from iotda_provider.exceptions import (
+    BatchTaskDiffersError,
     IoTDAApiError,
     IoTDAServerError,
     IoTDATransportError,
@@ -123,6 +124,16 @@ def test_a_refusal_is_final(create: Any, iotda_emulator: Any) -> None:
 
     with pytest.raises(IoTDAApiError):
         create()
+    assert len(iotda_emulator.journal("create_batch_task")) == 1
+
+
+def test_a_task_in_another_resource_space_is_found_and_no_second_one_created(
+    create: Any, iotda_emulator: Any
+) -> None:
+    first = create(app_id="space1")
+
+    with pytest.raises(BatchTaskDiffersError, match=f"{first['batch_task_id']}.* space2 is wanted"):
+        create(app_id="space2")
     assert len(iotda_emulator.journal("create_batch_task")) == 1
 
 
