@@ -144,6 +144,12 @@ def as_count(value: Any, name: str) -> int:
                 f"ids; the first is {what_is(items[0])}. Push counts as numbers; of ids give "
                 "their number, such as {{ ... | length }}."
             )
+        for item in items:
+            if isinstance(item, Mapping) and not ({"target", "device_id"} & item.keys()):
+                raise IoTDAConfigError(
+                    f"{name} is a list of objects without a target, as of the results that mapped "
+                    "tasks return: name the count in them, such as key='failed'."
+                )
         return len(items)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
         raise IoTDAConfigError(

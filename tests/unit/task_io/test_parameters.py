@@ -120,3 +120,12 @@ def test_ids_of_digits_are_counted(value: Any) -> None:
 def test_what_is_neither_an_id_nor_a_number_is_not_counted(value: Any) -> None:
     with pytest.raises(IoTDAConfigError, match=r"requested must be a number, a list of numbers"):
         as_count(value, "requested")
+
+
+def test_rows_are_counted_and_the_results_of_mapped_tasks_are_not() -> None:
+    rows = [{"target": "d1", "error_code": "X"}, {"device_id": "d2"}]
+    results = [{"batch_task_id": "a1", "requested": 100, "failed": 0}] * 2
+
+    assert as_count(rows, "failed") == 2
+    with pytest.raises(IoTDAConfigError, match=r"^failed is a list of objects without a target"):
+        as_count(results, "failed")
