@@ -61,6 +61,8 @@ class TriggererReleaseIO(TriggererGuardIO):
     ) -> None:
         super().__init__(hook, store, log, on_alert, earlier_memory=earlier_memory)
         self._files = files
+        # A path that hangs holds one thread, however many tries and waves wait for it.
+        self._line = files and (files.manifest_path or files)
         self._deadline = deadline
         #: Called before each wait, thus after each look.
         self.show: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ class TriggererReleaseIO(TriggererGuardIO):
     async def read_waves(self) -> list[list[str]]:
         assert self._files is not None
         try:
-            reading = one_at_a_time(self._files, self._files.read_waves)
+            reading = one_at_a_time(self._line, self._files.read_waves)
             return await asyncio.wait_for(reading, _STORAGE_SECONDS)
         except asyncio.TimeoutError:
             raise IoTDATransportError(
@@ -141,7 +143,7 @@ class TriggererReleaseIO(TriggererGuardIO):
         assert self._files is not None
         seconds = self.patience_before_stop if urgent else _STORAGE_SECONDS
         try:
-            return await asyncio.wait_for(one_at_a_time(self._files, call, *args), seconds)
+            return await asyncio.wait_for(one_at_a_time(self._line, call, *args), seconds)
         except asyncio.TimeoutError:
             self._log.warning("The release's files take longer than %.0f s.", seconds)
             return otherwise
