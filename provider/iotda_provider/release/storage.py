@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.models import json_text
+from iotda_provider.models.text import one_line
 from iotda_provider.release.manifest import Manifest, digest_of
 from iotda_provider.task_io.parameters import as_list, whole_number
 
@@ -108,7 +109,8 @@ class ReleaseFiles:
             manifest = read_manifest(self.manifest_path, self.batch_task_id)
             if manifest is None or manifest.digest != self.digest:
                 raise IoTDAConfigError(
-                    f"The manifest at {self.manifest_path} is not the one that was planned."
+                    f"The manifest at {one_line(self.manifest_path, 300)} "
+                    "is not the one that was planned."
                 )
             return [list(wave) for wave in manifest.waves]
         count = len(self.cumulative)
@@ -226,11 +228,14 @@ def read_manifest(path: str, batch_task_id: str) -> Manifest | None:
     try:
         manifest = Manifest.from_json(json_text.read_json(file.read_text()))
     except ValueError as error:
-        raise IoTDAConfigError(f"The manifest at {path} can't be used: {error}") from error
+        raise IoTDAConfigError(
+            f"The manifest at {one_line(path, 300)} can't be used: {error}"
+        ) from error
     if manifest.batch_task_id != batch_task_id:
         raise IoTDAConfigError(
-            f"The manifest at {path} is that of batch task {manifest.batch_task_id}, not of "
-            f"{batch_task_id}: give every release a path of its own."
+            f"The manifest at {one_line(path, 300)} is that of batch task "
+            f"{manifest.batch_task_id}, not of {batch_task_id}: give every release a path "
+            "of its own."
         )
     return manifest
 

@@ -184,7 +184,8 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
             manifest = known or self._plan(hook, task_id, targets, specs)
         if set(manifest.up_to(len(manifest))) != set(targets):
             raise IoTDAConfigError(
-                f"The manifest at {path} does not hold the devices of batch task {task_id}."
+                f"The manifest at {one_line(path, 300)} "
+                f"does not hold the devices of batch task {task_id}."
             )
         if len(manifest) > self.max_waves:
             raise IoTDAConfigError(
