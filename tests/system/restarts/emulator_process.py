@@ -163,5 +163,6 @@ class EmulatorProcess:
         return [json.loads(arguments) for (arguments,) in rows]
 
     def stops_in_effect(self, task_id: str) -> int:
-        """How many stops of a task it has acted upon; read while it is dead."""
-        return sum(command["task_id"] == task_id for command in self.commands("stop"))
+        """How many stops of a task it has acted upon, but rehearsals; read while it is dead."""
+        stops = [command for command in self.commands("stop") if command["task_id"] == task_id]
+        return sum("rehearsal-of-a-stop" not in str(command) for command in stops)
