@@ -15,6 +15,7 @@ from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_release
 from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
+from iotda_provider.procedures.batch_tasks import REHEARSAL
 
 BRICK_CODE = "IOTDA.005010"
 SECONDS_A_LOOK = 20.0
@@ -44,7 +45,7 @@ class Platform:
     def asked(self, verb: str) -> list[Any]:
         """The bodies of all calls whose path ends with a verb, but for rehearsed stops."""
         calls = [e["body"] for e in self.emulator.journal() if e["path"].endswith(f"/{verb}")]
-        return [body for body in calls if "rehearsal-of-a-stop" not in str(body)]
+        return [body for body in calls if REHEARSAL not in str(body)]
 
     @property
     def confirmed(self) -> list[str]:

@@ -16,6 +16,7 @@ import requests
 from tests.system.restarts.ports import free_port
 
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.procedures.batch_tasks import REHEARSAL
 
 
 class EmulatorProcess:
@@ -165,4 +166,4 @@ class EmulatorProcess:
     def stops_in_effect(self, task_id: str) -> int:
         """How many stops of a task it has acted upon, but rehearsals; read while it is dead."""
         stops = [command for command in self.commands("stop") if command["task_id"] == task_id]
-        return sum("rehearsal-of-a-stop" not in str(command) for command in stops)
+        return sum(REHEARSAL not in str(command) for command in stops)
