@@ -119,7 +119,7 @@ class ReleaseFiles:
         ]
         if digest_of(self.batch_task_id, waves) != self.digest:
             raise IoTDAConfigError(
-                f"The waves that {self.plan_task_id} has planned are gone, or it has planned "
+                f"The waves that {one_line(self.plan_task_id, 300)} has planned are gone, or it has planned "
                 "others meanwhile. Clear this task to go on with those."
             )
         return waves
