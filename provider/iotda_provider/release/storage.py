@@ -119,8 +119,8 @@ class ReleaseFiles:
         ]
         if digest_of(self.batch_task_id, waves) != self.digest:
             raise IoTDAConfigError(
-                f"The waves that {one_line(self.plan_task_id, 300)} has planned are gone, or it has planned "
-                "others meanwhile. Clear this task to go on with those."
+                f"The waves that {one_line(self.plan_task_id, 300)} has planned are gone, "
+                "or it has planned others meanwhile. Clear this task to go on with those."
             )
         return waves
 
