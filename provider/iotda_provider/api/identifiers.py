@@ -113,6 +113,11 @@ def check_word(value: Any, kind: type[Enum], name: str) -> str:
         raise IoTDAConfigError(f"{name} must be one of {words}; got {what_is(value)}.") from None
 
 
+def is_device_id(value: object) -> bool:
+    """Whether it is text of 1 to 128 letters, digits, ``_`` or ``-``."""
+    return isinstance(value, str) and _DEVICE_ID.fullmatch(value) is not None
+
+
 def check_device_id(value: object, name: str = "device_id") -> str:
     """The id of a device, safe to put into a path.
 
