@@ -24,6 +24,7 @@ ROOMS = (
     "auth",
     "procedures",
     "hooks",
+    "trials",
     "guards",
     "task_io",
     "rollout_guard",
@@ -37,6 +38,7 @@ ROOT_FILES = {"__init__.py", "_lazy.py", "exceptions.py", "get_provider_info.py"
 #: Rooms that know no Airflow, and the files of them that do.
 WITHOUT_AIRFLOW = {
     "models": set(),
+    "trials": set(),
     "guards": set(),
     "api": set(),
     "procedures": set(),

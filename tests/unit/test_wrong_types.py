@@ -55,6 +55,7 @@ from iotda_provider.release.wave_devices import ConfirmJob
 from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
+from iotda_provider.trials import DeviceTrial
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
 from iotda_provider.triggers.release import AtRestTrigger, ConfirmWaveTrigger, WatchWaveTrigger
@@ -322,6 +323,19 @@ RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (Overdue, {"after_seconds": 60, "tolerated_rate": 0.1, "false_alarm": 0.1}),
     (Combined, {"rules": [MaxFailures(1)], "weights": None}),
     (EnoughSuccess, {"max_failure_rate": 0.1, "false_go": 0.05}),
+    (
+        DeviceTrial,
+        {
+            "metric": "online",
+            "required": True,
+            "margin": 0.1,
+            "false_stop": 0.1,
+            "false_go": 0.1,
+            "control_size": 10,
+            "online_within": 60,
+            "method": "loss",
+        },
+    ),
     (FailureClasses, {"overrides": {}, "defaults": True}),
     (MaintenanceWindow, {"start": "1:00", "end": "2:00", "timezone": "UTC", "days": "mon"}),
     (MaintenanceWindow.of, {"value": "1:00-2:00", "timezone": "UTC"}),

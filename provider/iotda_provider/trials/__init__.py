@@ -1,0 +1,23 @@
+"""Waves as randomised trials: counts of two groups in, an answer out. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider._lazy import lazily
+
+if TYPE_CHECKING:
+    from iotda_provider.trials.answer import Answer, Decision, Group
+    from iotda_provider.trials.device_trial import DeviceTrial
+    from iotda_provider.trials.exact import warm_up
+
+__all__ = ["Answer", "Decision", "DeviceTrial", "Group", "warm_up"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "answer": ("Answer", "Decision", "Group"),
+        "device_trial": ("DeviceTrial",),
+        "exact": ("warm_up",),
+    },
+)
