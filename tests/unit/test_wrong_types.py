@@ -25,6 +25,7 @@ from iotda_provider.guards import (
     MaxFailureRate,
     MaxFailures,
     Overdue,
+    ReportingDelay,
     SequentialFailureTest,
     Stalled,
 )
@@ -318,7 +319,12 @@ async def test_the_asynchronous_hook_refuses_what_the_blocking_one_does(monkeypa
 RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (MaxFailures, {"count": 5}),
     (MaxFailureRate, {"rate": 0.1, "min_sample": 10, "denominator": "started"}),
-    (SequentialFailureTest, {"tolerated_rate": 0.02, "false_alarm": 0.01}),
+    (SequentialFailureTest, {"tolerated_rate": 0.02, "false_alarm": 0.01, "reporting": None}),
+    (
+        ReportingDelay,
+        {"shares": {0: 1}, "floor": 0, "slack": 60, "counts": "failed", "retries": None},
+    ),
+    (ReportingDelay.learned, {"delays": [5] * 20, "floor": 0, "slack": 60, "retries": (5, 60)}),
     (Stalled, {"for_seconds": 60}),
     (Overdue, {"after_seconds": 60, "tolerated_rate": 0.1, "false_alarm": 0.1}),
     (Combined, {"rules": [MaxFailures(1)], "weights": None}),

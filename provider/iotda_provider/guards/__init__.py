@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from iotda_provider.guards.failure_classes import FailureClasses, classify
     from iotda_provider.guards.gate import EnoughSuccess
     from iotda_provider.guards.look import Look, Observed, total_progress
+    from iotda_provider.guards.reporting_delay import ReportingDelay
     from iotda_provider.guards.rule import Rule
     from iotda_provider.guards.sequential import SequentialFailureTest
     from iotda_provider.guards.serialization import rules_from_json, rules_to_json
@@ -32,6 +33,7 @@ __all__ = [
     "MaxFailures",
     "Observed",
     "Overdue",
+    "ReportingDelay",
     "Rule",
     "SequentialFailureTest",
     "Stalled",
@@ -56,6 +58,7 @@ __getattr__ = lazily(
         "failure_classes": ("FailureClasses", "classify"),
         "gate": ("EnoughSuccess",),
         "look": ("Look", "Observed", "total_progress"),
+        "reporting_delay": ("ReportingDelay",),
         "rule": ("Rule",),
         "sequential": ("SequentialFailureTest",),
         "serialization": ("rules_from_json", "rules_to_json"),

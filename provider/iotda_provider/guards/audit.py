@@ -5,6 +5,7 @@ An audit file has one JSON object on each line. The first line may be a header
 
 ======================= ==========================================================================
 ``time``                time of the look, ISO 8601 in UTC
+``took``                seconds from the request to ``time``, the most of these looks; not if 0
 ``until``, ``looks``    the record stands for ``looks`` equal looks, the last of them at ``until``
 ``omitted``             number of looks after this one that were dropped to limit the size
 ``progress``            the platform's counts
@@ -55,6 +56,8 @@ def audit_record(
         "time": _to_text(look.time),
         "progress": {name: getattr(progress, name) for name in TaskProgress.__dataclass_fields__},
     }
+    if took := math.ceil(1000 * (look.time - look.asked_at)) / 1000:
+        record["took"] = took
     if status is not None:
         record["status"] = status if isinstance(status, str) else [str(item) for item in status]
     for name in ("deficit", "surplus"):
@@ -92,9 +95,11 @@ def look_of(record: Mapping[str, Any]) -> Look:
     :raises ValueError: it is not a record of a look
     """
     try:
-        clusters = record.get("clusters")
+        clusters, time = record.get("clusters"), seconds_of(record["time"])
+        took = validation.real("took", record.get("took", 0), "seconds, at least 0", _is_positive)
         return Look(
-            time=seconds_of(record["time"]),
+            time=time,
+            requested=max(0.0, time - took) if took else None,
             progress=TaskProgress(
                 **{
                     name: validation.whole(f"progress.{name}", record["progress"].get(name, 0))
@@ -110,6 +115,10 @@ def look_of(record: Mapping[str, Any]) -> Look:
         )
     except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not a record of a look: {error!r}") from error
+
+
+def _is_positive(seconds: float) -> bool:
+    return seconds >= 0
 
 
 @dataclass
@@ -137,6 +146,8 @@ class AuditTrail:
         if self.records and _without_times(self.records[-1]) == _without_times(new):
             last = self.records[-1]
             new.update(time=last["time"], until=new["time"], looks=last.get("looks", 1) + 1)
+            if took := max(last.get("took", 0), new.get("took", 0)):
+                new["took"] = took
             self.records[-1] = new
             return
         self.records.append(new)
@@ -161,7 +172,7 @@ class AuditTrail:
 
 
 def _without_times(record: Mapping[str, Any]) -> dict[str, Any]:
-    changing = ("time", "until", "looks", "sentence", "rules")
+    changing = ("time", "took", "until", "looks", "sentence", "rules")
     same = {name: value for name, value in record.items() if name not in changing}
     # "omitted" stays in: no look may be added to a record that is followed by dropped looks.
     return {**same, "said": [part.get("decision") for part in record.get("rules", ())]}

@@ -67,6 +67,10 @@ class Combined(EvidenceRule):
         return frozenset(chain.from_iterable(rule.horizons for rule in self.rules))
 
     @property
+    def ages_up_to(self) -> float:
+        return max(rule.ages_up_to for rule in self.rules)
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """The weights; equal ones if none were given."""
         return tuple(self.weights or [1 / len(self.rules)] * len(self.rules))
@@ -100,6 +104,7 @@ class Combined(EvidenceRule):
                 "failed": counts.progress.fail,
                 "log_evidences": [None if math.isnan(e.least) else e.least for e in found],
             },
+            log_mean(self.shares, (part.whatever_delay for part in found)),
         )
 
 

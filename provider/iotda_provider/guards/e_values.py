@@ -54,6 +54,52 @@ def log_g(unproven: int, devices: int, max_failure_rate: float) -> float:
     return _log_mixture(unproven, devices - unproven, max_failure_rate, prior, above=False)
 
 
+#: c of the test that knows how late failures report.
+_PRIOR = 0.2
+
+
+def log_e_of_hazard(failed: int, hazard: float) -> float:
+    """Log evidence that more devices have failed, or sooner, than a cumulative hazard allows.
+
+    With S = failed and Λ = hazard, the sum over all devices that ever started of the chance that
+    each has failed by now (:class:`~iotda_provider.guards.ReportingDelay`), the evidence is a
+    likelihood ratio, averaged over the ratios r > 1 of the true hazard to Λ, with an exponential
+    prior of mean 6: E = ∫ r^S·exp(-(r-1)·Λ)·c·exp(-c·(r-1)) dr, c = 0.2::
+
+        log E = log c + x + gammaln(S+1) + log Q(S+1, x) - (S+1)·log x,   x = Λ + c
+
+    Q is the regularised upper incomplete gamma function. It underflows for small S, where the same
+    value is a sum of positive terms: E = (c/x)·Σ_{k=0..S} Π_{j<k} (S-j)/x. The evidence rises with
+    each failure and falls with the hazard.
+
+    :return: at least ``FLOOR``; NaN is given as ``FLOOR``, which never decides
+    """
+    x = hazard + _PRIOR
+    if not math.isfinite(x) or hazard < 0 or failed < 0:
+        return FLOOR
+    if failed < x:
+        value = math.log(_PRIOR / x) + math.log(_falling_sum(failed, x))
+    else:
+        functions: Any = special()
+        tail = float(functions.gammaincc(failed + 1, x))
+        if not tail > 0:
+            return FLOOR
+        value = math.log(_PRIOR) + x + math.lgamma(failed + 1) + math.log(tail)
+        value -= (failed + 1) * math.log(x)
+    return FLOOR if math.isnan(value) else max(FLOOR, value)
+
+
+def _falling_sum(failed: int, x: float) -> float:
+    """Σ_{k=0..S} Π_{j<k} (S-j)/x for S < x."""
+    total = term = 1.0
+    for j in range(failed):
+        term *= (failed - j) / x
+        total += term
+        if term < 1e-17 * total:
+            break
+    return total
+
+
 def log_mean(weights: Iterable[float], logs: Iterable[float]) -> float:
     """log Σ w·exp(x), computed without overflow; NaN if any x is NaN."""
     terms = [math.log(weight) + log for weight, log in zip(weights, logs, strict=True) if weight]

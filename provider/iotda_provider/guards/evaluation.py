@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+from iotda_provider.guards.delay_record import DelayRecord
 from iotda_provider.guards.gate import EnoughSuccess
 from iotda_provider.guards.look import Look, Observed
 from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
@@ -56,6 +58,14 @@ class TaskStarts:
         started = min(self.started + max(0, now.reached - self.reached) + again, total)
         return replace(now, started=max(self.started, now.reached, started), total=total)
 
+    def changes_since(self, before: TaskStarts | None) -> tuple[bool, int]:
+        """Whether more devices have started, or started again, and how many more have failed."""
+        if before is None:
+            return self.started > 0, self.fail
+        again = self.fail < before.fail or self.stopped < before.stopped
+        risen = self.reached > before.reached or self.started > before.started
+        return risen or again, max(0, self.fail - before.fail)
+
     def to_json(self) -> list[int]:
         """As plain JSON."""
         return [self.started, self.reached, self.fail, self.stopped, self.total]
@@ -71,6 +81,9 @@ class GuardState:
     :param time: the time of the last look, in seconds since the epoch
     :param still_since: the time since which no device has started or finished, likewise
     :param history: the number of starts at earlier times
+    :param asked: when the request of the last look was sent, likewise
+    :param ages: how long ago devices have started
+    :param delays: how late failures were reported
     """
 
     tasks: Mapping[str, TaskStarts] = field(default_factory=dict)
@@ -79,14 +92,21 @@ class GuardState:
     time: float = -math.inf
     still_since: float = math.inf
     history: History = field(default_factory=History)
+    asked: float = -math.inf
+    ages: StartAges = field(default_factory=StartAges)
+    delays: DelayRecord = field(default_factory=DelayRecord)
 
     @property
     def started(self) -> int:
         """n, the devices that have ever started; it never falls."""
         return sum(task.started for task in self.tasks.values())
 
-    def after(self, look: Look, horizons: Iterable[float]) -> GuardState:
-        """The state after one more look, whose counts can be judged."""
+    def after(self, look: Look, horizons: Iterable[float], ages_up_to: float = 0.0) -> GuardState:
+        """The state after one more look, whose counts can be judged.
+
+        :param horizons: as :attr:`Rule.horizons`, of all rules
+        :param ages_up_to: as :attr:`Rule.ages_up_to`, the largest of all rules
+        """
         progress = look.progress
         gone = progress.stopped + progress.removed
         unfinished = progress.processing + progress.fail_wait_retry
@@ -102,13 +122,22 @@ class GuardState:
             was_idle = not self.last[2]
             moved = (now[0], *now[3:]) != (self.last[0], *self.last[3:])
             since = time if moved or was_idle else self.still_since
+        tasks = self._tasks_after(look)
+        # What an old look shows, which came late, has started at an unknown time.
+        asked = self.asked if look.time >= self.time else -math.inf
+        known = (task_id for task_id in self.tasks if task_id in tasks)
+        more = sum(tasks[task_id].started - self.tasks[task_id].started for task_id in known)
+        changes = {key: task.changes_since(self.tasks.get(key)) for key, task in tasks.items()}
         return GuardState(
-            tasks=self._tasks_after(look),
+            tasks=tasks,
             starts=starts,
             last=now,
             time=time,
             still_since=since,
             history=self.history.covering(tuple(horizons)).after(time, starts),
+            asked=look.asked_at,
+            ages=self.ages.after(more, asked, time, ages_up_to),
+            delays=self.delays.after(changes, asked, time),
         )
 
     def _tasks_after(self, look: Look) -> dict[str, TaskStarts]:
@@ -159,6 +188,7 @@ class GuardState:
             time=self.time,
             still_since=self.still_since,
             history=self.history,
+            ages=self.ages,
             failures_by_class=look.failures_by_class,
             clusters=look.clusters,
             already_current=look.already_current,
@@ -166,7 +196,11 @@ class GuardState:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON: 200 bytes, 60 for each batch task, 6 kB at most for each ``Overdue``."""
+        """As plain JSON: 200 bytes, 80 for each batch task, and what the rules need.
+
+        That is at most 6 kB for each ``Overdue``, 1 kB for the ages of devices, and 2 kB for the
+        delays of failures.
+        """
         return {
             "version": _VERSION,
             "started": self.started,
@@ -176,6 +210,9 @@ class GuardState:
             "time": self.time,
             "still_since": self.still_since,
             "history": self.history.to_json(),
+            "asked": self.asked if math.isfinite(self.asked) else None,
+            "ages": self.ages.to_json(),
+            "delays": self.delays.to_json(),
         }
 
     @classmethod
@@ -200,6 +237,10 @@ class GuardState:
             started, gone, running, success, fail = map(_count, data["last"])
             time, still_since = float(data["time"]), float(data["still_since"])
             history = History.from_json(data["history"])
+            # An earlier version did not write these: all ages and delays are unknown then.
+            asked = float(-math.inf if data.get("asked") is None else data["asked"])
+            ages = StartAges.from_json(data["ages"]) if "ages" in data else StartAges()
+            delays = DelayRecord.from_json(data["delays"]) if "delays" in data else DelayRecord()
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a guard's state: {error!r}") from error
         if not math.isfinite(time) or not math.isfinite(still_since):
@@ -211,6 +252,9 @@ class GuardState:
             time=time,
             still_since=still_since,
             history=history,
+            asked=asked,
+            ages=ages,
+            delays=delays,
         )
 
 
@@ -270,7 +314,8 @@ def evaluate(
     asked = checked_rules(rules)
     known = GuardState.from_json(state)
     if look.can_be_judged and not look.being_stopped:
-        known = known.after(look, chain.from_iterable(rule.horizons for rule in asked))
+        horizons = chain.from_iterable(rule.horizons for rule in asked)
+        known = known.after(look, horizons, max(rule.ages_up_to for rule in asked))
         state = known.to_json()
     observed = known.observed(look)
     found = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from iotda_provider.guards import validation
+from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
 from iotda_provider.models import BatchTask, TaskProgress
 
@@ -41,7 +42,7 @@ class _Seen:
 class Look(_Seen):
     """One look at a rollout: the result of one poll.
 
-    :param time: in seconds since the epoch; looks should come in order
+    :param time: when the answer came, in seconds since the epoch; looks should come in order
     :param progress: the platform's counts, summed over the rollout's tasks
     :param failures_by_class: the number of failed devices of each class; None: not read
     :param clusters: (failed, started) devices of each cluster (a site, a hardware batch), for all
@@ -58,6 +59,7 @@ class Look(_Seen):
         row (:class:`~iotda_provider.guards.miscounts.Miscounts`). The counts are then judged by
         their extreme cases
     :param surplus: devices that the counts may have too many of, likewise
+    :param requested: when the request was sent, in seconds since the epoch; None: at ``time``
     """
 
     time: float
@@ -65,12 +67,20 @@ class Look(_Seen):
     tasks: Mapping[str, TaskProgress] | None = None
     deficit: int = 0
     surplus: int = 0
+    requested: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         validation.moment("time", self.time)
+        if self.requested is not None:
+            validation.moment("requested", self.requested)
         validation.whole("deficit", self.deficit)
         validation.whole("surplus", self.surplus)
+
+    @property
+    def asked_at(self) -> float:
+        """When the request was sent, in seconds since the epoch; not after ``time``."""
+        return self.time if self.requested is None else min(self.requested, self.time)
 
     @property
     def can_be_judged(self) -> bool:
@@ -88,6 +98,7 @@ class Look(_Seen):
         already_current: int = 0,
         deficit: int = 0,
         surplus: int = 0,
+        requested: float | None = None,
     ) -> Look:
         """A look at the tasks of one rollout. The rules judge the sums of their counts."""
         parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
@@ -101,6 +112,7 @@ class Look(_Seen):
             tasks={task.task_id: task.progress for task in parts},
             deficit=deficit,
             surplus=surplus,
+            requested=requested,
         )
 
     def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:
@@ -120,12 +132,14 @@ class Observed(_Seen):
     :param time: the time of this look, in seconds since the epoch
     :param still_since: the time since which no device has started or finished, likewise
     :param history: the number of starts at earlier times
+    :param ages: how long ago devices have started; the age of all others is unlimited
     """
 
     started: int | None = None
     time: float | None = None
     still_since: float | None = None
     history: History | None = None
+    ages: StartAges = field(default_factory=StartAges)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts, Observed
+from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 
@@ -39,6 +40,11 @@ class Rule(ABC):
     def horizons(self) -> frozenset[float]:
         """The ages, in seconds, for which the rule asks how many devices had started by then."""
         return frozenset()
+
+    @property
+    def ages_up_to(self) -> float:
+        """Up to which age, in seconds, it matters to the rule how long ago a device has started."""
+        return 0.0
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -120,6 +126,8 @@ class ClassedRule(Rule):
 def _plain(value: Any) -> Any:
     if isinstance(value, Rule):
         return {"rule": value.name, **value.parameters}
+    if isinstance(value, ReportingDelay):
+        return value.to_json()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value

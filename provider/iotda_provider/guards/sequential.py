@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards.e_values import FLOOR, log_e
+from iotda_provider.guards.e_values import FLOOR, log_e, log_e_of_hazard
 from iotda_provider.guards.look import Counts
-from iotda_provider.guards.rule import CLUSTERS, ClassedRule, percent
+from iotda_provider.guards.reporting_delay import ReportingDelay
+from iotda_provider.guards.rule import CLUSTERS, HISTORY, ClassedRule, percent
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 
@@ -24,6 +25,7 @@ class Evidence:
     :param unsure: what must be read to know the evidence; None: it is known
     :param words: the counts behind it, as the beginning of a sentence
     :param facts: the same as plain JSON
+    :param any_delay: the evidence that holds however late failures report; None: ``least`` does
     """
 
     least: float
@@ -31,6 +33,12 @@ class Evidence:
     unsure: Undecided | None
     words: str
     facts: dict[str, Any] = field(default_factory=dict)
+    any_delay: float | None = None
+
+    @property
+    def whatever_delay(self) -> float:
+        """The evidence that holds however late failures report."""
+        return self.least if self.any_delay is None else self.any_delay
 
 
 class EvidenceRule(ClassedRule):
@@ -76,14 +84,34 @@ class EvidenceRule(ClassedRule):
             decision,
             f"{self.name}: {found.words}: evidence against the rollout "
             f"{_odds_between(found.least, found.most)}, "
-            f"{self._next_step(decision, unsure)} {odds(self.log_bound)}.",
+            f"{self._next_step(decision, unsure)} {odds(self.log_bound)}."
+            f"{self._on_delay(decision, found)}",
             unsure,
             measure="log_evidence",
             value=found.least,
             bound=self.log_bound,
             value_at_most=found.most,
             **found.facts,
+            **self._delay_facts(decision, found),
         )
+
+    def _rests_on_delay(self, decision: Decision, found: Evidence) -> bool:
+        """Whether the decision holds only if failures report no sooner than assumed."""
+        return self._decide(found.whatever_delay) is not decision
+
+    def _delay_facts(self, decision: Decision, found: Evidence) -> dict[str, Any]:
+        if found.any_delay is None:
+            return {}
+        rests = decision is not Decision.CONTINUE and self._rests_on_delay(decision, found)
+        return {"log_evidence_whatever_delay": found.any_delay, "rests_on_reporting": rests}
+
+    def _on_delay(self, decision: Decision, found: Evidence) -> str:
+        if found.any_delay is None or decision is Decision.CONTINUE:
+            return ""
+        without = f"without this assumption the evidence is {odds(found.any_delay)}"
+        if self._rests_on_delay(decision, found):
+            return f" That is so if failures report no sooner than assumed; {without}."
+        return f" That is so however soon failures report: {without}."
 
     def _next_step(self, decision: Decision, unsure: Undecided | None) -> str:
         if decision is Decision.BREACH:
@@ -111,6 +139,10 @@ def _odds_between(least: float, most: float) -> str:
     return f"between {odds(least)} and {odds(most)}"
 
 
+#: With a larger tolerated rate, a test that knows the delay decides later than one that does not.
+_MOST_WITH_DELAY = 0.1
+
+
 @dataclass(frozen=True)
 class SequentialFailureTest(EvidenceRule):
     """Breaks when there is enough evidence that devices fail more often than ``tolerated_rate``.
@@ -136,6 +168,18 @@ class SequentialFailureTest(EvidenceRule):
     firmware. Failures that come in clusters, such as an outage of one site, break the assumption:
     see ``leave_worst_out``.
 
+    A test that counts a device as healthy until it reports loses time where failures report late.
+    ``reporting`` says how late they do (:class:`ReportingDelay`), and the test is another one::
+
+        Λ = Σ -log(1 - p0·F(age)), over all devices that ever started, whatever became of them
+        log E = log c + x + gammaln(s+1) + log Q(s+1, x) - (s+1)·log(x),   x = Λ + c, c = 0.2
+
+    The bound then holds while each device's chance to have failed by age a is at most p0·F(a). So a
+    stop says that devices fail more often than tolerated, *or sooner than F says*; the verdict says
+    whether the evidence would do without F (``rests_on_reporting``). If the ages of devices are not
+    known, as for those that had started before the first look, F is 1 for them. With F = 1 for all,
+    the test decides a failure or two later than without ``reporting`` (tolerated_rate <= 0.02).
+
     :param tolerated_rate: the share of devices that fail with good firmware, above 0 and below 1
         (2 % is 0.02)
     :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate, above
@@ -146,12 +190,15 @@ class SequentialFailureTest(EvidenceRule):
     :param failure_class: count only failures of this class, or of these; n still counts all devices
     :param leave_worst_out: break only if the evidence reaches the bound even without any one
         cluster. The bound is exact if all clusters but one are healthy. Needs clusters
+    :param reporting: how late failures report, if it is known; only with a ``tolerated_rate`` of at
+        most 0.1. None: the test holds however late they report
     :raises ValueError: a parameter makes no sense; the message names it
 
     Ville 1939, Étude critique de la notion de collectif; Wald 1945, Sequential tests of
     statistical hypotheses; Robbins 1970, Statistical methods related to the law of the iterated
     logarithm; Johari et al. 2017, arXiv 1512.04922; Howard et al. 2021, arXiv 1810.08240; Lindon &
-    Malek 2022, arXiv 2011.03567; Waudby-Smith & Ramdas 2024, arXiv 2010.09686.
+    Malek 2022, arXiv 2011.03567; Waudby-Smith & Ramdas 2024, arXiv 2010.09686. With ``reporting``:
+    the gamma-Poisson mixture of Howard et al., and ter Schure et al. 2024, arXiv 2011.06931.
     """
 
     tolerated_rate: float
@@ -159,6 +206,7 @@ class SequentialFailureTest(EvidenceRule):
     hold_at: float | None = None
     failure_class: Sequence[str] | None = None
     leave_worst_out: bool = False
+    reporting: ReportingDelay | None = None
 
     def __post_init__(self) -> None:
         alarm = validation.rate("false_alarm", self.false_alarm)
@@ -167,14 +215,55 @@ class SequentialFailureTest(EvidenceRule):
             false_alarm=alarm,
             hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
             leave_worst_out=validation.flag("leave_worst_out", self.leave_worst_out),
+            reporting=ReportingDelay.of(self.reporting),
         )
+        if self.reporting is not None and self.tolerated_rate > _MOST_WITH_DELAY:
+            raise ValueError(
+                f"reporting: with a tolerated_rate above {_MOST_WITH_DELAY} (here "
+                f"{self.tolerated_rate:g}) the test without it is better: leave it out"
+            )
 
     @property
     def needs(self) -> frozenset[str]:
-        return super().needs | frozenset((CLUSTERS,) if self.leave_worst_out else ())
+        more = {CLUSTERS: self.leave_worst_out, HISTORY: self.reporting is not None}
+        return super().needs | frozenset(name for name, needed in more.items() if needed)
+
+    @property
+    def ages_up_to(self) -> float:
+        return 0.0 if self.reporting is None else self.reporting.horizon
 
     def log_evidence(self, failed: int, devices: int) -> float:
-        return log_e(failed, devices, self.tolerated_rate)
+        """The log evidence with all outcomes known, however late they were reported."""
+        if self.reporting is None:
+            return log_e(failed, devices, self.tolerated_rate)
+        return log_e_of_hazard(failed, -devices * math.log1p(-self.tolerated_rate))
+
+    def breaks_by(self, failed: int, hazard: float) -> bool:
+        """Whether so many failures break a rule with ``reporting``.
+
+        :param hazard: Λ, as :meth:`ReportingDelay.total_hazard` computes it
+        """
+        return self._decide(log_e_of_hazard(failed, hazard)) is Decision.BREACH
+
+    def _log_evidence_in(
+        self, failed: int, counts: Counts, without: int = 0, *, whatever_delay: bool = False
+    ) -> float:
+        """The log evidence of ``failed`` in these counts, without so many of the devices."""
+        if self.reporting is None or whatever_delay:
+            return self.log_evidence(failed, max(failed, counts.devices - without))
+        return log_e_of_hazard(failed, self._hazard(counts, without))
+
+    def _hazard(self, counts: Counts, without: int = 0) -> float:
+        """Λ, without so many of the devices."""
+        assert self.reporting is not None
+        observed = counts.observed
+        return self.reporting.total_hazard(
+            self.tolerated_rate,
+            counts.ever_started,
+            observed.ages,
+            observed.time or 0.0,
+            left_out=counts.already_current + without,
+        )
 
     def evidence(self, counts: Counts) -> Evidence:
         devices = counts.devices
@@ -187,29 +276,40 @@ class SequentialFailureTest(EvidenceRule):
             "denominator": "started",
             "rate": least / devices if devices else 0.0,
         }
+        any_delay: float | None = None
         words = self._words(least, most, devices)
+        if self.reporting is not None:
+            facts["hazard"] = self._hazard(counts)
+            any_delay = self._log_evidence_in(least, counts, whatever_delay=True)
+            words += f", of whom {facts['hazard']:.3g} may have failed by now"
         if not self.leave_worst_out:
-            logs = self.log_evidence(least, devices), self.log_evidence(most, devices)
-            return Evidence(*logs, unsure, words, facts)
+            low = self._log_evidence_in(least, counts)
+            high = low if least == most else self._log_evidence_in(most, counts)
+            return Evidence(low, high, unsure, words, facts, any_delay)
         if counts.observed.clusters is None:
-            everything = self.log_evidence(most, devices)
-            return Evidence(FLOOR, everything, Undecided.CLUSTERS, words, facts)
+            everything = self._log_evidence_in(most, counts)
+            return Evidence(FLOOR, everything, Undecided.CLUSTERS, words, facts, any_delay)
         left, worst = self._without_worst(counts, least)
         facts["left_out"] = worst
         words += f", leaving out {worst}" if worst else ""
-        return Evidence(left, self._without_worst(counts, most)[0], unsure, words, facts)
+        most_left = self._without_worst(counts, most)[0]
+        if any_delay is not None:
+            any_delay = self._without_worst(counts, least, whatever_delay=True)[0]
+        return Evidence(left, most_left, unsure, words, facts, any_delay)
 
-    def _without_worst(self, counts: Counts, failed: int) -> tuple[float, str | None]:
+    def _without_worst(self, counts: Counts, failed: int, **how: bool) -> tuple[float, str | None]:
         """The smallest evidence when any one cluster is left out, and the name of that cluster."""
         clusters = counts.observed.clusters or {}
         # A failure that belongs to no known cluster may belong to any of them.
         astray = max(0, counts.progress.fail - sum(cluster[0] for cluster in clusters.values()))
         known = max(0, failed - astray)
-        found: list[tuple[float, str | None]] = [(self.log_evidence(known, counts.devices), None)]
+        found: list[tuple[float, str | None]] = [
+            (self._log_evidence_in(known, counts, **how), None)
+        ]
         for name, (failed_here, started_here) in clusters.items():
             rest = max(0, known - failed_here)
-            devices = min(counts.devices, max(rest, counts.ever_started - started_here))
-            found.append((self.log_evidence(rest, devices), name))
+            without = max(0, started_here - counts.already_current)
+            found.append((self._log_evidence_in(rest, counts, without, **how), name))
         return min(found, key=lambda item: item[0])
 
     def _words(self, least: int, most: int, devices: int) -> str:

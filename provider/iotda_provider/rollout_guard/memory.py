@@ -145,7 +145,7 @@ class Memory:
         """
         now, state = GuardState.from_json(self.state), GuardState.from_json(older.state)
         for look in self._since:
-            state = state.after(look, now.history.points)
+            state = state.after(look, now.history.points, now.ages.horizon)
         if older.state or self.state:
             self.state = state.with_at_least(now).to_json()
         self._since.clear()

@@ -55,6 +55,7 @@ class Watch(StoppableRollout):
         history = "history" in needs_of(plan.rules)
         self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
         self._saved_at = self._clock() - draw() * self._save_every
+        self._asked = self._clock()
         self._off = (0, 0)
         self._verdict: Verdict | None = None
 
@@ -96,6 +97,7 @@ class Watch(StoppableRollout):
         return outcome and self._with_all_started(outcome)
 
     async def _look(self, io: GuardIO) -> Outcome | None:
+        self._asked = self._clock()
         try:
             gone = await self._read(io)
         except IoTDAError as error:
@@ -190,6 +192,7 @@ class Watch(StoppableRollout):
             already_current=self.plan.already_current,
             deficit=deficit,
             surplus=surplus,
+            requested=self._asked,
         )
         look = self._failed_subtasks.add_to(look)
         before = self._plausible_state()

@@ -6,6 +6,7 @@ import ast
 import json
 from typing import Any
 
+from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import RULES, make, rules_from_json
 
@@ -61,6 +62,8 @@ def notation(rule: Rule) -> str:
         if name == "rules":
             inner: Any = rule.rules  # type: ignore[attr-defined]
             shown = f"[{', '.join(map(notation, inner))}]"
+        elif name == "reporting":
+            shown = str(rule.reporting)  # type: ignore[attr-defined]
         else:
             shown = repr(value)
         required = getattr(type(rule), name, _REQUIRED) is _REQUIRED
@@ -92,6 +95,8 @@ def _value(node: ast.expr, name: str) -> Any:
     if isinstance(node, (ast.List, ast.Tuple)):
         return tuple(_value(item, name) for item in node.elts)
     if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id == ReportingDelay.__name__:
+            return _delay(node)
         if name != "Combined":
             raise ValueError(f"{name}: {_source(node)} is not a value")
         return _rule(node)
@@ -99,6 +104,20 @@ def _value(node: ast.expr, name: str) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{name}: {_source(node)} is not a plain value") from error
+
+
+def _delay(node: ast.Call) -> ReportingDelay:
+    name = ReportingDelay.__name__
+    named = {word.arg: _value(word.value, name) for word in node.keywords if word.arg}
+    known = ReportingDelay.__dataclass_fields__
+    if len(node.args) > 1 or not set(named) <= set(known) or ("shares" in named) == bool(node.args):
+        raise ValueError(
+            f"{_source(node)} is not understood; write for example {name}({{600: 0.5, 3600: 1}})"
+        )
+    try:
+        return ReportingDelay(*(_value(item, name) for item in node.args), **named)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _source(node: ast.expr) -> str:

@@ -88,4 +88,6 @@ def looks_of(records: Iterable[Mapping[str, Any]]) -> Iterator[Look]:
             validation.refuse("looks", f"at most {_MOST_LOOKS}", count)
         span = seconds_of(record.get("until", look.time)) - look.time if count > 1 else 0.0
         for index in range(1, count):
-            yield replace(look, time=look.time + span * index / (count - 1))
+            later = span * index / (count - 1)
+            asked = None if look.requested is None else look.requested + later
+            yield replace(look, time=look.time + later, requested=asked)

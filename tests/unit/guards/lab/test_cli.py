@@ -11,6 +11,7 @@ from iotda_provider.guards import Look, MaxFailures, SequentialFailureTest, eval
 from iotda_provider.guards.audit import AuditTrail, audit_header, audit_record
 from iotda_provider.guards.lab import plot as plot_module
 from iotda_provider.guards.lab.cli import main
+from iotda_provider.guards.lab.notation import notation, parse_rules
 from iotda_provider.models import TaskProgress
 
 Output = pytest.CaptureFixture[str]
@@ -201,3 +202,32 @@ def test_looks_in_one_record_without_their_end_are_replayed_all_the_same(
     file.write_text(json.dumps({**record, "looks": 3}) + "\n")
     assert main(["replay", str(file), "--rule", "MaxFailures(1)"]) == 0
     assert "3 looks" in capsys.readouterr().out
+
+
+def test_rules_with_a_reporting_delay_are_read_and_written_as_in_a_dag() -> None:
+    text = (
+        "SequentialFailureTest(0.02, reporting=ReportingDelay({300: 0.05, 1800: 1}, "
+        "floor=0.2, retries=(5, 60)))"
+    )
+    (rule,) = parse_rules(text)
+    assert notation(rule) == text
+    (inner,) = parse_rules(f"Combined([{text}, Overdue(60, 0.02)])")
+    assert notation(inner).startswith(f"Combined([{text}, ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "ReportingDelay()",
+        "ReportingDelay({0: 1}, 5)",
+        "ReportingDelay({0: 1}, flor=5)",
+        "ReportingDelay({0: 0.5})",
+        "ReportingDelay({0: 1}, floor=f())",
+        "ReportingDelay(**{})",
+        "{300: 1}",
+    ],
+)
+def test_a_wrong_delay_is_one_line_that_names_it(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"ReportingDelay|reporting|floor") as caught:
+        parse_rules(f"SequentialFailureTest(0.02, reporting={wrong})")
+    assert "\n" not in str(caught.value)
