@@ -164,3 +164,10 @@ class BatchTaskDiffersError(IoTDAError, AirflowFailException):
 
     No retry helps. Nothing was stopped, and nothing was created unless the message says so.
     """
+
+
+class OtaPackageDiffersError(IoTDAError, AirflowFailException):
+    """The product has an upgrade package of this type and version, but of something else.
+
+    No retry helps. Nothing was changed, and nothing was created unless the message says so.
+    """

@@ -65,6 +65,13 @@ from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
 RULES = '[{"rule": "MaxFailures", "count": 5}]'
 WAVE = {"wave": 1, "plan_task_id": "p", "rules": RULES}
+PACKAGE = {
+    "app_id": "a",
+    "package_type": "firmwarePackage",
+    "product_id": "a",
+    "version": "1",
+    "obs_location": {"region_name": "r", "bucket_name": "bkt", "object_key": "k"},
+}
 ONE, TWO = {"batch_task_id": TASK}, {"if_breached": "a", "if_completed": "b"}
 
 
@@ -105,6 +112,7 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
         batch_task.CreateBatchTaskOperator,
         {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
     ),
+    (batch_task.CreateOtaPackageOperator, PACKAGE),
     (branch.BranchOnTargetFailuresOperator, {"failures": [], "if_some": "a"}),
     (branch.BranchOnVerdictOperator, {"verdict": "completed", **TWO}),
     (WaitUntilAtRestOperator, ONE),
@@ -207,6 +215,13 @@ def test_an_operator_takes_a_value_or_refuses_it_in_one_line(
     assert "/stop" not in str(no_waiting.sent), "nothing is stopped by mistake"
 
 
+WHOLE_PACKAGE = {
+    **PACKAGE,
+    "support_source_versions": ["0.9"],
+    "description": "a",
+    "custom_info": "a",
+    "module_name": None,
+}
 METHODS: dict[str, dict[str, Any]] = {
     "create_batch_task": {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
     "create_batch_task_once": {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
@@ -228,6 +243,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "change_device_group": {"group_id": GROUP, "device_id": "a", "add": True},
     "list_ota_packages": {"package_type": "firmwarePackage", "product_id": "a", "version": "1"},
     "get_ota_package": {"package_id": "a"},
+    "create_ota_package": WHOLE_PACKAGE,
+    "create_ota_package_once": WHOLE_PACKAGE,
+    "delete_ota_package": {"package_id": "a"},
     "run": {
         "endpoint": "devices",
         "data": None,

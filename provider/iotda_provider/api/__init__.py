@@ -20,10 +20,8 @@ from iotda_provider.api.devices import (
     list_devices,
     list_devices_in_group,
     list_groups,
-    list_packages,
     search_devices,
     show_device,
-    show_package,
 )
 from iotda_provider.api.identifiers import (
     check_group_ids,
@@ -32,6 +30,13 @@ from iotda_provider.api.identifiers import (
     check_task_id,
     check_version,
 )
+from iotda_provider.api.packages import (
+    PackageFields,
+    create_package,
+    delete_package,
+    list_packages,
+    show_package,
+)
 
 __all__ = [
     "MAX_PAGE",
@@ -39,6 +44,7 @@ __all__ = [
     "MAX_TARGETS_PER_TASK",
     "Call",
     "Outgoing",
+    "PackageFields",
     "Page",
     "Repeat",
     "any_call",
@@ -51,7 +57,9 @@ __all__ = [
     "confirm_batch_task",
     "create_batch_task",
     "create_group",
+    "create_package",
     "delete_batch_task",
+    "delete_package",
     "list_batch_tasks",
     "list_devices",
     "list_devices_in_group",

@@ -1,7 +1,7 @@
-"""The calls on devices, device groups and upgrade packages.
+"""The calls on devices and device groups.
 
-Source: "Device Management", "Device Group Management" and "OTA Upgrade" of the IoTDA API reference,
-and the request models of ``huaweicloudsdkiotda.v5``.
+Source: "Device Management" and "Device Group Management" of the IoTDA API reference, and the
+request models of ``huaweicloudsdkiotda.v5``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,13 @@ from iotda_provider.api.identifiers import (
     check_group_id,
     check_group_text,
     check_id,
-    check_package_id,
-    check_package_type,
     check_sql,
-    check_version,
     optional,
 )
-from iotda_provider.models import Device, DeviceGroup, OtaPackage
+from iotda_provider.models import Device, DeviceGroup
 
 _DEVICES = "/v5/iot/{project_id}/devices"
 _GROUPS = "/v5/iot/{project_id}/device-group"
-_PACKAGES = "/v5/iot/{project_id}/ota-upgrades/packages"
 
 
 def show_device(device_id: str) -> Call[Device]:
@@ -145,43 +141,4 @@ def change_group(group_id: str, device_id: str, *, add: bool) -> Call[None]:
         read=nothing,
         repeat=Repeat.HARMLESS,
         permission="iotda:group:update",
-    )
-
-
-def list_packages(
-    *,
-    package_type: str,
-    product_id: str | None = None,
-    version: str | None = None,
-    marker: str | None = None,
-    limit: int = MAX_PAGE,
-) -> Call[Page[OtaPackage]]:
-    """A page of upgrade packages.
-
-    :param package_type: ``firmwarePackage``, ``softwarePackage`` or ``modulePackage``
-    """
-    query = page_query(
-        limit,
-        marker,
-        package_type=check_package_type(package_type),
-        product_id=optional(check_id, product_id, "product_id"),
-        version=optional(check_version, version),
-    )
-    return Call(
-        action="list upgrade packages",
-        path=_PACKAGES,
-        query=query,
-        read=lambda data: page_of(data, "packages", OtaPackage.from_wire, limit),
-        permission="iotda:otapackages:queryList",
-    )
-
-
-def show_package(package_id: str) -> Call[OtaPackage]:
-    """One upgrade package."""
-    package = check_package_id(package_id)
-    return Call(
-        action=f"read upgrade package {package}",
-        path=f"{_PACKAGES}/{package}",
-        read=OtaPackage.from_wire,
-        permission="iotda:otapackages:query",
     )

@@ -26,6 +26,7 @@ _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _TASK_NAME = re.compile(rf"[{CHINESE}a-zA-Z0-9_]{{1,128}}")
 _GROUP_NAME = re.compile(rf"[{CHINESE}A-Za-z0-9_? '#().,&%@!-]{{1,64}}")
 _SQL = re.compile(rf"[{CHINESE}a-zA-Z0-9_?'#()., &%@!*=<>:-]{{1,400}}")
+_MOST_VERSIONS = 20
 _PACKAGE_TYPES = ("firmwarePackage", "softwarePackage", "modulePackage")
 
 
@@ -162,6 +163,20 @@ def check_version(value: object, name: str = "version") -> str:
     :raises IoTDAConfigError: it is not 1 to 256 letters, digits, ``_``, ``-`` or ``.``
     """
     return check_text(value, name, _VERSION, "text of 1 to 256 letters, digits, _, - or .")
+
+
+def check_versions(values: Any, name: str) -> list[str]:
+    """Versions of firmware or software, in the order given, without repetitions.
+
+    :raises IoTDAConfigError: there is none, there are more than 20, or one is no version
+    """
+    found = _each(values, name, _VERSION, "a version (text of letters, digits, _, - or .)")
+    if not 1 <= len(found) <= _MOST_VERSIONS:
+        raise IoTDAConfigError(
+            f"{name} must have 1 to {_MOST_VERSIONS} versions, got {len(found)}; leave it out if "
+            "devices of any version can be upgraded."
+        )
+    return found
 
 
 def check_package_type(value: object) -> str:

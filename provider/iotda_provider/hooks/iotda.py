@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, models
+from iotda_provider._lazy import lazily
 from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
@@ -20,12 +19,14 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.procedure_io import BlockingIO
-from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once
+from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once, packages
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.blocking import BlockingTransport
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
@@ -34,13 +35,8 @@ __all__ = ["IoTDAAsyncHook", "IoTDAHook"]
 T = TypeVar("T")
 
 
-def __getattr__(name: str) -> Any:
-    """Import the asynchronous hook, and its HTTP library, only when it is asked for."""
-    if name == "IoTDAAsyncHook":
-        from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-
-        return IoTDAAsyncHook
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The asynchronous hook, and its HTTP library, are imported only when it is asked for.
+__getattr__ = lazily(__name__, {"iotda_async": ("IoTDAAsyncHook",)})
 
 
 class IoTDAHook(HttpHook):
@@ -73,7 +69,7 @@ class IoTDAHook(HttpHook):
         self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
         #: The settings read last; None: none yet.
         self.last_settings: ConnectionSettings | None = None
-        _all_hooks.add(self)
+        shared.forget_in_forks(self)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -326,6 +322,24 @@ class IoTDAHook(HttpHook):
         """One upgrade package."""
         return self._perform(api.show_package(package_id))
 
+    def create_ota_package(self, **package: Unpack[api.PackageFields]) -> models.OtaPackage:
+        """Register a file in OBS as an upgrade package. A lost answer is not retried.
+
+        :param package: ``app_id``, ``package_type``, ``product_id``, ``version``, ``obs_location``
+            and more: see :func:`iotda_provider.api.create_package`
+        """
+        return self._perform(api.create_package(**package))
+
+    def create_ota_package_once(
+        self, **package: Unpack[api.PackageFields]
+    ) -> packages.CreatedPackage:
+        """Create an upgrade package, unless its product has one of this type and version."""
+        return run_blocking(packages.create_package_once(BlockingIO(self), **package))
+
+    def delete_ota_package(self, package_id: str) -> None:
+        """Delete an upgrade package; its file stays in OBS."""
+        run_blocking(packages.delete_package(BlockingIO(self), package_id))
+
     def run(
         self,
         endpoint: str | None = None,
@@ -384,16 +398,3 @@ class IoTDAHook(HttpHook):
     def _rows(self, rows: pagination.Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
-
-
-_all_hooks: WeakSet[IoTDAHook] = WeakSet()
-
-
-def _forget_all() -> None:
-    """Drop all sessions in a forked process: the parent uses their sockets."""
-    for hook in list(_all_hooks):
-        hook._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

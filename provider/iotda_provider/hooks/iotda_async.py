@@ -21,13 +21,15 @@ from iotda_provider.hooks.lookup import look_up_async
 from iotda_provider.hooks.procedure_io import AsyncIO
 from iotda_provider.masking.airflow_masker import on_event_loop
 from iotda_provider.masking.sealed import Sealed
-from iotda_provider.procedures import batch_tasks, create_once
+from iotda_provider.procedures import batch_tasks, create_once, packages
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.asynchronous import AsyncTransport
 from iotda_provider.transport.sessions import borrow, give_back
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from iotda_provider.connection.settings import ConnectionSettings
 
 T = TypeVar("T")
@@ -228,6 +230,20 @@ class IoTDAAsyncHook(BaseHook):
     async def get_ota_package(self, package_id: str) -> models.OtaPackage:
         """One upgrade package."""
         return await self._perform(api.show_package(package_id))
+
+    async def create_ota_package(self, **package: Unpack[api.PackageFields]) -> models.OtaPackage:
+        """Register a file in OBS as an upgrade package. A lost answer is not retried."""
+        return await self._perform(api.create_package(**package))
+
+    async def create_ota_package_once(
+        self, **package: Unpack[api.PackageFields]
+    ) -> packages.CreatedPackage:
+        """Create an upgrade package, unless its product has one of this type and version."""
+        return await packages.create_package_once(AsyncIO(self), **package)
+
+    async def delete_ota_package(self, package_id: str) -> None:
+        """Delete an upgrade package; its file stays in OBS."""
+        await packages.delete_package(AsyncIO(self), package_id)
 
     async def run(
         self,

@@ -1,9 +1,11 @@
-"""Shared by both hooks: the arguments of ``run``, and the result of a connection test."""
+"""Shared by both hooks: the arguments of ``run``, the result of a connection test, and forks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from airflow.providers.common.compat.sdk import AirflowException
 
@@ -99,3 +101,24 @@ def connection_fails(error: BaseException) -> tuple[bool, str]:
         what = "does not know the caller" if error.status_code == 401 else "refuses the caller"
         text = f"The platform {what}: {text}"
     return False, text
+
+
+class _Forgets(Protocol):
+    def _forget(self) -> None: ...
+
+
+_all_hooks: WeakSet[_Forgets] = WeakSet()
+
+
+def forget_in_forks(hook: _Forgets) -> None:
+    """Let a hook drop its session in each forked process: the parent uses its sockets."""
+    _all_hooks.add(hook)
+
+
+def _forget_all() -> None:
+    for hook in list(_all_hooks):
+        hook._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -7,7 +7,7 @@ Source: ``ShowDeviceResponse``, ``DeviceGroupResponseSummary`` and ``OtaPackageI
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from iotda_provider.models.text import checked_id, short_text
@@ -75,7 +75,13 @@ class DeviceGroup:
 
 @dataclass(frozen=True)
 class OtaPackage:
-    """A firmware or software image that devices can be upgraded to."""
+    """A firmware or software image that devices can be upgraded to.
+
+    :param source_versions: the versions from which devices can be upgraded; empty: from any
+    :param module_name: of a ``modulePackage``
+    :param create_time: as the platform writes times, ``yyyyMMdd'T'HHmmss'Z'``
+    :param raw: what the platform sent. Lists leave out ``file_location``
+    """
 
     package_id: str
     version: str
@@ -83,6 +89,10 @@ class OtaPackage:
     product_id: str | None = None
     source_versions: tuple[str, ...] = ()
     description: str | None = None
+    app_id: str | None = None
+    module_name: str | None = None
+    create_time: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> OtaPackage:
@@ -90,13 +100,28 @@ class OtaPackage:
 
         :raises ValueError: there is no id or version
         """
+        names = ("package_type", "product_id", "description", "app_id", "module_name")
         return cls(
             package_id=_id(data, "package_id"),
             version=_id(data, "version"),
-            package_type=short_text(data.get("package_type")),
-            product_id=short_text(data.get("product_id")),
             source_versions=tuple(
                 short_text(version) or "" for version in data.get("support_source_versions") or ()
             ),
-            description=short_text(data.get("description")),
+            create_time=short_text(data.get("create_time")),
+            raw=data,
+            **{name: short_text(data.get(name)) for name in names},
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The package as plain JSON, such as for an XCom."""
+        return {
+            "package_id": self.package_id,
+            "package_type": self.package_type,
+            "product_id": self.product_id,
+            "version": self.version,
+            "app_id": self.app_id,
+            "module_name": self.module_name,
+            "source_versions": list(self.source_versions),
+            "description": self.description,
+            "create_time": self.create_time,
+        }

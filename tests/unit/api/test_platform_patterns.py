@@ -28,6 +28,15 @@ def retry(count: Any = 1, interval: Any = 1) -> dict[str, Any]:
     return {"retry_count": count, "retry_interval": interval}
 
 
+FILE = {"region_name": "cn-north-4", "bucket_name": "builds", "object_key": "v2/fw.bin"}
+
+
+def new_package(**fields: Any) -> Any:
+    """The call that creates a package, with some fields of its own."""
+    good = {"app_id": "a", "package_type": "firmwarePackage", "product_id": "p", "version": "2"}
+    return api.create_package(**{**good, "obs_location": FILE, **fields})
+
+
 FIELDS: dict[str, tuple[Callable[[Any], api.Call[Any]], list[Any], list[Any]]] = {
     "task_name": (
         lambda value: create(task_name=value),
@@ -146,7 +155,52 @@ FIELDS: dict[str, tuple[Callable[[Any], api.Call[Any]], list[Any], list[Any]]] =
         ["1.10", "1_0", "0x10", "1e3", "a" * 256],
         ["", "a b", "a" * 257, "1.0+b", 1.1, 16, True],
     ),
+    "support_source_versions": (
+        lambda value: new_package(support_source_versions=value),
+        [["1.0"], ("1.0", "0.9-b"), [str(n) for n in range(20)], None],
+        [[], "1.0", [1.0], ["a b"], [str(n) for n in range(21)], 5, {"1.0": 1}],
+    ),
+    "custom_info": (
+        lambda value: new_package(custom_info=value),
+        ["a\nb", "更" * 4096, None],
+        ["", "a" * 4097, 5, {}],
+    ),
+    "module_name": (
+        lambda value: new_package(package_type="modulePackage", module_name=value),
+        ["MCU_1.a-b", "a" * 64],
+        ["", "a b", "a" * 65, None, 5],
+    ),
+    "obs_location": (
+        lambda value: new_package(obs_location=value),
+        [
+            FILE,
+            {**FILE, "sign": "aF" * 32},
+            {**FILE, "sign": None},
+            {**FILE, "object_key": "目录/" + "k" * 1021},
+        ],
+        [
+            None,
+            "obs://bucket/key",
+            {},
+            {**FILE, "region_name": "cn north"},
+            {**FILE, "region_name": None},
+            {**FILE, "bucket_name": "UP"},
+            {**FILE, "bucket_name": "ab"},
+            {**FILE, "object_key": ""},
+            {**FILE, "object_key": "k" * 1025},
+            {**FILE, "object_key": 5},
+            {**FILE, "sign": "a" * 63},
+            {**FILE, "sign": "g" * 64},
+            {**FILE, "sign": ""},
+            {**FILE, "sha256": "a" * 64},
+        ],
+    ),
 }
+
+
+def test_only_a_module_package_has_a_module() -> None:
+    with pytest.raises(IoTDAConfigError, match="module_name is for a modulePackage"):
+        new_package(module_name="MCU")
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -140,6 +140,14 @@ EVERY_CALL = [
     api.search_devices("select device_id from device"),
     api.list_packages(package_type="firmwarePackage"),
     api.show_package("p"),
+    api.create_package(
+        app_id="a",
+        package_type="firmwarePackage",
+        product_id="p",
+        version="1",
+        obs_location={"region_name": "r", "bucket_name": "bkt", "object_key": "k"},
+    ),
+    api.delete_package("p"),
     api.any_call("POST", "devices", body={}),
 ]
 

@@ -1,4 +1,4 @@
-"""Operators for batch tasks: the names to import."""
+"""Operators for batch tasks and their packages: the names to import."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     )
     from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
     from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
+    from iotda_provider.operators.batch_task.package import CreateOtaPackageOperator
     from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 
 __all__ = [
     "CollectFailedSubtasksOperator",
     "ConfirmBatchTaskOperator",
     "CreateBatchTaskOperator",
+    "CreateOtaPackageOperator",
     "DeleteBatchTaskOperator",
     "ListBatchTasksOperator",
     "RetryBatchTaskOperator",
@@ -38,6 +40,7 @@ __getattr__ = lazily(
         ),
         "collect": ("CollectFailedSubtasksOperator",),
         "create": ("CreateBatchTaskOperator",),
+        "package": ("CreateOtaPackageOperator",),
         "stop": ("StopBatchTaskOperator",),
     },
 )
