@@ -44,7 +44,10 @@ def test_every_fault_is_listed(kind: str) -> None:
     "field",
     [
         field
-        for kind in (scenario.Scenario, scenario.Segment, scenario.Group, scenario.Package)
+        for kind in (
+            *(scenario.Scenario, scenario.Segment, scenario.Group),
+            *(scenario.Package, scenario.Outage),
+        )
         for field in kind.model_fields
     ],
 )

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from iotda_provider.emulator.common.clock import parse_basic
 from iotda_provider.emulator.common.field_types import (
+    LONGEST,
     Count,
     DeviceId,
     GroupId,
@@ -17,6 +18,7 @@ from iotda_provider.emulator.common.field_types import (
     PackageType,
     ProductId,
     Rate,
+    Seconds,
     Share,
     Version,
     within,
@@ -63,6 +65,8 @@ class Behaviour(StrictModel):
     :param offline_share: share that is offline when the emulator starts
     :param online_after: when an offline device comes online; None: never
     :param offline_for: how long a device has been offline when the emulator starts
+    :param asleep_share: share of the time that each device sleeps, and is offline; below 1
+    :param sleep_period: seconds from one waking to the next
     :param already_current: share that runs the target version already
     """
 
@@ -78,6 +82,8 @@ class Behaviour(StrictModel):
     offline_share: Share = 0.0
     online_after: Delay | None = None
     offline_for: Delay = Constant(value=7 * 86400.0)
+    asleep_share: Annotated[float, within(0, 0.999)] = 0.0
+    sleep_period: Annotated[float, within(1, LONGEST)] = 3600.0
     already_current: Share = 0.0
     fw_version: Version = "1.0.0"
     sw_version: Version = "1.0.0"
@@ -148,13 +154,38 @@ class Group(StrictModel):
 
 
 class Package(StrictModel):
-    """An OTA package that exists from the start."""
+    """An OTA package that exists from the start.
+
+    :param takes_offline: share of the devices that its firmware takes offline after a success
+    :param takes_offline_after: delay from the success to that
+    """
 
     version: Version
     package_id: PackageId | None = None
     package_type: PackageType = "firmwarePackage"
     product_id: ProductId | None = None
     description: str | None = None
+    takes_offline: Share = 0.0
+    takes_offline_after: Delay = Constant(value=60.0)
+
+    @model_validator(mode="after")
+    def _only_firmware_takes_offline(self) -> Self:
+        if self.takes_offline and self.package_type != "firmwarePackage":
+            raise wrong("takes_offline", "goes with package_type firmwarePackage")
+        return self
+
+
+class Outage(StrictModel):
+    """A time in which devices are offline, whatever they do.
+
+    :param begins: seconds after the start
+    :param lasts: seconds
+    :param share: share of the fleet that it hits
+    """
+
+    begins: Seconds
+    lasts: Seconds
+    share: Share = 1.0
 
 
 class SeedTask(StrictModel):
@@ -235,6 +266,7 @@ class Scenario(Behaviour):
     field that it does not set.
 
     :param layout: whether segments and groups take devices in ``blocks``, or ``mixed``
+    :param outages: times in which devices are offline
     :param dispatch_rate: how many devices a second a task starts; None: all at once
     :param start_time: when virtual time begins, in seconds since 1970; None: now
     """
@@ -246,6 +278,7 @@ class Scenario(Behaviour):
     groups: Many[Group] = ()
     packages: Many[Package] = ()
     batch_tasks: Many[SeedTask] = ()
+    outages: Many[Outage] = ()
     dispatch_rate: Rate | None = None
     start_time: Annotated[float | None, BeforeValidator(_read_start_time)] = None
     faults: Many[Fault] = ()

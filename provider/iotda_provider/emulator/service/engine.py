@@ -127,7 +127,7 @@ class Engine:
         if step == START:
             self._attempt(task, row, now)
         elif step == SUCCEED:
-            self._succeed(task, row)
+            self._succeed(task, row, now)
         elif step == BREAK:
             self._break(task, row, now)
         elif step == STOP:
@@ -137,7 +137,7 @@ class Engine:
                 self._plan(task, row, INSTALL, task.installing[row])
         elif step == INSTALL:
             del task.installing[row]
-            self._install(task, row)
+            self._install(task, row, now)
 
     def _attempt(self, task: Task, row: int, now: int) -> None:
         if task.statuses[row] == status_rules.FAIL_WAIT_RETRY:
@@ -161,7 +161,7 @@ class Engine:
                 task.began[row] = now
                 self._plan(task, row, SUCCEED, now + delay)
             else:
-                self._succeed(task, row)
+                self._succeed(task, row, now)
             return
         if self._switches.task_conflict == "fail" and not self._take(task, row, device):
             task.errors[row] = CONFLICT
@@ -171,7 +171,7 @@ class Engine:
         self._draw_fate(task, row, device, now)
 
     def _waits_for_device(self, task: Task, row: int, device: int, now: int) -> bool:
-        online = self._fleet.online_at(device)
+        online = self._fleet.online_at(device, now)
         if online <= now:
             return False
         if self._switches.offline_status == "Processing" and (
@@ -237,17 +237,20 @@ class Engine:
         else:
             self._plan(task, row, SUCCEED, now + to_micro(behaviour.success_after.at(when)))
 
-    def _succeed(self, task: Task, row: int) -> None:
+    def _succeed(self, task: Task, row: int, now: int) -> None:
         task.errors[row] = NO_ERROR
         task.move(row, status_rules.SUCCESS)
-        self._install(task, row)
+        self._install(task, row, now)
 
-    def _install(self, task: Task, row: int) -> None:
+    def _install(self, task: Task, row: int, now: int) -> None:
         """What a success changes in the device itself."""
         fleet, device, kind = self._fleet, task.devices[row], task.task_type
         if kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE):
             column = fleet.column(kind is TaskType.SOFTWARE_UPGRADE)
             column[device] = task.version_for(fleet.behaviour(device).product_id)
+            if kind is TaskType.FIRMWARE_UPGRADE:
+                runs = fleet.firmware(device)
+                fleet.connections.installed(device, fleet.id_of(device), runs, now)
         elif kind is TaskType.FREEZE_DEVICES or kind is TaskType.UNFREEZE_DEVICES:
             fleet.freeze(device, kind is TaskType.FREEZE_DEVICES)
         elif kind is TaskType.DELETE_DEVICES:

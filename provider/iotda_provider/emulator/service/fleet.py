@@ -6,11 +6,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 
-from iotda_provider.emulator.common.clock import to_micro
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.scenario.scenario import Behaviour, Scenario
-
-NEVER = 1 << 62
+from iotda_provider.emulator.service.connections import Connections
 
 _REGISTERED, _FROZEN = 1, 2
 
@@ -45,7 +43,6 @@ class Fleet:
 
     def __init__(self, scenario: Scenario, draws: Draws, start: int = 0) -> None:
         size = scenario.devices
-        self._start = start
         self.made = size
         self._prefix = scenario.device_prefix
         self._width = max(5, len(str(max(size - 1, 0))))
@@ -58,7 +55,7 @@ class Fleet:
         self._flags = bytearray(b"\x01") * size
         self._strangers: dict[str, int] = {}
         self._stranger_ids: list[str] = []
-        self._online = draws.stream("online")
+        self.connections = Connections(scenario, draws, start)
         self._current = draws.stream("current")
         self.registered = size
         #: Lists of devices by what they were filtered by; forgotten when a device goes.
@@ -174,31 +171,19 @@ class Fleet:
         share = behaviour.already_current
         return share > 0 and self._current(self.id_of(device))[0] < share
 
-    def online_at(self, device: int) -> int:
-        """When the device first is online, in virtual microseconds; ``NEVER``: it stays offline."""
-        behaviour = self.behaviour(device)
-        if not behaviour.offline_share:
-            return 0
-        share, delay, _, _ = self._online(self.id_of(device))
-        if share >= behaviour.offline_share:
-            return 0
-        if behaviour.online_after is None:
-            return NEVER
-        return self._start + to_micro(behaviour.online_after.at(delay))
+    def online_at(self, device: int, now: int) -> int:
+        """When the device is online next, from now on; ``NEVER``: it stays offline."""
+        return self.connections.online_at(device, self.behaviour(device), self.id_of, now)
 
     def connection_changed(self, device: int, now: int) -> int:
         """When the device's connection changed last, in virtual microseconds; before 0: earlier."""
-        online = self.online_at(device)
-        if online <= now:
-            return online
-        since = self._online(self.id_of(device))[2]
-        return self._start - to_micro(self.behaviour(device).offline_for.at(since))
+        return self.connections.changed(device, self.behaviour(device), self.id_of, now)
 
     def status(self, device: int, now: int) -> str:
         """The device's status in the platform's words."""
         if self._flags[device] & _FROZEN:
             return "FROZEN"
-        return "ONLINE" if self.online_at(device) <= now else "OFFLINE"
+        return "ONLINE" if self.online_at(device, now) <= now else "OFFLINE"
 
 
 class Membership:
