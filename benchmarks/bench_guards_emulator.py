@@ -106,6 +106,9 @@ class Run:
     async def read_failed(self, batch_task_id: str, tally: Any) -> None:
         """No rule here asks for the failed devices."""
 
+    async def read_retrying(self, batch_task_id: str, add: Any, most: int) -> None:
+        """No rule here asks for the devices that wait for a retry."""
+
     async def stop_task(self, batch_task_id: str) -> None:
         """Stop the rollout."""
         try:

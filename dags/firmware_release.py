@@ -60,6 +60,7 @@ SECONDS_BETWEEN_LOOKS = 10
 DEFERRABLE = True  # a wave takes hours: wait in the triggerer, so that no worker is held
 # The limits of the form. Whatever they allow together must not let a bad image pass unseen.
 HIGHEST_TOLERATED_RATE = 0.2
+HIGHEST_ATTEMPT_RATE = 0.5
 HIGHEST_GATE_RATE = 0.2
 LARGEST_FIRST_WAVE = 0.5  # of the devices: no gate and no person comes before it
 LEAST_BAKE_MINUTES = 5
@@ -167,6 +168,16 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             f"at most {HIGHEST_TOLERATED_RATE:g}. The release is stopped once more than that is "
             "shown.",
         ),
+        "tolerated_attempt_rate": Param(
+            0.2,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=HIGHEST_ATTEMPT_RATE,
+            title="Tolerated rate of failed attempts",
+            description="The share of devices of which an attempt may fail, if the batch task "
+            f"retries failed devices; at most {HIGHEST_ATTEMPT_RATE:g}. A device counts at its "
+            "first failed attempt, hours before its last one.",
+        ),
         "gate_rate": Param(
             0.05,
             type="number",
@@ -243,10 +254,12 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
 )
 def firmware_release() -> None:
     rules = (
-        '[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}, '
-        '"false_alarm": 0.005}, '
+        '[{"rule": "Combined", "false_alarm": 0.01, "rules": ['
+        '{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}, '
+        '{"rule": "SequentialFailureTest", "counts": "attempts", '
+        '"tolerated_rate": {{ params.tolerated_attempt_rate }}}, '
         '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
-        '"tolerated_rate": {{ params.tolerated_rate }}, "false_alarm": 0.005}]'
+        '"tolerated_rate": {{ params.tolerated_rate }}}]}]'
     )
     check = CheckReleaseOperator(
         task_id="check",

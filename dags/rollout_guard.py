@@ -11,11 +11,12 @@ people are told as well.
 Two kinds of rollouts get no guard run: those of which every device waits to be confirmed, until the
 first device has started, and the batch tasks of a release, which guards them itself.
 
-`guard_one_rollout` watches one rollout until it ends. When devices fail more often than is
-tolerated, it stops the rollout, tells people at once, collects the failed devices and the reasons,
-opens a ticket, and branches. A faulty firmware is reported to the people who built it. Devices that
-failed for environmental reasons (offline, low battery) get a new batch task, which waits for
-somebody to confirm it in the console. You can also start a guard by hand:
+`guard_one_rollout` watches one rollout until it ends. When more devices fail than are tolerated, or
+have a failed attempt, or do not report in time, it stops the rollout, tells people at once,
+collects the failed devices and the reasons, opens a ticket, and branches. A faulty firmware is
+reported to the people who built it. Devices that failed for environmental reasons (offline, low
+battery) get a new batch task, which waits for somebody to confirm it in the console. You can also
+start a guard by hand:
 
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 
@@ -61,6 +62,8 @@ SECONDS_BETWEEN_LOOKS = 5
 DEFERRABLE = True  # a rollout takes days: watch in the triggerer, and hold no worker meanwhile
 # The defaults of the form, and its limits: a guard that tolerates every failure is no guard.
 TOLERATED_RATE, HIGHEST_TOLERATED_RATE = 0.02, 0.2
+TOLERATED_ATTEMPT_RATE, HIGHEST_ATTEMPT_RATE = 0.2, 0.5
+MINUTES_TO_REPORT, MOST_MINUTES_TO_REPORT = 26 * 60, 9 * 24 * 60
 FALSE_ALARM, LEAST_FALSE_ALARM, HIGHEST_FALSE_ALARM = 0.01, 0.0001, 0.1
 # A task outlives five minutes without the platform, the broker or workers.
 RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
@@ -151,6 +154,25 @@ def rollout_guard() -> None:
             description="The share of devices that may fail without the firmware being at fault, "
             f"at most {HIGHEST_TOLERATED_RATE:g}.",
         ),
+        "tolerated_attempt_rate": Param(
+            TOLERATED_ATTEMPT_RATE,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=HIGHEST_ATTEMPT_RATE,
+            title="Tolerated rate of failed attempts",
+            description="The share of devices of which an attempt may fail, if the batch task "
+            f"retries failed devices; at most {HIGHEST_ATTEMPT_RATE:g}. A device counts at its "
+            "first failed attempt, hours before its last one.",
+        ),
+        "report_within_minutes": Param(
+            MINUTES_TO_REPORT,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=MOST_MINUTES_TO_REPORT,
+            title="A healthy device reports within (minutes)",
+            description="Devices that take longer count as failed: bricked ones never report. The "
+            "platform waits 25 hours for a device that is offline, and retries take their time.",
+        ),
         "false_alarm": Param(
             FALSE_ALARM,
             type="number",
@@ -158,19 +180,26 @@ def rollout_guard() -> None:
             minimum=LEAST_FALSE_ALARM,
             maximum=HIGHEST_FALSE_ALARM,
             title="Chance of a false alarm",
-            description="The largest chance of ever stopping a rollout within that rate, from "
+            description="The largest chance of ever stopping a rollout within all of that, from "
             f"{LEAST_FALSE_ALARM:g} to {HIGHEST_FALSE_ALARM:g}.",
         ),
     },
 )
 def guard_one_rollout() -> None:
     rollout = "{{ params.batch_task_id }}"
+    rules = (
+        '[{"rule": "Combined", "false_alarm": {{ params.false_alarm }}, "rules": ['
+        '{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}, '
+        '{"rule": "SequentialFailureTest", "counts": "attempts", '
+        '"tolerated_rate": {{ params.tolerated_attempt_rate }}}, '
+        '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
+        '"tolerated_rate": {{ params.tolerated_rate }}}]}]'
+    )
     guard = RolloutGuardSensor(
         task_id="guard",
         batch_task_id=rollout,
         iotda_conn_id=CONNECTION,
-        rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}, '
-        '"false_alarm": {{ params.false_alarm }}}]',
+        rules=rules,
         stop_on_breach=True,
         poke_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,

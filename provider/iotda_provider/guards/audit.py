@@ -12,6 +12,7 @@ An audit file has one JSON object on each line. The first line may be a header
 ``status``              the status of the task, or a list with the status of each task
 ``deficit``, ``surplus``  devices that the counts may lack, or count too many; left out if 0
 ``being_stopped``       true if somebody was stopping the task; left out otherwise
+``attempted``           devices of which an attempt has failed; left out if no rule counts them
 ``failures_by_class``   left out if not read; likewise ``clusters`` and ``already_current``
 ``decision``            ``continue``, ``hold`` or ``breach``
 ``undecided``           why the look could not be judged; left out if it could
@@ -29,7 +30,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards.look import Look
+from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.verdict import Verdict
@@ -71,12 +72,16 @@ def audit_record(
         record["clusters"] = {name: list(pair) for name, pair in look.clusters.items()}
     if look.already_current:
         record["already_current"] = look.already_current
+    parts = verdict.parts or (verdict,)
+    found = [part.evidence["attempted"] for part in parts if "attempted" in part.evidence]
+    if found:
+        record["attempted"] = max(found)
     record["decision"] = str(verdict.decision)
     if verdict.undecided:
         record["undecided"] = str(verdict.undecided)
     record["rule"] = verdict.rule
     record["sentence"] = verdict.sentence
-    record["rules"] = [_brief(part) for part in verdict.parts or (verdict,)]
+    record["rules"] = [_brief(part) for part in parts]
     return record
 
 
@@ -95,7 +100,8 @@ def look_of(record: Mapping[str, Any]) -> Look:
     :raises ValueError: it is not a record of a look
     """
     try:
-        clusters, time = record.get("clusters"), seconds_of(record["time"])
+        clusters, attempted = record.get("clusters"), record.get("attempted")
+        time = seconds_of(record["time"])
         took = validation.real("took", record.get("took", 0), "seconds, at least 0", _is_positive)
         return Look(
             time=time,
@@ -112,6 +118,7 @@ def look_of(record: Mapping[str, Any]) -> Look:
             already_current=record.get("already_current", 0),
             deficit=record.get("deficit", 0),
             surplus=record.get("surplus", 0),
+            attempted=None if attempted is None else {WHOLE: attempted},
         )
     except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not a record of a look: {error!r}") from error

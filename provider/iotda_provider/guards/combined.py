@@ -10,7 +10,7 @@ from itertools import chain
 from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_mean
 from iotda_provider.guards.look import Counts
-from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.rule import ATTEMPTS, Rule
 from iotda_provider.guards.sequential import Evidence, EvidenceRule
 
 
@@ -24,7 +24,8 @@ class Combined(EvidenceRule):
     A plain list of rules, by contrast, breaks when any of them breaks, and their false-alarm bounds
     add up.
 
-    Use it for several classes of failures, or for failures and overdue devices together.
+    Use it for several classes of failures, or for failures, failed attempts and overdue devices
+    together.
 
     :param rules: at least one :class:`SequentialFailureTest` or :class:`Overdue`; their own
         ``false_alarm`` and ``hold_at`` have no effect here
@@ -94,6 +95,7 @@ class Combined(EvidenceRule):
 
     def evidence(self, counts: Counts) -> Evidence:
         found = [rule.evidence(counts) for rule in self.parts]
+        attempted = {"attempted": counts.attempted} if ATTEMPTS in self.needs else {}
         return Evidence(
             log_mean(self.shares, (part.least for part in found)),
             log_mean(self.shares, (part.most for part in found)),
@@ -102,6 +104,7 @@ class Combined(EvidenceRule):
             {
                 "devices": counts.devices,
                 "failed": counts.progress.fail,
+                **attempted,
                 "log_evidences": [None if math.isnan(e.least) else e.least for e in found],
             },
             log_mean(self.shares, (part.whatever_delay for part in found)),

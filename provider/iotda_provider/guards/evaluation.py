@@ -10,7 +10,7 @@ from typing import Any
 
 from iotda_provider.guards.delay_record import DelayRecord
 from iotda_provider.guards.gate import EnoughSuccess
-from iotda_provider.guards.look import Look, Observed
+from iotda_provider.guards.look import WHOLE, Look, Observed
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
@@ -18,8 +18,6 @@ from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 
 _VERSION = 2
-#: Stands for the batch task's id if only the sum over all tasks is known.
-_WHOLE = ""
 #: Seconds by which the clocks of two machines may differ.
 _CLOCKS_DIFFER = 300.0
 
@@ -35,6 +33,9 @@ class TaskStarts:
     :param fail: the failed devices at the last look
     :param stopped: the stopped devices at the last look
     :param total: the highest total ever seen; n does not exceed it
+    :param attempted: the most devices of which an attempt has failed: the highest fail +
+        fail_wait_retry ever seen, or more if devices that wait for a retry were counted by their
+        ids
     """
 
     started: int
@@ -42,6 +43,7 @@ class TaskStarts:
     fail: int
     stopped: int
     total: int
+    attempted: int = 0
 
     @classmethod
     def first(cls, counts: TaskProgress) -> TaskStarts:
@@ -56,7 +58,16 @@ class TaskStarts:
         again = max(0, self.fail - now.fail) + max(0, self.stopped - now.stopped)
         total = max(self.total, now.total)
         started = min(self.started + max(0, now.reached - self.reached) + again, total)
-        return replace(now, started=max(self.started, now.reached, started), total=total)
+        return replace(
+            now,
+            started=max(self.started, now.reached, started),
+            total=total,
+            attempted=self.attempted,
+        )
+
+    def having_attempted(self, devices: int) -> TaskStarts:
+        """The counts with at least so many devices of which an attempt has failed."""
+        return replace(self, attempted=min(max(self.attempted, devices), self.started))
 
     def changes_since(self, before: TaskStarts | None) -> tuple[bool, int]:
         """Whether more devices have started, or started again, and how many more have failed."""
@@ -68,7 +79,14 @@ class TaskStarts:
 
     def to_json(self) -> list[int]:
         """As plain JSON."""
-        return [self.started, self.reached, self.fail, self.stopped, self.total]
+        return [
+            self.started,
+            self.reached,
+            self.fail,
+            self.stopped,
+            self.total,
+            self.attempted,
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,11 @@ class GuardState:
     def started(self) -> int:
         """n, the devices that have ever started; it never falls."""
         return sum(task.started for task in self.tasks.values())
+
+    @property
+    def attempted(self) -> int:
+        """The devices of which an attempt has failed, as far as they were seen; it never falls."""
+        return sum(task.attempted for task in self.tasks.values())
 
     def after(self, look: Look, horizons: Iterable[float], ages_up_to: float = 0.0) -> GuardState:
         """The state after one more look, whose counts can be judged.
@@ -142,7 +165,7 @@ class GuardState:
 
     def _tasks_after(self, look: Look) -> dict[str, TaskStarts]:
         tasks = dict(self.tasks)
-        counts = {_WHOLE: look.progress} if look.tasks is None else look.tasks
+        counts = {WHOLE: look.progress} if look.tasks is None else look.tasks
         for task_id, now in counts.items():
             before = tasks.get(task_id)
             if before is None:
@@ -152,6 +175,10 @@ class GuardState:
             else:  # an old look, which came late
                 most = max(before.started, now.ever_started)
                 tasks[task_id] = replace(before, started=most)
+            # Of counts that are too high, only what is certain is kept.
+            failed = now.fail + now.fail_wait_retry - look.surplus
+            by_id = (look.attempted or {}).get(task_id, 0)
+            tasks[task_id] = tasks[task_id].having_attempted(max(failed, by_id))
         return tasks
 
     def without_impossible_times(self, born: float | None, now: float) -> GuardState:
@@ -173,18 +200,28 @@ class GuardState:
         """Only the started devices: everything else begins with the next look."""
         return GuardState(tasks=self.tasks, time=0.0, still_since=0.0)
 
+    def without_attempts(self) -> GuardState:
+        """This state, without the devices of which an attempt has failed."""
+        tasks = {task_id: replace(task, attempted=0) for task_id, task in self.tasks.items()}
+        return replace(self, tasks=tasks)
+
     def with_at_least(self, other: GuardState) -> GuardState:
-        """This state, with no fewer started devices in any batch task than another state has."""
+        """This state, with no fewer devices in any batch task than another state has.
+
+        That goes for the devices that have started, and for those of which an attempt has failed.
+        """
         tasks = dict(self.tasks)
         for task_id, theirs in other.tasks.items():
             ours = tasks.get(task_id, theirs)
-            tasks[task_id] = replace(ours, started=max(ours.started, theirs.started))
+            ours = replace(ours, started=max(ours.started, theirs.started))
+            tasks[task_id] = ours.having_attempted(theirs.attempted)
         return replace(self, tasks=tasks)
 
     def observed(self, look: Look) -> Observed:
         """What the rules may know besides the counts of ``look``, which this state has seen."""
         return Observed(
             started=self.started,
+            attempted=self.attempted,
             time=self.time,
             still_since=self.still_since,
             history=self.history,
@@ -284,7 +321,7 @@ def checked_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def needs_of(rules: Iterable[Rule]) -> frozenset[str]:
-    """What the rules need besides counts: some of ``classes``, ``clusters``, ``history``."""
+    """What the rules need besides counts: some of the names in :attr:`Rule.needs`."""
     return frozenset(chain.from_iterable(rule.needs for rule in rules))
 
 

@@ -10,6 +10,8 @@ from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
 from iotda_provider.models import BatchTask, TaskProgress
 
+WHOLE = ""
+"""Stands for the batch task's id if only the sum over all batch tasks is known."""
 ClusterCounts = tuple[int, int]
 """(failed, started) devices of one cluster."""
 
@@ -60,6 +62,8 @@ class Look(_Seen):
         their extreme cases
     :param surplus: devices that the counts may have too many of, likewise
     :param requested: when the request was sent, in seconds since the epoch; None: at ``time``
+    :param attempted: for each batch task, the devices that were found waiting for a retry so far,
+        counted by their ids; None: the ids were not read. If ``tasks`` is None, the key is ``""``
     """
 
     time: float
@@ -68,6 +72,7 @@ class Look(_Seen):
     deficit: int = 0
     surplus: int = 0
     requested: float | None = None
+    attempted: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +81,8 @@ class Look(_Seen):
             validation.moment("requested", self.requested)
         validation.whole("deficit", self.deficit)
         validation.whole("surplus", self.surplus)
+        for task_id, count in (self.attempted or {}).items():
+            validation.whole(f"attempted[{task_id!r}]", count)
 
     @property
     def asked_at(self) -> float:
@@ -99,6 +106,7 @@ class Look(_Seen):
         deficit: int = 0,
         surplus: int = 0,
         requested: float | None = None,
+        attempted: Mapping[str, int] | None = None,
     ) -> Look:
         """A look at the tasks of one rollout. The rules judge the sums of their counts."""
         parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
@@ -113,6 +121,7 @@ class Look(_Seen):
             deficit=deficit,
             surplus=surplus,
             requested=requested,
+            attempted=attempted,
         )
 
     def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:
@@ -133,9 +142,12 @@ class Observed(_Seen):
     :param still_since: the time since which no device has started or finished, likewise
     :param history: the number of starts at earlier times
     :param ages: how long ago devices have started; the age of all others is unlimited
+    :param attempted: the devices of which an attempt has failed, as far as they were seen: the sum
+        of each batch task's highest count
     """
 
     started: int | None = None
+    attempted: int = 0
     time: float | None = None
     still_since: float | None = None
     history: History | None = None
@@ -184,6 +196,16 @@ class Counts:
     def devices(self) -> int:
         """n: the started devices without those that had the new version before."""
         return self.ever_started - self.already_current
+
+    @property
+    def attempted(self) -> int:
+        """The fewest devices of which an attempt has failed. The number never falls.
+
+        Those whose latest attempt has failed now (fail + fail_wait_retry), or as many as earlier
+        looks have seen.
+        """
+        now = self.progress.fail + self.progress.fail_wait_retry
+        return min(max(now, self.observed.attempted), self.devices)
 
     @property
     def unfinished(self) -> int:

@@ -14,7 +14,7 @@ from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models import TaskProgress
 
-CLASSES, CLUSTERS, HISTORY = "classes", "clusters", "history"
+CLASSES, CLUSTERS, HISTORY, ATTEMPTS = "classes", "clusters", "history", "attempts"
 
 
 class Rule(ABC):
@@ -33,7 +33,11 @@ class Rule(ABC):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the rule needs besides the counts: ``classes``, ``clusters``, ``history``."""
+        """What the rule needs besides the counts.
+
+        ``classes`` or ``clusters`` of the failures; the ``history`` of earlier looks; ``attempts``,
+        which are earlier looks and the ids of the devices that wait for a retry.
+        """
         return frozenset()
 
     @property

@@ -12,7 +12,7 @@ from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import FLOOR, log_e, log_e_of_hazard
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.reporting_delay import ReportingDelay
-from iotda_provider.guards.rule import CLUSTERS, HISTORY, ClassedRule, percent
+from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, HISTORY, ClassedRule, percent
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 
@@ -141,6 +141,9 @@ def _odds_between(least: float, most: float) -> str:
 
 #: With a larger tolerated rate, a test that knows the delay decides later than one that does not.
 _MOST_WITH_DELAY = 0.1
+#: What :class:`SequentialFailureTest` can count.
+COUNTS = ("failed", "attempts")
+_REPORTED = {"failed": "final failures", "attempts": "first failed attempts"}
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,15 @@ class SequentialFailureTest(EvidenceRule):
     known, as for those that had started before the first look, F is 1 for them. With F = 1 for all,
     the test decides a failure or two later than without ``reporting`` (tolerated_rate <= 0.02).
 
+    If the platform retries failed devices (``retry_count``), a device has failed only after its
+    last attempt, which may take hours. ``counts="attempts"`` does not wait for that: a device
+    counts once its latest attempt has failed, whether the platform tries it again or not. For each
+    batch task, s is the highest fail + fail_wait_retry ever seen, or the number of devices that
+    were ever found waiting for a retry, whichever is more. Neither exceeds the number of devices of
+    which some attempt has failed. So the bound holds while at most ``tolerated_rate`` of the
+    devices have *any* failed attempt: tolerate more than of final failures, such as 0.2.
+    ``reporting`` is then the delay to the first failed attempt.
+
     :param tolerated_rate: the share of devices that fail with good firmware, above 0 and below 1
         (2 % is 0.02)
     :param false_alarm: alpha, the largest chance of ever stopping a rollout within that rate, above
@@ -192,6 +204,9 @@ class SequentialFailureTest(EvidenceRule):
         cluster. The bound is exact if all clusters but one are healthy. Needs clusters
     :param reporting: how late failures report, if it is known; only with a ``tolerated_rate`` of at
         most 0.1. None: the test holds however late they report
+    :param counts: ``failed`` counts devices that have finally failed, ``attempts`` devices of which
+        an attempt has failed; the latter without ``failure_class`` and ``leave_worst_out``, because
+        only final failures are read with their classes and clusters
     :raises ValueError: a parameter makes no sense; the message names it
 
     Ville 1939, Étude critique de la notion de collectif; Wald 1945, Sequential tests of
@@ -207,6 +222,7 @@ class SequentialFailureTest(EvidenceRule):
     failure_class: Sequence[str] | None = None
     leave_worst_out: bool = False
     reporting: ReportingDelay | None = None
+    counts: str = "failed"
 
     def __post_init__(self) -> None:
         alarm = validation.rate("false_alarm", self.false_alarm)
@@ -216,16 +232,41 @@ class SequentialFailureTest(EvidenceRule):
             hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
             leave_worst_out=validation.flag("leave_worst_out", self.leave_worst_out),
             reporting=ReportingDelay.of(self.reporting),
+            counts=validation.choice("counts", self.counts, COUNTS),
         )
-        if self.reporting is not None and self.tolerated_rate > _MOST_WITH_DELAY:
+        if self.reporting is not None:
+            self._check_reporting(self.reporting)
+        if self.counts_attempts:
+            for name, unset in (("failure_class", None), ("leave_worst_out", False)):
+                if getattr(self, name) != unset:
+                    expected = f"{unset} with counts='attempts', which reads no class or cluster"
+                    validation.refuse(name, expected, getattr(self, name))
+
+    def _check_reporting(self, reporting: ReportingDelay) -> None:
+        if self.tolerated_rate > _MOST_WITH_DELAY:
             raise ValueError(
                 f"reporting: with a tolerated_rate above {_MOST_WITH_DELAY} (here "
                 f"{self.tolerated_rate:g}) the test without it is better: leave it out"
             )
+        if reporting.counts != self.counts:
+            raise ValueError(
+                f"reporting: it says how late {_REPORTED[reporting.counts]} are reported, and with "
+                f"counts={self.counts!r} the test counts {_REPORTED[self.counts]}: learn it from "
+                "those, or leave it out"
+            )
+
+    @property
+    def counts_attempts(self) -> bool:
+        """Whether the rule counts devices of which an attempt has failed."""
+        return self.counts == "attempts"
 
     @property
     def needs(self) -> frozenset[str]:
-        more = {CLUSTERS: self.leave_worst_out, HISTORY: self.reporting is not None}
+        more = {
+            CLUSTERS: self.leave_worst_out,
+            HISTORY: self.reporting is not None,
+            ATTEMPTS: self.counts_attempts,
+        }
         return super().needs | frozenset(name for name, needed in more.items() if needed)
 
     @property
@@ -267,7 +308,10 @@ class SequentialFailureTest(EvidenceRule):
 
     def evidence(self, counts: Counts) -> Evidence:
         devices = counts.devices
-        least, most = counts.failed(self.classes)
+        if self.counts_attempts:
+            least = most = counts.attempted
+        else:
+            least, most = counts.failed(self.classes)
         unsure = Undecided.CLASSES if least != most else None
         facts: dict[str, Any] = {
             "failed": least,
@@ -276,6 +320,8 @@ class SequentialFailureTest(EvidenceRule):
             "denominator": "started",
             "rate": least / devices if devices else 0.0,
         }
+        if self.counts_attempts:
+            facts["attempted"] = least
         any_delay: float | None = None
         words = self._words(least, most, devices)
         if self.reporting is not None:
@@ -314,7 +360,10 @@ class SequentialFailureTest(EvidenceRule):
 
     def _words(self, least: int, most: int, devices: int) -> str:
         share = percent(least / devices) if devices else "0 %"
+        what = self._failures(least, most)
+        if self.counts_attempts:
+            what = f"{least} device{'' if least == 1 else 's'} with a failed attempt"
         return (
-            f"{self._failures(least, most)} among {devices} started devices ({share}; "
+            f"{what} among {devices} started devices ({share}; "
             f"{percent(self.tolerated_rate)} tolerated)"
         )

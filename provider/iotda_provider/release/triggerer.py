@@ -15,7 +15,7 @@ from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import TargetResults
+    from iotda_provider.models import Subtask, TargetResults
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.failure_tally import Tally
@@ -79,6 +79,12 @@ class TriggererReleaseIO(TriggererGuardIO):
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
         async with self._reading_new_keys():
             await super().read_failed(batch_task_id, tally)
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        async with self._reading_new_keys():
+            await super().read_retrying(batch_task_id, add, most)
 
     async def stop_task(self, batch_task_id: str) -> None:
         async with self._reading_new_keys():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask, TargetResults
+    from iotda_provider.models import BatchTask, Subtask, TargetResults
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.alerts import OnAlert
@@ -103,6 +103,12 @@ class WorkerReleaseIO(WorkerGuardIO):
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
         with self._as_guard():
             await super().read_failed(batch_task_id, tally)
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        with self._as_guard():
+            await super().read_retrying(batch_task_id, add, most)
 
     async def stop_task(self, batch_task_id: str) -> None:
         with self._as_guard():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.models import BatchTask
+from iotda_provider.models import BatchTask, Subtask
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.failure_tally import Tally
 
@@ -25,6 +25,14 @@ class GuardIO(Protocol):
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
         """Pass every failed subtask of a batch task to ``tally.add``.
+
+        :raises IoTDAError: not all of them could be read
+        """
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        """Pass the subtasks of a batch task that wait for a retry to ``add``, ``most`` at most.
 
         :raises IoTDAError: not all of them could be read
         """

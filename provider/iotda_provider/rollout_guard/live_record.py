@@ -170,6 +170,7 @@ class LiveRecord:
                 :_MOST_CHARACTERS
             ],
             "rules": list(judged.get("rules", ()))[:_MOST_RULES],
+            "attempted": judged.get("attempted"),
             "failures_by_class": judged.get("failures_by_class"),
             "first_reasons": [dict(reason) for reason in state.reasons],
             "stop": None

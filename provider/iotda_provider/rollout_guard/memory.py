@@ -13,6 +13,7 @@ from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
 from iotda_provider.models.text import one_line
+from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
 
 _VERSION = 1
 _LEAST_RECORDS = 10
@@ -37,6 +38,7 @@ class Memory:
     :param held: whether a person was told of a hold
     :param ended: completed batch tasks as they were last read, by id
     :param trail: the audit trail
+    :param retrying: the devices that were found waiting for a retry
     """
 
     batch_task_ids: tuple[str, ...]
@@ -46,6 +48,7 @@ class Memory:
     held: bool = False
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     trail: AuditTrail = field(default_factory=AuditTrail)
+    retrying: RetryingDevices = field(default_factory=RetryingDevices)
     _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +65,7 @@ class Memory:
             "held": self.held,
             "ended": dict(self.ended),
             "trail": list(self.trail.records),
+            "retrying": self.retrying.to_json(),
         }
 
     @classmethod
@@ -81,7 +85,7 @@ class Memory:
         :param is_signed: whether a guard has certainly written the memory
             (:class:`~iotda_provider.rollout_guard.signature.Signature`). Otherwise only that is
             taken which can't make the guard stop sooner: which devices have started and have ended
-            well. A decided stop and all times are left out
+            well. A decided stop, failed attempts and all times are left out
         """
         if isinstance(data, Mapping) and data.get("version") == _VERSION:
             # OverflowError: of an infinity.
@@ -94,8 +98,9 @@ class Memory:
         return cls(batch_task_ids, trail=AuditTrail(audit_limit))
 
     def _without_unsigned_claims(self) -> Memory:
-        state = GuardState.from_json(self.state).without_times()
-        return replace(self, state=state.to_json() if state.tasks else {}, intent=None)
+        state = GuardState.from_json(self.state).without_times().without_attempts()
+        kept = state.to_json() if state.tasks else {}
+        return replace(self, state=kept, intent=None, retrying=RetryingDevices())
 
     @classmethod
     def _read(
@@ -118,6 +123,7 @@ class Memory:
             held=bool(data.get("held")),
             ended=ended,
             trail=trail,
+            retrying=RetryingDevices.from_json(data.get("retrying")),
         )
 
     @property
@@ -149,6 +155,7 @@ class Memory:
         if older.state or self.state:
             self.state = state.with_at_least(now).to_json()
         self._since.clear()
+        self.retrying.adopt(older.retrying)
         if self.intent is None and older.intent is not None:
             self.intent = {**older.intent, "earlier": True}
         self.looks += older.looks

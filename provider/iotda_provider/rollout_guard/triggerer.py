@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import in_import_thread, one_at_a_time
@@ -15,7 +16,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.guards import Look, Rule, evaluate
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import SubtaskStatus, TaskProgress
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
@@ -28,7 +29,7 @@ from iotda_provider.transport.single_flight import own_loop_iteration, single_fl
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import BatchTask
+    from iotda_provider.models import BatchTask, Subtask
     from iotda_provider.models.log import Log
     from iotda_provider.rollout_guard import Memory, Watch
     from iotda_provider.rollout_guard.alerts import Alert
@@ -116,6 +117,17 @@ class TriggererGuardIO:
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
         async for row in self._hook.iter_subtasks(batch_task_id, status="Fail"):
             tally.add(row)
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        found: Any = self._hook.iter_subtasks(batch_task_id, status=SubtaskStatus.FAIL_WAIT_RETRY)
+        async with aclosing(found) as rows:
+            for _ in range(most):
+                row = await anext(rows, None)
+                if row is None:
+                    break
+                add(row)
 
     async def stop_task(self, batch_task_id: str) -> None:
         await self._hook.stop_batch_task(batch_task_id)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, needs_of
 from iotda_provider.guards.audit import audit_record
+from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.models.log import Log
+from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.failed_subtasks import FailedSubtasks
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
-from iotda_provider.rollout_guard.outcome import Outcome
+from iotda_provider.rollout_guard.outcome import Outcome, capitalised
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
 from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient
 
-#: Seconds between two routine saves of the memory: with rules that need a history, and without.
+#: Seconds between two routine saves of the memory: with rules that need earlier looks, and without.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
 #: The most seconds between two looks at a rollout that the guard is stopping.
 _WHILE_STOPPING = 10.0
@@ -52,8 +55,10 @@ class Watch(StoppableRollout):
         super().__init__(plan, memory, log, clock)
         self._outage = Outage(plan.max_outage, plan.poll_interval)
         self._failed_subtasks = FailedSubtasks(plan)
-        history = "history" in needs_of(plan.rules)
-        self._save_every = _SAVE_EVERY if history else _SAVE_EVERY_WITHOUT_HISTORY
+        needs = needs_of(plan.rules)
+        self._counts_attempts = "attempts" in needs
+        remembers = self._counts_attempts or "history" in needs
+        self._save_every = _SAVE_EVERY if remembers else _SAVE_EVERY_WITHOUT_HISTORY
         self._saved_at = self._clock() - draw() * self._save_every
         self._asked = self._clock()
         self._off = (0, 0)
@@ -153,11 +158,13 @@ class Watch(StoppableRollout):
                 self.plan.label,
                 in_words(self.tasks),
             )
+        if not self.memory.looks:
+            self._warn_of_retries()
         verdict, trouble = await self._evaluate(io, *off)
         self._verdict = verdict
         self.memory.looks += 1
         if trouble is not None:
-            await self._cannot_judge(io, f"Which devices failed, and why, can't be read: {trouble}")
+            await self._cannot_judge(io, f"Which devices have failed can't be read: {trouble}")
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
             permanent = verdict.undecided is Undecided.EVIDENCE
             await self._cannot_judge(io, verdict.sentence, permanent=permanent)
@@ -193,24 +200,37 @@ class Watch(StoppableRollout):
             deficit=deficit,
             surplus=surplus,
             requested=self._asked,
+            attempted=dict(self.memory.retrying.counts) or None,
         )
         look = self._failed_subtasks.add_to(look)
         before = self._plausible_state()
         state, verdict = evaluate(self.plan.rules, before, look)
         trouble: IoTDAError | None = None
-        if self._failed_subtasks.are_needed(verdict):
-            try:
-                if await self._failed_subtasks.read(io, self.tasks):
-                    look = self._failed_subtasks.add_to(look)
-                    state, verdict = evaluate(self.plan.rules, before, look)
-            except IoTDAError as error:
-                trouble = error
+        try:
+            needed = self._failed_subtasks.are_needed(verdict)
+            if needed and await self._failed_subtasks.read(io, self.tasks):
+                look = self._failed_subtasks.add_to(look)
+                state, verdict = evaluate(self.plan.rules, before, look)
+            needed, retrying = self._counts_attempts and not verdict.breached, self.memory.retrying
+            if needed and await retrying.read(io, self.tasks, self._clock()):
+                look = replace(look, attempted=dict(retrying.counts))
+                state, verdict = evaluate(self.plan.rules, before, look)
+        except IoTDAError as error:
+            trouble = error
         self.memory.state = state
         self.memory.note_look(look)
         status = [str(task.status) for task in self.tasks]
         record = audit_record(look, verdict, status=status[0] if len(status) == 1 else status)
         self.memory.trail.add(record)
         return verdict, trouble
+
+    def _warn_of_retries(self) -> None:
+        """Log what the batch tasks' own retries hide from the rules."""
+        found = [RetryPolicy.of(task.raw.get("task_policy")) for task in self.tasks]
+        for policy in dict.fromkeys(policy for policy in found if policy is not None):
+            rules, interval = self.plan.rules, self.plan.poll_interval
+            for warning in retry_warnings(policy, rules, poll_interval=interval):
+                self.log.warning("%s: %s", capitalised(self.plan.label), warning)
 
     def _ended(self) -> Outcome:
         """The outcome if all batch tasks have a completed status."""

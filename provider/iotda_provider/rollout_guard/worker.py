@@ -8,12 +8,14 @@ from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
+from iotda_provider.models import SubtaskStatus
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.signature import Signature
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask
+    from iotda_provider.models import BatchTask, Subtask
     from iotda_provider.models.log import Log
     from iotda_provider.rollout_guard import Memory, Watch
     from iotda_provider.rollout_guard.alerts import Alert, OnAlert
@@ -149,6 +151,13 @@ class WorkerGuardIO:
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
         for row in self._hook.iter_subtasks(batch_task_id, status="Fail"):
             tally.add(row)
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        rows = self._hook.iter_subtasks(batch_task_id, status=SubtaskStatus.FAIL_WAIT_RETRY)
+        for row in islice(rows, most):
+            add(row)
 
     async def stop_task(self, batch_task_id: str) -> None:
         self._hook.stop_batch_task(batch_task_id)

@@ -128,6 +128,9 @@ class Process:
     async def read_failed(self, batch_task_id: str, tally: Any) -> None:
         await Turn()
 
+    async def read_retrying(self, batch_task_id: str, add: Any, most: int) -> None:
+        """No rule here asks for the devices that wait for a retry."""
+
     async def stop_task(self, batch_task_id: str) -> None:
         await Turn()
         world = self.world

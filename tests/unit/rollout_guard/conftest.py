@@ -29,6 +29,7 @@ class Platform:
         self.now = START
         self.shows: dict[str, list[Any]] = {}
         self.rows: list[Subtask | IoTDAError] = []
+        self.retrying: dict[str, list[Subtask | IoTDAError]] = {}
         self.stops: list[Any] = [None]
         self.rehearsal: IoTDAError | None = None
         self.saving_works = True
@@ -85,6 +86,16 @@ class Platform:
             if isinstance(row, IoTDAError):
                 raise row
             tally.add(row)
+
+    async def read_retrying(
+        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
+    ) -> None:
+        """Pass the scripted rows of this task on, and raise the error among them."""
+        self.asked.append("retrying rows")
+        for row in self.retrying.get(batch_task_id, [])[:most]:
+            if isinstance(row, IoTDAError):
+                raise row
+            add(row)
 
     async def stop_task(self, batch_task_id: str) -> None:
         """Answer a stop from the script."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import zlib
 from typing import Any
 
 import pytest
@@ -36,10 +38,15 @@ RULES = (
     (Combined([SequentialFailureTest(0.02), SequentialFailureTest(0.1)]),),
     (Stalled(3600),),
     (Overdue(3600, 0.02),),
+    (SequentialFailureTest(0.02, counts="attempts"),),
 )
 LOG = logging.getLogger("guard")
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "guard", "map_index": -1}
 A_MONTH = 30 * 86400.0
+ALL_FAILED = {
+    "counts": {TASK: 8000, OTHER: 8000},
+    "ids": base64.b64encode(zlib.compress(b"\xff" * 2048)).decode(),
+}
 
 
 def signature(secret: str = "a secret key", owner: Any = None, **settings: Any) -> Signature:
@@ -52,7 +59,7 @@ OURS = signature()
 
 counts = st.integers(0, 10**6)
 times = st.floats(allow_nan=False, allow_infinity=False) | st.floats(NOW - 1e6, NOW + 1e6)
-task_starts = st.lists(counts, min_size=5, max_size=5)
+task_starts = st.lists(counts, min_size=5, max_size=6)
 points = st.lists(st.tuples(times, counts).map(list), max_size=4).map(sorted)
 
 
@@ -84,6 +91,7 @@ def forged(draw: st.DrawFn) -> dict[str, Any]:
         "signature": draw(st.sampled_from([None, "", "0" * 64, signature("another").sign({})])),
         "ended": draw(st.sampled_from([{}, {OTHER: ended}])),
         "trail": [],
+        "retrying": draw(st.sampled_from([None, ALL_FAILED])),
     }
 
 

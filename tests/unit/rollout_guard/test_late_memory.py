@@ -13,7 +13,12 @@ from iotda_provider.models import TaskProgress
 from iotda_provider.rollout_guard import Memory
 
 IDS = ("0123456789abcdef01234567",)
-RULES = [SequentialFailureTest(0.02), Stalled(3600), Overdue(600, 0.02)]
+RULES = [
+    SequentialFailureTest(0.02),
+    Stalled(3600),
+    Overdue(600, 0.02),
+    SequentialFailureTest(0.02, counts="attempts"),
+]
 TOTAL = 1000
 
 
