@@ -45,6 +45,14 @@ class Page:
             raise errors.bad_marker()
         return cls(int(limit), marker.lower(), int(offset))
 
+    def newest(self, ascending: Sequence[int], before: int) -> list[int]:
+        """This page of numbers in ascending order: those below ``before``, the last ones first.
+
+        It takes as long for the last page as for the first.
+        """
+        end = max(0, bisect_left(ascending, before) - self.offset)
+        return list(ascending[max(0, end - self.limit) : end])[::-1]
+
     def cut(self, records: Iterable[_T]) -> list[_T]:
         """This page of records, which are already those below the marker."""
         return list(islice(records, self.offset, self.offset + self.limit))

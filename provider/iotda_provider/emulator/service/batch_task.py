@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from iotda_provider.emulator.common.randomness import Uniforms
@@ -20,7 +23,7 @@ _ALLOWED = [
 
 
 class Task:
-    """A batch task and its subtasks, about 30 bytes each.
+    """A batch task and its subtasks, about 35 bytes each.
 
     ``counts`` are updated at every change, so the rows are never counted.
 
@@ -61,6 +64,8 @@ class Task:
         self.due = array("q", bytes(8 * size))
         self.counts = [0] * len(status_rules.SUBTASK_STATUSES)
         self.counts[status_rules.WAITING] = size
+        # The rows in the order of their devices, once somebody has looked for one.
+        self._by_device: Sequence[int] | None = None
         # Devices that still install although their subtask has ended, and until when.
         self.installing: dict[int, int] = {}
         # The draws of each attempt, kept while the task runs.
@@ -115,8 +120,18 @@ class Task:
 
     def rows_of(self, devices: Sequence[int]) -> dict[int, int]:
         """Which row each of these devices has; those that are no target are left out."""
-        wanted = set(devices)
-        return {device: row for row, device in enumerate(self.devices) if device in wanted}
+        device_of = self.devices.__getitem__
+        if self._by_device is None:
+            # Made once: a search through all rows at each call would be quadratic.
+            rows = range(len(self.devices))
+            ascending = all(map(lt, self.devices, islice(self.devices, 1, None)))
+            self._by_device = rows if ascending else array("I", sorted(rows, key=device_of))
+        found, by_device = {}, self._by_device
+        for device in devices:
+            place = bisect_left(by_device, device, key=device_of)
+            if place < len(by_device) and device_of(row := by_device[place]) == device:
+                found[device] = row
+        return found
 
     def newest_first(self, before: int, status: int | None) -> Iterator[int]:
         """The rows below ``before`` from the last to the first, in one status if given."""

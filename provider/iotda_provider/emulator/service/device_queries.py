@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from operator import neg
 from typing import Any
 
 from iotda_provider.emulator.common.clock import MICRO, basic, millis
 from iotda_provider.emulator.common.paging import Page
 from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID
-from iotda_provider.emulator.service.fleet import Fleet
+from iotda_provider.emulator.service.fleet import Fleet, Membership
 from iotda_provider.emulator.service.groups import Groups
-from iotda_provider.emulator.service.search import Query, Test
+from iotda_provider.emulator.service.search import AnyOf, Condition, Query, Values
 
 DEFAULT_APP_NAME = "DefaultApp"
 _MOST_LISTS = 16
+#: What all devices that behave alike have in common.
+_SAME_IN_A_SEGMENT = frozenset({"product_id", "app_id", "node_type", "create_time"})
+#: What changes while a device is registered.
+_CHANGE = frozenset({"fw_version", "sw_version", "status", "group_id"})
 
 
 def record_id(device: int) -> str:
@@ -41,7 +44,6 @@ class Devices:
         self._groups = groups
         self._origin = origin
         self._now = now
-        self._ids_by_device: dict[int, list[str]] | None = None
 
     def brief(self, device: int) -> dict[str, Any]:
         """What lists of devices show."""
@@ -88,40 +90,60 @@ class Devices:
         start = below(page.marker)
         if not wanted:
             return fleet.registered, page.cut(fleet.newest_first(start))
-        found = self._newest_of(tuple(wanted))
-        first = bisect_right(found, -start, key=neg)
-        return len(found), page.cut(islice(found, first, None))
-
-    def _newest_of(self, wanted: tuple[tuple[str, str], ...]) -> list[int]:
-        kept = self._fleet.kept_lists
-        if wanted not in kept:
-            if len(kept) >= _MOST_LISTS:
-                kept.clear()
-            kept[wanted] = [
-                device
-                for device in self._fleet.newest_first(len(self._fleet))
-                if all(value in self.values(device, name) for name, value in wanted)
-            ]
-        return kept[wanted]
+        conditions = tuple(Condition(name, "=", (value,)) for name, value in wanted)
+        found = self._kept(AnyOf((conditions,)))
+        return len(found), page.newest(found, start)
 
     def find(self, query: Query) -> Iterator[int]:
         """The devices that a search wants, in its order."""
+        fleet, test, values = self._fleet, query.test, self._values_for(query.test)
+        first, last = (self._place(marker) for marker in test.markers)
+        devices = fleet.oldest_first(first) if query.ascending else fleet.newest_first(last)
+        return (device for device in devices if test(device, values))
+
+    def _place(self, marker: str | None) -> int:
+        """How many devices there are below a marker."""
+        every = range(len(self._fleet))
+        return len(every) if marker is None else bisect_left(every, marker, key=record_id)
+
+    def matching(self, test: AnyOf) -> Sequence[int]:
+        """The devices that pass a test, oldest first; found once for as long as nothing changes."""
         fleet = self._fleet
-        devices = iter(fleet) if query.ascending else fleet.newest_first(len(fleet))
-        return (device for device in devices if query.test(device, self.values))
+        if not test.fields & _CHANGE:
+            return self._kept(test)
+        waits = "status" in test.fields and fleet.changes_by_itself
+        when = (fleet.changes, self._now if waits else None)
+        if fleet.last_matching is None or fleet.last_matching[:2] != (test, when):
+            fleet.last_matching = (test, when, self._all_of(test))
+        return fleet.last_matching[2]
 
-    def matching(self, test: Test) -> list[int]:
-        """The devices that pass a test, oldest first."""
-        return [device for device in self._fleet if test(device, self.values)]
+    def _kept(self, test: AnyOf) -> Sequence[int]:
+        kept = self._fleet.kept_lists
+        if test not in kept:
+            if len(kept) >= _MOST_LISTS:
+                kept.clear()
+            kept[test] = Membership(self._all_of(test))
+        return kept[test].devices
 
-    def _group_ids(self) -> dict[int, list[str]]:
-        """The static groups of each device that is in one."""
-        if self._ids_by_device is None:
-            self._ids_by_device = {}
-            for group in self._groups.by_id.values():
-                for device in group.members.devices:
-                    self._ids_by_device.setdefault(device, []).append(group.group_id)
-        return self._ids_by_device
+    def _all_of(self, test: AnyOf) -> Sequence[int]:
+        fleet, values = self._fleet, self._values_for(test)
+        if not test.fields <= _SAME_IN_A_SEGMENT:
+            return array("I", (device for device in fleet if test(device, values)))
+        segment, passes = fleet.segment, [True] * len(fleet.behaviours)
+        for place, device in {segment(device): device for device in fleet}.items():
+            passes[place] = test(device, values)
+        return array("I", (device for device in fleet if passes[segment(device)]))
+
+    def _values_for(self, test: AnyOf) -> Values:
+        """What a test looks values up with: of groups those alone that it names."""
+        named = [g for g in map(self._groups.by_id.get, test.texts_of("group_id")) if g]
+
+        def values(device: int, field: str) -> Sequence[str]:
+            if field == "group_id":
+                return [group.group_id for group in named if device in group.members]
+            return self.values(device, field)
+
+        return values
 
     def found(self, device: int) -> dict[str, Any]:
         """What a search shows."""
@@ -137,8 +159,6 @@ class Devices:
             return (fleet.firmware(device),)
         if field == "sw_version":
             return (fleet.software(device),)
-        if field == "group_id":
-            return self._group_ids().get(device, ())
         if field in ("device_id", "node_id", "gateway_id", "device_name"):
             return (fleet.id_of(device),)
         if field == "product_id":

@@ -191,17 +191,18 @@ class Engine:
         if task.task_type is TaskType.MODULE_UPGRADE:
             return False
         fleet = self._fleet
-        column = fleet.column(task.task_type is TaskType.SOFTWARE_UPGRADE)
+        software = task.task_type is TaskType.SOFTWARE_UPGRADE
         behaviour = fleet.behaviour(device)
         target = task.version_for(behaviour.product_id)
-        if column[device] == target:
+        runs = fleet.version(device, software=software)
+        if runs == target:
             return True
-        if not behaviour.already_current or task.task_type is TaskType.SOFTWARE_UPGRADE:
+        if not behaviour.already_current or software:
             return False
         # A scenario without packages does not know in advance which version is the current one.
-        untouched = column[device] == fleet.versions.number(behaviour.fw_version)
+        untouched = runs == fleet.versions.number(behaviour.fw_version)
         if untouched and fleet.was_current(device, behaviour):
-            column[device] = target
+            fleet.install(device, target, software=software)
             return True
         return False
 
@@ -246,8 +247,8 @@ class Engine:
         """What a success changes in the device itself."""
         fleet, device, kind = self._fleet, task.devices[row], task.task_type
         if kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE):
-            column = fleet.column(kind is TaskType.SOFTWARE_UPGRADE)
-            column[device] = task.version_for(fleet.behaviour(device).product_id)
+            version = task.version_for(fleet.behaviour(device).product_id)
+            fleet.install(device, version, software=kind is TaskType.SOFTWARE_UPGRADE)
             if kind is TaskType.FIRMWARE_UPGRADE:
                 runs = fleet.firmware(device)
                 fleet.connections.installed(device, fleet.id_of(device), runs, now)

@@ -58,8 +58,12 @@ class Fleet:
         self.connections = Connections(scenario, draws, start)
         self._current = draws.stream("current")
         self.registered = size
-        #: Lists of devices by what they were filtered by; forgotten when a device goes.
-        self.kept_lists: dict[Hashable, list[int]] = {}
+        #: Lists of devices by what they were filtered by, which never changes while they are there.
+        self.kept_lists: dict[Hashable, Membership] = {}
+        #: The devices that passed a test last, and when that was.
+        self.last_matching: tuple[Hashable, Hashable, Sequence[int]] | None = None
+        #: Grows with each change of what a device is, runs or belongs to.
+        self.changes = 0
 
     def assign(self, segment: int, devices: Sequence[int]) -> None:
         """Put devices into the scenario's segment of this place."""
@@ -88,7 +92,11 @@ class Fleet:
         return len(self._segment)
 
     def __iter__(self) -> Iterator[int]:
-        return (device for device in range(len(self)) if self._flags[device] & _REGISTERED)
+        return self.oldest_first(0)
+
+    def oldest_first(self, first: int) -> Iterator[int]:
+        """The registered devices from ``first`` on, the oldest first."""
+        return (d for d in range(first, len(self)) if self._flags[d] & _REGISTERED)
 
     def newest_first(self, before: int) -> Iterator[int]:
         """The registered devices below ``before``, the newest first."""
@@ -132,10 +140,13 @@ class Fleet:
         if self.is_registered(device):
             self._flags[device] = 0
             self.registered -= 1
-            self.kept_lists.clear()
+            self.changes += 1
+            for kept in self.kept_lists.values():
+                kept.discard(device)
 
     def freeze(self, device: int, frozen: bool) -> None:
         """Freeze or unfreeze a device."""
+        self.changes += 1
         if frozen:
             self._flags[device] |= _FROZEN
         else:
@@ -162,9 +173,14 @@ class Fleet:
         """The software version that the device runs."""
         return self.versions.text(self._sw[device])
 
-    def column(self, software: bool) -> array[int]:
-        """The column of version numbers that an upgrade of this kind changes."""
-        return self._sw if software else self._fw
+    def version(self, device: int, *, software: bool) -> int:
+        """The number of the version that an upgrade of this kind changes."""
+        return (self._sw if software else self._fw)[device]
+
+    def install(self, device: int, version: int, *, software: bool) -> None:
+        """Have a device run another version, by its number."""
+        (self._sw if software else self._fw)[device] = version
+        self.changes += 1
 
     def was_current(self, device: int, behaviour: Behaviour) -> bool:
         """Whether the scenario has this device run the target version already."""
@@ -178,6 +194,11 @@ class Fleet:
     def connection_changed(self, device: int, now: int) -> int:
         """When the device's connection changed last, in virtual microseconds; before 0: earlier."""
         return self.connections.changed(device, self.behaviour(device), self.id_of, now)
+
+    @property
+    def changes_by_itself(self) -> bool:
+        """Whether time alone changes the status of devices."""
+        return any(map(self.connections.changes_by_itself, self._behaviours))
 
     def status(self, device: int, now: int) -> str:
         """The device's status in the platform's words."""

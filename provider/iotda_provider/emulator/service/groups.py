@@ -12,7 +12,7 @@ from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID, Scenario, Segment
 from iotda_provider.emulator.service.fleet import Fleet, Membership
-from iotda_provider.emulator.service.search import Test, parse_rule
+from iotda_provider.emulator.service.search import AnyOf, parse_rule
 
 MAX_GROUPS = 1000
 MAX_GROUP_DEPTH = 5
@@ -31,7 +31,7 @@ class DeviceGroup:
     super_group_id: str | None = None
     app_id: str = DEFAULT_APP_ID
     rule: str | None = None
-    test: Test | None = None
+    test: AnyOf | None = None
     modified: float = 0.0
     members: Membership = field(default_factory=Membership)
 
@@ -69,7 +69,7 @@ class Groups:
         self._made = 0
         self.by_id: dict[str, DeviceGroup] = {}
         # The devices that pass a dynamic group's test; set by the world, which knows the present.
-        self.matching: Callable[[Test], Sequence[int]] = lambda test: ()
+        self.matching: Callable[[AnyOf], Sequence[int]] = lambda test: ()
         self.commands: Mapping[str, Callable[..., Any]] = {
             "create_group": self.create_group,
             "update_group": self.update_group,
@@ -260,6 +260,7 @@ class Groups:
                 "group_refused", f"A device is in {MAX_GROUPS_OF_DEVICE} groups at most."
             )
         group.members.add(device)
+        self._fleet.changes += 1
 
     def remove_member(self, group_id: str, device_id: str) -> None:
         """Take a device out of a group."""
@@ -267,6 +268,7 @@ class Groups:
         if device not in group.members:
             raise self._refusal("group_refused", "The device is not in the device group.")
         group.members.discard(device)
+        self._fleet.changes += 1
 
     def _static(self, group_id: str) -> DeviceGroup:
         group = self.group(group_id)

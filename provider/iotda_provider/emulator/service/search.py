@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.errors import ApiError
@@ -47,20 +47,13 @@ _PREFIX = re.compile(r"[\u4e00-\u9fffA-Za-z0-9_-]{4,}%")
 Values = Callable[[int, str], Sequence[str]]
 
 
-class Test(Protocol):
-    """Whether a device is wanted; values are looked up as they are needed."""
-
-    def __call__(self, device: int, values: Values) -> bool:
-        """Whether this device is wanted."""
-
-
 @dataclass(frozen=True)
 class Query:
     """A search, read and checked; ``fields`` is None for all of them."""
 
     fields: tuple[str, ...] | None
     counts: bool
-    test: Test
+    test: AnyOf
     ascending: bool
     offset: int
     rows: int
@@ -95,11 +88,42 @@ class AnyOf:
 
     alternatives: tuple[tuple[Condition, ...], ...]
 
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The fields that are compared."""
+        return frozenset(c.field for conditions in self.alternatives for c in conditions)
+
+    def texts_of(self, field: str) -> list[str]:
+        """The texts that a field is compared with, each once."""
+        return list(
+            dict.fromkeys(
+                text
+                for conditions in self.alternatives
+                for condition in conditions
+                if condition.field == field
+                for text in condition.texts
+            )
+        )
+
+    @property
+    def markers(self) -> tuple[str, str | None]:
+        """Markers that all wanted devices lie between; None: there is no upper one."""
+        lower = [_bounds(conditions, ">") for conditions in self.alternatives]
+        upper = [_bounds(conditions, "<") for conditions in self.alternatives]
+        return (
+            min((max(texts, default="") for texts in lower), default=""),
+            max(min(texts) for texts in upper) if upper and all(upper) else None,
+        )
+
     def __call__(self, device: int, values: Values) -> bool:
         """Whether one of the alternatives is true; without conditions every device passes."""
         if not self.alternatives:
             return True
         return any(all(c(device, values) for c in conditions) for conditions in self.alternatives)
+
+
+def _bounds(conditions: Sequence[Condition], operator: str) -> list[str]:
+    return [c.texts[0] for c in conditions if c.field == "marker" and c.operator == operator]
 
 
 def _refuse(detail: str) -> ApiError:
@@ -187,7 +211,7 @@ def parse(sql: object) -> Query:
     return Query(fields, counts, test, ascending, offset, rows)
 
 
-def parse_rule(rule: object) -> Test:
+def parse_rule(rule: object) -> AnyOf:
     """Read the rule of a dynamic group: the part of a search after ``where``.
 
     :raises ApiError: it is not one

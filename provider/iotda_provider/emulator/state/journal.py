@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -47,6 +47,8 @@ class Journal:
     ) -> None:
         self._keep = keep
         self._entries: deque[Entry] = deque(before, maxlen=MAX_ENTRIES)
+        #: How many requests there were of each call, since this process began or :meth:`clear`.
+        self.counts: Counter[str] = Counter()
         self._made = self._entries[-1]["n"] if self._entries else 0
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -54,6 +56,7 @@ class Journal:
         self._made += 1
         numbered = {"n": self._made, **entry}
         self._entries.append(numbered)
+        self.counts[entry["call"] or ""] += 1
         if self._keep is not None:
             self._keep(numbered)
 
@@ -68,4 +71,5 @@ class Journal:
 
     def clear(self) -> None:
         """Empty the journal; numbers continue."""
+        self.counts.clear()
         self._entries.clear()

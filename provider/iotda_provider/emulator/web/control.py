@@ -97,10 +97,14 @@ async def advance_clock(request: Request) -> Response:
 
 @routes.get("/journal")
 async def show_journal(request: Request) -> Response:
-    """The requests so far, by ``call`` (a pattern), ``after`` (a number) and ``limit``."""
+    """The last requests, by ``call`` (a pattern), ``after`` (a number) and ``limit``.
+
+    ``counts``: how many there were of each call, those that are no longer kept included.
+    """
     asked = JournalQuery.read(dict(request.query_params))
-    entries = instance_of(request).journal.entries(asked.call, asked.after, asked.limit)
-    return JsonResponse({"entries": entries})
+    journal = instance_of(request).journal
+    entries = journal.entries(asked.call, asked.after, asked.limit)
+    return JsonResponse({"entries": entries, "counts": journal.counts})
 
 
 @routes.delete("/journal")

@@ -94,8 +94,7 @@ async def show_devices_in_group(request: Request, group_id: str) -> Response:
     page = ShowDevicesInGroup.read(request.query_params).page
     world = instance_of(request).present()
     members = world.groups.members(world.groups.group(group_id))
-    start = below(page.marker)
-    shown = page.cut(device for device in reversed(members) if device < start)
+    shown = page.newest(members, below(page.marker))
     devices = world.devices()
     return JsonResponse(
         {
