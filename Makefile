@@ -87,4 +87,4 @@ venv: ## only make or update the virtual environment
 clean: ## remove everything that these targets made
 	rm -rf .venv .venv-* .cache .demo build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find provider tests -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf provider/*.egg-info
+	rm -rf provider/*.egg-info provider/*/*.egg-info

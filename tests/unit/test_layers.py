@@ -33,6 +33,7 @@ ROOMS = (
     "links",
     "sensors",
     "operators",
+    "ui",
 )
 ROOT_FILES = {"__init__.py", "_lazy.py", "exceptions.py", "get_provider_info.py"}
 #: Rooms that know no Airflow, and the files of them that do.

@@ -1,4 +1,4 @@
-"""The link ``Why`` from a guard to its XComs."""
+"""The link ``Why`` from a guard to the page that says why it decided as it did."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ if TYPE_CHECKING:
 
 
 class RolloutGuardLink(BaseOperatorLink):
-    """Leads to the XComs of a guard, which say why it decided as it did (``summary``).
+    """Leads to the Rollouts page; on Airflow 2, which has none, to the guard's XComs.
 
-    It needs only the key of the task instance, so it works while the guard watches (the XCom
-    ``alert`` then has a hold or another alert), and after the guard has failed.
+    It needs only the key of the task instance, so it works while the guard watches and after the
+    guard has failed.
     """
 
     name = "Why"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        return xcom_page(ti_key)
+        return rollout_page(ti_key) if AIRFLOW_V_3_0_PLUS else xcom_page(ti_key)
+
+
+def rollout_page(ti_key: Any) -> str:
+    """The Rollouts page of the run that a task instance belongs to."""
+    base = conf.get("api", "base_url", fallback="").rstrip("/")
+    run = "/".join(quote(part, safe="") for part in (ti_key.dag_id, ti_key.run_id))
+    return f"{base}/plugin/rollouts#/run/{run}"
 
 
 def xcom_page(ti_key: Any) -> str:
-    """The page of Airflow's UI that shows the XComs of one task instance."""
+    """The page of Airflow 2's UI that shows the XComs of one task instance."""
     dag_id, run_id, task_id = ti_key.dag_id, ti_key.run_id, ti_key.task_id
     map_index = getattr(ti_key, "map_index", -1)
-    if not AIRFLOW_V_3_0_PLUS:  # Airflow 2:
-        base = conf.get("webserver", "base_url", fallback="").rstrip("/")
-        query = {"dag_run_id": run_id, "task_id": task_id, "tab": "xcom"}
-        if map_index >= 0:
-            query["map_index"] = map_index
-        return f"{base}/dags/{quote(dag_id, safe='')}/grid?{urlencode(query)}"
-    base = conf.get("api", "base_url", fallback="").rstrip("/")
-    parts = ["dags", dag_id, "runs", run_id, "tasks", task_id]
+    base = conf.get("webserver", "base_url", fallback="").rstrip("/")
+    query = {"dag_run_id": run_id, "task_id": task_id, "tab": "xcom"}
     if map_index >= 0:
-        parts += ["mapped", str(map_index)]
-    return f"{base}/{'/'.join(quote(part, safe='') for part in parts)}/xcom"
+        query["map_index"] = map_index
+    return f"{base}/dags/{quote(dag_id, safe='')}/grid?{urlencode(query)}"

@@ -59,7 +59,7 @@ class FailedSubtasks:
 
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
-        """At most three failures with different reasons: class, code and message of each."""
+        """At most three failures with different reasons: class, code, message and first device."""
         found: list[dict[str, Any]] = []
         for tally in self.tallies.values():
             found += [reason for reason in tally.first_reasons if reason not in found]

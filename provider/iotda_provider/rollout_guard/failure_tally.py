@@ -58,8 +58,9 @@ class Tally:
             "error_code": one_line(row.error_code or "", _LONGEST_MESSAGE),
             "error_msg": one_line(row.error_msg or "", _LONGEST_MESSAGE),
         }
-        if reason not in self.first_reasons:
-            self.first_reasons.append(reason)
+        known = [{**other, "targets": None} for other in self.first_reasons]
+        if {**reason, "targets": None} not in known:
+            self.first_reasons.append({**reason, "targets": [row.target[:_LONGEST_ID]]})
 
 
 def _cluster(cluster_of: ClusterOf, target: str) -> str:

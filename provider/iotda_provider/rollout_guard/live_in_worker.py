@@ -17,6 +17,7 @@ from iotda_provider.rollout_guard.live_record import (
 from iotda_provider.task_io.reports import push_xcom
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from concurrent.futures import Future
 
     from airflow.providers.common.compat.sdk import Context
@@ -47,8 +48,11 @@ class LiveInWorker:
         self._writing: Future[None] | None = None
         self._is_introduced = False
 
-    def introduce(self, iotda_conn_id: str) -> None:
-        """After the first look: write the XCom ``rollout``, once."""
+    def introduce(self, connection: Mapping[str, Any]) -> None:
+        """After the first look: write the XCom ``rollout``, once.
+
+        :param connection: ``iotda_conn_id``, ``project_id`` and ``instance_id``
+        """
         if self._is_introduced:
             return
         self._is_introduced = True
@@ -58,8 +62,11 @@ class LiveInWorker:
             plan.batch_task_ids,
             self._watch.tasks,
             rules=plan.rules,
-            iotda_conn_id=iotda_conn_id,
+            version=self._io.package_version(self._watch.tasks),
             poll_interval=plan.poll_interval,
+            shadow=plan.shadow,
+            stops=plan.stops,
+            **connection,
         )
         self._push(HEADER_KEY, rollout)
 

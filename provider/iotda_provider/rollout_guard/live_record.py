@@ -6,6 +6,7 @@ This file does no I/O: it says what is in the XComs and when ``live`` is due. ``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +24,7 @@ WRITES_PER_SECOND = 5.0
 #: A record is stale when it is overdue by more than these seconds.
 STALE_SECONDS = 60.0
 _LEAST_SECONDS, _HEARTBEAT_SECONDS = 15.0, 60.0
-_MOST_RULES, _MOST_CHARACTERS = 4, 240
+_MOST_RULES, _MOST_CHARACTERS, _MOST_POINTS = 4, 240, 24
 
 
 def header(
@@ -35,15 +36,24 @@ def header(
     iotda_conn_id: str,
     poll_interval: float,
     version: str | None = None,
+    project_id: str | None = None,
+    instance_id: str | None = None,
+    shadow: bool = False,
+    stops: bool = True,
 ) -> dict[str, Any]:
     """The XCom ``rollout`` as plain JSON: what a guard, a stop or a release is about.
 
     ``{"kind", "batch_task_ids", "batch_task_names", "package_ids", "version", "group_ids", "rules",
-    "iotda_conn_id", "poll_interval"}``; what has not been read yet is empty or None.
+    "iotda_conn_id", "project_id", "instance_id", "poll_interval", "shadow", "stops"}``; what has
+    not been read yet is empty or None.
 
     :param kind: ``guard``, ``stop`` or ``release``
     :param tasks: the batch tasks that could be read
     :param version: the version of the package; None: unknown
+    :param project_id: what the task has instead of the connection's; None: the connection's
+    :param instance_id: the same
+    :param shadow: whether a guard only decides and reports
+    :param stops: whether a breach stops the rollout
     """
     filters = [_inner(task.raw, "targets_filter") for task in tasks]
     return {
@@ -55,7 +65,11 @@ def header(
         "group_ids": _texts(item for group in filters for item in _listed(group.get("group_ids"))),
         "rules": rules_to_json(rules),
         "iotda_conn_id": iotda_conn_id,
+        "project_id": project_id,
+        "instance_id": instance_id,
         "poll_interval": poll_interval,
+        "shadow": shadow,
+        "stops": stops,
     }
 
 
@@ -77,6 +91,7 @@ class LiveState:
         last look was judged
     :param reasons: the first failures whose reasons were read
     :param started: devices that have ever started, as far as a guard knows
+    :param looks: the records of all judged looks, the earliest first
     """
 
     batch_task_ids: tuple[str, ...]
@@ -87,6 +102,7 @@ class LiveState:
     blind_since: float | None = None
     reasons: Sequence[Mapping[str, Any]] = ()
     started: int = 0
+    looks: Sequence[Mapping[str, Any]] = ()
 
     @property
     def progress(self) -> dict[str, Any] | None:
@@ -171,6 +187,7 @@ class LiveRecord:
             ],
             "rules": list(judged.get("rules", ()))[:_MOST_RULES],
             "attempted": judged.get("attempted"),
+            "curve": _curve(state.looks),
             "failures_by_class": judged.get("failures_by_class"),
             "first_reasons": [dict(reason) for reason in state.reasons],
             "stop": None
@@ -183,6 +200,7 @@ class LiveRecord:
             },
             "blind_since": to_text(state.blind_since),
             "verdict": None if outcome is None else outcome.verdict,
+            "guard_lost": isinstance(outcome, Outcome) and outcome.guard_lost,
             "looked_at": to_text(self._looked_at),
             "next_look": None if outcome else to_text(now + state.interval),
             "due": None if outcome else to_text(now + heartbeat),
@@ -200,7 +218,27 @@ def _state_of(watch: Watch) -> LiveState:
         blind_since=watch.blind_since,
         reasons=watch.first_reasons,
         started=watch.memory.started,
+        looks=records,
     )
+
+
+def _curve(looks: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:
+    """Started and failed devices and the first rule's value, at some of the looks."""
+    step = max(1, -(-len(looks) // _MOST_POINTS))
+    some = looks[::-step][::-1]  # the last look is one of them
+    return [_point(look) for look in some if isinstance(look.get("progress"), Mapping)]
+
+
+def _point(look: Mapping[str, Any]) -> list[float | None]:
+    counts = look["progress"]
+    started = ("success", "fail", "fail_wait_retry", "processing")
+    value = next((rule.get("value") for rule in look.get("rules", ())), None)
+    is_finite = isinstance(value, (int, float)) and math.isfinite(value)
+    return [
+        sum(counts.get(name, 0) for name in started),
+        counts.get("fail", 0),
+        round(float(value), 2) if is_finite and value is not None else None,
+    ]
 
 
 class StopLiveState:

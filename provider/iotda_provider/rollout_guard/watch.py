@@ -85,7 +85,7 @@ class Watch(StoppableRollout):
 
     @property
     def first_reasons(self) -> list[dict[str, Any]]:
-        """At most three failures with different reasons: class, code and message of each."""
+        """At most three failures with different reasons: class, code, message and first device."""
         return self._failed_subtasks.first_reasons
 
     async def poll(self, io: GuardIO) -> Outcome | None:

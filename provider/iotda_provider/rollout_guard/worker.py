@@ -18,6 +18,7 @@ from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_late
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
+from iotda_provider.rollout_guard.package_version import read_package_version
 from iotda_provider.rollout_guard.signature import Signature
 from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.runner import run_blocking
@@ -136,6 +137,13 @@ class WorkerGuardIO:
         :raises concurrent.futures.TimeoutError: the function takes longer
         """
         return self.begin(function, *args, first=first).result(seconds)
+
+    def package_version(self, tasks: Sequence[BatchTask]) -> str | None:
+        """The version of the package that batch tasks install; None: it is not known in time.
+
+        It is only shown to people, so it is waited for two seconds at most, in a thread of its own.
+        """
+        return read_package_version(lambda one: self._hook.get_ota_package(one), tasks)
 
     @property
     def patience_before_stop(self) -> float:

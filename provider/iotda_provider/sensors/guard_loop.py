@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iotda_provider.rollout_guard import Outcome, Watch
 from iotda_provider.rollout_guard.outcome import STOPPING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
     from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 
@@ -19,7 +21,7 @@ def look_until_over(
     live: LiveInWorker,
     earlier_memory: WorkerRecall,
     *,
-    iotda_conn_id: str,
+    connection: Mapping[str, Any],
     time_is_over: str,
     deferrable: bool,
 ) -> Outcome | None:
@@ -27,7 +29,7 @@ def look_until_over(
 
     :param live: writes the XComs ``rollout`` and ``live``
     :param earlier_memory: the recall of an earlier try's memory
-    :param iotda_conn_id: the connection that the XCom ``rollout`` names
+    :param connection: what the XCom ``rollout`` says of the connection
     :param time_is_over: the reason of giving up at the plan's deadline, as a sentence
     :param deferrable: whether a triggerer goes on with the guard. It gets the memory, so the guard
         is deferred only once the earlier memory was read
@@ -39,7 +41,7 @@ def look_until_over(
         try:
             outcome = io.run(watch.poll(io))
         finally:
-            live.introduce(iotda_conn_id)
+            live.introduce(connection)
         left = float("inf") if deadline is None else deadline - time.time()
         if outcome is None and left <= 0:
             outcome = io.run(watch.give_up(io, time_is_over))

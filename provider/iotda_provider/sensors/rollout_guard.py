@@ -237,7 +237,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 io,
                 LiveInWorker(watch, io, context, self.log),
                 earlier_memory,
-                iotda_conn_id=self.iotda_conn_id,
+                connection=self.connection,
                 time_is_over=self._time_is_over(),
                 deferrable=self.deferrable,
             )

@@ -1,4 +1,4 @@
-"""The link from a guard to the XComs that explain its decision."""
+"""The link from a guard to the page that explains its decision."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ def link(map_index: int = -1) -> str:
     return RolloutGuardLink().get_link(None, ti_key=key)  # type: ignore[arg-type]
 
 
-def test_it_leads_to_the_xcoms_of_the_task_instance() -> None:
+def test_it_leads_to_the_page_of_the_run_or_on_airflow_2_to_the_xcoms() -> None:
     if AIRFLOW_V_3_0_PLUS:
-        run = "https://airflow.example/root/dags/a%20dag/runs/guard__ab%2Bc%2Fd"
-        assert link() == f"{run}/tasks/group.guard/xcom"
-        assert link(3) == f"{run}/tasks/group.guard/mapped/3/xcom"
+        page = "https://airflow.example/root/plugin/rollouts"
+        assert link() == link(3) == f"{page}#/run/a%20dag/guard__ab%2Bc%2Fd"
     else:
         grid = "https://airflow.example/root/dags/a%20dag/grid?dag_run_id=guard__ab%2Bc%2Fd"
         assert link() == f"{grid}&task_id=group.guard&tab=xcom"

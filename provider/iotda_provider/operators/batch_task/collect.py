@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.task_io.dag_parameters import ids_or_template, one_of, text_or_template
 from iotda_provider.task_io.parameters import batch_task_ids, whole_number
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _CLASSES = ("environment", "firmware", "unknown")
 _ENVIRONMENT, _FIRMWARE, _UNKNOWN = _CLASSES
+#: How many different reasons are counted, how many of them XCom ``reasons`` has, how many devices
+#: it names of each, and how many characters a reason has.
+_MOST_REASONS, _REASONS_SHOWN, _FIRST_DEVICES, _LONGEST_REASON = 1000, 10, 3, 160
 
 
 class CollectFailedSubtasksOperator(IoTDABaseOperator):
@@ -35,7 +39,9 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
     rows a call, in constant memory.
 
     XComs: the return value; ``failed``, the number of all rows; ``truncated``, whether the return
-    value leaves rows out; and ``failures_by_class``, the number of rows of each class.
+    value leaves rows out; ``failures_by_class``, the number of rows of each class; and ``reasons``,
+    ``{"by_class", "reasons", "report_path"}``: the ten most frequent reasons, each with its number
+    of rows (``count``) and the first three devices (``targets``).
 
     :param batch_task_id: the batch task, or the list of the batch tasks of one rollout (templated)
     :param failure_classes: how failures are classed; None: the default classes
@@ -73,10 +79,12 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
         limit = xcom_limit(self.max_xcom_targets)
         kept: list[dict[str, Any]] = []
         counts: Counter[str] = Counter(dict.fromkeys(_CLASSES, 0))
+        reasons = _Reasons()
 
         def rows(hook: IoTDAHook) -> Iterator[dict[str, Any]]:
             for row in self._rows(hook, ids):
                 counts[row["failure_class"]] += 1
+                reasons.add(row)
                 if len(kept) < limit:
                     kept.append(row)
                 yield row
@@ -88,6 +96,9 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
                 for _ in rows(hook):
                     pass
         self._push_counts(context, ids, counts, len(kept), path)
+        ti: Any = context["ti"]
+        found = {"by_class": dict(counts), "reasons": reasons.most(), "report_path": path}
+        ti.xcom_push(key="reasons", value=found)
         return kept
 
     def _rows(self, hook: IoTDAHook, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -133,3 +144,34 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
                 returned,
                 f"; all are at {path}" if path else ": give a report_path to have all of them",
             )
+
+
+class _Reasons:
+    """Counts failures by their reason, in constant memory, with the first devices of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._first: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        texts = (row["error_code"] or "", row["error_msg"] or "")
+        reason = (row["failure_class"], *(one_line(text, _LONGEST_REASON) for text in texts))
+        if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
+            reason = (row["failure_class"], "", "")
+        self._counts[reason] += 1
+        first = self._first.setdefault(reason, [])
+        if len(first) < _FIRST_DEVICES:
+            first.append(row["target"])
+
+    def most(self) -> list[dict[str, Any]]:
+        """The most frequent reasons as plain JSON."""
+        return [
+            {
+                "failure_class": reason[0],
+                "error_code": reason[1],
+                "error_msg": reason[2],
+                "count": count,
+                "targets": self._first[reason],
+            }
+            for reason, count in self._counts.most_common(_REASONS_SHOWN)
+        ]

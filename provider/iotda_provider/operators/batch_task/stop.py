@@ -29,6 +29,7 @@ from iotda_provider.operators.batch_task.stop_record import StopRecord
 from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator, in_batches
 from iotda_provider.rollout_guard.live_in_worker import LiveStop
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, StopLiveState, header
+from iotda_provider.rollout_guard.package_version import read_package_version
 from iotda_provider.task_io.dag_parameters import flag, one_of
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.task_io.reports import check_report_path, own_report_path, push_xcom
@@ -124,14 +125,10 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                 task.status,
                 task.progress,
             )
-            about = header(
-                "stop",
-                [task_id],
-                [task],
-                iotda_conn_id=self.iotda_conn_id,
-                poll_interval=self.poll_interval,
-            )
-            push_xcom(context, HEADER_KEY, about, self.log)
+            if task.status.is_terminal:
+                self._introduce(context, task, read_package_version(hook.get_ota_package, [task]))
+            else:
+                self._introduce(context, task)
             while True:
                 record = StopRecord.of(context, task, targets, began=began)
                 if task.status.is_terminal and not record.again:
@@ -156,6 +153,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
                 task = self._wait_until_begun(context, hook, record)
             counts = self.push_targets(context, record.outcome, task, record.requested, results)
             record = replace(record, counts=counts, sent_at=time.time())
+            self._introduce(context, task, read_package_version(hook.get_ota_package, [task]))
             live = self._live(context, record)
             live.show(task)
             if not (record.whole and self.wait_for_completion):
@@ -253,6 +251,18 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
             live={"owner": owner_of(context["ti"]), "sent_at": record.sent_at},
         )
         self.wait_in_triggerer(trigger, deadline, self.poll_interval)
+
+    def _introduce(self, context: Context, task: BatchTask, version: str | None = None) -> None:
+        """Write the XCom ``rollout``; once more with the version, which no stop waits for."""
+        about = header(
+            "stop",
+            [task.task_id],
+            [task],
+            version=version,
+            poll_interval=self.poll_interval,
+            **self.connection,
+        )
+        push_xcom(context, HEADER_KEY, about, self.log)
 
     def _live(self, context: Context, record: StopRecord) -> LiveStop:
         state = StopLiveState(self.batch_task_id, self.poll_interval, record.sent_at)

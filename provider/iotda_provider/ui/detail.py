@@ -1,0 +1,118 @@
+"""One rollout as JSON: its row, and the waves, the curves, the reasons and what has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from iotda_provider.rollout_guard.live_record import LIVE_KEY
+from iotda_provider.ui.reading import ANSWER_KEY, RESULT_KEY, Seen
+from iotda_provider.ui.rollouts import alerts_of, reasons_of, row_of, told_of
+from iotda_provider.ui.states import Told
+from iotda_provider.ui.stop_line import stop_line
+from iotda_provider.ui.xcom_shapes import count, live_of, mappings, text, to_text
+
+
+def detail_of(seen: Seen, dag_id: str, run_id: str, now: datetime) -> dict[str, Any]:
+    """The answer of ``api/rollouts/{dag_id}/{run_id}``.
+
+    A row of the list, and ``curve`` (started, failed, value of the first rule), ``stop_line``,
+    ``waves``, ``reasons`` and ``events``.
+    """
+    told = told_of(seen, now)
+    row = row_of(told)
+    total = count((row["progress"] or {}).get("total"))
+    curve = next((one.live.curve for one in _newest_first(told) if one.live and one.live.curve), [])
+    return {
+        "now": to_text(now),
+        **row,
+        "asked_for": {"dag_id": dag_id, "run_id": run_id},
+        "curve": curve,
+        "stop_line": stop_line(row["rules"], total),
+        "waves": _waves(told, seen),
+        "reasons": reasons_of(told, seen),
+        "events": _events(told, seen),
+    }
+
+
+def _newest_first(told: Sequence[Told]) -> list[Told]:
+    return sorted(told, key=lambda one: one.record.at, reverse=True)
+
+
+def _waves(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
+    """The waves of a release: how many devices, what it takes to pass, and how each stands."""
+    release = next((one for one in told if one.record.header.kind == "release"), None)
+    if release is None:
+        return []
+    xcoms = seen.xcoms.get(release.record.run, ())
+    by = release.record.task_id
+    plan = next((x.value for x in xcoms if x.key == RESULT_KEY and x.task_id == by), None)
+    waves = mappings(plan.get("waves")) if isinstance(plan, Mapping) else []
+    found = []
+    for place, wave in enumerate(waves, start=1):
+        verdict, began, ended, status = None, None, None, "waiting"
+        for xcom in xcoms:
+            name = xcom.task_id.rsplit(".", 1)[-1]
+            if xcom.key != LIVE_KEY or name not in (f"wave_{place}_confirm", f"wave_{place}_watch"):
+                continue
+            live = live_of(xcom.value)
+            if live is None:
+                continue
+            status, began = "running", began or xcom.task_began
+            if live.verdict is not None and name.endswith("_watch"):
+                verdict, ended, status = live.verdict, xcom.task_ended, live.verdict
+        question = release.question
+        if question is not None and question.task_id.endswith(f"wave_{place}_ask"):
+            status = "asks"
+        found.append(
+            {
+                "place": place,
+                "label": text(wave.get("label")) or "",
+                "devices": count(wave.get("devices")),
+                "cumulative": count(wave.get("cumulative")),
+                # So many of all devices so far must succeed; None: too few to pass by themselves.
+                "to_pass": count(wave.get("cumulative")) - count(wave.get("may_fail"))
+                if wave.get("can_pass") is True
+                else None,
+                "status": status,
+                "verdict": verdict,
+                "began_at": to_text(began),
+                "ended_at": to_text(ended),
+            }
+        )
+    return found
+
+
+def _events(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
+    """What has happened, the earliest first: ``{"at", "what", ...}``."""
+    events: list[dict[str, Any]] = []
+
+    def add(at: str | None, what: str, **more: Any) -> None:
+        if at:
+            events.append({"at": at, "what": what, **more})
+
+    for one in told:
+        record, live = one.record, one.live
+        where = {"dag_id": record.dag_id, "run_id": record.run_id, "by": record.run_by}
+        add(to_text(record.run_began or record.at), f"{record.header.kind}_began", **where)
+        if live is not None:
+            if live.stop is not None:
+                add(live.stop["sent_at"], "stop_sent", **where)
+                add(live.stop["accepted_at"], "stop_accepted", **where)
+            add(live.blind_since, "blind", **where)
+            last = "ended" if live.verdict else "looked"
+            add(live.looked_at, last, state=one.state, verdict=live.verdict, **where)
+        for xcom in seen.xcoms.get(record.run, ()):
+            if xcom.key == ANSWER_KEY and isinstance(xcom.value, Mapping):
+                add(
+                    to_text(xcom.at),
+                    "answered",
+                    option=text(xcom.value.get("option")),
+                    **{**where, "by": text(xcom.value.get("by"))},
+                )
+        if one.question is not None:
+            add(to_text(one.question.asked_at), "asked", **where)
+    for alert in alerts_of(told, seen):
+        add(alert["at"], "alert", kind=alert["kind"], sentence=alert["sentence"])
+    return sorted(events, key=lambda event: event["at"])

@@ -1,0 +1,127 @@
+// The pieces that both views show: the state, the fleet's bar, the sentence.
+
+import { h } from "./dom.js";
+import { duration, has, number, odds, percent, t, when } from "./words.js";
+
+export function badge(state, shadow = false) {
+  return [
+    h("span", { class: `badge ${state}` }, t(`state.${state}`)),
+    shadow ? h("span", { class: "badge shadow", title: t("shadow.long") }, t("shadow")) : null,
+  ];
+}
+
+/** What people call a rollout: its version, else its name, else its batch task. */
+export function nameOf(row) {
+  if (row.version) return t("firmware", { version: row.version });
+  return row.names[0] ?? t("batch_task", { id: row.batch_task_ids[0] ?? "?" });
+}
+
+const PARTS = ["success", "fail", "running", "stopped", "waiting"];
+
+/** The devices of each kind; all of them together are the whole fleet. */
+export function partsOf(progress) {
+  const p = progress ?? {};
+  const parts = {
+    success: p.success ?? 0,
+    fail: p.fail ?? 0,
+    running: (p.processing ?? 0) + (p.fail_wait_retry ?? 0),
+    stopped: (p.stopped ?? 0) + (p.removed ?? 0),
+  };
+  const known = parts.success + parts.fail + parts.running + parts.stopped;
+  return { ...parts, waiting: Math.max(0, (p.total ?? 0) - known) };
+}
+
+/** The fleet as a bar; its label says the same in words. */
+export function bar(progress, { thin = false } = {}) {
+  const parts = partsOf(progress);
+  const label = PARTS.map((part) => t(`part.${part}`, { n: number(parts[part]) })).join(", ");
+  const pieces = PARTS.filter((part) => parts[part] > 0).map((part) => {
+    const piece = h("span", { class: `piece ${part}` });
+    piece.style.flexGrow = parts[part];
+    return piece;
+  });
+  return h("div", { class: thin ? "bar thin" : "bar", role: "img", "aria-label": label }, pieces);
+}
+
+export function legend(progress) {
+  const parts = partsOf(progress);
+  const started = t("started_of", {
+    started: number(progress?.started ?? 0),
+    total: number(progress?.total ?? 0),
+  });
+  return h(
+    "ul",
+    { class: "legend" },
+    h("li", { class: "strong" }, started),
+    PARTS.map((part) =>
+      h("li", {}, h("span", { class: `dot ${part}`, "aria-hidden": "true" }), t(`part.${part}`, { n: number(parts[part]) })),
+    ),
+  );
+}
+
+/** The rule that decides, as it was judged last: the one nearest to its bound. */
+export function nearest(row) {
+  const share = (rule) => (rule.value === null || !rule.bound ? -Infinity : rule.value / rule.bound);
+  return [...row.judged].sort((a, b) => share(b) - share(a))[0] ?? null;
+}
+
+/** How many have failed, of how many, and how many may. */
+export function failures(row) {
+  const last = row.curve?.at(-1);
+  const isOver = row.state === "stopped" && last;
+  const started = isOver ? last[0] : (row.progress?.started ?? 0);
+  const failed = isOver ? last[1] : (row.progress?.fail ?? 0);
+  if (!started) return t("none_started", { total: number(row.progress?.total ?? 0) });
+  const tolerated = row.rules.find((rule) => rule.tolerated_rate)?.tolerated_rate;
+  return t(tolerated ? "failed_of_tolerated" : "failed_of", {
+    failed: number(failed),
+    started: number(started),
+    rate: percent(failed / started),
+    tolerated: tolerated ? percent(tolerated) : "",
+  });
+}
+
+/** A rule's value against its bound, in words. */
+export function ruleWords(rule) {
+  if (rule.value === null || rule.bound === null) return t("rule.unknown", { rule: rule.rule });
+  const form = rule.measure === "log_evidence" ? odds : rule.measure?.endsWith("rate") ? percent : number;
+  const value = rule.measure === "seconds" ? duration(rule.value) : form(rule.value);
+  const bound = rule.measure === "seconds" ? duration(rule.bound) : form(rule.bound);
+  const key = `rule.${rule.measure}`;
+  return t(has(key) ? key : "rule.other", { rule: rule.rule, value, bound });
+}
+
+/** The whole sentence: the outcome first, then the numbers, then what follows. */
+export function sentence(row) {
+  const parts = [failures(row)];
+  const rule = nearest(row);
+  if (rule && !["completed", "ended", "lost", "stopped_elsewhere"].includes(row.state)) {
+    parts.push(ruleWords(rule));
+  }
+  if (row.state === "stopped") {
+    parts.push(t("spared", { n: number(partsOf(row.progress).stopped) }));
+  }
+  return parts.join(" ");
+}
+
+/** What a person must do, or that there is nothing to do. */
+export function todo(row) {
+  const values = {
+    since: when(row.blind_since ?? row.looked_at),
+    error: row.stop?.error ?? "",
+    connection: row.iotda_conn_id,
+    ids: row.unfinished_ids.join(", ") || row.batch_task_ids.join(", "),
+    by: row.guards.find((guard) => guard.kind === "stop")?.by ?? "",
+  };
+  if (row.state === "asks") {
+    const isWatched = row.guards.some((guard) => guard.kind === "guard" && ["watched", "hold"].includes(guard.state));
+    return t(isWatched ? "todo.asks_watched" : "todo.asks", values);
+  }
+  if (row.state === "stopped_elsewhere" && values.by) return t("todo.stopped_by", values);
+  if (row.state === "watched" && row.shadow) return t("todo.watched_shadow", values);
+  return t(`todo.${row.state}`, values);
+}
+
+export function since(iso, word) {
+  return h("span", { "data-since": iso, "data-word": word, title: when(iso) });
+}

@@ -1,0 +1,61 @@
+"""How many failures stop a rollout: the line that the page draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from iotda_provider.guards import Rule, rules_from_json
+
+_POINTS = 40
+_MOST_DEVICES = 1_000_000
+
+
+def stop_line(rules: Sequence[dict[str, Any]], devices: int) -> list[tuple[int, int]]:
+    """For growing numbers of started devices, the failures at which a rule breaks.
+
+    Only rules that depend on these two numbers have a line; classes of failures are not regarded.
+
+    :param rules: the rules as JSON
+    :param devices: how many devices the rollout has
+    :returns: pairs of started devices and failures, at most 40; empty: there is no such rule
+    """
+    if not 0 < devices <= _MOST_DEVICES:
+        return []
+    return list(_line(json.dumps(rules, sort_keys=True), devices))
+
+
+@lru_cache(maxsize=256)
+def _line(rules: str, devices: int) -> tuple[tuple[int, int], ...]:
+    try:
+        found = [rule for rule in rules_from_json(rules) if _has_a_line(rule)]
+    except ValueError:  # another version's rules
+        return ()
+    points = sorted({max(1, round(devices * part / _POINTS)) for part in range(1, _POINTS + 1)})
+    line = []
+    for started in points:
+        least = min((_least(rule, started) for rule in found), default=started + 1)
+        if least <= started:
+            line.append((started, least))
+    return tuple(line)
+
+
+def _has_a_line(rule: Rule) -> bool:
+    return callable(getattr(rule, "breaks", None)) and getattr(rule, "denominator", None) in (
+        None,
+        "started",
+    )
+
+
+def _least(rule: Any, started: int) -> int:
+    """The fewest failures among so many devices that break the rule; more than all: none do."""
+    low, high = 0, started + 1
+    while low < high:
+        middle = (low + high) // 2
+        if rule.breaks(middle, started):
+            high = middle
+        else:
+            low = middle + 1
+    return low
