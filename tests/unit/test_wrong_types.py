@@ -234,7 +234,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "confirm_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
     "delete_batch_task": {"batch_task_id": TASK},
     "get_device": {"device_id": "a"},
-    "read_devices": {"device_ids": ["a"]},
+    "read_devices": {"device_ids": ["a"], "product_id": "a"},
     "list_devices": {"product_id": "a", "app_id": "a"},
     "search_devices": {"sql": "select * from device"},
     "list_device_groups": {"name": "a"},

@@ -20,6 +20,7 @@ from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once, packages
+from iotda_provider.procedures.device_reading import read_devices
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.blocking import BlockingTransport
 from iotda_provider.transport.runner import run_blocking
@@ -269,12 +270,14 @@ class IoTDAHook(HttpHook):
         """One device with its versions."""
         return self._perform(api.show_device(device_id))
 
-    def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
-        """The details of some devices, or each one's error, in the order asked for.
+    def read_devices(
+        self, device_ids: Sequence[str], *, product_id: str | None = None
+    ) -> list[models.Device | IoTDAError]:
+        """Some devices, or each one's error, in the order asked for.
 
-        It takes one call each; lists of devices leave out when a connection changed.
+        One call each, or ``product_id``'s list where that is fewer, without ``status_changed``.
         """
-        return run_blocking(batch_tasks.read_devices(BlockingIO(self), device_ids))
+        return run_blocking(read_devices(BlockingIO(self), device_ids, product_id))
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None
@@ -283,10 +286,7 @@ class IoTDAHook(HttpHook):
         return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
 
     def search_devices(self, sql: object) -> tuple[models.Device, ...]:
-        """At most 50 devices that match a search, such as ``select * from device where ...``.
-
-        The platform takes about one search a second, of at most 400 characters.
-        """
+        """At most 50 devices that match a search, such as ``select * from device where ...``."""
         return self._perform(api.search_devices(sql))
 
     def list_device_groups(self, *, name: str | None = None) -> Iterator[models.DeviceGroup]:

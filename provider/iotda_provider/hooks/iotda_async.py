@@ -22,6 +22,7 @@ from iotda_provider.hooks.procedure_io import AsyncIO
 from iotda_provider.masking.airflow_masker import on_event_loop
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.procedures import batch_tasks, create_once, packages
+from iotda_provider.procedures.device_reading import read_devices
 from iotda_provider.transport import pipeline
 from iotda_provider.transport.asynchronous import AsyncTransport
 from iotda_provider.transport.sessions import borrow, give_back
@@ -186,9 +187,11 @@ class IoTDAAsyncHook(BaseHook):
         """One device with its versions."""
         return await self._perform(api.show_device(device_id))
 
-    async def read_devices(self, device_ids: Sequence[str]) -> list[models.Device | IoTDAError]:
-        """The details of some devices, or each one's error, in the order asked for."""
-        return await batch_tasks.read_devices(AsyncIO(self), device_ids)
+    async def read_devices(
+        self, device_ids: Sequence[str], *, product_id: str | None = None
+    ) -> list[models.Device | IoTDAError]:
+        """Some devices, or each one's error, in the order asked for."""
+        return await read_devices(AsyncIO(self), device_ids, product_id)
 
     def list_devices(
         self, *, product_id: str | None = None, app_id: str | None = None

@@ -26,6 +26,7 @@ class Device:
     :param sw_version: software; likewise
     :param status_changed: when it last went online or offline, ``yyyy-MM-dd'T'HH:mm:ss.SSS'Z'`` in
         UTC; None: the call is a list, which does not return it
+    :param gateway_id: the gateway that it is connected through; its own id: it is connected itself
     """
 
     device_id: str
@@ -35,6 +36,12 @@ class Device:
     product_id: str | None = None
     device_name: str | None = None
     status_changed: str | None = None
+    gateway_id: str | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is connected itself, so that its state is its own and not its gateway's."""
+        return self.gateway_id in (None, self.device_id)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Device:
@@ -42,7 +49,10 @@ class Device:
 
         :raises ValueError: there is no id
         """
-        names = ("status", "fw_version", "sw_version", "product_id", "device_name")
+        names = (
+            *("status", "fw_version", "sw_version"),
+            *("product_id", "device_name", "gateway_id"),
+        )
         return cls(
             device_id=_id(data, "device_id"),
             status_changed=short_text(data.get("connection_status_update_time")),

@@ -13,7 +13,7 @@ from iotda_provider.exceptions import (
     IoTDAServerError,
     IoTDATransportError,
 )
-from iotda_provider.models import Device, TargetResults
+from iotda_provider.models import TargetResults
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.target_results import (
     PERMANENT,
@@ -170,12 +170,3 @@ async def read_stopped_targets(
     unclear: Unclear = dict.fromkeys(wanted, IoTDATransportError("it was not stopped"))
     results = await judge_by_status(io, task, unclear, STOPPED)
     return TargetResults(results[target] for target in wanted)
-
-
-async def read_devices(io: CallsIO, device_ids: Sequence[str]) -> list[Device | IoTDAError]:
-    """The details of some devices, in the order asked for: one call each, its result or its error.
-
-    A list of devices does not say when each device's connection changed; the details do.
-    """
-    ids = api.check_targets(device_ids, "device_ids", unique=False)
-    return await io.perform_all([api.show_device(device_id) for device_id in ids])

@@ -1,0 +1,123 @@
+"""Reads some devices: by pages of their product's list, or by one call each. Both hooks use it.
+
+Pages are read where they are fewer calls. A list leaves out since when a device is offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from iotda_provider import api
+from iotda_provider.api.pagination import Listing, list_devices
+from iotda_provider.exceptions import (
+    IoTDAError,
+    IoTDAServerError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+from iotda_provider.models import Device
+from iotda_provider.procedures import MAX_IN_FLIGHT, CallsIO
+
+#: The most calls of one step, so that whoever reads can do something else in between.
+_PAGES, _SINGLE = 8, 2 * MAX_IN_FLIGHT
+#: Where each call of a step fails so, the platform is down: the rest is not asked for.
+_DOWN = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
+
+
+class DeviceReading:
+    """One reading of some devices, in steps of a few calls.
+
+    :param device_ids: in the order in which they are asked for where each takes a call
+    :param product_id: the product that most of them belong to: its list is read where that takes
+        fewer calls. None: one call each
+    :param since: whether it must be known since when a device is offline, which takes one call for
+        each that is
+    """
+
+    def __init__(
+        self, device_ids: Sequence[str], product_id: str | None = None, *, since: bool = True
+    ) -> None:
+        self.found: dict[str, Device] = {}
+        self.errors: dict[str, IoTDAError] = {}
+        self._ids = device_ids
+        self._since = since
+        self._listing: Listing[Device] | None = None
+        if product_id is not None and len(device_ids) > 1:
+            self._listing = list_devices(product_id=product_id)
+        self._pages = 0
+        self._left: list[str] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each device is found, or has its error."""
+        return self._listing is None and self._left == []
+
+    async def to_the_end(self, io: CallsIO) -> list[Device | IoTDAError]:
+        """Each device or its error, in the order asked for."""
+        while not self.is_done:
+            await self.step(io)
+        return [self.found.get(one) or self.errors[one] for one in self._ids]
+
+    async def step(self, io: CallsIO) -> None:
+        """Make some calls."""
+        if self._listing is not None:
+            await self._read_pages(io, self._listing)
+            return
+        if self._left is None:
+            self._left = self._to_be_asked()
+        block, self._left = self._left[:_SINGLE], self._left[_SINGLE:]
+        answers = await io.perform_all([api.show_device(one) for one in block])
+        for device_id, answer in zip(block, answers, strict=True):
+            if isinstance(answer, IoTDAError):
+                self.found.pop(device_id, None)
+                self.errors[device_id] = answer
+            else:
+                self.found[device_id] = answer
+        if answers and all(isinstance(answer, _DOWN) for answer in answers):
+            self._fail(self._left, answers[0])
+            self._left = []
+
+    def _to_be_asked(self) -> list[str]:
+        def is_known(device_id: str) -> bool:
+            device = self.found.get(device_id)
+            return device is not None and not (self._since and device.status == "OFFLINE")
+
+        return [one for one in dict.fromkeys(self._ids) if not is_known(one)]
+
+    async def _read_pages(self, io: CallsIO, listing: Listing[Device]) -> None:
+        wanted = set(self._ids)
+        for _ in range(_PAGES):
+            if listing.next is None:
+                break
+            try:
+                page = await io.perform(listing.next)
+            except IoTDAError:
+                self._listing = None  # whoever is left is asked for alone, and has an error then
+                return
+            rows = listing.take(page)
+            self._pages += 1
+            self.found.update((d.device_id, d) for d in rows if d.device_id in wanted)
+            many = page.total is None or page.total > api.MAX_PAGE * len(wanted)
+            if len(self.found) == len(wanted) or many or self._pages >= len(wanted):
+                break
+        else:
+            return
+        self._listing = None
+
+    def _fail(self, device_ids: Iterable[str], error: object) -> None:
+        assert isinstance(error, IoTDAError)
+        for device_id in device_ids:
+            self.found.pop(device_id, None)
+            self.errors[device_id] = error
+
+
+async def read_devices(
+    io: CallsIO, device_ids: Sequence[str], product_id: str | None = None
+) -> list[Device | IoTDAError]:
+    """Some devices, or each one's error, in the order asked for.
+
+    :param product_id: None: one call each; otherwise pages of this product's devices where that
+        takes fewer calls, without the time since when a device is offline
+    """
+    ids = api.check_targets(device_ids, "device_ids", unique=False)
+    return await DeviceReading(ids, product_id, since=product_id is None).to_the_end(io)
