@@ -100,15 +100,22 @@ class Combined(EvidenceRule):
             log_mean(self.shares, (part.least for part in found)),
             log_mean(self.shares, (part.most for part in found)),
             next((part.unsure for part in found if part.unsure), None),
-            "; ".join(part.words for part in found),
+            # What speaks most against the rollout comes first.
+            "; ".join(part.words for part in sorted(found, key=_weight, reverse=True)),
             {
                 "devices": counts.devices,
                 "failed": counts.progress.fail,
                 **attempted,
                 "log_evidences": [None if math.isnan(e.least) else e.least for e in found],
             },
-            log_mean(self.shares, (part.whatever_delay for part in found)),
+            log_mean(self.shares, (part.whatever_delay for part in found))
+            if any(part.any_delay is not None for part in found)
+            else None,
         )
+
+
+def _weight(part: Evidence) -> float:
+    return -math.inf if math.isnan(part.least) else part.least
 
 
 def _evidence_rules(rules: object) -> tuple[EvidenceRule, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
 from iotda_provider.task_io.dag_parameters import (
@@ -53,7 +54,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     :param group_ids: IDs of device groups whose devices are the targets (templated)
     :param document: for upgrades ``{"package_ids": [...]}`` (templated)
     :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
-        ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated)
+        ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated). Retries
+        hide failures from rules that count final failures; the log warns of it
     :param need_confirm: hold every target until it is confirmed
     :param app_id: resource space (templated)
     :param task_mode: ``GATEWAY`` for devices behind gateways
@@ -116,6 +118,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from iotda_provider.api import create_batch_task
+        from iotda_provider.guards.retries import retry_warnings
 
         ti: Any = context["ti"]
         wanted: dict[str, Any] = {
@@ -131,6 +134,9 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
         create_batch_task(**wanted)  # refuses bad input before anything is read or written
+        retries = RetryPolicy.of(wanted["task_policy"])
+        for warning in retry_warnings(retries) if retries else ():
+            self.log.warning("task_policy: %s", warning)
         stamp = stamp_of(installation_of(context), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         name = stamped_name(wanted["task_name"], stamp, of_release=self.of_release)
         wanted["task_name"] = name

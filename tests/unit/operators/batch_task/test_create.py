@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -146,3 +147,33 @@ def test_what_is_sent_is_json_that_keeps_every_letter(creations, run):
     (body,) = creations()
     assert body["task_name"].startswith("固件_af")
     assert json.loads(json.dumps(body)) == body
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    """The warnings in the task's log."""
+    lines: list[str] = []
+    log = logging.getLogger("create")
+    monkeypatch.setattr(log, "warning", lambda text, *values: lines.append(text % values))
+    monkeypatch.setattr(CreateBatchTaskOperator, "log", log)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"retry_count": 5, "retry_interval": 60}, "only after 6 attempts and 5 h of waiting"),
+        ('{"retry_count": 1, "retry_interval": 30}', "is tried again once, 30 min after"),
+        ({"retry_count": 2, "retry_interval": 0}, "no count ever shows its failed attempt"),
+    ],
+)
+def test_it_warns_of_retries_which_hide_failures_from_rules(creations, run, said, policy, words):
+    run(create(task_policy=policy))
+
+    assert any(words in line for line in said)
+    assert any("counts='attempts'" in line for line in said)
+
+
+def test_without_retries_it_warns_of_nothing(creations, run, said):
+    run(create())
+    assert not any("task_policy" in line for line in said)
