@@ -65,6 +65,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "production-eu",
                         "default": "",
                     },
+                    "metrics_batch_task_id": {
+                        "description": "Tag the metrics of a guard with its batch task's id too. "
+                        "Each rollout then makes time series of its own, which your monitoring "
+                        "keeps for ever.",
+                        "version_added": __version__,
+                        "type": "boolean",
+                        "example": None,
+                        "default": "False",
+                    },
                 },
             },
         },

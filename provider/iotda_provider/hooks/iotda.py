@@ -86,7 +86,7 @@ class IoTDAHook(HttpHook):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        shared.end(self)
 
     def close(self) -> None:
         """Close the session once no thread's call uses it; a later call opens another."""

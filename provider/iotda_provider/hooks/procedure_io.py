@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from iotda_provider.airflow_support import metrics
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.procedures import MAX_IN_FLIGHT
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 class _BlockingHook(Protocol):
     """The part of the blocking hook that procedures need."""
+
+    iotda_conn_id: str
 
     def _perform(self, call: Call[T]) -> T: ...
 
@@ -59,9 +62,15 @@ class BlockingIO:
         """Block for so long."""
         time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop
 
+    def count(self, metric: str) -> None:
+        """Add one to a counter, of this hook's connection."""
+        metrics.count(metric, iotda_conn_id=self._hook.iotda_conn_id)
+
 
 class _AsyncHook(Protocol):
     """The part of the asynchronous hook that procedures need."""
+
+    iotda_conn_id: str
 
     async def _perform(self, call: Call[T]) -> T: ...
 
@@ -104,3 +113,7 @@ class AsyncIO:
     async def pause(self, seconds: float) -> None:
         """Suspend for so long."""
         await asyncio.sleep(seconds)
+
+    def count(self, metric: str) -> None:
+        """Add one to a counter, of this hook's connection."""
+        metrics.count(metric, iotda_conn_id=self._hook.iotda_conn_id)

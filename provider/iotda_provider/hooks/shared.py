@@ -10,6 +10,7 @@ from weakref import WeakSet
 from airflow.providers.common.compat.sdk import AirflowException
 
 from iotda_provider import api
+from iotda_provider.airflow_support import metrics
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError
 from iotda_provider.models import BatchTask, TaskType
 from iotda_provider.models.json_text import read_json
@@ -19,8 +20,21 @@ from iotda_provider.transport.headers import checked_headers
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings
 
+
+class Closable(Protocol):
+    """A hook."""
+
+    def close(self) -> None: ...
+
+
 #: The errors that a connection test reports; any other error is a bug.
 TEST_FAILURES = (AirflowException, OSError, ValueError)
+
+
+def end(hook: Closable) -> None:
+    """Close a worker's hook, and wait at most a second until its metrics have been sent."""
+    hook.close()
+    metrics.flush()
 
 
 def read_run_arguments(

@@ -33,3 +33,6 @@ class CallsIO(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Wait, so that the platform has time to act."""
+
+    def count(self, metric: str) -> None:
+        """Add one to a counter among Airflow's metrics."""

@@ -25,6 +25,7 @@ from iotda_provider.procedures.target_results import (
     judge_by_status,
     not_stoppable,
 )
+from iotda_provider.waiting.outage import is_task_ended
 
 # Seconds between stops of a task that is Initializing.
 _INITIALIZING_PAUSES = (1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0)
@@ -46,6 +47,18 @@ async def stop_batch_task(
         which may be none
     :raises TaskNotStoppableError: the task has run to its end, or its type cannot be stopped
     """
+    if targets is not None and not targets:
+        return await _stop(io, batch_task_id, targets)
+    io.count("iotda.stops.sent")
+    try:
+        return await _stop(io, batch_task_id, targets)
+    except IoTDAError as error:
+        if not is_task_ended(error):
+            io.count("iotda.stops.failed")
+        raise
+
+
+async def _stop(io: CallsIO, batch_task_id: str, targets: Sequence[str] | None) -> TargetResults:
     if targets is not None:
         return await act_on_targets(io, api.stop_batch_task, batch_task_id, targets, STOPPED)
     try:

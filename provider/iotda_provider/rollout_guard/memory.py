@@ -49,6 +49,10 @@ class Memory:
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     trail: AuditTrail = field(default_factory=AuditTrail)
     retrying: RetryingDevices = field(default_factory=RetryingDevices)
+    #: The records of earlier processes' looks, once their memory was adopted.
+    recalled: list[dict[str, Any]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
     _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -161,6 +165,7 @@ class Memory:
         self.looks += older.looks
         self.held = self.held or older.held
         self.ended = {**older.ended, **self.ended}
+        self.recalled = list(older.trail.records)
         looks, self.trail.records = self.trail.records, list(older.trail.records)
         for record in looks:
             self.trail.add(record)

@@ -84,6 +84,13 @@ class Watch(StoppableRollout):
         return self._outage.since
 
     @property
+    def share_of_bound(self) -> float | None:
+        """The evidence of the rule nearest to its bound, as a share of it; None: none yet."""
+        if self._verdict is None:
+            return None
+        return max(part.share_of_bound for part in self._verdict.parts or (self._verdict,))
+
+    @property
     def first_reasons(self) -> list[dict[str, Any]]:
         """At most three failures with different reasons: class, code, message and first device."""
         return self._failed_subtasks.first_reasons

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.rollout_guard import Outcome, Watch
+from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
 from iotda_provider.rollout_guard.outcome import STOPPING
 
 if TYPE_CHECKING:
@@ -36,17 +37,20 @@ def look_until_over(
     :returns: the outcome; None: the guard is to be deferred
     """
     deadline = watch.plan.deadline
+    measured = GuardMetrics(watch, connection["iotda_conn_id"])
     while True:
         began = time.monotonic()
         try:
             outcome = io.run(watch.poll(io))
         finally:
             live.introduce(connection)
+        measured.looked(began)
         left = float("inf") if deadline is None else deadline - time.time()
         if outcome is None and left <= 0:
             outcome = io.run(watch.give_up(io, time_is_over))
         if outcome is not None or (deferrable and earlier_memory.is_settled):
             live.settle(outcome)
+            measured.ended()
             return outcome
         live.show()
         pause = max(0.0, min(began + watch.interval - time.monotonic(), left))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from tenacity import AsyncRetrying
 
+from iotda_provider.airflow_support import metrics
 from iotda_provider.api.responses import Answer
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAApiError, IoTDAError
 from iotda_provider.masking.redaction import secrets_of
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.headers import signed_headers
@@ -98,6 +99,8 @@ class _Exchange(Generic[R]):
 
 
 _NO_HEADERS: Mapping[str, str] = {}
+#: From this status on an answer is a refusal.
+_FIRST_REFUSAL = 400
 
 
 async def perform(transport: Transport[Any], call: Call[T]) -> T:
@@ -108,7 +111,7 @@ async def perform(transport: Transport[Any], call: Call[T]) -> T:
 
     async def attempt(policy: RetryPolicy) -> T:
         exchange = await _send(transport, call, policy, _NO_HEADERS)
-        return await transport.read(call, exchange.answer)
+        return await _read(transport, call, exchange.answer)
 
     return await _retrying(transport, call, attempt)
 
@@ -127,7 +130,7 @@ async def respond(
         # Other libraries may log the response with its request.
         await transport.mask(Sealed(secrets_of(exchange.sent.reveal())))
         if check:
-            await transport.read(call, exchange.answer)
+            await _read(transport, call, exchange.answer)
         transport.hide_secrets(exchange.response)
         return exchange.response
 
@@ -154,6 +157,19 @@ async def _retrying(
         return await attempt(policy)
 
     return await AsyncRetrying(sleep=transport.sleep, **policy.options())(again)
+
+
+async def _read(transport: Transport[Any], call: Call[T], answer: Answer) -> T:
+    try:
+        return await transport.read(call, answer)
+    except IoTDAApiError:
+        if answer.status < _FIRST_REFUSAL:  # an error inside a response with a success status
+            _count(transport, "iotda.api.refusals")
+        raise
+
+
+def _count(transport: Transport[Any], metric: str) -> None:
+    metrics.count(metric, iotda_conn_id=transport.settings.conn_id)
 
 
 async def _send(
@@ -190,9 +206,12 @@ async def _attempt(
         )
         sent: Sealed[Mapping[str, str]]
         sent = Sealed({**headers, **authenticator.authenticate(outgoing)})
+        _count(transport, "iotda.api.calls")
         received = await transport.send(call, outgoing, sent, seconds)
     finally:
         release_slot()
+    if received.status >= _FIRST_REFUSAL:
+        _count(transport, "iotda.api.refusals")
     answer = Answer.of(
         received.status,
         received.headers,

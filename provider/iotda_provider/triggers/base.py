@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger
 
+from iotda_provider.airflow_support import metrics
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import one_line
@@ -137,6 +138,7 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
         """Wait, and yield one event for the task. An error that is raised fails the task."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        metrics.work_for(getattr(self.task_instance, "dag_id", None))
         try:
             await load(HOOKS, *self.needs)
             async with self.hook() as hook:

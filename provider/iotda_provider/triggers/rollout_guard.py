@@ -58,6 +58,7 @@ class RolloutGuardTrigger(GuardingTrigger):
 
     needs = (
         "iotda_provider.rollout_guard.triggerer",
+        "iotda_provider.rollout_guard.guard_metrics",
         "iotda_provider.triggers.shared_reads",
         "iotda_provider.triggers.live_in_triggerer",
     )
@@ -122,20 +123,26 @@ class RolloutGuardTrigger(GuardingTrigger):
 
         :raises IoTDAError: the first look failed with an error that will not pass by itself
         """
+        from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
         from iotda_provider.triggers.shared_reads import seconds_to_tick
 
         deadline = watch.plan.deadline
-        while True:
-            began = time.monotonic()
-            outcome = await io.run(watch.poll(io))
-            if outcome is not None:
-                return outcome
-            live.show()
-            left = float("inf") if deadline is None else deadline - time.time()
-            if left <= 0:
-                return await io.run(watch.give_up(io, "The guard's timeout is over."))
-            pause = seconds_to_tick(began, watch.interval, time.monotonic())
-            await asyncio.sleep(min(pause, left))
+        measured = GuardMetrics(watch, self.iotda_conn_id)
+        try:
+            while True:
+                began = time.monotonic()
+                outcome = await io.run(watch.poll(io))
+                measured.looked(began)
+                if outcome is not None:
+                    return outcome
+                live.show()
+                left = float("inf") if deadline is None else deadline - time.time()
+                if left <= 0:
+                    return await io.run(watch.give_up(io, "The guard's timeout is over."))
+                pause = seconds_to_tick(began, watch.interval, time.monotonic())
+                await asyncio.sleep(min(pause, left))
+        finally:
+            measured.ended()
 
     async def _over(
         self, outcome: Outcome, memory: Memory, store: TriggererMemoryStore

@@ -68,6 +68,9 @@ class Platform:
     async def perform_all(self, calls: Sequence[api.Call[T]]) -> list[T | IoTDAError]:
         return [self.answer(call) for call in calls]
 
+    def count(self, metric: str) -> None:
+        self.counted = [*getattr(self, "counted", ()), metric]
+
     async def pause(self, seconds: float) -> None:
         self.pauses += 1
         if self.settles_after == self.pauses:

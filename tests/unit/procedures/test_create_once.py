@@ -56,6 +56,9 @@ class Platform:
     async def perform_all(self, calls: Sequence[api.Call[T]]) -> list[T | IoTDAError]:
         raise NotImplementedError
 
+    def count(self, metric: str) -> None:
+        self.counted = [*getattr(self, "counted", ()), metric]
+
     async def pause(self, seconds: float) -> None:
         self.pauses += 1
         if self.pauses == self.made_after:

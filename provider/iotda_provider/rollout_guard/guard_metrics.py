@@ -1,0 +1,78 @@
+"""What a guard measures at each of its looks."""
+
+from __future__ import annotations
+
+from iotda_provider.airflow_support import metrics
+from iotda_provider.guards.audit import look_of
+from iotda_provider.rollout_guard.watch import Watch
+
+#: A look is late if it begins so many of its intervals, and more than a second, after it was due.
+_LATE_INTERVALS = 0.5
+_LATE_SECONDS = 1.0
+
+
+class GuardMetrics:
+    """The metrics of one guard in one process.
+
+    All but one are counters, so the sums over guards, processes and restarts are right: the rate of
+    ``iotda.guards.running_seconds`` is the number of running guards.
+
+    :param watch: the guard
+    :param iotda_conn_id: the guard's connection, a tag of each metric
+    """
+
+    def __init__(self, watch: Watch, iotda_conn_id: str) -> None:
+        self._watch = watch
+        self._tags = {
+            "iotda_conn_id": iotda_conn_id,
+            metrics.BATCH_TASK_ID: "+".join(watch.plan.batch_task_ids),
+        }
+        self._began: float | None = None
+        self._due = float("inf")
+        # Devices that were counted: the peaks, as a retry lets the platform's count fall.
+        self._counted: dict[str, int] | None = None
+
+    def looked(self, began: float) -> None:
+        """Measure a look, after its end.
+
+        :param began: when it began, by ``time.monotonic()``
+        """
+        self._count("iotda.guards.looks", 1)
+        if began > self._due:
+            self._count("iotda.guards.looks_late", 1)
+        interval = self._watch.interval
+        self._due = began + interval + max(_LATE_INTERVALS * interval, _LATE_SECONDS)
+        if self._began is not None:
+            self._count("iotda.guards.running_seconds", began - self._began)
+            if self._watch.blind_since is not None:
+                self._count("iotda.guards.blind_seconds", began - self._began)
+        self._began = began
+        self._count_devices()
+        if (share := self._watch.share_of_bound) is not None:
+            metrics.gauge("iotda.guards.evidence", round(share, 4), id(self), **self._tags)
+
+    def ended(self) -> None:
+        """The guard has ended here, or goes on in another process."""
+        metrics.gauge("iotda.guards.evidence", None, id(self), **self._tags)
+
+    def _count_devices(self) -> None:
+        if self._watch.awaits_memory or not self._watch.tasks:
+            return  # an earlier process may have counted some, and its memory says which
+        seen = self._watch.progress_json
+        if self._counted is None:
+            self._counted = self._counted_before()
+        for name, metric in (("started", "started"), ("fail", "failed")):
+            self._count(f"iotda.devices.{metric}", seen[name] - self._counted[name])
+            self._counted[name] = max(seen[name], self._counted[name])
+
+    def _counted_before(self) -> dict[str, int]:
+        """The most that the looks of earlier processes have seen."""
+        counted = {"started": 0, "fail": 0}
+        for record in self._watch.memory.recalled:
+            before = look_of(record).progress
+            counted["started"] = max(counted["started"], before.started)
+            counted["fail"] = max(counted["fail"], before.fail)
+        return counted
+
+    def _count(self, name: str, number: float) -> None:
+        metrics.count(name, round(number, 3), **self._tags)

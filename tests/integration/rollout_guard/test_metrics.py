@@ -1,0 +1,136 @@
+"""What a guard measures over an emulated fleet, and the dashboard that shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.recorded_metrics import RecordedMetrics, record_metrics
+
+from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+DASHBOARD = DOCS / "grafana-dashboard.json"
+BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> RecordedMetrics:
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "dag")
+    seen: RecordedMetrics = record_metrics(monkeypatch)
+    return seen
+
+
+def test_devices_are_counted_once_however_often_they_are_seen(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    good = fleet({"devices": 200, "failure_rate": 0.01})
+
+    good.run(ti, stop_on_breach=True, poke_interval=10)
+
+    progress = good.progress()
+    assert measured.total("iotda.devices.started") == 200
+    assert measured.total("iotda.devices.failed") == progress["fail"]
+    looks = measured.total("iotda.guards.looks")
+    assert measured.total("iotda.api.calls") >= looks - 1
+    assert measured.total("iotda.stops.sent") == measured.total("iotda.stops.failed") == 0
+    # The rate of these seconds is the number of running guards.
+    seconds = measured.total("iotda.guards.running_seconds")
+    assert 0.8 * good.now <= seconds <= good.now
+    assert measured.total("iotda.guards.blind_seconds") == 0
+
+
+def test_a_guard_that_begins_again_counts_no_device_twice(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    good = fleet({"devices": 60, "success_after": 300, "dispatch_rate": 1.0})
+    with pytest.raises(Exception, match=r"time|over"):
+        good.run(ti, timeout=30, poke_interval=5)
+    before = measured.total("iotda.devices.started")
+    ti.new_try()
+
+    good.run(ti, poke_interval=5)
+
+    assert 0 < before < 60
+    assert measured.total("iotda.devices.started") == 60
+
+
+def test_a_stop_is_counted_and_the_evidence_that_led_to_it(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    bad = fleet(BAD)
+
+    bad.run(ti, stop_on_breach=True, poke_interval=5)
+
+    assert measured.total("iotda.stops.sent") == 1
+    assert measured.total("iotda.stops.failed") == 0
+    (values,) = (found for (name, _), found in measured.gauges.items() if "evidence" in name)
+    assert max(values) >= 1
+    assert values[-1] == 0
+    conn = ("iotda_conn_id", "iotda_default")
+    assert {tag for tags in measured.tags for tag in tags} == {conn, ("dag_id", "dag")}
+
+
+def test_a_refused_stop_is_counted_at_each_attempt(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    bad = fleet(BAD)
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503, count=3)
+
+    bad.run(ti, stop_on_breach=True, poke_interval=5)
+
+    assert measured.total("iotda.stops.failed") == 3
+    assert measured.total("iotda.stops.sent") == 4
+    assert measured.total("iotda.api.refusals") == 3
+
+
+@pytest.mark.parametrize(("gap", "late"), [(10.0, 0), (14.9, 0), (15.1, 1), (60.0, 1)])
+def test_a_look_is_late_half_an_interval_after_it_was_due(
+    gap: float, late: int, fleet: Any, measured: RecordedMetrics
+) -> None:
+    from iotda_provider.rollout_guard import GuardPlan, Memory, Watch
+
+    plan = GuardPlan(batch_task_ids=("a1",), rules=(), poll_interval=10.0)
+    watch = Watch(plan, Memory(("a1",)), None, clock=lambda: 0.0)  # type: ignore[arg-type]
+    guard = GuardMetrics(watch, "c")
+
+    guard.looked(100.0)
+    guard.looked(100.0 + gap)
+
+    assert measured.total("iotda.guards.looks_late") == late
+    assert measured.total("iotda.guards.running_seconds") == gap
+
+
+def test_the_dashboard_shows_what_guards_emit(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    """Each query names a metric of a run in which everything happens that can happen."""
+    bad = fleet(BAD)
+    bad.emulator.add_fault("status", call="stop_batch_task", status=503, count=3)
+    bad.at(4, lambda: bad.emulator.add_fault("status", call="show_batch_task", status=503, count=3))
+    bad.at(24, lambda: bad.sleep(20))  # something keeps the process busy
+    bad.run(ti, stop_on_breach=True, poke_interval=5)
+
+    queries = [
+        target["expr"]
+        for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+        for target in panel["targets"]
+    ]
+
+    # What Prometheus calls it: StatsD's exporter and OpenTelemetry's write "." as "_", and the
+    # latter adds "_total" to a counter.
+    emitted = {f"airflow_{name.replace('.', '_')}" for name in measured.names}
+    named = [set(re.findall(r"airflow_iotda_[a-z_]*[a-z]", query)) for query in queries]
+    assert all(named)
+    assert set().union(*named) == emitted
+
+
+def test_the_guide_lists_every_metric() -> None:
+    guide = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    shown = re.findall(r"airflow_(iotda_[a-z_]*[a-z])", DASHBOARD.read_text(encoding="utf-8"))
+
+    listed = set(re.findall(r"^\| `(iotda\.[a-z_.]+)`", guide, re.MULTILINE))
+    assert {name.replace(".", "_") for name in listed} == set(shown)
