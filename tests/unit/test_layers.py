@@ -34,6 +34,7 @@ ROOMS = (
     "sensors",
     "operators",
     "ui",
+    "doctor",
 )
 ROOT_FILES = {"__init__.py", "_lazy.py", "exceptions.py", "get_provider_info.py"}
 #: Rooms that know no Airflow, and the files of them that do.

@@ -34,6 +34,10 @@ class Authenticator(Protocol):
         :raises IoTDAConfigError: it is not known
         """
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the credentials expire; None: they do not, as far as is known."""
+
     def is_ready(self, *, urgent: bool = False) -> bool:
         """Whether the credentials are there and stay valid for one request.
 
@@ -93,6 +97,10 @@ class AccessKeyAuthenticator:
     def project_id(self) -> str:
         return self._project.value if self._project else self._settings.require_project_id()
 
+    @property
+    def seconds_left(self) -> float | None:
+        return self._key.seconds_left
+
     def is_ready(self, *, urgent: bool = False) -> bool:
         parts = (self._key, self._project)
         return can_sign() and all(part is None or part.is_fresh(urgent=urgent) for part in parts)
@@ -141,6 +149,10 @@ class TokenAuthenticator:
         # A token that was requested for a region's name tells the region's project.
         own = self._settings.project_id or self._token.value.project_id
         return own or self._settings.require_project_id()
+
+    @property
+    def seconds_left(self) -> float | None:
+        return self._token.seconds_left
 
     def is_ready(self, *, urgent: bool = False) -> bool:
         return self._token.is_fresh(urgent=urgent)

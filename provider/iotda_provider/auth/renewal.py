@@ -79,6 +79,13 @@ class Renewing(Generic[T]):
             raise RuntimeError(f"{self._what}: prepare() comes first")
         return issued.value
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the value expires; None: it does not, or there is none yet."""
+        with self._lock:
+            left = self._expires_at - self._now()
+        return None if self._issued is None or left == float("inf") else left
+
     def is_fresh(self, *, urgent: bool = False) -> bool:
         """Whether the value can be used without renewing it first.
 

@@ -35,6 +35,17 @@ _ACTIONS = {
     "stop_batch_task": "iotda:batchtasks:stop",
     "retry_batch_task": "iotda:batchtasks:retry",
     "confirm_batch_task": "iotda:batchtasks:confirm",
+    "list_devices": "iotda:devices:queryList",
+    "show_device": "iotda:devices:query",
+    "search_devices": "iotda:devices:search",
+    "list_device_groups": "iotda:group:queryList",
+    "show_devices_in_group": "iotda:group:query",
+    "add_device_group": "iotda:group:create",
+    "create_or_delete_device_in_group": "iotda:group:update",
+    "list_ota_package_info": "iotda:otapackages:queryList",
+    "show_ota_package": "iotda:otapackages:query",
+    "create_ota_package": "iotda:otapackages:create",
+    "delete_ota_package": "iotda:otapackages:delete",
 }
 
 _Action = Annotated[str, Field(pattern=r"^iotda:[A-Za-z]+:[A-Za-z]+$")]

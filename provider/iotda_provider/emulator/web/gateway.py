@@ -35,6 +35,8 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 _WITHOUT_BODY = (204, 304)
 _MAX_LENGTH_DIGITS = 9
+#: The key of the seconds by which the gateway's clock is wrong, in a request's scope.
+SKEW = "iotda_provider.skew"
 # The key of the body in a request's scope, once the body was read.
 _BODY = "iotda_provider.body"
 _REFUSE = object()
@@ -236,6 +238,7 @@ async def _admit(
     scope = request.scope
     raw = await read_body(request, MAX_BODY, keep=known)
     skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
+    scope[SKEW] = skew
     instance.iam.verify(
         scope["method"],
         scope["raw_path"],

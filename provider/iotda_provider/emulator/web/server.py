@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from iotda_provider.emulator.state.instance import Instance
 from iotda_provider.emulator.web.app import create_app
 from iotda_provider.emulator.web.broken_answers import protocol_class, reset
+from iotda_provider.emulator.web.gateway import SKEW
 from iotda_provider.emulator.web.host_check import HostCheck
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BACKLOG = 2048
 # Seconds that open requests may take at the shutdown, and seconds between two looks at them.
@@ -43,6 +50,24 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _dated(app: ASGIApp) -> ASGIApp:
+    """Gives each answer a ``Date`` by the clock of the gateway, which a fault may have set."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == b"date" for name, _ in headers):
+                    now = time.time() + scope.get(SKEW, 0.0)
+                    headers.append((b"date", formatdate(now, usegmt=True).encode()))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return serve
+
+
 class Server(uvicorn.Server):
     """Serves until ``end`` is called, ends within about a second, and can refuse connections.
 
@@ -53,7 +78,7 @@ class Server(uvicorn.Server):
     def __init__(self, instance: Instance, bound: socket.socket, host: str) -> None:
         super().__init__(
             uvicorn.Config(
-                HostCheck(create_app(instance), host),
+                _dated(HostCheck(create_app(instance), host)),
                 http=protocol_class(),
                 log_config=None,
                 log_level="warning",
@@ -63,6 +88,7 @@ class Server(uvicorn.Server):
                 backlog=_BACKLOG,
                 proxy_headers=False,
                 server_header=False,
+                date_header=False,
                 timeout_keep_alive=75,
             )
         )

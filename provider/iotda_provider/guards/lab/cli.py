@@ -27,15 +27,21 @@ _RULES_HELP = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The console script ``iotda-guard``."""
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, more: Sequence[Callable[[Any], object]] = ()) -> int:
+    """Run a command.
+
+    :param more: functions that add further commands to argparse's subparsers; a command that prints
+        by itself returns its exit code
+    """
+    options = _parser(more).parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], object] = options.command
         answer = command(options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"iotda-guard {options.name}: {error}", file=sys.stderr)
         return 2
+    if isinstance(answer, int):
+        return answer
     if isinstance(answer, str):
         print(answer)
     else:
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Sequence[Callable[[Any], object]]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="iotda-guard", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
     for name, command, words in (
@@ -73,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plan":
             _add_plan(sub)
     trial_command.add_to(commands)
+    for add in more:
+        add(commands)
     return parser
 
 

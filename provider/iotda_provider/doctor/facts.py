@@ -1,0 +1,257 @@
+"""What the documentation leaves open, or what we inferred, as far as reading can show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from iotda_provider.api import Page
+from iotda_provider.doctor.caller import Asked, Caller
+from iotda_provider.doctor.findings import Finding, Result
+from iotda_provider.models import BatchTask, Device, DeviceGroup, OtaPackage, Subtask, TaskType
+from iotda_provider.procedures.batch_tasks import REHEARSAL
+
+_MOST_GROUPS = 1000
+_NOT_IN_TASK = "IOTDA.014219"
+
+
+def rehearsal_target() -> str:
+    """A target that is in no batch task."""
+    return f"{REHEARSAL}{uuid4().hex}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The answers that the examination got.
+
+    :param task: a batch task read by itself; its id may be invented
+    :param subtasks_of: the batch task whose failed subtasks were listed; None: no status was asked
+        for
+    :param rehearsed_with: the batch task whose stop was rehearsed
+    :param untyped: a list of batch tasks without a type
+    """
+
+    caller: Caller
+    tasks: Mapping[TaskType, Asked[Page[BatchTask]]]
+    task: Asked[BatchTask]
+    unknown_task: Asked[BatchTask]
+    subtasks: Asked[Page[Subtask]]
+    subtasks_of: BatchTask | None
+    devices: Asked[Page[Device]]
+    device: Asked[Device]
+    groups: Asked[Page[DeviceGroup]]
+    members: Asked[Page[Device]]
+    packages: Mapping[str, Asked[Page[OtaPackage]]]
+    package: Asked[OtaPackage]
+    search: Asked[tuple[Device, ...]]
+    rehearsed_with: str
+    stop: Asked[Any]
+    untyped: Asked[Any]
+
+    @property
+    def listed(self) -> list[BatchTask]:
+        """The batch tasks on the first pages of their lists."""
+        return [row for one in self.tasks.values() if one.result for row in one.result.rows]
+
+
+def findings(seen: Seen) -> list[Finding]:
+    """One row for each fact."""
+    facts = (
+        ("deleted task is 404", _unknown_task),
+        ("counts add up", _counts),
+        ("newest first", _order),
+        ("statuses are known", _statuses),
+        ("failed subtasks only", _filter),
+        ("stop of an unknown target", _stop),
+        ("lists count their rows", _totals),
+        ("lists have versions", _versions),
+        ("time of going online", _online),
+        ("members lack versions", _members),
+        ("packages show their file", _file),
+        ("list without a type", _untyped),
+        ("targets are echoed", _echo),
+    )
+    return [Finding("facts", name, *fact(seen)) for name, fact in facts]
+
+
+def sizes(seen: Seen) -> list[Finding]:
+    """How much there is, against the platform's limits."""
+    rows = []
+    groups = seen.groups.result.total if seen.groups.result else None
+    if groups is not None:
+        text = f"{groups} of at most {_MOST_GROUPS:,}"
+        is_full = groups >= _MOST_GROUPS
+        if is_full:
+            text += ": no device group for quarantine can be created. Delete some"
+        rows.append(
+            Finding("limits", "device groups", Result.FAILS if is_full else Result.OK, text)
+        )
+    devices = seen.devices.result.total if seen.devices.result else None
+    if devices is not None:
+        text = f"{devices:,}; reading all versions takes {-(-devices // 50):,} calls"
+        rows.append(Finding("limits", "devices", Result.OK, text))
+    return rows
+
+
+_Fact = tuple[Result, str]
+
+
+def _nothing(what: str, asked: Asked[Any] | None = None) -> _Fact:
+    error = asked.error if asked is not None else None
+    why = f" ({asked.code or error})" if asked is not None and error is not None else ""
+    return Result.UNKNOWN, f"there is no {what} to learn it from{why}"
+
+
+def _unknown_task(seen: Seen) -> _Fact:
+    if seen.unknown_task.status == 404:
+        return (
+            Result.OK,
+            f"a batch task that does not exist is answered with {seen.unknown_task.code}",
+        )
+    if seen.unknown_task.status in (401, 403) or seen.unknown_task.status is None:
+        return _nothing("answer", seen.unknown_task)
+    return Result.WARNING, (
+        f"it is answered with {seen.unknown_task.code}: a guard takes a deleted batch task for "
+        "one that can't be read, and says blind instead of lost"
+    )
+
+
+def _counts(seen: Seen) -> _Fact:
+    counted = [row for row in seen.listed if row.progress.total]
+    if not counted:
+        return _nothing("batch task with counts", next(iter(seen.tasks.values())))
+    wrong = [row for row in counted if not row.progress.adds_up]
+    if wrong:
+        return Result.WARNING, (
+            f"not in {len(wrong)} of {len(counted)} batch tasks, such as {wrong[0].task_id}: "
+            f"{wrong[0].progress}. Guards then judge by bounds, after three looks"
+        )
+    return Result.OK, f"in all of the last {len(counted)} batch tasks"
+
+
+def _order(seen: Seen) -> _Fact:
+    pages = [one.result.rows for one in seen.tasks.values() if one.result]
+    times = [[row.create_time or "" for row in rows] for rows in pages if len(rows) > 1]
+    if not times:
+        return _nothing("list of two batch tasks", next(iter(seen.tasks.values())))
+    if any(one != sorted(one, reverse=True) for one in times):
+        return Result.FAILS, (
+            "lists of batch tasks are in another order: the search for a batch task that was "
+            "created before may end too early, and a second one be created"
+        )
+    return Result.OK, "batch tasks are listed newest first, on which the search for one relies"
+
+
+def _statuses(seen: Seen) -> _Fact:
+    subtasks = seen.subtasks.result.rows if seen.subtasks.result else ()
+    words = [*(row.status for row in seen.listed), *(row.status for row in subtasks)]
+    if not words:
+        return _nothing("batch task", next(iter(seen.tasks.values())))
+    strange = sorted({str(word) for word in words if word.name == "UNKNOWN"})
+    if strange:
+        return Result.WARNING, (
+            f"the platform says {', '.join(strange)[:200]}, which this version does not know; it "
+            "counts as neither running nor ended"
+        )
+    return Result.OK, f"{', '.join(sorted({str(word) for word in words}))}"
+
+
+def _filter(seen: Seen) -> _Fact:
+    if seen.subtasks_of is None or seen.subtasks.result is None:
+        return _nothing("batch task with failures", seen.subtasks)
+    others = [row for row in seen.subtasks.result.rows if str(row.status) != "Fail"]
+    if others:
+        return Result.FAILS, (
+            f"a list of failed subtasks has one that is {others[0].status}: which devices failed "
+            "can't be read"
+        )
+    return Result.OK, f"of batch task {seen.subtasks_of.task_id}"
+
+
+def _stop(seen: Seen) -> _Fact:
+    rows = seen.stop.result
+    if seen.stop.error is not None:
+        if seen.stop.status in (400, 404, 409):
+            return Result.UNKNOWN, (
+                f"batch task {seen.rehearsed_with} has ended or does not exist, and the stop was "
+                f"refused as a whole ({seen.stop.code})"
+            )
+        return _nothing("answer to a rehearsed stop", seen.stop)
+    codes = {row.error_code for row in rows or () if not row.succeeded}
+    if codes == {_NOT_IN_TASK}:
+        return Result.OK, f"200, and the target alone is refused with {_NOT_IN_TASK}"
+    if any(row.succeeded for row in rows or ()):
+        return Result.WARNING, "200, and the target counts as stopped: a success proves nothing"
+    return Result.OK, f"200, with {sorted(map(str, codes)) or 'no result'} for the target"
+
+
+def _totals(seen: Seen) -> _Fact:
+    pages: list[Asked[Any]] = [*seen.tasks.values(), seen.devices, seen.groups]
+    pages += seen.packages.values()
+    read = [one.result for one in pages if one.result is not None]
+    if not read:
+        return _nothing("list", pages[0])
+    if any(page.total is None for page in read):
+        return Result.OK, "some do not: they are read until a page is not full"
+    return Result.OK, "all do"
+
+
+def _versions(seen: Seen) -> _Fact:
+    rows = seen.devices.result.rows if seen.devices.result else ()
+    if not rows:
+        return _nothing("device", seen.devices)
+    have = sum(bool(row.fw_version or row.sw_version) for row in rows)
+    if have:
+        return Result.OK, f"{have} of {len(rows)} devices in the list have one"
+    return Result.WARNING, (
+        "no device in the list has a version: a release can't leave out devices that run the "
+        "version already, nor compare the results with what devices run"
+    )
+
+
+def _online(seen: Seen) -> _Fact:
+    if seen.device.result is None:
+        return _nothing("device", seen.device)
+    if seen.device.result.status_changed:
+        return Result.OK, "a device's details say since when it is on- or offline"
+    return Result.WARNING, (
+        "a device's details do not say it: with online_within, devices that are offline come last"
+    )
+
+
+def _members(seen: Seen) -> _Fact:
+    rows = seen.members.result.rows if seen.members.result else ()
+    if not rows:
+        return _nothing("device in the first device group", seen.members)
+    have = sum(bool(row.fw_version) for row in rows)
+    return Result.OK, f"{have} of {len(rows)} have one; releases read the list of devices"
+
+
+def _file(seen: Seen) -> _Fact:
+    if seen.package.result is None:
+        return _nothing("upgrade package", seen.package)
+    if seen.package.result.raw.get("file_location"):
+        return Result.OK, "a package's details say where its file is"
+    return Result.OK, (
+        f"not package {seen.package.result.package_id}, as of those uploaded at the console: "
+        "CreateOtaPackageOperator takes it for another one"
+    )
+
+
+def _untyped(seen: Seen) -> _Fact:
+    if seen.untyped.error is None:
+        return Result.OK, "batch tasks are listed without a task_type, too; each type is asked for"
+    if seen.untyped.status == 400:
+        return Result.OK, f"it is refused, as documented ({seen.untyped.code})"
+    return _nothing("answer", seen.untyped)
+
+
+def _echo(seen: Seen) -> _Fact:
+    if seen.task.result is None:
+        return _nothing("batch task", seen.task)
+    named = seen.task.result.raw.get("targets")
+    count = len(named) if isinstance(named, list) else 0
+    total = seen.task.result.progress.total
+    return Result.OK, f"{count} of {total} in batch task {seen.task.result.task_id}"
