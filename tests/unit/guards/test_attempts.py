@@ -149,9 +149,12 @@ def test_in_one_combined_the_other_rules_count_as_before() -> None:
     verdict = judged(look(0, processing=20, fail_wait_retry=18, success=60), rules=rule)
     assert (verdict.evidence["failed"], verdict.evidence["attempted"]) == (0, 18)
     assert "0 failures among 98" in verdict.sentence
-    assert verdict.sentence.startswith("Combined: 18 devices with a failed attempt among 98")
-    assert "soon" not in verdict.sentence
-    assert judged(look(0, processing=20, fail_wait_retry=18), rules=rule).breached
+    assert "18 devices with a failed attempt among 98" in verdict.sentence
+    broken = judged(look(0, processing=20, fail_wait_retry=19), rules=rule)
+    assert broken.breached
+    # What speaks most against the rollout comes first; nothing is said of a delay that none knows.
+    assert broken.sentence.startswith("Combined: 19 devices with a failed attempt among 39")
+    assert "soon" not in broken.sentence
     assert {"attempts", "history"} <= rule.needs
 
 
