@@ -42,6 +42,11 @@ def work_for(dag_id: str | None) -> None:
     _dag_id.set(dag_id)
 
 
+def present_dag() -> str | None:
+    """The DAG that the present asyncio task or worker works for; None: unknown."""
+    return _dag_id.get() or os.environ.get("AIRFLOW_CTX_DAG_ID")
+
+
 def count(name: str, number: float = 1, **tags: str | None) -> None:
     """Add to a counter; returns at once.
 
@@ -70,8 +75,10 @@ def flush(seconds: float = 1.0) -> None:
 
 
 def _tagged(tags: Mapping[str, str | None]) -> dict[str, str]:
-    dag_id = _dag_id.get() or os.environ.get("AIRFLOW_CTX_DAG_ID") or _UNKNOWN
-    return {"dag_id": dag_id, **{name: text for name, text in tags.items() if text is not None}}
+    return {
+        "dag_id": present_dag() or _UNKNOWN,
+        **{name: text for name, text in tags.items() if text is not None},
+    }
 
 
 class _Metric(NamedTuple):

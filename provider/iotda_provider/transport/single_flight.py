@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from iotda_provider.airflow_support import metrics
+
 T = TypeVar("T")
 
 _Calls = dict[Hashable, "asyncio.Future[Any]"]
@@ -39,9 +41,11 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task for work that is done once for several triggers.
 
     It runs outside the context of the trigger that starts it: Airflow uses the context to choose
-    the trigger's log that a line goes to.
+    the trigger's log that a line goes to. Metrics count it for that trigger's DAG.
     """
-    return contextvars.Context().run(asyncio.ensure_future, work)
+    context = contextvars.Context()
+    context.run(metrics.work_for, metrics.present_dag())
+    return context.run(asyncio.ensure_future, work)
 
 
 async def own_loop_iteration() -> None:
