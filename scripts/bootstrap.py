@@ -29,7 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 LOCKS = ROOT / "requirements"
-LOCKED_AIRFLOWS = ("3.3", "2.11")  # Airflow 2: the second
+#: The newest first. With each what its own requirements leave open and does not work with it.
+LOCKED_AIRFLOWS = {"3.3": "", "3.2": "fastapi<0.137", "3.1": "", "2.11": ""}
 STAMP = ".made-from"
 # They would bring foreign packages in, or install ours elsewhere.
 STRANGERS = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV", "UV_PYTHON"}
@@ -134,12 +135,12 @@ def install(python: Path, lock: Path | None, *wanted: str | Path) -> None:
 def write_locks() -> None:
     tools = CACHE / "uv-venv"
     run(base_interpreter(), "-m", "venv", "--clear", tools)
-    uv = get_uv(tools / "bin" / "python", LOCKS / f"airflow-{LOCKED_AIRFLOWS[0]}.txt")
+    uv = get_uv(tools / "bin" / "python", LOCKS / f"airflow-{next(iter(LOCKED_AIRFLOWS))}.txt")
     if not uv:
         raise SystemExit("Locking needs uv, and pip could not install it.")
-    for airflow in LOCKED_AIRFLOWS:
+    for airflow, also in LOCKED_AIRFLOWS.items():
         pin = CACHE / f"airflow-{airflow}.in"
-        pin.write_text(f"apache-airflow=={airflow}.*\n")
+        pin.write_text(f"apache-airflow=={airflow}.*\n{also}\n")
         lock = LOCKS / f"airflow-{airflow}.txt"
         say(f"Locking {lock.relative_to(ROOT)}.")
         run(

@@ -76,7 +76,7 @@ def test_nothing_but_the_project_itself_is_installed_without_a_hash(
     ran: list[list[str]] = []
     monkeypatch.setattr(bootstrap, "run", lambda *words, **_: ran.append([*map(str, words)]))
 
-    bootstrap.install_project(Path("python"), bootstrap.LOCKED_AIRFLOWS[0])
+    bootstrap.install_project(Path("python"), next(iter(bootstrap.LOCKED_AIRFLOWS)))
 
     *locked, own = ran
     assert len(locked) == 2
