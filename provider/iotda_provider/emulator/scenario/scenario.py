@@ -164,6 +164,7 @@ class Package(StrictModel):
     package_id: PackageId | None = None
     package_type: PackageType = "firmwarePackage"
     product_id: ProductId | None = None
+    support_source_versions: Many[Version] = ()
     description: str | None = None
     takes_offline: Share = 0.0
     takes_offline_after: Delay = Constant(value=60.0)

@@ -62,12 +62,14 @@ class Library:
             "delete_package": self.delete_package,
         }
         for package in scenario.packages:
-            fields = {
+            fields: dict[str, Any] = {
                 "app_id": DEFAULT_APP_ID,
                 "package_type": package.package_type,
                 "product_id": package.product_id or scenario.product_id,
                 "version": package.version,
             }
+            if package.support_source_versions:
+                fields["support_source_versions"] = list(package.support_source_versions)
             if package.description is not None:
                 fields["description"] = package.description
             self._add_package(fields, package.package_id)

@@ -1,0 +1,138 @@
+"""Which devices get the old package back after a release was stopped for the firmware's fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from iotda_provider.models import SubtaskStatus
+
+ROLL_BACK = "roll_back"
+NOT_CONFIRMED = "not_confirmed"
+HAD_IT_BEFORE = "had_it_before"
+BEFORE_UNKNOWN = "version_before_unknown"
+STILL_INSTALLING = "still_installing"
+OTHER_VERSION = "runs_another_version"
+UNREAD = "version_unread"
+WORDS = (
+    ROLL_BACK,
+    NOT_CONFIRMED,
+    HAD_IT_BEFORE,
+    BEFORE_UNKNOWN,
+    STILL_INSTALLING,
+    OTHER_VERSION,
+    UNREAD,
+)
+_SAID = {
+    ROLL_BACK: "get the old package",
+    NOT_CONFIRMED: "were not confirmed by this release",
+    HAD_IT_BEFORE: "ran the new version before",
+    BEFORE_UNKNOWN: "run the new version, and nobody knows what they ran before",
+    STILL_INSTALLING: "are still installing",
+    OTHER_VERSION: "do not run the new version",
+    UNREAD: "say not what they run",
+}
+#: Statuses of a device that may change its version at any moment.
+_UNFINISHED = frozenset(
+    {SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING}
+)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What is known of the versions that matter.
+
+    :param new: what the release has brought
+    :param old: what the package for the way back brings
+    :param before: what each device ran when its wave began; left out: nobody knows
+    :param now: what each device runs now; None or left out: nobody knows
+    """
+
+    new: str
+    old: str
+    before: Mapping[str, str | None]
+    now: Mapping[str, str | None]
+
+
+@dataclass
+class WayBack:
+    """Every device of a release under the one word that says whether it gets the old package.
+
+    ``roll_back``: it does: this release has confirmed it, it runs the new version now, and ran
+    another one before. All other words say why not: ``not_confirmed`` (by this release),
+    ``had_it_before``, ``version_before_unknown``, ``still_installing``, ``runs_another_version``
+    (failed without changing its version, or has gone back by itself), ``version_unread``.
+    """
+
+    counted: Counter[str] = field(default_factory=Counter)
+    #: The devices that get the old package.
+    devices: list[str] = field(default_factory=list)
+    #: Those of them that ran another version before than the package brings.
+    from_another: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many devices there are under each word."""
+        return {word: self.counted[word] for word in WORDS}
+
+    @property
+    def summary(self) -> str:
+        """The same in one sentence, which begins with the outcome."""
+        left = [
+            f"{count} {_SAID[word]}"
+            for word, count in self.counts.items()
+            if count and word != ROLL_BACK
+        ]
+        others = len(self.from_another)
+        text = f"{len(self.devices)} device(s) {_SAID[ROLL_BACK]}"
+        text += f" ({others} of them ran yet another version before)" if others else ""
+        return f"{text}; of the others, {', '.join(left)}." if left else f"{text}."
+
+
+def sort_out(
+    found: WayBack,
+    members: Iterable[str],
+    confirmed: Collection[str],
+    statuses: Mapping[str, SubtaskStatus],
+    versions: Versions,
+) -> Iterator[dict[str, Any]]:
+    """Decide for each device of one batch task; a row for each, for a report.
+
+    Nothing is assumed: a device whose version could not be read, before or now, stays as it is.
+
+    :param found: what the batch tasks before have come to, to which these devices are added
+    :param members: the devices of the batch task
+    :param confirmed: those that this release has let start, or may have
+    :param statuses: the subtask's status of each device, as far as it is not a final one
+    """
+    for device in members:
+        before, now = versions.before.get(device), versions.now.get(device)
+        word = _word(device in confirmed, statuses.get(device), before, now, versions.new)
+        found.counted[word] += 1
+        if word == ROLL_BACK:
+            found.devices.append(device)
+            if before != versions.old:
+                found.from_another.append(device)
+        yield {"target": device, "outcome": word, "version_before": before, "version_now": now}
+
+
+def _word(
+    confirmed: bool,
+    status: SubtaskStatus | None,
+    before: str | None,
+    now: str | None,
+    new: str,
+) -> str:
+    if not confirmed:
+        return NOT_CONFIRMED
+    if before == new:
+        return HAD_IT_BEFORE
+    if status in _UNFINISHED:
+        return STILL_INSTALLING
+    if not now:
+        return UNREAD
+    if now != new:
+        return OTHER_VERSION
+    return ROLL_BACK if before else BEFORE_UNKNOWN
