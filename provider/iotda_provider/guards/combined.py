@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from iotda_provider.guards import validation
-from iotda_provider.guards.e_values import log_mean
+from iotda_provider.guards.e_values import log_e_of_hazard, log_mean
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import ATTEMPTS, Rule
-from iotda_provider.guards.sequential import Evidence, EvidenceRule
+from iotda_provider.guards.sequential import Evidence, EvidenceRule, SequentialFailureTest
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,19 @@ class Combined(EvidenceRule):
         logs = (rule.log_evidence(failed, devices) for rule in self.parts)
         return log_mean(self.shares, logs)
 
-    def breaks_on(self, failed: Sequence[int], devices: int) -> bool:
+    def breaks_on(self, failed: Sequence[int], devices: int, hazards: Iterable[float] = ()) -> bool:
         """Whether it breaks.
 
         :param failed: for each rule the failures that it counts
+        :param hazards: for each rule with ``reporting``, in order, its Λ
         """
-        logs = (rule.log_evidence(s, devices) for rule, s in zip(self.parts, failed, strict=True))
+        left = iter(hazards)
+        logs = []
+        for rule, count in zip(self.parts, failed, strict=True):
+            knows = isinstance(rule, SequentialFailureTest) and rule.reporting is not None
+            hazard = next(left, None) if knows else None
+            one = rule.log_evidence(count, devices)
+            logs.append(one if hazard is None else log_e_of_hazard(count, hazard))
         return log_mean(self.shares, logs) >= self.log_bound
 
     def evidence(self, counts: Counts) -> Evidence:

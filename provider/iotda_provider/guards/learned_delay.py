@@ -15,8 +15,8 @@ from iotda_provider.guards.delay_record import Delay
 LEAST_DELAYS = 20
 #: The chance that the band is somewhere below the truth.
 _NOT_COVERED = 0.05
-#: By so much the curve may be above the band between two delays, to have fewer knots.
-_NEAR = 0.0099
+#: The curve may be above the band by so much of its share, to have fewer knots.
+_NEAR = 0.03
 _MOST_DELAYS = 100_000
 
 _Knots = list[tuple[float, float]]
@@ -86,7 +86,7 @@ def _fewer(points: _Knots) -> _Knots:
     while spans:
         first, last = spans.pop()
         line = _line(points[first], points[last])
-        off = [(abs(line(points[i][0]) - points[i][1]), i) for i in range(first + 1, last)]
+        off = [(abs(line(points[i][0]) / points[i][1] - 1), i) for i in range(first + 1, last)]
         worst, index = max(off, default=(0.0, first))
         if worst > _NEAR / 2:
             kept.add(index)
@@ -95,20 +95,20 @@ def _fewer(points: _Knots) -> _Knots:
 
 
 def _raised(knots: _Knots, steps: _Knots) -> _Knots:
-    """The knots, raised so that no step is above the lines between them."""
-    short = 0.0
+    """The knots, raised by one factor so that no step is above the lines between them."""
+    factor = 1.0
     for before, after in pairwise(knots):
         line = _line(before, after)
-        inside = (share - line(age) for age, share in steps if before[0] < age < after[0])
-        short = max([short, *inside])
+        inside = (share / line(age) for age, share in steps if before[0] < age < after[0])
+        factor = max([factor, *inside])
     raised: _Knots = []
     for age, share in knots:
-        if share + short >= 1:
-            if raised and share + short > 1:  # where the line reaches 1
-                (last, low), high = raised[-1], share + short
+        if (high := share * factor) >= 1:
+            if raised and high > 1:  # where the line reaches 1
+                last, low = raised[-1]
                 age = last + (age - last) * (1 - low) / (high - low)
             return [*raised, (age, 1.0)]
-        raised.append((age, share + short))
+        raised.append((age, high))
     return raised
 
 

@@ -81,8 +81,8 @@ class ReportingDelay:
         ε is the one-sided Dvoretzky-Kiefer-Wolfowitz band: if the releases are alike, F is nowhere
         below the truth with 95 % confidence. The largest share is for releases that differ, for
         which no band helps: with k releases, the next one is the fastest of all with a chance of
-        1/(k+1). The result has few knots, is nowhere below this F, and at most 0.01 above the lines
-        between two delays.
+        1/(k+1). The result has few knots. It is nowhere below this F, and at the recorded delays at
+        most 3 % of F above it.
 
         :param delays: seconds from the start of a device to the report of its failure: of one
             release, or a list of releases; at least 20 of them

@@ -106,6 +106,7 @@ def _add_fleet(sub: argparse.ArgumentParser) -> None:
         ("environment-share", "share of the failures that are environmental"),
         ("hand-stop-at", "seconds after which somebody stops some running devices"),
         ("hand-stop-share", "share of the running devices that they stop"),
+        ("sigma", "of a lognormal spread, the standard deviation of the logarithm"),
         ("poll", "seconds between two looks"),
     ):
         value = getattr(usual, name.replace("-", "_"))

@@ -24,8 +24,9 @@ class Fleet:
     :param failure_rate: the true share of devices that fail
     :param failure_after: the mean time from a device's start to the report of its failure
     :param success_after: the mean time from a device's start to the report of its success
-    :param spread: the distribution of those times: ``exponential``, ``lognormal`` (around the mean,
-        by a factor of about 1.6) or ``fixed``
+    :param spread: the distribution of those times: ``exponential``, ``lognormal`` or ``fixed``
+    :param sigma: of a ``lognormal`` spread, the standard deviation of the logarithm; 0.5 is around
+        the median by a factor of about 1.6
     :param arrival: the time over which the devices start, evenly; 0: all at once
     :param silent_rate: the share of the *failures* that never report (bricked devices): the
         platform counts them as failed after 24 hours
@@ -41,6 +42,7 @@ class Fleet:
     failure_after: float = 600.0
     success_after: float = 7200.0
     spread: str = "exponential"
+    sigma: float = 0.5
     arrival: float = 0.0
     silent_rate: float = 0.0
     environment_share: float = 0.0
@@ -51,7 +53,7 @@ class Fleet:
     def __post_init__(self) -> None:
         validation.whole("devices", self.devices, least=1)
         validation.choice("spread", self.spread, SPREADS)
-        for name in ("failure_after", "success_after", "poll"):
+        for name in ("failure_after", "success_after", "sigma", "poll"):
             validation.seconds(name, getattr(self, name))
         for name in ("failure_rate", "silent_rate", "environment_share", "hand_stop_share"):
             validation.share(name, getattr(self, name))
@@ -153,8 +155,8 @@ def run(fleet: Fleet, random: Any) -> Course:
     environmental = fails & (random.random(size) < fleet.environment_share)
     takes = np.where(
         fails,
-        _delays(fleet.failure_after, fleet.spread, size, random),
-        _delays(fleet.success_after, fleet.spread, size, random),
+        _delays(fleet.failure_after, fleet, size, random),
+        _delays(fleet.success_after, fleet, size, random),
     )
     end = start + np.where(silent, _PLATFORM_GIVES_UP, takes)
     by_hand = np.full(size, np.inf)
@@ -186,11 +188,10 @@ def run(fleet: Fleet, random: Any) -> Course:
     )
 
 
-def _delays(mean: float, spread: str, size: int, random: Any) -> Any:
+def _delays(mean: float, fleet: Fleet, size: int, random: Any) -> Any:
     np: Any = numpy()
-    if spread == "exponential":
+    if fleet.spread == "exponential":
         return random.exponential(mean, size)
-    if spread == "lognormal":
-        sigma = 0.5
-        return random.lognormal(np.log(mean) - sigma * sigma / 2, sigma, size)
+    if fleet.spread == "lognormal":
+        return random.lognormal(np.log(mean) - fleet.sigma**2 / 2, fleet.sigma, size)
     return np.full(size, mean)

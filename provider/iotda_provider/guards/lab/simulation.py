@@ -14,6 +14,7 @@ from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
 from iotda_provider.guards.rule import CLUSTERS, Rule
 from iotda_provider.guards.sequential import EvidenceRule, SequentialFailureTest
+from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 from iotda_provider.guards.time_rules import Overdue, Stalled
 
@@ -127,6 +128,9 @@ def _broken(rule: Rule, course: Course) -> Any:
         return (size >= rule.min_sample) & (share >= rule.rate)
     if isinstance(rule, Combined):
         return _combined(rule, course)
+    if isinstance(rule, SequentialFailureTest) and rule.reporting is not None:
+        failed = _counted(rule, course)
+        return hazards(rule, course) <= _largest_hazards(rule, int(failed.max()))[failed]
     if isinstance(rule, EvidenceRule):
         fewest = _fewest(rule, course.fleet.devices)
         return _counted(rule, course) >= fewest[course.ever_started]
@@ -161,11 +165,64 @@ def _fewest(rule: EvidenceRule, devices: int) -> Any:
 
 def _combined(rule: Combined, course: Course) -> Any:
     np: Any = numpy()
-    devices = course.ever_started
-    counts = [_counted(part, course) for part in rule.parts]
-    kinds, which = np.unique(np.stack([devices, *counts], axis=1), axis=0, return_inverse=True)
-    broken = [rule.breaks_on(tuple(map(int, failed)), int(size)) for size, *failed in kinds]
+    counts = [course.ever_started, *(_counted(part, course) for part in rule.parts)]
+    known = [
+        hazards(part, course)
+        for part in rule.parts
+        if isinstance(part, SequentialFailureTest) and part.reporting is not None
+    ]
+    kinds, which = np.unique(np.stack([*counts, *known], axis=1), axis=0, return_inverse=True)
+    broken = []
+    for kind in kinds:
+        size, *failed = map(int, kind[: len(counts)])
+        broken.append(rule.breaks_on(failed, size, map(float, kind[len(counts) :])))
     return np.array(broken)[which.reshape(-1)]
+
+
+def hazards(rule: SequentialFailureTest, course: Course) -> Any:
+    """For every look Λ, the cumulative hazard that a rule with ``reporting`` allows for."""
+    np: Any = numpy()
+    started = course.ever_started
+    known = _known_hazards(rule, course.fleet.poll)
+    size = len(started)
+    if known and np.array_equal(known[0][0][:size], started):
+        return known[0][1][:size]
+    found, ages = np.zeros(size), StartAges()
+    assert rule.reporting is not None
+    for index in range(size):
+        now, more = float(course.time[index]), 0
+        if index:
+            more = int(started[index] - started[index - 1])
+        before = float(course.time[index - 1]) if index else now
+        ages = ages.after(more, before, now, rule.ages_up_to)
+        count = int(started[index])
+        found[index] = rule.reporting.total_hazard(rule.tolerated_rate, count, ages, now)
+    known[:] = [(started, found)]
+    return found
+
+
+@lru_cache(maxsize=64)
+def _known_hazards(rule: SequentialFailureTest, poll: float) -> list[tuple[Any, Any]]:
+    """The starts of the last fleet and its hazards: many fleets start alike. It is filled later."""
+    return []
+
+
+@lru_cache(maxsize=64)
+def _largest_hazards(rule: SequentialFailureTest, failed: int) -> Any:
+    """For 0, 1, ... ``failed`` failures, the largest hazard at which they break the rule."""
+    np: Any = numpy()
+    return np.array([_largest_hazard(rule, count) for count in range(failed + 1)])
+
+
+@lru_cache(maxsize=100_000)
+def _largest_hazard(rule: SequentialFailureTest, failed: int) -> float:
+    """The largest hazard at which so many failures break the rule; -1: none."""
+    if not rule.breaks_by(failed, 0.0):
+        return -1.0
+    low, high = 0.0, float(failed + 1)
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if rule.breaks_by(failed, middle) else (low, middle)
+    return low
 
 
 DEFAULT_RULES: tuple[Rule, ...] = (

@@ -10,6 +10,7 @@ from iotda_provider.guards import (
     MaxFailureRate,
     MaxFailures,
     Overdue,
+    ReportingDelay,
     Rule,
     SequentialFailureTest,
     Stalled,
@@ -18,6 +19,7 @@ from iotda_provider.guards import (
 from iotda_provider.guards.lab.fleets import Fleet, run
 from iotda_provider.guards.lab.simulation import first_breach, simulate
 
+DELAY = ReportingDelay({300: 0.2, 1500: 0.9, 6000: 1})
 RULES: list[Rule] = [
     MaxFailures(12),
     MaxFailures(4, failure_class="firmware"),
@@ -29,6 +31,9 @@ RULES: list[Rule] = [
     Stalled(1800),
     Overdue(5400, 0.02),
     Combined([SequentialFailureTest(0.02, failure_class="firmware"), Overdue(5400, 0.05)]),
+    SequentialFailureTest(0.02, reporting=DELAY),
+    SequentialFailureTest(0.02, failure_class="firmware", reporting=DELAY),
+    Combined([SequentialFailureTest(0.02, reporting=DELAY), Overdue(5400, 0.05)]),
 ]
 
 KINDS = [
@@ -37,6 +42,7 @@ KINDS = [
     Fleet(devices=200, poll=300, failure_rate=0.06, spread="lognormal", silent_rate=0.5),
     Fleet(devices=200, poll=300, failure_rate=0.05, arrival=7200, hand_stop_at=3000),
     Fleet(devices=60, poll=60, failure_rate=0.1, spread="fixed", hand_stop_at=700, arrival=600),
+    Fleet(devices=400, poll=43, failure_rate=0.05, spread="lognormal", sigma=0.3, arrival=6000),
 ]
 
 
