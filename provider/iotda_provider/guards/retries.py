@@ -32,15 +32,17 @@ def retry_warnings(
     if rules is None:
         return [_hidden(policy, "rules that count final failures", ""), *_no_wait(policy)]
     every = list(_single(rules))
+    late = min((rule.after_seconds for rule in every if isinstance(rule, Overdue)), default=None)
+    early = _too_early(policy, late)
     if not any(ATTEMPTS in rule.needs for rule in every):
         counting = (SequentialFailureTest, MaxFailures, MaxFailureRate)
         names = dict.fromkeys(rule.name for rule in every if isinstance(rule, counting))
-        late = min((r.after_seconds for r in every if isinstance(r, Overdue)), default=None)
         besides = f" (Overdue counts it {_time(late)} after its start)" if late else ""
-        return [_hidden(policy, " and ".join(names), besides)] if names else []
+        hidden = [_hidden(policy, " and ".join(names), besides)] if names else []
+        return [*hidden, *early]
     if not policy.interval:
         return _no_wait(policy)
-    found = []
+    found = early
     if attempt is not None and policy.interval < attempt:
         found.append(
             f"retry_interval ({_time(policy.interval)}) is shorter than an attempt "
@@ -65,6 +67,16 @@ def _hidden(policy: RetryPolicy, rules: str, besides: str) -> str:
         f"{policy.count + 1} attempts and {_time(policy.waits)} of waiting{besides}: bad firmware "
         f"can reach the whole fleet before. Let the guard have {_ADVICE}, too."
     )
+
+
+def _too_early(policy: RetryPolicy, late: float | None) -> list[str]:
+    if late is None or late >= policy.waits:
+        return []
+    return [
+        f"Overdue counts a device {_time(late)} after its start, though it may wait for retries "
+        f"for up to {_time(policy.waits)}: choose a larger after_seconds, or a tolerated_rate that "
+        "covers the healthy devices that need so many attempts."
+    ]
 
 
 def _no_wait(policy: RetryPolicy) -> list[str]:

@@ -18,8 +18,10 @@ from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.guards.lab.replay import replay
 from iotda_provider.guards.lab.simulation import DEFAULT_RULES, Result, simulate
+from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_from_json
+from iotda_provider.models.retry_policy import RetryPolicy
 
 _RULES_HELP = (
     "rules such as 'SequentialFailureTest(0.02), MaxFailures(5)', JSON of them, "
@@ -74,6 +76,7 @@ def _parser(more: Sequence[Callable[[Any], object]]) -> argparse.ArgumentParser:
             )
         else:
             sub.add_argument("--devices", type=int, default=1000, help="fleet size (%(default)s)")
+            _add_retries(sub)
         if name == "simulate":
             _add_fleet(sub)
         if name == "plan":
@@ -86,6 +89,12 @@ def _parser(more: Sequence[Callable[[Any], object]]) -> argparse.ArgumentParser:
 
 def _add_fleet(sub: argparse.ArgumentParser) -> None:
     usual = Fleet()
+    sub.add_argument(
+        "--first-failure-rate",
+        type=float,
+        help="share of devices that fail their first attempt, if failed ones are retried (all "
+        "others succeed at a retry)",
+    )
     sub.add_argument(
         "--healthy",
         default="0.02",
@@ -123,7 +132,30 @@ def _add_fleet(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--plot", metavar="FILE", help="draw the result into a file such as out.png")
 
 
+def _add_retries(sub: argparse.ArgumentParser) -> None:
+    usual = Fleet()
+    sub.add_argument(
+        "--retry-count",
+        type=int,
+        default=usual.retry_count,
+        help="how often the platform retries a failed device, as in a task_policy (%(default)s)",
+    )
+    sub.add_argument(
+        "--retry-interval",
+        type=int,
+        default=usual.retry_interval,
+        help="minutes until it does, as in a task_policy (%(default)s)",
+    )
+
+
 def _add_plan(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--attempt",
+        type=float,
+        default=Fleet().failure_after,
+        metavar="SECONDS",
+        help="how long a failing attempt takes; only for warnings about retries (%(default)g)",
+    )
     sub.add_argument(
         "--rates",
         default="0.01,0.02,0.03,0.05,0.1,0.2",
@@ -216,7 +248,25 @@ def _simulate(options: argparse.Namespace) -> object:
         print(f"drawn into {options.plot}", file=sys.stderr)
     if options.json:
         return reports.simulation_json(results)
-    return reports.simulation_text(results, healthy, options.seed)
+    text = reports.simulation_text(results, healthy, options.seed)
+    found = _warnings(rules, options, options.failure_after, poll_interval=options.poll)
+    return "\n\n".join([text, *found])
+
+
+def _warnings(
+    rules: Sequence[Rule],
+    options: argparse.Namespace,
+    attempt: float,
+    poll_interval: float | None = None,
+) -> list[str]:
+    """What the retries that the user has named hide from the rules."""
+    validation.whole("--retry-count", options.retry_count)
+    validation.whole("--retry-interval", options.retry_interval)
+    policy = {"retry_count": options.retry_count, "retry_interval": options.retry_interval}
+    retries = RetryPolicy.of(policy)
+    if retries is None:
+        return []
+    return retry_warnings(retries, rules, attempt=attempt, poll_interval=poll_interval)
 
 
 def _progress(rate: float, fleets: int) -> Callable[[int], None]:
@@ -228,12 +278,15 @@ def _progress(rate: float, fleets: int) -> Callable[[int], None]:
 
 
 def _plan(options: argparse.Namespace) -> object:
+    rules = tuple(_rules(options) or DEFAULT_RULES)
+    attempt = validation.seconds("--attempt", options.attempt)
     plan = reports.Plan(
-        rules=tuple(_rules(options) or DEFAULT_RULES),
+        rules=rules,
         rates=tuple(_rates(options.rates, "rates")),
         devices=_fleet_size(options.devices),
         waves=_waves(options.waves, options.devices) if options.waves else None,
         in_flight=validation.whole("--in-flight", options.in_flight),
+        warnings=tuple(_warnings(rules, options, attempt)),
     )
     return plan.to_json() if options.json else plan.to_text()
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from iotda_provider.guards import validation
 from iotda_provider.guards._lazy import numpy
-from iotda_provider.guards.look import Look
+from iotda_provider.guards.lab.attempts import Attempts, found_by_id
+from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.models import TaskProgress
 
 SPREADS = ("exponential", "lognormal", "fixed")
@@ -21,7 +22,11 @@ class Fleet:
     """How a fleet behaves. Times are in seconds.
 
     :param devices: the number of devices
-    :param failure_rate: the true share of devices that fail
+    :param failure_rate: the true share of devices that fail, with all their attempts
+    :param first_failure_rate: the share of devices that fail their first attempt, if the platform
+        retries it; None: the ``failure_rate``
+    :param retry_count: how often the platform retries a failed device, 0 to 5
+    :param retry_interval: *minutes* until it does, as in a ``task_policy``, 0 to 1440
     :param failure_after: the mean time from a device's start to the report of its failure
     :param success_after: the mean time from a device's start to the report of its success
     :param spread: the distribution of those times: ``exponential``, ``lognormal`` or ``fixed``
@@ -49,6 +54,9 @@ class Fleet:
     hand_stop_at: float | None = None
     hand_stop_share: float = 0.25
     poll: float = 10.0
+    first_failure_rate: float | None = None
+    retry_count: int = 0
+    retry_interval: int = 60
 
     def __post_init__(self) -> None:
         validation.whole("devices", self.devices, least=1)
@@ -57,6 +65,11 @@ class Fleet:
             validation.seconds(name, getattr(self, name))
         for name in ("failure_rate", "silent_rate", "environment_share", "hand_stop_share"):
             validation.share(name, getattr(self, name))
+        if self.first_failure_rate is not None:
+            validation.share("first_failure_rate", self.first_failure_rate)
+        for name, most in (("retry_count", 5), ("retry_interval", 1440)):
+            if validation.whole(name, getattr(self, name)) > most:
+                validation.refuse(name, f"a whole number from 0 to {most}", getattr(self, name))
         for name in ("arrival", "hand_stop_at"):
             value = getattr(self, name)
             if value is not None:
@@ -81,6 +94,10 @@ class Course:
     truly_started: Any
     will_fail: Any
     """The devices that have started by each look and fail if nobody stops them."""
+    retrying: Any
+    """The devices that wait for a retry, which the platform does not count as failed."""
+    found: Any
+    """The devices that a guard has found waiting for a retry, by their ids."""
 
     @property
     def fail(self) -> Any:
@@ -94,6 +111,13 @@ class Course:
     @property
     def unfinished(self) -> Any:
         return self.started - self.success - self.fail
+
+    @property
+    def attempted(self) -> Any:
+        """As :attr:`GuardState.attempted`."""
+        np: Any = numpy()
+        highest = np.maximum.accumulate(np.maximum(self.fail + self.retrying, self.found))
+        return np.minimum(highest, self.ever_started)
 
     @property
     def ever_started(self) -> Any:
@@ -132,13 +156,15 @@ class Course:
             time=float(self.time[index]),
             progress=TaskProgress(
                 total=self.fleet.devices,
-                processing=int(self.unfinished[index]),
+                processing=int(self.unfinished[index] - self.retrying[index]),
+                fail_wait_retry=int(self.retrying[index]),
                 success=int(self.success[index]),
                 fail=environment + firmware,
                 waiting=int(self.waiting[index]),
                 stopped=int(self.stopped[index]),
             ),
             failures_by_class={"environment": environment, "firmware": firmware},
+            attempted={WHOLE: int(self.found[index])} if self.fleet.retry_count else None,
         )
 
 
@@ -150,15 +176,23 @@ def run(fleet: Fleet, random: Any) -> Course:
     np: Any = numpy()
     size = fleet.devices
     start = np.arange(size) * (fleet.arrival / size)
-    fails = random.random(size) < fleet.failure_rate
+    attempts = Attempts.draw(
+        size,
+        final=fleet.failure_rate,
+        first=fleet.first_failure_rate,
+        retries=fleet.retry_count,
+        random=random,
+    )
+    fails = attempts.all_failed
     silent = fails & (random.random(size) < fleet.silent_rate)
     environmental = fails & (random.random(size) < fleet.environment_share)
-    takes = np.where(
-        fails,
-        _delays(fleet.failure_after, fleet, size, random),
-        _delays(fleet.success_after, fleet, size, random),
-    )
-    end = start + np.where(silent, _PLATFORM_GIVES_UP, takes)
+    failing = [
+        np.where(silent, _PLATFORM_GIVES_UP, _delays(fleet.failure_after, fleet, size, random))
+        for _ in range(fleet.retry_count + 1)
+    ]
+    succeeding = _delays(fleet.success_after, fleet, size, random)
+    interval = 60.0 * fleet.retry_interval
+    end = start + attempts.durations(failing, succeeding, interval)
     by_hand = np.full(size, np.inf)
     if fleet.hand_stop_at is not None:
         running = (start <= fleet.hand_stop_at) & (end > fleet.hand_stop_at)
@@ -175,6 +209,8 @@ def run(fleet: Fleet, random: Any) -> Course:
         return np.searchsorted(np.sort(moments), time, side="right")
 
     started = by(start)
+    waits = attempts.waiting(start, by_hand)
+    retrying = by(waits[0]) - by(waits[1])
     return Course(
         fleet=fleet,
         time=time,
@@ -185,6 +221,8 @@ def run(fleet: Fleet, random: Any) -> Course:
         stopped=by(by_hand[~counted]),
         truly_started=started,
         will_fail=by(start[fails]),
+        retrying=retrying,
+        found=found_by_id(waits, retrying, time, interval),
     )
 
 

@@ -13,7 +13,7 @@ from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.recorded_looks import Audit
 from iotda_provider.guards.lab.replay import Event, Outcome
 from iotda_provider.guards.lab.simulation import Result
-from iotda_provider.guards.rule import CLUSTERS, Rule
+from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.time_rules import Stalled
 
@@ -142,6 +142,7 @@ class Plan:
     :param waves: the devices that have started by the end of each wave; None: a look after every
         outcome
     :param in_flight: the devices that have started but not reported, at each look
+    :param warnings: sentences to add to the notes
     """
 
     rules: tuple[Rule, ...]
@@ -149,6 +150,7 @@ class Plan:
     devices: int
     waves: tuple[int, ...] | None = None
     in_flight: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def gates(self) -> list[EnoughSuccess]:
@@ -193,6 +195,12 @@ class Plan:
                 notes.append(f"{notation(rule)} uses times: see iotda-guard simulate.")
             elif not exact.breaks_at(rule, size, finished=size, started=size, total=size):
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
+            elif ATTEMPTS in rule.needs:
+                notes.append(
+                    f"{notation(rule)} counts devices with a failed attempt: read its line as if "
+                    "so many of them had one. If failed devices are retried, fewer fail finally: "
+                    "see iotda-guard simulate."
+                )
             elif CLUSTERS in rule.needs:
                 notes.append(
                     f"{notation(rule)} uses clusters, which a plan does not know: its figures are "
@@ -203,7 +211,7 @@ class Plan:
             opens = f"opens after {least} successes without a failure"
             person = f": with {size} devices a person must decide" if least > size else ""
             notes.append(f"{notation(gate)} {opens} at the earliest{person}.")
-        return notes
+        return [*notes, *self.warnings]
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""

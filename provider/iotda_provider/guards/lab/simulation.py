@@ -12,7 +12,7 @@ from iotda_provider.guards._lazy import numpy
 from iotda_provider.guards.combined import Combined
 from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
-from iotda_provider.guards.rule import CLUSTERS, Rule
+from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule
 from iotda_provider.guards.sequential import EvidenceRule, SequentialFailureTest
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
@@ -145,6 +145,8 @@ def _failed(classes: tuple[str, ...] | None, course: Course) -> Any:
 def _counted(rule: EvidenceRule, course: Course) -> Any:
     """For every look the failures, for ``Overdue`` with the overdue devices."""
     np: Any = numpy()
+    if ATTEMPTS in rule.needs:
+        return course.attempted
     failed = _failed(rule.classes, course)
     if not isinstance(rule, Overdue):
         return failed

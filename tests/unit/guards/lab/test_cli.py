@@ -231,3 +231,85 @@ def test_a_wrong_delay_is_one_line_that_names_it(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"ReportingDelay|reporting|floor") as caught:
         parse_rules(f"SequentialFailureTest(0.02, reporting={wrong})")
     assert "\n" not in str(caught.value)
+
+
+ATTEMPTS = "SequentialFailureTest(0.2, counts='attempts')"
+
+
+class TestRetries:
+    """What the platform's retries do to rules."""
+
+    def test_a_plan_warns_where_they_hide_failures(self, capsys: Output) -> None:
+        retries = ["--retry-count", "5", "--retry-interval", "60", "--rates", "0.1"]
+        assert main(["plan", "--devices", "50", "--rule", "MaxFailures(5)", *retries]) == 0
+        assert "only after 6 attempts and 5 h of waiting" in capsys.readouterr().out
+        assert main(["plan", "--devices", "50", "--rule", ATTEMPTS, *retries, "--json"]) == 0
+        (note,) = json.loads(capsys.readouterr().out)["notes"]
+        assert f"{ATTEMPTS} counts devices with a failed attempt" in note
+
+    @pytest.mark.parametrize(("attempt", "warned"), [("1800", True), ("60", False)])
+    def test_a_plan_warns_where_the_interval_is_shorter_than_an_attempt(
+        self, capsys: Output, attempt: str, warned: bool
+    ) -> None:
+        retries = ["--retry-count", "5", "--retry-interval", "1", "--attempt", attempt]
+        main(["plan", "--devices", "50", "--rule", ATTEMPTS, "--rates", "0.1", *retries])
+        assert ("shorter than an attempt (30 min)" in capsys.readouterr().out) is warned
+
+    def test_a_plan_warns_of_overdue_devices_that_only_wait(self, capsys: Output) -> None:
+        retries = ["--retry-count", "5", "--retry-interval", "60", "--rates", "0.1"]
+        rules = f"{ATTEMPTS}, Overdue(3600, 0.02)"
+        main(["plan", "--devices", "50", "--rules", rules, *retries])
+        assert "may wait for retries for up to 5 h" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("interval", ["60", "1"])
+    def test_simulated_firmware_that_fails_everything_is_stopped_by_its_attempts(
+        self, capsys: Output, interval: str
+    ) -> None:
+        """Ten devices a minute, attempts of ten minutes."""
+        assert (
+            main(
+                [
+                    *("simulate", "--rule", ATTEMPTS, "--rule", "SequentialFailureTest(0.02)"),
+                    *("--devices", "1000", "--arrival", "6000", "--poll", "30", "--fleets", "5"),
+                    *("--failure-after", "600", "--spread", "fixed", "--healthy", "0.005"),
+                    *("--faulty", "1", "--first-failure-rate", "0.1"),
+                    *("--retry-count", "5", "--retry-interval", interval, "--json"),
+                ]
+            )
+            == 0
+        )
+        found = json.loads(capsys.readouterr().out)
+        (good, _), (bad, hidden) = found[:2], found[2:]
+        assert good["stopped"] == 0
+        assert (bad["stopped"], bad["mean_exposed"] < 180) == (1, True)
+        assert hidden["mean_exposed"] > 600
+
+    def test_a_recorded_rollout_is_replayed_with_its_attempts(
+        self, tmp_path: Path, capsys: Output
+    ) -> None:
+        rule, state, records = SequentialFailureTest(0.5, counts="attempts"), None, []
+        for minute in range(30):
+            progress = TaskProgress(total=100, fail_wait_retry=2, processing=98)
+            by_id = {"": 2 * minute}
+            look = Look(time=1_790_000_000 + 60 * minute, progress=progress, attempted=by_id)
+            state, verdict = evaluate(rule, state, look)
+            records.append(audit_record(look, verdict))
+        file = tmp_path / "audit.jsonl"
+        file.write_text("\n".join(map(json.dumps, records)))
+        assert main(["replay", str(file), "--rule", ATTEMPTS]) == 0
+        assert "devices with a failed attempt among 100 started" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            ["--retry-count", "-1"],
+            ["--retry-count", "6"],
+            ["--retry-interval", "2000", "--retry-count", "1"],
+            ["--first-failure-rate", "2"],
+        ],
+    )
+    def test_what_the_platform_does_not_take_is_refused(
+        self, capsys: Output, wrong: list[str]
+    ) -> None:
+        assert main(["simulate", "--fleets", "1", "--devices", "5", *wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1

@@ -34,6 +34,8 @@ RULES: list[Rule] = [
     SequentialFailureTest(0.02, reporting=DELAY),
     SequentialFailureTest(0.02, failure_class="firmware", reporting=DELAY),
     Combined([SequentialFailureTest(0.02, reporting=DELAY), Overdue(5400, 0.05)]),
+    SequentialFailureTest(0.1, counts="attempts"),
+    Combined([SequentialFailureTest(0.02), SequentialFailureTest(0.1, counts="attempts")]),
 ]
 
 KINDS = [
@@ -43,6 +45,18 @@ KINDS = [
     Fleet(devices=200, poll=300, failure_rate=0.05, arrival=7200, hand_stop_at=3000),
     Fleet(devices=60, poll=60, failure_rate=0.1, spread="fixed", hand_stop_at=700, arrival=600),
     Fleet(devices=400, poll=43, failure_rate=0.05, spread="lognormal", sigma=0.3, arrival=6000),
+    Fleet(devices=200, poll=300, failure_rate=0.1, retry_count=3, arrival=9000),
+    Fleet(
+        devices=200,
+        poll=30,
+        failure_rate=0.02,
+        first_failure_rate=0.3,
+        success_after=1200,
+        retry_count=2,
+        retry_interval=1,
+        arrival=6000,
+        hand_stop_at=3000,
+    ),
 ]
 
 
