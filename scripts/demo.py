@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from workbench import ROOT, Workbench, WorkbenchError, end, workbench
+from workbench import ROOT, Workbench, WorkbenchError, connect, end, workbench
 
 SCENARIO = ROOT / "scripts" / "scenarios" / "bad_firmware_to_confirm.json"
 DAG_ID = "guard_one_rollout"
@@ -73,16 +72,6 @@ def play(bench: Workbench, speed: float) -> int:
     print(report(outcome))
     print(where_to_look_next(bench, log))
     return 0
-
-
-def connect(bench: Workbench) -> Any:
-    """Our own hook, to look on from outside, with the same connection as the DAG."""
-    os.environ.update(
-        {name: value for name, value in bench.environment.items() if name.startswith("AIRFLOW")}
-    )
-    from iotda_provider.hooks.iotda import IoTDAHook
-
-    return IoTDAHook()
 
 
 def wait_for_guard(database: Path, airflow: subprocess.Popen[bytes]) -> None:

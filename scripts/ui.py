@@ -1,4 +1,4 @@
-"""Airflow's web UI with the example DAGs, the emulator, and a bad rollout to stop.
+"""Airflow's web UI with the example DAGs, the emulator, and rollouts to look at.
 
 make ui                          a free port; Ctrl-C ends everything
 make ui ARGS="--port 8080"
@@ -15,12 +15,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
+from ui_rollouts import begin_rollouts, copy_dags
 from workbench import ROOT, WorkbenchError, end, workbench
 
-SCENARIO = ROOT / "scripts" / "scenarios" / "bad_firmware.json"
+SCENARIO = ROOT / "scripts" / "scenarios" / "rollouts.json"
+#: Airflow 2 has no page for rollouts.
+IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+PAGE = "plugin/rollouts"
 PATIENCE = 180.0
+WHAT_THERE_IS = (
+    "  Trigger stop_batch_task and fill in its form.\n"
+    if IS_AIRFLOW_2
+    else """\
+  thermostats   a bad firmware: watch the guard stop it in a minute or two
+  lamps         a healthy one
+  meters        a release in waves, which soon waits for your answer
+  cameras       its guard's worker hangs: in two minutes there is no news of it
+
+"""
+)
 
 
 def main() -> int:
@@ -46,6 +62,7 @@ def serve(options: argparse.Namespace) -> int:
     with workbench("ui", scenario=options.scenario, speed=options.speed) as bench:
         bench.environment.update(
             {
+                "AIRFLOW__CORE__DAGS_FOLDER": str(copy_dags(bench.folder)),
                 "AIRFLOW__API__HOST": "127.0.0.1",
                 "AIRFLOW__API__PORT": str(port),
                 "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
@@ -63,13 +80,13 @@ def serve(options: argparse.Namespace) -> int:
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_healthy(url, airflow, log)
+            if not IS_AIRFLOW_2:
+                begin_rollouts(bench, url)
+                url += f"/{PAGE}"
             print(
                 f"\n  Airflow     {url}{login(bench.folder)}\n"
                 f"  Emulator    {bench.emulator_url}, {options.speed:g}x as fast as real time\n"
-                f"  Logs        {bench.folder.relative_to(ROOT)}\n\n"
-                "  A rollout of a bad firmware to 1,000 devices has just begun. Unpause\n"
-                "  rollout_guard and watch it stop the rollout, or trigger stop_batch_task and\n"
-                "  fill in its form.\n"
+                f"  Logs        {bench.folder.relative_to(ROOT)}\n\n{WHAT_THERE_IS}"
                 "  Ctrl-C ends everything.\n",
                 flush=True,
             )

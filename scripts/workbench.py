@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -51,6 +52,16 @@ class Workbench:
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
             )
+
+
+def connect(bench: Workbench) -> Any:
+    """Our own hook, to look on from outside, with the same connection as the DAGs."""
+    os.environ.update(
+        {name: value for name, value in bench.environment.items() if name.startswith("AIRFLOW")}
+    )
+    from iotda_provider.hooks.iotda import IoTDAHook
+
+    return IoTDAHook()
 
 
 def migrate(folder: Path) -> None:

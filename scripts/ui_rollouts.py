@@ -1,0 +1,99 @@
+"""What `make ui` shows: a healthy rollout, a bad one, a release that asks, a guard that hangs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from workbench import ROOT, Workbench, WorkbenchError, connect
+
+PATIENCE = 180.0
+DAGS = ("guard_one_rollout", "stop_batch_task", "firmware_release", "guard_on_a_hung_worker")
+PACKAGES = {
+    "lamps": "0f7b1c2d3e4f5a6b7c8d9e01",
+    "thermostats": "0f7b1c2d3e4f5a6b7c8d9e02",
+    "meters": "0f7b1c2d3e4f5a6b7c8d9e03",
+    "cameras": "0f7b1c2d3e4f5a6b7c8d9e04",
+}
+GROUPS = {name: f"1a000000-000{number}" for number, name in enumerate(PACKAGES, start=1)}
+
+
+def copy_dags(folder: Path) -> Path:
+    """The example DAGs and the demo's own, where a wave bakes for seconds instead of minutes."""
+    copies = folder / "dags"
+    copies.mkdir()
+    for file in (*(ROOT / "dags").glob("*.py"), *(ROOT / "scripts" / "dags").glob("*.py")):
+        shutil.copy(file, copies)
+    release = copies / "firmware_release.py"
+    text, count = re.subn(
+        r"(?m)^LEAST_BAKE_MINUTES = \d+$", "LEAST_BAKE_MINUTES = 0", release.read_text()
+    )
+    assert count == 1
+    release.write_text(text)
+    return copies
+
+
+class AirflowApi:
+    """Airflow's public API, as whoever opens the page uses it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/api/v2"
+        self._session = requests.Session()
+        token = self._session.get(f"{url}/auth/token", timeout=30).json()["access_token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        answer = self._session.request(method, f"{self._url}/{path}", json=body or None, timeout=60)
+        if not answer.ok:
+            raise WorkbenchError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    def wait_for_dags(self, *dag_ids: str) -> None:
+        """Wait until Airflow has parsed the DAGs, and unpause them."""
+        began = time.monotonic()
+        missing = list(dag_ids)
+        while missing:
+            if time.monotonic() - began > PATIENCE:
+                raise WorkbenchError(f"Airflow has not parsed {', '.join(missing)}.")
+            try:
+                self.call("PATCH", f"dags/{missing[0]}", is_paused=False)
+                missing.pop(0)
+            except WorkbenchError:
+                time.sleep(1)
+
+    def start(self, dag_id: str, **conf: Any) -> str:
+        """Start a run; its id."""
+        run = self.call("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=conf)
+        return str(run["dag_run_id"])
+
+
+def begin_rollouts(bench: Workbench, url: str) -> None:
+    """Begin everything that the page shows. The bad rollout begins last."""
+    airflow = AirflowApi(url)
+    airflow.wait_for_dags(*DAGS)
+    with connect(bench) as hook:
+
+        def create(name: str) -> str:
+            task = hook.create_batch_task(
+                task_name=name,
+                task_type="firmwareUpgrade",
+                group_ids=[GROUPS[name]],
+                document={"package_ids": [PACKAGES[name]]},
+            )
+            return str(task.task_id)
+
+        airflow.start("guard_on_a_hung_worker", batch_task_id=create("cameras"))
+        airflow.start(
+            "firmware_release",
+            package_id=PACKAGES["meters"],
+            group_ids=[GROUPS["meters"]],
+            waves="10%, 40%, 100%",
+            bake_minutes=0.05,
+            approval="before every wave",
+        )
+        airflow.start("guard_one_rollout", batch_task_id=create("lamps"))
+        airflow.start("guard_one_rollout", batch_task_id=create("thermostats"))

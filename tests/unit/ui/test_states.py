@@ -1,0 +1,192 @@
+"""Which state the page shows: of one guard, and of a rollout that several tell of."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow.models.hitl", reason="the page needs Airflow 3.1")
+
+from iotda_provider.ui.reading import Question, Record, Seen, SeenXCom
+from iotda_provider.ui.rollouts import list_of
+from iotda_provider.ui.xcom_shapes import header_of
+
+NOW = datetime(2026, 11, 29, 3, 0, tzinfo=timezone.utc)
+TASK, OTHER = "5c8f9e2d7a6b4c3d1e0f9a8b", "5c8f9e2d7a6b4c3d1e0f9a8c"
+
+
+def text(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")
+
+
+class Runs:
+    """Runs whose guards, stops and releases have told what the test says."""
+
+    def __init__(self) -> None:
+        self.seen = Seen(records=[])
+
+    def add(
+        self,
+        kind: str = "guard",
+        *,
+        run: str = "run",
+        tasks: list[str] | None = None,
+        name: str = "lamps",
+        run_state: str = "running",
+        task_state: str = "deferred",
+        live: dict[str, Any] | None = None,
+        header: dict[str, Any] | None = None,
+        ago: float = 10,
+    ) -> None:
+        tasks = tasks or [TASK]
+        said = {"kind": kind, "batch_task_ids": tasks, "batch_task_names": [name], **(header or {})}
+        found = header_of(said)
+        assert found is not None
+        at = NOW - timedelta(seconds=ago)
+        record = Record(
+            *("dag", run, kind, -1, len(self.seen.records)),
+            *(found, at, run_state, at, None, "somebody", task_state),
+        )
+        self.seen.records.append(record)  # type: ignore[attr-defined]
+        if live is not None:
+            value = {
+                "batch_task_ids": tasks,
+                "status": ["Processing"],
+                "progress": {"total": 100, "started": 10, "processing": 10},
+                "looked_at": text(at),
+                "due": text(NOW + timedelta(seconds=30)),
+                **live,
+            }
+            xcom = SeenXCom(kind, -1, "live", value, at, task_state, at, None)
+            self.seen.xcoms.setdefault(record.run, []).append(xcom)
+
+    def ask(self, run: str = "run") -> None:
+        question = Question("wave_1_ask", "Go on?", "", ["Go on", "Stop"], NOW)
+        self.seen.questions[("dag", run)] = [question]
+
+    def rows(self, *, only_open: bool = False) -> list[dict[str, Any]]:
+        return list(list_of(self.seen, NOW, only_open=only_open)["rollouts"])
+
+
+STOP = {"sent_at": text(NOW), "accepted_at": text(NOW), "attempts": 1, "error": None}
+OVERDUE = text(NOW - timedelta(seconds=61))
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("watched", {"live": {}}),
+        ("not_started", {"live": {"progress": {"total": 9, "started": 0}}}),
+        ("not_started", {"ago": 5}),
+        ("stale", {"ago": 600}),
+        ("hold", {"live": {"decision": "hold"}}),
+        ("stale", {"live": {"due": OVERDUE}}),
+        ("watched", {"live": {"due": text(NOW - timedelta(seconds=59))}}),
+        ("blind", {"live": {"blind_since": text(NOW)}}),
+        ("stopping", {"live": {"stop": STOP, "status": ["Stopping"]}}),
+        ("stop_failed", {"live": {"stop": {**STOP, "accepted_at": None, "error": "refused"}}}),
+        ("stopped", {"live": {"stop": STOP, "status": ["Stopped"], "verdict": "breached"}}),
+        ("stopping", {"live": {"stop": STOP, "status": ["Stopping"], "verdict": "breached"}}),
+        ("breached", {"live": {"verdict": "breached"}, "task_state": "success"}),
+        ("shadow_breached", {"live": {"verdict": "breached"}, "header": {"shadow": True}}),
+        ("ended", {"live": {"verdict": "breached", "status": ["Success"]}}),
+        ("completed", {"live": {"verdict": "completed", "status": ["Success"]}}),
+        ("stopped_elsewhere", {"live": {"verdict": "stopped_elsewhere", "status": ["Stopped"]}}),
+        ("lost", {"live": {"verdict": "lost"}}),
+        ("guard_failed", {"live": {"verdict": "lost", "guard_lost": True}}),
+        ("guard_failed", {"live": {}, "task_state": "failed"}),
+        ("guard_failed", {"live": {}, "task_state": "success"}),
+        ("guard_failed", {"task_state": "upstream_failed", "run_state": "failed"}),
+        ("ended", {"live": {"status": ["PartialSuccess"]}, "task_state": "failed"}),
+        ("stopping", {"kind": "stop", "live": {}}),
+        ("stopped_elsewhere", {"kind": "stop", "live": {"verdict": "stopped"}}),
+        ("stop_failed", {"kind": "stop", "live": {}, "task_state": "failed"}),
+        ("watched", {"kind": "release", "live": {"verdict": "passed"}}),
+        ("completed", {"kind": "release", "live": {"verdict": "passed"}, "run_state": "success"}),
+        ("guard_failed", {"kind": "release", "live": {"verdict": "passed"}, "run_state": "failed"}),
+    ],
+)
+def test_one_tells_its_state(state: str, told: dict[str, Any]) -> None:
+    runs = Runs()
+    runs.add(**told)
+    (row,) = runs.rows()
+    assert row["state"] == state
+
+
+def test_an_open_question_comes_first() -> None:
+    runs = Runs()
+    runs.add("release", live={"due": OVERDUE, "verdict": "unproven"})
+    runs.ask()
+    (row,) = runs.rows()
+    assert (row["state"], row["question"]["subject"]) == ("asks", "Go on?")
+
+
+def test_a_guard_that_failed_is_no_alarm_where_another_one_watches() -> None:
+    runs = Runs()
+    runs.add(run="failed", live={}, task_state="failed", run_state="failed", ago=100)
+    runs.add(run="hung", live={"due": OVERDUE}, ago=90)
+    (row,) = runs.rows()
+    assert row["state"] == "guard_failed"
+    runs.add(run="watching", live={})
+    (row,) = runs.rows()
+    assert row["state"] == "watched"
+    assert [guard["state"] for guard in row["guards"]] == ["guard_failed", "stale", "watched"]
+
+
+def test_a_guard_that_failed_is_no_alarm_where_a_person_has_stopped_the_rollout_since() -> None:
+    runs = Runs()
+    runs.add(run="failed", live={}, task_state="failed", run_state="failed", ago=100)
+    runs.add("stop", run="stop", live={"verdict": "stopped", "status": ["Stopped"]})
+    (row,) = runs.rows()
+    assert row["state"] == "stopped_elsewhere"
+    assert row["unfinished_ids"] == []
+    assert not runs.rows(only_open=True)
+
+
+def test_rollouts_come_by_need_and_second_tries_below_their_first() -> None:
+    runs = Runs()
+    runs.add(run="first", tasks=[TASK], live={})
+    runs.add(run="hold", tasks=[OTHER], live={"decision": "hold"})
+    runs.add(run="again", tasks=["ab12"], name=f"again_{TASK}", live={"decision": "hold"})
+    found = [(row["run_id"], row["state"]) for row in runs.rows()]
+    assert found == [("hold", "hold"), ("first", "watched"), ("again", "hold")]
+
+
+def test_a_release_of_many_batch_tasks_and_the_guard_of_one_are_one_rollout() -> None:
+    runs = Runs()
+    runs.add("release", run="release", tasks=[TASK], live={"batch_task_ids": [TASK, OTHER]})
+    runs.add(run="guard", tasks=[OTHER], live={})
+    (row,) = runs.rows()
+    assert (row["kind"], len(row["guards"])) == ("release", 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, 1, "guard", [], {}, {"kind": "other"}, {"kind": ["guard"]}),
+        {"kind": "guard", "batch_task_ids": [1, None, {}], "rules": [1], "poll_interval": "x"},
+        {"kind": "guard", "batch_task_ids": "text", "version": 7, "group_ids": {"a": 1}},
+    ],
+)
+def test_other_xcoms_of_that_name_do_no_harm(value: Any) -> None:
+    header = header_of(value)
+    assert header is None or header.batch_task_ids == []
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        {"progress": [1], "rules": "x", "curve": [[1], ["a", 2, 3], None], "status": 3},
+        {"progress": {"total": float("nan"), "fail": -4}, "due": "never", "stop": 1},
+        {"curve": [[1, 2, float("inf")]], "failures_by_class": ["a"], "first_reasons": {"a": 1}},
+    ],
+)
+def test_live_records_of_another_shape_do_no_harm(live: dict[str, Any]) -> None:
+    import json
+
+    runs = Runs()
+    runs.add(live=live)
+    (row,) = runs.rows()
+    json.dumps(row, allow_nan=False)
