@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from iotda_provider.guards import Rule, rules_to_json, total_progress
 from iotda_provider.models import BatchTask
-from iotda_provider.rollout_guard.outcome import Outcome, to_text
+from iotda_provider.rollout_guard.outcome import Outcome, present, to_text
 from iotda_provider.rollout_guard.watch import Watch
 
 #: Keys of the two XComs.
@@ -174,6 +174,8 @@ class LiveRecord:
         :param outcome: how the watch has ended: no further record is due; None: it goes on
         """
         state = self._state()
+        if self._looked_at is None and state.tasks and state.blind_since is None:
+            self._looked_at = now
         self._written_at, self._counts, self._shown = now, state.progress, state.news
         judged, intent = state.judged, state.intent
         heartbeat = max(_HEARTBEAT_SECONDS, guards / WRITES_PER_SECOND, state.interval)
@@ -182,9 +184,7 @@ class LiveRecord:
             "status": [str(task.status) for task in state.tasks],
             "progress": self._counts,
             "decision": judged.get("decision"),
-            "sentence": (outcome.summary if outcome else judged.get("sentence", ""))[
-                :_MOST_CHARACTERS
-            ],
+            "sentence": (outcome.summary if outcome else _sentence(state))[:_MOST_CHARACTERS],
             "rules": list(judged.get("rules", ()))[:_MOST_RULES],
             "attempted": judged.get("attempted"),
             "curve": _curve(state.looks),
@@ -220,6 +220,16 @@ def _state_of(watch: Watch) -> LiveState:
         started=watch.memory.started,
         looks=records,
     )
+
+
+def _sentence(state: LiveState) -> str:
+    """The present state in words, the outcome first."""
+    sentence, decision = str(state.judged.get("sentence", "")), state.judged.get("decision")
+    if decision is None:  # a stop says it itself
+        return sentence
+    if state.intent is not None:
+        return f"STOPPING: {sentence}"
+    return f"BLIND: {sentence}" if state.blind_since is not None else present(decision, sentence)
 
 
 def _curve(looks: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:

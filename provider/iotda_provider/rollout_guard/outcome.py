@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.guards import Verdict, total_progress
+from iotda_provider.guards import Decision, Verdict, total_progress
+from iotda_provider.guards.rule import percent
 from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard.plan import GuardPlan
 
@@ -117,6 +118,16 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def in_capitals(name: str) -> str:
+    """A name such as ``stop_failed`` as the beginning of a sentence: ``STOP FAILED``."""
+    return name.replace("_", " ").upper()
+
+
+def present(decision: str, sentence: str) -> str:
+    """A verdict on a rollout that goes on, the outcome first."""
+    return f"{'HOLD' if decision == Decision.HOLD else 'WATCHED'}: {sentence}"
+
+
 def to_text(time: float | None) -> str | None:
     """A time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
     if time is None:
@@ -127,9 +138,11 @@ def to_text(time: float | None) -> str | None:
 
 def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> Outcome:
     """A rule broke, and this guard does not stop the rollout."""
+    word = "BREACHED"
     if all(task.status.is_terminal for task in tasks):
         then = f"There is nothing left to stop: {plan.label} had ended already."
     elif plan.shadow:
+        word = "WOULD HAVE STOPPED"
         then = f"This guard is a shadow, so {plan.label} goes on."
     else:
         then = f"This guard does not stop anything, so {plan.label} goes on until something does."
@@ -137,7 +150,7 @@ def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> O
         plan,
         tasks,
         BREACHED,
-        f"{verdict.sentence} {then}",
+        f"{word}: {_failures(plan, verdict.evidence)}{verdict.sentence} {then}",
         rule=verdict.rule,
         evidence=verdict.evidence,
         shadow=plan.shadow,
@@ -145,10 +158,10 @@ def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> O
 
 
 _STOP_SENTENCES = {
-    STOPPED: "The guard has stopped {label}",
-    STOPPING: "The guard has stopped {label}, which is still coming to rest",
-    ALREADY_ENDED: "{label} ended before the guard's stop reached it",
-    FAILED: "The guard could NOT stop {label}",
+    STOPPED: ("STOPPED", "The guard has stopped {label}"),
+    STOPPING: ("STOPPING", "The guard has stopped {label}, which is still coming to rest"),
+    ALREADY_ENDED: ("ENDED", "{label} ended before the guard's stop reached it"),
+    FAILED: ("STOP FAILED", "The guard could NOT stop {label}"),
 }
 
 
@@ -160,14 +173,17 @@ def stopped(
     :param stop_outcome: ``stopped``, ``stopping``, ``already_ended`` or ``failed``
     """
     verdict = Verdict.from_dict(intent["verdict"])
-    said = capitalised(_STOP_SENTENCES[stop_outcome].format(label=plan.label))
+    word, sentence = _STOP_SENTENCES[stop_outcome]
+    said = capitalised(sentence.format(label=plan.label))
+    failures = _failures(plan, verdict.evidence)
     error = intent.get("error") if stop_outcome == FAILED else None
     lost = bool(intent.get("guard_lost"))
     return _outcome(
         plan,
         tasks,
         LOST if lost else BREACHED,
-        f"{verdict.sentence} {said}{f' ({error})' if error else ''}: now {_now(tasks)}.",
+        f"{word}: {failures}{verdict.sentence} {said}{f' ({error})' if error else ''}: now "
+        f"{_now(tasks)}.",
         rule=None if lost else verdict.rule,
         evidence={} if lost else verdict.evidence,
         stop={
@@ -187,14 +203,14 @@ def stopped_elsewhere(plan: GuardPlan, tasks: Sequence[BatchTask]) -> Outcome:
         task.task_id for task in tasks if not task.status.is_stop and not task.status.is_terminal
     ]
     rest = f" Nobody guards the rest of it any more: {', '.join(going_on)}." if going_on else ""
-    summary = f"Somebody else has stopped {plan.label}: now {_now(tasks)}.{rest}"
+    summary = f"STOPPED ELSEWHERE: Somebody else has stopped {plan.label}: now {_now(tasks)}.{rest}"
     return _outcome(plan, tasks, STOPPED_ELSEWHERE, summary)
 
 
 def completed(plan: GuardPlan, verdict: Verdict | None, tasks: Sequence[BatchTask]) -> Outcome:
     """The rollout has ended by itself, and no rule broke."""
     nearest = f" {verdict.sentence}" if verdict and verdict.sentence else ""
-    summary = f"No rule broke; {plan.label} has ended as {_now(tasks)}.{nearest}"
+    summary = f"COMPLETED: No rule broke; {plan.label} has ended as {_now(tasks)}.{nearest}"
     return _outcome(plan, tasks, COMPLETED, summary, evidence=verdict.evidence if verdict else {})
 
 
@@ -202,8 +218,8 @@ def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Ou
     """A batch task of the rollout does not exist: somebody has deleted it, or the id is wrong."""
     rest = f" The others are {_now(tasks)}." if tasks else ""
     summary = (
-        f"Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, or the "
-        f"id is wrong, so nobody knows how it ended.{rest}"
+        f"LOST: Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, "
+        f"or the id is wrong, so nobody knows how it ended.{rest}"
     )
     return _outcome(plan, tasks, LOST, summary)
 
@@ -211,8 +227,28 @@ def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Ou
 def guard_lost(plan: GuardPlan, why: str, tasks: Sequence[BatchTask]) -> Outcome:
     """The guard's time is over, and the rollout goes on unguarded."""
     seen = f" It was last seen {_now(tasks)}." if tasks else ""
-    summary = f"{why} Nobody guards {plan.label} any more, and nothing has stopped it.{seen}"
+    summary = (
+        f"NOT GUARDED: {why} Nobody guards {plan.label} any more, and nothing has stopped it.{seen}"
+    )
     return _outcome(plan, tasks, LOST, summary, guard_lost=True)
+
+
+def _failures(plan: GuardPlan, evidence: Mapping[str, Any]) -> str:
+    """How many of how many devices have failed, and how many may; empty: the rule counts none."""
+    failed, devices = evidence.get("failed"), evidence.get("devices")
+    if failed is None or not devices:
+        return ""
+    tolerated = next(_tolerated(plan.rules), None)
+    may = "" if tolerated is None else f"; {percent(tolerated)} tolerated"
+    return f"{failed} of {devices} devices failed ({percent(failed / devices)}{may}). "
+
+
+def _tolerated(rules: Iterable[Any]) -> Iterator[float]:
+    """The failure rates that rules tolerate, of those that count devices, not attempts."""
+    for rule in rules:
+        yield from _tolerated(getattr(rule, "rules", ()))
+        if getattr(rule, "counts", "failed") == "failed" and hasattr(rule, "tolerated_rate"):
+            yield rule.tolerated_rate
 
 
 def _outcome(

@@ -13,7 +13,7 @@ from iotda_provider.models.log import Log
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
-from iotda_provider.rollout_guard.outcome import capitalised, to_text
+from iotda_provider.rollout_guard.outcome import capitalised, in_capitals, to_text
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.waiting.outage import is_task_gone
 
@@ -96,20 +96,23 @@ class Rollout:
     def _statuses(self) -> str:
         return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
 
-    def _log_if_new(self, line: str) -> None:
+    def _log_if_new(self, outcome: str) -> None:
+        """Log an outcome and the counts, if they have changed; the outcome first, as it decides."""
+        now = f"{capitalised(self.plan.label)} is {self._statuses()}: {in_words(self.tasks)}."
+        line = f"{outcome} {now}"
         if line != self._last_line:
             self._last_line = line
-            self.log.info("%s is %s", capitalised(self.plan.label), line)
+            self.log.info("%s", line)
 
     async def tell(self, io: GuardIO, kind: str, sentence: str) -> None:
-        """Tell a person about this rollout."""
+        """Tell a person about this rollout; the sentence begins with what it is about."""
         counts = [task.progress.to_dict() for task in self.tasks]
         facts = {
             "batch_task_ids": list(self.plan.batch_task_ids),
             "time": to_text(self._clock()),
             "progress": [self.progress_json] if len(counts) == 1 else counts,
         }
-        await io.tell(Alert(kind, sentence, facts))
+        await io.tell(Alert(kind, f"{in_capitals(kind)}: {sentence}", facts))
 
 
 def in_words(tasks: Sequence[BatchTask]) -> str:

@@ -14,7 +14,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome, capitalised
 from iotda_provider.rollout_guard.plan import GuardPlan
-from iotda_provider.rollout_guard.rollout import Rollout, in_words
+from iotda_provider.rollout_guard.rollout import Rollout
 from iotda_provider.waiting.outage import LOG_EVERY, is_task_ended
 
 #: How often a reported stop is read again at most.
@@ -139,7 +139,7 @@ class StoppableRollout(Rollout):
     async def _complete_stop(self, io: GuardIO) -> Outcome | None:
         """Go on with a decided stop; an outcome once the rollout is at rest."""
         now, intent = self._clock(), self._intent
-        self._log_if_new(f"{self._statuses()}: {in_words(self.tasks)}.")
+        self._log_if_new("STOPPING.")
         if self._going_on():
             accepted = await self._send(io)
             return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()

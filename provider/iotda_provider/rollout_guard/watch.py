@@ -181,7 +181,7 @@ class Watch(StoppableRollout):
             return await self._breach(io, verdict)
         if ended and trouble is None:
             return self._ended()
-        self._log_if_new(f"{self._statuses()}: {in_words(self.tasks)}. {verdict.sentence}")
+        self._log_if_new(outcomes.present(str(verdict.decision), verdict.sentence))
         if verdict.decision is Decision.HOLD and not self.memory.held:
             self.memory.held = True
             await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")

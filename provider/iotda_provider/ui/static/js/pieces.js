@@ -1,7 +1,7 @@
 // The pieces that both views show: the state, the fleet's bar, the sentence.
 
 import { h } from "./dom.js";
-import { duration, has, number, odds, percent, t, when } from "./words.js";
+import { duration, has, joined, number, odds, percent, t, when } from "./words.js";
 
 export function badge(state, shadow = false) {
   return [
@@ -10,10 +10,14 @@ export function badge(state, shadow = false) {
   ];
 }
 
-/** What people call a rollout: its version, else its name, else its batch task. */
+// What the provider puts behind the names of batch tasks that it creates.
+const STAMP = /_afr?[A-Z2-7]{26}$/;
+
+/** What people call a rollout: its name and version, else its batch task. */
 export function nameOf(row) {
-  if (row.version) return t("firmware", { version: row.version });
-  return row.names[0] ?? t("batch_task", { id: row.batch_task_ids[0] ?? "?" });
+  const name = (row.names[0] ?? "").replace(STAMP, "");
+  if (row.version && name) return `${name} · ${row.version}`;
+  return row.version ? t("firmware", { version: row.version }) : name || t("batch_task", { id: row.batch_task_ids[0] ?? "?" });
 }
 
 const PARTS = ["success", "fail", "running", "stopped", "waiting"];
@@ -65,6 +69,10 @@ export function nearest(row) {
   return [...row.judged].sort((a, b) => share(b) - share(a))[0] ?? null;
 }
 
+function flat(rules) {
+  return rules.flatMap((rule) => (Array.isArray(rule.rules) ? flat(rule.rules) : [rule]));
+}
+
 /** How many have failed, of how many, and how many may. */
 export function failures(row) {
   const last = row.curve?.at(-1);
@@ -72,7 +80,7 @@ export function failures(row) {
   const started = isOver ? last[0] : (row.progress?.started ?? 0);
   const failed = isOver ? last[1] : (row.progress?.fail ?? 0);
   if (!started) return t("none_started", { total: number(row.progress?.total ?? 0) });
-  const tolerated = row.rules.find((rule) => rule.tolerated_rate)?.tolerated_rate;
+  const tolerated = flat(row.rules).find((rule) => rule.tolerated_rate && rule.counts !== "attempts")?.tolerated_rate;
   return t(tolerated ? "failed_of_tolerated" : "failed_of", {
     failed: number(failed),
     started: number(started),
@@ -101,7 +109,7 @@ export function sentence(row) {
   if (row.state === "stopped") {
     parts.push(t("spared", { n: number(partsOf(row.progress).stopped) }));
   }
-  return parts.join(" ");
+  return joined(parts);
 }
 
 /** What a person must do, or that there is nothing to do. */

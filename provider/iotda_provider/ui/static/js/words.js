@@ -28,6 +28,11 @@ export function has(key) {
   return key in words;
 }
 
+/** Sentences one after the other: Chinese has no space between them. */
+export function joined(sentences) {
+  return sentences.join(current === "zh-CN" ? "" : " ");
+}
+
 export function number(value) {
   return new Intl.NumberFormat(current).format(value);
 }
