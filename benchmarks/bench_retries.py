@@ -7,7 +7,7 @@ Fleets of 3,000 devices, of which ten start every minute, in a batch task with `
 - Firmware that fails every attempt: devices that have started by the stop, for attempts of 2, 10
   and 30 minutes, retried after 60 minutes and after 1 minute.
 - A healthy fleet: 10 % of the devices fail their first attempt and 0.5 % all six; attempts take 10
-  minutes on average. How many fleets are stopped.
+  minutes on average. How many fleets are stopped; a fifth as many are retried after 1 minute.
 
 The guard has the rules of the shipped DAG ``guard_one_rollout`` with the defaults of its form. For
 comparison, the same firmware without the rule for failed attempts. The guard is that of sensor and
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import logging
 import sys
 import time
@@ -158,8 +157,8 @@ class Run:
         """It would be allowed."""
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        """Keep it, as plain JSON."""
-        return bool(json.dumps(memory))
+        """Nothing is restarted here."""
+        return True
 
     async def tell(self, alert: Alert) -> None:
         """Nobody reads it."""
@@ -207,16 +206,16 @@ def main() -> int:
                 f"{interval:5} min {minutes:5} min {count:18} {most:8} {hidden:17} {run.pages:14}",
                 flush=True,
             )
-    for interval in AT_MOST:
+    for interval, poll, fleets in ((60, 120.0, chosen.fleets), (1, 60.0, chosen.fleets // 5)):
         stops = 0
-        for seed in range(chosen.fleets):
-            stops += exposed(rules, healthy(interval), seed=seed, poll=60.0)[0]
+        for seed in range(fleets):
+            stops += exposed(rules, healthy(interval), seed=seed, poll=poll)[0]
             if sys.stderr.isatty():
                 print(f"  {seed + 1} healthy fleets, {stops} stopped\r", end="", file=sys.stderr)
-        good &= stops <= 0.01 * chosen.fleets
+        good &= stops <= 0.01 * fleets
         print(
             f"\nhealthy fleets ({FIRST_FAILURES:.0%} fail an attempt, {FINAL_FAILURES:.1%} all), "
-            f"interval {interval} min: {stops} of {chosen.fleets} stopped",
+            f"interval {interval} min: {stops} of {fleets} stopped",
             flush=True,
         )
     print(f"\n{time.monotonic() - began:.0f} s")

@@ -90,7 +90,7 @@ class RetryingDevices:
         """As plain JSON, at most 3 kB and 50 bytes for each batch task; None: nothing is known."""
         if not self.counts:
             return None
-        packed = base64.b64encode(zlib.compress(bytes(self._bits), 9)).decode()
+        packed = base64.b64encode(zlib.compress(bytes(self._bits))).decode()
         return {"counts": dict(self.counts), "ids": packed}
 
     @classmethod
