@@ -165,6 +165,19 @@ class BatchTask:
             return None
 
     @property
+    def lacks_counts(self) -> bool:
+        """Whether the platform shows no counts, though the task has begun.
+
+        A task that is being processed has targets. One that has ended may have had none (an empty
+        group); then its counts are shown, and are 0.
+        """
+        if self.progress.total or self.progress.ever_started:
+            return False
+        if self.status.is_completed:
+            return not self.raw.get("task_progress")
+        return self.status is TaskStatus.PROCESSING
+
+    @property
     def batch_task_id(self) -> str:
         """The same as ``task_id``, by the name that this provider's parameters use."""
         return self.task_id

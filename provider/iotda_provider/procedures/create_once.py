@@ -238,6 +238,9 @@ async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> l
     """The differences of a batch task, targets included, read again from the platform."""
     task = await io.perform(api.show_batch_task(task.task_id))
     different = differences(task, {**_DEFAULTS, **wanted})
+    app_id = wanted.get("app_id")
+    if app_id and not task.app_id and not await _is_in_space(io, task, app_id):
+        different.append(f"app_id: it is not in the resource space {app_id}, which is wanted")
     if different or wanted.get("targets") is None:
         return different
     asked = set(wanted["targets"])
@@ -255,6 +258,19 @@ async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> l
         f"Batch task {task.task_id} ({task.task_name}) is still {task.status}: its targets "
         "are not known yet. Try again in a minute."
     )
+
+
+async def _is_in_space(io: CallsIO, task: BatchTask, app_id: str) -> bool:
+    """Whether a batch task is in a resource space. A task does not say so; a list of it does."""
+    rows = pagination.list_batch_tasks(task_type=task.task_type, app_id=app_id)
+    while rows.next is not None:
+        page = rows.take(await io.perform(rows.next))
+        if any(one.task_id == task.task_id for one in page):
+            return True
+        last = page[-1].create_time if page else None
+        if last and task.create_time and last < task.create_time:
+            break  # the newest come first
+    return False
 
 
 async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:

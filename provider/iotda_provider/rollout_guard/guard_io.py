@@ -56,5 +56,8 @@ class GuardIO(Protocol):
         :returns: whether the memory was saved; of a routine save, whether it was begun
         """
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+
     async def tell(self, alert: Alert) -> None:
         """Begin to tell a person, and return without waiting for the end of it."""

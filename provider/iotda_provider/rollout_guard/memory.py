@@ -173,7 +173,7 @@ class Memory:
     def note_ended(self, tasks: list[BatchTask]) -> None:
         """Remember completed batch tasks, which count even if somebody deletes them later."""
         for task in tasks:
-            if task.status.is_completed:
+            if task.status.is_completed and not task.lacks_counts:
                 self.ended[task.task_id] = _to_wire(task)
             else:
                 self.ended.pop(task.task_id, None)

@@ -62,6 +62,7 @@ class Rollout:
                     gone.append(batch_task_id)
             torn = [key for key, task in tasks.items() if not task.progress.adds_up]
             torn = [] if self._miscounts.persist else torn
+            torn += [key for key, task in tasks.items() if task.lacks_counts]
             wanted = (*gone, *torn)
             if not wanted:
                 break

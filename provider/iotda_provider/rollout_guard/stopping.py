@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,9 @@ from iotda_provider.waiting.outage import LOG_EVERY, is_task_ended
 
 #: How often a reported stop is read again at most.
 _MOST_VERIFICATIONS = 3
+#: At the end of the guard's time, a refused stop is sent so often, with so many seconds between.
+#: Airflow's own timeout of a deferral comes a minute after the guard's (``waiting/deadline.py``).
+_LAST_TRIES, _LAST_PAUSE = 9, 5.0
 _FORBIDDEN = 403
 
 
@@ -78,7 +82,7 @@ class StoppableRollout(Rollout):
 
     async def _give_up(self, io: GuardIO, why: str) -> Outcome:
         if self.is_stopping:
-            return self._stop_outcome(None if await self._send(io) else outcomes.FAILED)
+            return await self._send_at_last(io)
         if not self.plan.stops_when_lost:
             return outcomes.guard_lost(self.plan, why, self.tasks)
         sentence = f"{why} on_guard_lost is 'stop'."
@@ -91,7 +95,21 @@ class StoppableRollout(Rollout):
             except IoTDAError as error:
                 self._intent["error"] = str(error)
                 return outcomes.stopped(self.plan, self._intent, (), outcomes.FAILED)
-        return self._stop_outcome(None if await self._send(io) else outcomes.FAILED)
+        return await self._send_at_last(io)
+
+    async def _send_at_last(self, io: GuardIO) -> Outcome:
+        """Send the stop for the last time: again for 40 s if the platform refuses it.
+
+        It does so while a batch task is Initializing, and while it fails itself.
+        """
+        for tries_left in reversed(range(_LAST_TRIES)):
+            if await self._send(io):
+                return self._stop_outcome()
+            if tries_left:
+                await io.pause(_LAST_PAUSE)
+                with suppress(IoTDAError):  # the next try reports the error
+                    await self._read(io)
+        return self._stop_outcome(outcomes.FAILED)
 
     async def verify(self, io: GuardIO) -> Outcome | None:
         """Read whether the platform has stopped the rollout, and send the stop again if not.

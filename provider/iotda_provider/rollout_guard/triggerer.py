@@ -147,6 +147,9 @@ class TriggererGuardIO:
             return False  # it would overwrite the earlier memory, which is not read yet
         return await self._store.remember(memory, routine=routine)
 
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     async def tell(self, alert: Alert) -> None:
         self._tell(alert)
 

@@ -149,6 +149,14 @@ class Watch(StoppableRollout):
         return await self._judge(io)
 
     async def _judge(self, io: GuardIO) -> Outcome | None:
+        without = [task for task in self.tasks if task.lacks_counts]
+        if without:
+            await self._cannot_judge(
+                io,
+                f"The platform shows no counts of batch task {without[0].task_id}, which is "
+                f"{without[0].status}.",
+            )
+            return None
         ended = all(task.status.is_terminal for task in self.tasks)
         persisted = self._miscounts.persist
         off = self._miscounts.add(task.progress for task in self.tasks)

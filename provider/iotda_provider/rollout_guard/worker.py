@@ -192,6 +192,9 @@ class WorkerGuardIO:
         except FutureTimeoutError:
             return False
 
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - this object blocks
+
     async def tell(self, alert: Alert) -> None:
         self._tell(alert)
 

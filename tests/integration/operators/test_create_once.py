@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from iotda_provider.exceptions import (
+    BatchTaskDiffersError,
     IoTDAApiError,
     IoTDAServerError,
     IoTDATransportError,
@@ -129,12 +130,14 @@ def test_a_refusal_is_final(create: Any, iotda_emulator: Any) -> None:
 def test_a_task_in_another_resource_space_is_found_and_no_second_one_created(
     create: Any, iotda_emulator: Any
 ) -> None:
-    # The platform does not say in which one a task is.
+    # A task does not say in which one it is; the list of a resource space does.
     first = create(app_id="space1")
-    second = create(app_id="space2")
+    assert create(app_id="space1")["batch_task_id"] == first["batch_task_id"]
 
-    assert (second["batch_task_id"], second["created"]) == (first["batch_task_id"], False)
+    with pytest.raises(BatchTaskDiffersError, match=f"{first['batch_task_id']}.* space2, which is"):
+        create(app_id="space2")
     assert len(iotda_emulator.journal("create_batch_task")) == 1
+    assert not iotda_emulator.journal("stop_batch_task")
 
 
 def test_another_try_finds_the_task(create: Any, iotda_emulator: Any) -> None:

@@ -116,6 +116,11 @@ class Platform:
         self.saved.append(dict(memory))
         return self.saving_works
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self.asked.append("pause")
+        self.now += seconds
+
     async def tell(self, alert: Alert) -> None:
         """Keep it for the test."""
         self.asked.append(f"tell {alert.kind}")

@@ -18,6 +18,7 @@ from iotda_provider.guards import (
     Stalled,
 )
 from iotda_provider.guards.lab.recorded_looks import read_audit
+from iotda_provider.models import BatchTask
 
 OFFLINE, BROKEN = "IOTDA.014016", "IOTDA.005010"
 DOWN = IoTDATransportError("unreachable")
@@ -411,3 +412,63 @@ def test_already_current_devices_do_not_dilute_the_rate(platform: Any, guard: An
 
     assert guard(rule).poll() is None
     assert guard(rule, already_current=950).poll().verdict == "breached"
+
+
+# --- a task without counts ------------------------------------------------------------------------
+
+
+def without_counts(platform: Any, status: str, counts: Any = None) -> BatchTask:
+    """A batch task as a platform shows it that leaves the counts out."""
+    wire = {"task_id": platform.task_id, "task_type": "firmwareUpgrade", "status": status}
+    return BatchTask.from_wire(wire if counts is None else {**wire, "task_progress": counts})
+
+
+@pytest.mark.parametrize("counts", [None, {}, {"total": 0}, {"total": None, "fail": 0}])
+def test_a_running_task_without_counts_is_not_judged_as_0_of_0(
+    platform: Any, guard: Any, counts: Any
+) -> None:
+    platform.show(without_counts(platform, "Processing", counts))
+    watched = guard(MaxFailures(1), stop_on_breach=True, max_outage=60)
+
+    assert watched.poll() is None
+    assert watched.watch.blind_since == platform.start
+    assert watched.watch.memory.looks == 0
+    # It may be a stray answer, so the task is read twice.
+    assert platform.asked.count("read") == 2
+    watched.poll(61)
+    assert [alert.kind for alert in platform.told] == ["blind"]
+    assert "no counts" in platform.told[0].sentence
+
+    platform.show(platform.task(fail=1, processing=99))
+    watched.poll(10)
+    assert watched.watch.blind_since is None
+    assert f"stop {platform.task_id}" in platform.asked
+
+
+@pytest.mark.parametrize("status", ["Success", "Fail", "PartialSuccess"])
+def test_a_task_that_has_ended_without_counts_is_not_completed(
+    platform: Any, guard: Any, status: str
+) -> None:
+    platform.show(without_counts(platform, status))
+    watched = guard(MaxFailures(1))
+
+    assert watched.poll() is None
+    assert watched.watch.blind_since is not None
+    assert watched.watch.memory.ended == {}
+
+    platform.show(platform.task("Fail", fail=5))
+    assert watched.poll(10).verdict == "breached"
+
+
+@pytest.mark.parametrize("status", ["Initializing", "Waitting"])
+def test_a_task_that_has_not_begun_needs_no_counts(platform: Any, guard: Any, status: str) -> None:
+    platform.show(without_counts(platform, status))
+    watched = guard(MaxFailures(1))
+
+    assert watched.poll() is None
+    assert watched.watch.blind_since is None
+
+
+def test_a_task_for_an_empty_group_ends_with_counts_of_0(platform: Any, guard: Any) -> None:
+    platform.show(without_counts(platform, "Fail", {"total": 0}))
+    assert guard(MaxFailures(1)).poll().verdict == "completed"

@@ -412,6 +412,34 @@ def test_on_guard_lost_stop_that_fails_is_reported_as_failed(
     assert guard(on_guard_lost="stop").give_up().stop["outcome"] == "failed"
 
 
+def test_a_stop_at_the_guards_end_is_sent_again_while_the_task_is_initializing(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task("Initializing", waitting=100), platform.task(processing=100))
+    platform.stops = [REFUSED, REFUSED, None]
+
+    outcome = guard(on_guard_lost="stop").give_up()
+
+    assert (outcome.verdict, outcome.stop["outcome"]) == ("lost", "stopping")
+    assert outcome.stop["attempts"] == 3
+    assert platform.asked.count("pause") == 2
+
+
+def test_it_is_sent_for_less_than_a_minute_and_not_once_the_task_has_ended(
+    platform: Any, guard: Any
+) -> None:
+    platform.show(platform.task(processing=100))
+    platform.stops = [REFUSED]
+    guard(on_guard_lost="stop").give_up()
+    assert 30 <= platform.now - platform.start < 60
+
+    platform.asked.clear()
+    platform.show(platform.task(processing=100), platform.task("Success", success=100))
+    outcome = guard(on_guard_lost="stop").give_up()
+    assert outcome.stop["outcome"] == "already_ended"
+    assert platform.asked.count(f"stop {platform.task_id}") == 1
+
+
 def test_a_guard_that_never_saw_the_rollout_reports_that_it_could_not_stop_it(
     platform: Any, guard: Any
 ) -> None:
