@@ -39,6 +39,7 @@ class Memory:
     :param ended: completed batch tasks as they were last read, by id
     :param trail: the audit trail
     :param retrying: the devices that were found waiting for a retry
+    :param retries: (retry_count, retry_interval in minutes) of the batch tasks; None: not known
     """
 
     batch_task_ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class Memory:
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     trail: AuditTrail = field(default_factory=AuditTrail)
     retrying: RetryingDevices = field(default_factory=RetryingDevices)
+    retries: list[int] | None = None
     #: The records of earlier processes' looks, once their memory was adopted.
     recalled: list[dict[str, Any]] = field(
         default_factory=list, init=False, repr=False, compare=False
@@ -70,6 +72,7 @@ class Memory:
             "ended": dict(self.ended),
             "trail": list(self.trail.records),
             "retrying": self.retrying.to_json(),
+            "retries": self.retries,
         }
 
     @classmethod
@@ -128,6 +131,7 @@ class Memory:
             ended=ended,
             trail=trail,
             retrying=RetryingDevices.from_json(data.get("retrying")),
+            retries=None if (r := data.get("retries")) is None else [_count(r[0]), _count(r[1])],
         )
 
     @property
@@ -160,6 +164,7 @@ class Memory:
             self.state = state.with_at_least(now).to_json()
         self._since.clear()
         self.retrying.adopt(older.retrying)
+        self.retries = self.retries or older.retries
         if self.intent is None and older.intent is not None:
             self.intent = {**older.intent, "earlier": True}
         self.looks += older.looks

@@ -19,6 +19,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import Outcome, capitalised
 from iotda_provider.rollout_guard.plan import GuardPlan
+from iotda_provider.rollout_guard.reporting import afterwards, check_retries, retries_of
 from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
 from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient
@@ -123,6 +124,9 @@ class Watch(StoppableRollout):
             return None
         if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
             check_stoppable(self.tasks)
+        if not self.memory.looks:
+            check_retries(self.plan.rules, self.tasks)
+            self.memory.retries = retries_of(self.tasks)
         being_stopped = any(task.status.is_stop for task in self.tasks)
         if self.awaits_memory and (gone or being_stopped) and not self.is_stopping:
             self.needs_memory = True  # an earlier try of this guard may have stopped it
@@ -253,7 +257,10 @@ class Watch(StoppableRollout):
         # A task whose targets were stopped one by one ends with the same status as a completed one.
         if sum(c.stopped for c in counts) > sum(c.finished for c in counts):
             return outcomes.stopped_elsewhere(self.plan, self.tasks)
-        return outcomes.completed(self.plan, self._verdict, self.tasks)
+        outcome = outcomes.completed(self.plan, self._verdict, self.tasks)
+        sentence, facts = afterwards(self.plan.rules, self.memory.state)
+        summary, evidence = outcome.summary + sentence, {**outcome.evidence, **facts}
+        return replace(outcome, summary=summary, evidence=evidence)
 
     def _stopped_elsewhere(self) -> Outcome:
         look = Look.of(self.tasks, time=self._clock())

@@ -40,6 +40,7 @@ from iotda_provider.rollout_guard.plan import (
     ON_GUARD_LOST,
     read_rules,
 )
+from iotda_provider.rollout_guard.reporting import recorded
 from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 from iotda_provider.sensors.guard_loop import look_until_over, verified
 from iotda_provider.task_io.connected import ConnectedTask
@@ -371,7 +372,8 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         result = outcome.to_result()
         ti.xcom_push(key="summary", value=outcome.summary)
         store.take_back(watch.memory.to_json())
-        header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"])
+        facts = recorded(watch.memory, outcome.verdict)
+        header = audit_header(watch.plan.rules, batch_task_id=result["batch_task_id"], **facts)
         trail = [header, *watch.memory.trail.records]
         failed = outcome.stop is not None and outcome.stop["outcome"] == outcomes.FAILED
         if outcome.guard_lost or failed or self.report_path:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from iotda_provider.guards import ReportingDelay, SequentialFailureTest
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.guards import Combined, ReportingDelay, SequentialFailureTest
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.rollout_guard import Memory
+from iotda_provider.rollout_guard.reporting import recorded
 
 DELAY = ReportingDelay({300: 0, 1800: 1}, floor=0, slack=0)
 RULE = SequentialFailureTest(0.02, reporting=DELAY)
@@ -73,3 +76,107 @@ def test_an_unsigned_memory_makes_no_device_young(guard, platform) -> None:
     assert state.started == 100
     assert not state.ages.bins
     assert not state.delays.kept
+
+
+# --- what it records, checks and says -------------------------------------------------------------
+
+
+def wave(watching, platform, failures: list[int], *, end: int = 7200) -> Any:
+    """Guard 200 devices that start at once and fail at these ages; the outcome."""
+    outcome = None
+    for after in range(0, end + 1, 30):
+        failed = sum(30 + age <= after for age in failures)
+        if after < 30:
+            platform.show(platform.task(waitting=200))
+        elif after < end:
+            platform.show(platform.task(processing=200 - failed, fail=failed))
+        else:
+            platform.show(platform.task("PartialSuccess", success=200 - failed, fail=failed))
+        outcome = watching.poll(30 if after else 0)
+    return outcome
+
+
+TOLERANT = SequentialFailureTest(0.1, reporting=ReportingDelay({0: 0, 3600: 1}, floor=0))
+
+
+def test_a_rollout_whose_failures_came_as_assumed_says_so(guard, platform) -> None:
+    outcome = wave(guard(TOLERANT), platform, list(range(100, 3600, 350)))
+    assert outcome.verdict == "completed"
+    assert "no sooner than assumed" in outcome.summary
+    assert outcome.evidence["chance_of_so_soon"] > 0.05
+
+
+def test_a_rollout_whose_failures_came_sooner_says_so(guard, platform) -> None:
+    outcome = wave(guard(TOLERANT), platform, [200, 250, 300, 350, 400, 450, 500, 550, 600])
+    assert outcome.verdict == "completed"
+    assert "FAILURES CAME SOONER THAN ASSUMED" in outcome.summary
+    assert outcome.evidence["chance_of_so_soon"] <= 0.05
+
+
+def test_a_rule_without_a_delay_says_nothing_of_it(guard, platform) -> None:
+    outcome = wave(guard(SequentialFailureTest(0.1)), platform, [200] * 5)
+    assert "assumed" not in outcome.summary
+
+
+def test_a_stop_says_whether_it_rests_on_the_delay_and_nothing_else(guard, platform) -> None:
+    watching = guard(TOLERANT, stop_on_breach=True, wait_for_stop=False)
+    outcome = None
+    for after, failed in ((0, 0), (30, 0), (60, 12)):
+        platform.show(
+            platform.task(waitting=200)
+            if not after
+            else platform.task(processing=200 - failed, fail=failed)
+        )
+        outcome = watching.poll(30)
+    assert outcome.verdict == "breached"
+    assert "if failures report no sooner than assumed" in outcome.summary
+    assert outcome.evidence["rests_on_reporting"] is True
+    assert "chance_of_so_soon" not in outcome.evidence
+
+
+def test_the_delays_are_left_for_fit_also_after_a_restart(guard, platform) -> None:
+    watching = guard(SequentialFailureTest(0.1))
+    wave(watching, platform, [600, 900], end=3000)
+    kept = recorded(watching.watch.memory, "completed")
+    # Each is at most two looks shorter than it was.
+    assert kept == {
+        "verdict": "completed",
+        "delays": {"failures": 2, "seconds": [570, 870]},
+        "retries": None,
+    }
+    again = Memory.from_json(watching.watch.memory.to_json(), (platform.task_id,))
+    assert recorded(again, "completed") == kept
+
+
+def with_policy(platform, policy: Any, **counts: int) -> Any:
+    task = platform.task(**counts)
+    return replace(task, raw={**task.raw, "task_policy": policy})
+
+
+@pytest.mark.parametrize(
+    ("policy", "retries"),
+    [
+        (None, (0, 0)),
+        ({"retry_count": 5, "retry_interval": 60}, (5, 60)),
+        ({"retry_count": "5", "retry_interval": "60"}, (5, 60)),
+    ],
+)
+def test_a_delay_holds_for_the_retries_it_was_learned_under(
+    policy, retries, guard, platform
+) -> None:
+    platform.show(with_policy(platform, policy, waitting=100))
+    fitting = ReportingDelay({0: 1}, retries=retries)
+    watching = guard(SequentialFailureTest(0.02, reporting=fitting))
+    assert watching.poll() is None
+    assert watching.watch.memory.retries == list(retries)
+    other = ReportingDelay({0: 1}, retries=(3, 10))
+    for rule in (SequentialFailureTest(0.02, reporting=other),):
+        for rules in (rule, Combined([rule])):
+            with pytest.raises(IoTDAConfigError, match="3 retries, 10 minutes apart"):
+                guard(rules).poll()
+
+
+def test_retries_that_the_platform_does_not_tell_are_not_refused(guard, platform) -> None:
+    platform.show(platform.task(waitting=100))
+    delay = ReportingDelay({0: 1}, retries=(3, 10))
+    assert guard(SequentialFailureTest(0.02, reporting=delay)).poll() is None

@@ -12,7 +12,7 @@ from typing import Any
 
 from iotda_provider.guards import validation
 from iotda_provider.guards.evaluation import checked_rules
-from iotda_provider.guards.lab import reports, trial_command
+from iotda_provider.guards.lab import fit, reports, trial_command
 from iotda_provider.guards.lab.fleets import SPREADS, Fleet
 from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
@@ -81,6 +81,7 @@ def _parser(more: Sequence[Callable[[Any], object]]) -> argparse.ArgumentParser:
             _add_fleet(sub)
         if name == "plan":
             _add_plan(sub)
+    fit.add_to(commands)
     trial_command.add_to(commands)
     for add in more:
         add(commands)

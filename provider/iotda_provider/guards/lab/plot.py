@@ -1,4 +1,4 @@
-"""A picture of a simulation. It needs matplotlib (the extra ``plot``)."""
+"""Pictures of a simulation and of a learned delay. They need matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.simulation import Result
+from iotda_provider.guards.reporting_delay import ReportingDelay
 
 MISSING = "--plot needs matplotlib: pip install 'airflow-provider-iotda[plot]'"
 
@@ -52,4 +53,41 @@ def draw(results: Sequence[Result], path: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_delays(
+    learned: ReportingDelay,
+    rollouts: Sequence[tuple[str, Sequence[float], tuple[list[float], list[float]] | None]],
+    path: str,
+) -> None:
+    """Draw what was learned over what each rollout has shown.
+
+    :param learned: the learned delay
+    :param rollouts: for each rollout its name, its recorded delays in seconds, and the ages and
+        shares by its counts alone, if they are known
+    :param path: the file of the picture; its ending chooses the format
+    """
+    figure = figure_class()(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    last = max(learned.horizon, *(max(delays) for _, delays, _ in rollouts))
+    for number, (name, delays, counts) in enumerate(rollouts):
+        found = sorted(delays)
+        shares = [(index + 1) / len(found) for index in range(len(found))]
+        ages = [0.0, *(delay / 60 for delay in found), last / 60]
+        colour = f"C{number % 10}"
+        axes.step(ages, [0.0, *shares, 1.0], where="post", color=colour, label=f"{name}: recorded")
+        if counts is not None:
+            minutes = [age / 60 for age in counts[0]]
+            label = f"{name}: from counts alone (a picture, no basis)"
+            axes.plot(minutes, counts[1], color=colour, linestyle=":", label=label)
+    grid = [last * index / 400 for index in range(401)]
+    curve = [learned.share(age) for age in grid]
+    axes.plot([age / 60 for age in grid], curve, color="black", linewidth=2, label="learned: F")
+    axes.set_xlim(0, 1.02 * last / 60)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("minutes from a device's start to the report of its failure")
+    axes.set_ylabel("share of the failures")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=120)
