@@ -321,7 +321,8 @@ class SequentialFailureTest(EvidenceRule):
             "rate": least / devices if devices else 0.0,
         }
         if self.counts_attempts:
-            facts["attempted"] = least
+            final = counts.progress.fail
+            facts |= {"attempted": least, "failed": final, "failed_at_most": final}
         any_delay: float | None = None
         words = self._words(least, most, devices)
         if self.reporting is not None:

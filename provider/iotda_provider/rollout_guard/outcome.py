@@ -238,16 +238,25 @@ def _failures(plan: GuardPlan, evidence: Mapping[str, Any]) -> str:
     failed, devices = evidence.get("failed"), evidence.get("devices")
     if failed is None or not devices:
         return ""
-    tolerated = next(_tolerated(plan.rules), None)
+    attempted = evidence.get("attempted")
+    found = [f"{failed} of {devices} devices failed ({_shares(plan, failed, devices, 'failed')})"]
+    if attempted is not None and attempted > failed:
+        shares = _shares(plan, attempted, devices, "attempts")
+        found.append(f"{attempted} have a failed attempt ({shares})")
+    return f"{', '.join(found)}. "
+
+
+def _shares(plan: GuardPlan, count: int, devices: int, what: str) -> str:
+    tolerated = next(_tolerated(plan.rules, what), None)
     may = "" if tolerated is None else f"; {percent(tolerated)} tolerated"
-    return f"{failed} of {devices} devices failed ({percent(failed / devices)}{may}). "
+    return f"{percent(count / devices)}{may}"
 
 
-def _tolerated(rules: Iterable[Any]) -> Iterator[float]:
-    """The failure rates that rules tolerate, of those that count devices, not attempts."""
+def _tolerated(rules: Iterable[Any], what: str) -> Iterator[float]:
+    """The rates that rules tolerate, of those that count devices that failed, or attempts."""
     for rule in rules:
-        yield from _tolerated(getattr(rule, "rules", ()))
-        if getattr(rule, "counts", "failed") == "failed" and hasattr(rule, "tolerated_rate"):
+        yield from _tolerated(getattr(rule, "rules", ()), what)
+        if getattr(rule, "counts", "failed") == what and hasattr(rule, "tolerated_rate"):
             yield rule.tolerated_rate
 
 

@@ -50,7 +50,7 @@ def look(time: float, attempted: int | None = None, **counts: int) -> Look:
 def test_devices_that_wait_for_a_retry_count_with_those_that_have_failed() -> None:
     verdict = judged(look(0, processing=20, fail_wait_retry=17, fail=1))
     assert verdict.breached
-    assert verdict.evidence["failed"] == verdict.evidence["attempted"] == 18
+    assert (verdict.evidence["failed"], verdict.evidence["attempted"]) == (1, 18)
     assert verdict.sentence.startswith(
         "SequentialFailureTest: 18 devices with a failed attempt among 38 started devices (47"
     )
@@ -70,7 +70,7 @@ def test_the_highest_count_ever_seen_stays_when_devices_are_tried_again() -> Non
         look(60, processing=98, fail_wait_retry=2),
         look(120, processing=0, success=90, fail=10),
     )
-    assert verdict.evidence["failed"] == 40
+    assert verdict.evidence["attempted"] == 40
     # Final failures are what they are.
     final = judged(
         look(0, fail_wait_retry=40), look(60, success=40), rules=SequentialFailureTest(0.2)
@@ -80,7 +80,7 @@ def test_the_highest_count_ever_seen_stays_when_devices_are_tried_again() -> Non
 
 def test_one_device_counts_once_however_often_it_fails() -> None:
     looks = [look(60.0 * n, fail_wait_retry=n % 2, processing=1 - n % 2) for n in range(50)]
-    assert judged(*looks).evidence["failed"] == 1
+    assert judged(*looks).evidence["attempted"] == 1
 
 
 def test_several_batch_tasks_are_summed_over_the_highest_of_each() -> None:
@@ -94,15 +94,17 @@ def test_several_batch_tasks_are_summed_over_the_highest_of_each() -> None:
         both(0, progress(fail_wait_retry=30), progress(processing=30)),
         both(60, progress(success=30), progress(fail_wait_retry=20, processing=10)),
     )
-    assert verdict.evidence["failed"] == 50
+    assert verdict.evidence["attempted"] == 50
 
 
 def test_devices_found_by_their_ids_count_where_few_wait_at_a_time() -> None:
     looks = [look(60.0 * n, 2 * n, processing=98, fail_wait_retry=2) for n in range(21)]
-    assert judged(*looks).evidence["failed"] == 40
-    assert judged(*looks[:1], look(2000, processing=98, fail_wait_retry=2)).evidence["failed"] == 2
+    assert judged(*looks).evidence["attempted"] == 40
+    assert (
+        judged(*looks[:1], look(2000, processing=98, fail_wait_retry=2)).evidence["attempted"] == 2
+    )
     # No more devices than have started.
-    assert judged(look(0, 500, processing=100)).evidence["failed"] == 100
+    assert judged(look(0, 500, processing=100)).evidence["attempted"] == 100
 
 
 def test_the_state_keeps_the_count_and_an_old_one_without_it_is_read() -> None:
@@ -110,7 +112,7 @@ def test_the_state_keeps_the_count_and_an_old_one_without_it_is_read() -> None:
     kept = json.loads(json.dumps(state))
     assert GuardState.from_json(kept).attempted == 40
     _, verdict = evaluate(ATTEMPTS, kept, look(60, processing=100))
-    assert verdict.evidence["failed"] == 40
+    assert verdict.evidence["attempted"] == 40
 
     kept["tasks"] = {name: numbers[:5] for name, numbers in kept["tasks"].items()}
     older = GuardState.from_json(kept)
@@ -123,7 +125,7 @@ def test_counts_that_are_too_high_leave_nothing_behind() -> None:
     state, verdict = evaluate(ATTEMPTS, None, Look(time=0, progress=wrong, surplus=60))
     assert not verdict.breached
     _, verdict = evaluate(ATTEMPTS, state, look(60, processing=100))
-    assert verdict.evidence["failed"] == 0
+    assert verdict.evidence["attempted"] == 0
     # What is certain is kept.
     state, _ = evaluate(ATTEMPTS, None, Look(time=0, progress=wrong, surplus=10))
     assert GuardState.from_json(state).attempted == 50
@@ -141,7 +143,7 @@ def test_a_look_that_cannot_be_judged_changes_nothing() -> None:
 def test_devices_that_had_the_version_before_are_no_failures() -> None:
     observed = Observed(already_current=95, attempted=20)
     verdict = ATTEMPTS.check(TaskProgress(total=100, success=100), observed=observed)
-    assert (verdict.evidence["failed"], verdict.evidence["devices"]) == (5, 5)
+    assert (verdict.evidence["attempted"], verdict.evidence["devices"]) == (5, 5)
 
 
 def test_in_one_combined_the_other_rules_count_as_before() -> None:
@@ -163,7 +165,7 @@ def test_a_record_of_the_trail_holds_the_count_and_is_judged_alike() -> None:
     verdict = judged(seen)
     record = json.loads(json.dumps(audit_record(seen, verdict)))
     assert record["attempted"] == 40
-    assert judged(look_of(record)).evidence["failed"] == 40
+    assert judged(look_of(record)).evidence["attempted"] == 40
     plain = judged(seen, rules=SequentialFailureTest(0.2))
     assert "attempted" not in audit_record(seen, plain)
 
@@ -222,5 +224,5 @@ def test_it_never_counts_more_devices_than_have_a_failed_attempt_and_never_falls
     state, before = None, 0
     for ever, one in looks:
         state, verdict = evaluate(ATTEMPTS, state, one)
-        assert before <= verdict.evidence["failed"] <= len(ever)
-        before = verdict.evidence["failed"]
+        assert before <= verdict.evidence["attempted"] <= len(ever)
+        before = verdict.evidence["attempted"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
-from iotda_provider.guards import MaxFailures, SequentialFailureTest
+from iotda_provider.guards import Combined, MaxFailures, SequentialFailureTest
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
 from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.live_record import LiveRecord
@@ -185,6 +185,19 @@ def test_a_count_without_its_bits_is_not_believed(count: Any) -> None:
     devices.note("one", "a")
     kept = {**(devices.to_json() or {}), "counts": {"one": count}}
     assert RetryingDevices.from_json(kept) == RetryingDevices()
+
+
+@pytest.mark.parametrize("rules", [RULE, Combined([SequentialFailureTest(0.02), RULE])])
+def test_the_summary_says_first_how_many_have_a_failed_attempt(
+    platform: Any, guard: Any, rules: Any
+) -> None:
+    platform.show(task(platform, EVERY_MINUTE, processing=18, fail_wait_retry=19, fail=1))
+    summary = guard(rules).poll().summary
+    share = "2.63 %; 2 % tolerated" if isinstance(rules, Combined) else "2.63 %"
+    assert summary.startswith(
+        f"BREACHED: 1 of 38 devices failed ({share}), 20 have a failed attempt (52.6 %; 20 % "
+        "tolerated). "
+    )
 
 
 class TestRestarts:
