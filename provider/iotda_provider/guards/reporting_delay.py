@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -136,13 +137,7 @@ class ReportingDelay:
         :param now: the present time in seconds since the epoch
         :param left_out: devices that cannot fail: as it is not known which, the youngest
         """
-        found = 0.0
-        for age, count in ages.youngest_first(now):
-            gone = min(left_out, count)
-            left_out -= gone
-            found += (count - gone) * self.hazard(age, tolerated_rate)
-        aged = max(0, started - ages.devices - left_out)
-        return found + aged * -math.log1p(-tolerated_rate)
+        return _total_hazard(self, tolerated_rate, started, ages, now, left_out)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -178,6 +173,19 @@ class ReportingDelay:
             if getattr(self, name) != value
         )
         return f"ReportingDelay({{{shares}}}{more})"
+
+
+@lru_cache(maxsize=16)  # one look asks for the same sum several times
+def _total_hazard(
+    delay: ReportingDelay, rate: float, started: int, ages: StartAges, now: float, left_out: int
+) -> float:
+    found = 0.0
+    for age, count in ages.youngest_first(now):
+        gone = min(left_out, count)
+        left_out -= gone
+        found += (count - gone) * delay.hazard(age, rate)
+    aged = max(0, started - ages.devices - left_out)
+    return found + aged * -math.log1p(-rate)
 
 
 def _text(value: object) -> str:
