@@ -27,6 +27,7 @@ ROOMS = (
     "trials",
     "guards",
     "task_io",
+    "notifications",
     "rollout_guard",
     "release",
     "triggers",

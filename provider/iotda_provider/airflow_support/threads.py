@@ -35,7 +35,8 @@ def _settle(future: Future[T], call: Callable[[], T]) -> None:
         future.set_result(result)
 
 
-def _start_thread(work: Callable[[], None]) -> None:
+def start_thread(work: Callable[[], None]) -> None:
+    """Begin a blocking call in a thread that the process does not wait for when it ends."""
     threading.Thread(target=work, name="iotda-blocking-call", daemon=True).start()
 
 
@@ -49,6 +50,7 @@ class CallQueue:
         self._calls: deque[Callable[[], None] | None] = deque()
         self._tickets: SimpleQueue[None] = SimpleQueue()  # one for each call
         self._has_begun = False
+        self._urgent: set[Future[Any]] = set()
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
         """Queue a call; its future can be cancelled until the call begins.
@@ -57,12 +59,20 @@ class CallQueue:
         """
         future: Future[T] = Future()
         call = functools.partial(_settle, future, functools.partial(function, *args))
+        if first:
+            self._urgent.add(future)
+            future.add_done_callback(self._urgent.discard)
         (self._calls.appendleft if first else self._calls.append)(call)
         self._tickets.put(None)
         if not self._has_begun:
             self._has_begun = True
-            _start_thread(self._work)
+            start_thread(self._work)
         return future
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a call waits, or is made, that was put before all others."""
+        return bool(self._urgent)
 
     def end(self) -> None:
         """End the thread after all queued calls; no call may be queued afterwards."""
@@ -83,7 +93,7 @@ class _ThreadPerCall(Executor):
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
         call = functools.partial(function, *args, **kwargs)
-        _start_thread(lambda: _settle(future, call))
+        start_thread(lambda: _settle(future, call))
         return future
 
 

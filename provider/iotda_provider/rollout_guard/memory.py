@@ -16,6 +16,8 @@ from iotda_provider.models.text import one_line
 from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
 
 _VERSION = 1
+#: The most kinds of events that people were told of.
+_MOST_KINDS = 20
 _LEAST_RECORDS = 10
 _LONGEST_TEXT = 2_000
 # About 300 years after 1970, in seconds. A later time is an error in a note.
@@ -32,8 +34,9 @@ class Memory:
     :param state: what the rules keep (:func:`iotda_provider.guards.evaluate`)
     :param intent: the stop that the guard has decided on: ``time``, ``verdict``, ``progress``,
         ``attempts``, ``sent`` (when it was first sent), ``accepted`` (when the platform accepted
-        it), ``error`` (of the last attempt), ``earlier`` (the stop is known from a saved memory
-        only, and no look has confirmed it yet); None: no stop
+        it), ``error`` (of the last attempt), ``told`` (of which of its events people were told),
+        ``earlier`` (the stop is known from a saved memory only, and no look has confirmed it yet);
+        None: no stop
     :param looks: how many usable looks there were
     :param held: whether a person was told of a hold
     :param ended: completed batch tasks as they were last read, by id
@@ -209,7 +212,9 @@ def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the {name} of a stop is not a time")
     verdict = {**intent["verdict"], "sentence": _text(intent["verdict"].get("sentence") or "")}
     error = intent.get("error")
-    return {**intent, "verdict": verdict, "error": None if error is None else _text(error)}
+    told = [kind for kind in intent.get("told") or () if isinstance(kind, str)][:_MOST_KINDS]
+    checked = {**intent, "verdict": verdict, "error": None if error is None else _text(error)}
+    return {**checked, "told": told} if told else checked
 
 
 def _count(value: object) -> int:

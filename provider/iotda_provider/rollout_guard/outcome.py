@@ -89,6 +89,19 @@ class Outcome:
         return replace(self, stop=stop, **_seen(tasks))
 
 
+#: The event that people are told of, by the outcome of a guard's stop.
+_EVENTS = {STOPPED: "stopped", STOPPING: "stopped", ALREADY_ENDED: "ended", FAILED: "stop_failed"}
+
+
+def event_of(outcome: Outcome) -> str | None:
+    """The kind of the event that an outcome is; None: the rollout has ended well."""
+    if outcome.stop is not None:
+        return _EVENTS[outcome.stop["outcome"]]
+    if outcome.guard_lost:
+        return "guard_lost"
+    return {BREACHED: "breach", COMPLETED: None}.get(outcome.verdict, outcome.verdict)
+
+
 def _one_or_all(values: tuple[str, ...]) -> str | list[str] | None:
     if not values:
         return None

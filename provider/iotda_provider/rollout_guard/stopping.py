@@ -78,7 +78,7 @@ class StoppableRollout(Rollout):
 
         :param why: the reason as a sentence
         """
-        return self._with_all_started(await self._give_up(io, why))
+        return await self.tell_outcome(io, self._with_all_started(await self._give_up(io, why)))
 
     async def _give_up(self, io: GuardIO, why: str) -> Outcome:
         if self.is_stopping:
@@ -118,7 +118,7 @@ class StoppableRollout(Rollout):
             outcome stays
         """
         outcome = await self._verify(io)
-        return outcome and self._with_all_started(outcome)
+        return outcome and await self.tell_outcome(io, self._with_all_started(outcome))
 
     async def _verify(self, io: GuardIO) -> Outcome | None:
         seen = False
@@ -197,8 +197,24 @@ class StoppableRollout(Rollout):
                 failure,
             )
         if first:
-            await self.tell(io, "stop_failed", f"{name} could not be stopped: {failure}")
+            await self._tell_once(io, "stop_failed", f"{name} could not be stopped: {failure}")
         return False
+
+    async def tell_outcome(self, io: GuardIO, outcome: Outcome) -> Outcome:
+        """Tell people how the watch has ended, unless all is well; returns the outcome."""
+        kind = outcomes.event_of(outcome)
+        if kind is not None and outcome.stop is not None:
+            await self._tell_once(io, kind, outcome.summary)
+        elif kind is not None:
+            await self.tell(io, kind, outcome.summary)
+        return outcome
+
+    async def _tell_once(self, io: GuardIO, kind: str, sentence: str) -> None:
+        """Tell people of a stop, unless they know; a later try, and the worker, know it too."""
+        told = self._intent.setdefault("told", [])
+        if kind not in told:
+            told.append(kind)
+            await self.tell(io, kind, sentence)
 
     async def _stop(self, io: GuardIO, batch_task_id: str) -> None:
         await io.stop_task(batch_task_id)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iotda_provider.airflow_support.threads import in_import_thread, one_at_a_time
+from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.exceptions import (
     IoTDAAuthError,
     IoTDAConfigError,
@@ -17,13 +17,16 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.models import SubtaskStatus, TaskProgress
-from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
+from iotda_provider.notifications.audience import Audience, Member, without_addresses
+from iotda_provider.notifications.in_triggerer import tell
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
     SECONDS_BEFORE_STOP,
     NoMemoryStore,
     TriggererMemoryStore,
 )
+from iotda_provider.rollout_guard.outcome import to_text
 from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
@@ -58,7 +61,7 @@ class TriggererGuardIO:
     :param hook: an open hook
     :param store: keeps the memory and the last alert
     :param log: the trigger's log
-    :param on_alert: the dotted path of the user's function that gets each alert
+    :param audience: whom to tell of events; the dotted path of a function is one of one member
     :param read: reads a batch task; None: the hook does, with one call each
     :param earlier_memory: the recall of an earlier memory; None: there is none
     """
@@ -68,7 +71,7 @@ class TriggererGuardIO:
         hook: IoTDAAsyncHook,
         store: TriggererMemoryStore | NoMemoryStore,
         log: Log,
-        on_alert: str | None = None,
+        audience: Audience | str | None = None,
         *,
         read: Callable[[str], Awaitable[BatchTask]] | None = None,
         earlier_memory: TriggererRecall | None = None,
@@ -77,7 +80,7 @@ class TriggererGuardIO:
         self._read_task = read or self._read_by_hook
         self._store = store
         self._log = log
-        self._on_alert = on_alert
+        self._audience = Audience.of(audience)
         self._earlier_memory = earlier_memory
         self._alerts: set[asyncio.Task[None]] = set()
         self._stop_is_due = float("inf")
@@ -101,7 +104,7 @@ class TriggererGuardIO:
             _, slow = await asyncio.wait(self._alerts, timeout=_ALERT_SECONDS)
             if slow:
                 self._log.error(
-                    "on_alert has not returned for %.0f s; the guard ends without it.",
+                    "A notifier has not returned for %.0f s; the guard ends without it.",
                     _ALERT_SECONDS,
                 )
 
@@ -154,15 +157,17 @@ class TriggererGuardIO:
         self._tell(alert)
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
-        """Send an alert now if ``on_alert`` can't be called here, instead of at the first alert."""
-        if self._on_alert is not None:
-            self._begin(self._try_on_alert(self._on_alert, batch_task_ids))
+        """Send an alert now for each notifier that can't be called here, not at the first event."""
+        if self._audience.members:
+            self._begin(self._try_members(batch_task_ids))
 
-    async def _try_on_alert(self, on_alert: str, batch_task_ids: Sequence[str]) -> None:
-        own_line = (id(self), "alert")
-        if alert := await one_at_a_time(own_line, missing_on_alert, on_alert, batch_task_ids):
-            self._on_alert = None
-            self._tell(alert)
+    async def _try_members(self, batch_task_ids: Sequence[str]) -> None:
+        found: list[tuple[Member, Exception]]
+        found = await in_import_thread(lambda: list(self._audience.missing()))
+        for member, error in found:
+            self._audience.remove(member)
+            facts = {"batch_task_ids": list(batch_task_ids), "time": to_text(time.time())}
+            self._tell(missing(member.name, without_addresses(error), {**facts, "progress": {}}))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -184,15 +189,15 @@ class TriggererGuardIO:
             raise
 
     def _tell(self, alert: Alert) -> None:
-        self._log.error("%s", alert.sentence)
-        self._begin(self._deliver(alert.to_json()))
+        if not alert.is_news:
+            self._log.error("%s", alert.sentence)
+        self._begin(self._deliver(alert))
 
-    async def _deliver(self, alert: Mapping[str, Any]) -> None:
-        await self._store.push(ALERT_KEY, alert)
-        if self._on_alert is not None:
-            await one_at_a_time(
-                (id(self), "alert"), call_on_alert, self._on_alert, alert, self._log
-            )
+    async def _deliver(self, alert: Alert) -> None:
+        event = self._audience.event(alert.to_json())
+        if not alert.is_news:
+            await self._store.push(ALERT_KEY, event)
+        await tell(self._audience, event, self._log)
 
 
 class TriggererRecall:

@@ -107,7 +107,7 @@ class Watch(StoppableRollout):
             refusal = await self.rehearse(io)
             if refusal is not None:
                 await self.tell(io, "may_not_stop", f"{refusal} The guard goes on watching.")
-        return outcome and self._with_all_started(outcome)
+        return outcome and await self.tell_outcome(io, self._with_all_started(outcome))
 
     async def _look(self, io: GuardIO) -> Outcome | None:
         self._asked = self._clock()
@@ -280,6 +280,7 @@ class Watch(StoppableRollout):
                 "dies now, the guard's next try reports stopped_elsewhere."
             )
         accepted = await self._send(io)
+        await self.tell(io, "breach", verdict.sentence)
         return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
 
     async def _cannot_judge(self, io: GuardIO, why: str, *, permanent: bool = False) -> None:

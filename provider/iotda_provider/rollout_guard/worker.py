@@ -16,8 +16,11 @@ from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.models import SubtaskStatus
-from iotda_provider.rollout_guard.alerts import ALERT_KEY, call_on_alert, missing_on_alert
+from iotda_provider.notifications.audience import Audience, without_addresses
+from iotda_provider.notifications.in_worker import tell
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
+from iotda_provider.rollout_guard.outcome import to_text
 from iotda_provider.rollout_guard.package_version import read_package_version
 from iotda_provider.rollout_guard.signature import Signature
 from iotda_provider.transport.retrying import quiet_retries
@@ -42,22 +45,22 @@ T = TypeVar("T")
 SECONDS_FOR_RECALL = 1.0
 #: A verdict that depends on the earlier memory waits at most so many seconds for it.
 SECONDS_WITHOUT_MEMORY = 300.0
-#: At its end a task waits at most so many seconds for unfinished writes and for ``on_alert``.
+#: At its end a task waits at most so many seconds for unfinished writes and for notifiers.
 _LAST_SECONDS = 60.0
 
 
 class WorkerGuardIO:
     """The blocking :class:`~iotda_provider.rollout_guard.GuardIO`; a context manager.
 
-    Calls to Airflow and to ``on_alert`` run in a thread, one after the other, because before
-    Airflow 3.3 a task may make only one request to Airflow at a time. So no look waits for them. A
-    stop waits at most two seconds until its reason is saved. The end of the context waits at most a
-    minute until all calls have ended.
+    Calls to Airflow and to notifiers run in a thread, one after the other, because before Airflow
+    3.3 a task may make only one request to Airflow at a time. So no look waits for them. A stop
+    waits at most two seconds until its reason is saved, and for no notifier. The end of the context
+    waits at most a minute until all calls have ended.
 
     :param hook: an open hook
     :param context: Airflow's context of the running task instance
     :param log: the task's log
-    :param on_alert: the user's function that gets each alert, or its dotted path
+    :param audience: whom to tell of events; a function, or its dotted path, is one of one member
     """
 
     def __init__(
@@ -65,12 +68,12 @@ class WorkerGuardIO:
         hook: IoTDAHook,
         context: Context,
         log: Log,
-        on_alert: OnAlert | None = None,
+        audience: Audience | OnAlert | None = None,
     ) -> None:
         self._hook = hook
         self._context = context
         self._log = log
-        self._on_alert = on_alert
+        self._audience = Audience.of(audience)
         self._airflow = CallQueue()
         self._saving: Future[bool] | None = None
         self._stop_is_due = float("inf")
@@ -89,7 +92,7 @@ class WorkerGuardIO:
             self.call(lambda: None, seconds=_LAST_SECONDS)
         except FutureTimeoutError:
             self._log.error(
-                "Airflow or on_alert has not answered for %.0f s; the task goes on without it.",
+                "Airflow or a notifier has not answered for %.0f s; the task goes on without it.",
                 _LAST_SECONDS,
             )
         self._airflow.end()
@@ -199,10 +202,11 @@ class WorkerGuardIO:
         self._tell(alert)
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
-        """Send an alert now if ``on_alert`` can't be called here, instead of at the first alert."""
-        alert = missing_on_alert(self._on_alert, batch_task_ids)
-        if alert is not None:
-            self._on_alert = None
+        """Send an alert now for each notifier that can't be called here, not at the first event."""
+        for member, error in self._audience.missing():
+            self._audience.remove(member)
+            facts = {"batch_task_ids": list(batch_task_ids), "time": to_text(time.time())}
+            alert = missing(member.name, without_addresses(error), {**facts, "progress": {}})
             self._tell(alert)
 
     def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
@@ -216,19 +220,21 @@ class WorkerGuardIO:
             return error
 
     def _tell(self, alert: Alert) -> None:
-        self._log.error("%s", alert.sentence)
-        self.begin(self._deliver, alert.to_json())
+        if not alert.is_news:
+            self._log.error("%s", alert.sentence)
+        self.begin(self._deliver, alert)
 
-    def _deliver(self, alert: Mapping[str, Any]) -> None:
+    def _deliver(self, alert: Alert) -> None:
         ti: Any = self._context["ti"]
+        event = self._audience.event(alert.to_json())
         try:
-            ti.xcom_push(key=ALERT_KEY, value=alert)
-        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, on_alert may work
+            if not alert.is_news:
+                ti.xcom_push(key=ALERT_KEY, value=event)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a notifier may work
             self._log.warning(
                 "The alert could not be kept as an XCom; the guard goes on: %s", short(error)
             )
-        if self._on_alert is not None:
-            call_on_alert(self._on_alert, alert, self._log)
+        tell(self._audience, event, self._log, lambda: self._airflow.is_urgent)
 
 
 class WorkerRecall:

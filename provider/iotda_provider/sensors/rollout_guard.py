@@ -23,9 +23,10 @@ from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.links.rollout_guard import RolloutGuardLink
+from iotda_provider.notifications.on_alert import OnAlert
+from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome, Watch
 from iotda_provider.rollout_guard import outcome as outcomes
-from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
 from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
 from iotda_provider.rollout_guard.memory import fitted
@@ -48,9 +49,7 @@ from iotda_provider.task_io.dag_parameters import (
     check_sensor_times,
     count_or_template,
     flag,
-    function_or_path,
     ids_or_template,
-    importable_path,
     is_template,
     one_of,
     text_or_template,
@@ -71,7 +70,9 @@ _LARGEST_AUDIT = 18_000
 Rules = Rule | Iterable[Rule | Mapping[str, Any]] | str
 
 
-class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
+class RolloutGuardSensor(
+    ConnectedTask, TellingTask, MappedXComsAsLists, DeferrableTask, BaseSensorOperator
+):
     """Watch a rollout until a rule breaks or it ends; succeeds in both cases.
 
     It reads the platform's cumulative counts every ``poke_interval`` seconds, with one API call for
@@ -107,11 +108,12 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         ``fail``, or ``stop`` the rollout and fail
     :param wait_for_stop: after a stop, wait until the rollout is at rest before reporting it
     :param stop_timeout: the most seconds of that wait
-    :param on_alert: a function, or the dotted path of one, that gets each message to a person:
-        ``{"kind": "hold" | "blind" | "stop_failed" | "may_not_stop", "sentence",
-        "batch_task_ids", "time", "progress"}``. A deferred guard needs a path that the triggerer
-        can import; if it can't, the XCom ``alert`` (``on_alert_missing``) and the log say so when
-        the guard begins
+    :param notifiers: Airflow's notifiers that tell people of a hold, a breach, a stop, a stop that
+        failed, and a guard that is blind or lost. In a template, ``message`` is the message, and
+        ``event`` has ``kind``, ``sentence``, ``severity``, ``link``, ``batch_task_ids``, ``time``
+        and ``progress``. A deferred guard needs notifiers that the triggerer can import; if it
+        can't, the XCom ``alert`` (``notifier_missing``) and the log say so when the guard begins
+    :param on_alert: a function, or the dotted path of one, that gets each event, as notifiers do
     :param report_path: URL of a file that gets the audit trail, one JSON object a line (templated)
     :param audit_limit: the most records of the audit trail, about 500 bytes each
     :param poke_interval: seconds between two looks
@@ -151,6 +153,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         on_guard_lost: str = "fail",
         wait_for_stop: bool = True,
         stop_timeout: float = DEFAULT_STOP_TIMEOUT,
+        notifiers: Iterable[Any] | None = None,
         on_alert: OnAlert | None = None,
         report_path: str | None = None,
         audit_limit: int = 200,
@@ -176,12 +179,12 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
         self.on_guard_lost = one_of(on_guard_lost, "on_guard_lost", ON_GUARD_LOST)
         self.wait_for_stop = flag(wait_for_stop, "wait_for_stop")
         self.stop_timeout = positive(stop_timeout, "stop_timeout")
-        self.on_alert = function_or_path(on_alert, "on_alert")
         self.report_path = text_or_template(report_path, "report_path", optional=True)
         self._report_template = report_path
         self.audit_limit = whole_number(audit_limit, "audit_limit")
         self.stop_on_kill = flag(stop_on_kill, "stop_on_kill")
         self.deferrable = flag(deferrable, "deferrable")
+        self._tell_to(notifiers, on_alert, deferrable=deferrable)
         self.max_outage = positive(max_outage, "max_outage", zero=True)
         self._connect_to(iotda_conn_id, project_id, instance_id)
         self._watch: Watch | None = None
@@ -201,8 +204,6 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 "mode: a guard runs in its worker ('poke') or, with deferrable=True, in the "
                 "triggerer; with 'reschedule' nobody would guard between two looks"
             )
-        if self.deferrable:
-            importable_path(self.on_alert, "on_alert")
         if not is_template(self.rules):
             read_rules(self.rules, self.cluster_of)
 
@@ -271,7 +272,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 self.log.error("The task was killed, but %s: %s", what, error)
 
     def _io(self, hook: IoTDAHook, context: Context) -> WorkerGuardIO:
-        return WorkerGuardIO(hook, context, self.log, self.on_alert)
+        return WorkerGuardIO(hook, context, self.log, self.audience(context))
 
     def _plan(self) -> GuardPlan:
         self.report_path = check_report_path(self.report_path)
@@ -312,7 +313,7 @@ class RolloutGuardSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, Base
                 "rehearse_stop": watch.plan.rehearse_stop and not watch.has_rehearsed,
             },
             owner=owner_of(context["ti"]),
-            on_alert=importable_path(self.on_alert, "on_alert"),
+            **self.told(context),
             **self.connection,
             stop_on_kill=self.stop_on_kill,
         )

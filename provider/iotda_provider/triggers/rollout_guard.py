@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from iotda_provider.airflow_support.task_notes import checked_owner
 from iotda_provider.airflow_support.threads import in_import_thread
-from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, optional_text
+from iotda_provider.task_io.parameters import (
+    as_mapping,
+    batch_task_ids,
+    optional_text,
+    whole_number,
+)
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+    from iotda_provider.notifications.audience import Audience
     from iotda_provider.rollout_guard import Memory, Outcome, Watch
     from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
     from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
@@ -26,17 +33,42 @@ class GuardingTrigger(IoTDATrigger):
 
     :param owner: the task instance of this trigger: ``dag_id``, ``run_id``, ``task_id``,
         ``map_index``
-    :param on_alert: the dotted path of the user's function that gets each alert
+    :param on_alert: the dotted path of the user's function that gets each event
+    :param notifiers: Airflow's notifiers, as the class ``RecordedNotifier`` writes them as JSON
+    :param try_number: the try of the task instance, for the notifiers
     """
 
-    stored: ClassVar[tuple[str, ...]] = ("owner", "on_alert")
+    stored: ClassVar[tuple[str, ...]] = ("owner", "on_alert", "notifiers", "try_number")
 
     def __init__(
-        self, *, owner: Mapping[str, Any], on_alert: str | None = None, **common: Any
+        self,
+        *,
+        owner: Mapping[str, Any],
+        on_alert: str | None = None,
+        notifiers: Sequence[Mapping[str, Any]] = (),
+        try_number: int = 1,
+        **common: Any,
     ) -> None:
         super().__init__(**common)
         self.owner = as_mapping(owner, "owner")
         self.on_alert = optional_text(on_alert, "on_alert")
+        self.notifiers = list(notifiers)
+        self.try_number = whole_number(try_number, "try_number", zero=True)
+
+    def audience(self) -> Audience:
+        """Whom this trigger tells of events.
+
+        :raises ValueError: the stored notifiers are none
+        """
+        from iotda_provider.notifications.audience import About, Audience
+        from iotda_provider.notifications.recorded import from_json
+
+        about = About(
+            **checked_owner(self.owner),
+            try_number=self.try_number,
+            iotda_conn_id=self.iotda_conn_id,
+        )
+        return Audience(from_json(self.notifiers), self.on_alert, about)
 
 
 class RolloutGuardTrigger(GuardingTrigger):
@@ -100,7 +132,7 @@ class RolloutGuardTrigger(GuardingTrigger):
                 reads.hook,
                 store,
                 self.log,
-                self.on_alert,
+                self.audience(),
                 read=reads.read,
                 earlier_memory=earlier_memory,
             )

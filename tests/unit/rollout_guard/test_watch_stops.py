@@ -27,7 +27,8 @@ def test_the_reason_is_kept_before_the_stop_is_sent_in_the_same_look(
 
     guard(stop_on_breach=True).poll()
 
-    assert platform.asked == ["read", "save", f"stop {platform.task_id}", "save"]
+    stop = f"stop {platform.task_id}"
+    assert platform.asked == ["read", "save", stop, "save", "tell breach"]
     intent = platform.saved[0]["intent"]
     assert intent["verdict"]["rule"] == "MaxFailures"
     assert intent["verdict"]["evidence"]["failed"] == 5
@@ -96,7 +97,7 @@ def test_a_stop_that_fails_is_tried_at_each_look_and_a_person_is_told_once(
 
     assert outcome.stop["outcome"] == "stopped"
     assert outcome.stop["attempts"] == 4
-    assert [told.kind for told in platform.told] == ["stop_failed"]
+    assert [told.kind for told in platform.told] == ["stop_failed", "breach", "stopped"]
     assert sum(record.levelname == "ERROR" for record in caplog.records) == 3
 
 
@@ -185,7 +186,7 @@ def test_a_shadow_decides_and_never_stops(platform: Any, guard: Any) -> None:
     outcome = guard(stop_on_breach=True, shadow=True, on_guard_lost="stop").poll()
 
     assert (outcome.verdict, outcome.shadow, outcome.stop) == ("breached", True, None)
-    assert platform.asked == ["read"]
+    assert platform.asked == ["read", "tell breach"]
     assert "shadow" in outcome.summary
 
 
@@ -197,7 +198,7 @@ def test_the_stop_is_sent_where_its_reason_cannot_be_kept(
 
     guard(stop_on_breach=True).poll()
 
-    assert platform.asked[-2:] == [f"stop {platform.task_id}", "save"]
+    assert platform.asked[-3:] == [f"stop {platform.task_id}", "save", "tell breach"]
     assert "could not be written down" in caplog.text
 
 
@@ -263,7 +264,8 @@ def test_a_stop_that_was_not_taken_is_sent_after_a_restart_once_a_look_bears_it_
 
     guard(stop_on_breach=True, memory=memory).poll()
 
-    assert platform.asked == ["read", "save", f"stop {platform.task_id}", "save"]
+    stop = f"stop {platform.task_id}"
+    assert platform.asked == ["read", "save", stop, "save", "tell breach"]
 
 
 def test_a_stop_that_only_a_note_knows_of_is_not_sent(platform: Any, guard: Any) -> None:
@@ -396,8 +398,8 @@ def test_on_guard_lost_stop_stops_the_rollout_with_its_reason_kept_first(
 
     outcome = watched.give_up()
 
-    assert platform.asked[-2:] == [f"stop {platform.task_id}", "save"]
-    assert "save" in platform.asked[:-1]
+    assert platform.asked[-3:] == [f"stop {platform.task_id}", "save", "tell stopped"]
+    assert "save" in platform.asked[:-2]
     assert (outcome.verdict, outcome.guard_lost) == ("lost", True)
     assert outcome.stop["outcome"] == "stopping"
 

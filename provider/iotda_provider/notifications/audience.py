@@ -1,0 +1,186 @@
+"""The people who are told: what each notifier gets of an event, and how it is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.notifier import BaseNotifier
+
+from iotda_provider.airflow_support.pages import rollouts_page
+from iotda_provider.models.text import one_line
+from iotda_provider.notifications.on_alert import OnAlert, load_function
+from iotda_provider.notifications.recorded import RecordedNotifier
+
+#: A notifier is given up after so many seconds.
+SECONDS_FOR_EACH = 10.0
+_LONGEST_SENTENCE = 1_000
+_PATH_OF_A_URL = re.compile(r"(?<=[\s:/(\[{'\"])/[^\s'\")]{4,}")
+_SEVERITIES = {
+    "critical": ("breach", "stop_failed", "guard_lost", "may_not_stop", "overdue", "rolled_back"),
+    "error": ("blind", "lost", "stopped", "confirm_failed", "evidence_failed", "unconfirmed"),
+    "info": ("wave_passed", "released"),
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """The task instance that tells, and its connection."""
+
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    map_index: int = -1
+    try_number: int = 1
+    iotda_conn_id: str = ""
+
+
+class Audience:
+    """Whom a task tells of events.
+
+    :param notifiers: Airflow's notifiers
+    :param on_alert: a function that gets each event, or its dotted path
+    :param about: the task instance that tells
+    """
+
+    def __init__(
+        self,
+        notifiers: Sequence[RecordedNotifier] = (),
+        on_alert: OnAlert | None = None,
+        about: About | None = None,
+    ) -> None:
+        self.about = about or About()
+        self.members: list[Member] = [NotifierMember(one) for one in notifiers]
+        if on_alert is not None:
+            self.members.append(FunctionMember(on_alert))
+
+    @classmethod
+    def of(cls, value: Audience | OnAlert | None) -> Audience:
+        """The audience itself, or one of a function alone."""
+        return value if isinstance(value, Audience) else cls(on_alert=value)
+
+    def event(self, alert: Mapping[str, Any]) -> dict[str, Any]:
+        """An alert as an event: with ``severity``, ``link`` and ``message``, which begins with the
+        outcome and ends with the link."""
+        about, kind = self.about, str(alert["kind"])
+        link = rollouts_page(about.dag_id, about.run_id) if about.dag_id else ""
+        severity = next((one for one, kinds in _SEVERITIES.items() if kind in kinds), "warning")
+        return {**alert, "severity": severity, "link": link, "message": _message(alert, link)}
+
+    def context(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """What a notifier gets: the ids, the event, and its message."""
+        ids = vars(self.about)
+        # Templates of Airflow's own notifiers use ti; before 3.0, a notifier asks for dag.
+        return {**ids, "ti": SimpleNamespace(**ids), "dag": None, "event": dict(event)} | {
+            "message": event["message"]
+        }
+
+    def remove(self, member: Member) -> None:
+        """Call a member no more: it can't be called in this process."""
+        self.members.remove(member)
+
+    def missing(self) -> Iterator[tuple[Member, Exception]]:
+        """The members that can't be called in this process. This call blocks: it imports them."""
+        for member in list(self.members):
+            try:
+                member.load()
+            except Exception as error:  # noqa: BLE001 - importing runs the user's code
+                yield member, error
+
+
+class Member:
+    """One of an audience.
+
+    :ivar name: its name in the log
+    """
+
+    name = ""
+
+    def load(self) -> Any:
+        """Import it.
+
+        :raises Exception: it can't be called in this process
+        """
+        raise NotImplementedError
+
+    def prepare(self, context: Mapping[str, Any]) -> Prepared:
+        """Make it ready for one event; this call blocks."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A notifier that is ready for one event; one of the two is None.
+
+    :param call: blocks until the people are told
+    :param coroutine: makes a coroutine that does the same
+    """
+
+    call: Callable[[], Any] | None
+    coroutine: Callable[[], Any] | None
+
+
+class NotifierMember(Member):
+    """A notifier of Airflow."""
+
+    def __init__(self, notifier: RecordedNotifier) -> None:
+        self._notifier = notifier
+        self.name = notifier.name
+
+    def load(self) -> type[Any]:
+        return self._notifier.load()
+
+    def prepare(self, context: Mapping[str, Any]) -> Prepared:
+        cls = self.load()
+        notifier = cls(**self._notifier.arguments)
+        mine: Any = dict(context)
+        notifier.render_template_fields(mine)
+        return Prepared(
+            call=_if_own(cls, notifier, "notify", mine),
+            coroutine=_if_own(cls, notifier, "async_notify", mine),
+        )
+
+
+def _if_own(cls: type[Any], notifier: Any, name: str, context: Any) -> Callable[[], Any] | None:
+    """A call of a method that the class implements; None: it has only that of the base class."""
+    if getattr(cls, name, None) in (None, getattr(BaseNotifier, name, None)):
+        return None
+    return lambda: getattr(notifier, name)(context)
+
+
+class FunctionMember(Member):
+    """The user's function ``on_alert``."""
+
+    name = "on_alert"
+
+    def __init__(self, function: OnAlert) -> None:
+        self._function = function
+
+    def load(self) -> Callable[[Mapping[str, Any]], Any]:
+        function = self._function
+        return load_function(function) if isinstance(function, str) else function
+
+    def prepare(self, context: Mapping[str, Any]) -> Prepared:
+        function, event = self.load(), context["event"]
+        return Prepared(call=lambda: function(event), coroutine=None)
+
+
+def without_addresses(error: BaseException) -> str:
+    """An error in one line; of a URL the host is left, as its path is the secret of a webhook."""
+    text = _PATH_OF_A_URL.sub("/...", one_line(error, 300))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def outcome_of(kind: str) -> str:
+    """An event's kind as people read it: ``STOP FAILED``."""
+    return kind.replace("_", " ").upper()
+
+
+def _message(alert: Mapping[str, Any], link: str) -> str:
+    outcome = outcome_of(str(alert["kind"]))
+    sentence = one_line(alert["sentence"], _LONGEST_SENTENCE)
+    said = sentence if sentence.startswith(outcome) else f"{outcome}: {sentence}"
+    return f"{said} {link}".rstrip()

@@ -1,0 +1,43 @@
+"""Tells an audience from a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from iotda_provider.airflow_support.threads import in_import_thread, one_at_a_time
+from iotda_provider.models.log import Log
+from iotda_provider.notifications.audience import (
+    SECONDS_FOR_EACH,
+    Audience,
+    Member,
+    without_addresses,
+)
+
+
+async def tell(audience: Audience, event: Mapping[str, Any], log: Log) -> None:
+    """Tell everybody at the same time; an error is logged, and fails nothing.
+
+    Each has ten seconds. Then its coroutine is cancelled; a thread goes on by itself.
+    """
+    context = audience.context(event)
+    await asyncio.gather(*(_tell_one(one, context, log) for one in list(audience.members)))
+
+
+async def _tell_one(member: Member, context: Mapping[str, Any], log: Log) -> None:
+    try:
+        await asyncio.wait_for(_call(member, context), SECONDS_FOR_EACH)
+    except asyncio.TimeoutError:
+        log.error("%s has not returned for %.0f s.", member.name, SECONDS_FOR_EACH)
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        log.error("%s failed; the task goes on. %s", member.name, without_addresses(error))
+
+
+async def _call(member: Member, context: Mapping[str, Any]) -> None:
+    ready = await in_import_thread(member.prepare, context)
+    if ready.coroutine is not None:
+        await ready.coroutine()
+    elif ready.call is not None:
+        # A notifier that hangs holds one thread, however many events there are.
+        await one_at_a_time((id(member), "notifier"), ready.call)

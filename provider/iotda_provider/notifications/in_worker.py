@@ -1,0 +1,61 @@
+"""Tells an audience from a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from iotda_provider.airflow_support.threads import start_thread
+from iotda_provider.models.log import Log
+from iotda_provider.notifications.audience import (
+    SECONDS_FOR_EACH,
+    Audience,
+    Member,
+    Prepared,
+    without_addresses,
+)
+
+
+def tell(
+    audience: Audience,
+    event: Mapping[str, Any],
+    log: Log,
+    is_urgent: Callable[[], bool] = lambda: False,
+) -> None:
+    """Tell everybody, one after the other; an error is logged, and fails nothing.
+
+    Each has ten seconds. Afterwards it goes on by itself, and the next one is told.
+
+    :param is_urgent: whether something else waits for the end of this call; then it goes on at once
+    """
+    context = audience.context(event)
+    for member in list(audience.members):
+        done = threading.Event()
+        start_thread(partial(_tell_one, member, context, log, done))
+        ends = time.monotonic() + SECONDS_FOR_EACH
+        while not done.wait(0.05):
+            if is_urgent():
+                break
+            if time.monotonic() >= ends:
+                log.error("%s has not returned for %.0f s.", member.name, SECONDS_FOR_EACH)
+                break
+
+
+def _tell_one(member: Member, context: Mapping[str, Any], log: Log, done: threading.Event) -> None:
+    try:
+        ready = member.prepare(context)
+        try:
+            if ready.call is not None:
+                ready.call()
+        except NotImplementedError:  # before Airflow 3, a notifier must have that method
+            ready = Prepared(None, ready.coroutine)
+        if ready.call is None and ready.coroutine is not None:
+            asyncio.run(asyncio.wait_for(ready.coroutine(), SECONDS_FOR_EACH))
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        log.error("%s failed; the task goes on. %s", member.name, without_addresses(error))
+    finally:
+        done.set()

@@ -1,0 +1,27 @@
+"""The user's function ``on_alert``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from iotda_provider.exceptions import IoTDAConfigError
+
+#: The user's function that gets an event as plain JSON, or the function's dotted path.
+OnAlert = str | Callable[[Mapping[str, Any]], Any]
+
+
+def load_function(path: str) -> Callable[[Mapping[str, Any]], Any]:
+    """The function at a dotted path.
+
+    :raises IoTDAConfigError: there is no such function
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise IoTDAConfigError(f"on_alert: {path!r} can't be imported: {error}") from error
+    if not callable(function):
+        raise IoTDAConfigError(f"on_alert: {path!r} is not a function")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,64 @@
+"""The parameters ``notifiers`` and ``on_alert`` of operators and sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.airflow_support.task_notes import owner_of
+from iotda_provider.notifications.audience import About, Audience
+from iotda_provider.notifications.on_alert import OnAlert
+from iotda_provider.notifications.recorded import RecordedNotifier, record
+from iotda_provider.notifications.rendering import rendered
+from iotda_provider.task_io.dag_parameters import function_or_path, importable_path
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class TellingTask:
+    """A mixin for operators and sensors that tell people; name it before the base class."""
+
+    notifiers: tuple[RecordedNotifier, ...] = ()
+    on_alert: OnAlert | None = None
+
+    def _tell_to(
+        self, notifiers: Iterable[Any] | None, on_alert: Any = None, *, deferrable: bool
+    ) -> None:
+        """Check and store the parameters.
+
+        :param deferrable: whether a triggerer may have to make the notifiers
+        :raises ValueError: a notifier or ``on_alert`` is invalid; the message names it
+        """
+        self.notifiers = record(notifiers, importable=deferrable)
+        self.on_alert = function_or_path(on_alert, "on_alert")
+        if deferrable:
+            importable_path(self.on_alert, "on_alert")
+
+    def audience(self, context: Context) -> Audience:
+        """Whom a running task tells of events."""
+        return Audience(self._rendered(context), self.on_alert, self._about(context))
+
+    def told(self, context: Context) -> dict[str, Any]:
+        """The arguments of a trigger that tells the same people."""
+        return {
+            "on_alert": importable_path(self.on_alert, "on_alert"),
+            "notifiers": [one.to_json() for one in self._rendered(context)],
+            "try_number": self._about(context).try_number,
+        }
+
+    def _about(self, context: Context) -> About:
+        ti: Any = context["ti"]
+        number = getattr(ti, "try_number", 1)
+        return About(
+            **owner_of(ti),
+            try_number=number if isinstance(number, int) else 1,
+            iotda_conn_id=getattr(self, "iotda_conn_id", ""),
+        )
+
+    def _rendered(self, context: Context) -> list[RecordedNotifier]:
+        task: Any = self
+        return [
+            rendered(one, lambda text: task.render_template(text, context), task.log)
+            for one in self.notifiers
+        ]
