@@ -214,9 +214,9 @@ def measure(
 
 #: The percentage rules that are best for each delay, by ``bench_guard_harm.py --reporting``.
 BEST = {
-    1: MaxFailureRate(0.0575, 70),
-    2: MaxFailureRate(0.0325, 70),
-    3: MaxFailureRate(0.05, 70),
+    1: MaxFailureRate(0.055, 70),
+    2: MaxFailureRate(0.03, 100),
+    3: MaxFailureRate(0.05, 10),
     4: MaxFailureRate(0.03, 10),
 }
 

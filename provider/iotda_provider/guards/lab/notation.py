@@ -53,17 +53,21 @@ def _nodes(text: str) -> list[ast.expr]:
     return body.elts if isinstance(body, (ast.Tuple, ast.List)) else [body]
 
 
-def notation(rule: Rule) -> str:
-    """A rule in Python's notation, without the parameters that have their default value."""
+def notation(rule: Rule, *, whole: bool = False) -> str:
+    """A rule in Python's notation, without the parameters that have their default value.
+
+    :param whole: write a reporting delay with all its ages, even if they are many
+    """
     named: list[str] = []
     for name, value in rule.parameters.items():
         if value == getattr(type(rule), name, _REQUIRED):
             continue
         if name == "rules":
             inner: Any = rule.rules  # type: ignore[attr-defined]
-            shown = f"[{', '.join(map(notation, inner))}]"
+            shown = f"[{', '.join(notation(one, whole=whole) for one in inner)}]"
         elif name == "reporting":
-            shown = str(rule.reporting)  # type: ignore[attr-defined]
+            delay: ReportingDelay = rule.reporting  # type: ignore[attr-defined]
+            shown = str(delay) if whole or len(delay.knots) <= 6 else "ReportingDelay(...)"
         else:
             shown = repr(value)
         required = getattr(type(rule), name, _REQUIRED) is _REQUIRED

@@ -195,6 +195,12 @@ class Plan:
                 notes.append(f"{notation(rule)} uses times: see iotda-guard simulate.")
             elif not exact.breaks_at(rule, size, finished=size, started=size, total=size):
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
+            elif rule.ages_up_to:
+                notes.append(
+                    f"{notation(rule)} knows how late failures report, which a plan does not: in "
+                    "its line every device counts with its full age, which is the slowest that the "
+                    "rule can be. See iotda-guard simulate."
+                )
             elif ATTEMPTS in rule.needs:
                 notes.append(
                     f"{notation(rule)} counts devices with a failed attempt: read its line as if "

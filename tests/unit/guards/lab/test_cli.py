@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from iotda_provider.guards import Look, MaxFailures, SequentialFailureTest, evaluate
+from iotda_provider.guards import (
+    Look,
+    MaxFailures,
+    ReportingDelay,
+    SequentialFailureTest,
+    evaluate,
+)
 from iotda_provider.guards.audit import AuditTrail, audit_header, audit_record
 from iotda_provider.guards.lab import plot as plot_module
 from iotda_provider.guards.lab.cli import main
@@ -313,3 +319,49 @@ class TestRetries:
     ) -> None:
         assert main(["simulate", "--fleets", "1", "--devices", "5", *wrong]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_plan_says_that_it_does_not_know_delays(capsys: Output) -> None:
+    many = ", ".join(f"{age}: {age / 100}" for age in range(0, 101, 5))
+    rule = f"SequentialFailureTest(0.02, reporting=ReportingDelay({{{many}}}))"
+    assert main(["plan", "--devices", "500", "--rule", rule, "--rates", "0.02,0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "SequentialFailureTest(0.02, reporting=ReportingDelay(...)) knows how late" in out
+    (parsed,) = parse_rules(rule)
+    assert parse_rules(notation(parsed, whole=True)) == [parsed]
+
+
+def test_a_simulation_knows_delays(capsys: Output) -> None:
+    rules = (
+        "SequentialFailureTest(0.02), "
+        "SequentialFailureTest(0.02, reporting=ReportingDelay({600: 0.1, 3600: 1}))"
+    )
+    fleet = ["--failure-after", "2400", "--spread", "lognormal", "--sigma", "0.2"]
+    size = ["--devices", "500", "--arrival", "7200", "--poll", "60", "--success-after", "600"]
+    rates = ["--healthy", "0.02", "--faulty", "0.2", "--fleets", "30", "--json"]
+    assert main(["simulate", "--rules", rules, *fleet, *size, *rates]) == 0
+    found = json.loads(capsys.readouterr().out)
+    today, known = (each["mean_harmed"] for each in found[2:])
+    assert known < 0.9 * today
+
+
+def test_a_replay_dates_starts_as_the_guard_did(tmp_path: Path, capsys: Output) -> None:
+    delay = ReportingDelay({300: 0, 1800: 1}, floor=0, slack=0)
+    rule, state, trail = SequentialFailureTest(0.02, reporting=delay), None, AuditTrail()
+    for step in range(40):
+        started, failed = min(400, 20 * step), max(0, step - 25)
+        progress = TaskProgress(
+            total=400, fail=failed, processing=started - failed, waiting=400 - started
+        )
+        now = 1_790_000_000 + 30 * step
+        look = Look(time=now, requested=now - 20, progress=progress)
+        state, verdict = evaluate(rule, state, look)
+        trail.add(audit_record(look, verdict))
+    file = tmp_path / "audit.jsonl"
+    file.write_text("\n".join(map(json.dumps, [audit_header([rule]), *trail.records])))
+    assert main(["replay", str(file), "--json"]) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    broken = next(one for one in trail.records if one["decision"] == "breach")
+    assert outcome["broken"]["verdict"]["evidence"]["value"] == pytest.approx(
+        broken["rules"][0]["value"], abs=1e-5
+    )
