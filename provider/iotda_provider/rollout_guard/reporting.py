@@ -28,16 +28,12 @@ def assumed_delays(rules: Iterable[Rule]) -> Iterator[ReportingDelay]:
 
 
 def retries_of(tasks: Sequence[BatchTask]) -> list[int] | None:
-    """(retry_count, retry_interval in minutes) of the batch tasks, if all have the same.
-
-    None: they differ, or the platform does not say.
-    """
+    """(retry_count, retry_interval in minutes) of the batch tasks; None: they differ."""
     policies = {
         (policy.count, policy.minutes) if policy else (0, 0)
         for policy in (RetryPolicy.of(task.raw.get("task_policy")) for task in tasks)
     }
-    told = all("task_policy" in task.raw for task in tasks)
-    return list(policies.pop()) if told and len(policies) == 1 else None
+    return list(policies.pop()) if len(policies) == 1 else None
 
 
 def check_retries(rules: Sequence[Rule], tasks: Sequence[BatchTask]) -> None:
@@ -48,7 +44,7 @@ def check_retries(rules: Sequence[Rule], tasks: Sequence[BatchTask]) -> None:
     for delay in assumed_delays(rules):
         for task in tasks:
             retries = retries_of([task])
-            if delay.retries is not None and retries not in (None, list(delay.retries)):
+            if delay.retries is not None and retries != list(delay.retries):
                 raise IoTDAConfigError(
                     f"reporting: the delay of failures is known for {_in_words(delay.retries)}, "
                     f"and batch task {task.task_id} has {_in_words(retries)}. Learn the delay "

@@ -124,7 +124,7 @@ class Watch(StoppableRollout):
             return None
         if not self.memory.looks and (self.plan.stops or self.plan.stops_when_lost):
             check_stoppable(self.tasks)
-        if not self.memory.looks:
+        if not self.memory.looks and not self.awaits_memory:
             check_retries(self.plan.rules, self.tasks)
             self.memory.retries = retries_of(self.tasks)
         being_stopped = any(task.status.is_stop for task in self.tasks)

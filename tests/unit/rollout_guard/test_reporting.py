@@ -142,7 +142,7 @@ def test_the_delays_are_left_for_fit_also_after_a_restart(guard, platform) -> No
     assert kept == {
         "verdict": "completed",
         "delays": {"failures": 2, "seconds": [570, 870]},
-        "retries": None,
+        "retries": [0, 0],
     }
     again = Memory.from_json(watching.watch.memory.to_json(), (platform.task_id,))
     assert recorded(again, "completed") == kept
@@ -176,7 +176,10 @@ def test_a_delay_holds_for_the_retries_it_was_learned_under(
                 guard(rules).poll()
 
 
-def test_retries_that_the_platform_does_not_tell_are_not_refused(guard, platform) -> None:
+def test_a_batch_task_without_a_policy_has_no_retries(guard, platform) -> None:
     platform.show(platform.task(waitting=100))
     delay = ReportingDelay({0: 1}, retries=(3, 10))
+    with pytest.raises(IoTDAConfigError, match="no retries"):
+        guard(SequentialFailureTest(0.02, reporting=delay)).poll()
+    delay = ReportingDelay({0: 1}, retries=(0, 0))
     assert guard(SequentialFailureTest(0.02, reporting=delay)).poll() is None
