@@ -315,9 +315,10 @@ def guard_one_rollout() -> None:
         need_confirm=True,
     )
 
-    @task
-    def nothing_failed() -> None:
-        log.info("The rollout was stopped, but no device has failed.")
+    # Also after a guard that could not stop the rollout.
+    @task(trigger_rule="none_skipped")
+    def nothing_failed(result: dict[str, Any]) -> None:
+        log.warning("No device has finally failed. %s", result["summary"])
 
     @task
     def all_is_well(result: dict[str, Any]) -> None:
@@ -340,7 +341,8 @@ def guard_one_rollout() -> None:
     told, announced = tell(rollout, verdict), announce_breach(verdict)
     ticket = open_ticket(rollout, verdict, failures)
     report = report_firmware(failures)
-    well, deleted, nothing = all_is_well(verdict), who_has_deleted_it(verdict), nothing_failed()
+    well, deleted = all_is_well(verdict), who_has_deleted_it(verdict)
+    nothing = nothing_failed(verdict)
     end = outcome(verdict)
     guard >> [told, announced, branch]
     branch >> [collect, well, deleted]

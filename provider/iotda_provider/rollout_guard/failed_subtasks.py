@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotda_provider.guards import Look, Undecided, Verdict
-from iotda_provider.models import BatchTask
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
 from iotda_provider.rollout_guard.failure_tally import MOST_REASONS, Tally, add_up
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.plan import GuardPlan
@@ -25,6 +25,14 @@ class FailedSubtasks:
 
     plan: GuardPlan
     tallies: dict[str, Tally] = field(default_factory=dict)
+    attempts: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts = Tally(0, self.plan.failure_classes)
+
+    def note_attempt(self, row: Subtask) -> None:
+        """Note why the last attempt of a device has failed that waits for a retry."""
+        self.attempts.add(replace(row, status=SubtaskStatus.FAIL))
 
     def are_needed(self, verdict: Verdict) -> bool:
         """Whether the rules need the failed subtasks to reach a verdict."""
@@ -61,6 +69,6 @@ class FailedSubtasks:
     def first_reasons(self) -> list[dict[str, Any]]:
         """At most three failures with different reasons: class, code, message and first device."""
         found: list[dict[str, Any]] = []
-        for tally in self.tallies.values():
+        for tally in (*self.tallies.values(), self.attempts):
             found += [reason for reason in tally.first_reasons if reason not in found]
         return found[:MOST_REASONS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,10 +43,17 @@ class RetryingDevices:
     _intervals: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
     _read_at: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
-    async def read(self, io: GuardIO, tasks: Sequence[BatchTask], now: float) -> bool:
+    async def read(
+        self,
+        io: GuardIO,
+        tasks: Sequence[BatchTask],
+        now: float,
+        note: Callable[[Subtask], None] = lambda row: None,
+    ) -> bool:
         """Read the ids of the batch tasks whose turn it is.
 
         :param now: the time of the look, in seconds
+        :param note: called with each subtask that waits for a retry
         :returns: whether any ids were read
         :raises IoTDAError: the subtasks could not be read
         """
@@ -55,7 +62,7 @@ class RetryingDevices:
         for task in sorted(due, key=lambda task: self._read_at.get(task.task_id, 0.0)):
             if left <= 0:
                 break
-            reading = _Reading(self, task.task_id)
+            reading = _Reading(self, task.task_id, note)
             await io.read_retrying(task.task_id, reading, left)
             if reading.rows < left or left == _MOST_ROWS:  # else it is the first at the next look
                 self._read_at[task.task_id] = now
@@ -114,6 +121,7 @@ class _Reading:
 
     devices: RetryingDevices
     batch_task_id: str
+    note: Callable[[Subtask], None]
     rows: int = 0
 
     def __call__(self, row: Subtask) -> None:
@@ -121,6 +129,7 @@ class _Reading:
         # The row may have changed since the platform chose it.
         if row.status is SubtaskStatus.FAIL_WAIT_RETRY:
             self.devices.note(self.batch_task_id, row.target)
+            self.note(row)
 
 
 def _count(value: object) -> int:

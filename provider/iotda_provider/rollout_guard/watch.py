@@ -230,10 +230,11 @@ class Watch(StoppableRollout):
             if needed and await self._failed_subtasks.read(io, self.tasks):
                 look = self._failed_subtasks.add_to(look)
                 state, verdict = evaluate(self.plan.rules, before, look)
-            needed, retrying = self._counts_attempts and not verdict.breached, self.memory.retrying
-            if needed and await retrying.read(io, self.tasks, self._clock()):
-                look = replace(look, attempted=dict(retrying.counts))
-                state, verdict = evaluate(self.plan.rules, before, look)
+            if self._counts_attempts and not verdict.breached:
+                retrying, note = self.memory.retrying, self._failed_subtasks.note_attempt
+                if await retrying.read(io, self.tasks, self._clock(), note):
+                    look = replace(look, attempted=dict(retrying.counts))
+                    state, verdict = evaluate(self.plan.rules, before, look)
         except IoTDAError as error:
             trouble = error
         self.memory.state = state

@@ -72,6 +72,21 @@ def test_bad_firmware_is_stopped_ticketed_and_reported(guard_one):
         assert events(run) == [{"batch_task_id": TASK, "summary": summary}]
 
 
+RETRIED = {**ROLLOUT, "task_policy": {"retry_count": 5, "retry_interval": 60}}
+
+
+@pytest.mark.iotda_emulator(scenario={**BAD, "failure_rate": 1, "batch_tasks": [RETRIED]}, speed=0)
+def test_bad_firmware_that_the_platform_retries_is_stopped_by_its_failed_attempts(guard_one):
+    run = guard_one()
+
+    assert run.state == "success"
+    result = run.xcom("guard")
+    assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
+    assert result["evidence"]["failed"] == 0
+    assert 0 < result["evidence"]["attempted"] < result["evidence"]["devices"] < 60
+    assert f"{result['evidence']['attempted']} have a failed attempt" in run.log
+
+
 @pytest.mark.iotda_emulator(scenario={**BAD, "failure_mix": {OFFLINE: 2, BROKEN: 1}}, speed=0)
 def test_environmental_failures_are_tried_again_when_a_person_confirms(guard_one, iotda_emulator):
     run = guard_one()
@@ -266,6 +281,7 @@ def test_a_rollout_that_waits_for_its_guard_for_too_long_is_an_error(guard_runs,
     ("dag_id", "conf"),
     [
         ("guard_one_rollout", {"batch_task_id": TASK, "tolerated_rate": 0.999}),
+        ("guard_one_rollout", {"batch_task_id": TASK, "tolerated_attempt_rate": 0.999}),
         ("guard_one_rollout", {"batch_task_id": TASK, "false_alarm": 0.999}),
         ("guard_one_rollout", {"batch_task_id": TASK, "false_alarm": 1e-300}),
     ],

@@ -46,6 +46,23 @@ def test_each_device_counts_once_and_only_while_it_waits(platform: Any, guard: A
     assert LiveRecord(guard.watch).compose(platform.now)["attempted"] == 3
 
 
+def test_people_see_why_attempts_fail_before_any_device_has_finally_failed(
+    platform: Any, guard: Any
+) -> None:
+    guard = guard(RULE)
+    platform.show(task(platform, EVERY_MINUTE, processing=98, fail_wait_retry=2))
+    row = Subtask(
+        "a",
+        SubtaskStatus.FAIL_WAIT_RETRY,
+        error_code="IOTDA.005010",
+        error_msg="installation failed",
+    )
+    platform.retrying[platform.task_id] = [row, row]
+    guard.poll()
+    (reason,) = LiveRecord(guard.watch).compose(platform.now)["first_reasons"]
+    assert (reason["failure_class"], reason["error_msg"]) == ("firmware", "installation failed")
+
+
 @pytest.mark.parametrize(
     ("policy", "spacing"),
     [
