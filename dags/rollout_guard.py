@@ -43,6 +43,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.batch_task import (
     CollectFailedSubtasksOperator,
     CreateBatchTaskOperator,
@@ -56,6 +57,11 @@ from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 log = logging.getLogger(__name__)
 
+# Who is told of a hold, a breach, a stop and its reasons, and of guards that are blind or overdue:
+# notifiers of Airflow, such as
+#     SlackWebhookNotifier(slack_webhook_conn_id="slack", text="{{ message }}")
+# docs/howto/tell-people.md has more. Without any, only the log tells.
+NOTIFIERS: list[Any] = []
 CONNECTION = "iotda_default"
 UPGRADES = ("firmwareUpgrade", "softwareUpgrade")
 SECONDS_BETWEEN_LOOKS = 5
@@ -78,22 +84,6 @@ GUARD = "guard_one_rollout"
 BREACHED = Asset("iotda://rollout/breached")
 
 
-def tell_people(title: str, text: str) -> None:
-    """Put your own chat or pager here. It is called first, before the reasons are known."""
-    log.warning("%s\n%s", title, text)
-
-
-def open_ticket_somewhere(title: str, text: str) -> str:
-    """Put your own ticket system here. Its return value becomes an XCom."""
-    log.warning("TICKET: %s\n%s", title, text)
-    return "logged"
-
-
-def title_of(result: dict[str, Any]) -> str:
-    """The result of a rollout as a title."""
-    return f"Rollout {result['batch_task_id']}: {result['verdict'].replace('_', ' ')}"
-
-
 @dag(
     dag_id="rollout_guard",
     description="Start a guard for every running firmware and software rollout",
@@ -112,7 +102,7 @@ def rollout_guard() -> None:
         guard_dag_id=GUARD,
         task_types=UPGRADES,
         most_failed=MOST_FAILED_GUARDS,
-        tell_people=tell_people,
+        notifiers=NOTIFIERS,
         heartbeat_url=HEARTBEAT_URL,
         iotda_conn_id=CONNECTION,
         pool=POOL,
@@ -203,6 +193,7 @@ def guard_one_rollout() -> None:
         stop_on_breach=True,
         poke_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
+        notifiers=NOTIFIERS,
         timeout=timedelta(days=9),  # a rollout may start 7 days ahead, and wait 25 h for a device
         pool=POOL,
     )
@@ -231,17 +222,20 @@ def guard_one_rollout() -> None:
         by_failure_class={"environment": "what_to_retry", "firmware": "report_firmware"},
     )
 
-    # After every result of the guard, and before the reasons are known.
+    # The guard has told of everything else itself.
     @task(trigger_rule="all_done")
-    def tell(batch_task_id: str, result: dict[str, Any] | None) -> None:
+    def tell(batch_task_id: str, result: dict[str, Any] | None, **context: Any) -> None:
         if result is None:
             tell_people(
-                f"Rollout {batch_task_id} MAY BE UNGUARDED",
-                "Its guard has left no result, so nobody knows the state of the rollout. See the "
-                "log of the task guard, and the batch task at the console.",
+                NOTIFIERS,
+                context,  # type: ignore[arg-type]
+                "may_be_unguarded",
+                f"The guard of rollout {batch_task_id} has left no result, so nobody knows the "
+                "state of the rollout. See the log of the task guard, and the batch task at the "
+                "console.",
+                batch_task_ids=[batch_task_id],
+                iotda_conn_id=CONNECTION,
             )
-        elif result["verdict"] != "completed" or result["guard_lost"]:
-            tell_people(title_of(result), f"{result['summary']} A ticket follows.")
 
     # Also after a guard that failed because it could not stop the rollout.
     @task(trigger_rule="all_done", outlets=[BREACHED])
@@ -257,25 +251,32 @@ def guard_one_rollout() -> None:
     # Also after a guard that failed because it could not stop the rollout, and if the failures
     # could not be collected.
     @task(trigger_rule="none_skipped")
-    def open_ticket(
-        batch_task_id: str, result: dict[str, Any] | None, rows: list[dict[str, Any]] | None
-    ) -> str:
-        if result is None:
-            title, lines = f"Rollout {batch_task_id}", ["Its guard has left no result."]
-        else:
-            title, lines = title_of(result), [result["summary"]]
+    def tell_reasons(
+        batch_task_id: str,
+        result: dict[str, Any] | None,
+        rows: list[dict[str, Any]] | None,
+        **context: Any,
+    ) -> None:
+        reasons = Counter(f"{row['error_code']} {row['error_msg']}" for row in rows or ())
+        lines = [f"{count} device(s): {reason}." for reason, count in reasons.most_common(5)]
         if rows is None:
-            lines.append(
+            lines = [
                 "Which devices failed, and why, could not be found out: see the log of the task "
                 "collect_failures, and clear it."
-            )
-        reasons = Counter(f"{row['error_code']} {row['error_msg']}" for row in rows or ())
-        lines += [f"{count} device(s): {reason}" for reason, count in reasons.most_common()]
-        return open_ticket_somewhere(title, "\n".join(lines))
+            ]
+        summary = "Its guard has left no result." if result is None else result["summary"]
+        tell_people(
+            NOTIFIERS,
+            context,  # type: ignore[arg-type]
+            "reasons",
+            " ".join((f"Rollout {batch_task_id}:", *lines, summary)),
+            batch_task_ids=[batch_task_id],
+            iotda_conn_id=CONNECTION,
+        )
 
     @task
     def report_firmware(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Put the way to the people who built the firmware here."""
+        """The devices that failed because of the firmware, for the people who have built it."""
         faulty = [row for row in rows if row["failure_class"] != "environment"]
         for row in faulty[:20]:
             log.warning("%s: %s %s", row["target"], row["error_code"], row["error_msg"])
@@ -325,8 +326,8 @@ def guard_one_rollout() -> None:
         log.info("%s", result["summary"])
 
     @task(trigger_rule="none_skipped")
-    def who_has_deleted_it(result: dict[str, Any]) -> str:
-        return open_ticket_somewhere(f"Rollout {result['batch_task_id']}", result["summary"])
+    def who_has_deleted_it(result: dict[str, Any]) -> None:
+        log.warning("%s", result["summary"])
 
     @task(trigger_rule="none_failed_min_one_success")
     def outcome(result: dict[str, Any] | None) -> str:
@@ -339,17 +340,17 @@ def guard_one_rollout() -> None:
         return str(result["summary"])
 
     told, announced = tell(rollout, verdict), announce_breach(verdict)
-    ticket = open_ticket(rollout, verdict, failures)
+    reasons = tell_reasons(rollout, verdict, failures)
     report = report_firmware(failures)
     well, deleted = all_is_well(verdict), who_has_deleted_it(verdict)
     nothing = nothing_failed(verdict)
     end = outcome(verdict)
     guard >> [told, announced, branch]
     branch >> [collect, well, deleted]
-    collect >> [why, ticket]
+    collect >> [why, reasons]
     why >> [report, again, nothing]
     again >> retry
-    [told, ticket, report, retry, nothing, well, deleted] >> end
+    [told, reasons, report, retry, nothing, well, deleted] >> end
 
 
 rollout_guard()

@@ -135,7 +135,7 @@ def test_twelve_rollouts_hold_no_worker_and_start_nothing_in_the_steady_state(
     wait_for_owners(cluster)
 
 
-def test_a_bad_one_of_them_is_stopped_and_its_ticket_written(
+def test_a_bad_one_of_them_is_stopped_and_its_reasons_told(
     cluster: Cluster, rollouts: Rollouts
 ) -> None:
     bad = rollouts.fail(1)
@@ -143,7 +143,7 @@ def test_a_bad_one_of_them_is_stopped_and_its_ticket_written(
     wait_for_success(cluster, rollouts, bad)
 
     assert_stopped_once(rollouts)
-    assert rollouts.tasks(cluster, bad[0])["open_ticket"] == "success"
+    assert rollouts.tasks(cluster, bad[0])["tell_reasons"] == "success"
     assert seconds_to_stop(cluster, rollouts, bad[0]) < MOST_SECONDS_TO_STOP
 
 
@@ -218,7 +218,7 @@ def test_a_run_outlives_broker_and_platform_that_go_away_as_it_stops(
 
     cluster.wait_for("the platform", rollouts.emulator.answers)
     assert_stopped_once(rollouts)
-    assert rollouts.tasks(cluster, bad)["open_ticket"] == "success"
+    assert rollouts.tasks(cluster, bad)["tell_reasons"] == "success"
     for began, ended in ((before, again), (again, datetime.now(timezone.utc))):
         lines = guards_lines(cluster, rollouts.healthy, began, ended)
         assert len(lines) >= 0.9 * len(rollouts.healthy), "each guard has noticed, in its own log"

@@ -44,6 +44,7 @@ class Audience:
     :param notifiers: Airflow's notifiers
     :param on_alert: a function that gets each event, or its dotted path
     :param about: the task instance that tells
+    :param render: renders a notifier's templates, at the first event; None: they are rendered
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Audience:
         notifiers: Sequence[RecordedNotifier] = (),
         on_alert: OnAlert | None = None,
         about: About | None = None,
+        *,
+        render: Callable[[RecordedNotifier], RecordedNotifier] | None = None,
     ) -> None:
         self.about = about or About()
-        self.members: list[Member] = [NotifierMember(one) for one in notifiers]
+        self.members: list[Member] = [NotifierMember(one, render) for one in notifiers]
         if on_alert is not None:
             self.members.append(FunctionMember(on_alert))
 
@@ -126,8 +129,13 @@ class Prepared:
 class NotifierMember(Member):
     """A notifier of Airflow."""
 
-    def __init__(self, notifier: RecordedNotifier) -> None:
+    def __init__(
+        self,
+        notifier: RecordedNotifier,
+        render: Callable[[RecordedNotifier], RecordedNotifier] | None,
+    ) -> None:
         self._notifier = notifier
+        self._render = render
         self.name = notifier.name
 
     def load(self) -> type[Any]:
@@ -135,6 +143,8 @@ class NotifierMember(Member):
 
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
         cls = self.load()
+        if self._render is not None:
+            self._notifier, self._render = self._render(self._notifier), None
         notifier = cls(**self._notifier.arguments)
         mine: Any = dict(context)
         notifier.render_template_fields(mine)

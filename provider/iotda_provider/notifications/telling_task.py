@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.task_notes import owner_of
@@ -36,14 +37,15 @@ class TellingTask:
             importable_path(self.on_alert, "on_alert")
 
     def audience(self, context: Context) -> Audience:
-        """Whom a running task tells of events."""
-        return Audience(self._rendered(context), self.on_alert, self._about(context))
+        """Whom a running task tells of events; nothing is rendered before the first one."""
+        render = partial(self._rendered, context)
+        return Audience(self.notifiers, self.on_alert, self._about(context), render=render)
 
     def told(self, context: Context) -> dict[str, Any]:
         """The arguments of a trigger that tells the same people."""
         return {
             "on_alert": importable_path(self.on_alert, "on_alert"),
-            "notifiers": [one.to_json() for one in self._rendered(context)],
+            "notifiers": [self._rendered(context, one).to_json() for one in self.notifiers],
             "try_number": self._about(context).try_number,
         }
 
@@ -56,9 +58,6 @@ class TellingTask:
             iotda_conn_id=getattr(self, "iotda_conn_id", ""),
         )
 
-    def _rendered(self, context: Context) -> list[RecordedNotifier]:
+    def _rendered(self, context: Context, notifier: RecordedNotifier) -> RecordedNotifier:
         task: Any = self
-        return [
-            rendered(one, lambda text: task.render_template(text, context), task.log)
-            for one in self.notifiers
-        ]
+        return rendered(notifier, lambda text: task.render_template(text, context), task.log)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
+from iotda_provider.notifications.in_worker import tell
+from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.live_record import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
+from iotda_provider.rollout_guard.outcome import to_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.models import BatchTask
     from iotda_provider.models.log import Log
+    from iotda_provider.notifications.audience import Audience
 
 #: At most so many records are read in one look, with one request each. With more guards, each is
 #: read less often.
@@ -24,6 +28,8 @@ _MOST_READ = 300
 #: Key of the XCom that says when people were last told of each overdue guard.
 _TOLD = "told_of_overdue_guards"
 _TELL_EVERY = 3600.0
+#: The most rollouts that a message names.
+_MOST_NAMED = 5
 _HEARTBEAT_SECONDS = 5.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -71,14 +77,14 @@ def report_overdue_guards(
     context: Context,
     overdue: Mapping[str, float],
     rollouts: Mapping[str, BatchTask],
-    tell_people: Callable[[str, str], Any] | None,
+    audience: Audience,
     log: Log,
 ) -> None:
     """Log an error for each overdue guard, and tell people of each once an hour.
 
     :param overdue: the seconds by which a guard is overdue, by batch task
     :param rollouts: the running rollouts, by batch task
-    :param tell_people: the user's function of a title and a text; None: nobody is told
+    :param audience: whom to tell
     """
     ti: Any = context["ti"]
     lines = {
@@ -97,14 +103,11 @@ def report_overdue_guards(
         if isinstance(moment, (int, float)) and now - moment < _TELL_EVERY
     }
     news = [batch_task_id for batch_task_id in overdue if batch_task_id not in told]
-    if news and tell_people is not None:
-        try:
-            tell_people(
-                f"{len(news)} rollout(s) MAY BE UNGUARDED",
-                "\n".join(lines[batch_task_id] for batch_task_id in news[:20]),
-            )
-        except Exception:  # the user's function may raise anything
-            log.exception("tell_people failed: only this log tells of these rollouts.")
+    if news:
+        said = " ".join(lines[batch_task_id] for batch_task_id in news[:_MOST_NAMED])
+        facts = {"batch_task_ids": news, "time": to_text(now), "progress": []}
+        alert = Alert("overdue", f"{len(news)} rollout(s) MAY BE UNGUARDED. {said}", facts)
+        tell(audience, audience.event(alert.to_json()), log)
     ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
 
 

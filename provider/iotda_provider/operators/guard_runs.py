@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -12,7 +12,7 @@ from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, f
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
-from iotda_provider.models.text import what_is
+from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
@@ -36,7 +36,7 @@ _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING
 _SINCE = "without_guard_since"
 
 
-class FindUnguardedRolloutsOperator(IoTDABaseOperator):
+class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     """Find the running rollouts that have no guard run, and return the runs to start.
 
     Returns rows of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a
@@ -63,8 +63,8 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
     :param task_types: the types of batch tasks that are guarded
     :param most_failed: how many guard runs of one rollout may fail, each after its own retries
     :param most_seconds_without_guard: how many seconds a rollout may run until its guard watches
-    :param tell_people: a function of a title and a text that tells people of overdue guards; an
-        error in it is logged and fails nothing
+    :param notifiers: Airflow's notifiers that tell people of overdue guards (the event is
+        ``overdue``, as of ``RolloutGuardSensor``)
     :param heartbeat_url: an https URL that is requested (GET) at each successful look, so that a
         service outside notices if Airflow itself is dead; the answer changes nothing
     :param iotda_conn_id: the connection (templated)
@@ -82,7 +82,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         task_types: Sequence[str] = ("firmwareUpgrade", "softwareUpgrade"),
         most_failed: int = 5,
         most_seconds_without_guard: float = 180,
-        tell_people: Callable[[str, str], Any] | None = None,
+        notifiers: Iterable[Any] | None = None,
         heartbeat_url: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,12 +95,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         self.most_seconds_without_guard = whole_number(
             most_seconds_without_guard, "most_seconds_without_guard"
         )
-        if not (tell_people is None or callable(tell_people)):
-            raise ValueError(
-                "tell_people must be a function, got "
-                f"{what_is(tell_people, instead_of='a function')}"
-            )
-        self.tell_people = tell_people
+        self._tell_to(notifiers, deferrable=False)
         self.heartbeat_url = check_heartbeat_url(heartbeat_url)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -120,7 +115,7 @@ class FindUnguardedRolloutsOperator(IoTDABaseOperator):
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
         overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log)
-        report_overdue_guards(context, overdue, rollouts, self.tell_people, self.log)
+        report_overdue_guards(context, overdue, rollouts, self.audience(context), self.log)
         if self.heartbeat_url is not None:
             send_heartbeat(self.heartbeat_url, self.log)
         most = conf.getint("core", "max_map_length", fallback=1024)

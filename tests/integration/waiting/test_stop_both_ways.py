@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from airflow.providers.common.compat.notifier import BaseNotifier
 from tests.integration.waiting.conftest import TaskInstance
 
 from iotda_provider.exceptions import (
@@ -365,3 +366,44 @@ def test_a_refusal_of_a_task_that_has_begun_is_an_error_at_once(
 
     assert "can't be stopped" in str(ended.error)
     assert (ended.deferred, stops_sent(iotda_emulator)) == (0, 1)
+
+
+class Chat(BaseNotifier):
+    """Keeps what it says."""
+
+    template_fields = ("text",)
+    said: ClassVar[list[str]] = []
+
+    def __init__(self, text: str = "{{ message }}", fails: bool = False) -> None:
+        super().__init__()
+        self.text, self.fails = text, fails
+
+    def notify(self, context: Any) -> None:
+        """Say it."""
+        self.said.append(self.text)
+        if self.fails:
+            raise RuntimeError("down")
+
+
+@rollout(**SOON)
+def test_people_are_told_of_the_stop_once(run: Any, iotda_emulator: Any) -> None:
+    Chat.said.clear()
+
+    ended = run(stop, notifiers=[Chat(fails=True), Chat("{{ event.kind }} {{ try_number }}")])
+
+    assert ended.error is None
+    first, second = Chat.said
+    assert first.startswith("STOPPED: 5 of 5 devices were stopped. Batch task 0123")
+    assert second == "stopped 1"
+
+
+@rollout()
+def test_people_are_told_once_that_a_stop_failed(run: Any, iotda_emulator: Any) -> None:
+    iotda_emulator.add_fault("status", call="stop_batch_task", status=403)
+    Chat.said.clear()
+
+    ended = run(stop, notifiers=[Chat()])
+
+    assert ended.error is not None
+    (said,) = Chat.said
+    assert said.startswith(f"STOP FAILED: Batch task {TASK_ID} was not stopped as asked. ")

@@ -31,7 +31,7 @@ BAD: dict[str, Any] = {
     "batch_tasks": [ROLLOUT],
 }
 GUARDED = (
-    *("guard", "tell", "verdict", "collect_failures", "why_did_they_fail", "open_ticket"),
+    *("guard", "tell", "verdict", "collect_failures", "why_did_they_fail", "tell_reasons"),
     "outcome",
 )
 SECRET = "a secret of this test"
@@ -56,7 +56,7 @@ def guard_one(
 
 
 @pytest.mark.iotda_emulator(scenario={**BAD, "failure_mix": {BROKEN: 1}}, speed=0)
-def test_bad_firmware_is_stopped_ticketed_and_reported(guard_one):
+def test_bad_firmware_is_stopped_and_the_reasons_are_told(guard_one):
     run = guard_one()
 
     assert run.state == "success"
@@ -64,7 +64,8 @@ def test_bad_firmware_is_stopped_ticketed_and_reported(guard_one):
     assert run.states["what_to_retry"] == run.states["retry_environmental"] == "skipped"
     assert run.states["all_is_well"] == "skipped"
     assert run.xcom("guard")["stop"]["outcome"] == "stopped"
-    assert "TICKET" in run.log
+    assert f"REASONS: Rollout {TASK}: " in run.log
+    assert "device(s): IOTDA.005010 Device upgrade failed: installation failed." in run.log
     assert len(run.xcom("report_firmware")) == len(run.xcom("collect_failures"))
     assert run.states["announce_breach"] == "success"
     if not version("apache-airflow").startswith("2."):  # whose dag.test() keeps no events
@@ -112,11 +113,10 @@ def test_people_hear_of_a_stop_where_its_failures_can_not_be_collected(guard_one
 
     assert run.state == "failed"
     assert run.states["collect_failures"] == "failed"
-    assert {run.states[name] for name in ("guard", "tell", "open_ticket")} == {"success"}
-    told, ticket = run.log.index("A ticket follows."), run.log.index("TICKET: ")
-    assert told < ticket
-    assert "Which devices failed, and why, could not be found out" in run.log[ticket:]
-    assert run.xcom("guard")["summary"] in run.log[ticket:]
+    assert {run.states[name] for name in ("guard", "tell", "tell_reasons")} == {"success"}
+    reasons = run.log[run.log.index("REASONS: ") :]
+    assert "Which devices failed, and why, could not be found out" in reasons
+    assert run.xcom("guard")["summary"] in reasons
 
 
 @pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=0)
@@ -126,8 +126,8 @@ def test_people_hear_of_a_guard_that_left_no_result(guard_one):
 
     assert run.state == "failed"
     assert run.states["guard"] == "failed"
-    assert {run.states[name] for name in ("tell", "open_ticket")} == {"success"}
-    assert f"Rollout {TASK} MAY BE UNGUARDED" in run.log
+    assert {run.states[name] for name in ("tell", "tell_reasons")} == {"success"}
+    assert f"MAY BE UNGUARDED: The guard of rollout {TASK}" in run.log
     assert "Its guard has left no result." in run.log
 
 
@@ -141,7 +141,7 @@ def test_a_good_rollout_runs_to_its_end(guard_one):
     assert run.states["announce_breach"] == "skipped"
     assert events(run) == []
     assert run.states["all_is_well"] == run.states["outcome"] == "success"
-    assert run.states["collect_failures"] == run.states["open_ticket"] == "skipped"
+    assert run.states["collect_failures"] == run.states["tell_reasons"] == "skipped"
 
 
 @pytest.mark.iotda_emulator(scenario={"devices": 5}, speed=0)

@@ -42,7 +42,8 @@ def say(*args: Any, params: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         return environment.from_string(text).render(context)
 
     (one,) = record([Chat(*args, **kwargs)], importable=False)
-    audience = Audience([rendered(one, render, LOG)], None, About("d", "r", "t", -1, 2, "c"))
+    about = About("d", "r", "t", -1, 2, "c")
+    audience = Audience([one], None, about, render=lambda one: rendered(one, render, LOG))
     (member,) = audience.members
     Chat.sent = []
     ready = member.prepare(audience.context(audience.event(EVENT)))

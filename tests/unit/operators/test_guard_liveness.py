@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from airflow.providers.common.compat.notifier import BaseNotifier
 
+from iotda_provider.notifications.audience import Audience
+from iotda_provider.notifications.recorded import record
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
     find_overdue_guards,
@@ -102,32 +105,51 @@ def test_each_of_many_guards_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) ->
     assert found == set(many)
 
 
+class Chat(BaseNotifier):
+    """Keeps what it says."""
+
+    template_fields = ("text",)
+    said: ClassVar[list[str]] = []
+
+    def __init__(self, text: str = "{{ message }}", fails: bool = False) -> None:
+        super().__init__()
+        self.text, self.fails = text, fails
+
+    def notify(self, context: Any) -> None:
+        """Say it."""
+        if self.fails:
+            raise OSError("no chat")
+        self.said.append(self.text)
+
+
+def audience(*notifiers: Chat) -> Audience:
+    return Audience(record(notifiers, importable=False))
+
+
 def test_people_are_told_once_an_hour_and_the_log_at_each_look(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ti, told = TaskInstance({}), []
+    ti = TaskInstance({})
+    Chat.said.clear()
     rollouts: Any = {name: SimpleNamespace(task_name="rollout") for name in GUARDS}
     now = time.time()
     for minutes in (0, 1, 30, 61):
         clock = SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes)
         monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
-        report_overdue_guards(
-            {"ti": ti}, {"a1": 90.0}, rollouts, lambda *words: told.append(words), LOG
-        )
+        report_overdue_guards({"ti": ti}, {"a1": 90.0}, rollouts, audience(Chat()), LOG)
 
-    assert len(told) == 2
-    assert told[0][0] == "1 rollout(s) MAY BE UNGUARDED"
-    assert "a1 (rollout)" in told[0][1]
+    assert len(Chat.said) == 2
+    assert Chat.said[0].startswith("OVERDUE: 1 rollout(s) MAY BE UNGUARDED. a1 (rollout) ")
     assert caplog.text.count("a1 (rollout) MAY BE UNGUARDED: its guard is overdue by 90 s") == 4
 
 
-def test_a_function_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(title: str, text: str) -> None:
-        raise OSError("no chat")
-
+def test_a_notifier_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    Chat.said.clear()
     rollouts: Any = {"a1": SimpleNamespace(task_name="rollout")}
-    report_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, fail, LOG)
-    assert "tell_people failed" in caplog.text
+    told = audience(Chat(fails=True), Chat())
+    report_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, told, LOG)
+    assert "Chat failed" in caplog.text
+    assert len(Chat.said) == 1
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,8 @@ from iotda_provider.exceptions import (
     TaskNotStoppableError,
 )
 from iotda_provider.models import BatchTask, TargetResult, TaskStatus
+from iotda_provider.notifications.telling_task import TellingTask
+from iotda_provider.operators.batch_task.stop_notices import StopNotices
 from iotda_provider.operators.batch_task.stop_record import StopRecord
 from iotda_provider.operators.batch_task.targets import TargetCounts, TargetsOperator, in_batches
 from iotda_provider.rollout_guard.live_in_worker import LiveStop
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
 
-class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
+class StopBatchTaskOperator(TellingTask, DeferrableTask, TargetsOperator):
     """Stop a firmware or software upgrade: the whole batch task, or some of its devices.
 
     Stopping twice is harmless: if the task is already being stopped, the operator joins that stop.
@@ -77,6 +79,10 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
     :param poll_interval: seconds between two looks while waiting
     :param timeout: seconds to wait, at most
     :param deferrable: wait in the triggerer instead of in the worker
+    :param notifiers: Airflow's notifiers that tell people of the stop, or that it failed. In a
+        template, ``message`` is the message, and ``event`` has ``kind`` (``stopped`` or
+        ``stop_failed``), ``sentence``, ``severity``, ``link``, ``batch_task_ids``, ``time`` and
+        ``progress``
     :param max_xcom_targets: the most targets in a list in XCom, and not more than Airflow's own
         limit
     :param report_path: URL of a file that gets every failed target, one JSON object a line
@@ -95,6 +101,7 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         poll_interval: float = 10,
         timeout: float = 3600,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        notifiers: Iterable[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -103,9 +110,19 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.timeout = positive(timeout, "timeout")
         self.deferrable = flag(deferrable, "deferrable")
+        # A worker tells people, also after a deferral.
+        self._tell_to(notifiers, deferrable=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self._work(context, began=time.time())
+        return self._telling(context, partial(self._work, context, began=time.time()))
+
+    def _telling(self, context: Context, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do the work, and tell people what came of it."""
+        notices = StopNotices(self.audience(context), context, self.log)
+        with notices.of_failures(self.batch_task_id):
+            result = work()
+        notices.stopped(result)
+        return result
 
     def _work(self, context: Context, *, began: float) -> dict[str, Any]:
         from iotda_provider.api import check_task_id
@@ -272,6 +289,9 @@ class StopBatchTaskOperator(DeferrableTask, TargetsOperator):
         return (self.batch_task_id,)
 
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
+        return self._telling(context, partial(self._go_on, context, event))
+
+    def _go_on(self, context: Context, event: Event) -> dict[str, Any]:
         self.report_path = check_report_path(self.report_path)
         try:
             record = StopRecord.from_memo(event.memo, self.batch_task_id)

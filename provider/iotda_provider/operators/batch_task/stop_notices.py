@@ -1,0 +1,88 @@
+"""Tells people that an operator has stopped a batch task, or could not stop it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+
+from iotda_provider.airflow_support.task_notes import notes_of
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models.log import Log
+from iotda_provider.models.text import one_line
+from iotda_provider.notifications.audience import Audience
+from iotda_provider.notifications.in_worker import tell
+from iotda_provider.rollout_guard.alerts import Alert
+from iotda_provider.rollout_guard.outcome import to_text
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+#: The note that people were told that the stop failed, for the next try.
+_NOTE = "iotda_stop_told"
+_LONGEST_ERROR = 500
+
+
+class StopNotices:
+    """The messages of one task instance that stops a batch task.
+
+    :param audience: whom to tell; if there is nobody, nothing is done
+    :param context: Airflow's context of the running task instance
+    :param log: the task's log
+    """
+
+    def __init__(self, audience: Audience, context: Context, log: Log) -> None:
+        self._audience = audience
+        self._context = context
+        self._log = log
+
+    @contextmanager
+    def of_failures(self, batch_task_id: str) -> Iterator[None]:
+        """In this context, an error is told, at the first try that has one; then it is raised."""
+        try:
+            yield
+        except (IoTDAError, AirflowFailException, AirflowTaskTimeout) as error:
+            if self._audience.members and not self._were_told():
+                reason = one_line(error, _LONGEST_ERROR)
+                sentence = f"Batch task {batch_task_id} was not stopped as asked. {reason}"
+                self._tell("stop_failed", sentence, batch_task_id)
+            raise
+
+    def stopped(self, result: Mapping[str, Any]) -> None:
+        """Tell people of a stop.
+
+        :param result: the operator's return value
+        """
+        if not self._audience.members or result["outcome"] not in ("stopped", "stopping"):
+            return
+        failed = f", {result['failed']} could not be stopped" if result["failed"] else ""
+        said = (
+            f"{result['succeeded']} of {result['requested']} devices were stopped{failed}. Batch "
+            f"task {result['batch_task_id']} is {result['status']}."
+        )
+        self._tell("stopped", said, result["batch_task_id"], result["progress"])
+        with suppress(Exception):  # a note too many does no harm
+            notes_of(self._context).delete(_NOTE)
+
+    def _were_told(self) -> bool:
+        """Whether an earlier try has told of its failure; from now on, one has."""
+        notes = notes_of(self._context)
+        ti: Any = self._context["ti"]
+        with suppress(Exception):  # while Airflow is down, people are told once more
+            if notes.get(_NOTE) is not None:
+                return True
+            if getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0):
+                notes.set(_NOTE, {"told": ["stop_failed"]})
+        return False
+
+    def _tell(self, kind: str, sentence: str, batch_task_id: str, progress: Any = None) -> None:
+        facts = {
+            "batch_task_ids": [batch_task_id],
+            "time": to_text(time.time()),
+            "progress": [progress or {}],
+        }
+        event = self._audience.event(Alert(kind, sentence, facts).to_json())
+        tell(self._audience, event, self._log)
