@@ -110,7 +110,7 @@ class RetryingDevices:
                 counts = {str(key): _count(number) for key, number in data["counts"].items()}
                 known = sum(byte.bit_count() for byte in bits)
                 # Each device of a count has a bit of its own.
-                if len(bits) == len(_NOTHING_KNOWN) and sum(counts.values()) <= known:
+                if len(bits) == len(_NOTHING_KNOWN) and max(counts.values()) <= known:
                     return cls(counts, bytearray(bits))
         return cls()
 

@@ -14,6 +14,7 @@ from iotda_provider.guards import (
     Look,
     Observed,
     Overdue,
+    ReportingDelay,
     SequentialFailureTest,
     Verdict,
     evaluate,
@@ -191,6 +192,26 @@ def test_what_it_cannot_count_is_refused_by_name(wrong: dict[str, Any]) -> None:
     name = next((name for name in wrong if name != "counts"), "counts")
     with pytest.raises(ValueError, match=rf"^{name} must be"):
         SequentialFailureTest(0.2, **wrong)
+
+
+def test_a_delay_that_was_learned_on_final_failures_is_refused() -> None:
+    final = ReportingDelay({0: 0.2, 3600: 1})
+    with pytest.raises(ValueError, match=r"^reporting: .* final failures .* first failed attempts"):
+        SequentialFailureTest(0.05, reporting=final, counts="attempts")
+    first = ReportingDelay({0: 0.2, 3600: 1}, counts="attempts")
+    with pytest.raises(ValueError, match=r"^reporting: .* counts='failed'"):
+        SequentialFailureTest(0.05, reporting=first)
+
+
+def test_a_delay_to_the_first_failed_attempt_makes_it_decide_sooner() -> None:
+    first = ReportingDelay({0: 0, 36000: 1}, counts="attempts")
+    knows = SequentialFailureTest(0.05, reporting=first, counts="attempts")
+    looks = [look(0), look(60, processing=100), look(600, processing=90, fail_wait_retry=10)]
+    known = judged(*looks, rules=knows)
+    plain = judged(*looks, rules=SequentialFailureTest(0.05, counts="attempts"))
+    assert (known.breached, plain.breached) == (True, False)
+    assert known.evidence["attempted"] == plain.evidence["attempted"] == 10
+    assert known.evidence["rests_on_reporting"]
 
 
 @st.composite
