@@ -145,11 +145,10 @@ class Fit:
             )
         if learned.retries is None:
             notes.append("The files do not say which retries the batch tasks had.")
-        lines = textwrap.wrap(
-            f"reporting={learned},", 92, break_long_words=False, subsequent_indent="    "
-        )
+        unbroken = f"reporting={learned},".replace(": ", ":~")
+        lines = textwrap.wrap(unbroken, 92, break_long_words=False, subsequent_indent="    ")
         notes = [textwrap.fill(note, 100) for note in notes]
-        paste = "\n".join(f"    {line}" for line in lines)
+        paste = "\n".join(f"    {line}" for line in lines).replace("~", " ")
         return "\n\n".join(
             [table(head, rows), *notes, f"Paste this into SequentialFailureTest(...):\n\n{paste}"]
         )

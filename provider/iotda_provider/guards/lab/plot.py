@@ -68,26 +68,29 @@ def draw_delays(
         shares by its counts alone, if they are known
     :param path: the file of the picture; its ending chooses the format
     """
-    figure = figure_class()(figsize=(9, 5.5), layout="constrained")
-    axes = figure.subplots()
+    figure = figure_class()(figsize=(12, 5), layout="constrained")
+    recorded, counted = figure.subplots(1, 2, sharex=True, sharey=True)
     last = max(learned.horizon, *(max(delays) for _, delays, _ in rollouts))
     for number, (name, delays, counts) in enumerate(rollouts):
-        found = sorted(delays)
+        found, colour = sorted(delays), f"C{number % 10}"
         shares = [(index + 1) / len(found) for index in range(len(found))]
         ages = [0.0, *(delay / 60 for delay in found), last / 60]
-        colour = f"C{number % 10}"
-        axes.step(ages, [0.0, *shares, 1.0], where="post", color=colour, label=f"{name}: recorded")
+        recorded.step(ages, [0.0, *shares, 1.0], where="post", color=colour, label=name)
         if counts is not None:
             minutes = [age / 60 for age in counts[0]]
-            label = f"{name}: from counts alone (a picture, no basis)"
-            axes.plot(minutes, counts[1], color=colour, linestyle=":", label=label)
+            counted.plot(minutes, counts[1], color=colour, label=name)
     grid = [last * index / 400 for index in range(401)]
     curve = [learned.share(age) for age in grid]
-    axes.plot([age / 60 for age in grid], curve, color="black", linewidth=2, label="learned: F")
-    axes.set_xlim(0, 1.02 * last / 60)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("minutes from a device's start to the report of its failure")
-    axes.set_ylabel("share of the failures")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, loc="lower right")
+    for axes, title in (
+        (recorded, "recorded delays (the shortest that the looks allow)"),
+        (counted, "by counts alone: a picture, not to be relied on"),
+    ):
+        axes.plot([age / 60 for age in grid], curve, color="black", linewidth=2, label="learned: F")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(0, 1.02 * last / 60)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("minutes from a device's start to the report of its failure")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, loc="lower right")
+    recorded.set_ylabel("share of the failures")
     figure.savefig(path, dpi=120)
