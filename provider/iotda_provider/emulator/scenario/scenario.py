@@ -156,6 +156,7 @@ class Group(StrictModel):
 class Package(StrictModel):
     """An OTA package that exists from the start.
 
+    :param failure_rate: share of the devices on which it fails, instead of the devices' own
     :param takes_offline: share of the devices that its firmware takes offline after a success
     :param takes_offline_after: delay from the success to that
     """
@@ -166,6 +167,7 @@ class Package(StrictModel):
     product_id: ProductId | None = None
     support_source_versions: Many[Version] = ()
     description: str | None = None
+    failure_rate: Share | None = None
     takes_offline: Share = 0.0
     takes_offline_after: Delay = Constant(value=60.0)
 

@@ -58,6 +58,12 @@ class Engine:
         self._switches = scenario.switches
         self._dispatch_rate = scenario.dispatch_rate
         self._mixes = [self._mix(behaviour) for behaviour in fleet.behaviours]
+        # Packages that fail at a rate of their own, by the number of their version.
+        self._package_rates = {
+            fleet.versions.number(package.version): package.failure_rate
+            for package in scenario.packages
+            if package.failure_rate is not None
+        }
         self._outbox: list[tuple[int, int, int]] = []
         # The task that upgrades a device now, by device; read only when a second task begins.
         self._holders: dict[int, tuple[Task, int]] = {}
@@ -227,6 +233,9 @@ class Engine:
             task.streams[attempt] = draw
         what, when, why, _ = draw(self._fleet.id_of(device))
         rate = behaviour.failure_rate
+        if self._package_rates:
+            version = task.version_for(behaviour.product_id)
+            rate = self._package_rates.get(version, rate)
         if failed_before and behaviour.repeat_failure_rate is not None:
             rate = behaviour.repeat_failure_rate
         if what < rate:

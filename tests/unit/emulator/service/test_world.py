@@ -422,3 +422,20 @@ def test_any_number_of_packages_can_be_named(hands: Make) -> None:
         h.create(targets=["device-00001"], document={"package_ids": ids})
     h.pass_time(3600)
     assert h.world.fleet.firmware(1).startswith("package-")
+
+
+@pytest.mark.parametrize(("share", "status"), [(1, TaskStatus.FAIL), (0, TaskStatus.SUCCESS)])
+def test_a_package_may_fail_at_a_rate_of_its_own(
+    hands: Make, share: float, status: TaskStatus
+) -> None:
+    packages = [
+        {"package_id": "bad-1", "version": "2.0.0", "failure_rate": share},
+        {"package_id": "good-1", "version": "3.0.0"},
+    ]
+    h = hands(failure_rate=1 - share, packages=packages)
+    task = h.create(document={"package_ids": ["bad-1"]})
+    h.pass_time(HOUR)
+    other = h.create(document={"package_ids": ["good-1"]})
+    h.pass_time(HOUR)
+    assert task.status is status
+    assert other.status is not status, "the devices' own rate holds for it"
