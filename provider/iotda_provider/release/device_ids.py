@@ -26,6 +26,8 @@ MOST_IN_XCOM = 30_000
 #: Ids that are read at most, those that are there more than once and blank lines included.
 _MOST_READ = 2 * MOST_DEVICES
 _LONGEST_LINE = 1024
+#: Ids that are put into a text at a time: a text of a million takes four times their length.
+_BLOCK = 10_000
 _LONGEST_SHOWN = 300
 _REFERENCE = re.compile(r"(.+)#([0-9]{1,7})-([0-9a-f]{16})", re.DOTALL)
 
@@ -100,7 +102,9 @@ def write_ids(path: str, ids: Sequence[str]) -> str:
     :param ids: device ids, each once
     :raises Exception: as the storage does
     """
-    data = "".join(f"{device_id}\n" for device_id in ids).encode("ascii")
+    data = bytearray()
+    for start in range(0, len(ids), _BLOCK):
+        data += "".join(f"{one}\n" for one in ids[start : start + _BLOCK]).encode("ascii")
     write_whole(path, data)
     return f"{path}#{len(ids)}-{hashlib.sha256(data).hexdigest()[:16]}"
 

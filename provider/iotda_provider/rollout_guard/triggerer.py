@@ -16,9 +16,11 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.guards import Look, Rule, evaluate
+from iotda_provider.hooks.procedure_io import AsyncIO
 from iotda_provider.models import SubtaskStatus, TaskProgress
 from iotda_provider.notifications.audience import Audience, Member, without_addresses
 from iotda_provider.notifications.in_triggerer import tell
+from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
@@ -82,6 +84,7 @@ class TriggererGuardIO:
         self._log = log
         self._audience = Audience.of(audience)
         self._earlier_memory = earlier_memory
+        self._listed = ListedTasks()
         self._alerts: set[asyncio.Task[None]] = set()
         self._stop_is_due = float("inf")
 
@@ -111,7 +114,13 @@ class TriggererGuardIO:
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         if self._earlier_memory is not None:
             self._earlier_memory.give_to_watch()
-        answers = await asyncio.gather(*map(self._read, batch_task_ids))
+        listed: dict[str, BatchTask] = {}
+        if self._read_task == self._read_by_hook:  # otherwise many guards share their readings
+            listed = await self._listed.read(AsyncIO(self._hook), batch_task_ids)
+        left = [one for one in batch_task_ids if one not in listed]
+        shown = dict(zip(left, await asyncio.gather(*map(self._read, left)), strict=True))
+        answers = [listed.get(one) or shown[one] for one in batch_task_ids]
+        self._listed.note(answers)
         # If the connection can't be read, the earlier memory must not wait for it.
         permanent = any(isinstance(answer, IoTDAConfigError) for answer in answers)
         self._store.use_connection(self._hook.last_settings, permanent=permanent)

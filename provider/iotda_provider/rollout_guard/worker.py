@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
+from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.notifications.audience import Audience, without_addresses
 from iotda_provider.notifications.in_worker import tell
+from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.outcome import to_text
@@ -71,6 +73,7 @@ class WorkerGuardIO:
         audience: Audience | OnAlert | None = None,
     ) -> None:
         self._hook = hook
+        self._listed = ListedTasks()
         self._context = context
         self._log = log
         self._audience = Audience.of(audience)
@@ -154,7 +157,9 @@ class WorkerGuardIO:
         return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
-        answers = [self._read(batch_task_id) for batch_task_id in batch_task_ids]
+        listed = await self._listed.read(BlockingIO(self._hook), batch_task_ids)
+        answers = [listed.get(one) or self._read(one) for one in batch_task_ids]
+        self._listed.note(answers)
         if self._earlier_memory is not None:
             self._earlier_memory.give_to_watch()
         return answers

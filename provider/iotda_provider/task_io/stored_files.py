@@ -57,7 +57,7 @@ def read_whole(path: str) -> bytes | None:
         return None
 
 
-def write_whole(path: str, data: bytes) -> None:
+def write_whole(path: str, data: bytes | bytearray) -> None:
     """Write a file that every worker can read: all of it, or nothing."""
     file = stored_file(path)
     if file.protocol not in ("", "file", "local"):
