@@ -14,6 +14,8 @@ from iotda_provider.trials.answer import LEAST_UPDATED, LOSS, METHODS, Answer, G
 Metric = Callable[[Sequence[str]], Mapping[str, "bool | None"]]
 ONLINE, OWN = "online", "own"
 _MOST_CONTROL = 100_000
+#: What a form may say of a release's trial.
+OFF, CAN_STOP, REQUIRED = CHOICES = ("off", "can stop", "required")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,3 +234,20 @@ def _p_at_worst(treated: Group, control: Group) -> float:
 def _group(devices: int, share: float) -> Group:
     unhealthy = round(devices * share)
     return Group(unhealthy, devices - unhealthy)
+
+
+def as_trial(value: object) -> DeviceTrial | None:
+    """The trial that a parameter means; None: there is none.
+
+    :param value: a :class:`DeviceTrial`, its plain JSON, one of :data:`CHOICES`, or None
+    :raises ValueError: it is something else
+    """
+    if isinstance(value, DeviceTrial):
+        return value
+    if value is None or value in ("", OFF):
+        return None
+    if isinstance(value, str) and value in CHOICES:
+        return DeviceTrial(required=value == REQUIRED)
+    if not isinstance(value, Mapping):
+        checks.refuse("trial", f"a DeviceTrial, None, or one of {', '.join(CHOICES)}", value)
+    return DeviceTrial.from_json(value)

@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from iotda_provider.models import Device
-from iotda_provider.trials.device_trial import DeviceTrial
 
 _HEALTHY, _UNHEALTHY = frozenset({"ONLINE"}), frozenset({"OFFLINE", "ABNORMAL"})
 _FORMS = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%M%SZ")
 
 
-def look_time(trial: DeviceTrial, begun: float, bake: float, look: int) -> float:
-    """When the ``look``-th look of a gate is, in seconds since 1970.
+@dataclass(frozen=True)
+class Schedule:
+    """When the looks of one gate are; it hangs on the clock alone.
 
-    ``look``² bake times after the wave has begun; with ``online_within`` that much later, so that
-    the time it looks back over lies after the beginning. It hangs on the clock alone: who has just
-    succeeded has just been online.
+    Look j is j² bake times after the wave has begun. A wave whose time is over may be watched
+    again, as a cleared run does: then the same begins anew with each ``span``, and the numbers go
+    on. With ``online_within`` all of it is that much later, so that the time that is looked back
+    over lies after the beginning.
 
-    :param begun: when the wave has begun, before its first device was let start
+    :param begun: when the wave has begun, before its first device was let start, in seconds since
+        1970
     :param bake: the bake time in seconds, above 0
+    :param span: a wave's time in seconds
+    :param within: the trial's ``online_within``; 0: none
     """
-    return begun + (trial.online_within or 0.0) + look * look * bake
 
+    begun: float
+    bake: float
+    span: float
+    within: float = 0.0
 
-def next_look(trial: DeviceTrial, begun: float, bake: float, now: float) -> int:
-    """The first look whose time has not passed yet; those before it are spent."""
-    passed = (now - begun - (trial.online_within or 0.0)) / bake
-    return max(1, math.ceil(math.sqrt(max(0.0, passed))))
+    def time_of(self, look: int) -> float:
+        """When a look is, from 1, in seconds since 1970."""
+        spans, place = divmod(look - 1, self._in_a_span)
+        return self.begun + self.within + spans * self._span + (place + 1) ** 2 * self.bake
+
+    def next_at(self, now: float) -> int:
+        """The first look whose time has not passed yet; those before it are spent."""
+        passed = now - self.begun - self.within
+        look = max(0, int(passed // self._span) - 1) * self._in_a_span + 1
+        while self.time_of(look) < now:
+            look += 1
+        return look
+
+    @property
+    def _in_a_span(self) -> int:
+        return max(1, math.isqrt(int(self.span / self.bake)))
+
+    @property
+    def _span(self) -> float:
+        return max(self.span, self.bake)
 
 
 def is_online(device: Device, now: float, within: float | None) -> bool | None:

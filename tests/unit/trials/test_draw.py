@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iotda_provider.models import Device
-from iotda_provider.trials import DeviceTrial
 from iotda_provider.trials.draw import Draw, drawn
-from iotda_provider.trials.looks import is_online, look_time, next_look
+from iotda_provider.trials.looks import Schedule, is_online
 
 NOW = 1_790_000_000.0
 
@@ -79,23 +78,38 @@ def test_what_is_no_draw_is_refused(data: object) -> None:
         Draw.from_json(data)
 
 
-@given(st.floats(1, 1e5), st.floats(0, 1e7), st.sampled_from([None, 60.0, 86400.0]))
+@given(st.floats(1, 1e5), st.floats(1, 1e5), st.floats(-1e6, 1e6), st.sampled_from([0.0, 86400.0]))
 @settings(max_examples=200, deadline=None)
 def test_the_next_look_is_the_first_whose_time_has_not_passed(
-    bake: float, passed: float, within: float | None
+    bake: float, span: float, passed: float, within: float
 ) -> None:
-    trial = DeviceTrial(online_within=within)
-    look = next_look(trial, NOW, bake, NOW + passed)
-    assert look_time(trial, NOW, bake, look) >= NOW + passed - 1e-3
+    looks = Schedule(NOW, bake, span, within)
+    look = looks.next_at(NOW + passed)
+    assert looks.time_of(look) >= NOW + passed
     if look > 1:
-        assert look_time(trial, NOW, bake, look - 1) < NOW + passed + 1e-3
+        assert looks.time_of(look - 1) < NOW + passed
+
+
+@given(st.floats(1, 1e5), st.floats(1, 1e6), st.integers(1, 500))
+@settings(max_examples=200, deadline=None)
+def test_each_look_has_a_time_of_its_own(bake: float, span: float, look: int) -> None:
+    looks = Schedule(NOW, bake, span)
+    assert looks.time_of(look) < looks.time_of(look + 1)
 
 
 def test_looks_are_a_square_of_bake_times_after_the_beginning() -> None:
-    trial, day = DeviceTrial(), DeviceTrial(online_within=86400)
-    assert [look_time(trial, NOW, 600, j) - NOW for j in (1, 2, 3)] == [600, 2400, 5400]
+    looks = Schedule(NOW, 600, 43200)
+    assert [looks.time_of(j) - NOW for j in range(1, 9)] == [600 * j * j for j in range(1, 9)]
     # What it looks back over lies after the wave's beginning.
-    assert look_time(day, NOW, 600, 1) - 86400 == NOW + 600
+    assert Schedule(NOW, 600, 43200, 86400).time_of(1) - 86400 == NOW + 600
+
+
+def test_a_wave_that_is_watched_again_has_looks_soon_and_their_numbers_go_on() -> None:
+    looks = Schedule(NOW, 600, 4000)
+    assert [looks.time_of(j) - NOW for j in range(1, 6)] == [600, 2400, 4600, 6400, 8600]
+    again = looks.next_at(NOW + 86400)
+    assert again > 40
+    assert looks.time_of(again) - NOW - 86400 < 4000
 
 
 @pytest.mark.parametrize(

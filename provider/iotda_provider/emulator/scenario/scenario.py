@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from iotda_provider.emulator.common.clock import parse_basic
 from iotda_provider.emulator.common.field_types import (
-    LONGEST,
     Count,
     DeviceId,
     GroupId,
@@ -66,7 +65,7 @@ class Behaviour(StrictModel):
     :param online_after: when an offline device comes online; None: never
     :param offline_for: how long a device has been offline when the emulator starts
     :param asleep_share: share of the time that each device sleeps, and is offline; below 1
-    :param sleep_period: seconds from one waking to the next
+    :param sleep_period: seconds from one waking to the next, for each device; below a second: one
     :param already_current: share that runs the target version already
     """
 
@@ -83,7 +82,7 @@ class Behaviour(StrictModel):
     online_after: Delay | None = None
     offline_for: Delay = Constant(value=7 * 86400.0)
     asleep_share: Annotated[float, within(0, 0.999)] = 0.0
-    sleep_period: Annotated[float, within(1, LONGEST)] = 3600.0
+    sleep_period: Delay = Constant(value=3600.0)
     already_current: Share = 0.0
     fw_version: Version = "1.0.0"
     sw_version: Version = "1.0.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iotda_provider.emulator.common.clock import to_micro
+from iotda_provider.emulator.common.clock import MICRO, to_micro
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.scenario.scenario import Behaviour, Scenario
 
@@ -26,6 +26,7 @@ class Connections:
     def __init__(self, scenario: Scenario, draws: Draws, start: int) -> None:
         self._start = start
         self._draw = draws.stream("online")
+        self._draw_sleep = draws.stream("sleep")
         self._draw_loss = draws.stream("lost")
         self._draw_outages = [draws.stream("outage", n) for n in range(len(scenario.outages))]
         self._outages = [
@@ -89,7 +90,7 @@ class Connections:
             if begins <= now < ends and draw(device_id)[0] < hit:
                 return begins, ends
         if behaviour.asleep_share:
-            period, begins = _sleep(behaviour, phase, now)
+            period, begins = self._sleep(behaviour, device_id, phase, now)
             if begins <= now:
                 return begins, begins + round(behaviour.asleep_share * period)
         return None
@@ -107,7 +108,7 @@ class Connections:
             if end <= now and draw(device_id)[0] < hit:
                 ends.append(end)
         if behaviour.asleep_share:
-            period, begins = _sleep(behaviour, phase, now)
+            period, begins = self._sleep(behaviour, device_id, phase, now)
             ends.append(begins - period + round(behaviour.asleep_share * period))
         return ends
 
@@ -116,13 +117,12 @@ class Connections:
             return NEVER
         return self._start + to_micro(behaviour.online_after.at(delay))
 
+    def _sleep(self, behaviour: Behaviour, device_id: str, phase: float, now: int) -> Span:
+        """How long a period is, and when the device falls asleep in the present one.
 
-def _sleep(behaviour: Behaviour, phase: float, now: int) -> Span:
-    """How long a period is, and when the device falls asleep in the present one.
-
-    A period begins when the device wakes up.
-    """
-    period = to_micro(behaviour.sleep_period)
-    asleep = round(behaviour.asleep_share * period)
-    woke = now - (now + round(phase * period)) % period
-    return period, woke + period - asleep
+        A period begins when the device wakes up.
+        """
+        period = max(MICRO, to_micro(behaviour.sleep_period.at(self._draw_sleep(device_id)[0])))
+        asleep = round(behaviour.asleep_share * period)
+        woke = now - (now + round(phase * period)) % period
+        return period, woke + period - asleep

@@ -32,6 +32,14 @@ def test_a_device_sleeps_its_share_of_each_period_at_a_phase_of_its_own(hands: M
     assert set(awake.values()) == {12}
 
 
+def test_devices_with_periods_of_their_own_do_not_sleep_together(hands: Make) -> None:
+    period = {"distribution": "uniform", "min": 1000, "max": 5000}
+    h = hands(devices=1000, asleep_share=0.8, sleep_period=period)
+    at_first = online(h)
+    h.pass_time(86400)
+    assert 0.1 < len(online(h) & at_first) / len(at_first) < 0.3
+
+
 def test_a_sleeping_device_starts_when_it_wakes(hands: Make) -> None:
     h = hands(devices=50, asleep_share=0.5, sleep_period=1000, success_after=1)
     task = h.create()
@@ -109,7 +117,7 @@ def test_the_platform_shows_when_a_connection_changed_last(hands: Make) -> None:
     ("field", "value", "named"),
     [
         ("asleep_share", 1, "asleep_share"),
-        ("sleep_period", 0, "sleep_period"),
+        ("sleep_period", -1, "sleep_period"),
         ("outages", [{"begins": 1}], "lasts"),
         ("outages", [{"begins": -1, "lasts": 1}], "begins"),
         ("outages", [{"begins": 1, "lasts": 1, "share": 2}], "share"),
