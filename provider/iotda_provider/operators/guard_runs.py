@@ -213,7 +213,8 @@ def _holds_all(hook: IoTDAHook, task: BatchTask) -> bool:
             task = hook.get_batch_task(task.task_id)
         except IoTDAError:
             return False
-    return task.raw.get("need_confirm") is True and not task.progress.started
+    begun = task.progress.started or task.lacks_counts
+    return task.raw.get("need_confirm") is True and not begun
 
 
 def _may_be(hook: IoTDAHook, batch_task_id: str, is_so: Callable[[TaskStatus], bool]) -> bool:

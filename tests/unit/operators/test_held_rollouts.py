@@ -62,7 +62,7 @@ class TaskInstance:
     ],
     ids=["left out", "null", "empty", "need_confirm is null"],
 )
-@pytest.mark.parametrize(("counts", "guards"), [(HELD, 0), (BEGUN, 1)])
+@pytest.mark.parametrize(("counts", "guards"), [(HELD, 0), (BEGUN, 1), ({}, 1), ({"total": 0}, 1)])
 def test_a_list_that_does_not_say_it_is_not_believed(
     listed: dict[str, Any],
     counts: dict[str, int],
