@@ -40,7 +40,7 @@ class Hook:
 
 
 class TaskInstance:
-    task_id = "running_rollouts"
+    dag_id, run_id, task_id, map_index = "dag", "run", "running_rollouts", -1
 
     def get_dr_count(self, **_: Any) -> int:
         return 0
