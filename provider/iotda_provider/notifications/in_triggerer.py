@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from airflow.providers.common.compat.notifier import BaseNotifier
+
 from iotda_provider.airflow_support.threads import in_import_thread, one_at_a_time
 from iotda_provider.models.log import Log
 from iotda_provider.notifications.audience import (
@@ -13,6 +15,11 @@ from iotda_provider.notifications.audience import (
     Audience,
     Member,
     without_addresses,
+)
+
+# Airflow 2: notifiers of newer providers have async_notify, which calls what only Airflow 3 has.
+_UNSUPPORTED: tuple[type[Exception], ...] = (
+    () if hasattr(BaseNotifier, "async_notify") else (AttributeError,)
 )
 
 
@@ -37,7 +44,13 @@ async def _tell_one(member: Member, context: Mapping[str, Any], log: Log) -> Non
 async def _call(member: Member, context: Mapping[str, Any]) -> None:
     ready = await in_import_thread(member.prepare, context)
     if ready.coroutine is not None:
-        await ready.coroutine()
-    elif ready.call is not None:
+        try:
+            await ready.coroutine()
+        except _UNSUPPORTED:
+            if ready.call is None:
+                raise
+        else:
+            return
+    if ready.call is not None:
         # A notifier that hangs holds one thread, however many events there are.
         await one_at_a_time((id(member), "notifier"), ready.call)
