@@ -25,6 +25,19 @@ class Delay(NamedTuple):
     most: int
 
 
+class Change(NamedTuple):
+    """What has happened to a batch task since the look before.
+
+    :param has_started: whether more of its devices have started, or started again
+    :param failed: how many more have failed
+    :param is_idle: whether none of its devices is under way: whoever fails later starts later
+    """
+
+    has_started: bool
+    failed: int
+    is_idle: bool = False
+
+
 @dataclass(frozen=True)
 class DelayRecord:
     """The delays from the start of a device to the report of its final failure.
@@ -38,35 +51,34 @@ class DelayRecord:
 
     :param failures: how many failures have been reported
     :param kept: their delays, or those of the sample
-    :param spans: for each batch task, the earliest time at which its first device can have started
-        (-1: unknown), and the time of the last look at which more had started
+    :param spans: for each batch task with devices under way, the earliest time at which the first
+        of them can have started (-1: unknown), and the time of the last look at which more had
     """
 
     failures: int = 0
     kept: tuple[Delay, ...] = ()
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
-    def after(
-        self, changes: Mapping[str, tuple[bool, int]], asked: float, time: float
-    ) -> DelayRecord:
+    def after(self, changes: Mapping[str, Change], asked: float, time: float) -> DelayRecord:
         """The record after one more look.
 
-        :param changes: for each batch task, whether more of its devices have started, or started
-            again, since the look before, and how many more have failed
+        :param changes: what has happened to each batch task
         :param asked: when the request of the look before was sent; minus infinity: there was none
         :param time: the time of this look
         """
         failures, kept, spans = self.failures, list(self.kept), dict(self.spans)
         before, now = math.floor(max(-1.0, asked)), math.ceil(time)
-        for task_id, (has_started, failed) in changes.items():
-            if has_started:
+        for task_id, change in changes.items():
+            if change.has_started:
                 first = spans[task_id][0] if task_id in spans else before
                 spans[task_id] = (first, now)
             first, last = spans.get(task_id, (-1, now))
             delay = Delay(last, max(0, before - last), now - first if first >= 0 else -1)
-            for number in range(failures + 1, failures + failed + 1):
+            for number in range(failures + 1, failures + change.failed + 1):
                 _sample(kept, number, delay)
-            failures += failed
+            failures += change.failed
+            if change.is_idle:
+                spans.pop(task_id, None)
         return DelayRecord(failures, tuple(kept), spans)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from iotda_provider.guards.delay_record import DelayRecord
+from iotda_provider.guards.delay_record import Change, DelayRecord
 from iotda_provider.guards.gate import EnoughSuccess
 from iotda_provider.guards.look import WHOLE, Look, Observed
 from iotda_provider.guards.rule import Rule
@@ -150,7 +150,14 @@ class GuardState:
         asked = self.asked if look.time >= self.time else -math.inf
         known = (task_id for task_id in self.tasks if task_id in tasks)
         more = sum(tasks[task_id].started - self.tasks[task_id].started for task_id in known)
-        changes = {key: task.changes_since(self.tasks.get(key)) for key, task in tasks.items()}
+        counts = {WHOLE: progress} if look.tasks is None else look.tasks
+        changes = {
+            key: Change(
+                *tasks[key].changes_since(self.tasks.get(key)),
+                is_idle=not (now.processing or now.fail_wait_retry or look.deficit),
+            )
+            for key, now in counts.items()
+        }
         return GuardState(
             tasks=tasks,
             starts=starts,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import ksone
 
 from iotda_provider.guards import Look, ReportingDelay
-from iotda_provider.guards.delay_record import MOST_DELAYS, Delay, DelayRecord
+from iotda_provider.guards.delay_record import MOST_DELAYS, Change, Delay, DelayRecord
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.learned_delay import chance_of_so_soon
 from iotda_provider.models import TaskProgress
@@ -104,6 +104,24 @@ def test_a_device_that_a_person_retries_starts_again() -> None:
     assert found.kept[-1].least == 90
 
 
+def test_a_second_wave_of_a_batch_task_is_as_sharp_once_the_first_has_ended() -> None:
+    def wave(after: float, up: int, failed: int, success: int) -> Look:
+        progress = TaskProgress(
+            total=100,
+            fail=failed,
+            success=success,
+            processing=up - failed - success,
+            waiting=100 - up,
+        )
+        return Look(time=START + after, progress=progress)
+
+    looks = [wave(0, 0, 0, 0), wave(10, 50, 0, 0), wave(100, 50, 1, 0), wave(900, 50, 1, 49)]
+    looks += [wave(1000, 50, 1, 49), wave(1010, 100, 1, 49), wave(1200, 100, 1, 49)]
+    found = record([*looks, wave(1210, 100, 2, 49)])
+    assert found.kept[1] == Delay(START + 1010, 190, 210)
+    assert not record([*looks, wave(1210, 100, 2, 98)]).spans
+
+
 def test_looks_that_are_lost_make_delays_shorter() -> None:
     looks = [look(10 * step, a=(100 if step else 0, step // 10)) for step in range(100)]
     full = record(looks)
@@ -136,8 +154,9 @@ def test_of_many_failures_a_random_sample_is_kept_the_same_after_a_restart() -> 
     whole, parts = DelayRecord(), DelayRecord()
     for step in range(3000):
         at = START + 10 * step
-        whole = whole.after({"a": (step == 1, 1)}, at - 10, at)
-        parts = DelayRecord.from_json(parts.to_json()).after({"a": (step == 1, 1)}, at - 10, at)
+        change = {"a": Change(step == 1, 1)}
+        whole = whole.after(change, at - 10, at)
+        parts = DelayRecord.from_json(parts.to_json()).after(change, at - 10, at)
     assert whole == parts
     assert whole.failures == 3000
     assert len(whole.kept) == MOST_DELAYS

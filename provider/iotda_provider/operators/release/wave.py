@@ -14,6 +14,7 @@ from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
+from iotda_provider.guards.audit import audit_header
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
@@ -32,6 +33,7 @@ from iotda_provider.rollout_guard.memory_store import (
     signature_of,
 )
 from iotda_provider.rollout_guard.plan import DEFAULT_STOP_TIMEOUT, read_rules
+from iotda_provider.rollout_guard.reporting import afterwards, recorded
 from iotda_provider.task_io.dag_parameters import (
     airflow_id,
     flag,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from iotda_provider.triggers.release import WaveTrigger
 
 STATE_KEY = "guard_state"
+#: Key of the XCom from which ``iotda-guard fit`` learns how late failures report.
+DELAYS_KEY = "delays"
 AUDIT_LIMIT = 100
 
 
@@ -339,10 +343,20 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     def _finish(self, context: Context, memory: Memory, result: dict[str, Any]) -> dict[str, Any]:
         self.leave_memory(context, memory)
+        self._tell_of_delays(context, memory, result)
         self.conclude(context, self.files(context), result)
         self.settle_memory(context, memory)
         forget_triggers_memory(context)
         return self.logged(result)
+
+    def _tell_of_delays(self, context: Context, memory: Memory, result: dict[str, Any]) -> None:
+        """Leave how late failures were reported, and say after the last wave if it was sooner."""
+        ti: Any = context["ti"]
+        rules, verdict = read_rules(self.rules), str(result["verdict"])
+        ti.xcom_push(key=DELAYS_KEY, value=[audit_header(rules, **recorded(memory, verdict))])
+        is_last = self.wave == len(plan_of(ti, self.plan_task_id)["waves"])
+        if is_last and verdict in (PASSED, UNPROVEN):
+            result["summary"] += afterwards(rules, memory.state)[0]
 
     def logged(self, result: dict[str, Any]) -> dict[str, Any]:
         """Log a result's sentence, by how well it bodes, and return the result."""
