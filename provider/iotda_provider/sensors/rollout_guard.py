@@ -77,10 +77,11 @@ class RolloutGuardSensor(
 
     It reads the platform's cumulative counts every ``poke_interval`` seconds, with one API call for
     each batch task, however many devices it has. So a restarted guard decides as if it had never
-    been away. With ``stop_on_breach`` it sends the stop itself, in the look that saw the breach,
-    after saving the reason; a stop that fails is sent again at each look. Only a rollout that ended
-    by itself is ``completed``. After ``max_outage`` without a usable look the guard tells a person,
-    and goes on looking, less often, until its ``timeout``.
+    been away. Some rules need more: classes, clusters or the devices with a failed attempt. For
+    them it reads subtasks, too. With ``stop_on_breach`` it sends the stop itself, in the look that
+    saw the breach, after saving the reason; a stop that fails is sent again at each look. Only a
+    rollout that ended by itself is ``completed``. After ``max_outage`` without a usable look the
+    guard tells a person, and goes on looking, less often, until its ``timeout``.
 
     XComs: the return value ``{"batch_task_id", "verdict": "breached" | "completed" |
     "stopped_elsewhere" | "lost", "rule", "evidence", "status", "progress", "stop", "summary",
