@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from iotda_provider.airflow_support.task_notes import checked_owner
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import (
+    as_list,
     as_mapping,
     batch_task_ids,
     optional_text,
@@ -52,7 +53,7 @@ class GuardingTrigger(IoTDATrigger):
         super().__init__(**common)
         self.owner = as_mapping(owner, "owner")
         self.on_alert = optional_text(on_alert, "on_alert")
-        self.notifiers = list(notifiers)
+        self.notifiers = as_list(notifiers, "notifiers")
         self.try_number = whole_number(try_number, "try_number", zero=True)
 
     def audience(self) -> Audience:

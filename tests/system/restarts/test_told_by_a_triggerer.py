@@ -1,4 +1,4 @@
-"""A listener on UDP gets the metrics of a deferred guard in a real triggerer, and of its worker."""
+"""A deferred guard in a real triggerer: its metrics reach StatsD, and its messages people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.system.restarts.emulator_process import EmulatorProcess
-from tests.system.restarts.parts import PARTS, Airflow
+from tests.system.restarts.parts import IS_AIRFLOW_2, PARTS, Airflow
 
 pytest.importorskip("statsd", reason="Airflow's client for StatsD is an extra of Airflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -21,15 +21,35 @@ from airflow.providers.common.compat.sdk import DAG
 
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
+from our_chat import Chat
 
 with DAG("measured", schedule=None):
     RolloutGuardSensor(
         task_id="guard",
-        batch_task_id="{{ dag_run.conf['id'] }}",
+        batch_task_id="{{{{ dag_run.conf['id'] }}}}",
         rules=SequentialFailureTest(0.02),
         poke_interval=1,
         deferrable=True,
+        notifiers=[Chat({file!r}, "{{{{ run_id }}}}|{{{{ ti.task_id }}}}|{{{{ message }}}}")],
     )
+"""
+#: In Airflow's folder of plugins, where triggerers find it, too.
+CHAT = """
+import os
+
+from airflow.providers.common.compat.notifier import BaseNotifier
+
+
+class Chat(BaseNotifier):
+    template_fields = ("text",)
+
+    def __init__(self, file, text):
+        super().__init__()
+        self.file, self.text = file, text
+
+    def notify(self, context):
+        with open(self.file, "a") as file:
+            print(os.getpid(), context["try_number"], self.text, sep="|", file=file)
 """
 
 
@@ -63,8 +83,8 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def scenario() -> dict[str, Any]:
-    """A fleet whose upgrade goes on until a test lets time pass."""
-    return {"devices": 20, "success_after": 100, "dispatch_rate": 10.0}
+    """A fleet whose upgrade goes on until a test lets time pass; then all of it fails."""
+    return {"devices": 20, "failure_rate": 1.0, "failure_after": 100, "dispatch_rate": 10.0}
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +118,13 @@ def airflow(
         airflow.close()
 
 
-def test_a_listener_gets_what_a_deferred_guard_measures(
+def test_metrics_and_messages_of_a_deferred_guard_arrive(
     airflow: Airflow, emulator: Any, listener: Listener
 ) -> None:
-    (airflow.dags / "measured.py").write_text(DAG)
+    said = airflow.home / "said"
+    (airflow.home / "plugins").mkdir()
+    (airflow.home / "plugins" / "our_chat.py").write_text(CHAT)
+    (airflow.dags / "measured.py").write_text(DAG.format(file=str(said)))
     task_id = emulator.new_upgrade("rollout", 20)
     airflow.run("measured", {"id": task_id})
 
@@ -116,7 +139,15 @@ def test_a_listener_gets_what_a_deferred_guard_measures(
     airflow.wait_for_states("measured", guard="success")
 
     assert sum(listener.values("iotda.devices.started")) == 20
-    assert sum(listener.values("iotda.devices.failed")) == 0
+    assert sum(listener.values("iotda.devices.failed")) == 20
     looks, calls = (sum(listener.values(f"iotda.{name}")) for name in ("guards.looks", "api.calls"))
     assert calls >= looks
     assert not any(task_id in line for line in listener.lines)
+
+    (line,) = said.read_text().splitlines()
+    pid, number, run_id, its_task, message = line.split("|", 4)
+    assert int(pid) in {process.pid for process in airflow.tree("triggerer")}
+    assert (number, run_id, its_task) == ("1", airflow.run_id("measured"), "guard")
+    assert message.startswith("BREACH: ")
+    if not IS_AIRFLOW_2:  # whose address is elsewhere in its configuration
+        assert f"{airflow.url}/plugin/rollouts#/run/measured/" in message
