@@ -1,7 +1,9 @@
 """The audit trail of a guard: one plain-JSON record for each look, at most ``limit`` of them.
 
 An audit file has one JSON object on each line. The first line may be a header
-(:func:`audit_header`); each other line is a look (:func:`audit_record`):
+(:func:`audit_header`), with the rules, the verdict, the batch tasks' ``retries`` and the ``delays``
+of failures, from which ``iotda-guard fit`` learns. Each other line is a look
+(:func:`audit_record`):
 
 ======================= ==========================================================================
 ``time``                time of the look, ISO 8601 in UTC

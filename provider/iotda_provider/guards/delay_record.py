@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 #: The most delays that are kept: about 2 kB of JSON.
 MOST_DELAYS = 150
+#: A larger time or count is an error.
+_LARGEST = 10**12
 
 
 class Delay(NamedTuple):
@@ -105,7 +107,7 @@ class DelayRecord:
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not a record of delays: {error}") from error
         numbers = [failures, *(number for one in (*delays, *spans.values()) for number in one)]
-        if any(type(number) is not int or number < -1 for number in numbers) or (
+        if any(type(number) is not int or not -1 <= number <= _LARGEST for number in numbers) or (
             len(delays) != min(failures, MOST_DELAYS) or any(delay.least < 0 for delay in delays)
         ):
             raise ValueError("not a record of delays: its numbers make no sense")

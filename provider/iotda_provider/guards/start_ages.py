@@ -10,6 +10,8 @@ from typing import Any
 
 #: The most bins: about 1 kB of JSON.
 _MOST_BINS = 128
+#: A larger time or count is an error.
+_LARGEST = 10**12
 
 _Bin = tuple[int, int]
 
@@ -88,7 +90,7 @@ class StartAges:
             isinstance(horizon, bool)
             or not isinstance(horizon, (int, float))
             or not 0 <= horizon < math.inf
-            or any(type(number) is not int or number < 0 for number in numbers)
+            or any(type(number) is not int or not 0 <= number <= _LARGEST for number in numbers)
             or any(later <= earlier for earlier, later in pairwise(times))
             or len(bins) > _MOST_BINS
         ):

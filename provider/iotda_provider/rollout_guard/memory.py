@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from iotda_provider.guards import Decision, Look, Verdict
+from iotda_provider.guards import Decision, Look, Verdict, validation
 from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
@@ -134,7 +134,7 @@ class Memory:
             ended=ended,
             trail=trail,
             retrying=RetryingDevices.from_json(data.get("retrying")),
-            retries=None if (r := data.get("retries")) is None else [_count(r[0]), _count(r[1])],
+            retries=_retries(data.get("retries")),
         )
 
     @property
@@ -221,6 +221,10 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a count")
     return value
+
+
+def _retries(value: object) -> list[int] | None:
+    return None if value is None else list(validation.pair("retries", value))
 
 
 def _text(value: object) -> str:

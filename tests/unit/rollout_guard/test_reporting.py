@@ -183,3 +183,33 @@ def test_a_batch_task_without_a_policy_has_no_retries(guard, platform) -> None:
         guard(SequentialFailureTest(0.02, reporting=delay)).poll()
     delay = ReportingDelay({0: 1}, retries=(0, 0))
     assert guard(SequentialFailureTest(0.02, reporting=delay)).poll() is None
+
+
+@pytest.mark.parametrize("wrong", [[], [1], "xy", {}, [-1, 2], 5, [True, 1]])
+def test_retries_that_make_no_sense_are_no_memory(wrong, guard, platform) -> None:
+    watching = guard(RULE)
+    platform.show(platform.task(waitting=1000))
+    watching.poll()
+    kept = {**watching.watch.memory.to_json(), "retries": wrong}
+    assert Memory.from_json(kept, (platform.task_id,)).looks == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ages", [1800, 10**400, [[0, 1]]]),
+        ("ages", [1800, 0, [[0, 10**400]]]),
+        ("ages", [float("inf"), 0, []]),
+        ("ages", "x"),
+        ("delays", [1, 10**400, [[0, 0, 0]], {}]),
+        ("delays", {}),
+        ("asked", "x"),
+    ],
+)
+def test_a_forged_history_is_no_memory(name, wrong, guard, platform) -> None:
+    watching = guard(RULE)
+    platform.show(platform.task(waitting=1000))
+    watching.poll()
+    kept = watching.watch.memory.to_json()
+    kept["state"] = {**kept["state"], name: wrong}
+    assert Memory.from_json(kept, (platform.task_id,)).looks == 0
