@@ -53,6 +53,10 @@ test-unit test-integration test-system: test-%: venv
 test-distributed: venv ## the guard on Celery, Postgres and Redis with 300 rollouts: ten minutes
 	@$(PY) -m pytest tests/distributed --exitfirst $(ARGS)
 
+.PHONY: test-browser
+test-browser: venv ## the Rollouts page in Debian's chromium, and the pictures in docs/images: five minutes
+	@IOTDA_PICTURES=docs/images $(PY) -m pytest tests/browser --exitfirst $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff (check and format) and mypy in strict mode
 	@status=0; \

@@ -1,0 +1,179 @@
+"""What somebody on call sees, does and reads on the Rollouts page; the tests follow each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.browser.conftest import Api, Page
+
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+
+NEED = "main .need"
+
+
+def states(page: Page) -> dict[str, str]:
+    """The state of each rollout that the list shows, by its name, in the list's order."""
+    found = page.driver.execute_script(
+        "return [...document.querySelectorAll('.rollouts tbody tr')].map((row) =>"
+        " [row.querySelector('.name a').textContent, row.querySelector('.badge').textContent])"
+    )
+    return {name.split(" · ")[0]: state for name, state in found}
+
+
+def test_all_rollouts_are_there(page: Page) -> None:
+    page.open()
+    page.until(lambda: {"lamps", "thermostats", "cameras"} <= set(states(page)), "the rollouts")
+    page.until(lambda: "started devices failed" in page.text(".says"), "what is known of them")
+    assert page.driver.execute_script("return document.documentElement.lang") == "en"
+    assert not page.complaints()
+
+
+def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> None:
+    page.open()
+    page.until(lambda: page.all(".rollouts .name a"), "the rows")
+    (link,) = [a for a in page.all(".rollouts .name a") if a.text.startswith("thermostats")]
+    link.send_keys(Keys.ENTER)
+    page.until(lambda: "thermostats" in page.text("h1"), "its own page")
+    page.until(lambda: page.all(".verdict.stopped"), "the stop")
+
+    verdict = page.text(".verdict")
+    assert verdict.startswith("STOPPED by the guard")
+    assert "tolerated" in verdict
+    assert "were stopped before" in verdict
+    assert "What to do: Tell the people who built the firmware" in verdict
+    assert not page.all("[data-key=stop]"), "there is nothing left to stop"
+    page.until(lambda: "verification failed" in page.text(".reasons"), "the reasons")
+    timeline = page.text(".timeline")
+    for event in ("The guard began", "Stop sent", "Stop accepted", "End: STOPPED by the guard"):
+        assert event in timeline
+    # What the curves and the bar show is there as text, too.
+    assert "the guard stops at" in page.text("figcaption")
+    label = page.one(".card .bar").get_attribute("aria-label")
+    assert "failed" in label
+    assert "stopped" in label
+    assert len(page.all(".chart svg[role=img][aria-label]")) == 2
+    page.picture("stopped")
+
+    page.dress("dark", "zh-CN")
+    page.until(lambda: page.text(".verdict").startswith("已被守护停止"), "Chinese")
+    assert "您要做什么" in page.text(".verdict")
+    assert "dark" in page.driver.execute_script("return document.documentElement.className")
+    page.picture("stopped-dark-zh")
+    assert not page.complaints()
+
+
+def test_theme_and_language_are_followed_without_a_reload(page: Page) -> None:
+    page.open()
+    page.driver.switch_to.default_content()
+    page.driver.execute_script(
+        "document.documentElement.classList.add('dark'); document.documentElement.lang = 'zh-CN'"
+    )
+    page.enter()
+    page.until(lambda: page.text("h1") == "升级任务", "Chinese")
+    assert "dark" in page.driver.execute_script("return document.documentElement.className")
+
+
+def test_a_release_that_asks_leads_to_the_question(page: Page, api: Api) -> None:
+    page.open()
+    page.until(lambda: states(page).get("release") == "WAITS FOR YOUR ANSWER", "the question")
+    page.open(api.rollout("release"))
+    assert "nobody watches the devices that have started" in page.text(".verdict")
+    assert "asks you" in page.text(".waves")
+    assert "To pass" in page.text(".waves")
+    page.picture("release-asks")
+    page.dress("dark", "zh-CN")
+    page.picture("release-asks-dark-zh")
+    page.one("[data-key=answer]").click()
+    page.driver.switch_to.default_content()
+    page.until(lambda: page.driver.current_url.endswith("/required_actions"), "Airflow's question")
+    page.until(lambda: "Go on" in page.text(), "the answers")
+
+
+def test_a_guard_that_hangs_comes_first(page: Page) -> None:
+    page.open()
+    page.until(lambda: states(page).get("cameras") == "NO NEWS", "the stale guard")
+    assert next(iter(states(page))) == "cameras"
+    page.until(lambda: "need somebody" in page.text(NEED), "the number of those in need")
+    page.picture("list")
+    page.dress("dark", "zh-CN")
+    page.until(lambda: "没有消息" in page.text(".rollouts"), "Chinese")
+    page.picture("list-dark-zh")
+
+
+def test_a_narrow_window_shows_everything_without_scrolling_sideways(page: Page, api: Api) -> None:
+    page.resize(480, 900)
+    for row in (None, api.rollout("thermostats")):
+        page.open(row)
+        wide, seen = page.driver.execute_script(
+            "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert wide <= seen
+    page.open()
+    page.until(lambda: page.all(".rollouts .name a"), "the rows")
+    page.picture("narrow")
+
+
+def test_old_data_stays_with_its_age_while_airflow_is_away(page: Page) -> None:
+    page.open()
+    page.until(lambda: page.all(".rollouts .name a"), "the rows")
+    page.driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    try:
+        page.until(lambda: "can't be reached" in page.text("#trouble"), "the trouble")
+        assert "old" in page.text("#trouble")
+        assert page.all(".rollouts .name a")
+    finally:
+        page.driver.delete_network_conditions()
+    page.until(lambda: not page.one("#trouble").is_displayed(), "the end of it")
+    page.complaints()  # of the requests that failed
+
+
+def test_somebody_who_may_only_look_sees_why_they_cannot_stop(viewer: Page, api: Api) -> None:
+    viewer.open(api.rollout("lamps"))
+    button = viewer.one("[data-key=stop]")
+    assert not button.is_enabled()
+    assert "You may not start the DAG stop_batch_task" in viewer.text(".stop")
+    assert button.get_attribute("aria-describedby") == "why-not"
+
+
+def test_a_person_stops_a_rollout_by_keyboard(page: Page, api: Api) -> None:
+    row = api.rollout("lamps")
+    page.open(row)
+    page.one("[data-key=stop]").send_keys(Keys.ENTER)
+    typed = page.one("#typed")
+    assert page.driver.switch_to.active_element == typed
+    go = page.one("dialog button[type=submit]")
+    typed.send_keys("zzzz")
+    assert not go.is_enabled()
+    typed.send_keys(Keys.BACKSPACE * 4)
+    assert "can't be undone" in page.text("dialog")
+    typed.send_keys(row["batch_task_ids"][0][-4:])
+    assert go.is_enabled()
+    page.picture("stop-dialog")
+    typed.send_keys(Keys.ENTER)
+    page.until(lambda: "Stopped." in page.text("dialog li"), "the stop")
+    page.picture("stop-dialog-done")
+    page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.until(lambda: not page.one("dialog").is_displayed(), "the end of the dialog")
+    page.until(lambda: page.all(".verdict.stopped_elsewhere"), "the verdict")
+    assert "A stop was started" in page.text(".timeline")
+    runs = api.get("api/v2/dags/stop_batch_task/dagRuns")["dag_runs"]
+    assert [run["note"] for run in runs] == ["Started from the Rollouts page."]
+    assert not page.complaints()
+
+
+def test_why_on_a_guards_task_leads_here(page: Page, api: Api) -> None:
+    row: dict[str, Any] = api.rollout("thermostats")
+    run = page.driver.execute_script("return encodeURIComponent(arguments[0])", row["run_id"])
+    path = f"api/v2/dags/{row['dag_id']}/dagRuns/{run}/taskInstances/guard/links"
+    link = api.get(path)["extra_link_urls"]["Why"]
+    page.driver.switch_to.default_content()
+    page.driver.get("about:blank")
+    page.driver.get(link)
+    page.enter()
+    page.until(lambda: "thermostats" in page.text("h1"), "its page")
+    # A reload shows the same, as the address follows the view.
+    page.driver.switch_to.default_content()
+    page.driver.refresh()
+    page.enter()
+    page.until(lambda: "thermostats" in page.text("h1"), "its page again")
