@@ -46,15 +46,15 @@ def _waves(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
     if release is None:
         return []
     xcoms = seen.xcoms.get(release.record.run, ())
-    by = release.record.task_id
-    plan = next((x.value for x in xcoms if x.key == RESULT_KEY and x.task_id == by), None)
-    waves = mappings(plan.get("waves")) if isinstance(plan, Mapping) else []
+    results = [x.value for x in xcoms if x.key == RESULT_KEY and isinstance(x.value, Mapping)]
+    waves = next((mappings(result["waves"]) for result in results if "waves" in result), [])
     found = []
     for place, wave in enumerate(waves, start=1):
         verdict, began, ended, status = None, None, None, "waiting"
+        names = {f"wave_{place}_{step}" for step in ("create", "confirm", "watch")}
         for xcom in xcoms:
             name = xcom.task_id.rsplit(".", 1)[-1]
-            if xcom.key != LIVE_KEY or name not in (f"wave_{place}_confirm", f"wave_{place}_watch"):
+            if xcom.key != LIVE_KEY or name not in names:
                 continue
             live = live_of(xcom.value)
             if live is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +43,27 @@ def list_of(seen: Seen, now: datetime, *, only_open: bool) -> dict[str, Any]:
 
 
 def told_of(seen: Seen, now: datetime) -> list[Told]:
-    """What each record tells at a time."""
-    return [_told(record, seen, now) for record in seen.records]
+    """What each guard, stop and release tells at a time."""
+    return [_told(record, seen, now) for record in _one_for_each_release(seen.records)]
+
+
+def _one_for_each_release(records: Sequence[Record]) -> list[Record]:
+    """The records, with one for each release: it tells of its batch tasks as it creates them."""
+    releases: dict[tuple[str, str], Record] = {}
+    others = []
+    for record in sorted(records, key=lambda record: record.at):
+        if record.header.kind != "release":
+            others.append(record)
+            continue
+        before = releases.get(record.run)
+        ids = before.header.batch_task_ids if before else []
+        header = replace(
+            record.header,
+            batch_task_ids=list(dict.fromkeys([*ids, *record.header.batch_task_ids])),
+            devices=record.header.devices or (before.header.devices if before else None),
+        )
+        releases[record.run] = replace(record, header=header, at=(before or record).at)
+    return [*releases.values(), *others]
 
 
 def _told(record: Record, seen: Seen, now: datetime) -> Told:
@@ -76,7 +96,7 @@ def grouped(told: Iterable[Told]) -> list[list[Told]]:
     """Those that are about a common batch task together."""
     groups: list[tuple[set[str], list[Told]]] = []
     for one in told:
-        ids = set(one.record.header.batch_task_ids) or {f"{one.record.run}"}
+        ids = set(one.record.header.batch_task_ids) or {"/".join(one.record.run)}
         if one.live is not None:
             ids |= set(one.live.batch_task_ids)
         mine, members = ids, [one]
@@ -99,6 +119,8 @@ def row_of(told: Sequence[Told]) -> dict[str, Any]:
     counts = live.progress if live is not None else None
     if counts is None:
         counts = next((t.live.progress for t in told if t.live and t.live.progress), None)
+    if counts is not None and header.devices:  # also those that are in no batch task yet
+        counts = {**counts, "total": max(counts["total"], header.devices)}
     question = one.question
     again = _AGAIN.match(header.names[0]) if header.names else None
     return {

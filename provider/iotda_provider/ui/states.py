@@ -34,7 +34,8 @@ OVER = frozenset({"lost", "stopped", "stopped_elsewhere", "ended", "completed"})
 #: Somebody watches in these.
 _WATCHING = frozenset({"watched", "not_started", "hold", "stopping", "asks"})
 _GONE = frozenset({"failed", "upstream_failed", "success", "skipped", "removed"})
-_PASSED = frozenset({"passed", "confirmed", "surplus", "unproven"})
+#: A release that has come to one of these goes no further; after any other, a task follows.
+_ENDS_A_RELEASE = frozenset({"breached", "rejected", "stopped_elsewhere", "lost"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def state_of(
     if live is not None and live.verdict is not None:
         if kind == "stop":
             return _of_an_ended_stop(live.verdict)
-        if kind == "release" and live.verdict in _PASSED:
+        if kind == "release" and live.verdict not in _ENDS_A_RELEASE:
             return _between_waves(record, live)
         return _of_an_ended_guard(live)
     has_gone = task_state in _GONE or record.run_state in ("failed", "success")
@@ -112,6 +113,8 @@ def _of_an_ended_guard(live: Live) -> str:
         return "stopped" if live.is_over else "stopping"
     if live.verdict == "breached":
         return "ended" if live.is_over else "breached"
+    if live.verdict == "rejected":
+        return "stopped" if live.is_over else "stopping"
     named = {"completed": "completed", "stopped_elsewhere": "stopped_elsewhere", "lost": "lost"}
     return named.get(str(live.verdict), "ended" if live.is_over else "stopping")
 

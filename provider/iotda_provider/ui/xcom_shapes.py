@@ -30,6 +30,7 @@ class Header:
     package_ids: list[str]
     version: str | None
     group_ids: list[str]
+    devices: int | None
     rules: list[dict[str, Any]]
     iotda_conn_id: str
     project_id: str | None
@@ -51,6 +52,7 @@ def header_of(value: Any) -> Header | None:
         package_ids=texts(value.get("package_ids")),
         version=text(value.get("version")),
         group_ids=texts(value.get("group_ids")),
+        devices=count(value.get("devices")) or None,
         rules=[dict(rule) for rule in rules[:_MOST] if isinstance(rule, Mapping)]
         if isinstance(rules, list)
         else [],

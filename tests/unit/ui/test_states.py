@@ -105,6 +105,7 @@ OVERDUE = text(NOW - timedelta(seconds=61))
         ("stop_failed", {"kind": "stop", "live": {}, "task_state": "failed"}),
         ("watched", {"kind": "release", "live": {"verdict": "passed"}}),
         ("completed", {"kind": "release", "live": {"verdict": "passed"}, "run_state": "success"}),
+        ("stopped", {"kind": "release", "live": {"verdict": "rejected", "status": ["Stopped"]}}),
         ("guard_failed", {"kind": "release", "live": {"verdict": "passed"}, "run_state": "failed"}),
     ],
 )
@@ -190,3 +191,15 @@ def test_live_records_of_another_shape_do_no_harm(live: dict[str, Any]) -> None:
     runs.add(live=live)
     (row,) = runs.rows()
     json.dumps(row, allow_nan=False)
+
+
+def test_a_release_that_tells_of_each_batch_task_as_it_creates_it_is_one_rollout() -> None:
+    runs = Runs()
+    header = {"devices": 900}
+    runs.add("release", tasks=["none"], header={**header, "batch_task_ids": []}, ago=90)
+    runs.add("release", tasks=[TASK], header=header, live={"verdict": "created"}, ago=60)
+    runs.add("release", tasks=[OTHER], header=header, live={"batch_task_ids": [TASK, OTHER]})
+    (row,) = runs.rows()
+    assert (row["state"], row["batch_task_ids"]) == ("watched", [TASK, OTHER])
+    assert row["progress"]["total"] == 900
+    assert len(row["guards"]) == 1
