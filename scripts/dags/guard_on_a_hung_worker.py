@@ -1,4 +1,4 @@
-"""A guard whose worker hangs after twenty seconds, as a machine that swaps: for `make ui`.
+"""A guard whose worker hangs after a minute, as a machine that swaps: for `make ui`.
 
 The page says that there is no news, while Airflow says that the task is running.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pendulum
@@ -16,7 +17,7 @@ from airflow.providers.common.compat.sdk import DAG
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
-SECONDS = 20.0
+SECONDS = 45.0
 
 
 def hang_soon(context: Any) -> None:
@@ -29,6 +30,7 @@ with DAG(
     "guard_on_a_hung_worker",
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    default_args={"retries": 10, "retry_delay": timedelta(seconds=5)},
     tags=["iotda", "demo"],
     params={"batch_task_id": ""},
 ):
