@@ -51,7 +51,6 @@ CONNECTION = {
             title="Batch task ID",
             description="The task to stop, as IoTDA's console shows it: up to 24 characters of "
             "a-f and 0-9.",
-            examples=["5c8fb9d0e2f14a5b9c0d1e2f"],
         ),
         "scope": Param(
             SOME_DEVICES,

@@ -52,29 +52,29 @@ class AirflowApi:
             raise WorkbenchError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
         return answer.json()
 
-    def wait_for_dags(self, *dag_ids: str) -> None:
-        """Wait until Airflow has parsed the DAGs, and unpause them."""
+    def once_parsed(self, method: str, path: str, **body: Any) -> Any:
+        """A call about a DAG, as soon as Airflow has parsed it."""
         began = time.monotonic()
-        missing = list(dag_ids)
-        while missing:
-            if time.monotonic() - began > PATIENCE:
-                raise WorkbenchError(f"Airflow has not parsed {', '.join(missing)}.")
+        while True:
             try:
-                self.call("PATCH", f"dags/{missing[0]}", is_paused=False)
-                missing.pop(0)
-            except WorkbenchError:
+                return self.call(method, path, **body)
+            except WorkbenchError as error:
+                if "HTTP 404" not in str(error) or time.monotonic() - began > PATIENCE:
+                    raise
                 time.sleep(1)
 
-    def start(self, dag_id: str, **conf: Any) -> str:
-        """Start a run; its id."""
-        run = self.call("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=conf)
-        return str(run["dag_run_id"])
+    def unpause(self, dag_id: str) -> None:
+        self.once_parsed("PATCH", f"dags/{dag_id}", is_paused=False)
+
+    def start(self, dag_id: str, **conf: Any) -> None:
+        self.once_parsed("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=conf)
 
 
 def begin_rollouts(bench: Workbench, url: str) -> None:
     """Begin everything that the page shows. The bad rollout begins last."""
     airflow = AirflowApi(url)
-    airflow.wait_for_dags(*DAGS)
+    for dag_id in DAGS:
+        airflow.unpause(dag_id)
     with connect(bench) as hook:
 
         def create(name: str) -> str:

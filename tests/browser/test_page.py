@@ -40,7 +40,7 @@ def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> Non
     verdict = page.text(".verdict")
     assert verdict.startswith("STOPPED by the guard")
     assert "tolerated" in verdict
-    assert "were stopped before" in verdict
+    assert "had not started, and were spared" in verdict
     assert "What to do: Tell the people who built the firmware" in verdict
     assert not page.all("[data-key=stop]"), "there is nothing left to stop"
     page.until(lambda: "verification failed" in page.text(".reasons"), "the reasons")
@@ -166,7 +166,7 @@ def test_why_on_a_guards_task_leads_here(page: Page, api: Api) -> None:
     row: dict[str, Any] = api.rollout("thermostats")
     run = page.driver.execute_script("return encodeURIComponent(arguments[0])", row["run_id"])
     path = f"api/v2/dags/{row['dag_id']}/dagRuns/{run}/taskInstances/guard/links"
-    link = api.get(path)["extra_link_urls"]["Why"]
+    link = api.get(path)["extra_links"]["Why"]
     page.driver.switch_to.default_content()
     page.driver.get("about:blank")
     page.driver.get(link)

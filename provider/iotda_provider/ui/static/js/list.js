@@ -4,12 +4,15 @@ import { h } from "./dom.js";
 import { badge, bar, nameOf, sentence, since } from "./pieces.js";
 import { number, t } from "./words.js";
 
+// A row with this need, or a smaller one, waits for somebody.
+const URGENT = 3;
+
 export function hashOf({ dag_id: dag, run_id: run }) {
   return `#/run/${encodeURIComponent(dag)}/${encodeURIComponent(run)}`;
 }
 
 export function listView(data, state) {
-  const urgent = data.rollouts.filter((row) => row.need <= 3).length;
+  const urgent = data.rollouts.filter((row) => row.need <= URGENT).length;
   const filter = (name) =>
     h(
       "a",
@@ -80,7 +83,7 @@ function line(row, isSecond) {
         }),
       ),
     ),
-    h("td", { class: "says" }, sentence(row)),
+    h("td", { class: "says" }, row.need <= URGENT ? h("strong", {}, t(`says.${row.state}`)) : null, sentence(row)),
     h("td", { class: "as-of" }, row.looked_at ? since(row.looked_at, "ago") : "–"),
   );
 }

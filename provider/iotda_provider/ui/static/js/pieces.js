@@ -107,7 +107,8 @@ export function sentence(row) {
     parts.push(ruleWords(rule));
   }
   if (row.state === "stopped") {
-    parts.push(t("spared", { n: number(partsOf(row.progress).stopped) }));
+    const { total = 0, started = 0 } = row.progress ?? {};
+    parts.push(t("spared", { n: number(Math.max(0, total - started)) }));
   }
   return joined(parts);
 }
