@@ -227,22 +227,56 @@ def page(browser: Any, airflow: str) -> Page:
 
 
 @pytest.fixture
-def viewer(airflow: str, api: Api) -> Iterator[Page]:
-    """The page in the browser of somebody who may look and start nothing."""
+def viewer(api: Api) -> Iterator[Page]:
+    """The page in the browser of somebody who may look and start nothing.
+
+    The Airflow of `make ui` takes everybody for an administrator, so a second API server over the
+    same database asks who it is.
+    """
     import jwt
 
+    home = ROOT / ".demo" / "ui"
     config = configparser.ConfigParser(interpolation=None)
-    config.read(ROOT / ".demo" / "ui" / "airflow.cfg")
-    secret = config["api_auth"]["jwt_secret"]
+    config.read(home / "airflow.cfg")
     head = jwt.get_unverified_header(api.token)
     claims = jwt.decode(api.token, options={"verify_signature": False})
     token = jwt.encode(
-        {**claims, "sub": "viewer", "role": "VIEWER"}, secret, algorithm=head["alg"], headers=head
+        {**claims, "sub": "viewer", "role": "VIEWER"},
+        config["api_auth"]["jwt_secret"],
+        algorithm=head["alg"],
+        headers=head,
     )
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "viewer:viewer",
+        "AIRFLOW__API__BASE_URL": url,
+    }
+    port = url.rpartition(":")[2]
+    command = [sys.executable, "-m", "airflow", "api-server", "--port", port, "--workers", "1"]
+    with (home / "viewers-api-server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     driver = _driver()
     try:
-        driver.get(f"{airflow}/api/v2/version")
+        wait_for(f"{url}/api/v2/monitor/health")
+        driver.get(f"{url}/api/v2/version")
         driver.add_cookie({"name": "_token", "value": token, "path": "/"})
-        yield Page(driver, airflow)
+        yield Page(driver, url)
     finally:
         driver.quit()
+        os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(30)
+
+
+def wait_for(url: str) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(url, timeout=10).ok:
+                return
+        time.sleep(0.5)
+    pytest.fail(f"{url} does not answer")

@@ -148,7 +148,7 @@ def row_of(told: Sequence[Told]) -> dict[str, Any]:
         "progress": counts,
         "status": live.status if live else [],
         "decision": live.decision if live else None,
-        "judged": live.rules if live else [],
+        "judged": (live and live.rules) or (main.live.rules if main.live else []),
         "stop": live.stop if live else None,
         "verdict": live.verdict if live else None,
         "sentence": live.sentence if live else "",
