@@ -33,7 +33,7 @@ def _recording(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
     return notifier
 
 
-BaseNotifier.__new__ = _recording  # type: ignore[method-assign]
+BaseNotifier.__new__ = staticmethod(_recording)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class GuardMetrics:
         self._due = float("inf")
         # Devices that were counted: the peaks, as a retry lets the platform's count fall.
         self._counted: dict[str, int] | None = None
+        # Of a wave, whose guard goes on from those of the tasks before.
+        self._carried = watch.memory.started
 
     def looked(self, began: float) -> None:
         """Measure a look, after its end.
@@ -60,19 +62,24 @@ class GuardMetrics:
             return  # an earlier process may have counted some, and its memory says which
         seen = self._watch.progress_json
         if self._counted is None:
-            self._counted = self._counted_before()
+            self._counted = self._counted_before(seen["fail"])
         for name, metric in (("started", "started"), ("fail", "failed")):
             self._count(f"iotda.devices.{metric}", seen[name] - self._counted[name])
             self._counted[name] = max(seen[name], self._counted[name])
 
-    def _counted_before(self) -> dict[str, int]:
-        """The most that the looks of earlier processes have seen."""
-        counted = {"started": 0, "fail": 0}
-        for record in self._watch.memory.recalled:
-            before = look_of(record).progress
-            counted["started"] = max(counted["started"], before.started)
-            counted["fail"] = max(counted["fail"], before.fail)
-        return counted
+    def _counted_before(self, failed: int) -> dict[str, int]:
+        """The most that the looks of earlier processes, or of earlier tasks, have seen.
+
+        :param failed: the devices that have failed by now
+        """
+        memory = self._watch.memory
+        looks = [look_of(record).progress for record in memory.recalled]
+        started = max((look.started for look in looks), default=0)
+        started = max(started, memory.recalled_started, self._carried)
+        if started and not looks:
+            # It is not known how many had failed: count those from now on.
+            return {"started": started, "fail": failed}
+        return {"started": started, "fail": max((look.fail for look in looks), default=0)}
 
     def _count(self, name: str, number: float) -> None:
         metrics.count(name, round(number, 3), **self._tags)

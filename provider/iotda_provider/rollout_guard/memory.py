@@ -58,6 +58,8 @@ class Memory:
     recalled: list[dict[str, Any]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
+    #: The devices that had started by then.
+    recalled_started: int = field(default=0, init=False, repr=False, compare=False)
     _since: list[Look] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +176,7 @@ class Memory:
         self.held = self.held or older.held
         self.ended = {**older.ended, **self.ended}
         self.recalled = list(older.trail.records)
+        self.recalled_started = older.started
         looks, self.trail.records = self.trail.records, list(older.trail.records)
         for record in looks:
             self.trail.add(record)
