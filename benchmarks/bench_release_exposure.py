@@ -54,12 +54,10 @@ def release(
 ) -> Exposure:
     """Release to one simulated fleet; an unproven wave ends it, as with approval "never"."""
     chance = random.Random(f"fleet {seed}")
-    manifest = plan_waves(
-        "task", (f"d{n}" for n in range(devices)), parse_waves(waves), seed=str(seed)
-    )
+    planned = plan_waves((f"d{n}" for n in range(devices)), parse_waves(waves), seed=str(seed))
     rule, gate = SequentialFailureTest(tolerated_rate), EnoughSuccess(gate_rate)
     reports: list[tuple[float, bool]] = []
-    now, exposed, success, fail = 0.0, 0, 0, 0
+    now, created, exposed, success, fail = 0.0, 0, 0, 0, 0
     state: dict[str, Any] = {}
 
     def look() -> tuple[TaskProgress, bool]:
@@ -71,16 +69,17 @@ def release(
                 fail += 1
         running = exposed - success - fail
         progress = TaskProgress(
-            total=devices,
+            total=created,
             success=success,
             fail=fail,
             processing=running,
-            waiting=devices - exposed,
+            waiting=created - exposed,
         )
         state, verdict = evaluate(rule, state, Look(time=now, progress=progress))
         return progress, verdict.breached
 
-    for wave, members in enumerate(manifest.waves, start=1):
+    for wave, members in enumerate(planned.waves, start=1):
+        created += len(members)
         queue: Sequence[str] = members
         while queue:
             progress, breached = look()
@@ -104,7 +103,7 @@ def release(
             if not reports:
                 return Exposure(exposed, "unproven", wave)
             now += LOOK
-    return Exposure(exposed, "released", len(manifest))
+    return Exposure(exposed, "released", len(planned))
 
 
 def main() -> None:

@@ -1,16 +1,17 @@
 """Release a firmware or software package in waves, behind a guard, gates and, if wanted, a person.
 
 Start it from the form with the package, the device groups and the waves. It checks first (does the
-package exist, which devices run it already, is another upgrade under way?), creates one batch task
-in which every device waits to be confirmed, and confirms wave after wave. The next wave begins only
-when enough of *all* devices confirmed so far have succeeded, or when a person says so.
+package exist, which devices run it already, is another upgrade under way?). Each wave gets a batch
+task of its own when it begins, in which every device waits to be confirmed. The next wave begins
+only when enough of *all* devices confirmed so far have succeeded, or when a person says so.
 
-When too many devices fail, or a person says no, the batch task is stopped. Then the versions that
+When too many devices fail, or a person says no, the batch tasks are stopped. Then the versions that
 the devices really run are read. Devices that failed by the firmware's fault are put into a
-quarantine group. Devices that never started, or failed by their environment, get a batch task of
-their own with the same package, which waits until somebody confirms it at the console.
+quarantine group. Devices that failed by their environment get a batch task of their own with the
+same package, which waits until somebody confirms it at the console. Devices of waves that never
+began are in no batch task.
 
-If the run is over and its batch task still runs, it starts `guard_one_rollout`
+If the run is over and a batch task of it still runs, it starts `guard_one_rollout`
 (`dags/rollout_guard.py`) for that batch task.
 
 The run is green only if the version was announced. That is an asset event on which other DAGs can
@@ -42,15 +43,13 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
-from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
-from iotda_provider.operators.release import staged_rollout
+from iotda_provider.operators.release import create_task_ids, staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
-from iotda_provider.operators.release.reconcile import (
-    QuarantineDevicesOperator,
-    ReconcileReleaseOperator,
-)
+from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
+from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.try_again import TryAgainOperator
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +72,9 @@ SECONDS_BEFORE_A_RETRY = 60
 # The URL of a file that gets all failed devices, one JSON object a line; it may contain
 # {{ run_id }}. None: the XComs have the first thousand.
 REPORT_PATH = None
+# The URL of a file that all workers can read and write, with {{ run_id }} in it: who is in which
+# wave, with other files beside it. Needed for more than 30,000 devices. None: it is in XComs.
+MANIFEST_PATH = None
 # The dotted path of a function in a module that the triggerer can import. The guard calls it at
 # once when a person should act: when it is blind, or when a stop fails. None: it only logs.
 ON_ALERT = None
@@ -90,10 +92,10 @@ def tell_people(title: str, text: str) -> None:
 
 
 def tell_that_nobody_guards(context: Any) -> None:
-    """Tell people that the batch task still runs, and that its guard could not be started."""
+    """Tell people that a batch task still runs, and that its guard could not be started."""
     tell_people(
         "A release's batch task IS NOT GUARDED",
-        f"The release {context['ti'].run_id} is over and its batch task still runs, but the DAG "
+        f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the DAG "
         "guard_one_rollout could not be started for it: is it there (dags/rollout_guard.py)? See "
         "the log of guard_unfinished, and clear it.",
     )
@@ -122,8 +124,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    # Two runs that begin at the same moment do not see each other's batch task. Allow more if your
-    # releases never share a device.
+    # Two runs that begin at the same moment do not see each other. Allow more where your releases
+    # never share a device.
     max_active_runs=1,
     default_args={
         "retries": RETRIES,
@@ -144,8 +146,8 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
             minItems=1,
             title="Device groups",
-            description="IDs of the device groups to release to, one a line; at most 30,000 "
-            "devices in all. Devices that run the version already are left out.",
+            description="IDs of the device groups to release to, one a line; more than 30,000 "
+            "devices need MANIFEST_PATH. Devices that run the version already are left out.",
         ),
         "waves": Param(
             "1%, 5%, 25%, 100%",
@@ -266,7 +268,8 @@ def firmware_release() -> None:
         package_id="{{ params.package_id }}",
         group_ids="{{ params.group_ids | tojson }}",
         online_within="{{ params.online_within_hours }}",
-        create_task_id=["create", "try_again"],
+        create_task_id=[*create_task_ids("rollout", MOST_WAVES), "try_again"],
+        manifest_path=MANIFEST_PATH,
         waves="{{ params.waves }}",
         max_waves=MOST_WAVES,
         window="{{ params.window or '' }}",
@@ -278,21 +281,14 @@ def firmware_release() -> None:
         iotda_conn_id=CONNECTION,
     )
     checked: Any = check.output
-    create = CreateBatchTaskOperator(
-        task_id="create",
-        task_name="release",
-        task_type="{{ ti.xcom_pull('check')['task_type'] }}",
-        targets=checked["targets"],
-        document={"package_ids": ["{{ params.package_id }}"]},
-        need_confirm=True,
-        of_release=True,
-        iotda_conn_id=CONNECTION,
-    )
-    batch_task_id = "{{ ti.xcom_pull('create', key='batch_task_id') }}"
     # [waves]
     rollout = staged_rollout(
         "rollout",
-        batch_task_id=batch_task_id,
+        devices=checked["targets"],
+        task_type="{{ ti.xcom_pull('check')['task_type'] }}",
+        document={"package_ids": ["{{ params.package_id }}"]},
+        group_ids="{{ params.group_ids | tojson }}",
+        manifest_path=MANIFEST_PATH,
         rules=rules,
         waves="{{ params.waves }}",
         gate="{{ params.gate_rate }}",
@@ -331,13 +327,14 @@ def firmware_release() -> None:
         if result["verdict"] != "breached":
             raise AirflowSkipException("No rule was broken.")
         outlet_events[BREACHED].extra = {
-            "batch_task_id": result["batch_task_id"],
+            "batch_task_ids": result["batch_task_ids"],
             "summary": result["summary"],
         }
 
+    batch_task_ids = "{{ ti.xcom_pull('rollout.outcome')['batch_task_ids'] | tojson }}"
     at_rest = WaitUntilAtRestOperator(
         task_id="at_rest",
-        batch_task_id=batch_task_id,
+        batch_task_id=batch_task_ids,
         grace="{{ params.report_within_minutes * 60 }}",
         exposed="{{ ti.xcom_pull('rollout.outcome')['exposed'] }}",
         timeout=86400,
@@ -347,20 +344,19 @@ def firmware_release() -> None:
     )
 
     @task.branch
-    def is_it_there(rest: dict[str, Any]) -> list[str]:
-        """A batch task that somebody has deleted can't be reconciled."""
-        return ["report"] if rest["lost"] else ["collect", "reconcile"]
+    def what_is_there(rest: dict[str, Any]) -> list[str]:
+        """Of batch tasks that somebody has deleted no failures can be collected."""
+        return ["collect", "reconcile"] if rest["found"] else ["reconcile"]
 
     # Which devices failed, and why: for people, and for other DAGs.
     collect = CollectFailedSubtasksOperator(
         task_id="collect",
-        batch_task_id=batch_task_id,
+        batch_task_id="{{ ti.xcom_pull('at_rest')['found'] | tojson }}",
         report_path=REPORT_PATH,
         iotda_conn_id=CONNECTION,
     )
     reconcile = ReconcileReleaseOperator(
         task_id="reconcile",
-        batch_task_id=batch_task_id,
         version="{{ ti.xcom_pull('check')['version'] }}",
         kind="{{ ti.xcom_pull('check')['kind'] }}",
         product_id="{{ ti.xcom_pull('check')['product_id'] or '' }}",
@@ -378,28 +374,27 @@ def firmware_release() -> None:
         """Announce a release that is proven; otherwise clean up."""
         if result["verdict"] == "released" and found["proven"]:
             return ["announce"]
-        counts = found["counts"]
         chosen = ["report"]
-        if counts["never_started"] or counts["environment"]:
+        if found["to_retry"]:
             chosen.append("try_again")
-        if counts["firmware"]:
+        if found["counts"]["firmware"]:
             chosen.append("quarantine")
         return chosen
 
     # The platform retries no device of a stopped task. The new task waits for a person, who then
     # knows whether the firmware was at fault.
-    try_again = CreateBatchTaskOperator(
+    try_again = TryAgainOperator(
         task_id="try_again",
         task_name="again",
         task_type="{{ ti.xcom_pull('check')['task_type'] }}",
-        targets="{{ ti.xcom_pull('reconcile', key='to_retry') | tojson }}",
+        targets="{{ ti.xcom_pull('reconcile', key='to_retry') }}",
         document={"package_ids": ["{{ params.package_id }}"]},
         need_confirm=True,
         iotda_conn_id=CONNECTION,
     )
     quarantine = QuarantineDevicesOperator(
         task_id="quarantine",
-        targets="{{ ti.xcom_pull('reconcile', key='to_quarantine') | tojson }}",
+        targets="{{ ti.xcom_pull('reconcile', key='to_quarantine') }}",
         group_name="quarantine_{{ ti.xcom_pull('check')['version'] }}",
         description="Failed by the firmware's own fault",
         iotda_conn_id=CONNECTION,
@@ -429,22 +424,30 @@ def firmware_release() -> None:
             f"{'announced' if announced else 'NOT announced'}: {result['verdict']}"
         )
         said = [result.get("summary"), found.get("summary")]
+        if not_begun := found.get("counts", {}).get("wave_not_begun"):
+            # Where they are named, too: in XComs, or in files beside the manifest.
+            said.append(
+                f"{not_begun} device(s) of waves that never began are in no batch task: see the "
+                "XCom wave_not_begun of the task reconcile"
+                + (f", and {found['report_path']}." if found["report_path"] else ".")
+            )
         if tasks.failed and not refused:
             failed = ", ".join(tasks.failed)
             said.append(f"FAILED: {failed}. Their logs say why; clear them to go on from there.")
-            if create := tasks.left_by("create", "batch_task_id"):
-                said.append(f"See at the console what batch task {create} is doing.")
+            if ids := result.get("batch_task_ids"):
+                said.append(f"See at the console what these batch tasks do: {', '.join(ids)}.")
         if reasons := tasks.left_by("collect", "failures_by_class"):
             said.append(f"Failures: {reasons}.")
         if group := tasks.left_by("quarantine"):
             said.append(f"{group['added']} device(s) are in the group {group['name']}.")
         if again := tasks.left_by("try_again"):
             said.append(
-                f"Batch task {again['batch_task_id']} has ended already ({again['status']})."
+                f"Batch task {' and '.join(again['batch_task_ids'])} has ended already "
+                f"({again['status']})."
                 if again["ended"]
-                else f"Batch task {again['batch_task_id']} holds the devices that were not "
-                "reached, or failed by their environment. Confirm it, or stop it before the next "
-                "release to any of them."
+                else f"Batch task {' and '.join(again['batch_task_ids'])} holds the "
+                f"{again['devices']} device(s) that failed by their "
+                "environment. Confirm it, or stop it before the next release to any of them."
             )
         text = " ".join(part for part in said if part)
         facts = {
@@ -460,12 +463,13 @@ def firmware_release() -> None:
             raise AirflowFailException(f"{title}. {text}")
         return facts
 
-    # In any case, also if somebody marks the run as failed: the batch task may still run, and
+    # In any case, also if somebody marks the run as failed: a batch task may still run, and
     # nothing else guards it.
     unfinished = FindUnfinishedOfReleaseOperator(
         task_id="unfinished",
-        create_task_id="create",
-        batch_task_id="{{ ti.xcom_pull('create', key='batch_task_id') or '' }}",
+        create_task_id=rollout.create_task_ids,
+        batch_task_id="{{ (ti.xcom_pull('rollout.outcome') or {}).get('batch_task_ids', []) "
+        "| tojson }}",
         iotda_conn_id=CONNECTION,
     ).as_teardown()
     guard = (
@@ -479,9 +483,8 @@ def firmware_release() -> None:
         .as_teardown()
     )
 
-    there, todo = is_it_there(at_rest.output), what_to_do(outcome, found)
-    end, announced = report(), announce(checked, found)
-    check >> create >> rollout.group >> at_rest >> there >> [collect, reconcile, end]
+    todo, end, announced = what_to_do(outcome, found), report(), announce(checked, found)
+    check >> rollout.group >> at_rest >> what_is_there(at_rest.output) >> [collect, reconcile]
     reconcile >> todo >> [announced, try_again, quarantine, end]
     warned, broken = warn(outcome), announce_breach(outcome)
     [warned, broken, collect, announced, try_again, quarantine] >> end

@@ -34,9 +34,13 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.operators.release.reconcile",
             "iotda_provider.operators.release.check",
             "iotda_provider.operators.release.confirm",
+            "iotda_provider.operators.release.create",
             "iotda_provider.operators.release.gate",
             "iotda_provider.operators.release.outcome",
             "iotda_provider.operators.release.plan",
+            "iotda_provider.operators.release.quarantine",
+            "iotda_provider.operators.release.stop",
+            "iotda_provider.operators.release.try_again",
             "iotda_provider.operators.release.watch",
         ),
         "sensors": _modules(

@@ -14,7 +14,7 @@ from iotda_provider.guards import FailureClasses, classify
 from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.models import Subtask
 from iotda_provider.operators.release.plan import wave_specs
-from iotda_provider.operators.release.reconcile import group_name_of
+from iotda_provider.operators.release.quarantine import group_name_of
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.preflight import ReleaseParameters

@@ -40,26 +40,33 @@ from iotda_provider.operators.release import staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
-from iotda_provider.operators.release.gate import StopReleaseOperator, WaveGateOperator
+from iotda_provider.operators.release.create import CreateWaveOperator
+from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
-from iotda_provider.operators.release.reconcile import (
-    QuarantineDevicesOperator,
-    ReconcileReleaseOperator,
-)
+from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
+from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release.at_rest import RestJob
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.create_wave import CreateJob
 from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.manifest import Part
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
-from iotda_provider.release.wave_devices import ConfirmJob
 from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
-from iotda_provider.triggers.release import AtRestTrigger, ConfirmWaveTrigger, WatchWaveTrigger
+from iotda_provider.triggers.release import (
+    AtRestTrigger,
+    ConfirmWaveTrigger,
+    CreateWaveTrigger,
+    WatchWaveTrigger,
+)
 from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
@@ -71,6 +78,16 @@ PACKAGE = {
     "product_id": "a",
     "version": "1",
     "obs_location": {"region_name": "r", "bucket_name": "bkt", "object_key": "k"},
+}
+UPGRADED = {
+    "task_name": "a",
+    "task_type": "firmwareUpgrade",
+    "document": {"package_ids": ["a"]},
+}
+UPGRADE = {
+    "devices": ["a"],
+    "task_type": "firmwareUpgrade",
+    "document": {"package_ids": ["a"]},
 }
 ONE, TWO = {"batch_task_id": TASK}, {"if_breached": "a", "if_completed": "b"}
 
@@ -102,7 +119,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 }
 OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (batch_task.StopBatchTaskOperator, ONE),
-    (StopReleaseOperator, ONE),
+    (StopReleaseOperator, {"create_task_id": "c"}),
     (batch_task.ConfirmBatchTaskOperator, ONE),
     (batch_task.RetryBatchTaskOperator, ONE),
     (batch_task.DeleteBatchTaskOperator, ONE),
@@ -120,23 +137,21 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (
         ReconcileReleaseOperator,
         {
-            **ONE,
             "version": "1",
-            "outcome": {"wave": 1, "unconfirmed_from": None, "approved_by_person": []},
+            "outcome": {"verdict": "x", "wave": 1, "waves": 1, "approved_by_person": []},
             "plan_task_id": "p",
             "gate": 0.05,
         },
     ),
     (CheckReleaseOperator, {"package_id": "a", "group_ids": [GROUP]}),
-    (PlanWavesOperator, {**ONE, "waves": "100%", "gate": 0.05}),
-    (ConfirmWaveOperator, WAVE),
+    (PlanWavesOperator, {**UPGRADE, "waves": "100%", "gate": 0.05}),
+    (CreateWaveOperator, {**WAVE, **UPGRADED}),
+    (ConfirmWaveOperator, {**WAVE, "create_task_id": "c"}),
     (WatchWaveOperator, {**WAVE, "confirm_task_id": "c", "gate": 0.05}),
     (RolloutOutcomeOperator, {"plan_task_id": "p", "rules": RULES, "steps": []}),
     (
         WaveGateOperator,
         {
-            "wave": 1,
-            "plan_task_id": "p",
             "watch_task_id": "w",
             "if_passed": "a",
             "if_ask": None,
@@ -373,7 +388,7 @@ def test_a_rule_takes_a_value_or_refuses_it_in_one_line(make_rule, good):
             tried(lambda name=name, make=make: make_rule(**{**good, name: make()}))
 
 
-ROLLOUT = {**ONE, "rules": RULES}
+ROLLOUT = {**UPGRADE, "rules": RULES}
 
 
 @pytest.mark.parametrize(
@@ -398,15 +413,22 @@ PLAN = GuardPlan(
     batch_task_ids=(TASK,), rules=(MaxFailures(5),), cluster_of="(a)", deadline=OVER
 ).to_dict()
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
-FILES = ReleaseFiles(TASK, "", (1,), None, "d", "r", "p").to_json()
+FILES = ReleaseFiles("d", "r", "p").to_json()
 RELEASE = {"guard": PLAN, "files": FILES, "owner": OWNER, "began": 0.0}
-CONFIRM = ConfirmJob(TASK, 1, 1, 0, False, OVER, 600.0, window=MaintenanceWindow("1:00", "1:00"))
-WATCH = WatchJob(TASK, 1, 1, True, EnoughSuccess(0.1), OVER, OVER)
-REST = RestJob(TASK, 600.0, 1.0, 0.0, OVER)
+PART = Part(1, 1, "a", 1, TASK)
+WINDOW = MaintenanceWindow("1:00", "1:00")
+IDENTITY = {"installation": "i", "dag_id": "d", "run_id": "r", "task_id": "t"}
+CREATE = CreateJob(
+    2, 3, (PART,), "a", {"task_type": "firmwareUpgrade"}, IDENTITY, None, OVER, 600.0, WINDOW
+)
+CONFIRM = ConfirmJob(1, (PART,), False, OVER, 600.0, window=WINDOW)
+WATCH = WatchJob(1, (TASK,), 1, True, EnoughSuccess(0.1), OVER, OVER)
+REST = RestJob((TASK,), 600.0, 1.0, 0.0, OVER)
 TRIGGERS: list[tuple[type[IoTDATrigger], dict[str, Any]]] = [
     (BatchTaskTrigger, {"batch_task_id": TASK, "deadline": OVER}),
     (RolloutGuardTrigger, {"plan": PLAN, "owner": OWNER}),
     (AtRestTrigger, {"job": REST.to_json(), "began": 0.0}),
+    (CreateWaveTrigger, {**RELEASE, "job": CREATE.to_json()}),
     (ConfirmWaveTrigger, {**RELEASE, "job": CONFIRM.to_json()}),
     (WatchWaveTrigger, {**RELEASE, "job": WATCH.to_json()}),
 ]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
-from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
 from iotda_provider.notifications.telling_task import TellingTask
@@ -20,7 +19,8 @@ from iotda_provider.operators.guard_liveness import (
     report_overdue_guards,
     send_heartbeat,
 )
-from iotda_provider.procedures.create_once import is_of_release, stamp_in, stamp_of
+from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
+from iotda_provider.procedures.create_once import is_of_release
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
 
@@ -239,7 +239,8 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
     Make this task, and the task that starts the runs, teardowns (``as_teardown()``), because
     Airflow runs teardowns even if somebody marks the release as failed or successful.
 
-    :param create_task_id: the task of this DAG that creates the release's batch task
+    :param create_task_id: the task of this DAG that creates the release's batch task, or the list
+        of those that do
     :param batch_task_id: the known batch task, or the list of them; None or blank: those with the
         stamp only (templated)
     :param guard_dag_id: the DAG that guards one rollout
@@ -254,20 +255,23 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
     def __init__(
         self,
         *,
-        create_task_id: str = "create",
+        create_task_id: str | Sequence[str] = "create",
         batch_task_id: Any = None,
         guard_dag_id: str = GUARD_DAG_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.create_task_id = airflow_id(create_task_id, "create_task_id")
+        ids = (create_task_id,) if isinstance(create_task_id, str) else create_task_id
+        self.create_task_ids = tuple(
+            airflow_id(one, "create_task_id") for one in texts(ids, "create_task_id")
+        )
         self.batch_task_id = batch_task_id
         self.guard_dag_id = airflow_id(guard_dag_id, "guard_dag_id")
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
         ids = none_if_blank(self.batch_task_id)
-        known = () if ids is None else batch_task_ids(ids)
+        known = () if ids is None else batch_task_ids(ids, empty=True)
         with self.hook() as hook:
             try:
                 found = self._by_stamp(hook, context)
@@ -294,14 +298,6 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
         ]
 
     def _by_stamp(self, hook: IoTDAHook, context: Context) -> list[str]:
-        ti: Any = context["ti"]
-        stamp = stamp_of(
-            installation_of(context), ti.dag_id, ti.run_id, self.create_task_id, map_index=-1
-        )
-        return [
-            task.task_id
-            for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-            for status in (*_UNDER_WAY, TaskStatus.STOPPING)
-            for task in hook.list_batch_tasks(task_type=kind, status=status)
-            if stamp_in(task.task_name) == stamp
-        ]
+        stamps = own_stamps(context, self.create_task_ids)
+        statuses = (*_UNDER_WAY, TaskStatus.STOPPING)
+        return [task.task_id for task in find_own_tasks(hook, stamps, statuses=statuses)]

@@ -1,4 +1,4 @@
-"""Waiting until no device of a batch task is installing any more: what is looked at, and when."""
+"""Waiting until no device of a release is installing any more: what is looked at, and when."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.guards import total_progress
 from iotda_provider.guards.miscounts import Miscounts
-from iotda_provider.models import BatchTask, TaskProgress, TaskStatus
+from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.task_io.parameters import batch_task_ids
 from iotda_provider.waiting.outage import Outage, is_task_gone
 
 
@@ -26,7 +28,7 @@ class RestJob:
         installing when the task was stopped, and there is no grace; None: that is not known
     """
 
-    batch_task_id: str
+    batch_task_ids: tuple[str, ...]
     grace: float
     poll_interval: float
     max_outage: float
@@ -36,7 +38,7 @@ class RestJob:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return asdict(self)
+        return {**asdict(self), "batch_task_ids": list(self.batch_task_ids)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RestJob:
@@ -44,11 +46,12 @@ class RestJob:
 
         :raises ValueError: it is not what that returns
         """
-        return cls(**checked_fields(cls, data, "job"))
+        values = checked_fields(cls, data, "job", read_by_caller=("batch_task_ids",))
+        return cls(**{**values, "batch_task_ids": batch_task_ids(values["batch_task_ids"])})
 
 
 class UntilAtRest:
-    """The wait until a batch task is at rest.
+    """The wait until all batch tasks of a release are at rest.
 
     :param job: what is waited for
     :param log: where its lines go
@@ -61,7 +64,6 @@ class UntilAtRest:
         self._clock = clock
         self._outage = Outage(job.max_outage)
         self._said = ""
-        self._seen = TaskProgress()
         self._miscounts = Miscounts()
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
@@ -71,76 +73,63 @@ class UntilAtRest:
         """
         job = self.job
         while True:
-            task = await self._read(io)
-            if task is None:
+            tasks = await self._read(io)
+            if tasks is None:
                 await io.sleep(job.poll_interval)
                 continue
-            if not isinstance(task, BatchTask):
-                return self._lost()
-            counts, now = task.progress, self._clock()
+            now = self._clock()
+            there = [one for one in tasks if isinstance(one, BatchTask)]
+            counts = total_progress(task.progress for task in there)
             under_way = counts.processing + counts.fail_wait_retry
-            self._seen = counts
             # While it is stopping, its counts may not show yet who is under way.
-            at_rest = not under_way and task.status != TaskStatus.STOPPING
+            at_rest = not under_way and all(t.status != TaskStatus.STOPPING for t in there)
             # Whatever the counts are wrong by for good, they say who is under way.
-            is_clear = self._miscounts.add([counts]) is not None
-            is_over = (task.status.is_terminal or at_rest) and is_clear
+            is_clear = self._miscounts.add(task.progress for task in there) is not None
+            is_over = (all(t.status.is_terminal for t in there) or at_rest) and is_clear
+            statuses = ", ".join(dict.fromkeys(str(task.status) for task in there))
             if not is_over and now < job.deadline:
-                self._say(f"{task.status}: {counts}.")
+                self._say(f"{statuses}: {counts}.")
                 await io.sleep(min(job.poll_interval, job.deadline - now))
                 continue
             if not is_over:
                 self._log.warning(
-                    "It is %s with %d device(s) still under way; going on.", task.status, under_way
+                    "It is %s with %d device(s) still under way; going on.", statuses, under_way
                 )
-            if task.status.is_stop and counts.stopped and counts.finished != job.exposed:
+            is_stopped = any(task.status.is_stop for task in there)
+            if is_stopped and counts.stopped and counts.finished != job.exposed:
                 if job.grace_until is None:
                     job.grace_until = now + job.grace
                     self._log.info("Waiting %.0f s for devices that were installing.", job.grace)
                 if job.grace_until > now:
                     await io.sleep(job.grace_until - now)
                     continue
+            known = {task.task_id for task in there}
             return {
-                "batch_task_id": job.batch_task_id,
-                "at_rest": at_rest,
+                "batch_task_ids": list(job.batch_task_ids),
+                "at_rest": at_rest and len(there) == len(tasks),
                 "under_way": under_way,
-                "status": str(task.status),
-                "lost": False,
+                "status": statuses or None,
+                "found": [task.task_id for task in there],
+                "lost": [one for one in job.batch_task_ids if one not in known],
                 "progress": counts.to_dict(),
             }
 
-    def _lost(self) -> dict[str, Any]:
-        """The result where somebody has deleted the task: nothing more can be known of it."""
-        job, seen = self.job, self._seen
-        self._log.warning(
-            "Batch task %s does not exist (any more): what its devices do can't be known.",
-            job.batch_task_id,
-        )
-        return {
-            "batch_task_id": job.batch_task_id,
-            "at_rest": False,
-            "under_way": seen.processing + seen.fail_wait_retry,
-            "status": None,
-            "lost": True,
-            "progress": seen.to_dict(),
-        }
-
-    async def _read(self, io: ReleaseIO) -> BatchTask | IoTDAError | None:
-        """The task; the error where it is gone, or None where it can't be read now."""
+    async def _read(self, io: ReleaseIO) -> list[BatchTask | IoTDAError] | None:
+        """The tasks, and the errors of those that are gone; None where one can't be read now."""
         # A second time, as nobody should lose a task to one stray answer.
         for _ in range(2):
-            (answer,) = await io.read_tasks([self.job.batch_task_id])
-            if isinstance(answer, BatchTask) or not is_task_gone(answer):
+            answers = await io.read_tasks(self.job.batch_task_ids)
+            if all(isinstance(one, BatchTask) or not is_task_gone(one) for one in answers):
                 break
+        trouble = [one for one in answers if not isinstance(one, BatchTask)]
+        trouble = [one for one in trouble if not is_task_gone(one)]
+        if trouble:
+            line = self._outage.tolerate(trouble[0], self._clock())
         else:
-            return answer
-        if isinstance(answer, BatchTask):
             line = self._outage.answered(self._clock())
-        else:
-            line = self._outage.tolerate(answer, self._clock())
         if line:
             self._log.warning("%s", line)
-        return answer if isinstance(answer, BatchTask) else None
+        return None if trouble else answers
 
     def _say(self, line: str) -> None:
         if line != self._said:

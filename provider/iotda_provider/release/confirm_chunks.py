@@ -1,8 +1,8 @@
-"""Which devices to confirm next: who still waits, how many at a time, and how often again."""
+"""How many devices to confirm next, and how often to ask again for those that were refused."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from iotda_provider.models import TaskProgress
 
@@ -10,12 +10,6 @@ from iotda_provider.models import TaskProgress
 PATIENCE = 120.0
 #: The most targets that the platform takes in one call.
 MAX_CHUNK = 100
-
-
-def still_waiting(members: Sequence[str], waiting: Iterable[str]) -> list[str]:
-    """The members that wait at the platform now, in the manifest's order: nobody else, ever."""
-    found = set(waiting)
-    return [device for device in members if device in found]
 
 
 def next_chunk(
@@ -62,6 +56,11 @@ class Pauses:
     def __init__(self) -> None:
         self._until = self._last = 0.0
         self._since: float | None = None
+
+    @property
+    def have_begun(self) -> bool:
+        """Whether somebody is being asked for again."""
+        return self._since is not None
 
     def begin(self, now: float, first: float) -> None:
         """Pause from now on.

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
-from iotda_provider.exceptions import (
-    BatchTaskTimeoutError,
-    IoTDAError,
-    NotHeldError,
-    StopNotAllowedError,
-)
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, StopNotAllowedError
+from iotda_provider.models import SubtaskStatus
 from iotda_provider.models.log import Log
 from iotda_provider.release.confirm_chunks import (
     PATIENCE,
@@ -20,31 +15,28 @@ from iotda_provider.release.confirm_chunks import (
     in_flight,
     next_chunk,
 )
-from iotda_provider.release.ledger import pack
-from iotda_provider.release.release_guard import (
-    STARTED_ELSEWHERE,
-    ReleaseGuard,
-    in_words,
-    look_for_others,
-    not_held,
-)
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.ledger import Ledger, SharedLedger
+from iotda_provider.release.release_guard import STARTED_ELSEWHERE, ReleaseGuard, in_words
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.wave_devices import ConfirmJob, WaveDevices
+from iotda_provider.release.wave_ledgers import WaveLedgers
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
-from iotda_provider.waiting.outage import Outage, is_transient
 
 CONFIRMED = "confirmed"
 #: Seconds after its confirmation in which a device that was not online lately holds a place.
 LATELY = 180.0
-#: Seconds between two log lines about the same reason to wait.
-_SAY_EVERY = 300.0
+#: A target that is not in the batch task.
+_NOT_THERE = "IOTDA.014219"
+#: How the result of a target begins of which nobody knows what came of it.
+_UNKNOWN = "unknown: "
 
 
-class WaveConfirmation(WaveDevices):
+class WaveConfirmation(WaveLedgers):
     """The confirmation of one wave, with a look of the guard before every call.
 
-    It can be begun anew at any time: whom to confirm is read from the platform and the ledger. Two
+    One batch task comes after the other: those of the wave, and then those before it of which
+    devices were refused. It can be begun anew at any time: whom to confirm is in the ledgers. Two
     processes may confirm the same wave, where one of them was only thought to be dead: a device
     that both ask for starts once, and together they exceed ``max_in_flight`` by one call at most.
 
@@ -62,91 +54,196 @@ class WaveConfirmation(WaveDevices):
         *,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(job, log, clock)
-        self._watch = watch
-        self._said = ("", 0.0)
-        self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
-        self._is_stale, self._is_fresh = True, False
+        super().__init__(job, watch, log, clock=clock)
+        self._turned_down: list[str] = []
+        self._unreached: list[str] = []
         self._pauses = Pauses()
-        watch.before_stop = self._note_left
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
-        """The operator's result; with ``left``, the devices not let start, packed.
+        """The operator's result.
 
-        :raises NotHeldError: devices have started before the first wave has let any
         :raises StopNotAllowedError: the release could not be stopped, so it does not begin
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
         :raises IoTDAError: before anybody was let start, the very first look failed in a way that
-            will not pass by itself; or the waves are not those that were planned
+            will not pass by itself; or the waves are not those that were written down
         """
         watch = self._watch
         while True:
-            trouble = ""
-            if self._is_stale and not self._pauses.left(self._clock()):
-                # Read before the look, which may send a stop: who waits now has not started.
-                trouble = await self._read(io)
-            outcome = await self._look(io)
-            await self._look_for_others(io, outcome)
+            trouble = await self._next_batch_task(io)
+            watch.never_abort = not self._is_untouched
+            outcome = await watch.poll(io)
+            if outcome is None or outcome.verdict == COMPLETED:
+                await self._look_for_others(io)
             if outcome is not None:
-                never = self._never_started()
-                await self._keep_left(io, outcome, never)
-                return self._result(outcome, never)
-            if watch.is_stopping:
-                await self._note_left(io)
-            if self._is_fresh and watch.sees:
-                # Rows move between pages: the list is whole where the counts bear it out.
-                self._is_fresh = False
-                self._is_complete = watch.progress.waiting <= len(self._rows)
-            why: str | None = trouble or watch.blocked_because or self._closed()
+                await self._write_down(io)
+                return self._result(outcome)
             # A stop that this look has sent is seen through here, or nobody knows whose it was.
-            if not (self._is_stale or self._queue or self._is_fresh or watch.is_stopping):
-                left = self._unreached()
-                if not left or (not why and self._pauses.are_over(self._clock())):
-                    await self._shared.write_what_is_missing(io)
-                    await self._tell_left(io, left)
-                    return self._result(None, left)
-                if not why:
-                    self._is_stale = True
-                    self._pauses.begin(self._clock(), watch.interval)
+            if self._is_done and watch.sees and not watch.is_stopping:
+                await self._tell_unreached(io)
+                return self._result(None)
+            why: str | None = trouble or watch.blocked_because or self.closed()
             if why:
                 self._pauses.forget()
-            elif self._pauses.left(self._clock()):
-                why = f"{len(self._unreached())} device(s) can't be confirmed yet"
-            else:
-                why = await self._go_on(io)
-                if why is None:
-                    continue
-            await self._wait(io, why)
+            elif (why := await self._go_on(io)) is None:
+                continue
+            pause = self._pauses.left(self._clock()) or float("inf")
+            await self._wait(io, why, pause)
+
+    async def _next_batch_task(self, io: ReleaseIO) -> str:
+        """Go on to a batch task with devices that are left; why it can't be read, or nothing."""
+        while self._shared is None and not self._is_done:
+            if trouble := await self._open_next(io):
+                return trouble
+            if not self._queue:
+                await self._close(io)
+        return ""
+
+    async def _close(self, io: ReleaseIO) -> None:
+        """Leave a batch task of which nobody is left to confirm now."""
+        await self._write_down(io)
+        self._shared, self._turned_down = None, []
+        self._pauses.forget()
+
+    # --- whom to confirm --------------------------------------------------------------------------
 
     async def _go_on(self, io: ReleaseIO) -> str | None:
         """Confirm some devices; why that is not possible, or None where it was."""
-        was_new, left = not self._shared.was_read, self._ledger.left
-        self._ledger.wave = max(self._ledger.wave, self.job.wave)
-        if not await self._recall(io):
-            # To begin without it would be to ask again, and to write down less than it.
-            return "who was confirmed before can't be read"
-        if was_new or self._ledger.left != left:
-            # What it says, or a stop that another process has begun, is held against a look first.
-            self._is_stale = True
-            return None
-        accepted = self._ledger.accepted
-        self._queue = [device for device in self._queue if device not in accepted]
-        if not self._queue:
-            return None
+        shared = self._shared
+        assert shared is not None
         await self._rehearse(io)
-        chunk = self._next_chunk()
-        if not chunk:
-            return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
-        if not self._shared.is_written:
-            # Which wave has begun, for one: whoever begins now finds whose devices these are.
-            await self._shared.write(io)
         try:
-            await self._confirm(io, chunk)
+            if self._must_see:
+                await self._see_who_waits(io, shared, self._queue)
+            if not self._queue:
+                return await self._ask_again(io, shared)
+            chunk = self._next_chunk(shared.ledger)
+            if not chunk:
+                return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
+            return await self._confirm(io, shared, chunk)
         except IoTDAError as error:
-            self._is_stale = True
-            return await self._refused(io, "the platform does not confirm", error)
-        self._refusals.note_success(self._clock())
+            self._must_see = True  # some may have been let start
+            return await self.refused(io, "the platform does not confirm", error)
+        finally:
+            self._note_counts()
+
+    def _next_chunk(self, ledger: Ledger) -> list[str]:
+        progress = self._watch.progress
+        # Devices that are not online would fill every place under way for a day; whoever was
+        # confirmed a moment ago may be about to start.
+        devices = sum(part.devices for part in self.job.parts)
+        unstarted = progress.waiting - (devices - self._exposed)
+        if self.job.late:
+            unstarted = min(unstarted, ledger.count_lately(self._clock(), LATELY))
+        under_way = in_flight(progress, unstarted)
+        return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
+
+    async def _confirm(
+        self, io: ReleaseIO, shared: SharedLedger, chunk: Sequence[str]
+    ) -> str | None:
+        """Confirm these; why that is not possible, or None where it was.
+
+        :raises IoTDAError: the platform has refused the call, or has not answered
+        """
+        ledger = shared.ledger
+        # Should the answer be lost, they may have started: it is written down before.
+        ledger.note_asking(chunk)
+        if not await shared.write(io):
+            ledger.note_answer(chunk, ())
+            return "who is asked for can't be written down"
+        # Another process may have confirmed some of them.
+        targets = [device for device in chunk if device not in ledger.accepted]
+        if targets:
+            part = shared.part
+            assert part.batch_task_id is not None
+            self._note_counts()
+            self._is_written = False
+            results = await io.confirm(part.batch_task_id, checked_chunk(targets, chunk))
+            accepted = [row.target for row in results.succeeded]
+            gone = [row.target for row in results.failed if row.error_code == _NOT_THERE]
+            # Of one that could not be read back it is seen later whether it waits still.
+            said = [row.target for row in results if not str(row.error_msg).startswith(_UNKNOWN)]
+            ledger.note_answer(said, accepted)
+            known = {*accepted, *gone}
+            self._turned_down += [device for device in targets if device not in known]
+            if accepted:
+                self._pauses.forget()
+            if self.job.late and self.job.max_in_flight is not None:
+                ledger.note_lately(len(accepted), self._clock(), LATELY)
+            self.answered()
+        self._note_counts()
+        asked = set(chunk)
+        self._queue = [device for device in self._queue if device not in asked | ledger.accepted]
+        self._log.info(
+            "Wave %d: %d device(s) confirmed, %d to go in batch task %s; %s.",
+            self.job.wave,
+            self._confirmed - (self.job.accepted_before or 0),
+            len(self._queue),
+            shared.part.batch_task_id,
+            self._watch.progress,
+        )
         return None
+
+    async def _ask_again(self, io: ReleaseIO, shared: SharedLedger) -> str | None:
+        """Nobody is left in the queue: ask again for those that were turned down, for a while.
+
+        :raises IoTDAError: who waits can't be read
+        """
+        now = self._clock()
+        if self._turned_down and not self._pauses.have_begun:
+            self._pauses.begin(now, self._watch.interval)
+        if self._turned_down and self._pauses.left(now) and not self._pauses.are_over(now):
+            return f"{len(self._turned_down)} device(s) can't be confirmed yet"
+        if self._turned_down:
+            asked, self._turned_down = self._turned_down, []
+            await self._see_who_waits(io, shared, asked)
+            if self._pauses.are_over(now):
+                self._unreached += self._queue
+                self._queue = []
+            else:
+                self._pauses.begin(now, self._watch.interval)
+        if not self._queue:
+            await self._close(io)
+        return None
+
+    async def _see_who_waits(
+        self, io: ReleaseIO, shared: SharedLedger, wanted: Sequence[str]
+    ) -> None:
+        """Read who of these waits: that is the queue. Somebody else has let start the others.
+
+        :raises IoTDAError: it can't be read
+        """
+        task_id, ledger = shared.part.batch_task_id, shared.ledger
+        assert task_id is not None
+        waiting = await io.read_targets(task_id, SubtaskStatus.WAITING)
+        removed = await io.read_targets(task_id, SubtaskStatus.REMOVED)
+        self._queue = [device for device in wanted if device in waiting]
+        ledger.note_seen(self._queue, [d for d in wanted if d not in waiting | removed])
+        self._is_written = False
+        self._must_see = False
+
+    # --- who else ---------------------------------------------------------------------------------
+
+    async def _look_for_others(self, io: ReleaseIO) -> None:
+        """See whether devices have started that this release has not let start; tell it once."""
+        watch, job = self._watch, self.job
+        if self._left is None or not watch.sees or watch.is_stopping:
+            return
+        if self._count_others() <= job.outside:
+            return
+        # Another process may be at work, too: who is asked for is written down before.
+        if not await self._read_again(io) or (found := self._count_others()) <= job.outside:
+            return
+        self._must_see = True  # some of those in the queue do not wait any more
+        if not job.outside:
+            await watch.tell(
+                io,
+                STARTED_ELSEWHERE,
+                f"Wave {job.wave}: {in_words(found)} The guard goes on watching them; stop the "
+                "release if they should not have started.",
+            )
+        job.outside = found
+
+    # --- what people are told ---------------------------------------------------------------------
 
     async def _rehearse(self, io: ReleaseIO) -> None:
         """See that the release could be stopped, before anybody is let start.
@@ -160,191 +257,74 @@ class WaveConfirmation(WaveDevices):
             await self._watch.tell(io, "may_not_stop", sentence)
             raise StopNotAllowedError(sentence)
 
-    async def _read(self, io: ReleaseIO) -> str:
-        """Who is in which wave, and who waits; why that can't be read, or nothing."""
-        try:
-            await self._read_waves(io)
-        except IoTDAError as error:
-            if not is_transient(error):
-                raise
-            return await self._refused(io, "the waves can't be read", error)
-        try:
-            await self._read_queue(io)
-        except IoTDAError as error:
-            # The task may be gone, or keys refused: the look that follows says what that means.
-            what = "the guard is blind: who waits can't be read"
-            if is_transient(error) or not self._watch.memory.looks:
-                return f"{what}: {error}"
-            return await self._refused(io, what, error)
-        self._is_stale, self._is_fresh = False, True
-        return ""
-
-    async def _refused(self, io: ReleaseIO, what: str, error: IoTDAError) -> str:
-        """Note that the platform has refused a call; the reason to wait."""
-        _, tell = self._refusals.note_failure(self._clock(), permanent=not is_transient(error))
-        if tell:
+    async def _tell_unreached(self, io: ReleaseIO) -> None:
+        """Say it to a person where some could not be let start."""
+        left = self._unreached
+        if left:
+            names = f"{', '.join(left[:10])}{', ...' if len(left) > 10 else ''}"
             await self._watch.tell(
                 io,
-                "confirm_failed",
-                f"Wave {self.job.wave} can't let its devices start, and keeps trying while the "
-                f"guard goes on: {what}: {error}",
+                "unconfirmed",
+                f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
+                f"confirmed after {PATIENCE:.0f} s of asking: {names}. The release goes on without "
+                "them; the next wave asks again.",
             )
-        return f"{what}: {error}"
 
-    async def _look_for_others(self, io: ReleaseIO, outcome: Outcome | None) -> None:
-        """See whether devices have started that no wave has let start.
-
-        :raises NotHeldError: before the first wave has let any, so the task holds nobody
-        """
-        job, watch, progress = self.job, self._watch, self._watch.progress
-        if not self._shared.was_read or not watch.sees:
-            return
-        is_open = outcome is None or outcome.verdict == COMPLETED
-        if self._is_untouched and is_open and watch.started and not watch.is_stopping:
-            await self._recall(io)
-            if self._is_untouched:
-                sentence = not_held(job.batch_task_id, watch.started, progress.total)
-                await watch.tell(io, STARTED_ELSEWHERE, sentence)
-                raise NotHeldError(sentence)
-        before = job.outside
-        job.outside = await look_for_others(io, watch, self._exposed, before)
-        if job.outside > before:
-            self._is_stale = True  # some of those that waited do not any more
-            self._ledger.outside = job.outside
-            await self._shared.write(io)
-
-    async def _look(self, io: ReleaseIO) -> Outcome | None:
-        """A look of the guard; who has not been let start is written down before it stops."""
-        self._watch.never_abort = not self._is_untouched
-        return await self._watch.poll(io)
-
-    async def _note_left(self, io: ReleaseIO) -> None:
-        """Write down who waits: after a stop nobody can see it, nor can another process before."""
-        if not self._members or self.job.left is not None:
-            return
-        was_read = self._shared.was_read
-        if was_read:
-            await self._recall(io, urgent=True)
-        left = self._not_asked()
-        if self._watch.started - (self._exposed - len(left)) > self.job.outside:
-            left = []  # some have started that still waited when that was read: nobody knows who
-        self._ledger.note_left(left)
-        self.job.left = pack(self._members, self._ledger.left or ())
-        if was_read:
-            await self._shared.write_before_stop(io)
-
-    async def _keep_left(self, io: ReleaseIO, outcome: Outcome, left: Sequence[str]) -> None:
-        """Write down who had not been let start where somebody else has ended the release."""
-        if not self._shared.was_read:
-            return
-        if self._ledger.left is None and outcome.verdict != COMPLETED:
-            self._ledger.note_left(left)
-        await self._shared.write_what_is_missing(io)
-
-    def _next_chunk(self) -> list[str]:
-        progress = self._watch.progress
-        # Devices that are not online would fill every place under way for a day; whoever was
-        # confirmed a moment ago may be about to start.
-        held = len(self._rows - self._ledger.accepted)
-        unstarted = progress.waiting - held
-        if self.job.late:
-            unstarted = min(unstarted, self._ledger.count_lately(self._clock(), LATELY))
-        under_way = in_flight(progress, unstarted)
-        return next_chunk(self._queue, under_way, self.job.max_in_flight, self.job.chunk)
-
-    async def _confirm(self, io: ReleaseIO, chunk: Sequence[str]) -> None:
-        targets = tuple(checked_chunk(chunk, self._may_start))
-        self._has_asked = True
-        self._ledger.drop_left()  # no stop has come of an earlier decision
-        self.job.left = None
-        # Should the answer be lost, they may have started.
-        self._queue = self._queue[len(targets) :]
-        results = await io.confirm(self.job.batch_task_id, targets)
-        self._attempts.update(targets)
-        accepted = [row.target for row in results.succeeded]
-        self._ledger.add(accepted)
-        self._known.update(accepted)
-        self._turned_down += [device for device in targets if device not in self._ledger]
-        if accepted:
-            self._pauses.forget()
-        if self.job.late and self.job.max_in_flight is not None:
-            self._ledger.note_lately(len(accepted), self._clock(), LATELY)
-        if not await self._shared.write(io):
-            self._log.warning(
-                "Who was confirmed could not be written down; should this process die now, those "
-                "that still wait at the platform are asked for once more, which changes nothing."
-            )
-        self._log.info(
-            "Wave %d: %d device(s) confirmed, %d to go; %s.",
-            self.job.wave,
-            self._confirmed,
-            len(self._queue),
-            self._watch.progress,
-        )
-
-    async def _tell_left(self, io: ReleaseIO, left: Sequence[str]) -> None:
-        """Say it to a person where some could not be let start."""
-        if not left:
-            return
-        names = f"{', '.join(left[:10])}{', ...' if len(left) > 10 else ''}"
-        await self._watch.tell(
-            io,
-            "unconfirmed",
-            f"{len(left)} device(s) of wave {self.job.wave} or those before it could not be "
-            f"confirmed, or wait for their device, after {PATIENCE:.0f} s of asking: "
-            f"{names}. The release goes on without them; the next wave asks again.",
-        )
-
-    def _closed(self) -> str:
-        window, now = self.job.window, datetime.fromtimestamp(self._clock(), timezone.utc)
-        if window is None or window.is_open(now):
-            return ""
-        return (
-            f"the maintenance window {window} is closed; it opens at {window.opens(now):%F %R %Z}"
-        )
-
-    async def _wait(self, io: ReleaseIO, why: str) -> None:
+    async def _wait(self, io: ReleaseIO, why: str, pause: float) -> None:
         now, job = self._clock(), self.job
         if now >= job.deadline and not self._watch.is_stopping:
             raise BatchTaskTimeoutError(
                 f"Wave {job.wave} could not be confirmed in {job.timeout:.0f} s: {why}. Clear "
                 "this task to go on."
             )
-        kind = why.split(":")[0]
-        if kind != self._said[0] or now - self._said[1] >= _SAY_EVERY:
-            self._said = (kind, now)
-            self._log.info("Wave %d waits: %s.", job.wave, why)
-        pause = self._pauses.left(now) or float("inf")
+        self.say(why)
+        await self._write_down(io)
         await io.sleep(min(self._watch.seconds_to_next_look(job.deadline, now), pause))
 
-    def _result(self, outcome: Outcome | None, left: Sequence[str]) -> dict[str, Any]:
-        watch, requested = self._watch, self.job.members
-        refused = sorted(device for device in self._attempts if device not in self._ledger)
-        # By whom, and in which try, is nothing to people.
-        started = requested - len({*left, *refused})
-        what = f"{started} of {requested} device(s) in the waves so far were let start"
-        if not self._members and self.job.left is None:
-            what = f"at most {requested} device(s) were let start, and who can't be read now"
+    def _result(self, outcome: Outcome | None) -> dict[str, Any]:
+        job, watch = self.job, self._watch
+        later = sum(
+            self._counts.get(part.key, (0, 0))[1] for part in job.parts if part.wave > job.wave
+        )
+        exposed = self._exposed - later if self._counts else job.members
+        what = f"{exposed} of {job.members} device(s) in the waves so far were let start"
+        if not self._counts:
+            what = f"at most {job.members} device(s) were let start, and who can't be read now"
         if outcome is not None:
-            said = f"Wave {self.job.wave}, {what}: {outcome.summary}"
+            said = f"Wave {job.wave}, {what}: {outcome.summary}"
         else:
-            could_not = f", {len(left)} could NOT be confirmed" if left else ""
-            said = f"Wave {self.job.wave}: {what}{could_not}; {watch.progress}."
-        summary = f"{said} {in_words(self.job.outside)}".strip()
+            left = len(self._unreached)
+            could_not = f", {left} could NOT be confirmed" if left else ""
+            said = f"Wave {job.wave}: {what}{could_not}; {watch.progress}."
         result = {
-            "wave": self.job.wave,
+            "wave": job.wave,
             "verdict": CONFIRMED if outcome is None else outcome.verdict,
-            "requested": requested,
-            "confirmed": self._confirmed,
-            "refused": len(refused),
-            "unconfirmed": len(left),
-            "let_start": self._exposed,
-            "started_elsewhere": self.job.outside,
+            "batch_task_ids": list(job.batch_task_ids),
+            "requested": job.members,
+            "confirmed": self._confirmed - (job.accepted_before or 0),
+            "refused": len(self._unreached),
+            "unconfirmed": job.members - exposed,
+            "let_start": exposed + later,
+            "members": job.members + later,
+            "started_elsewhere": job.outside,
             "confirmed_at": self._clock(),
             "progress": watch.progress_json,
-            "summary": summary,
-            "left": pack(self._order, frozenset(left)) if left else None,
+            "summary": f"{said} {in_words(job.outside)}".strip(),
         }
         if outcome is not None:
             result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
         return result
+
+
+def nobody_to_confirm(job: ConfirmJob) -> dict[str, Any]:
+    """The result for a release of which no wave so far has a device."""
+    zero = ("requested", "confirmed", "refused", "unconfirmed", "let_start", "members")
+    return {
+        "wave": job.wave,
+        "verdict": CONFIRMED,
+        "batch_task_ids": [],
+        **dict.fromkeys((*zero, "started_elsewhere"), 0),
+        "confirmed_at": 0.0,
+        "progress": None,
+        "summary": f"Wave {job.wave} has no device, nor has one before it.",
+    }

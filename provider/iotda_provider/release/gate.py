@@ -68,23 +68,18 @@ def read_gate(
     *,
     members: int,
     already_current: int = 0,
-    waiting: int = 0,
 ) -> GateReading:
     """Judge all waves so far together; whatever has not succeeded counts as failed.
 
     Counts that do not add up never let a wave pass: see :func:`read_gate_by_bounds`.
 
-    Devices that are confirmed and have not started count too, which is why the number comes from
-    the manifest. Where more have started than that (somebody has confirmed some by hand), those
-    count as well, and so do devices that somebody has stopped.
+    Devices that are confirmed and have not started count too, and so do devices that somebody has
+    stopped.
 
-    :param members: devices that were let start: those in this wave and those before it, at least
+    :param members: devices in this wave and those before it: the batch tasks hold nobody else
     :param already_current: of them, those that ran the version before: they prove nothing
-    :param waiting: of them, those that are known to wait still; by the counts alone, others that
-        have started could stand for them
     """
-    seen = progress.started + progress.stopped + progress.removed
-    everybody = max(members, seen + waiting)
+    everybody = max(members, progress.started + progress.stopped + progress.removed)
     current = min(already_current, progress.success)
     devices = everybody - current
     succeeded = progress.success - current

@@ -1,65 +1,85 @@
-"""Whose confirmation the platform has accepted, in one bit a device: it outlives any task."""
+"""Which devices of a batch task were let start, in a few bits a device: it outlives any task."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
 from itertools import compress
 from typing import Any
 
 from iotda_provider.models.log import Log
+from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_io import ReleaseIO
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Ledger:
-    """The devices of a release that were let start, as far as the platform has said so.
+    """The devices of one batch task of a release that were let start, as far as is known.
 
-    A device that is confirmed and offline still waits at the platform, which is why that can't be
-    asked. One whose answer was lost is not in here: it is asked for again, which is harmless, and
-    forgetting it would not be. Waves may be planned anew meanwhile, for the same devices.
+    ``accepted``: the platform has accepted their confirmation. A device that is confirmed and
+    offline still waits at the platform, which is why that can't be asked.
+
+    ``unanswered``: they were asked for, and no answer has told what came of it. It is written down
+    before each call. They may have started; they are asked for again, which is harmless.
+
+    ``elsewhere``: somebody else has let them start, at the console for example.
 
     Two processes may work on one wave, where one of them was only thought to be dead. Their records
     are merged: what one has written, the other one writes down too.
 
-    ``left`` are the devices that had not been let start when the release was stopped: afterwards
-    nobody can tell them from the others. None: it was not. Where two stop it, a device is in there
-    if both say so.
-
-    ``wave`` is the last one of which devices were asked for, and ``outside`` how many devices have
-    started, at least, that no wave had let start.
-
     ``lately`` says how many confirmations were accepted when, by moment in seconds since 1970, for
     as long as anybody asks for it.
 
-    :param devices: every device of the release
+    :param batch_task_id: whose devices they are
+    :param members: the devices of the batch task, in the order of the wave
     """
 
-    def __init__(self, devices: Iterable[str]) -> None:
-        self._order = sorted(set(devices))
+    def __init__(self, batch_task_id: str, members: Sequence[str]) -> None:
+        self._batch_task_id = batch_task_id
+        self.members = members
         self.accepted: set[str] = set()
-        self.left: frozenset[str] | None = None
+        self.unanswered: set[str] = set()
+        self.elsewhere: set[str] = set()
         self.lately: dict[float, int] = {}
-        self.wave = 0
-        self.outside = 0
-        self._known = ""
+        self._answered: set[str] = set()
         self._step = 0.0
-        self._dropped: set[frozenset[str]] = set()
 
-    def __len__(self) -> int:
-        return len(self.accepted)
+    @property
+    def exposed(self) -> set[str]:
+        """The devices that have started, or may have."""
+        return self.accepted | self.unanswered | self.elsewhere
 
-    def __contains__(self, device: str) -> bool:
-        return device in self.accepted
+    @property
+    def not_confirmed(self) -> list[str]:
+        """The devices that nobody has let start as far as is known, in order."""
+        known = self.accepted | self.elsewhere
+        return [device for device in self.members if device not in known]
 
-    def add(self, devices: Iterable[str]) -> None:
-        """Note accepted confirmations."""
-        self.accepted.update(devices)
+    def note_asking(self, devices: Iterable[str]) -> None:
+        """Note devices that are asked for now."""
+        self.unanswered.update(devices)
+        self._answered.difference_update(devices)
+
+    def note_answer(self, devices: Iterable[str], accepted: Iterable[str]) -> None:
+        """Note what came of the devices that were asked for."""
+        self._answered.update(devices)
+        self.unanswered.difference_update(devices)
+        self.accepted.update(accepted)
+        self.elsewhere -= self.accepted
+
+    def note_seen(self, waiting: Iterable[str], started: Iterable[str]) -> None:
+        """Note which devices the platform shows as waiting, and which have started.
+
+        Whoever was not asked for, and has started, was let start by somebody else.
+        """
+        self._answered.update(waiting)
+        self.unanswered.difference_update(waiting)
+        begun = set(started)
+        self.elsewhere |= begun - self.accepted - self.unanswered
+        self.note_answer(begun & self.unanswered, begun & self.unanswered)
 
     def note_lately(self, count: int, now: float, within: float) -> None:
         """Note that so many confirmations were accepted now; what is older is forgotten.
@@ -73,95 +93,75 @@ class Ledger:
             self._step = round(now, 6)
         self.lately[self._step] = self.lately.get(self._step, 0) + count
 
-    def note_left(self, devices: Iterable[str]) -> None:
-        """Note who had not been let start at a stop; of two stops, what both say is kept."""
-        left = frozenset(devices)
-        self.left = left if self.left is None else self.left & left
-
-    def drop_left(self) -> None:
-        """Forget ``left``: the release was not stopped. Older records do not bring it back."""
-        if self.left is not None:
-            self._dropped.add(self.left)
-        self.left = None
-
     def count_lately(self, now: float, within: float) -> int:
         """How many confirmations were accepted in the last so many seconds, at least."""
         return sum(n for at, n in self.lately.items() if now - at < within + within / 10)
 
-    @cached_property
-    def digest(self) -> str:
-        """16 characters that change with the devices."""
-        return hashlib.sha256(",".join(self._order).encode()).hexdigest()[:16]
-
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON: at most 5,200 bytes for 30,000 devices, and twice that with ``left``."""
-        self._known = pack(self._order, self.accepted)
+        """As plain JSON: 5,200 bytes for 30,000 devices, and rarely more."""
         return {
             "version": _VERSION,
-            "digest": self.digest,
-            "accepted": self._known,
-            **({} if self.left is None else {"left": pack(self._order, self.left)}),
+            "batch_task_id": self._batch_task_id,
+            "confirmed": len(self.accepted),
+            "exposed": len(self.exposed),
+            "accepted": pack(self.members, self.accepted),
+            **{
+                name: pack(self.members, devices)
+                for name in ("unanswered", "elsewhere")
+                if (devices := getattr(self, name))
+            },
             **({"lately": [*map(list, sorted(self.lately.items()))]} if self.lately else {}),
-            **({"wave": self.wave} if self.wave else {}),
-            **({"outside": self.outside} if self.outside else {}),
         }
 
     def merge(self, data: object) -> bool:
         """Add what somebody has written down with :meth:`to_json`; whether it was about this."""
-        if (
-            not isinstance(data, Mapping)
-            or data.get("version") != _VERSION
-            or data.get("digest") != self.digest
-        ):
+        if not isinstance(data, Mapping) or not is_about(data, self._batch_task_id):
             return False
-        text, left = data.get("accepted"), data.get("left")
         try:
-            if text != self._known:
-                self.add(unpack(self._order, text))
-            if left is not None and (theirs := frozenset(unpack(self._order, left))) not in (
-                self._dropped
-            ):
-                self.note_left(theirs)
+            self.accepted.update(unpack(self.members, data.get("accepted")))
+            for name in ("unanswered", "elsewhere"):
+                if (text := data.get(name)) is not None:
+                    theirs = set(unpack(self.members, text)) - self.accepted - self._answered
+                    getattr(self, name).update(theirs)
+            self.unanswered -= self.accepted
+            self.elsewhere -= self.accepted | self.unanswered
             for at, count in data.get("lately") or ():
                 moment = float(at)
                 self.lately[moment] = max(self.lately.get(moment, 0), int(count))
-            self.wave = max(self.wave, int(data.get("wave") or 0))
-            self.outside = max(self.outside, int(data.get("outside") or 0))
         except (ValueError, TypeError, OverflowError):
             return False
         return True
 
 
-class SharedLedger:
-    """The ledger where all that work on a release find it.
+def is_about(data: Mapping[str, Any], batch_task_id: str) -> bool:
+    """Whether a record is of this version, and of this batch task."""
+    return data.get("version") == _VERSION and data.get("batch_task_id") == batch_task_id
 
-    :param devices: every device of the release
+
+class SharedLedger:
+    """The ledger of one batch task where all that work on it find it.
+
+    :param part: the batch task
+    :param members: its devices
     :param log: where its lines go
     """
 
-    def __init__(self, devices: Iterable[str], log: Log) -> None:
-        self.ledger = Ledger(devices)
-        #: Whether it could be read, ever.
-        self.was_read = False
-        #: Whether it was read, and nobody had ever written anything.
-        self.is_new = False
+    def __init__(self, part: Part, members: Sequence[str], log: Log) -> None:
+        assert part.batch_task_id is not None
+        self.part = part
+        self.ledger = Ledger(part.batch_task_id, members)
         #: Whether all of it was found when it was read last.
         self.is_written = False
         self._log = log
 
-    async def read(self, io: ReleaseIO, *, urgent: bool = False) -> bool:
-        """Read what was written down, and merge it; whether it could be read.
-
-        :param urgent: a stop waits for it
-        """
-        records = await io.recall(urgent=urgent)
+    async def read(self, io: ReleaseIO) -> bool:
+        """Read what was written down, and merge it; whether it could be read."""
+        records = await io.recall(self.part.key)
         if records is None:
             return False
         merged = [self.ledger.merge(record) for record in records]
         if not all(merged):
-            self._log.warning("What was noted of confirmations is about other devices.")
-        self.is_new = not any(merged) and (self.is_new or not self.was_read)
-        self.was_read = True
+            self._log.warning("What was noted of confirmations is about another batch task.")
         mine = self.ledger.to_json()
         self.is_written = bool(records) and all(record == mine for record in records)
         return True
@@ -171,19 +171,9 @@ class SharedLedger:
 
         Nothing is written where it can't be read: that could take away what others have written.
         """
-        return await self.read(io) and await io.note(self.ledger.to_json())
-
-    async def write_what_is_missing(self, io: ReleaseIO) -> None:
-        """Write it down again where another one that wrote in the same moment has not read it."""
-        if await self.read(io) and not self.is_written:
-            await self.write(io)
-
-    async def write_before_stop(self, io: ReleaseIO) -> bool:
-        """Write it down before a stop, for which it must not take long; whether that worked.
-
-        The caller has just read it, or it can't be read, and the stop does not wait until it can.
-        """
-        return await io.note(self.ledger.to_json(), urgent=True)
+        if not await self.read(io):
+            return False
+        return self.is_written or await io.note(self.part.key, self.ledger.to_json())
 
 
 def pack(order: Sequence[str], chosen: Collection[str]) -> str:

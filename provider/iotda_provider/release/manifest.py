@@ -1,80 +1,85 @@
-"""Which device is in which wave, written down before the first wave starts."""
+"""How many devices are in which wave, and where their ids are, written down before the first wave.
+
+Also what is written down of each wave when it begins: its devices, and its batch tasks.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-_VERSION = 1
+from iotda_provider.api import MAX_TARGETS_PER_TASK
+
+_VERSION = 2
+_LONGEST_BASE = 60
 
 
-def digest_of(batch_task_id: str, waves: Iterable[Iterable[str]]) -> str:
-    """16 characters that change with any device's wave."""
-    text = "\n".join(",".join(wave) for wave in waves)
-    return hashlib.sha256(f"{batch_task_id}\n{text}".encode()).hexdigest()[:16]
+def digest_of(device_ids: Iterable[str]) -> str:
+    """16 characters that change with any id, or with their order."""
+    seen = hashlib.sha256()
+    for device_id in device_ids:
+        seen.update(f"{device_id}\n".encode())
+    return seen.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class PlannedWave:
+    """One wave as it was planned.
+
+    :param label: the wave in the words in which it was asked for
+    :param devices: how many devices there are in it
+    :param digest: of their ids, in order
+    :param ids: the reference of a file with the ids; None: they are in XComs
+    """
+
+    label: str
+    devices: int
+    digest: str
+    ids: str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The membership of every wave of one release.
+    """The waves of one release, without the ids of their devices.
 
-    :param batch_task_id: the release's batch task
+    :param release: names the release: the stamp of the task that has planned it
     :param seed: what the order was drawn from
-    :param labels: each wave in the words in which it was asked for
-    :param waves: the device ids of each wave, in the order in which they are confirmed
-    :param late: how many waves at the end hold only devices that were not online: 0 or 1
+    :param late: how many waves at the end hold only devices that were not online lately
     """
 
-    batch_task_id: str
+    release: str
     seed: str
-    labels: tuple[str, ...]
-    waves: tuple[tuple[str, ...], ...]
+    waves: tuple[PlannedWave, ...]
     late: int = 0
-
-    def __post_init__(self) -> None:
-        every = [device for wave in self.waves for device in wave]
-        if len(set(every)) < len(every):
-            raise ValueError("a device is in two waves")
-        if len(self.labels) != len(self.waves) or not all(self.waves):
-            raise ValueError("every wave needs a label, and devices")
 
     def __len__(self) -> int:
         return len(self.waves)
 
     @property
-    def devices(self) -> int:
-        """How many devices there are in all waves."""
-        return sum(map(len, self.waves))
+    def labels(self) -> tuple[str, ...]:
+        """Each wave in the words in which it was asked for."""
+        return tuple(wave.label for wave in self.waves)
 
     @property
     def cumulative(self) -> tuple[int, ...]:
         """How many devices each wave has together with those before it."""
-        return tuple(accumulate(map(len, self.waves)))
-
-    def up_to(self, wave: int) -> tuple[str, ...]:
-        """The devices of the first so many waves, in order."""
-        return tuple(device for members in self.waves[:wave] for device in members)
-
-    def after(self, wave: int) -> tuple[str, ...]:
-        """The devices of all waves after the first so many, in order."""
-        return tuple(device for members in self.waves[wave:] for device in members)
+        return tuple(accumulate(wave.devices for wave in self.waves))
 
     @property
     def digest(self) -> str:
         """16 characters that change with any device's wave."""
-        return digest_of(self.batch_task_id, self.waves)
+        return digest_of([self.release, *(f"{w.devices} {w.digest}" for w in self.waves)])
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON: about 20 bytes for each device."""
+        """As plain JSON: some hundred bytes a wave."""
         return {
             "version": _VERSION,
-            "batch_task_id": self.batch_task_id,
+            "release": self.release,
             "seed": self.seed,
-            "labels": list(self.labels),
-            "waves": [list(wave) for wave in self.waves],
+            "waves": [dict(vars(wave)) for wave in self.waves],
             "late": self.late,
             "digest": self.digest,
         }
@@ -88,16 +93,127 @@ class Manifest:
         try:
             if not isinstance(data, Mapping) or data["version"] != _VERSION:
                 raise ValueError("not a manifest of this version")
-            manifest = cls(
-                str(data["batch_task_id"]),
-                str(data["seed"]),
-                tuple(map(str, data["labels"])),
-                tuple(tuple(map(str, wave)) for wave in data["waves"]),
-                int(data["late"]),
+            waves = tuple(
+                PlannedWave(
+                    str(wave["label"]), int(wave["devices"]), str(wave["digest"]), wave["ids"]
+                )
+                for wave in data["waves"]
             )
+            manifest = cls(str(data["release"]), str(data["seed"]), waves, int(data["late"]))
             digest = data["digest"]
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a manifest: {error!r}") from error
         if digest != manifest.digest:
             raise ValueError("the manifest was changed after it was written")
         return manifest
+
+
+# --- a wave that has begun ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """One batch task of a release.
+
+    :param wave: which wave it belongs to, from 1
+    :param part: which of the wave's batch tasks it is, from 1
+    :param task_name: its name at the platform
+    :param devices: how many devices it is for
+    :param batch_task_id: None: it was not created yet, as far as is known
+    """
+
+    wave: int
+    part: int
+    task_name: str
+    devices: int
+    batch_task_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key under which is written down which of its devices were confirmed."""
+        return f"confirmed_{self.wave}_{self.part}"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Part:
+        """Read a part as plain JSON (``vars()``).
+
+        :raises ValueError: it is something else
+        """
+        try:
+            task_id = data["batch_task_id"]
+            return cls(
+                int(data["wave"]),
+                int(data["part"]),
+                str(data["task_name"]),
+                int(data["devices"]),
+                None if task_id is None else str(task_id),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a part of a wave: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class BegunWave:
+    """A wave that has begun: who is in it after a second look, and its batch tasks.
+
+    :param devices: how many devices are in it
+    :param ids: where they differ from the plan: their ids, or the reference of a file with them;
+        None: they are those of the plan
+    :param parts: its batch tasks, each for the next 30,000 of its devices; none: there is no device
+    :param left_out: why devices were left out, and which: their ids, or the reference of a file
+    :param counts: how many were left out, by the same words
+    """
+
+    wave: int
+    devices: int
+    parts: tuple[Part, ...]
+    ids: Sequence[str] | str | None = None
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def created(self) -> int:
+        """How many of its batch tasks are known to be there."""
+        return sum(part.batch_task_id is not None for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**vars(self), "version": _VERSION, "parts": [dict(vars(p)) for p in self.parts]}
+
+    @classmethod
+    def from_json(cls, data: object) -> BegunWave:
+        """Read what :meth:`to_json` wrote.
+
+        :raises ValueError: it is something else
+        """
+        try:
+            if not isinstance(data, Mapping) or data["version"] != _VERSION:
+                raise ValueError("not a wave of this version")
+            return cls(
+                int(data["wave"]),
+                int(data["devices"]),
+                tuple(map(Part.from_json, data["parts"])),
+                data["ids"],
+                dict(data["left_out"]),
+                {str(why): int(count) for why, count in data["counts"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a wave that has begun: {error!r}") from error
+
+
+def parts_of(wave: int, waves: int, devices: int, task_name: str) -> tuple[Part, ...]:
+    """The batch tasks of a wave, before they are created; their names have no stamp yet.
+
+    :param waves: how many waves there are
+    :param devices: how many devices are in this one
+    :param task_name: how all of the release's names begin
+    """
+    sizes = [
+        min(MAX_TARGETS_PER_TASK, devices - start)
+        for start in range(0, devices, MAX_TARGETS_PER_TASK)
+    ]
+    base = task_name[:_LONGEST_BASE]
+    return tuple(
+        Part(wave, part, f"{base}_wave_{wave}_of_{waves}_part_{part}", size)
+        for part, size in enumerate(sizes, start=1)
+    )

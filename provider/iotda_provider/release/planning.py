@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from itertools import accumulate
 
 from iotda_provider.models import Device
-from iotda_provider.release.manifest import Manifest
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 
 #: The share of the fleet above which one wave of them would be no release in waves.
 _MOST = 0.5
 LATE_LABEL = "not online lately"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Who is in which wave.
+
+    :param seed: what the order was drawn from
+    :param labels: each wave in the words in which it was asked for
+    :param waves: the device ids of each wave, in the order in which they are confirmed
+    :param late: how many waves at the end hold only devices that were not online lately
+    """
+
+    seed: str
+    labels: tuple[str, ...]
+    waves: tuple[tuple[str, ...], ...]
+    late: int = 0
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+    @property
+    def devices(self) -> int:
+        """How many devices there are in all waves."""
+        return sum(map(len, self.waves))
+
+    @property
+    def cumulative(self) -> tuple[int, ...]:
+        """How many devices each wave has together with those before it."""
+        return tuple(accumulate(map(len, self.waves)))
 
 
 def shuffled(devices: Iterable[str], seed: str) -> list[str]:
@@ -30,17 +59,16 @@ def shuffled(devices: Iterable[str], seed: str) -> list[str]:
 
 
 def plan_waves(
-    batch_task_id: str,
     targets: Iterable[str],
     waves: Sequence[WaveSpec],
     *,
     seed: str,
     groups: Mapping[str, Collection[str]] | None = None,
     late: Collection[str] = (),
-) -> Manifest:
+) -> Membership:
     """Put every target into exactly one wave; a wave that would be empty is left out.
 
-    :param targets: the devices of the batch task
+    :param targets: the devices of the release
     :param waves: as :func:`~iotda_provider.release.wave_specs.parse_waves` reads them
     :param seed: what the order is drawn from
     :param groups: the devices of each group that a wave names
@@ -70,7 +98,7 @@ def plan_waves(
     if last:
         labels.append(LATE_LABEL)
         planned.append(last)
-    return Manifest(batch_task_id, seed, tuple(labels), tuple(planned), late=1 if last else 0)
+    return Membership(seed, tuple(labels), tuple(planned), late=1 if last else 0)
 
 
 def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
@@ -93,19 +121,19 @@ def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
     return False
 
 
-def split_late(manifest: Manifest, waves: Sequence[WaveSpec], max_waves: int) -> Manifest:
+def split_late(plan: Membership, waves: Sequence[WaveSpec], max_waves: int) -> Membership:
     """The same waves, with the last one in shares where it holds more than half of the fleet.
 
     They are the shares that were asked for, counted among the late devices, as many of the last
     ones as there is room for. The order of the devices stays, so the same plan comes out each time.
 
-    :param manifest: with all late devices in one wave
+    :param plan: with all late devices in one wave
     :param waves: as they were asked for
     :param max_waves: the most waves there may be
     """
-    if not manifest.late or not is_too_large(len(manifest.waves[-1]), manifest.devices):
-        return manifest
-    members, before = manifest.waves[-1], manifest.waves[:-1]
+    if not plan.late or not is_too_large(len(plan.waves[-1]), plan.devices):
+        return plan
+    members, before = plan.waves[-1], plan.waves[:-1]
     room = max_waves - len(before)
     shares = [spec for spec in waves[:-1] if spec.kind != GROUP]
     labels: list[str] = []
@@ -117,8 +145,8 @@ def split_late(manifest: Manifest, waves: Sequence[WaveSpec], max_waves: int) ->
             planned.append(members[placed:upto])
             placed = upto
     return replace(
-        manifest,
-        labels=(*manifest.labels[:-1], *labels, LATE_LABEL),
+        plan,
+        labels=(*plan.labels[:-1], *labels, LATE_LABEL),
         waves=(*before, *planned, members[placed:]),
         late=len(planned) + 1,
     )
@@ -133,14 +161,18 @@ def is_too_large(wave: int, fleet: int) -> bool:
     return wave > _MOST * fleet
 
 
-def late_warning(manifest: Manifest) -> str:
-    """What a person should know of late waves that hold most of the fleet; empty: nothing."""
-    late = manifest.waves[len(manifest) - manifest.late :]
-    largest = max(map(len, late), default=0)
-    if not is_too_large(largest, manifest.devices):
+def late_warning(sizes: Sequence[int], late: int) -> str:
+    """What a person should know of late waves that hold most of the fleet; empty: nothing.
+
+    :param sizes: how many devices each wave has
+    :param late: how many of them, at the end, hold devices that were not online lately
+    """
+    last = sizes[len(sizes) - late :]
+    largest = max(last, default=0)
+    if not is_too_large(largest, sum(sizes)):
         return ""
     return (
-        f"{sum(map(len, late))} of {manifest.devices} devices were not online lately, and "
+        f"{sum(last)} of {sum(sizes)} devices were not online lately, and "
         f"{largest} of them are let start in ONE wave. They start as they come online, so the "
         "waves before it show little of how they fare. Look whether the fleet is connected, wait "
         "until more devices are online, count those as online that were within more hours, plan "

@@ -84,7 +84,7 @@ class ReleaseParameters:
             ]
             labels += [LATE_LABEL] if late else []
         else:
-            labels = list(plan_waves("", devices, self.specs, seed="", late=late).labels)
+            labels = list(plan_waves(devices, self.specs, seed="", late=late).labels)
         if len(labels) <= self.max_waves:
             return ""
         room = self.max_waves - bool(late)
@@ -153,7 +153,7 @@ class ReleaseParameters:
         late: Collection[str],
     ) -> tuple[str, int]:
         """The first wave's label, and how many devices it holds."""
-        plan = plan_waves("", devices, self.specs, seed="", groups=groups, late=late)
+        plan = plan_waves(devices, self.specs, seed="", groups=groups, late=late)
         plan = split_late(plan, self.specs, self.max_waves)
         return plan.labels[0], len(plan.waves[0])
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.guards import FailureClasses
-from iotda_provider.models import Subtask, SubtaskStatus
-from iotda_provider.models.log import Log
+from iotda_provider.models import Subtask, SubtaskStatus, TaskProgress
 from iotda_provider.release.ledger import Ledger
-from iotda_provider.release.storage import ReleaseFiles
 
 UPDATED = "updated"
 SUCCESS_OLD_VERSION = "success_with_old_version"
@@ -20,6 +18,7 @@ UPDATED_THOUGH_FAILED = "updated_though_failed"
 ENVIRONMENT, FIRMWARE, UNKNOWN = "environment", "firmware", "unknown"
 NEVER_STARTED, INTERRUPTED, UNFINISHED = "never_started", "interrupted", "unfinished"
 REMOVED = "removed"
+NOT_BEGUN, LEFT_OUT = "wave_not_begun", "left_out"
 KINDS = (
     UPDATED,
     SUCCESS_OLD_VERSION,
@@ -33,10 +32,23 @@ KINDS = (
     INTERRUPTED,
     UNFINISHED,
     REMOVED,
+    NOT_BEGUN,
+    LEFT_OUT,
 )
+#: Of these the ids are kept; all others are counted, and in the report.
+_KEPT = (ENVIRONMENT, FIRMWARE, SUCCESS_OLD_VERSION, UNREAD, NOT_BEGUN, LEFT_OUT)
+_COUNTED = {
+    SubtaskStatus.WAITING: "waiting",
+    SubtaskStatus.PROCESSING: "processing",
+    SubtaskStatus.SUCCESS: "success",
+    SubtaskStatus.FAIL: "fail",
+    SubtaskStatus.FAIL_WAIT_RETRY: "fail_wait_retry",
+    SubtaskStatus.STOPPED: "stopped",
+    SubtaskStatus.REMOVED: "removed",
+}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reconciliation:
     """Every device of a release under the one word that fits it.
 
@@ -44,44 +56,47 @@ class Reconciliation:
     does not (it rolled back, or the report was wrong); ``unread``: success, and nobody can say what
     it runs, which proves nothing; ``updated_after_stop``: stopped, and yet it runs it;
     ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
-    ``unknown``: failed, by class; ``never_started``: it was never let start; ``interrupted``: let
-    start, or perhaps by somebody else, and stopped; ``unfinished``: let start, with no outcome yet;
-    ``removed``: gone.
-
-    :param devices: device ids by word, each in the platform's order
+    ``unknown``: failed, by class; ``never_started``: its wave began, and it was never let start;
+    ``interrupted``: let start, and stopped; ``unfinished``: let start, with no outcome yet;
+    ``removed``: gone; ``wave_not_begun``: in no batch task; ``left_out``: of its wave, as it ran
+    the version, was gone, or held by another upgrade.
     """
 
-    devices: Mapping[str, tuple[str, ...]]
+    counted: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _KEPT})
+    #: Devices that failed by their environment, and that this release has confirmed.
+    to_retry: list[str] = field(default_factory=list)
+
+    def add(self, device: str, kind: str) -> None:
+        """Put a device under a word."""
+        self.counted[kind] += 1
+        if kind in self.kept:
+            self.kept[kind].append(device)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many devices there are under each word."""
-        return {kind: len(self.devices.get(kind, ())) for kind in KINDS}
-
-    def of(self, *kinds: str) -> list[str]:
-        """The devices under these words."""
-        return [device for kind in kinds for device in self.devices.get(kind, ())]
+        return {kind: self.counted[kind] for kind in KINDS}
 
     @property
     def exposed(self) -> int:
         """Devices that were let start, whatever became of them."""
-        return sum(self.counts.values()) - self.counts[NEVER_STARTED]
+        return sum(self.counted.values()) - sum(
+            self.counted[kind] for kind in (NEVER_STARTED, NOT_BEGUN, LEFT_OUT)
+        )
 
     @property
     def running(self) -> int:
         """Devices that run the version now."""
-        counts = self.counts
-        return counts[UPDATED] + counts[UPDATED_AFTER_STOP] + counts[UPDATED_THOUGH_FAILED]
+        return sum(
+            self.counted[kind] for kind in (UPDATED, UPDATED_AFTER_STOP, UPDATED_THOUGH_FAILED)
+        )
 
     @property
-    def to_retry(self) -> list[str]:
-        """Devices worth another try: never started, or failed by their environment."""
-        return self.of(NEVER_STARTED, ENVIRONMENT)
-
-    @property
-    def to_quarantine(self) -> list[str]:
-        """Devices that failed by the firmware's own fault."""
-        return self.of(FIRMWARE)
+    def blames_firmware(self) -> bool:
+        """Whether failures are not the environment's alone."""
+        counted = self.counted
+        return bool(counted[FIRMWARE] or counted[UNKNOWN] or not counted[ENVIRONMENT])
 
     def __str__(self) -> str:
         parts = [
@@ -91,46 +106,55 @@ class Reconciliation:
 
 
 def reconcile(
-    rows: Iterable[Subtask],
+    found: Reconciliation,
+    ledger: Ledger,
+    rows: Mapping[str, Subtask] | None,
+    other: SubtaskStatus | None,
     versions: Mapping[str, str | None],
     version: str,
-    *,
-    exposed: Collection[str],
-    left: Collection[str] | None = None,
-    classes: FailureClasses | None = None,
-) -> Reconciliation:
-    """Put every device of a release under the word that fits it.
+    classes: FailureClasses,
+) -> Iterator[tuple[str, str]]:
+    """Put every device of one batch task under the word that fits it; each, and its word.
 
-    :param rows: the subtasks, as the platform shows them now
+    :param found: what the others have come to, to which these are added
+    :param ledger: whose devices they are, and who of them was let start
+    :param rows: the subtasks, as the platform shows them now; None: the batch task is gone
+    :param other: the status of those that ``rows`` lacks; None: they are not in the batch task
     :param versions: what each device runs now; None or left out: nobody can say
-    :param version: what it was to run
-    :param exposed: devices that the waves have let start
-    :param left: where somebody else has let start others: those that surely had not started when
-        the release was stopped; of the rest nobody can tell
+    :param version: what they were to run
     :param classes: how failures are classed
     """
-    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    judge = classes or FailureClasses()
-    for row in rows:
-        runs = versions.get(row.target)
-        started = row.target in exposed
-        if not started and left is not None and row.status == SubtaskStatus.STOPPED:
-            started = row.target not in left
-        word = _word(row, runs == version, not runs, started, judge)
-        found[word].append(row.target)
-    return Reconciliation({kind: tuple(devices) for kind, devices in found.items()})
+    exposed, own = ledger.exposed, ledger.accepted | ledger.unanswered
+    for device in ledger.members:
+        runs, started = versions.get(device), device in exposed
+        row = None if rows is None else rows.get(device)
+        if rows is None:
+            word = UPDATED if runs == version else UNFINISHED if started else NEVER_STARTED
+        else:
+            status = row.status if row is not None else other or SubtaskStatus.REMOVED
+            word = _word(status, row, runs == version, not runs, started, classes)
+        if word == ENVIRONMENT and device in own:
+            found.to_retry.append(device)
+        found.add(device, word)
+        yield device, word
 
 
-def _word(row: Subtask, new: bool, unread: bool, started: bool, judge: FailureClasses) -> str:
-    status = row.status
+def _word(
+    status: SubtaskStatus,
+    row: Subtask | None,
+    new: bool,
+    unread: bool,
+    started: bool,
+    classes: FailureClasses,
+) -> str:
     if status == SubtaskStatus.SUCCESS:
         if new:
             return UPDATED
         return UNREAD if unread else SUCCESS_OLD_VERSION
     if status == SubtaskStatus.FAIL:
-        if new:
-            return UPDATED_THOUGH_FAILED
-        return str(judge.classify(row.error_code, row.error_msg))
+        if new or row is None:
+            return UPDATED_THOUGH_FAILED if new else UNKNOWN
+        return str(classes.classify(row.error_code, row.error_msg))
     if status == SubtaskStatus.REMOVED:
         return REMOVED
     if status == SubtaskStatus.STOPPED:
@@ -142,44 +166,15 @@ def _word(row: Subtask, new: bool, unread: bool, started: bool, judge: FailureCl
     return UNFINISHED
 
 
-@dataclass(frozen=True)
-class ExposedDevices:
-    """Who was let start.
+def statuses_to_read(progress: TaskProgress) -> tuple[dict[SubtaskStatus, int], SubtaskStatus]:
+    """Which subtasks to read, and the status of all others: the most frequent one need not be read.
 
-    :param devices: those that the waves have let start, or may have, where an answer was lost
-    :param left: of the others, those that surely had not started when the release was stopped
-    :param outside: how many others have started, at least
+    A failed one is read always, as its error says why.
+
+    :return: how many have each of these statuses; and the status of the others
     """
-
-    devices: frozenset[str]
-    left: frozenset[str]
-    outside: int
-
-
-def exposed_devices(
-    files: ReleaseFiles, begun: int, log: Log, *, unconfirmed: Collection[str] = ()
-) -> ExposedDevices | None:
-    """Who was let start; None where nothing is written down of it.
-
-    :param begun: the last wave of which devices were asked for, as far as this pass of the run has
-        come; an earlier one may have come further
-    :param unconfirmed: devices of these waves that could not be let start
-    :raises IoTDATransportError: it can't be read
-    """
-    records = files.read_confirmed(log)
-    if records is None:
-        raise IoTDATransportError("Who was let start can't be read. Clear this task to try again.")
-    if not records:
-        return None
-    waves = files.read_waves()
-    ledger = Ledger(device for wave in waves for device in wave)
-    merged = [ledger.merge(record) for record in records]
-    if not any(merged):
-        return None
-    asked = {device for wave in waves[: max(begun, ledger.wave)] for device in wave}
-    left = ledger.left or frozenset()
-    return ExposedDevices(
-        frozenset(ledger.accepted | (asked - left - set(unconfirmed))),
-        left - ledger.accepted,
-        ledger.outside,
+    counts = {status: int(getattr(progress, name)) for status, name in _COUNTED.items()}
+    other = max(
+        (status for status in counts if status != SubtaskStatus.FAIL), key=counts.__getitem__
     )
+    return {s: n for s, n in counts.items() if n and s != other}, other

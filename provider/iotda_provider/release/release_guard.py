@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from iotda_provider.guards import Decision, total_progress
 from iotda_provider.models import TaskProgress
-from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.rollout_guard import Watch
+from iotda_provider.rollout_guard import GuardPlan, Outcome, Watch
 from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: The kind of the alert.
@@ -16,20 +16,21 @@ STARTED_ELSEWHERE = "started_elsewhere"
 
 
 class ReleaseGuard(Watch):
-    """A watch that also says whether its last look lets more devices start."""
+    """A watch over all batch tasks of a release so far; before its first wave there is none.
+
+    It also says whether its last look lets more devices start.
+    """
 
     never_abort = True
-    #: Awaited with the I/O object before each stop is sent.
-    before_stop: Callable[[Any], Awaitable[None]] | None = None
 
-    async def _stop(self, io: GuardIO, batch_task_id: str) -> None:
-        if self.before_stop is not None:
-            await self.before_stop(io)
-        await super()._stop(io, batch_task_id)
+    async def poll(self, io: GuardIO) -> Outcome | None:
+        return await super().poll(io) if self.plan.batch_task_ids else None
 
     @property
     def sees(self) -> bool:
         """Whether the last look could be judged."""
+        if not self.plan.batch_task_ids:
+            return True
         return self._verdict is not None and self._outage.since is None and bool(self.tasks)
 
     @property
@@ -63,50 +64,32 @@ class ReleaseGuard(Watch):
         """What these counts may really be; one where they add up, as they nearly always do."""
         return self.progress.extreme_cases(*self._off)
 
-    @property
-    def started(self) -> int:
-        """Devices that have certainly started: those that are missing may wait."""
-        return min(one.started for one in (self.progress, *self.bounds))
+    def started_in(self, batch_task_id: str) -> int:
+        """Devices of one batch task that have certainly started: those that are missing may wait.
+
+        :param batch_task_id: one of those that are watched
+        """
+        counts = [task.progress for task in self.tasks if task.task_id == batch_task_id]
+        cases = [one for seen in counts for one in (seen, *seen.extreme_cases(*self._off))]
+        return min((one.started for one in cases), default=0)
 
 
-async def look_for_others(io: ReleaseIO, watch: ReleaseGuard, known: int, before: int) -> int:
-    """How many devices have started, by the platform's counts, that no wave has let start.
+def guard_plan(data: Any) -> GuardPlan:
+    """The plan of a release's guard, as a trigger's argument: before its first wave for no task.
 
-    A person is told where it is the first time that there are any.
-
-    :param watch: the guard, after a look
-    :param known: the most that may have started by the waves so far
-    :param before: how many there were when somebody last looked; it never becomes fewer
+    :raises ValueError: it is no such plan
     """
-    if not watch.sees:
-        return before
-    found = max(before, watch.started - known)
-    if found > 0 and not before:
-        await watch.tell(
-            io,
-            STARTED_ELSEWHERE,
-            f"{in_words(found)} The guard goes on watching them; stop the batch task if they "
-            "should not have started.",
-        )
-    return max(0, found)
+    if isinstance(data, Mapping) and data.get("batch_task_ids") == []:
+        plan = GuardPlan.from_dict({**data, "batch_task_ids": ["0"]})
+        return replace(plan, batch_task_ids=())
+    return GuardPlan.from_dict(data)
 
 
 def in_words(count: int) -> str:
-    """A sentence about them; empty where there are none."""
+    """A sentence about devices that somebody else has let start; empty where there are none."""
     if not count:
         return ""
     return (
-        f"{count} device(s) more have started than the waves have let start (has somebody "
-        "confirmed them at the console?): the waves do not hold these back any more."
-    )
-
-
-def not_held(batch_task_id: str, started: int, total: int) -> str:
-    """Why a release in waves of this batch task would be none."""
-    return (
-        f"{started} of the {total} devices of batch task {batch_task_id} have started, and no wave "
-        "has let them: it was made without need_confirm, or somebody has confirmed devices "
-        "already, so waves would protect nobody. Nothing was confirmed and nothing is stopped; "
-        "nobody guards these devices either. Stop the batch task and make one with "
-        "need_confirm=True, or guard it as it is with a RolloutGuardSensor."
+        f"{count} device(s) of it were let start by somebody else (has somebody confirmed them at "
+        "the console?)."
     )

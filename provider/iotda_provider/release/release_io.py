@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.models import TargetResults
+from iotda_provider.models import SubtaskStatus, TargetResults
+from iotda_provider.procedures import CallsIO
+from iotda_provider.release.manifest import BegunWave, Part
 from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: The answers of :meth:`ReleaseIO.ask`.
@@ -17,17 +19,35 @@ class EvidenceFailedError(IoTDAError):
     """The external evidence could not be asked, or has answered nonsense."""
 
 
-class ReleaseIO(GuardIO, Protocol):
+class ReleaseIO(GuardIO, CallsIO, Protocol):
     """What a release's procedure awaits, and nothing else."""
 
-    async def read_waves(self) -> list[list[str]]:
-        """Read who is in which wave: the device ids of each.
+    async def read_planned(self, wave: int) -> list[str]:
+        """Read the device ids of one wave as it was planned.
 
-        :raises IoTDAError: it could not be read, or is not what was planned
+        :raises IoTDAError: they could not be read, or are not what was planned
         """
 
-    async def read_waiting(self, batch_task_id: str) -> set[str]:
-        """Read who waits in a batch task: their device ids.
+    async def read_begun(self, wave: int) -> BegunWave | None:
+        """Read what a wave is for, and its batch tasks; None: it has not begun.
+
+        :raises IoTDAError: it could not be read
+        """
+
+    async def read_members(self, part: Part) -> list[str]:
+        """Read the device ids of one batch task, as they were written down.
+
+        :raises IoTDAError: they could not be read, or are not what was written down
+        """
+
+    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
+        """Put device ids where a record can name them: themselves, or the reference of a file.
+
+        :raises IoTDAError: there are too many for a record, or they could not be written
+        """
+
+    async def read_targets(self, batch_task_id: str, status: SubtaskStatus) -> set[str]:
+        """Read who has a status in a batch task: their device ids.
 
         :raises IoTDAError: it could not be read to the end
         """
@@ -38,19 +58,14 @@ class ReleaseIO(GuardIO, Protocol):
         :raises IoTDAError: the platform has refused the call, or has not answered
         """
 
-    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
-        """Read what was noted of accepted confirmations, as plain JSON.
+    async def recall(self, key: str) -> list[Any] | None:
+        """Read what was written down under a key, as plain JSON: each copy.
 
         None: it can't be read, which is not the same as none.
-
-        :param urgent: a stop waits for it, so it may not take long
         """
 
-    async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
-        """Write down which confirmations were accepted; whether that worked.
-
-        :param urgent: a stop waits for it, so it may not take long
-        """
+    async def note(self, key: str, record: Mapping[str, Any]) -> bool:
+        """Write something down under a key; whether that worked."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -1,55 +1,59 @@
-"""Where a release's waves and its accepted confirmations are written down; every call blocks.
+"""Where a release writes down its waves, their batch tasks, and who was let start; it blocks.
 
-Either in files at ``manifest_path``, or in XComs. Airflow deletes the XComs of a task that starts
-again, so both are in those of *two* tasks, the first of the waves and the one after them, which
-copy them from each other: whatever is cleared, one copy is left.
+It is JSON by key: ``manifest``; ``wave_2``, the ids of a wave as they were planned; ``begun_2``,
+what the wave is for since it has begun, and its batch tasks; ``confirmed_2_1``, who of its first
+batch task was let start. With a ``manifest_path`` each is a file beside it. Otherwise each is an
+XCom of *two* tasks, the first of the waves and the one after them, as Airflow deletes the XComs of
+a task that starts again: whatever is cleared, one copy is left.
 """
 
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.api import MAX_TARGETS_PER_TASK
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.models import json_text
 from iotda_provider.models.text import one_line
-from iotda_provider.release.manifest import Manifest, digest_of
-from iotda_provider.task_io.parameters import as_list, whole_number
+from iotda_provider.release.device_ids import hand_over, iter_ids
+from iotda_provider.release.ledger import Ledger
+from iotda_provider.release.manifest import (
+    BegunWave,
+    Manifest,
+    Part,
+    PlannedWave,
+    digest_of,
+)
+from iotda_provider.release.planning import Membership
+from iotda_provider.task_io.stored_files import read_whole, write_whole
 
 if TYPE_CHECKING:
     from iotda_provider.models.log import Log
 
-#: The XCom that holds the accepted confirmations, and the end of the file's name.
-CONFIRMED_KEY, CONFIRMED_FILE = "confirmed_devices", ".confirmed"
-#: The XCom that holds the copy of who is in which wave.
-PLANNED_KEY = "planned_waves"
+MANIFEST = "manifest"
 
 
 @dataclass(frozen=True)
 class ReleaseFiles:
     """Where it is; plain JSON can be made of it for a trigger.
 
-    :param batch_task_id: whose waves they are
-    :param digest: the manifest's, as it was planned
-    :param cumulative: devices in each wave and those before it, as they were planned
-    :param manifest_path: URL of the manifest; None: in XCom
     :param dag_id: with ``run_id``: the DAG run
     :param plan_task_id: the task that has planned the waves
     :param keeper_task_id: a task that starts after all waves, which has a copy; None: there is none
+    :param manifest_path: URL of the manifest; None: in XCom
+    :param digest: the manifest's, as it was planned; empty: it is not known
     """
 
-    batch_task_id: str
-    digest: str
-    cumulative: tuple[int, ...]
-    manifest_path: str | None
     dag_id: str
     run_id: str
     plan_task_id: str
     keeper_task_id: str | None = None
+    manifest_path: str | None = None
+    digest: str = ""
 
     @classmethod
     def of(
@@ -63,20 +67,12 @@ class ReleaseFiles:
 
         :param plan: what the plan task has returned
         """
-        return cls(
-            plan["batch_task_id"],
-            plan["digest"],
-            tuple(wave["cumulative"] for wave in plan["waves"]),
-            plan["manifest_path"],
-            ti.dag_id,
-            ti.run_id,
-            plan_task_id,
-            keeper_task_id,
-        )
+        path, digest = plan["manifest_path"], plan["digest"]
+        return cls(ti.dag_id, ti.run_id, plan_task_id, keeper_task_id, path, digest)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {**asdict(self), "cumulative": list(self.cumulative)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ReleaseFiles:
@@ -84,103 +80,226 @@ class ReleaseFiles:
 
         :raises ValueError: it is not what that returns
         """
-        values = json_text.checked_fields(cls, data, "files", read_by_caller=("cumulative",))
-        cumulative = as_list(values["cumulative"], "files: cumulative")
-        for one in cumulative:
-            whole_number(one, "files: cumulative", zero=True)
-        return cls(**{**values, "cumulative": tuple(cumulative)})
+        return cls(**json_text.checked_fields(cls, data, "files"))
 
-    def read_waves(self) -> list[list[str]]:
-        """The devices of every wave.
+    # --- the waves --------------------------------------------------------------------------------
 
-        :raises IoTDAConfigError: they are not what was planned
+    def read_manifest(self) -> Manifest | None:
+        """The waves as they were planned; None: they were not.
+
+        :raises IoTDAConfigError: they are damaged, or others were planned meanwhile
         :raises IoTDATransportError: they can't be read now
         """
+        found = self.read(MANIFEST)
+        if not found:
+            return None
         try:
-            return self._read_waves()
+            manifest = Manifest.from_json(found[0])
+        except ValueError as error:
+            raise IoTDAConfigError(f"The waves at {self._place} can't be used: {error}") from error
+        if self.digest and manifest.digest != self.digest:
+            raise IoTDAConfigError(
+                f"The waves at {self._place} are not those that {self.plan_task_id} had planned "
+                "when this task began. Clear this task to go on with those."
+            )
+        return manifest
+
+    def planned(self) -> Manifest:
+        """The same, where they must have been planned.
+
+        :raises IoTDAConfigError: they are gone, damaged, or others
+        :raises IoTDATransportError: they can't be read now
+        """
+        manifest = self.read_manifest()
+        if manifest is None:
+            raise IoTDAConfigError(f"The waves at {self._place} are gone.")
+        return manifest
+
+    def write_waves(self, release: str, plan: Membership) -> Manifest:
+        """Write down who is in which wave; the manifest comes last.
+
+        :raises IoTDAConfigError: there are too many for XComs
+        """
+        waves = []
+        for place, (label, ids) in enumerate(zip(plan.labels, plan.waves, strict=True), start=1):
+            held = hand_over(ids, self.manifest_path, f"wave_{place}")
+            if isinstance(held, list):
+                self.write(f"wave_{place}", held)
+            reference = held if isinstance(held, str) else None
+            waves.append(PlannedWave(label, len(ids), digest_of(ids), reference))
+        manifest = Manifest(release, plan.seed, tuple(waves), plan.late)
+        self.write(MANIFEST, manifest.to_json())
+        return manifest
+
+    def iter_planned(self, wave: int) -> Iterator[str]:
+        """The ids of one wave as it was planned, in order.
+
+        :raises IoTDAConfigError: they are not those that were planned
+        :raises IoTDATransportError: they can't be read now
+        """
+        planned = self.planned().waves[wave - 1]
+        if planned.ids is not None:
+            yield from iter_ids(planned.ids, "manifest_path")
+            return
+        for ids in self.read(f"wave_{wave}"):
+            if isinstance(ids, list) and digest_of(map(str, ids)) == planned.digest:
+                yield from ids
+                return
+        raise IoTDAConfigError(
+            f"The devices of wave {wave} that {self.plan_task_id} has planned are gone, or others. "
+            "Clear this task to go on with those."
+        )
+
+    def read_begun(self, wave: int) -> BegunWave | None:
+        """What a wave is for, and its batch tasks; None: it has not begun.
+
+        :raises IoTDAConfigError: it is damaged
+        :raises IoTDATransportError: it can't be read now
+        """
+        found = self.read(f"begun_{wave}")
+        try:
+            known = [BegunWave.from_json(one) for one in found]
+        except ValueError as error:
+            raise IoTDAConfigError(f"Wave {wave} at {self._place}: {error}") from error
+        # A copy may be older by one batch task.
+        return max(known, key=lambda one: one.created, default=None)
+
+    def all_begun(self) -> list[BegunWave]:
+        """The waves that have begun, in order.
+
+        :raises IoTDAError: as :meth:`read_begun`
+        """
+        begun = []
+        for wave in range(1, len(self.planned()) + 2):
+            if (found := self.read_begun(wave)) is None:
+                break
+            begun.append(found)
+        return begun
+
+    def created_parts(self) -> list[Part]:
+        """All batch tasks of the release so far.
+
+        :raises IoTDAError: as :meth:`read_begun`
+        """
+        return [part for wave in self.all_begun() for part in wave.parts if part.batch_task_id]
+
+    def read_members(self, part: Part) -> list[str]:
+        """The devices of one batch task, in order.
+
+        :raises IoTDAConfigError: they are not those that were written down
+        :raises IoTDATransportError: they can't be read now
+        """
+        begun = self.read_begun(part.wave)
+        if begun is None:
+            raise IoTDAConfigError(f"What wave {part.wave} is for is gone at {self._place}.")
+        start = (part.part - 1) * MAX_TARGETS_PER_TASK
+        ids: Any = self.iter_planned(part.wave) if begun.ids is None else begun.ids
+        if isinstance(ids, str):
+            ids = iter_ids(ids, "manifest_path")
+        every = iter(ids)
+        members = list(islice(every, start, start + part.devices))
+        for _ in every:
+            pass  # to the end, where a digest is compared
+        if len(members) != part.devices:
+            raise IoTDAConfigError(
+                f"Wave {part.wave} has {len(members)} device(s) for batch task "
+                f"{part.batch_task_id}, and {part.devices} were written down."
+            )
+        return members
+
+    def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
+        """The ids for an XCom or a record: themselves, or the reference of a file with them.
+
+        :raises IoTDAConfigError: there are too many for an XCom, and there is no ``manifest_path``
+        """
+        return hand_over(ids, self.manifest_path, key)
+
+    def read_ledger(self, part: Part, log: Log) -> Ledger:
+        """Who of a batch task was let start.
+
+        :raises IoTDAError: as :meth:`read_members`; or the records can't be read now
+        """
+        assert part.batch_task_id is not None
+        ledger = Ledger(part.batch_task_id, self.read_members(part))
+        for record in self.read(part.key):
+            if not ledger.merge(record):
+                log.warning("What was noted of confirmations is about another batch task.")
+        return ledger
+
+    def copy_all(self, log: Log) -> None:
+        """Write down again what is found: a task of the two has just lost its copies."""
+        if self.manifest_path or self.keeper_task_id is None:
+            return
+        try:
+            manifest = self.read_manifest()
+            keys = [MANIFEST, *(f"wave_{n}" for n in range(1, len(manifest or ()) + 1))]
+            begun = self.all_begun() if manifest else []
+            keys += [f"begun_{one.wave}" for one in begun]
+            keys += [part.key for one in begun for part in one.parts]
+            for key in keys:
+                for record in self.read(key)[:1]:
+                    self.write(key, record)
+        # Airflow may be down, in many ways. Who does not find it lets nobody start.
+        except Exception as error:  # noqa: BLE001
+            log.warning("What was written down of the release could not be copied: %r", error)
+
+    # --- by key -----------------------------------------------------------------------------------
+
+    def read(self, key: str) -> list[Any]:
+        """What is found under a key: each copy; none: nothing was written.
+
+        :raises IoTDATransportError: it can't be read now
+        """
+        try:
+            if self.manifest_path:
+                data = read_whole(self._path(key))
+                found = [None if data is None else _json(data)]
+            else:
+                found = [self._pull(task_id, key) for task_id in self._keepers]
         except IoTDAError:
             raise
         # Storage or Airflow may be down, in many ways; whoever asks waits until it is back.
         except Exception as error:
-            raise IoTDATransportError(f"The waves can't be read: {error!r}") from error
+            raise IoTDATransportError(
+                f"{key} of the release can't be read at {self._place}: {one_line(repr(error), 300)}"
+            ) from error
+        return [one for one in found if one is not None]
 
-    def _read_waves(self) -> list[list[str]]:
+    def write(self, key: str, value: Any) -> None:
+        """Write something down.
+
+        :raises Exception: as the storage or Airflow does
+        """
         if self.manifest_path:
-            manifest = read_manifest(self.manifest_path, self.batch_task_id)
-            if manifest is None or manifest.digest != self.digest:
-                raise IoTDAConfigError(
-                    f"The manifest at {one_line(self.manifest_path, 300)} "
-                    "is not the one that was planned."
-                )
-            return [list(wave) for wave in manifest.waves]
-        count = len(self.cumulative)
-        waves = [
-            list(self._pull(self.plan_task_id, f"wave_{n}") or ()) for n in range(1, count + 1)
-        ]
-        if digest_of(self.batch_task_id, waves) != self.digest:
-            raise IoTDAConfigError(
-                f"The waves that {one_line(self.plan_task_id, 300)} has planned are gone, "
-                "or it has planned others meanwhile. Clear this task to go on with those."
-            )
-        return waves
+            write_whole(self._path(key), json.dumps(value).encode())
+            return
+        for task_id in self._keepers:
+            self._push(task_id, key, value)
 
-    def read_confirmed(self, log: Log) -> list[Any] | None:
-        """The records of accepted confirmations that are found; None where they can't be read."""
+    def recall(self, key: str, log: Log) -> list[Any] | None:
+        """:meth:`read`; None where it can't be read."""
         try:
-            if self.manifest_path:
-                found = [read_json(self.manifest_path + CONFIRMED_FILE)]
-            else:
-                found = [self._pull(task_id, CONFIRMED_KEY) for task_id in self._keepers]
-        # Storage or Airflow may be down, in many ways; whoever asks waits until it is back.
-        except Exception as error:  # noqa: BLE001
-            log.warning("Who was confirmed before can't be read: %r", error)
+            return self.read(key)
+        except IoTDATransportError as error:
+            log.warning("%s", error)
             return None
-        return [record for record in found if record is not None]
 
-    def write_confirmed(self, record: Mapping[str, Any], log: Log) -> bool:
-        """Write a record down; whether that worked."""
+    def note(self, key: str, value: Any, log: Log) -> bool:
+        """:meth:`write`; whether that worked."""
         try:
-            if self.manifest_path:
-                write_json(self.manifest_path + CONFIRMED_FILE, dict(record))
-            else:
-                for task_id in self._keepers:
-                    self._push(task_id, CONFIRMED_KEY, dict(record))
+            self.write(key, value)
         except Exception:
-            log.exception("Who was confirmed could not be written down.")
+            log.exception("%s of the release could not be written down.", key)
             return False
         return True
 
-    def write_planned(self, manifest: Manifest) -> None:
-        """Leave with the keeper who is in which wave, so that a cleared plan finds it."""
-        if self.keeper_task_id and not self.manifest_path:
-            self._push(self.keeper_task_id, PLANNED_KEY, manifest.to_json())
+    @property
+    def _place(self) -> str:
+        return one_line(self.manifest_path or f"the XComs of {self.plan_task_id}", 300)
 
-    def copy_planned(self, plan: Mapping[str, Any], log: Log) -> None:
-        """The same, as the plan has left it: the keeper has just lost its copy.
-
-        :param plan: what the plan task has returned
-        """
-        if self.manifest_path:
-            return
-        try:
-            self.write_planned(
-                Manifest(
-                    self.batch_task_id,
-                    plan["seed"],
-                    tuple(wave["label"] for wave in plan["waves"]),
-                    tuple(map(tuple, self.read_waves())),
-                    plan["late"],
-                )
-            )
-        # Airflow may be down, in many ways. A plan that does not find it lets nobody start.
-        except Exception as error:  # noqa: BLE001
-            log.warning("Who is in which wave could not be copied: %r", error)
-
-    def copy_confirmed(self, log: Log) -> None:
-        """Write down again what is found: a task of the two has just lost its copy."""
-        if not self.manifest_path:
-            for record in (self.read_confirmed(log) or [])[:1]:
-                self.write_confirmed(record, log)
+    def _path(self, key: str) -> str:
+        assert self.manifest_path is not None
+        return self.manifest_path if key == MANIFEST else f"{self.manifest_path}.{key}"
 
     @property
     def _keepers(self) -> Sequence[str]:
@@ -197,79 +316,12 @@ class ReleaseFiles:
         )
 
 
-def read_planned(ti: Any, keeper_task_id: str, batch_task_id: str) -> Manifest | None:
-    """The waves that an earlier try of this run's plan has left with its keeper; None: none.
-
-    :param ti: the plan's task instance
-    :raises IoTDAConfigError: they are damaged
-    """
-    data = _xcom().get_one(
-        key=PLANNED_KEY, dag_id=ti.dag_id, run_id=ti.run_id, task_id=keeper_task_id, map_index=-1
-    )
-    if data is None:
-        return None
+def _json(data: bytes) -> Any:
+    """JSON in a file; None where it was cut off."""
     try:
-        manifest = Manifest.from_json(data)
-    except ValueError as error:
-        raise IoTDAConfigError(
-            f"The waves that {keeper_task_id} has kept can't be used: {error}"
-        ) from error
-    return manifest if manifest.batch_task_id == batch_task_id else None
-
-
-def read_manifest(path: str, batch_task_id: str) -> Manifest | None:
-    """The manifest in a file; None where there is no such file.
-
-    :raises IoTDAConfigError: it is another release's, or damaged
-    """
-    file = _file(path)
-    if not file.exists():
-        return None
-    try:
-        manifest = Manifest.from_json(json_text.read_json(file.read_text()))
-    except ValueError as error:
-        raise IoTDAConfigError(
-            f"The manifest at {one_line(path, 300)} can't be used: {error}"
-        ) from error
-    if manifest.batch_task_id != batch_task_id:
-        raise IoTDAConfigError(
-            f"The manifest at {one_line(path, 300)} is that of batch task "
-            f"{manifest.batch_task_id}, not of {batch_task_id}: give every release a path "
-            "of its own."
-        )
-    return manifest
-
-
-def read_json(path: str) -> Any:
-    """What is in a file of JSON; None where there is no such file, or it was cut off."""
-    file = _file(path)
-    if not file.exists():
-        return None
-    try:
-        return json_text.read_json(file.read_text())
+        return json_text.read_json(data.decode())
     except ValueError:
         return None
-
-
-def write_json(path: str, data: Mapping[str, Any]) -> None:
-    """Write a file of JSON where every worker can read it: all of it, or nothing."""
-    file = _file(path)
-    if file.protocol not in ("", "file", "local"):
-        file.write_text(json.dumps(data))  # object storages put a file there as a whole
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(f"{file.path}.{uuid.uuid4().hex}")
-    try:
-        beside.write_text(json.dumps(data), encoding="utf-8")
-        beside.replace(file.path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _file(path: str) -> Any:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    return ObjectStoragePath(path)
 
 
 def _xcom() -> Any:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
-from iotda_provider.models import SubtaskStatus
+from iotda_provider.hooks.procedure_io import AsyncIO
 from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 
 if TYPE_CHECKING:
+    from iotda_provider.api import Call
+    from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import Subtask, TargetResults
+    from iotda_provider.models import Subtask, SubtaskStatus, TargetResults
+    from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.failure_tally import Tally
@@ -44,7 +47,7 @@ class TriggererReleaseIO(TriggererGuardIO):
     :param log: where its lines go
     :param on_alert: the dotted path of a function to call besides
     :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing
-    :param files: where waves and confirmations are written down
+    :param files: where the release writes things down
     :param deadline: when the task's ``execution_timeout`` is over, in seconds since 1970
     """
 
@@ -61,6 +64,7 @@ class TriggererReleaseIO(TriggererGuardIO):
     ) -> None:
         super().__init__(hook, store, log, on_alert, earlier_memory=earlier_memory)
         self._files = files
+        self._calls = AsyncIO(hook)
         # A path that hangs holds one thread, however many tries and waves wait for it.
         self._line = files and (files.manifest_path or files)
         self._deadline = deadline
@@ -94,33 +98,60 @@ class TriggererReleaseIO(TriggererGuardIO):
         async with self._reading_new_keys():
             await super().rehearse_stop(batch_task_id)
 
-    async def read_waves(self) -> list[list[str]]:
-        assert self._files is not None
-        try:
-            reading = one_at_a_time(self._line, self._files.read_waves)
-            return await asyncio.wait_for(reading, _STORAGE_SECONDS)
-        except asyncio.TimeoutError:
-            raise IoTDATransportError(
-                f"The waves can't be read within {_STORAGE_SECONDS:.0f} s."
-            ) from None
-
-    async def read_waiting(self, batch_task_id: str) -> set[str]:
+    async def perform(self, call: Call[T]) -> T:
         async with self._reading_new_keys():
-            found = self._hook.iter_subtasks(batch_task_id, status=SubtaskStatus.WAITING)
+            return await self._calls.perform(call)
+
+    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
+        return await self._calls.perform_all(calls)
+
+    def count(self, metric: str) -> None:
+        self._calls.count(metric)
+
+    async def read_planned(self, wave: int) -> list[str]:
+        return await self._stored(lambda files: list(files.iter_planned(wave)))
+
+    async def read_begun(self, wave: int) -> BegunWave | None:
+        return await self._stored(lambda files: files.read_begun(wave))
+
+    async def read_members(self, part: Part) -> list[str]:
+        return await self._stored(lambda files: files.read_members(part))
+
+    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
+        return await self._stored(lambda files: files.hand_over(ids, key))
+
+    async def read_targets(self, batch_task_id: str, status: SubtaskStatus) -> set[str]:
+        async with self._reading_new_keys():
+            found = self._hook.iter_subtasks(batch_task_id, status=status)
             return {row.target async for row in found}
 
     async def confirm(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
         async with self._reading_new_keys():
             return await self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
-        assert self._files is not None
-        return await self._in_time(None, self._files.read_confirmed, self._log, urgent=urgent)
+    async def recall(self, key: str) -> list[Any] | None:
+        with suppress(IoTDATransportError):
+            return await self._stored(lambda files: files.recall(key, self._log))
+        return None
 
-    async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
+    async def note(self, key: str, record: Mapping[str, Any]) -> bool:
+        with suppress(IoTDATransportError):
+            return await self._stored(lambda files: files.note(key, record, self._log))
+        return False
+
+    async def _stored(self, call: Callable[[ReleaseFiles], T]) -> T:
+        """The result of a call of the release's files, which block.
+
+        :raises IoTDATransportError: it takes so long that the guard has to look meanwhile
+        """
         assert self._files is not None
-        write = self._files.write_confirmed
-        return await self._in_time(False, write, record, self._log, urgent=urgent)
+        try:
+            in_turn = one_at_a_time(self._line, call, self._files)
+            return await asyncio.wait_for(in_turn, _STORAGE_SECONDS)
+        except asyncio.TimeoutError:
+            sentence = f"The release's files take longer than {_STORAGE_SECONDS:.0f} s."
+            self._log.warning("%s", sentence)
+            raise IoTDATransportError(sentence) from None
 
     async def sleep(self, seconds: float) -> None:
         self.show()
@@ -138,18 +169,3 @@ class TriggererReleaseIO(TriggererGuardIO):
 
     async def ask(self, facts: Mapping[str, Any]) -> str:
         raise AskWorkerError
-
-    async def _in_time(
-        self, otherwise: T, call: Callable[..., T], *args: Any, urgent: bool = False
-    ) -> T:
-        """Its result; another one where it takes so long that the guard has to look meanwhile.
-
-        :param urgent: a stop waits for it
-        """
-        assert self._files is not None
-        seconds = self.patience_before_stop if urgent else _STORAGE_SECONDS
-        try:
-            return await asyncio.wait_for(one_at_a_time(self._line, call, *args), seconds)
-        except asyncio.TimeoutError:
-            self._log.warning("The release's files take longer than %.0f s.", seconds)
-            return otherwise

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError
-from iotda_provider.models import SubtaskStatus
+from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.release.release_io import EvidenceFailedError
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
@@ -17,9 +17,11 @@ from iotda_provider.transport.runner import run_blocking
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.api import Call
     from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask, Subtask, TargetResults
+    from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
+    from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.alerts import OnAlert
@@ -50,7 +52,7 @@ class WorkerReleaseIO(WorkerGuardIO):
     :param context: Airflow's context of the running task instance
     :param log: where its lines go
     :param on_alert: whom to tell besides the log and the XCom ``alert``
-    :param files: where waves and confirmations are written down
+    :param files: where the release writes things down
     :param ask: asks for the external evidence
     :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
     """
@@ -68,6 +70,7 @@ class WorkerReleaseIO(WorkerGuardIO):
     ) -> None:
         super().__init__(hook, context, log, on_alert)
         self._files = files
+        self._calls = BlockingIO(hook)
         self._ask = ask
         self._waits = waits
         #: Called before each wait, thus after each look.
@@ -118,39 +121,51 @@ class WorkerReleaseIO(WorkerGuardIO):
         with self._as_guard():
             await super().rehearse_stop(batch_task_id)
 
-    async def read_waves(self) -> list[list[str]]:
-        assert self._files is not None
-        return self.call(self._files.read_waves)
-
-    async def read_waiting(self, batch_task_id: str) -> set[str]:
+    async def perform(self, call: Call[T]) -> T:
         with self._reading_new_keys():
-            found = self._hook.iter_subtasks(batch_task_id, status=SubtaskStatus.WAITING)
+            return await self._calls.perform(call)
+
+    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
+        return await self._calls.perform_all(calls)
+
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - this object blocks
+
+    def count(self, metric: str) -> None:
+        self._calls.count(metric)
+
+    async def read_planned(self, wave: int) -> list[str]:
+        return self.call(lambda: list(self.files.iter_planned(wave)))
+
+    async def read_begun(self, wave: int) -> BegunWave | None:
+        return self.call(self.files.read_begun, wave)
+
+    async def read_members(self, part: Part) -> list[str]:
+        return self.call(self.files.read_members, part)
+
+    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
+        return self.call(self.files.hand_over, ids, key)
+
+    async def read_targets(self, batch_task_id: str, status: SubtaskStatus) -> set[str]:
+        with self._reading_new_keys():
+            found = self._hook.iter_subtasks(batch_task_id, status=status)
             return {row.target for row in found}
 
     async def confirm(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
         with self._reading_new_keys():
             return self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self, *, urgent: bool = False) -> list[Any] | None:
+    async def recall(self, key: str) -> list[Any] | None:
+        return self.call(self.files.recall, key, self._log)
+
+    async def note(self, key: str, record: Mapping[str, Any]) -> bool:
+        return self.call(self.files.note, key, record, self._log)
+
+    @property
+    def files(self) -> ReleaseFiles:
+        """Where the release writes things down."""
         assert self._files is not None
-        return self._in_time(None, self._files.read_confirmed, self._log, urgent=urgent)
-
-    async def note(self, record: Mapping[str, Any], *, urgent: bool = False) -> bool:
-        assert self._files is not None
-        write = self._files.write_confirmed
-        return self._in_time(False, write, record, self._log, urgent=urgent)
-
-    def _in_time(self, otherwise: T, call: Callable[..., T], *args: Any, urgent: bool = False) -> T:
-        """Its result; another one where a stop waits for it, and it takes too long.
-
-        :param urgent: a stop waits for it
-        """
-        seconds = self.patience_before_stop if urgent else None
-        try:
-            return self.call(call, *args, seconds=seconds, first=urgent)
-        except FutureTimeoutError:
-            self._log.warning("The release's files take their time; the stop does not wait.")
-            return otherwise
+        return self._files
 
     async def sleep(self, seconds: float) -> None:
         self.show()

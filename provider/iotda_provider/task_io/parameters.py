@@ -102,9 +102,10 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
     return dict(value)
 
 
-def batch_task_ids(value: Any) -> tuple[str, ...]:
+def batch_task_ids(value: Any, *, empty: bool = False) -> tuple[str, ...]:
     """The id of one batch task, or of each in a list (in any form, see :func:`as_list`), once.
 
+    :param empty: whether the list may be empty
     :raises IoTDAConfigError: a value is no id, or the list is empty
     """
     from iotda_provider.api import check_task_id
@@ -118,7 +119,7 @@ def batch_task_ids(value: Any) -> tuple[str, ...]:
                 for position, one in enumerate(as_list(value, "batch_task_id"))
             )
         )
-        if not ids:
+        if not ids and not empty:
             raise IoTDAConfigError("batch_task_id is an empty list: it names no batch task.")
         return ids
     return (check_task_id(value),)

@@ -1,4 +1,4 @@
-"""The triggers of a release: confirm a wave, watch a wave, and wait until a batch task rests."""
+"""The triggers of a release: create, confirm and watch a wave, and wait until it is at rest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.release.at_rest import RestJob, UntilAtRest
+    from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirmation
+    from iotda_provider.release.create_wave import CreateJob, WaveCreation
     from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.triggerer import TriggererReleaseIO
     from iotda_provider.release.watch_wave import WatchJob, WaveDecision
-    from iotda_provider.release.wave_devices import ConfirmJob
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -38,6 +39,7 @@ class ReleaseTrigger(IoTDATrigger):
     """
 
     needs = (
+        "iotda_provider.release.create_wave",
         "iotda_provider.release.confirm_wave",
         "iotda_provider.release.watch_wave",
         "iotda_provider.release.at_rest",
@@ -64,12 +66,12 @@ class ReleaseTrigger(IoTDATrigger):
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:
-        return batch_task_ids(self.job.get("batch_task_id"))
+        return batch_task_ids(self.job.get("batch_task_ids"))
 
     async def _event(
         self,
-        job: ConfirmJob | WatchJob | RestJob,
-        procedure: WaveConfirmation | WaveDecision | UntilAtRest,
+        job: CreateJob | ConfirmJob | WatchJob | RestJob,
+        procedure: WaveCreation | WaveConfirmation | WaveDecision | UntilAtRest,
         io: TriggererReleaseIO,
     ) -> dict[str, Any]:
         """Run the procedure, and return the payload of the event."""
@@ -111,18 +113,23 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         self.guard = as_mapping(guard, "guard")
         self.files = as_mapping(files, "files")
 
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        ids = self.guard.get("batch_task_ids")
+        return () if ids == [] else batch_task_ids(ids)
+
     @abstractmethod
     def begin(
         self, watch: ReleaseGuard
-    ) -> tuple[ConfirmJob | WatchJob, WaveConfirmation | WaveDecision]:
+    ) -> tuple[CreateJob | ConfirmJob | WatchJob, WaveCreation | WaveConfirmation | WaveDecision]:
         """The job, and the procedure that carries it out."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.task_notes import LARGEST
-        from iotda_provider.release.release_guard import ReleaseGuard
+        from iotda_provider.release.release_guard import ReleaseGuard, guard_plan
         from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
-        from iotda_provider.rollout_guard import GuardPlan, Memory
+        from iotda_provider.rollout_guard import Memory
         from iotda_provider.rollout_guard.live_record import Ended
         from iotda_provider.rollout_guard.memory import fitted
         from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
@@ -130,7 +137,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         from iotda_provider.triggers.events import OVER, tell
         from iotda_provider.triggers.live_in_triggerer import LiveInTriggerer
 
-        plan = await in_import_thread(GuardPlan.from_dict, self.guard)  # imports modules
+        plan = await in_import_thread(guard_plan, self.guard)  # imports modules
         await warm_up(plan.rules)
         store = TriggererMemoryStore(self.owner, self.log)
         memory = Memory.from_json(None, plan.batch_task_ids, plan.audit_limit)
@@ -164,14 +171,24 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         yield tell({**payload, **left})
 
 
+class CreateWaveTrigger(WaveTrigger):
+    """Goes on creating the batch tasks of one wave."""
+
+    def begin(self, watch: ReleaseGuard) -> tuple[CreateJob, WaveCreation]:
+        from iotda_provider.release.create_wave import CreateJob, WaveCreation
+
+        job = CreateJob.from_json(self.job)
+        return job, WaveCreation(job, watch, self.log, clock=time.time)
+
+
 class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
     def begin(self, watch: ReleaseGuard) -> tuple[ConfirmJob, WaveConfirmation]:
+        from iotda_provider.release.confirm_job import ConfirmJob
         from iotda_provider.release.confirm_wave import WaveConfirmation
-        from iotda_provider.release.wave_devices import ConfirmJob
 
-        job = ConfirmJob.from_json({**self.job, "is_first": False})
+        job = ConfirmJob.from_json(self.job)
         return job, WaveConfirmation(job, watch, self.log, clock=time.time)
 
 
@@ -186,7 +203,7 @@ class WatchWaveTrigger(WaveTrigger):
 
 
 class AtRestTrigger(ReleaseTrigger):
-    """Waits until no device of a batch task is installing."""
+    """Waits until no device of a release is installing."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.release.at_rest import RestJob, UntilAtRest

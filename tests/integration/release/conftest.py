@@ -24,20 +24,22 @@ from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.operators.release.create import CreateWaveOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release import confirm_chunks
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
+PACKAGE = "a1b2c3d4e5f60718293a4b5c"
+DOCUMENT = {"package_ids": [PACKAGE]}
 RULES = SequentialFailureTest(0.02)
 #: Seconds that a request takes, at least.
 REQUEST = 0.002
 #: Whoever waits for something of a release, or asks what time it is.
 WAITING = [
-    *(f"operators.release.{name}" for name in ("at_rest", "wave", "confirm")),
-    *(f"operators.release.{name}" for name in ("outcome", "plan", "watch")),
+    *(f"operators.release.{name}" for name in ("at_rest", "wave", "create", "confirm")),
+    *(f"operators.release.{name}" for name in ("outcome", "watch", "window")),
     *(f"release.{name}" for name in ("triggerer", "worker")),
     *(f"triggers.{name}" for name in ("base", "release")),
     *(
@@ -192,6 +194,7 @@ class Rollout:
         self.tries: dict[str, int] = {}
         self.deferrals: list[Any] = []
         self.contexts: dict[str, Any] = {}
+        self.devices: Any = ()
 
     def context(self, operator: Any) -> Any:
         """What Airflow hands to the next try of a task."""
@@ -226,16 +229,38 @@ class Rollout:
 
     def plan(self, waves: Any = "10%, 25%, 50%, 100%", gate: Any = 0.1, **given: Any) -> Any:
         """Plan the waves."""
+        given = {"devices": self.devices, "keeper_task_id": "outcome", **given}
         return self.run(
             PlanWavesOperator(
                 task_id="plan",
-                batch_task_id=TASK_ID,
                 waves=waves,
                 gate=gate,
-                poll_interval=0.05,
-                **{"keeper_task_id": "outcome", "deferrable": self.deferrable, **given},
+                task_type="firmwareUpgrade",
+                document=DOCUMENT,
+                create_task_ids=[f"create_{n}" for n in range(1, 7)],
+                **given,
             )
         )
+
+    def creating(self, wave: int = 1, **given: Any) -> CreateWaveOperator:
+        """The operator that creates the batch tasks of one wave."""
+        return CreateWaveOperator(
+            task_id=f"create_{wave}",
+            wave=wave,
+            plan_task_id="plan",
+            create_task_id=f"create_{wave - 1}" if wave > 1 else None,
+            task_name="release",
+            task_type="firmwareUpgrade",
+            document=DOCUMENT,
+            after=[f"watch_{wave - 1}"],
+            keeper_task_id="outcome",
+            deferrable=self.deferrable,
+            **{"rules": RULES, "poll_interval": 0.05, **given},
+        )
+
+    def create(self, wave: int = 1, **given: Any) -> Any:
+        """Create the batch tasks of one wave."""
+        return self.run(self.creating(wave, **given))
 
     def confirming(self, wave: int = 1, **given: Any) -> ConfirmWaveOperator:
         """The operator that confirms one wave."""
@@ -243,14 +268,17 @@ class Rollout:
             task_id=f"confirm_{wave}",
             wave=wave,
             plan_task_id="plan",
-            after=[f"watch_{wave - 1}"],
+            create_task_id=f"create_{wave}",
+            after=[f"watch_{wave - 1}", f"create_{wave}"],
             keeper_task_id="outcome",
             deferrable=self.deferrable,
             **{"rules": RULES, "poll_interval": 0.05, "rehearse_stop": False, **given},
         )
 
     def confirm(self, wave: int = 1, **given: Any) -> Any:
-        """Confirm one wave."""
+        """Confirm one wave, whose batch tasks are created before, unless they are there."""
+        if (f"create_{wave}", "return_value") not in self.xcoms:
+            self.create(wave)
         return self.run(self.confirming(wave, **given))
 
     def watching(self, wave: int = 1, **given: Any) -> WatchWaveOperator:
@@ -259,6 +287,7 @@ class Rollout:
             task_id=f"watch_{wave}",
             wave=wave,
             plan_task_id="plan",
+            create_task_id=f"create_{wave}",
             confirm_task_id=f"confirm_{wave}",
             after=[f"confirm_{wave}"],
             deferrable=self.deferrable,
@@ -288,12 +317,31 @@ class Rollout:
         return self.run(
             ReconcileReleaseOperator(
                 task_id="reconcile",
-                batch_task_id=TASK_ID,
                 outcome=outcome,
                 plan_task_id="plan",
                 **{"version": "2.0.0", "gate": 0.1, **given},
             )
         )
+
+    def task_of(self, wave: int = 1, part: int = 1) -> Any:
+        """The id of one batch task of the release."""
+        return self.xcoms[f"create_{wave}", "return_value"]["parts"][part - 1]["batch_task_id"]
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of all batch tasks that were created."""
+        found = self.emulator.instance.present()._tasks.values()
+        return [task.task_id for task in found if "_afr" in task.fields["task_name"]]
+
+    def said(self, verdict: str, wave: int = 1) -> None:
+        """Put down what a wave's watch has come to."""
+        result = {"verdict": verdict, "summary": f"It is {verdict}.", "is_last": True}
+        self.xcoms.put(f"watch_{wave}", "return_value", result)
+
+    def counts(self, wave: int = 1) -> dict[str, int]:
+        """The platform's counts of a wave's first batch task."""
+        found: dict[str, int] = self.emulator.instance.present().task(self.task_of(wave)).progress()
+        return found
 
     def wave(self, number: int) -> list[str]:
         """The devices of one wave."""
@@ -346,7 +394,7 @@ def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 def rollout(
     passing: Any, deferrable: bool, has_store: bool, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Rollout]]:
-    """Starts a platform with one batch task in which every device waits."""
+    """Starts a platform with a fleet and a package, and no batch task."""
     running: list[Emulator] = []
 
     def start(speed: float = 300, devices: int = 400, **scenario: Any) -> Rollout:
@@ -354,7 +402,7 @@ def rollout(
             "devices": devices,
             "success_after": 60,
             "failure_after": 30,
-            "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
+            "packages": [{"package_id": PACKAGE, "version": "2.0.0"}],
             "switches": {"initializing": 0, "stop_after": 0},
             **scenario,
         }
@@ -368,6 +416,7 @@ def rollout(
         running.append(emulator)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         made = Rollout(emulator, passing, deferrable, has_store)
+        made.devices = [f"device-{n:05}" for n in range(devices)]
         own = "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore."
         monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: made.xcoms)
         monkeypatch.setattr(

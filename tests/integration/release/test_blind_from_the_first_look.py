@@ -27,7 +27,7 @@ def told(run: Any, task_id: str) -> Any:
 @pytest.fixture
 def started(rollout: Any) -> Any:
     """A release of which 100 devices were let start; 30 of them are about to fail."""
-    run = rollout(failure_rate=0.3, failure_after=300, success_after=600)
+    run = rollout(failure_rate=0.3, failure_after=300, success_after=6000)
     run.plan("25%, 100%")
     assert run.confirm(1)["confirmed"] == 100
     return run
@@ -46,15 +46,17 @@ def test_the_guard_of_a_watched_wave_goes_on_and_a_person_is_told(
 
 
 def test_nor_does_that_of_the_next_wave_end(started: Any) -> None:
+    started.create(2)
     refuse(started, count=12)
     result = started.confirm(2)
-    assert (result["verdict"], started.stops) == ("breached", 1)
+    # Both batch tasks are stopped: the second one's devices wait, and wait no more.
+    assert (result["verdict"], started.stops) == ("breached", 2)
     assert told(started, "confirm_2") == "blind"
     assert set(started.confirmed) == set(started.wave(1))
 
 
 def test_nor_does_that_of_a_first_wave_that_goes_on_after_a_death(rollout: Any, kill: Any) -> None:
-    run = rollout(failure_rate=0.3, failure_after=300, success_after=600)
+    run = rollout(failure_rate=0.3, failure_after=300, success_after=6000)
     run.plan("50%, 100%")
     kill(2, sent=True)
     with pytest.raises(KilledError):
@@ -71,7 +73,7 @@ def test_nor_does_the_last_look_after_a_persons_yes(rollout: Any) -> None:
     run = rollout(devices=100, failure_rate=0.3, failure_after=300, success_after=6000)
     run.plan("100%")
     run.confirm(1)
-    run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
+    run.said("unproven")
     run.xcoms.put("gate_1", "branch", ["ask_1"])
     run.xcoms.put("ask_1", "answer", {"option": "Go on", "by": "ann"})
     run.time.sleep(1.5)  # the first have failed
@@ -91,6 +93,7 @@ def test_a_wave_that_was_never_seen_again_passes_nobody(started: Any) -> None:
 def test_where_nothing_has_started_a_wrong_key_is_an_error_at_once(rollout: Any) -> None:
     run = rollout()
     run.plan("25%, 100%")
+    run.create(1)
     refuse(run)
     before = run.time.time()
     with pytest.raises(IoTDAAuthError, match="403"):

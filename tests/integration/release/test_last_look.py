@@ -9,7 +9,6 @@ import pytest
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 DAY = 86400
 
 
@@ -21,7 +20,7 @@ def approved(rollout: Any) -> Callable[..., Any]:
         run = rollout(speed=1, **scenario)
         run.plan("100%")
         run.confirm(1)
-        run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
+        run.said("unproven")
         run.xcoms.put("gate_1", "branch", ["ask_1"])
         run.xcoms.put("ask_1", "answer", {"option": "Go on", "by": "ann"})
         return run
@@ -34,7 +33,7 @@ def looks(run: Any) -> int:
 
 
 def at_the_console(run: Any, operation: str) -> None:
-    run.emulator._on_loop(lambda: run.emulator.instance.run(operation, task_id=TASK_ID))
+    run.emulator._on_loop(lambda: run.emulator.instance.run(operation, task_id=run.task_of()))
 
 
 def test_what_is_still_whole_is_released(approved: Any) -> None:
@@ -84,7 +83,7 @@ def test_without_a_look_nothing_is_released(approved: Any) -> None:
 
 def test_numbers_need_no_other_look(approved: Any) -> None:
     run = approved(success_after=DAY)
-    run.xcoms.put("watch_1", "return_value", {"verdict": "passed", "summary": "It has."})
+    run.said("passed")
     run.xcoms.put("gate_1", "branch", ["outcome"])
     before = looks(run)
     assert run.outcome()["verdict"] == "released"

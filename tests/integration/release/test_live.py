@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.integration.release.conftest import RULES, TASK_ID, XComs
+from tests.integration.release.conftest import PACKAGE, RULES, XComs
 
 from iotda_provider.guards import rules_to_json
-
-PACKAGE_ID = "32822e5744a45ede319d2c50"
 
 
 @pytest.fixture
@@ -30,25 +28,25 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 def test_each_wave_shows_how_it_stands_and_how_it_has_ended(
     rollout: Any, written: list[tuple[str, Any]]
 ) -> None:
-    run = rollout(
-        failure_rate=0.3,
-        packages=[{"package_id": PACKAGE_ID, "version": "2.0.0"}],
-        batch_tasks=[{"task_id": TASK_ID, "need_confirm": True, "package_ids": [PACKAGE_ID]}],
-    )
-    run.plan(waves="10%, 100%", rules=RULES)
+    run = rollout(failure_rate=0.3)
+    run.plan(waves="10%, 100%", rules=RULES, group_ids=["0000000a-0000"])
     run.confirm()
     result = run.watch()
 
     about = run.xcoms["plan", "rollout"]
     assert (about["kind"], about["rules"]) == ("release", rules_to_json([RULES]))
-    assert (about["package_ids"], about["version"]) == ([PACKAGE_ID], "2.0.0")
+    assert (about["package_ids"], about["version"]) == ([PACKAGE], "2.0.0")
+    assert (about["group_ids"], about["batch_task_ids"]) == (["0000000a-0000"], [])
+    begun = run.xcoms["create_1", "rollout"]
+    assert (begun["kind"], begun["batch_task_ids"]) == ("release", run.task_ids)
+    assert "_wave_1_of_2_part_1_afr" in begun["batch_task_names"][0]
     assert result["verdict"] == "breached"
-    assert {task_id for task_id, _ in written} == {"confirm_1", "watch_1"}
+    assert {task_id for task_id, _ in written} == {"create_1", "confirm_1", "watch_1"}
     under_way = [record for task_id, record in written if task_id == "watch_1"][:-1]
     assert under_way
     for record in under_way:
         assert record["due"] > record["looked_at"]
-        assert record["progress"]["total"] == 400
+        assert record["progress"]["total"] == 40
         assert record["verdict"] is None
     (rule,) = run.xcoms["watch_1", "live"]["rules"]
     assert rule["value"] is not None

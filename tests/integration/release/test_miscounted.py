@@ -11,13 +11,13 @@ import pytest
 from iotda_provider.models import TaskProgress
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
-PACKAGE, VERSION = "a1b2c3d4e5f60718293a4b5c", "2.0.0"
-WORLD = {
-    "packages": [{"package_id": PACKAGE, "version": VERSION}],
-    "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True, "package_ids": [PACKAGE]}],
+VERSION = "2.0.0"
+RELEASED: dict[str, Any] = {
+    "verdict": "released",
+    "wave": 2,
+    "waves": 2,
+    "approved_by_person": [],
 }
-RELEASED: dict[str, Any] = {"wave": 2, "unconfirmed_from": None, "approved_by_person": []}
 
 
 @pytest.fixture(params=[1, -1], ids=["one too many", "one too few"])
@@ -34,7 +34,7 @@ def off(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("off")
 def test_a_good_one_passes_its_gates_comes_to_rest_and_is_proven(rollout: Any) -> None:
-    run = rollout(**WORLD, success_after=100)
+    run = rollout(success_after=100)
     run.plan("50%, 100%")
     for wave in (1, 2):
         assert run.confirm(wave)["verdict"] == "confirmed"
@@ -43,7 +43,7 @@ def test_a_good_one_passes_its_gates_comes_to_rest_and_is_proven(rollout: Any) -
     rest = run.run(
         WaitUntilAtRestOperator(
             task_id="rest",
-            batch_task_id=TASK_ID,
+            batch_task_id=run.task_ids,
             grace=0,
             poll_interval=0.05,
             timeout=60,
@@ -56,7 +56,7 @@ def test_a_good_one_passes_its_gates_comes_to_rest_and_is_proven(rollout: Any) -
 
 @pytest.mark.usefixtures("off")
 def test_a_bad_one_is_stopped(rollout: Any) -> None:
-    run = rollout(**WORLD, failure_rate=0.8)
+    run = rollout(failure_rate=0.8, success_after=6000)
     run.plan("50%, 100%")
     run.confirm(1)
     assert run.watch(1)["verdict"] == "breached"

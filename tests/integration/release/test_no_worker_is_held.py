@@ -22,8 +22,6 @@ from iotda_provider.operators.release.confirm import ConfirmWaveOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.triggers.release import AtRestTrigger, WaveTrigger
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
-
 
 def closed() -> str:
     """A window that opens in two hours."""
@@ -101,6 +99,7 @@ def test_the_trigger_sends_the_stop_where_the_window_is_closed(
     run = rollout(failure_rate=0.5, speed=60)
     run.plan("50%, 100%")
     run.confirm(1)
+    run.create(2)
     result = run.confirm(2, window=closed())
     assert result["verdict"] == "breached"
     assert result["stop"]["outcome"] == "stopped"
@@ -193,6 +192,9 @@ def test_where_no_triggerer_comes_back_airflows_own_limit_ends_it(rollout: Any) 
         return operator.resume_execution("__fail__", error, context)
 
     with pytest.raises(BatchTaskTimeoutError, match="no triggerer"):
+        abandoned(run.creating(1, window=closed()))
+    run.create(1)
+    with pytest.raises(BatchTaskTimeoutError, match="no triggerer"):
         abandoned(run.confirming(1, window=closed()))
     with pytest.raises(AirflowTaskTimeout):
         abandoned(run.confirming(1, window=closed(), execution_timeout=timedelta(hours=1)))
@@ -205,9 +207,10 @@ def test_where_no_triggerer_comes_back_airflows_own_limit_ends_it(rollout: Any) 
 def test_a_triggers_event_is_checked_before_it_is_believed(rollout: Any) -> None:
     run = rollout()
     run.plan()
+    run.create(1)
     operator = run.confirming(1)
     context = run.context(operator)
-    for event in (None, {}, {"batch_task_ids": ["other"]}, {"batch_task_ids": [TASK_ID]}):
+    for event in (None, {}, {"batch_task_ids": ["other"]}, {"batch_task_ids": run.task_ids}):
         with pytest.raises(IoTDAError, match="event"):
             operator.execute_complete(context, event)
 
@@ -222,15 +225,18 @@ def test_triggers_are_plain_json_and_come_back_as_they_were(rollout: Any) -> Non
             operator.execute(run.context(operator))
         return deferral.value.trigger
 
-    rest = WaitUntilAtRestOperator(task_id="rest", batch_task_id=TASK_ID, deferrable=True)
+    creating = deferred(run.creating(1, window=closed()))
+    run.create(1)
+    rest = WaitUntilAtRestOperator(task_id="rest", batch_task_id=run.task_ids, deferrable=True)
     confirming = deferred(run.confirming(1, window=closed(), max_in_flight=7))
     run.confirm(1)
     watching = deferred(run.watching(1, evidence=lambda facts: "go", bake_time=60))
     resting = deferred(rest)
+    assert isinstance(creating, WaveTrigger)
     assert isinstance(confirming, WaveTrigger)
     assert isinstance(watching, WaveTrigger)
     assert isinstance(resting, AtRestTrigger)
-    for trigger in (confirming, watching, resting):
+    for trigger in (creating, confirming, watching, resting):
         assert json.loads(json.dumps(trigger.serialize()[1])) == trigger.serialize()[1]
         assert remade(trigger).serialize() == trigger.serialize()
         assert len(json.dumps(trigger.serialize())) < 4000
@@ -255,13 +261,14 @@ def test_at_rest_both_ways(rollout: Any) -> None:
     run = rollout(speed=100)
     run.plan("50%, 100%")
     run.confirm(1)
+    run.create(2)
     run.deferrals.clear()
 
     def rest(**given: Any) -> Any:
         return run.run(
             WaitUntilAtRestOperator(
                 task_id="rest",
-                batch_task_id=TASK_ID,
+                batch_task_id=run.task_ids,
                 poll_interval=0.05,
                 deferrable=run.deferrable,
                 **{"grace": 0, **given},
@@ -272,13 +279,13 @@ def test_at_rest_both_ways(rollout: Any) -> None:
     found = rest()
     assert (found["at_rest"], found["progress"]["success"]) == (True, 200)
     with IoTDAHook() as hook:
-        hook.stop_batch_task(TASK_ID)
+        hook.stop_batch_task(run.task_of(2))
     before = run.time.monotonic()
-    assert rest(grace=0.6)["status"] == "Stopped"
+    assert rest(grace=0.6)["status"] == "Success, Stopped"
     assert run.time.monotonic() - before > 0.6
     assert bool(run.deferrals) == run.deferrable
     # All 200 that were let start have an outcome, so nobody was installing.
-    assert rest(grace=3600, exposed="200", timeout=7200)["status"] == "Stopped"
+    assert rest(grace=3600, exposed="200", timeout=7200)["status"] == "Success, Stopped"
     before = run.time.monotonic()
     rest(grace=0.6, exposed=201)
     assert run.time.monotonic() - before > 0.6
@@ -286,13 +293,15 @@ def test_at_rest_both_ways(rollout: Any) -> None:
 
 def test_at_rest_outlives_an_outage_and_no_longer_one(rollout: Any) -> None:
     run = rollout()
+    run.plan("100%")
+    run.create(1)
     run.emulator.add_fault("reset", call="show_batch_task", count=8)
 
     def rest(**given: Any) -> Any:
         return run.run(
             WaitUntilAtRestOperator(
                 task_id="rest",
-                batch_task_id=TASK_ID,
+                batch_task_id=run.task_ids,
                 poll_interval=0.05,
                 deferrable=run.deferrable,
                 **given,
@@ -305,10 +314,11 @@ def test_at_rest_outlives_an_outage_and_no_longer_one(rollout: Any) -> None:
         rest(max_outage=0.3)
 
 
-def test_a_plan_waits_for_the_platform_both_ways(rollout: Any) -> None:
+def test_a_wave_waits_for_the_platform_both_ways(rollout: Any) -> None:
     run = rollout(speed=10, switches={"initializing": 25, "stop_after": 0})
-    plan = run.plan("100%")
-    assert plan["waves"][0]["devices"] == 400
+    run.plan("100%")
+    assert run.create(1)["verdict"] == "created"
+    assert len(run.emulator.journal("create_batch_task")) == 1
     assert bool(run.deferrals) == run.deferrable
 
 
@@ -318,5 +328,6 @@ def test_waves_that_end_well_leave_no_variable(rollout: Any, variables: Any) -> 
     run.plan()
     run.confirm(1, max_in_flight=20)
     run.watch(1)
-    assert not variables
+    # But for the one that says which Airflow the release is of.
+    assert {name.split(".")[1] for name in variables} <= {"installation"}
     assert "set" in variables.calls

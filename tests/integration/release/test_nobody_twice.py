@@ -15,7 +15,6 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from iotda_provider.release import storage
-from iotda_provider.release.storage import CONFIRMED_KEY
 
 #: Every third device is offline for longer than any test, and then waits as if nobody had let it.
 OFFLINE: dict[str, Any] = {"offline_share": 0.34}
@@ -32,8 +31,8 @@ def dies(run: Any, *args: Any, **given: Any) -> None:
 def still_waiting(run: Any, devices: list[str]) -> list[str]:
     """Which of some devices the platform shows as waiting."""
     world = run.emulator.instance.present()
-    task = world.task("5c8fb9d0e2f14a5b9c0d1e2f")
-    shown = [world.describe_row(task, row) for row in range(len(task))]
+    tasks = [world.task(task_id) for task_id in run.task_ids]
+    shown = [world.describe_row(task, row) for task in tasks for row in range(len(task))]
     waiting = {row["target"] for row in shown if row["status"] == "Waitting"}
     return [device for device in devices if device in waiting]
 
@@ -111,21 +110,30 @@ def test_a_run_that_had_ended_remembers_too(rollout: Any, manifest: Any) -> None
     run.plan("100%", **manifest)
     run.confirm(1)
     assert len(run.confirmed) == 400
-    run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
+    run.said("unproven")
     run.outcome()
-    assert (("outcome", CONFIRMED_KEY) in run.xcoms) == (not manifest)
+    assert (("outcome", "confirmed_1_1") in run.xcoms) == (not manifest)
     run.plan("100%", **manifest)
     assert run.confirm(1)["confirmed"] == 0
     assert len(run.confirmed) == 400
 
 
-def test_what_can_not_be_written_down_stops_nothing(
+def test_nobody_is_asked_for_whose_name_can_not_be_written_down_before(
     rollout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = rollout(**OFFLINE)
     run.plan("50%, 100%")
-    monkeypatch.setattr(run.xcoms, "set", lambda *_, **__: 1 / 0)
+    run.create(1)
+    written, until = run.xcoms.set, run.time.time() + 3
+
+    def fail(*args: Any, **given: Any) -> None:
+        if run.time.time() < until:
+            raise ConnectionError("the storage is away")
+        written(*args, **given)
+
+    monkeypatch.setattr(run.xcoms, "set", fail)
     assert run.confirm(1, chunk=50)["confirmed"] == 200
+    assert run.time.time() >= until
     assert len(run.confirmed) == len(set(run.confirmed)) == 200
 
 
@@ -138,21 +146,21 @@ def test_what_can_not_be_read_for_a_while_is_not_forgotten(
     dies(run, 1, chunk=50)
     assert still_waiting(run, run.confirmed)
     failures = iter(range(3))
-    read_file, read_xcom = storage.read_json, run.xcoms.get_one
+    read_file, read_xcom = storage.read_whole, run.xcoms.get_one
 
     def fail(is_record: bool) -> None:
         if is_record and next(failures, None) is not None:
             raise ConnectionError("the storage is away")
 
     def file(path: str) -> Any:
-        fail(path.endswith(storage.CONFIRMED_FILE))
+        fail(path.endswith(".confirmed_1_1"))
         return read_file(path)
 
     def xcom(**ids: Any) -> Any:
-        fail(ids["key"] == CONFIRMED_KEY)
+        fail(ids["key"] == "confirmed_1_1")
         return read_xcom(**ids)
 
-    monkeypatch.setattr(storage, "read_json", file)
+    monkeypatch.setattr(storage, "read_whole", file)
     monkeypatch.setattr(run.xcoms, "get_one", xcom)
     assert run.confirm(1, chunk=50)["confirmed"] == 100
     assert next(failures, None) is None
@@ -160,26 +168,26 @@ def test_what_can_not_be_read_for_a_while_is_not_forgotten(
 
 
 def test_a_file_is_never_seen_half_written(tmp_path: Any) -> None:
-    path = (tmp_path / "releases" / "manifest.json").as_uri()
+    files = storage.ReleaseFiles("d", "r", "plan", None, (tmp_path / "a" / "m.json").as_uri())
     record = {"accepted": "x" * 50_000}
-    storage.write_json(path, record)
+    files.write("begun_1", record)
     seen: list[Any] = []
     begun, over = threading.Event(), threading.Event()
 
     def read() -> None:
         while not over.is_set():
-            seen.append(storage.read_json(path))
+            seen.append(files.read("begun_1"))
             begun.set()
 
     reader = threading.Thread(target=read)
     reader.start()
     assert begun.wait(60)
     for _ in range(300):
-        storage.write_json(path, record)
+        files.write("begun_1", record)
     over.set()
     reader.join()
-    assert all(found == record for found in seen)
-    assert [file.name for file in (tmp_path / "releases").iterdir()] == ["manifest.json"]
+    assert all(found == [record] for found in seen)
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["m.json.begun_1"]
 
 
 @pytest.mark.parametrize("passing", [time], ids=["real time"])
@@ -190,6 +198,7 @@ def test_two_triggers_at_once_confirm_everybody_and_write_down_all_of_it(rollout
 
     run = rollout(speed=100)
     run.plan("100%")
+    run.create(1)
     operator = run.confirming(1, chunk=20, max_in_flight=60)
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(run.context(operator))

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import DeviceGroup
-from iotda_provider.operators.release.reconcile import QuarantineDevicesOperator, group_name_of
+from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator, group_name_of
 
 #: What AddDeviceGroupDTO says of a name.
 NAME = re.compile(r"[A-Za-z0-9\u4e00-\u9fff_? '#().,&%@!-]{1,64}")

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
 
-from iotda_provider.guards import SequentialFailureTest
-from iotda_provider.operators.release import staged_rollout
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.release.gate import STOP
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 DAY = 86400
 
 
 @pytest.fixture
-def stop(deferrable: bool) -> Any:
+def deferrable() -> bool:
+    """A stop waits for nothing."""
+    return False
+
+
+@pytest.fixture
+def stop() -> Any:
     """The task that follows a no to the first wave."""
-    with DAG("release"):
-        rollout = staged_rollout(
-            batch_task_id=TASK_ID, rules=SequentialFailureTest(0.02), deferrable=deferrable
-        )
-    return rollout.group.children["rollout.wave_1_stop"]
+    return StopReleaseOperator(task_id="stop_1", create_task_id="create_1")
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def refused(rollout: Any) -> Any:
     )
     run.plan("10%, 100%")
     run.confirm(1)
-    run.xcoms.put("watch_1", "return_value", {"verdict": "unproven", "summary": "It is."})
+    run.said("unproven")
     run.xcoms.put("gate_1", "branch", ["ask_1"])
     run.xcoms.put("ask_1", "answer", {"option": STOP, "by": "ann"})
     return run
@@ -46,17 +47,37 @@ def refused(rollout: Any) -> Any:
 
 def test_nobody_waits_for_devices_that_install_for_days(refused: Any, stop: Any) -> None:
     before = refused.time.time()
-    assert refused.run(stop)["outcome"] == "stopping"
+    assert refused.run(stop)["outcomes"] == {refused.task_of(): "stopped"}
     assert refused.stops == 1
+    assert refused.xcoms["stop_1", "rollout"]["kind"] == "stop"
+    assert refused.xcoms["stop_1", "live"]["stop"]["accepted_at"]
+    # Once more, it is still no error.
+    assert refused.run(stop)["outcomes"] == {refused.task_of(): "stopped"}
     assert refused.time.time() - before < 60
     assert refused.outcome()["verdict"] == "refused"
 
 
-def test_a_batch_task_that_was_deleted_needs_no_stop(refused: Any, stop: Any, logged: Any) -> None:
+def test_a_batch_task_that_was_deleted_needs_no_stop(refused: Any, stop: Any) -> None:
     instance = refused.emulator.instance
     for command in ("stop", "delete_task"):
-        refused.emulator._on_loop(lambda command=command: instance.run(command, task_id=TASK_ID))
+        act = partial(instance.run, command, task_id=refused.task_of())
+        refused.emulator._on_loop(act)
         refused.emulator.advance(20 * DAY)
-    assert refused.run(stop) == {"batch_task_id": TASK_ID, "outcome": "gone"}
-    assert "nothing left to stop" in logged()
+    task_id = refused.task_of()
+    outcomes = {task_id: "gone"}
+    assert refused.run(stop) == {"batch_task_ids": [task_id], "outcomes": outcomes}
     assert refused.outcome()["verdict"] == "refused"
+
+
+def test_all_batch_tasks_are_stopped_and_one_that_can_not_be_ends_in_an_error(refused: Any) -> None:
+    stop = StopReleaseOperator(task_id="stop_2", create_task_id="create_2")
+    refused.confirm(2)
+    first, second = refused.task_ids
+    refused.emulator.add_fault("status", call="stop_batch_task", status=403, body={}, count=1)
+    with pytest.raises(IoTDAError, match="403"):
+        refused.run(stop)
+    world = refused.emulator.instance.present()
+    assert [world.task(task_id).status.is_stop for task_id in (first, second)] == [False, True]
+    assert refused.run(stop)["outcomes"] == {first: "stopped", second: "stopped"}
+    world = refused.emulator.instance.present()
+    assert all(world.task(task_id).status.is_stop for task_id in (first, second))

@@ -30,7 +30,7 @@ def down_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]]
     """Has no XCom and no file of a release be read while something is so."""
 
     def install(is_down: Callable[[], bool]) -> None:
-        pull, file = storage.ReleaseFiles._pull, storage._file
+        pull, file = storage.ReleaseFiles._pull, storage.read_whole
 
         def broken(real: Any) -> Any:
             def call(*args: Any) -> Any:
@@ -41,7 +41,8 @@ def down_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]]
             return call
 
         monkeypatch.setattr(storage.ReleaseFiles, "_pull", broken(pull))
-        monkeypatch.setattr(storage, "_file", broken(file))
+        monkeypatch.setattr(storage, "read_whole", broken(file))
+        monkeypatch.setattr(storage, "iter_ids", broken(storage.iter_ids))
 
     return install
 
@@ -69,16 +70,17 @@ def test_so_is_a_release_whose_next_wave_can_not_begin_and_a_person_is_told(
     run = planned("25%, 100%", **FAILING)
     run.confirm(1)
     down_while(lambda: True)
-    result = run.confirm(2, max_outage=0.3)
+    result = run.create(2, max_outage=0.3)
     assert (result["verdict"], run.stops) == ("breached", 1)
     assert len(run.confirmed) == 100
-    alert = run.xcoms["confirm_2", "alert"]
+    alert = run.xcoms["create_2", "alert"]
     assert alert["kind"] == "confirm_failed"
-    assert "the waves can't be read" in alert["sentence"]
+    assert "what the wave is for can't be read" in alert["sentence"]
 
 
 def test_once_it_is_back_the_wave_goes_on(planned: Any, down_while: Any) -> None:
     run = planned("25%, 100%", success_after=6000)
+    run.create(1)
     until = run.time.time() + 3
     down_while(lambda: run.time.time() < until)
     looks = len(run.emulator.journal("show_batch_task"))
@@ -92,6 +94,7 @@ def test_names_that_can_not_be_read_do_not_take_a_release_its_end(
 ) -> None:
     run = planned("25%, 100%", **FAILING)
     run.confirm(1)
+    run.create(2)
     down_while(lambda: run.stops > 0)
     result = run.confirm(2, chunk=1)
     assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError, NotHeldError
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.models import TargetResult, TargetResults
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.release import confirm_chunks, confirm_wave
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 EVERYBODY = [f"device-{n:05}" for n in range(400)]
 FORBIDDEN: dict[str, Any] = {"status": 403, "body": {"error_code": "APIGW.0302"}}
 
@@ -22,7 +21,7 @@ FORBIDDEN: dict[str, Any] = {"status": 403, "body": {"error_code": "APIGW.0302"}
 def at_the_console(run: Any, action: str) -> None:
     """Somebody presses a button for the whole batch task."""
     emulator = run.emulator
-    emulator._on_loop(lambda: emulator.instance.run(action, task_id=TASK_ID))
+    emulator._on_loop(lambda: emulator.instance.run(action, task_id=run.task_of()))
 
 
 def delete(run: Any) -> None:
@@ -30,73 +29,12 @@ def delete(run: Any) -> None:
     at_the_console(run, "stop")
     run.time.sleep(0.2)
     with IoTDAHook() as hook:
-        hook.delete_batch_task(TASK_ID)
+        hook.delete_batch_task(run.task_of())
 
 
 def alerts(run: Any) -> dict[str, str]:
     """What kind of thing a person was last told by each task."""
     return {task: run.xcoms[task, key]["kind"] for task, key in run.xcoms if key == "alert"}
-
-
-# --- devices that no wave has let start -----------------------------------------------------------
-
-
-def test_a_batch_task_that_holds_nobody_is_not_planned(rollout: Any) -> None:
-    """Made without need_confirm, or by a platform that does not heed it."""
-    run = rollout(batch_tasks=[{"task_id": TASK_ID}], success_after=600, speed=60)
-    with pytest.raises(NotHeldError, match=r"400 of the 400 devices .* without need_confirm"):
-        run.plan("5%, 100%")
-    assert set(run.xcoms) == {("plan", "rollout")}  # what it was to be about
-
-
-def test_nor_is_one_released_whose_devices_start_before_the_first_wave(rollout: Any) -> None:
-    run = rollout(success_after=600, speed=60)
-    run.plan("5%, 100%")
-    at_the_console(run, "confirm")
-    for _ in range(2):  # a try after it is refused too
-        with pytest.raises(NotHeldError, match="400 of the 400 devices"):
-            run.confirm(1)
-        assert alerts(run) == {"confirm_1": "started_elsewhere"}
-    assert not run.confirmations
-    assert not run.stops
-
-
-def test_nor_is_one_that_ends_before_the_first_wave(rollout: Any) -> None:
-    run = rollout(success_after=1)
-    run.plan("5%, 100%")
-    at_the_console(run, "confirm")
-    run.time.sleep(0.2)
-    with pytest.raises(NotHeldError):
-        run.confirm(1)
-
-
-def test_everything_confirmed_at_the_console_is_told_once_and_said_ever_after(rollout: Any) -> None:
-    run = rollout(success_after=60, speed=60)
-    run.plan("5%, 100%", gate=0.2)
-    run.confirm(1)
-    at_the_console(run, "confirm")
-    first = run.watch(1, gate=0.2)
-    second = run.confirm(2)
-    last = run.watch(2, gate=0.2)
-    assert alerts(run) == {"watch_1": "started_elsewhere"}
-    assert (second["verdict"], second["confirmed"]) in [("confirmed", 0), ("completed", 0)]
-    for result in (first, second, last):
-        assert result["started_elsewhere"] == 380
-        assert "380 device(s) more have started than the waves" in result["summary"]
-    assert set(run.confirmed) == set(run.wave(1))
-
-
-def test_what_an_earlier_try_of_the_run_has_let_start_is_not_somebody_elses(rollout: Any) -> None:
-    run = rollout(success_after=6000)
-    run.plan("10%, 50%, 100%")
-    run.confirm(1)
-    run.confirm(2)
-    # The whole run is cleared, and begins anew.
-    run.plan("10%, 50%, 100%")
-    again = run.confirm(1)
-    assert (again["verdict"], again["confirmed"], again["started_elsewhere"]) == ("confirmed", 0, 0)
-    assert run.watch(1, wave_timeout=0.3)["started_elsewhere"] == 0
-    assert not alerts(run)
 
 
 # --- devices that were not online lately ----------------------------------------------------------
@@ -111,7 +49,7 @@ def test_late_devices_are_no_more_at_a_time_than_may_be(
     seen: list[int] = []
 
     def count(number: int) -> None:
-        progress = run.emulator.instance.present().task(TASK_ID).progress()
+        progress = run.counts()
         waiting = progress["waitting"] - (60 - len(run.confirmed))
         seen.append(progress["processing"] + waiting)
 
@@ -159,8 +97,10 @@ def test_a_task_that_was_deleted_while_a_person_decided_is_lost(rollout: Any) ->
     run.plan("50%, 100%")
     run.confirm(1)
     assert run.watch(1)["verdict"] == "passed"
-    delete(run)
-    assert run.confirm(2)["verdict"] == "lost"
+    with IoTDAHook() as hook:
+        hook.delete_batch_task(run.task_of())
+    assert run.create(2)["verdict"] == "lost"
+    assert len(run.emulator.journal("create_batch_task")) == 1
 
 
 @pytest.mark.parametrize("call", ["confirm_batch_task", "show_batch_task"])
@@ -182,6 +122,7 @@ def test_one_refusal_does_not_end_the_guard(
 def test_refusals_are_told_and_end_with_the_waves_time(rollout: Any) -> None:
     run = rollout()
     run.plan("50%, 100%")
+    run.create(1)
     run.emulator.add_fault("status", call="confirm_batch_task", **FORBIDDEN)
     with pytest.raises(BatchTaskTimeoutError, match=r"does not confirm.*403"):
         run.confirm(1, timeout=1)
@@ -264,37 +205,6 @@ def test_devices_that_were_refused_are_known_where_the_release_is_stopped_meanwh
     assert set(run.xcoms["confirm_1", "unconfirmed"]) == bad
 
 
-@pytest.mark.parametrize("shown", [True, False], ids=["late", "never"])
-def test_rows_that_do_not_show_are_waited_for_and_not_forgotten(
-    rollout: Any, monkeypatch: pytest.MonkeyPatch, shown: bool
-) -> None:
-    """The list of those that wait lacks some, while the counts have them."""
-    monkeypatch.setattr(confirm_chunks, "PATIENCE", 10 if shown else 0.5)
-    run = rollout(success_after=6000)
-    run.plan("100%")
-    until = run.time.monotonic() + (0.7 if shown else 1000)
-    real, real_async = IoTDAHook.iter_subtasks, IoTDAAsyncHook.iter_subtasks
-
-    def is_hidden(row: Any) -> bool:
-        return row.target.endswith("7") and run.time.monotonic() < until
-
-    def rows(self: IoTDAHook, *args: Any, **kwargs: Any) -> Any:
-        return (row for row in real(self, *args, **kwargs) if not is_hidden(row))
-
-    async def rows_async(self: IoTDAAsyncHook, *args: Any, **kwargs: Any) -> Any:
-        async for row in real_async(self, *args, **kwargs):
-            if not is_hidden(row):
-                yield row
-
-    monkeypatch.setattr(IoTDAHook, "iter_subtasks", rows)
-    monkeypatch.setattr(IoTDAAsyncHook, "iter_subtasks", rows_async)
-    result = run.confirm(1)
-    assert (result["confirmed"], result["unconfirmed"]) == ((400, 0) if shown else (360, 40))
-    if not shown:
-        left = run.xcoms["confirm_1", "unconfirmed"]
-        assert set(left) == {device for device in EVERYBODY if device.endswith("7")}
-
-
 # --- evidence, and the end of a wave --------------------------------------------------------------
 
 
@@ -339,7 +249,7 @@ def test_a_small_wave_is_not_judged_before_its_devices_have_started(rollout: Any
     run.confirm(1)
     result = run.watch(1, gate=0.05)
     assert result["verdict"] == "unproven"
-    assert (result["progress"]["waiting"], result["progress"]["success"]) == (380, 20)
+    assert (result["progress"]["waiting"], result["progress"]["success"]) == (0, 20)
 
 
 # --- rest -----------------------------------------------------------------------------------------
@@ -349,7 +259,7 @@ def rest(run: Any, **given: Any) -> Any:
     return run.run(
         WaitUntilAtRestOperator(
             task_id="rest",
-            batch_task_id=TASK_ID,
+            batch_task_id=run.task_of(),
             deferrable=run.deferrable,
             **{"grace": 0, "poll_interval": 0.05, **given},
         )
@@ -359,21 +269,26 @@ def rest(run: Any, **given: Any) -> Any:
 def test_a_task_that_is_stopping_is_not_at_rest(rollout: Any) -> None:
     slow = {"initializing": 0, "stop_after": 10**4, "stopping_timeout": 10**6}
     run = rollout(switches=slow)
+    run.plan("100%")
+    run.create(1)
     with IoTDAHook() as hook:
-        hook.stop_batch_task(TASK_ID)
+        hook.stop_batch_task(run.task_of())
     found = rest(run, timeout=0.6)
     assert (found["status"], found["at_rest"], found["under_way"]) == ("Stopping", False, 0)
 
 
 def test_a_task_that_is_gone_is_lost_and_no_error(rollout: Any) -> None:
     run = rollout()
+    run.plan("100%")
+    run.create(1)
     delete(run)
     assert rest(run) == {
-        "batch_task_id": TASK_ID,
+        "batch_task_ids": [run.task_of()],
         "at_rest": False,
         "under_way": 0,
         "status": None,
-        "lost": True,
+        "found": [],
+        "lost": [run.task_of()],
         "progress": rest(run)["progress"],
     }
 

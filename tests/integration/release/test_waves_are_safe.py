@@ -12,8 +12,6 @@ from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAConfigError
 from iotda_provider.guards import Overdue, SequentialFailureTest
 from iotda_provider.operators.release.plan import PlanWavesOperator
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
-
 
 def test_a_wave_confirms_its_own_devices_and_nobody_else(rollout: Any) -> None:
     run = rollout()
@@ -48,7 +46,7 @@ def test_no_more_are_under_way_than_may_be(rollout: Any, around_confirmations: A
     seen: list[int] = []
 
     def count(number: int) -> None:
-        progress = run.emulator.instance.present().task(TASK_ID).progress()
+        progress = run.counts()
         waiting = progress["waitting"] - (400 - len(run.confirmed))
         seen.append(progress["processing"] + max(0, waiting))
 
@@ -96,7 +94,7 @@ def test_a_breach_stays_one_when_the_waves_time_is_over_before_its_stop_has_come
     rollout: Any, stop_takes: str
 ) -> None:
     slow = {"initializing": 0, "stop_after": 1000 if "true" in stop_takes else 0}
-    run = rollout(failure_rate=0.5, switches=slow)
+    run = rollout(failure_rate=0.5, success_after=6000, switches=slow)
     run.plan("50%, 100%")
     run.confirm(1)
     if "taken" in stop_takes:
@@ -108,6 +106,7 @@ def test_a_breach_stays_one_when_the_waves_time_is_over_before_its_stop_has_come
 def test_nobody_starts_while_the_guard_is_blind(rollout: Any) -> None:
     run = rollout()
     run.plan()
+    run.create(1)
     run.emulator.add_fault("reset", call="show_batch_task")
     with pytest.raises(BatchTaskTimeoutError, match="blind"):
         run.confirm(1, timeout=1)
@@ -123,7 +122,8 @@ def test_nobody_starts_while_the_guard_holds(rollout: Any) -> None:
     run.confirm(1, rules=holding)
     assert run.watch(1, rules=holding, gate=0.5, wave_timeout=3)["verdict"] == "unproven"
     with pytest.raises(BatchTaskTimeoutError, match="holds"):
-        run.confirm(2, rules=holding, timeout=1)
+        run.create(2, rules=holding, timeout=1)
+    assert len(run.emulator.journal("create_batch_task")) == 1
     assert set(run.confirmed) == set(run.wave(1))
 
 
@@ -145,8 +145,8 @@ def test_an_answer_that_is_lost_confirms_nobody_twice_in_effect(rollout: Any) ->
     run.emulator.add_fault("lost", call="confirm_batch_task", count=1)
     result = run.confirm(1)
     assert (result["verdict"], result["refused"]) == ("confirmed", 0)
-    progress = run.emulator.instance.present().task(TASK_ID).progress()
-    assert progress["waitting"] == 360
+    assert run.counts()["waitting"] == 0
+    assert set(run.confirmed) == set(run.wave(1))
 
 
 def test_a_stop_at_the_console_ends_the_wave(rollout: Any, around_confirmations: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_stop_at_the_console_ends_the_wave(rollout: Any, around_confirmations:
 
     def console(number: int) -> None:
         if number == 2:
-            emulator._on_loop(lambda: emulator.instance.run("stop", task_id=TASK_ID))
+            emulator._on_loop(lambda: emulator.instance.run("stop", task_id=run.task_of()))
 
     around_confirmations(lambda number: None, console)
     result = run.confirm(1, chunk=10)
@@ -258,13 +258,13 @@ def test_more_waves_than_the_dag_has_room_for_are_refused(rollout: Any) -> None:
         run.plan("10%, 100%", late=["device-00001"], max_waves=2)
 
 
-OPENED_BY = {"gate": "gate_1", "ask": "ask_1", "entry": "window_2"}
+OPENED_BY = {"gate": "gate_1", "ask": "ask_1", "entry": "create_2"}
 
 
 @pytest.mark.parametrize(
     ("branch", "answer", "opens"),
     [
-        (["window_2"], None, True),
+        (["create_2"], None, True),
         (["ask_1"], {"option": "Go on", "by": "somebody"}, True),
         (["ask_1"], {"option": "Stop the release", "by": "somebody"}, False),
         (["ask_1"], None, False),
@@ -284,10 +284,12 @@ def test_a_wave_is_opened_by_numbers_or_by_an_answer_and_not_by_a_mark(
     run.xcoms.put("gate_1", "branch", branch)
     run.xcoms.put("ask_1", "answer", answer)
     if opens:
-        assert run.confirm(2, opened_by=OPENED_BY)["verdict"] == "confirmed"
+        assert run.create(2, opened_by=OPENED_BY)["verdict"] == "created"
+        assert run.confirm(2)["verdict"] == "confirmed"
         return
     with pytest.raises(AirflowFailException, match=r"neither the numbers .* Clear gate_1"):
-        run.confirm(2, opened_by=OPENED_BY)
+        run.create(2, opened_by=OPENED_BY)
+    assert len(run.emulator.journal("create_batch_task")) == 1
     assert run.confirmed == first
 
 
@@ -297,11 +299,12 @@ def test_waves_that_were_planned_anew_are_not_taken_for_those_that_were_deferred
     run = rollout(speed=600)
     run.plan("50%, 100%")
     one, two = run.wave(1), run.wave(2)
-    run.xcoms.put("plan", "wave_1", [two[0], *one[1:]])
-    run.xcoms.put("plan", "wave_2", [one[0], *two[1:]])
-    with pytest.raises(IoTDAConfigError, match="has planned others"):
+    for task_id in ("plan", "outcome"):
+        run.xcoms.put(task_id, "wave_1", [two[0], *one[1:]])
+        run.xcoms.put(task_id, "wave_2", [one[0], *two[1:]])
+    with pytest.raises(IoTDAConfigError, match="are gone, or others"):
         run.confirm(1)
-    assert not run.confirmed
+    assert not run.emulator.journal("create_batch_task")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,14 @@ def test_what_no_watch_could_read_ends_the_release_before_anybody_starts(
 
 def test_a_release_in_a_mapped_task_group_is_refused(rollout: Any) -> None:
     run = rollout()
-    plan = PlanWavesOperator(task_id="plan", batch_task_id=TASK_ID, waves="100%", gate=0.1)
+    plan = PlanWavesOperator(
+        task_id="plan",
+        devices=run.devices,
+        waves="100%",
+        gate=0.1,
+        task_type="firmwareUpgrade",
+        document={"package_ids": ["a1b2c3d4e5f60718293a4b5c"]},
+    )
     context = run.context(plan)
     context["ti"].map_index = 0
     with pytest.raises(AirflowFailException, match="mapped task group: its waves would not find"):

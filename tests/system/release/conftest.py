@@ -54,11 +54,11 @@ class Platform:
         assert all(body and 1 <= len(body["targets"]) <= 100 for body in bodies)
         return [device for body in bodies for device in body["targets"]]
 
-    def rows(self, batch_task_id: str) -> dict[str, tuple[str, str]]:
-        """Status and error message of every device of a batch task."""
+    def rows(self, *batch_task_ids: str) -> dict[str, tuple[str, str]]:
+        """Status and error code of every device of some batch tasks."""
         world = self.emulator.instance.present()
-        task = world.task(batch_task_id)
-        shown = [world.describe_row(task, row) for row in range(len(task))]
+        tasks = [world.task(task_id) for task_id in batch_task_ids]
+        shown = [world.describe_row(task, row) for task in tasks for row in range(len(task))]
         return {r["target"]: (r["status"], r.get("error", {}).get("error_code", "")) for r in shown}
 
     def group(self, name: str) -> set[str]:

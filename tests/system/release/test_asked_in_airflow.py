@@ -14,7 +14,6 @@ from tests.system.virtual_time import pass_with_looks
 from iotda_provider.emulator import Emulator
 
 DAG_FILE = Path(__file__).parent / "dags" / "asking_rollout.py"
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 SECONDS_A_LOOK = 20.0
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
@@ -23,7 +22,6 @@ pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person 
 SCENARIO: dict[str, Any] = {
     "devices": 100,
     "success_after": 60,
-    "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
 }
 
 
@@ -66,7 +64,7 @@ def test_a_persons_yes_opens_what_the_numbers_do_not(
     assert (outcome["verdict"], outcome["approved_by_person"]) == ("released", [1, 2])
     assert outcome["exposed"] == 100
     # The third wave, which this release does not have, is passed through.
-    assert run.xcom("rollout.wave_3_confirm")["verdict"] == "surplus"
+    assert run.xcom("rollout.wave_3_create")["verdict"] == "surplus"
     assert {run.states[f"rollout.wave_{wave}_stop"] for wave in (1, 2, 3)} == {"skipped"}
     assert not emulator.journal("stop_batch_task")
 
@@ -77,8 +75,9 @@ def test_a_no_after_a_yes_stops_it(run_dag: Any, emulator: Emulator, answer: Any
     run = run_dag(DAG_FILE)
     outcome = run.xcom("rollout.outcome")
     assert (outcome["verdict"], outcome["approved_by_person"]) == ("refused", [1])
-    assert run.xcom("rollout.wave_2_stop")["outcome"] in ("stopping", "stopped")
-    assert len(emulator.journal("stop_batch_task")) == 1
+    assert set(run.xcom("rollout.wave_2_stop")["outcomes"].values()) == {"stopped"}
+    # Each wave has a batch task of its own.
+    assert len(emulator.journal("stop_batch_task")) == 2
 
 
 def test_what_breaks_while_the_question_is_open_stops_the_release_before_anybody_else_starts(
@@ -97,7 +96,7 @@ def test_what_breaks_while_the_question_is_open_stops_the_release_before_anybody
     answer("rollout.wave_1_ask", "Go on", dag_id="asking_rollout")
     run = run_dag(DAG_FILE)
     assert run.xcom("rollout.wave_1_watch")["verdict"] == "unproven"
-    assert run.xcom("rollout.wave_2_confirm")["verdict"] == "breached"
+    assert run.xcom("rollout.wave_2_create")["verdict"] == "breached"
     first = set(run.xcom("rollout.plan", "wave_1"))
     bodies = [entry["body"] for entry in late_failures.journal("confirm_batch_task")]
     assert {device for body in bodies for device in body["targets"]} == first

@@ -15,7 +15,6 @@ from iotda_provider.emulator import Emulator
 from iotda_provider.hooks.iotda import IoTDAHook
 
 DAG_FILE = Path(__file__).parent / "dags" / "small_rollout.py"
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 SECONDS_A_LOOK = 20.0
 
 
@@ -30,7 +29,6 @@ def emulator(case: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator
     scenario = {
         "devices": case[1],
         "success_after": 60,
-        "batch_tasks": [{"task_id": TASK_ID, "need_confirm": True}],
     }
     with Emulator(scenario, speed=0) as emulator:
         emulator.advance(5)
@@ -79,7 +77,7 @@ def test_a_worker_that_dies_in_every_wave_changes_nothing_in_the_end(
         return result
 
     monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
-    run = run_dag(dag_file)
+    run = run_dag(dag_file, conf={"devices": [f"device-{n:05}" for n in range(devices)]})
     assert run.state == "success", run.log[-4000:]
     assert deaths == 4
     outcome = run.xcom("rollout.outcome")

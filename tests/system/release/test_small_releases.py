@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.system.asset_events import events
-from tests.system.pipeline import PACKAGE
+from tests.system.pipeline import PACKAGE, WEAK
 
 from iotda_provider.hooks.iotda import IoTDAHook
 
@@ -63,11 +63,12 @@ def test_the_released_version_is_an_asset_event(
 def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_one(
     release: Any, fleet: Any
 ) -> None:
-    platform = fleet(devices=200, failure_rate=0.9, failure_mix={"IOTDA.005010|it is broken": 1})
+    platform = fleet(devices=200, failure_rate=0.9, failure_mix={WEAK: 1})
     failed = release(waves="50%, 100%")
     again = failed.xcom("try_again", "batch_task_id")
     assert again
-    assert f"Batch task {again} holds the devices" in failed.log
+    assert f"Batch task {again} holds the {len(platform.rows(again))} device(s)" in failed.log
+    assert set(platform.rows(again)) <= set(failed.xcom("rollout.plan", "wave_1"))
     begun = len(platform.confirmed)
     following = release(waves="50%, 100%")
     assert (following.state, following.states["check"]) == ("failed", "failed")
@@ -114,7 +115,7 @@ def test_a_worker_that_dies_in_any_step_ends_no_release(
 
         monkeypatch.setattr(IoTDAHook, name, call)
 
-    calls = ["get_ota_package", "create_batch_task_once", "iter_subtasks", "confirm_batch_task"]
+    calls = ["get_ota_package", "list_batch_tasks", "iter_subtasks", "confirm_batch_task"]
     for name in calls:
         dies_once(name)
     run = release(waves="100%")

@@ -1,4 +1,4 @@
-"""A release that ends while its batch task goes on leaves that to a guard run."""
+"""A release that ends while a batch task of it goes on leaves that to a guard run."""
 
 from __future__ import annotations
 
@@ -44,15 +44,17 @@ def test_a_release_that_fails_with_its_devices_held_starts_a_guard_for_them(
 ) -> None:
     file = hurried()
     text = file.read_text()
-    # Its plan fails, so that nothing of the release guards or stops what was created.
-    assert text.count('late=checked["late"]') == 1
-    file.write_text(text.replace('late=checked["late"]', 'late="no list"'))
+    # Its first wave is not confirmed, so that nothing of the release guards what was created.
+    before = "{{ params.max_in_flight or '' }}"
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, "none at all"))
 
     run = release(file, waves="50%, 100%")
 
     assert run.state == "failed"
-    batch_task_id = run.xcom("create", "batch_task_id")
-    assert "_afr" in run.xcom("create")["task_name"]
+    (part,) = run.xcom("rollout.wave_1_create")["parts"]
+    batch_task_id = part["batch_task_id"]
+    assert "_wave_1_of_2_part_1_afr" in part["task_name"]
     run_id = guard_run_id(SECRET, batch_task_id)
     assert run.xcom("unfinished")[0]["trigger_run_id"] == run_id
     assert guard_runs()[run_id] == {"batch_task_id": batch_task_id}

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-TASK_ID = "5c8fb9d0e2f14a5b9c0d1e2f"
 DAG_FILE = Path(__file__).parent / "dags" / "windowed_rollout.py"
 
 
@@ -29,7 +28,6 @@ def test_devices_that_fail_while_it_is_closed_stop_the_release(
         failure_rate=0.06,
         success_after=30,
         failure_after=6000,
-        batch_tasks=[{"task_id": TASK_ID, "need_confirm": True}],
     )
     platform.emulator.advance(1)
     file = tmp_path / DAG_FILE.name

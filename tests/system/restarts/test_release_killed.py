@@ -20,8 +20,10 @@ from tests.system.pipeline import BAD, PACKAGE, VERSION, WEAK, hurried_release
 from tests.system.restarts.parts import IS_AIRFLOW_2, PARTS, Airflow
 from tests.system.restarts.parts import VERSION as VERSION_OF_AIRFLOW
 
+from iotda_provider.guards import total_progress
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import BatchTask, TaskProgress
+from iotda_provider.procedures.create_once import is_of_release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -142,7 +144,6 @@ class Release:
         airflow.run(self.dag_id, conf)
         airflow.wait_for_states(self.dag_id, **{"rollout.plan": "success"})
         plan = airflow.xcom(self.dag_id, "rollout.plan")
-        self.batch_task_id = plan["batch_task_id"]
         self.cumulative = [0, *(wave["cumulative"] for wave in plan["waves"])]
         self.planned = [
             airflow.xcom(self.dag_id, "rollout.plan", f"wave_{wave}")
@@ -152,13 +153,19 @@ class Release:
     # --- what the platform says -------------------------------------------------------------------
 
     @property
-    def progress(self) -> TaskProgress:
+    def tasks(self) -> list[BatchTask]:
+        """The release's batch tasks so far, oldest first."""
         with IoTDAHook() as hook:
-            return hook.get_batch_task(self.batch_task_id).progress
+            found = list(hook.list_batch_tasks(task_type="firmwareUpgrade"))
+            ids = [task.task_id for task in found if is_of_release(task.task_name)]
+            return [hook.get_batch_task(task_id) for task_id in reversed(ids)]
+
+    @property
+    def progress(self) -> TaskProgress:
+        return total_progress(task.progress for task in self.tasks)
 
     def is_being_stopped(self) -> bool:
-        with IoTDAHook() as hook:
-            return bool(hook.get_batch_task(self.batch_task_id).status.is_stop)
+        return any(task.status.is_stop for task in self.tasks)
 
     def fill(self, wave: int) -> None:
         """Wait until all of a wave have started, or as many as may be at a time."""
@@ -205,8 +212,6 @@ class Release:
             self._hold("stop", "stop_batch_task")
         if "reconcile" in after:
             self._hold("reconcile", "list_devices", after=50)
-        if "try_again" in after:
-            self._hold("try_again", "create_batch_task")
         if "quarantine" in after:
             self._hold("quarantine", "create_or_delete_device_in_group", after=40)
         if self.way.verdict == "refused":
@@ -224,7 +229,7 @@ class Release:
         if "at_rest" in after:
             self.airflow.wait_for_states(self.dag_id, at_rest="deferred")
             self._kill("at_rest")
-        for task_id in ("reconcile", "try_again", "quarantine"):
+        for task_id in ("reconcile", "quarantine"):
             if task_id in after:
                 self._kill_in_call(task_id, task_id)
 
@@ -334,9 +339,11 @@ class Release:
         if states["try_again"] == "success":
             again = airflow.xcom(dag_id, "try_again", "batch_task_id")
         with IoTDAHook() as hook:
+            ids = [task.task_id for task in self.tasks]
             rows = {
                 row.target: (str(row.status), row.error_code)
-                for row in hook.iter_subtasks(self.batch_task_id)
+                for task_id in ids
+                for row in hook.iter_subtasks(task_id)
             }
             retried = (
                 {row.target: str(row.status) for row in hook.iter_subtasks(again)} if again else {}
@@ -349,12 +356,12 @@ class Release:
             }
             versions = {device.device_id: device.fw_version for device in hook.list_devices()}
             tasks = sorted(
-                (task.task_name.split("_")[0], str(task.status))
+                (task.task_name.split("_af")[0], str(task.status))
                 for task in hook.list_batch_tasks(task_type="firmwareUpgrade")
             )
         self.emulator.kill()
         confirmations = self.emulator.commands("confirm")
-        assert {command["task_id"] for command in confirmations} == {self.batch_task_id}
+        assert {command["task_id"] for command in confirmations} <= set(ids)
         event = "dataset_event" if IS_AIRFLOW_2 else "asset_event"
         ((run_state,),) = airflow.query("select state from dag_run where dag_id = ?", dag_id)
         return End(
@@ -364,7 +371,7 @@ class Release:
             quarantined=quarantined,
             versions=versions,
             batch_tasks=tasks,
-            stops=self.emulator.stops_in_effect(self.batch_task_id),
+            stops=[self.emulator.stops_in_effect(task_id) for task_id in ids],
             announced=[
                 json.loads(extra)
                 for (extra,) in airflow.query(
@@ -400,7 +407,7 @@ class End:
     quarantined: set[str] = field(repr=False)
     versions: dict[str, str | None] = field(repr=False)
     batch_tasks: list[tuple[str, str]]
-    stops: int
+    stops: list[int]
     announced: list[dict[str, Any]]
     run_state: str
     task_states: dict[str, str | None]
@@ -507,7 +514,10 @@ def test_a_healthy_release_reaches_everybody_once(
     assert {status for status, _ in alone.rows.values()} == {"Success", "Fail"}
     (event,) = alone.announced
     assert event["version"] == VERSION
-    assert (alone.stops, alone.retried, alone.quarantined) == (0, {}, set())
+    assert (alone.stops, alone.retried, alone.quarantined) == ([0] * 4, {}, set())
+    assert [name for name, _ in alone.batch_tasks] == [
+        f"release_wave_{n}_of_4_part_1" for n in (1, 2, 3, 4)
+    ]
 
     assert not run(HEALTHY, kills) - alone
 
@@ -515,22 +525,24 @@ def test_a_healthy_release_reaches_everybody_once(
 def assert_stopped(end: End, verdict: str, exposed: set[str]) -> None:
     """It was stopped once; who was let start, is retried and quarantined; nothing is announced."""
     assert (end.run_state, end.report["verdict"]) == ("failed", verdict)
-    assert (end.announced, end.stops) == ([], 1)
+    # Batch tasks that have ended need no stop, and get none.
+    assert (end.announced, end.stops) == ([], [0] * (len(end.stops) - 1) + [1])
     assert set(end.confirmed) == exposed
     weak, bad = (
         {device for device, (_, code) in end.rows.items() if code == reason.split("|")[0]}
         for reason in (WEAK, BAD)
     )
     assert end.quarantined == bad
-    assert set(end.retried) == set(end.rows) - exposed | weak
-    assert set(end.retried.values()) == {"Waitting"}
+    # Of a release that was stopped for the firmware's fault nobody is tried again.
+    assert set(end.retried) == (set() if verdict == "breached" else weak)
+    assert set(end.retried.values()) <= {"Waitting"}
 
 
 @pytest.mark.parametrize(
     "kills",
     [
         Kills(TRIGGERER, (IN_TRIGGER, WAITING), ("stop", "at_rest")),
-        Kills(WORKER, (IN_WORKER, IN_WORKER), ("reconcile", "try_again", "quarantine")),
+        Kills(WORKER, (IN_WORKER, IN_WORKER), ("reconcile", "quarantine")),
         Kills(EVERYTHING, (IN_TRIGGER, IN_WORKER)),
         Kills(EVERYTHING, (), ("stop", "at_rest", "reconcile", "quarantine")),
     ],

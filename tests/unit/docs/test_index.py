@@ -23,7 +23,12 @@ NAMES = [(module, name) for module, names in ROWS.items() for name in names]
 TRIGGERS = {
     "iotda_provider.triggers.batch_task": ["BatchTaskTrigger"],
     "iotda_provider.triggers.rollout_guard": ["RolloutGuardTrigger"],
-    "iotda_provider.triggers.release": ["ConfirmWaveTrigger", "WatchWaveTrigger", "AtRestTrigger"],
+    "iotda_provider.triggers.release": [
+        "CreateWaveTrigger",
+        "ConfirmWaveTrigger",
+        "WatchWaveTrigger",
+        "AtRestTrigger",
+    ],
 }
 
 

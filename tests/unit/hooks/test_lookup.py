@@ -259,7 +259,7 @@ def rest_trigger() -> Any:
     from iotda_provider.release.at_rest import RestJob
     from iotda_provider.triggers.release import AtRestTrigger
 
-    job = RestJob(TASK_ID, grace=0, poll_interval=0.01, max_outage=60, deadline=time.time() + 60)
+    job = RestJob((TASK_ID,), grace=0, poll_interval=0.01, max_outage=60, deadline=time.time() + 60)
     return AtRestTrigger(job=job.to_json(), began=time.time())
 
 

@@ -19,18 +19,22 @@ from iotda_provider.operators.batch_task import (
 from iotda_provider.operators.branch import BranchOnTargetFailuresOperator, BranchOnVerdictOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
-from iotda_provider.operators.release.reconcile import (
-    QuarantineDevicesOperator,
-    ReconcileReleaseOperator,
-)
+from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
+from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 
 TASK = "5c8f9e2d7a6b4c3d1e0f9a8b"
 UPGRADE = {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]}
 RECONCILE = {
-    "batch_task_id": TASK,
     "version": "1.10",
-    "outcome": {"wave": 1, "unconfirmed_from": None},
+    "outcome": {"verdict": "released", "wave": 1, "waves": 1, "approved_by_person": []},
     "plan_task_id": "plan",
+    "gate": 0.05,
+}
+PLAN = {
+    "devices": ["a"],
+    "task_type": "firmwareUpgrade",
+    "document": {"package_ids": ["a"]},
+    "waves": "100%",
     "gate": 0.05,
 }
 #: What native rendering makes of 1.10, 2026.10, 1e3, 0x10, 1_0, an IMEI, True and 1,2.
@@ -49,10 +53,9 @@ TEXTS: list[tuple[type[Any], dict[str, Any], str]] = [
     (CheckReleaseOperator, {"package_id": "a", "group_ids": ["a"]}, "package_id"),
     (ReconcileReleaseOperator, RECONCILE, "version"),
     (ReconcileReleaseOperator, RECONCILE, "product_id"),
-    (ReconcileReleaseOperator, RECONCILE, "batch_task_id"),
     (QuarantineDevicesOperator, {"targets": ["a"], "group_name": "a"}, "group_name"),
     (QuarantineDevicesOperator, {"targets": ["a"], "group_name": "a"}, "description"),
-    (PlanWavesOperator, {"batch_task_id": TASK, "waves": "100%", "gate": 0.05}, "manifest_path"),
+    (PlanWavesOperator, PLAN, "manifest_path"),
 ]
 
 

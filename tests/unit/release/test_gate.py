@@ -45,13 +45,6 @@ def test_devices_that_somebody_has_stopped_or_let_start_by_hand_count_too() -> N
     assert read(members=100, success=200, processing=100).devices == 300
 
 
-def test_others_that_have_started_do_not_stand_for_those_that_wait() -> None:
-    progress = TaskProgress(total=1000, success=102, waiting=898)
-    assert read_gate(GATE, progress, members=100).passes
-    reading = read_gate(GATE, progress, members=100, waiting=39)
-    assert (reading.passes, reading.devices, reading.succeeded) == (False, 141, 102)
-
-
 def test_it_says_when_waiting_can_no_longer_help() -> None:
     assert not read(success=80, processing=20).settled
     assert read(success=80, processing=18, fail=2).settled

@@ -1,9 +1,10 @@
-"""What is written down of accepted confirmations: small, exact, and about one fleet only."""
+"""What is written down of accepted confirmations: small, exact, and about one batch task only."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -21,77 +22,88 @@ def test_devices_come_back_as_they_were(size: int, places: set[int]) -> None:
     assert set(unpack(order, pack(order, chosen))) == chosen
 
 
+def ledger(members: Sequence[str] = FLEET, batch_task_id: str = "aa") -> Ledger:
+    return Ledger(batch_task_id, members)
+
+
+def read(record: dict[str, object]) -> Ledger:
+    """What the next task makes of it."""
+    found = ledger()
+    assert found.merge(json.loads(json.dumps(record)))
+    return found
+
+
 def test_what_one_task_has_written_the_next_one_reads() -> None:
-    first, second = Ledger(FLEET), Ledger(reversed(FLEET))
-    first.add(FLEET[3:7])
-    second.add(FLEET[:2])
-    assert second.merge(json.loads(json.dumps(first.to_json())))
-    assert second.accepted == {*FLEET[:2], *FLEET[3:7]}
-    assert (len(second), FLEET[3] in second, FLEET[9] in second) == (6, True, False)
+    first = ledger()
+    first.note_asking(FLEET[:9])
+    first.note_answer(FLEET[:7], FLEET[3:7])
+    first.note_seen(FLEET[30:], FLEET[20:22])
+    second = read(first.to_json())
+    assert second.accepted == {*FLEET[3:7]}
+    assert second.unanswered == {*FLEET[7:9]}
+    assert second.elsewhere == {*FLEET[20:22]}
+    assert second.exposed == {*FLEET[3:9], *FLEET[20:22]}
+    assert second.not_confirmed == [*FLEET[:3], *FLEET[7:20], *FLEET[22:]]
+    assert (first.to_json()["confirmed"], first.to_json()["exposed"]) == (4, 8)
 
 
-def test_who_had_not_been_let_start_at_a_stop_is_in_there_too() -> None:
-    first, second = Ledger(FLEET), Ledger(FLEET)
-    assert "left" not in first.to_json()
-    first.note_left(FLEET[5:9])
-    assert second.merge(json.loads(json.dumps(first.to_json())))
-    assert second.left == {*FLEET[5:9]}
-    assert not second.merge({**first.to_json(), "left": "no base64!"})
-    assert second.left == {*FLEET[5:9]}
-    empty, third = Ledger(FLEET), Ledger(FLEET)
-    empty.note_left(())
-    assert third.merge(empty.to_json())
-    assert third.left == frozenset()
-
-
-def test_of_two_stops_only_those_are_left_of_whom_both_say_so() -> None:
-    first, second = Ledger(FLEET), Ledger(FLEET)
-    first.note_left(FLEET[5:9])
-    second.note_left(FLEET[7:12])
-    assert second.merge(first.to_json())
-    assert second.left == {*FLEET[7:9]}
-
-
-def test_an_older_record_does_not_bring_back_who_was_left_and_another_stop_does() -> None:
-    mine, other = Ledger(FLEET), Ledger(FLEET)
-    mine.note_left(FLEET[5:9])
+def test_whose_answer_was_lost_may_have_started_until_the_answer_is_known() -> None:
+    mine = ledger()
+    mine.note_asking(FLEET[:5])
     older = mine.to_json()
-    mine.drop_left()
-    assert mine.merge(older)
-    assert mine.left is None
-    other.note_left(FLEET[6:9])
+    mine.note_answer(FLEET[:5], FLEET[:2])
+    assert mine.merge(older)  # another process's copy, of before the answer
+    assert (mine.accepted, mine.unanswered) == ({*FLEET[:2]}, set())
+    mine.note_asking(FLEET[2:5])  # asked once more
+    assert mine.exposed == {*FLEET[:5]}
+
+
+def test_whoever_is_seen_to_have_started_was_let_start_by_whoever_asked() -> None:
+    mine = ledger()
+    mine.note_asking(FLEET[:4])
+    mine.note_seen(waiting=FLEET[2:10], started=[*FLEET[:2], *FLEET[20:22]])
+    assert (mine.accepted, mine.unanswered) == ({*FLEET[:2]}, set())
+    assert mine.elsewhere == {*FLEET[20:22]}
+
+
+def test_what_another_process_asks_for_is_kept_and_what_it_has_confirmed_too() -> None:
+    mine, other = ledger(), ledger()
+    mine.note_asking(FLEET[:3])
+    mine.note_answer(FLEET[:3], FLEET[:3])
+    other.note_asking(FLEET[2:6])
     assert mine.merge(other.to_json())
-    assert mine.left == {*FLEET[6:9]}
-    mine.drop_left()
-    mine.note_left(FLEET[5:9])  # a stop of its own, with the same devices as an earlier one
-    assert mine.left == {*FLEET[5:9]}
+    assert (mine.accepted, mine.unanswered) == ({*FLEET[:3]}, {*FLEET[3:6]})
+    other.note_answer(FLEET[2:6], FLEET[2:6])
+    assert mine.merge(other.to_json())
+    assert (mine.accepted, mine.unanswered) == ({*FLEET[:6]}, set())
 
 
 @pytest.mark.parametrize(
-    "record", [None, {}, [], "text", {"version": 1}, {"version": 2, "digest": "", "accepted": ""}]
+    "record", [None, {}, [], "text", {"version": 2}, {"version": 1, "digest": "", "accepted": ""}]
 )
 def test_what_is_no_record_is_not_believed(record: object) -> None:
-    ledger = Ledger(FLEET)
-    assert not ledger.merge(record)
-    assert not ledger.accepted
+    mine = ledger()
+    assert not mine.merge(record)
+    assert not mine.accepted
 
 
-def test_another_fleets_record_and_a_damaged_one_are_not_believed() -> None:
-    ledger, other = Ledger(FLEET), Ledger(FLEET[1:])
-    other.add(FLEET[1:3])
-    assert not ledger.merge(other.to_json())
+def test_another_batch_tasks_record_and_a_damaged_one_are_not_believed() -> None:
+    mine, other = ledger(), ledger(batch_task_id="bb")
+    other.note_answer(FLEET, FLEET)
+    assert not mine.merge(other.to_json())
     for text in ("", "no base64!", "AAAA", pack(FLEET[:3], FLEET[:3])):
-        assert not ledger.merge({**ledger.to_json(), "accepted": text})
-    for odd in ({"wave": float("inf")}, {"outside": float("inf")}, {"lately": [[1, float("inf")]]}):
-        assert not ledger.merge({**ledger.to_json(), **odd})
-    assert not ledger.accepted
+        assert not mine.merge({**mine.to_json(), "accepted": text})
+    for odd in ({"unanswered": "no base64!"}, {"lately": [[1, float("inf")]]}):
+        assert not mine.merge({**mine.to_json(), **odd})
+    assert not mine.exposed
 
 
 def test_thirty_thousand_devices_fit_where_anything_fits() -> None:
     fleet = [f"5c8fb9d0e2f14a5b{n:08x}" for n in range(30_000)]
-    ledger = Ledger(fleet)
-    ledger.add(random.Random(7).sample(fleet, 15_000))  # as hard to compress as can be
-    assert 3_000 < len(json.dumps(ledger.to_json())) < 5_200
+    mine = ledger(fleet)
+    half = random.Random(7).sample(fleet, 15_000)  # as hard to compress as can be
+    mine.note_answer(half, half)
+    assert 3_000 < len(json.dumps(mine.to_json())) < 5_200
 
 
 def test_text_that_would_fill_the_memory_is_refused() -> None:
@@ -104,7 +116,7 @@ def test_text_that_would_fill_the_memory_is_refused() -> None:
 
 
 def test_how_many_were_accepted_lately_outlives_a_task_too() -> None:
-    first, second = Ledger(FLEET), Ledger(FLEET)
+    first, second = ledger(), ledger()
     assert "lately" not in first.to_json()
     first.note_lately(10, 1000.0, within=100)
     first.note_lately(5, 1005.0, within=100)
@@ -119,18 +131,8 @@ def test_how_many_were_accepted_lately_outlives_a_task_too() -> None:
     assert not second.merge({**first.to_json(), "lately": "nonsense"})
 
 
-def test_how_far_it_came_and_who_else_has_started_never_becomes_less() -> None:
-    first, second = Ledger(FLEET), Ledger(FLEET)
-    assert not {"wave", "outside"} & first.to_json().keys()
-    first.wave, first.outside = 3, 7
-    second.wave, second.outside = 1, 9
-    assert second.merge(json.loads(json.dumps(first.to_json())))
-    assert (second.wave, second.outside) == (3, 9)
-    assert not second.merge({**first.to_json(), "wave": "nonsense"})
-
-
 def test_what_two_accept_in_the_same_moments_is_counted_for_both() -> None:
-    first, second = Ledger(FLEET), Ledger(FLEET)
+    first, second = ledger(), ledger()
     for now in (1000.0, 1001.0, 1002.0):
         first.note_lately(3, now, within=100)
         second.note_lately(5, now + 0.01, within=100)

@@ -12,6 +12,9 @@ import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.release import triggerer
+from iotda_provider.release.manifest import Part
+
+PART = Part(1, 1, "release", 1, "aa")
 
 
 class Hanging:
@@ -22,16 +25,16 @@ class Hanging:
         self.given_up = threading.Event()
         self.threads = 0
 
-    def read_waves(self) -> list[list[str]]:
+    def read_members(self, part: Part) -> list[str]:
         self.threads += 1
         assert self.given_up.wait(60)
-        return [["device-00001"]]
+        return ["device-00001"]
 
-    def read_confirmed(self, log: Any) -> list[Any]:
+    def recall(self, key: str, log: Any) -> list[Any]:
         assert self.given_up.wait(60)
         return []
 
-    def write_confirmed(self, record: Any, log: Any) -> bool:
+    def note(self, key: str, record: Any, log: Any) -> bool:
         assert self.given_up.wait(60)
         return True
 
@@ -46,10 +49,10 @@ def io(monkeypatch: pytest.MonkeyPatch) -> Iterator[triggerer.TriggererReleaseIO
 
 
 async def test_what_takes_too_long_is_not_waited_for(io: triggerer.TriggererReleaseIO) -> None:
-    assert await io.recall() is None
-    assert await io.note({}) is False
-    with pytest.raises(IoTDATransportError, match="waves"):
-        await io.read_waves()
+    assert await io.recall(PART.key) is None
+    assert await io.note(PART.key, {}) is False
+    with pytest.raises(IoTDATransportError, match="files take longer"):
+        await io.read_members(PART)
 
 
 async def test_a_path_that_hangs_holds_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +64,7 @@ async def test_a_path_that_hangs_holds_one_thread(monkeypatch: pytest.MonkeyPatc
     async def read(files: Any) -> None:
         io = triggerer.TriggererReleaseIO(nobody, nobody, logging.getLogger(), files=files)
         with pytest.raises(IoTDATransportError):
-            await io.read_waves()
+            await io.read_members(PART)
 
     await asyncio.gather(*map(read, [*waves, elsewhere]))
 

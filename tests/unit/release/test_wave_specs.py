@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotda_provider.models import Device
-from iotda_provider.release.manifest import Manifest
+from iotda_provider.procedures.create_once import stamped_name
+from iotda_provider.release.manifest import Manifest, PlannedWave, parts_of
 from iotda_provider.release.planning import (
     LATE_LABEL,
+    Membership,
     late_warning,
     plan_waves,
     shuffled,
@@ -25,8 +29,8 @@ from iotda_provider.release.wave_specs import parse_waves
 FLEET = [f"device-{n:05}" for n in range(1000)]
 
 
-def plan(waves: Any, fleet: list[str] = FLEET, **given: Any) -> Manifest:
-    return plan_waves("aa", fleet, parse_waves(waves), **{"seed": "s", **given})
+def plan(waves: Any, fleet: list[str] = FLEET, **given: Any) -> Membership:
+    return plan_waves(fleet, parse_waves(waves), **{"seed": "s", **given})
 
 
 def test_shares_count_from_the_first_device() -> None:
@@ -83,9 +87,8 @@ def test_every_device_is_in_exactly_one_wave(
 ) -> None:
     fleet = FLEET[:size]
     waves = [*(f"{share}%" for share in sorted(shares)), "100%"]
-    manifest = plan(waves, fleet, late=fleet[:late], seed=seed)
-    assert Counter(device for wave in manifest.waves for device in wave) == Counter(fleet)
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    planned = plan(waves, fleet, late=fleet[:late], seed=seed)
+    assert Counter(device for wave in planned.waves for device in wave) == Counter(fleet)
 
 
 @pytest.mark.parametrize(
@@ -124,17 +127,36 @@ def test_nobody_to_release_to_is_an_error() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"waves": [["a", "b"], ["a"]], "labels": ["1", "2"]},
-        {"waves": [["b", "a"]]},
+        {"waves": [{"label": "100%", "devices": 3, "digest": "0" * 16, "ids": None}]},
+        {"waves": [{"label": "100%", "devices": 2, "digest": "1" * 16, "ids": None}]},
+        {"waves": ["a"]},
         {"digest": "0" * 16},
         {"version": 9},
         {"late": float("inf")},
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(change: dict[str, Any]) -> None:
-    good = Manifest("aa", "s", ("100%",), (("a", "b"),)).to_json()
+    good = Manifest("aa", "s", (PlannedWave("100%", 2, "0" * 16),)).to_json()
     with pytest.raises(ValueError, match=r"manifest|two waves"):
         Manifest.from_json({**good, **change})
+
+
+def test_a_manifest_is_read_as_it_was_written() -> None:
+    waves = (PlannedWave("5%", 2, "0" * 16), PlannedWave("100%", 3, "1" * 16, "s3://a/b#3-11"))
+    manifest = Manifest("aa", "s", waves, late=1)
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert (manifest.cumulative, manifest.labels) == ((2, 5), ("5%", "100%"))
+
+
+def test_a_wave_is_cut_into_batch_tasks_with_names_that_the_platform_takes() -> None:
+    parts = parts_of(2, 4, 70_000, "r" * 100)
+    assert [part.devices for part in parts] == [30_000, 30_000, 10_000]
+    assert [part.task_name for part in parts] == [
+        f"{'r' * 60}_wave_2_of_4_part_{n}" for n in (1, 2, 3)
+    ]
+    assert all(len(stamped_name(p.task_name, "A" * 26, of_release=True)) <= 128 for p in parts)
+    assert all("part_" in stamped_name(p.task_name, "A" * 26, of_release=True) for p in parts)
+    assert parts_of(1, 1, 0, "release") == ()
 
 
 @pytest.mark.parametrize("what", [None, [], {}, "text", {"version": 1}])
@@ -166,7 +188,11 @@ def test_who_was_online_lately(status: str | None, changed: str | None, lately: 
     assert was_online_lately(device, NOW, timedelta(hours=24)) is lately
 
 
-def split(waves: Any, late: list[str], max_waves: int = 10) -> Manifest:
+def warning(planned: Membership) -> str:
+    return late_warning([len(wave) for wave in planned.waves], planned.late)
+
+
+def split(waves: Any, late: list[str], max_waves: int = 10) -> Membership:
     return split_late(plan(waves, late=late), parse_waves(waves), max_waves)
 
 
@@ -177,12 +203,9 @@ def test_late_devices_that_are_most_of_the_fleet_come_in_the_same_shares() -> No
     assert manifest.cumulative == (1, 3, 13, 50, 60, 98, 288, 1000)
     assert manifest.labels[4:] == (*(f"{LATE_LABEL}, {n}%" for n in (1, 5, 25)), LATE_LABEL)
     assert manifest.late == 4
-    assert manifest.up_to(8) == whole.up_to(5)
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    assert late_warning(whole).startswith(
-        "950 of 1000 devices were not online lately, and 950 of them"
-    )
-    assert "712 of them are let start in ONE wave" in late_warning(manifest)
+    assert list(chain(*manifest.waves)) == list(chain(*whole.waves))
+    assert warning(whole).startswith("950 of 1000 devices were not online lately, and 950 of them")
+    assert "712 of them are let start in ONE wave" in warning(manifest)
 
 
 @pytest.mark.parametrize(
@@ -200,5 +223,5 @@ def test_a_fleet_that_is_late_as_a_whole_comes_in_waves_too() -> None:
 def test_fewer_late_devices_stay_in_one_wave() -> None:
     manifest = split("10%, 100%", FLEET[500:])
     assert manifest == plan("10%, 100%", late=FLEET[500:])
-    assert not late_warning(manifest)
-    assert not late_warning(plan("10%, 100%"))
+    assert not warning(manifest)
+    assert not warning(plan("10%, 100%"))

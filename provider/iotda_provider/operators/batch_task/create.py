@@ -117,14 +117,18 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         self._has_groups = group_ids is not None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        targets = as_list(self.targets, "targets") if self._has_targets else None
+        return self._create_once(context, self._wanted(targets))
+
+    def _wanted(self, targets: list[Any] | None) -> dict[str, Any]:
+        """The arguments of ``create_batch_task``, checked before anything is read or written."""
         from iotda_provider.api import create_batch_task
         from iotda_provider.guards.retries import retry_warnings
 
-        ti: Any = context["ti"]
         wanted: dict[str, Any] = {
             "task_name": as_text(self.task_name, "task_name"),
             "task_type": self.batch_task_type,
-            "targets": as_list(self.targets, "targets") if self._has_targets else None,
+            "targets": targets,
             "group_ids": as_list(self.group_ids, "group_ids") if self._has_groups else None,
             "document": _object(self.document, "document"),
             "task_policy": _object(self.task_policy, "task_policy"),
@@ -133,11 +137,23 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_mode": self.task_mode,
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
-        create_batch_task(**wanted)  # refuses bad input before anything is read or written
+        create_batch_task(**wanted)
         retries = RetryPolicy.of(wanted["task_policy"])
         for warning in retry_warnings(retries) if retries else ():
             self.log.warning("task_policy: %s", warning)
-        stamp = stamp_of(installation_of(context), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        return wanted
+
+    def _create_once(
+        self, context: Context, wanted: dict[str, Any], part: int = 0
+    ) -> dict[str, Any]:
+        """Create one batch task, unless it is there; the operator's result.
+
+        :param wanted: the arguments of ``create_batch_task``; the name has no stamp yet
+        :param part: which batch task of this task instance it is
+        """
+        ti: Any = context["ti"]
+        ids = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        stamp = stamp_of(installation_of(context), *ids, part)
         name = stamped_name(wanted["task_name"], stamp, of_release=self.of_release)
         wanted["task_name"] = name
         with self.hook() as hook:

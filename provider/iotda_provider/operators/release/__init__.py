@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
+    from iotda_provider.operators.release.own_tasks import create_task_ids
     from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
 
-__all__ = ["StagedRollout", "staged_rollout"]
+__all__ = ["StagedRollout", "create_task_ids", "staged_rollout"]
 
-__getattr__ = lazily(__name__, {"task_group": ("StagedRollout", "staged_rollout")})
+__getattr__ = lazily(
+    __name__,
+    {"own_tasks": ("create_task_ids",), "task_group": ("StagedRollout", "staged_rollout")},
+)

@@ -1,4 +1,4 @@
-"""The operator that waits until no device of a batch task is installing any more."""
+"""The operator that waits until no device of a release is installing any more."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsen
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.at_rest import RestJob, UntilAtRest
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
-from iotda_provider.task_io.dag_parameters import flag, id_or_template, is_template
-from iotda_provider.task_io.parameters import positive, read_number, read_whole_number
+from iotda_provider.task_io.dag_parameters import flag, ids_or_template, is_template
+from iotda_provider.task_io.parameters import (
+    batch_task_ids,
+    positive,
+    read_number,
+    read_whole_number,
+)
 from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -22,18 +27,19 @@ if TYPE_CHECKING:
 
 
 class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
-    """Wait until nothing of a batch task is under way, and a while longer after a stop.
+    """Wait until nothing of some batch tasks is under way, and a while longer after a stop.
 
     A stop does not reach into a device that is installing: it may finish afterwards, which the
     platform does not show. When the time is over it succeeds all the same and says how many devices
-    are left; whoever reads the devices next will find them ``unfinished``. It does so too where the
-    task is gone, with ``lost``: then ``status`` is None, ``at_rest`` is false, and ``under_way``
-    and ``progress`` are those of the last look, or of nobody.
+    are left; whoever reads the devices next will find them ``unfinished``. ``lost`` lists batch
+    tasks that are gone: then ``at_rest`` is false, and the counts are those of the others, which
+    ``found`` lists.
 
-    XCom: the return value ``{"batch_task_id", "at_rest", "under_way", "status", "lost",
+    XCom: the return value ``{"batch_task_ids", "at_rest", "under_way", "status", "found", "lost",
     "progress"}``.
 
-    :param batch_task_id: the batch task (templated)
+    :param batch_task_id: the batch task, or the list of those of one release; of none there is
+        nothing to wait for (templated)
     :param grace: seconds to wait after a task was stopped, for devices that were installing
         (templated)
     :param exposed: how many devices were let start, where that is known: if as many have succeeded
@@ -51,7 +57,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
     def __init__(
         self,
         *,
-        batch_task_id: str,
+        batch_task_id: Any,
         grace: Any = 600,
         exposed: Any = None,
         timeout: float = 6 * 3600,
@@ -60,7 +66,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = id_or_template(batch_task_id)
+        self.batch_task_id = ids_or_template(batch_task_id)
         self.grace = grace if is_template(grace) else positive(grace, "grace", zero=True)
         self.exposed = exposed
         self.timeout = positive(timeout, "timeout")
@@ -71,10 +77,8 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
         return self._work(context, self._job(self.timeout))
 
     def _job(self, timeout: float) -> RestJob:
-        from iotda_provider.api import check_task_id
-
         return RestJob(
-            batch_task_id=check_task_id(self.batch_task_id),
+            batch_task_ids=batch_task_ids(self.batch_task_id, empty=True),
             grace=read_number(self.grace, "grace", zero=True),
             exposed=None
             if self.exposed is None
@@ -109,7 +113,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
         self.wait_in_triggerer(trigger, limit, self.poll_interval)
 
     def waited_for(self, context: Context) -> Sequence[str]:
-        return (self.batch_task_id,)
+        return batch_task_ids(self.batch_task_id, empty=True)
 
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         if event.result is not None:

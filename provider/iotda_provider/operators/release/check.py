@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import (
     IoTDAConfigError,
     IoTDANotFoundError,
@@ -27,17 +26,23 @@ from iotda_provider.operators.release.conflicts import (
     what_was_created,
 )
 from iotda_provider.operators.release.fleet import members_of, online_lately, sort_devices
-from iotda_provider.procedures.create_once import differences, stamp_in, stamp_of
+from iotda_provider.operators.release.own_tasks import (
+    create_task_ids,
+    find_own_tasks,
+    own_stamps,
+)
+from iotda_provider.procedures.create_once import differences
+from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template, texts
 from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
+from iotda_provider.task_io.reports import check_report_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-MOST_TARGETS = 30_000
 _KINDS = {
     "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
     "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
@@ -51,16 +56,16 @@ class CheckReleaseOperator(IoTDABaseOperator):
     It fails, without retries, where a parameter of the rollout makes no sense (it reads those that
     it is given as the rollout will, and looks up the groups that are waves), where the package does
     not exist or is neither firmware nor software, where no device is left, where there are more
-    than one batch task takes, and where other upgrades that have not ended have any of the devices:
-    the error names them, and says whether they run or wait to be confirmed, as that task does which
-    a failed release leaves behind. Devices that run the version already, and those of another
-    product, are left out. The batch tasks that this DAG run has made before, at an earlier try, are
-    no others.
+    than 30,000 and no ``manifest_path``, and where other upgrades that have not ended have any of
+    the devices: the error names them, and says whether they run or wait to be confirmed, as that
+    task does which a failed release leaves behind. Devices that run the version already, and those
+    of another product, are left out. The batch tasks that this DAG run has made before, at an
+    earlier try, are no others.
 
-    Where this run has made the batch task of the release already, and is cleared, the release is
-    under way, and its devices must not be left without their guard: it is for the devices of that
-    batch task, whatever is left of them, and neither their number, nor other upgrades, nor a group
-    that does not exist any more are a reason to fail; these are told in the log.
+    Where this run has made a batch task of the release already, and is cleared, the release is
+    under way, and its devices must not be left without their guard: who is in which wave stays as
+    it was planned. Then neither the number of devices, nor other upgrades, nor a group that does
+    not exist any more are a reason to fail; these are told in the log.
 
     Since when a device is offline is only in its details, which take a call for each device that is
     offline now: sixteen at a time, as fast as the connection's ``max_requests_per_second`` lets
@@ -70,14 +75,16 @@ class CheckReleaseOperator(IoTDABaseOperator):
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
     counts); ``targets``, the ids of the devices to release to, and ``late``, those of them that
-    were not online lately. Where it refuses, ``refused``: why, in words.
+    were not online lately, as lists or as the references of files with them. Where it refuses,
+    ``refused``: why, in words.
 
     :param package_id: the upgrade package (templated)
     :param group_ids: the device groups to release to (templated)
     :param online_within: hours since a device was last online after which it comes last; 0 or None:
         all devices that are offline now come last, which takes no calls (templated)
-    :param create_task_id: the task that will create the batch task; or all of this DAG's that
-        create one for the same devices, that of the release first
+    :param create_task_id: the tasks of this DAG that will create batch tasks for these devices,
+        those of the release first (:func:`~iotda_provider.operators.release.create_task_ids`)
+    :param manifest_path: the rollout's: where ids go by file; None: they are in XComs (templated)
     :param waves: the rollout's, to be checked here; None: they are not (templated)
     :param max_waves: the most waves that the rollout has room for, the late one included
         (templated)
@@ -105,6 +112,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "rules",
         "gate",
         "approval",
+        "manifest_path",
         *CONNECTION_FIELDS,
     )
 
@@ -114,7 +122,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         package_id: str,
         group_ids: Any,
         online_within: Any = 24,
-        create_task_id: str | Sequence[str] = "create",
+        create_task_id: str | Sequence[str] = (*create_task_ids("rollout"), "try_again"),
+        manifest_path: str | None = None,
         waves: Any = None,
         max_waves: Any = 6,
         window: Any = None,
@@ -132,7 +141,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         ids = (create_task_id,) if isinstance(create_task_id, str) else create_task_id
         self.create_task_ids = texts(ids, "create_task_id")
         if not self.create_task_ids:
-            raise ValueError("create_task_id must name the task that creates the batch task")
+            raise ValueError("create_task_id must name the tasks that create batch tasks")
+        self.manifest_path = text_or_template(manifest_path, "manifest_path", optional=True)
         self.waves = waves
         self.max_waves = max_waves
         self.window = window
@@ -164,11 +174,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         except IoTDAConfigError as error:
             raise AirflowFailException(str(error)) from None
         ti: Any = context["ti"]
-        installation = installation_of(context)
-        own = {
-            stamp_of(installation, ti.dag_id, ti.run_id, task_id, -1): task_id
-            for task_id in self.create_task_ids
-        }
+        path = check_report_path(self.manifest_path, "manifest_path")
+        own = own_stamps(context, self.create_task_ids)
         asked = ReleaseParameters(
             {name: getattr(self, name) for name in self._checked},
             self.max_waves,
@@ -180,33 +187,30 @@ class CheckReleaseOperator(IoTDABaseOperator):
         except ValueError as error:
             asked.faults.append(f"{error}.")
         with self.hook() as hook:
-            task, made = self._made_before(hook, context, own)
+            task = self._made_before(hook, context, own)
             created = what_was_created(task)
-            wave_groups = _wave_groups(hook, asked) if made is None else {}
+            wave_groups = {} if task else _wave_groups(hook, asked)
             _refuse(asked.faults, created)
             package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
-            members = self._members(hook, group_ids, is_under_way=made is not None)
-            devices, current, others = sort_devices(hook, package, members, column, made)
-            if not devices and made is None:
+            members = self._members(hook, group_ids, is_under_way=task is not None)
+            devices, current, others = sort_devices(hook, package, members, column)
+            if not devices and task is None:
                 raise AirflowFailException(
                     f"There is no device to release {package.version} to: {len(members)} in the "
                     f"group(s), {current} run it already, {others} are of another product."
                 )
-            if len(devices) > MOST_TARGETS and made is None:
-                raise AirflowFailException(
-                    f"{len(devices)} devices are more than a batch task takes ({MOST_TARGETS}): "
-                    "release to fewer groups at a time."
-                )
-            ids = [device.device_id for device in devices] if made is None else made
+            ids = [device.device_id for device in devices]
+            if task is None:
+                _refuse_number(len(ids), path)
             conflicts = conflicts_of(hook, set(ids), own)
-            if made is None:
+            if task is None:
                 refuse_conflicts(conflicts, own, created)
             for sentence in conflicts:
                 self.log.warning("%s", sentence)
             lately = online_lately(hook, devices, within, self.log)
         late = [device_id for device_id in ids if device_id not in lately]
-        fits = (asked.too_many, asked.too_small, asked.too_large) if made is None else ()
+        fits = (asked.too_many, asked.too_small, asked.too_large) if task is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
         for group_id, members_of_it in wave_groups.items():
             if members_of_it.isdisjoint(ids):
@@ -214,8 +218,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
                     "waves: none of the devices is in group %s, so there will be no such wave.",
                     group_id,
                 )
-        ti.xcom_push(key="targets", value=ids)
-        ti.xcom_push(key="late", value=late)
+        ti.xcom_push(key="targets", value=hand_over(ids, path, "targets"))
+        ti.xcom_push(key="late", value=hand_over(late, path, "late"))
         self.log.info(
             "Version %s is for %d device(s); %d run it already and %d are of another product; %d "
             "were not online lately and come last.",
@@ -240,36 +244,31 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def _made_before(
         self, hook: IoTDAHook, context: Context, own: Mapping[str, str]
-    ) -> tuple[BatchTask | None, list[str] | None]:
-        """The release's batch task and its devices, where this run has made them; else None."""
-        stamp = next(iter(own))
-        found = [
-            task
-            for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-            for task in _since(hook.list_batch_tasks(task_type=kind), not_before(context))
-            if stamp_in(task.task_name) == stamp
-        ]
+    ) -> BatchTask | None:
+        """The first batch task of the release, where this run has created one; else None.
+
+        :raises AirflowFailException: it is for something else
+        """
+        stamps = [stamp for stamp in own if own[stamp] == self.create_task_ids[0]]
+        found = find_own_tasks(hook, stamps, not_before(context))
         if not found:
-            return None, None
-        task = min(found, key=lambda one: (one.create_time or "", one.task_id))
+            return None
+        task = found[0]
         wanted = {"document": {"package_ids": [self.package_id]}, "need_confirm": True}
         if different := differences(hook.get_batch_task(task.task_id), wanted):
             raise AirflowFailException(
                 f"Batch task {task.task_id} ({task.task_name}, {task.status}) bears the stamp of "
-                f"this run's {own[stamp]}, and is for something else: {'; '.join(different)}. It "
-                "stays as it is. Start a new DAG run for what this one asks for now."
+                f"this run's {self.create_task_ids[0]}, and is for something else: "
+                f"{'; '.join(different)}. It stays as it is. Start a new DAG run for what this one "
+                "asks for now."
             )
-        targets = [row.target for row in hook.iter_subtasks(task.task_id)]
-        if not targets:  # the platform has only begun to make them, so nobody has started
-            return task, None
         self.log.info(
-            "This run has made its batch task before: %s (%s), for %d device(s). The release goes "
-            "on with these, whatever is left of them.",
+            "This run has made batch task %s before (%s): the release is under way, and goes on "
+            "with the waves as they were planned.",
             task.task_id,
             task.status,
-            len(targets),
         )
-        return task, targets
+        return task
 
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
@@ -332,9 +331,19 @@ def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str
     return found
 
 
-def _since(tasks: Iterable[BatchTask], moment: str | None) -> Iterator[BatchTask]:
-    """The batch tasks, newest first, as far as they may be of this run."""
-    for task in tasks:
-        if moment and task.create_time and task.create_time < moment:
-            return
-        yield task
+def _refuse_number(devices: int, manifest_path: str | None) -> None:
+    """
+    :raises AirflowFailException: there are more devices than a release takes
+    """
+    if devices > MOST_DEVICES:
+        raise AirflowFailException(
+            f"{devices} devices are more than a release takes ({MOST_DEVICES}): release to fewer "
+            "groups at a time."
+        )
+    if devices > MOST_IN_XCOM and manifest_path is None:
+        raise AirflowFailException(
+            f"{devices} devices are more than the {MOST_IN_XCOM} whose ids XComs may hold: set "
+            "manifest_path (MANIFEST_PATH at the top of firmware_release) to the URL of a file "
+            "that all workers can read and write, such as s3://bucket/releases/{{ run_id }}.json. "
+            "Nothing was created."
+        )

@@ -60,7 +60,11 @@ def refuse_conflicts(found: Sequence[str], own: Mapping[str, str], created: str)
     """
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
-        ours = ", ".join(f"{stamp} ({task_id})" for stamp, task_id in own.items())
+        # Of each task its first batch task's: nearly always it creates no other.
+        first: dict[str, str] = {}
+        for stamp, task_id in own.items():
+            first.setdefault(task_id, stamp)
+        ours = ", ".join(f"{stamp} ({task_id})" for task_id, stamp in first.items())
         raise AirflowFailException(
             f"{' '.join(found[:_MOST_NAMED])}{more} Then clear this task. {created} "
             f"(The names of this run's own batch tasks end with {ours}.)"

@@ -40,34 +40,20 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> dict[str, Device]:
 
 
 def sort_devices(
-    hook: IoTDAHook,
-    package: OtaPackage,
-    members: Mapping[str, Device],
-    column: str,
-    made: Sequence[str] | None,
+    hook: IoTDAHook, package: OtaPackage, members: Mapping[str, Device], column: str
 ) -> tuple[list[Device], int, int]:
-    """The devices that need the package, and how many have it or can't take it.
-
-    :param made: those that a batch task of this run is for, which had not had it; None: none is
-    """
-    targets = frozenset(made or ())
+    """The devices that need the package, and how many have it or can't take it."""
+    wanted: list[Device] = []
+    current = 0
     # Lists of groups leave the versions out.
-    known = (
-        d
-        for d in hook.list_devices(product_id=package.product_id)
-        if d.device_id in members or d.device_id in targets
-    )
-    found = {device.device_id: device for device in known}
-    if made is None:
-        wanted = [d for d in found.values() if getattr(d, column) != package.version]
-    else:
-        wanted = [d for d in found.values() if d.device_id in targets]
-    current = sum(
-        getattr(device, column) == package.version
-        for device_id, device in found.items()
-        if device_id not in targets
-    )
-    return wanted, current, len(members.keys() - found.keys() - targets)
+    for device in hook.list_devices(product_id=package.product_id):
+        if device.device_id not in members:
+            continue
+        if getattr(device, column) == package.version:
+            current += 1
+        else:
+            wanted.append(device)
+    return wanted, current, len(members) - current - len(wanted)
 
 
 def online_lately(

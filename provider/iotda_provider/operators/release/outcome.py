@@ -12,7 +12,6 @@ from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
 from iotda_provider.release.gate import GO_ON, STOP
-from iotda_provider.release.reconciliation import exposed_devices
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.parameters import positive
@@ -30,14 +29,15 @@ class RolloutOutcomeOperator(GuardedOperator):
     have taken days for a yes to the last wave, so that after one the guard looks once more, from
     its worker: what has broken a rule meanwhile, or was stopped, is not released.
 
-    XComs: the return value ``{"batch_task_id", "verdict": "released" | "breached" | "refused" |
-    "unproven" | "rejected" | "stopped_elsewhere" | "lost", "wave", "waves", "exposed",
-    "started_elsewhere", "approved_by_person", "unconfirmed_from", "summary"}``. ``wave`` is the
-    last one that began, and ``exposed`` counts the devices that were let start, by an earlier pass
-    of a cleared run too, with the ``started_elsewhere`` that somebody else has let start.
+    XComs: the return value ``{"batch_task_ids", "verdict": "released" | "breached" | "refused" |
+    "unproven" | "rejected" | "stopped_elsewhere" | "lost", "rule", "wave", "waves", "devices",
+    "exposed", "started_elsewhere", "approved_by_person", "summary"}``. ``wave`` is the last one
+    that began, ``devices`` counts all of the release, and ``exposed`` those that were let start, by
+    an earlier pass of a cleared run too, with the ``started_elsewhere`` that somebody else has let
+    start.
 
     :param plan_task_id: the task that has planned the waves
-    :param steps: for each wave the task ids ``{"confirm", "watch", "gate", "ask", "stop"}``
+    :param steps: for each wave the task ids ``{"watch", "gate", "ask", "stop"}``
     :param timeout: seconds that the last look may wait for a platform that does not answer
     """
 
@@ -63,12 +63,11 @@ class RolloutOutcomeOperator(GuardedOperator):
         plan = plan_of(ti, self.plan_task_id)
         # It is the keeper of copies, which Airflow has just deleted with the rest of its XComs.
         files = ReleaseFiles.of(plan, ti, self.plan_task_id, ti.task_id)
-        files.copy_planned(plan, self.log)
-        files.copy_confirmed(self.log)
+        files.copy_all(self.log)
         result = self._ended(ti, plan)
-        self._count(ti, files, result)
+        self._count(files, result)
         if result["verdict"] == RELEASED and result["wave"] in result["approved_by_person"]:
-            look = self._look(context, plan, result["wave"])
+            look = self._look(context, result)
             if look["verdict"] != PASSED:
                 result["verdict"] = look["verdict"]
                 result["summary"] += (
@@ -84,16 +83,14 @@ class RolloutOutcomeOperator(GuardedOperator):
         :raises AirflowFailException: they do not say so
         """
         verdict, summary, begun, by_person = "", "", 0, []
-        unconfirmed, unconfirmed_from, outside = 0, None, 0
-        for place, step in enumerate(self.steps[: len(plan["waves"])], start=1):
+        outside, is_last, rule = 0, False, None
+        for place, step in enumerate(self.steps, start=1):
             result = ti.xcom_pull(task_ids=step["watch"])
-            if not isinstance(result, Mapping) or result["verdict"] == SURPLUS:
+            if is_last or not isinstance(result, Mapping) or result["verdict"] == SURPLUS:
                 break
             begun, summary, verdict = place, str(result["summary"]), str(result["verdict"])
+            is_last, rule = bool(result["is_last"]), result.get("rule")
             outside = max(outside, int(result.get("started_elsewhere") or 0))
-            confirm = ti.xcom_pull(task_ids=step["confirm"]) or {}
-            unconfirmed = int(confirm.get("unconfirmed") or 0)
-            unconfirmed_from = step["confirm"] if unconfirmed else None
             branch = ti.xcom_pull(task_ids=step["gate"], key="branch") or []
             if step["ask"] is not None and step["ask"] in branch:
                 if _is_no(ti, step):
@@ -104,48 +101,48 @@ class RolloutOutcomeOperator(GuardedOperator):
                     verdict = PASSED
             if verdict != PASSED:
                 break
-        if verdict == PASSED and begun == len(plan["waves"]):
+        if verdict == PASSED and is_last:
             verdict = RELEASED
         elif verdict in ("", PASSED):
             raise AirflowFailException(
                 f"Wave {begun} is the last that has ended, of {len(plan['waves'])}, and nothing "
                 "says why: this release is not announced. Clear the waves that are missing."
             )
-        members = plan["waves"][begun - 1]["cumulative"] if begun else 0
         return {
-            "batch_task_id": plan["batch_task_id"],
             "verdict": verdict,
+            "rule": rule,
             "wave": begun,
             "waves": len(plan["waves"]),
-            "exposed": members - unconfirmed,
+            "devices": plan["devices"],
             "started_elsewhere": outside,
             "approved_by_person": by_person,
-            "unconfirmed_from": unconfirmed_from,
             "summary": summary,
         }
 
-    def _count(self, ti: Any, files: ReleaseFiles, result: dict[str, Any]) -> None:
-        """Count who was let start by what was written down: this pass knows its own waves only."""
-        source = result["unconfirmed_from"]
-        unconfirmed = ti.xcom_pull(task_ids=source, key="unconfirmed") if source else None
-        found = exposed_devices(files, result["wave"], self.log, unconfirmed=unconfirmed or ())
-        if found is not None:
-            result["exposed"] = len(found.devices)
-            result["started_elsewhere"] = max(result["started_elsewhere"], found.outside)
-        everybody = files.cumulative[-1]
-        result["exposed"] = min(result["exposed"] + result["started_elsewhere"], everybody)
+    def _count(self, files: ReleaseFiles, result: dict[str, Any]) -> None:
+        """Count who was let start by what was written down.
 
-    def _look(self, context: Context, plan: Mapping[str, Any], wave: int) -> dict[str, Any]:
+        :raises IoTDATransportError: it can't be read
+        """
+        parts = files.created_parts()
+        exposed = elsewhere = 0
+        for part in parts:
+            ledger = files.read_ledger(part, self.log)
+            exposed += len(ledger.exposed)
+            elsewhere += len(ledger.elsewhere)
+        result["batch_task_ids"] = [part.batch_task_id for part in parts]
+        result["exposed"] = exposed + max(0, result["started_elsewhere"] - elsewhere)
+
+    def _look(self, context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
         """One more look of the guard, which stops what has broken a rule."""
-        batch_task_id = plan["batch_task_id"]
-        memory = self.memory_of(context, batch_task_id)
-        watch = self.watch_over(batch_task_id, memory)
+        memory = self.memory_of(context, tuple(result["batch_task_ids"]))
+        watch = self.watch_over(memory)
         deadline = time.time() + self.timeout
-        last = LastLook(wave, watch, self.log, deadline=deadline, clock=time.time)
-        result = self.carry_out(context, last, watch)
+        last = LastLook(result["wave"], watch, self.log, deadline=deadline, clock=time.time)
+        look = self.carry_out(context, last, watch)
         self.leave_memory(context, memory)
         self.settle_memory(context, memory)
-        return result
+        return look
 
 
 def _is_no(ti: Any, step: Mapping[str, str | None]) -> bool:

@@ -2,113 +2,113 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.airflow_support.deferral import DeferrableTask
-from iotda_provider.exceptions import (
-    BatchTaskTimeoutError,
-    IoTDAConfigError,
-    IoTDAError,
-    IoTDATransportError,
-    NotHeldError,
-)
+from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
-from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models import TaskType
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
+from iotda_provider.operators.batch_task.create import not_before
+from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
+from iotda_provider.procedures.create_once import stamp_of
+from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
-from iotda_provider.release.ledger import Ledger
-from iotda_provider.release.manifest import Manifest
+from iotda_provider.release.manifest import Manifest, Part
 from iotda_provider.release.planning import late_warning, plan_waves, split_late
-from iotda_provider.release.release_guard import not_held
-from iotda_provider.release.storage import ReleaseFiles, read_manifest, read_planned, write_json
-from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
-from iotda_provider.rollout_guard.live_record import HEADER_KEY, header, package_ids
+from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.wave_specs import GROUP, wave_specs
+from iotda_provider.rollout_guard.live_record import HEADER_KEY, header
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import (
     airflow_id,
-    flag,
-    id_or_template,
     is_template,
     list_or_template,
+    object_or_template,
+    one_of,
     text_or_template,
+    texts,
 )
 from iotda_provider.task_io.parameters import (
     as_list,
+    as_mapping,
+    none_if_blank,
     optional_text,
-    positive,
     read_number,
     read_whole_number,
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom
-from iotda_provider.waiting.deadline import Deadline
-from iotda_provider.waiting.task_wait import BEGUN
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from iotda_provider.airflow_support.trigger_events import Event
     from iotda_provider.hooks.iotda import IoTDAHook
 
-_START_SECONDS = 600.0
-#: Looks at a task whose subtasks are there in part, before that is an error.
-_MOST_TORN_LOOKS = 5
+#: The types of batch tasks that can be released in waves: held, confirmed and stopped.
+UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 
 
-class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
-    """Put every device of a batch task into a wave, and say which waves can pass by themselves.
+class PlanWavesOperator(IoTDABaseOperator):
+    """Put every device of a release into a wave, and say which waves can pass by themselves.
 
-    The devices are read from the batch task itself, so nobody is forgotten and nobody else is
-    reached. The same task, seed and parameters give the same waves at every try. With a
-    ``manifest_path`` the membership is in that file; otherwise it is in this task's XComs
-    ``wave_1``, ``wave_2``, ..., with a copy in those of ``keeper_task_id``. What is there already
-    is obeyed rather than written again: who is in which wave stays as it was planned first,
-    whatever is cleared, whoever is online by then, and whichever parameter was changed. Where
-    devices were let start and who is in which wave is gone, it fails.
+    Nothing is created: the devices of a wave get batch tasks when it begins. The same devices, seed
+    and parameters give the same waves at every try. With a ``manifest_path`` the membership is in
+    files beside it; otherwise it is in this task's XComs ``wave_1``, ``wave_2``, ..., with a copy
+    in those of ``keeper_task_id``. What is there already is obeyed rather than written again: who
+    is in which wave stays as it was planned first, whatever is cleared, whoever is online by then,
+    and whichever parameter was changed. Where this run has created batch tasks and who is in which
+    wave is gone, it fails.
 
-    A batch task whose devices have started, and not by this release, is refused: it holds nobody.
+    XComs: the return value ``{"release", "installation", "devices", "waves": [{"wave", "label",
+    "devices", "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed",
+    "digest", "manifest_path"}``: ``release`` names it, and ``installation`` this Airflow; ``late``,
+    how many waves at the end hold devices that were not online lately; ``warnings``, sentences that
+    a person should read before the first wave; and ``rollout``, what is released.
 
-    XComs: the return value ``{"batch_task_id", "waves": [{"wave", "label", "devices",
-    "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed", "digest",
-    "manifest_path"}``: ``late``, how many waves at the end hold devices that were not online
-    lately; ``warnings``, sentences that a person should read before the first wave; and
-    ``rollout``, what is released.
-
-    :param batch_task_id: a batch task that was created with ``need_confirm`` (templated)
+    :param devices: the devices to release to, up to a million: a list, an XCom of one, text that
+        begins with ``[``, or the URL of a file with one id a line (templated)
     :param waves: such as ``["1%", "5%", "25%", "100%"]`` or text of it with commas: shares and
         counts (from the first device on), ``group:<group id>``, and ``100%`` or ``rest`` at the end
         (templated)
     :param gate: what a wave must show to pass: ``EnoughSuccess(...)``, or the failure rate to rule
         out (templated)
-    :param late: devices that form a last wave of their own, as they were not online lately; where
-        they are more than half of the fleet, several by the shares of ``waves``, as far as
-        ``max_waves`` has room (templated)
-    :param seed: what the order is drawn from; empty: the batch task's id (templated)
+    :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
+    :param document: ``{"package_ids": [...]}`` (templated)
+    :param group_ids: the device groups that the release is for, for people and for other releases
+        (templated)
+    :param late: devices that form a last wave of their own, as they were not online lately, in any
+        form of ``devices``; where they are more than half of the fleet, several by the shares of
+        ``waves``, as far as ``max_waves`` has room (templated)
+    :param seed: what the order is drawn from; empty: what names the release (templated)
     :param max_waves: the most waves that can be released, the late ones included
-    :param manifest_path: URL of a file for the membership, which all workers can read (templated)
+    :param manifest_path: URL of a file for the membership, which all workers can read and write;
+        others are written beside it. Needed for more than 30,000 devices (templated)
     :param bake_time: as the waves' watches get it: what they can't read ends the release here,
         before anybody is let start (templated)
     :param wave_timeout: as ``bake_time`` (templated)
     :param already_current: as ``bake_time`` (templated)
     :param rules: the guard's rules, for people who look at the release (templated)
-    :param poll_interval: seconds between two looks at a batch task that the platform still prepares
-    :param deferrable: wait for that in the triggerer instead of in the worker
-    :param keeper_task_id: a task that starts after all waves, with a copy of who is in which wave,
-        and of what was confirmed, so that both outlive a plan that is cleared; None: there is none
+    :param poll_interval: seconds between two looks of the guard, for people
+    :param create_task_ids: the tasks that create the batch tasks of the waves
+    :param keeper_task_id: a task that starts after all waves, with a copy of what is written down,
+        so that it outlives a plan that is cleared; None: there is none
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
     """
 
     template_fields: Sequence[str] = (
-        "batch_task_id",
+        "devices",
         "waves",
         "gate",
+        "batch_task_type",
+        "document",
+        "group_ids",
         "late",
         "seed",
         "manifest_path",
@@ -122,9 +122,12 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
     def __init__(
         self,
         *,
-        batch_task_id: str,
+        devices: Any,
         waves: Any,
         gate: Any,
+        task_type: str,
+        document: Mapping[str, Any] | str,
+        group_ids: Any = None,
         late: Any = (),
         seed: str | None = None,
         max_waves: int = 6,
@@ -133,15 +136,18 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         wave_timeout: Any = 86400,
         already_current: Any = 0,
         rules: Any = (),
-        poll_interval: float = 5,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 10,
+        create_task_ids: Sequence[str] = (),
         keeper_task_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_task_id = id_or_template(batch_task_id)
+        self.devices = list_or_template(devices, "devices")
         self.waves = list_or_template(waves, "waves")
         self.gate = gate
+        self.batch_task_type = text_or_template(task_type, "task_type")
+        self.document = object_or_template(document, "document")
+        self.group_ids = list_or_template(group_ids, "group_ids", optional=True)
         self.late = list_or_template(late, "late")
         self.seed = text_or_template(seed, "seed", optional=True)
         self.max_waves = whole_number(max_waves, "max_waves")
@@ -150,206 +156,119 @@ class PlanWavesOperator(DeferrableTask, IoTDABaseOperator):
         self.wave_timeout = wave_timeout
         self.already_current = already_current
         self.rules = rules_to_json(read_rules(rules)) if rules and not is_template(rules) else rules
-        self.poll_interval = positive(poll_interval, "poll_interval")
-        self.deferrable = flag(deferrable, "deferrable")
+        self.poll_interval = poll_interval
+        self.create_task_ids = texts(create_task_ids, "create_task_ids")
         self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self._execute(context, began=time.time())
+        from iotda_provider.api import check_group_ids, create_batch_task
 
-    def _execute(self, context: Context, *, began: float) -> dict[str, Any]:
-        from iotda_provider.api import check_task_id
-
-        task_id = check_task_id(self.batch_task_id)
+        ti: Any = context["ti"]
         path = check_report_path(self.manifest_path, "manifest_path")
         refuse_mapped(self, context, "its waves would not find what it plans for them")
-        gate, specs = as_gate(self.gate), wave_specs(self.waves)
-        # Each wave reads them again: what is wrong is to be known before the first.
+        gate = as_gate(self.gate)
+        task_type = one_of(self.batch_task_type, "task_type", UPGRADES)
+        document = as_mapping(self.document, "document")
+        # Each wave reads these again: what is wrong is to be known before the first.
+        create_batch_task(
+            task_name="a", task_type=task_type, targets=["0"], document=document, need_confirm=True
+        )
         read_number(self.bake_time, "bake_time", zero=True)
         read_number(self.wave_timeout, "wave_timeout")
         read_whole_number(self.already_current, "already_current", zero=True)
+        groups = none_if_blank(self.group_ids)
+        group_ids = [] if groups is None else check_group_ids(as_list(groups, "group_ids"))
+        installation = installation_of(context)
+        release = stamp_of(installation, ti.dag_id, ti.run_id, ti.task_id, -1)
+        files = ReleaseFiles(ti.dag_id, ti.run_id, ti.task_id, self.keeper_task_id, path)
+        known = files.read_manifest()
+        if known is not None and known.release != release:
+            raise IoTDAConfigError(
+                f"The manifest at {one_line(path, 300)} is that of another release, "
+                f"{known.release}: give every release a path of its own, such as one with "
+                "{{ run_id }}."
+            )
+        packages = [str(one) for one in document.get("package_ids") or ()]
         with self.hook() as hook:
-            task, targets = self._targets(hook, task_id, began)
+            if known is None:
+                self._refuse_unplanned(hook, context)
+            manifest = known or self._plan(hook, files, release)
             about = header(
                 "release",
-                [task_id],
-                [task],
+                (),
                 rules=read_rules(self.rules) if self.rules else (),
-                version=self._version(hook, task),
+                version=self._version(hook, packages),
                 iotda_conn_id=self.iotda_conn_id,
                 poll_interval=self.poll_interval,
             )
-            push_xcom(context, HEADER_KEY, about, self.log)
-            known = self._known(context, path, task_id)
-            manifest = known or self._plan(hook, task_id, targets, specs)
-        if set(manifest.up_to(len(manifest))) != set(targets):
-            raise IoTDAConfigError(
-                f"The manifest at {one_line(path, 300)} "
-                f"does not hold the devices of batch task {task_id}."
-            )
+        about |= {"package_ids": packages, "group_ids": [str(one) for one in group_ids]}
+        push_xcom(context, HEADER_KEY, about, self.log)
         if len(manifest) > self.max_waves:
             raise IoTDAConfigError(
                 f"There are {len(manifest)} waves ({', '.join(manifest.labels)}), and this DAG has "
                 f"room for max_waves={self.max_waves}."
             )
-        found = forecast(gate, manifest.labels, manifest.cumulative)
-        warnings = [line for line in [late_warning(manifest)] if line]
-        plan = {
-            "batch_task_id": task_id,
-            "waves": [wave.to_json() for wave in found],
-            "late": manifest.late,
-            "warnings": warnings,
-            "seed": manifest.seed,
-            "digest": manifest.digest,
-            "manifest_path": path,
-        }
-        ti: Any = context["ti"]
-        files = ReleaseFiles.of(plan, ti, ti.task_id, self.keeper_task_id)
-        self._check_held(task, targets, files, is_known=known is not None)
         if known is not None:
             self.log.info(
                 "The waves are as they were planned first. What has changed since, in parameters "
                 "or in who is online, changes nothing of them."
             )
-        elif path:
-            write_json(path, manifest.to_json())
-        else:
-            files.write_planned(manifest)
-        if not path:
-            for place, members in enumerate(manifest.waves, start=1):
-                context["ti"].xcom_push(key=f"wave_{place}", value=list(members))
+            files.copy_all(self.log)
+        found = forecast(gate, manifest.labels, manifest.cumulative)
+        warning = late_warning([wave.devices for wave in manifest.waves], manifest.late)
         for wave in found:
             (self.log.info if wave.can_pass else self.log.warning)("%s", wave.sentence)
-        for line in warnings:
-            self.log.warning("%s", line)
-        files.copy_confirmed(self.log)
-        return plan
+        if warning:
+            self.log.warning("%s", warning)
+        return {
+            "release": release,
+            "installation": installation,
+            "devices": manifest.cumulative[-1],
+            "waves": [wave.to_json() for wave in found],
+            "late": manifest.late,
+            "warnings": [warning] if warning else [],
+            "seed": manifest.seed,
+            "digest": manifest.digest,
+            "manifest_path": path,
+        }
 
-    def _version(self, hook: IoTDAHook, task: BatchTask) -> str | None:
+    def _version(self, hook: IoTDAHook, packages: Sequence[str]) -> str | None:
         """The package's version, for people; None where it can't be read, or there are several."""
-        packages = package_ids(task)
+        if len(packages) != 1:
+            return None
         try:
-            return hook.get_ota_package(*packages).version if len(packages) == 1 else None
+            return hook.get_ota_package(packages[0]).version
         except IoTDAError as error:
             self.log.info("The version of package %s can't be read: %s", packages[0], error)
             return None
 
-    def _known(self, context: Context, path: str | None, task_id: str) -> Manifest | None:
-        """The waves that were planned before; None: there are none yet."""
-        if path:
-            return read_manifest(path, task_id)
-        if self.keeper_task_id is None:
-            return None
-        return read_planned(context["ti"], self.keeper_task_id, task_id)
-
-    def _check_held(
-        self, task: BatchTask, targets: Sequence[str], files: ReleaseFiles, *, is_known: bool
-    ) -> None:
-        """Whether whoever has started was let start by an earlier try of this release.
-
-        :param is_known: whether it is known who is in which wave
-        :raises NotHeldError: nobody was
-        :raises IoTDAConfigError: somebody was, by waves that nobody knows any more
+    def _refuse_unplanned(self, hook: IoTDAHook, context: Context) -> None:
         """
-        records = files.read_confirmed(self.log)
-        if records is None:
-            if is_known:
-                return  # the first wave looks again, once that can be read
-            raise IoTDATransportError("Whether anybody was let start before can't be read.")
-        ledger = Ledger(targets)
-        merged = [ledger.merge(record) for record in records]
-        if ledger.accepted and not is_known:
+        :raises IoTDAConfigError: this run has created batch tasks by waves that nobody knows now
+        """
+        stamps = own_stamps(context, self.create_task_ids)
+        if found := find_own_tasks(hook, stamps, not_before(context)) if stamps else []:
             raise IoTDAConfigError(
-                f"{len(ledger)} device(s) were let start, and who is in which wave is gone: other "
-                "waves would let more of them start than has been shown to be right. Stop batch "
-                f"task {task.task_id}, and start the release anew."
+                f"This run has created batch task {found[0].task_id} ({found[0].task_name}, "
+                f"{found[0].status}), and who is in which wave is gone: other waves would let more "
+                "devices start than has been shown to be right. Stop its batch tasks, and start "
+                "the release anew."
             )
-        if task.progress.started and not any(merged):
-            progress = task.progress
-            raise NotHeldError(not_held(task.task_id, progress.started, progress.total))
 
-    def _plan(
-        self, hook: IoTDAHook, task_id: str, targets: Sequence[str], specs: Sequence[WaveSpec]
-    ) -> Manifest:
-        from iotda_provider.api import check_targets
-
+    def _plan(self, hook: IoTDAHook, files: ReleaseFiles, release: str) -> Manifest:
+        specs = wave_specs(self.waves)
+        devices = read_devices(self.devices)
+        if not devices:
+            raise IoTDAConfigError("devices is an empty list: there is nobody to release to.")
         groups = {
             spec.group_id: {device.device_id for device in hook.iter_group_devices(spec.group_id)}
             for spec in specs
             if spec.kind == GROUP
         }
-        seed = optional_text(self.seed, "seed") or task_id
-        late = set(check_targets(as_list(self.late, "late"), "late"))
-        whole = plan_waves(task_id, targets, specs, seed=seed, groups=groups, late=late)
-        return split_late(whole, specs, self.max_waves)
-
-    def _targets(self, hook: IoTDAHook, task_id: str, began: float) -> tuple[BatchTask, list[str]]:
-        """The batch task and its devices, once the platform has made all of its subtasks.
-
-        :raises BatchTaskTimeoutError: it does not come to an end with that
-        """
-        torn, before = 0, 0
-        while True:
-            task = hook.get_batch_task(task_id)
-            is_torn = task.status != TaskStatus.INITIALIZING
-            if is_torn:
-                targets = [row.target for row in hook.iter_subtasks(task_id)]
-                if targets and len(targets) == task.progress.total:
-                    return task, targets
-                if targets and torn >= _MOST_TORN_LOOKS and len(targets) == before:
-                    self.log.warning(
-                        "Batch task %s shows %d device(s), again and again, and counts %d: the "
-                        "release is for those that it shows.",
-                        task_id,
-                        len(targets),
-                        task.progress.total,
-                    )
-                    return task, targets
-                before = len(targets)
-            over = time.time() - began > _START_SECONDS
-            if task.status.is_terminal or over or torn >= _MOST_TORN_LOOKS:
-                raise BatchTaskTimeoutError(
-                    f"Batch task {task_id} is {task.status} ({task.progress}), and its devices "
-                    "can't be read: there is nothing to release."
-                )
-            torn += is_torn
-            if self.deferrable and not is_torn:
-                self._defer(task_id, began)
-            time.sleep(self.poll_interval)
-
-    def _defer(self, task_id: str, began: float) -> NoReturn:
-        from iotda_provider.triggers.batch_task import BatchTaskTrigger
-
-        now = time.time()
-        left = max(0.0, began + _START_SECONDS - now)
-        deadline = Deadline.of(left, self.execution_timeout, began=began, now=now)
-        trigger = BatchTaskTrigger(
-            batch_task_id=task_id,
-            target_statuses=BEGUN,
-            **self.connection,
-            poll_interval=self.poll_interval,
-            deadline=deadline.at,
-            limit=deadline.limit,
-            max_outage=self.max_outage,
-            memo={"began": began},
-        )
-        self.wait_in_triggerer(trigger, deadline, self.poll_interval)
-
-    def waited_for(self, context: Context) -> Sequence[str]:
-        from iotda_provider.api import check_task_id
-
-        return (check_task_id(self.batch_task_id),)
-
-    def resumed(self, context: Context, event: Event) -> dict[str, Any]:
-        if event.error is not None:
-            raise event.error
-        if event.limit == "execution_timeout":
-            raise self.execution_timeout_error()
-        # Where the time is over, one look more says what is the matter.
-        return self._execute(context, began=float(event.memo["began"]))
-
-    def without_triggerer(self, context: Context) -> dict[str, Any]:
-        return self._execute(context, began=time.time() - 2 * _START_SECONDS)
+        seed = optional_text(self.seed, "seed") or release
+        late = set(read_devices(self.late, "late"))
+        whole = plan_waves(devices, specs, seed=seed, groups=groups, late=late)
+        return files.write_waves(release, split_late(whole, specs, self.max_waves))
 
 
 def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:
@@ -361,3 +280,17 @@ def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:
     if not isinstance(plan, dict) or "waves" not in plan:
         raise IoTDAConfigError(f"{one_line(plan_task_id, 250)} has planned no waves.")
     return plan
+
+
+def created_parts(ti: Any, create_task_id: str) -> list[Part]:
+    """The batch tasks of a release by the result of a task that has created some of them.
+
+    :raises AirflowFailException: it has left none
+    """
+    created = ti.xcom_pull(task_ids=create_task_id)
+    if not isinstance(created, Mapping):
+        raise AirflowFailException(
+            f"{create_task_id} has left no result, so nobody is let start (was it marked as a "
+            "success by hand?). Clear it."
+        )
+    return [Part.from_json(part) for part in created.get("all_parts") or ()]

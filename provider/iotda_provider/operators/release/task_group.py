@@ -1,4 +1,4 @@
-"""The task group that releases a batch task in waves, each behind a guard and a gate."""
+"""The task group that releases to devices in waves, each behind a guard and a gate."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import EnoughSuccess, FailureClasses
-from iotda_provider.models.text import one_line, what_is
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
-from iotda_provider.operators.release.gate import StopReleaseOperator, WaveGateOperator
+from iotda_provider.operators.release.create import CreateWaveOperator
+from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
+from iotda_provider.operators.release.questions import checked_users, question
+from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
 from iotda_provider.release.gate import APPROVALS, GO_ON, NEVER, STOP
 from iotda_provider.release.wave_specs import wave_specs
@@ -24,6 +27,8 @@ from iotda_provider.task_io.parameters import positive, whole_number
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"
+#: The steps of a wave that have a guard, in order.
+GUARDED = ("create", "confirm", "watch")
 #: Airflow's own limit, less the names of the tasks; and more waves than a page of Airflow can show.
 _LONGEST_ID, _MOST_WAVES = 200, 100
 
@@ -34,18 +39,26 @@ class StagedRollout(NamedTuple):
     :param group: the task group, for ``create >> rollout.group``
     :param plan: its first task; ``plan.output`` says which wave has how many devices
     :param outcome: its last task; ``outcome.output["verdict"]`` says how it has ended
+    :param create_task_ids: the tasks in it that create batch tasks
     """
 
     group: TaskGroup
     plan: PlanWavesOperator
     outcome: RolloutOutcomeOperator
+    create_task_ids: tuple[str, ...] = ()
 
 
 def staged_rollout(
     group_id: str = "rollout",
     *,
-    batch_task_id: Any,
+    devices: Any,
+    task_type: str,
+    document: Any,
     rules: Any,
+    task_name: str = "release",
+    app_id: str | None = None,
+    task_policy: Any = None,
+    group_ids: Any = None,
     waves: Any = ("1%", "5%", "25%", "100%"),
     gate: Any = None,
     max_waves: int = 6,
@@ -77,36 +90,50 @@ def staged_rollout(
     instance_id: str | None = None,
     **task_arguments: Any,
 ) -> StagedRollout:
-    """Release a batch task that was created with ``need_confirm`` in waves.
+    """Release a package to devices in waves.
 
-    Each wave: confirm, once the maintenance window is open (at most 100 devices in a call, with a
-    look of the guard before each, which looks while the window is closed, too), watch, bake, and
-    the gate. A wave passes on ``EnoughSuccess`` over all devices so far, where every unfinished one
-    counts as failed; on a person's word; or not at all. On a breach the guard stops the batch task;
-    on a person's no, the group does.
+    Each wave has a batch task of its own, and several where it has more than 30,000 devices: they
+    are created when it begins, and hold its devices until they are confirmed. Devices of later
+    waves are in no batch task, so no mistake reaches further than the present wave.
+
+    Each wave: create, and confirm, once the maintenance window is open (at most 100 devices in a
+    call, with a look of the guard before each, which looks while the window is closed, too), watch,
+    bake, and the gate. A wave passes on ``EnoughSuccess`` over all devices so far, where every
+    unfinished one counts as failed; on a person's word; or not at all. On a breach the guard stops
+    all batch tasks of the release; on a person's no, the group does.
 
     The number of waves is known only when the DAG runs, so ``max_waves`` of them are unrolled, and
     those that a release does not have are passed through or skipped. A task that was killed or
-    cleared decides anew from what the platform says and from what was written down of accepted
-    confirmations, so no device is confirmed twice or forgotten.
+    cleared decides anew from what the platform says and from what was written down, so no batch
+    task is created twice, and no device is confirmed twice or forgotten.
 
     :param group_id: the id of the task group
-    :param batch_task_id: the batch task (templated)
+    :param devices: the devices to release to, up to a million: a list, an XCom of one, text that
+        begins with ``[``, or the URL of a file with one id a line (templated)
+    :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
+    :param document: ``{"package_ids": [...]}`` (templated)
     :param rules: the guard's rules, as objects or as JSON of them (templated)
+    :param task_name: how the names of its batch tasks begin, which end with
+        ``_wave_2_of_4_part_1`` and a stamp (templated)
+    :param app_id: resource space of its batch tasks (templated)
+    :param task_policy: of its batch tasks, as of ``CreateBatchTaskOperator`` (templated)
+    :param group_ids: the device groups that the release is for, for people and for other releases
+        (templated)
     :param waves: see :class:`~iotda_provider.operators.release.plan.PlanWavesOperator` (templated)
     :param gate: ``EnoughSuccess(...)``, or the failure rate that a wave must rule out; None: 5 %
         (templated)
     :param max_waves: the most waves that a release may have
     :param late: devices that form the last wave, or several, as they were not online lately
         (templated)
-    :param seed: what the order is drawn from; None: the batch task's id (templated)
-    :param manifest_path: URL of a file for who is in which wave; None: in XCom (templated)
+    :param seed: what the order is drawn from; None: what names the release (templated)
+    :param manifest_path: URL of a file for who is in which wave, with others beside it; needed for
+        more than 30,000 devices; None: in XCom (templated)
     :param bake_time: seconds after its last confirmation before which no wave passes (templated)
     :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
     :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
         :class:`~iotda_provider.operators.release.watch.WatchWaveOperator`
     :param evidence_interval: seconds between two questions for it; None: six looks
-    :param already_current: devices of the batch task that ran the version before (templated)
+    :param already_current: devices of the release that ran the version before (templated)
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00`` (templated)
@@ -119,7 +146,7 @@ def staged_rollout(
         ``stop`` after ``answer_within``
     :param answer_within: for ``stop``
     :param subject: how a question names the release, such as ``firmware 2.0.0 for group north``;
-        empty: by its batch task (templated)
+        empty: by its DAG run (templated)
     :param notifiers: Airflow notifiers that tell people of an open question
     :param assigned_users: who may answer it: the ids of Airflow's users, or ``{"id", "name"}`` of
         them; None: whoever may answer questions of this DAG at all
@@ -158,7 +185,7 @@ def staged_rollout(
         raise ValueError(
             f"waves has {len(wave_specs(waves))} of them, and max_waves is {max_waves}"
         )
-    users = _users(assigned_users)
+    users = checked_users(assigned_users)
     gate = EnoughSuccess(0.05) if gate is None else gate
     connection: dict[str, Any] = {
         "iotda_conn_id": iotda_conn_id,
@@ -168,10 +195,19 @@ def staged_rollout(
     common = {**connection, "deferrable": deferrable, **task_arguments}
 
     with TaskGroup(group_id) as group:
+        outcome_id = group.child_id("outcome")  # type: ignore[no-untyped-call]
+        creates = tuple(
+            group.child_id(f"wave_{place}_create")  # type: ignore[no-untyped-call]
+            for place in range(1, max_waves + 1)
+        )
         plan = PlanWavesOperator(
             task_id="plan",
-            keeper_task_id=group.child_id("outcome"),  # type: ignore[no-untyped-call]
-            batch_task_id=batch_task_id,
+            keeper_task_id=outcome_id,
+            create_task_ids=creates,
+            devices=devices,
+            task_type=task_type,
+            document=document,
+            group_ids=group_ids,
             waves=waves,
             gate=gate,
             late=late,
@@ -182,8 +218,9 @@ def staged_rollout(
             wave_timeout=wave_timeout,
             already_current=already_current,
             rules=rules,
-            poll_interval=min(poll_interval, 5),
-            **common,
+            poll_interval=poll_interval,
+            **connection,
+            **task_arguments,
         )
         places = range(1, max_waves + 1)
         prefix = plan.task_id.removesuffix("plan")
@@ -193,6 +230,7 @@ def staged_rollout(
 
         steps = [
             {
+                "create": name(place, "create"),
                 "confirm": name(place, "confirm"),
                 "watch": name(place, "watch"),
                 "gate": name(place, "gate"),
@@ -207,34 +245,52 @@ def staged_rollout(
             "failure_classes": failure_classes,
             "on_alert": on_alert,
             "poll_interval": poll_interval,
-            "keeper_task_id": group.child_id("outcome"),  # type: ignore[no-untyped-call]
+            "keeper_task_id": outcome_id,
         }
         outcome = RolloutOutcomeOperator(
             task_id="outcome",
             steps=steps,
-            after=tuple(str(step[kind]) for step in steps for kind in ("confirm", "watch")),
+            after=tuple(
+                str(step[kind]) for step in steps for kind in ("create", "confirm", "watch")
+            ),
             trigger_rule=_JOIN,
             **guarded,
             **connection,
             **task_arguments,
         )
-        planned = f"ti.xcom_pull('{plan.task_id}')"
-        about = subject or f"the release of batch task {{{{ {planned}['batch_task_id'] }}}}"
+        about = subject or "the release {{ run_id }}"
         before: list[Any] = [plan]
         guards: list[str] = []
         opened_by: dict[str, str | None] | None = None
         for place, step in zip(places, steps, strict=True):
+            create = CreateWaveOperator(
+                task_id=f"wave_{place}_create",
+                wave=place,
+                create_task_id=name(place - 1, "create") if place > 1 else None,
+                task_name=task_name,
+                task_type=task_type,
+                document=document,
+                task_policy=task_policy,
+                app_id=app_id,
+                opened_by=opened_by,
+                window=window,
+                timezone=timezone,
+                after=tuple(guards),
+                trigger_rule=_JOIN,
+                **guarded,
+                **common,
+            )
+            guards.append(create.task_id)
             confirm = ConfirmWaveOperator(
                 task_id=f"wave_{place}_confirm",
                 wave=place,
-                opened_by=opened_by,
+                create_task_id=create.task_id,
                 chunk=chunk,
                 max_in_flight=max_in_flight,
                 window=window,
                 timezone=timezone,
                 rehearse_stop=rehearse_stop,
                 after=tuple(guards),
-                trigger_rule=_JOIN,
                 **guarded,
                 **common,
             )
@@ -242,6 +298,7 @@ def staged_rollout(
             watch = WatchWaveOperator(
                 task_id=f"wave_{place}_watch",
                 wave=place,
+                create_task_id=create.task_id,
                 confirm_task_id=confirm.task_id,
                 gate=gate,
                 bake_time=bake_time,
@@ -254,18 +311,17 @@ def staged_rollout(
                 **common,
             )
             guards.append(watch.task_id)
-            follows = name(place + 1, "confirm") if place < max_waves else outcome.task_id
+            follows = name(place + 1, "create") if place < max_waves else outcome.task_id
             # One for each wave: a common one would wait until all later waves are skipped.
             stop = StopReleaseOperator(
                 task_id=f"wave_{place}_stop",
-                batch_task_id=batch_task_id,
+                create_task_id=create.task_id,
                 trigger_rule=_JOIN,
-                **common,
+                **connection,
+                **task_arguments,
             )
             gate_task = WaveGateOperator(
                 task_id=f"wave_{place}_gate",
-                wave=place,
-                plan_task_id=plan.task_id,
                 watch_task_id=watch.task_id,
                 if_passed=follows,
                 if_ask=step["ask"],
@@ -274,12 +330,12 @@ def staged_rollout(
                 approval=approval,
                 **task_arguments,
             )
-            before >> confirm >> watch >> gate_task >> [stop, outcome]
+            before >> create >> confirm >> watch >> gate_task >> [stop, outcome]
             stop >> outcome
             before = [gate_task]
             opened_by = {"gate": gate_task.task_id, "ask": step["ask"], "entry": follows}
             if step["ask"] is not None:
-                ask = _ask(
+                ask = question(
                     place,
                     about,
                     f"ti.xcom_pull('{watch.task_id}')",
@@ -295,63 +351,4 @@ def staged_rollout(
                 before.append(ask)
                 if place == max_waves:
                     ask >> outcome
-    return StagedRollout(group, plan, outcome)
-
-
-def _users(assigned_users: Any) -> list[dict[str, str]]:
-    """Who may answer, as Airflow wants them named.
-
-    :raises ValueError: it is no list of users, or an empty one
-    """
-    if assigned_users is None:
-        return []
-    if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
-        assigned_users, Sequence
-    ):
-        what = what_is(assigned_users, instead_of="a list")
-        raise ValueError(f"assigned_users must be a list of user ids, got {what}")
-    users = [
-        {"id": user, "name": user} if isinstance(user, str) else dict(user)
-        for user in assigned_users
-        if isinstance(user, (str, Mapping))
-    ]
-    if (
-        not users
-        or len(users) != len(assigned_users)
-        or not all(
-            set(user) == {"id", "name"} and all(isinstance(v, str) and v for v in user.values())
-            for user in users
-        )
-    ):
-        # An empty list would mean everybody to Airflow.
-        raise ValueError(
-            "assigned_users must name at least one user, each by its id (text) or as "
-            f'{{"id": "...", "name": "..."}}, got {one_line(assigned_users, 200)!r}'
-        )
-    return users
-
-
-def _ask(
-    wave: int, about: str, result: str, *, options: Mapping[str, str], **arguments: Any
-) -> Any:
-    """The task that asks a person about a wave.
-
-    :param about: how it names the release
-    :param result: the expression, in a template, for what the wave's watch has returned
-    :param options: the answers, and the task that follows each
-    """
-    from iotda_provider.operators.release.approval import WaveApprovalOperator
-
-    return WaveApprovalOperator(
-        task_id=f"wave_{wave}_ask",
-        subject=f"May {about} go on after wave {wave}?",
-        body=(
-            f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}\n\n"
-            f"*{GO_ON}*: the guard looks once more, and if nothing is against it, the next wave "
-            "starts, or after the last one the release is over. "
-            f"*{STOP}*: the batch task is stopped at once."
-        ),
-        options=list(options),
-        options_mapping=dict(options),
-        **arguments,
-    )
+    return StagedRollout(group, plan, outcome, creates)

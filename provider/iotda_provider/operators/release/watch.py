@@ -13,7 +13,7 @@ from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
-from iotda_provider.release.watch_wave import WatchJob, WaveDecision
+from iotda_provider.release.watch_wave import PASSED, WatchJob, WaveDecision
 from iotda_provider.release.worker import AskEvidence
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -23,6 +23,7 @@ from iotda_provider.task_io.parameters import positive, read_number, read_whole_
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.release.manifest import Part
     from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.triggers.release import WaveTrigger
 
@@ -39,9 +40,9 @@ class WatchWaveOperator(WaveOperator):
     is under way, is ``unproven``: a person must decide.
 
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
-    "stopped_elsewhere" | "lost" | "surplus", "gate", "progress", "started_elsewhere", "summary"}``;
-    ``started_elsewhere`` counts devices that somebody else has let start, past the waves: they are
-    watched too, and a person is told of them once. And ``live``, how it stands, as a guard's.
+    "stopped_elsewhere" | "lost" | "surplus", "is_last", "batch_task_ids", "gate", "progress",
+    "started_elsewhere", "summary"}``; ``is_last``: no wave follows. And ``live``, how it stands, as
+    a guard's.
 
     :param confirm_task_id: the task of the wave's ``ConfirmWaveOperator``
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
@@ -49,7 +50,7 @@ class WatchWaveOperator(WaveOperator):
         (templated)
     :param wave_timeout: seconds after it after which the wave is unproven (templated)
     :param evidence: a function, or the dotted path of one, that is asked once the numbers say go:
-        it gets ``{"batch_task_id", "wave", "progress", "gate"}`` and answers ``"go"`` (or True),
+        it gets ``{"batch_task_ids", "wave", "progress", "gate"}`` and answers ``"go"`` (or True),
         ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it, or
         any other answer, means ``"wait"``: it is logged, and a person is told, once a task
     :param evidence_interval: seconds between two questions for evidence; None: six looks
@@ -97,27 +98,39 @@ class WatchWaveOperator(WaveOperator):
         if not is_template(already_current):
             whole_number(already_current, "already_current", zero=True)
 
-    def begin(self, context: Context, plan: Mapping[str, Any]) -> WatchJob | dict[str, Any]:
+    def begin(
+        self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]
+    ) -> WatchJob | dict[str, Any]:
         ti: Any = context["ti"]
         confirm = ti.xcom_pull(task_ids=self.confirm_task_id)
         if not isinstance(confirm, Mapping):
             raise IoTDAConfigError(f"{self.confirm_task_id} has left no result.")
+        is_last = self.wave == len(plan["waves"])
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
-            return {**confirm, "gate": None}
+            return {**confirm, "gate": None, "is_last": is_last}
+        if not any(part.wave == self.wave for part in parts):
+            said = f"Wave {self.wave} has no device left, so nothing is to be shown in it."
+            return {
+                **{key: confirm[key] for key in ("wave", "progress", "batch_task_ids")},
+                "verdict": PASSED,
+                "is_last": is_last,
+                "gate": None,
+                "started_elsewhere": confirm["started_elsewhere"],
+                "summary": said,
+            }
         since = float(confirm["confirmed_at"])
         bake = since + read_number(self.bake_time, "bake_time", zero=True)
         return WatchJob(
-            batch_task_id=plan["batch_task_id"],
             wave=self.wave,
-            members=plan["waves"][self.wave - 1]["cumulative"],
-            is_last=self.wave == len(plan["waves"]),
+            batch_task_ids=tuple(str(part.batch_task_id) for part in parts),
+            members=int(confirm["members"]),
+            is_last=is_last,
             gate=as_gate(self.gate),
             bake=bake,
             end=max(bake, since + read_number(self.wave_timeout, "wave_timeout")),
             already_current=read_whole_number(self.already_current, "already_current", zero=True),
             asks=self.evidence is not None,
             ask_every=self.evidence_interval,
-            let_start=int(confirm.get("let_start") or 0),
             unconfirmed=int(confirm.get("unconfirmed") or 0),
             outside=started_elsewhere_so_far(ti, self.after),
         )
@@ -137,7 +150,8 @@ class WatchWaveOperator(WaveOperator):
         return WatchWaveTrigger(**arguments)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
-        job = self.begin(context, plan_of(context["ti"], self.plan_task_id))
+        plan = plan_of(context["ti"], self.plan_task_id)
+        job = self.begin(context, plan, self.guarded(context))
         if isinstance(job, WatchJob) and time.time() < job.end:
             raise self.execution_timeout_error()
         self.log.warning("No triggerer has watched this wave to its end: looking from here.")

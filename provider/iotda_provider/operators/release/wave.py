@@ -16,8 +16,10 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.guards.audit import audit_header
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.release.plan import plan_of
-from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
+from iotda_provider.operators.release.plan import created_parts, plan_of
+from iotda_provider.release.confirm_wave import CONFIRMED
+from iotda_provider.release.create_wave import CREATED
+from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveDecision
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.release.confirm_wave import WaveConfirmation
+    from iotda_provider.release.create_wave import WaveCreation
     from iotda_provider.release.watch_wave import LastLook, WaveDecision
     from iotda_provider.triggers.release import WaveTrigger
 
@@ -103,10 +106,10 @@ class GuardedOperator(IoTDABaseOperator):
         plan = plan_of(ti, self.plan_task_id)
         return ReleaseFiles.of(plan, ti, self.plan_task_id, self.keeper_task_id)
 
-    def watch_over(self, batch_task_id: str, memory: Memory) -> ReleaseGuard:
-        """The guard."""
+    def watch_over(self, memory: Memory) -> ReleaseGuard:
+        """The guard of the batch tasks that the memory is about."""
         plan = GuardPlan(
-            batch_task_ids=(batch_task_id,),
+            batch_task_ids=memory.batch_task_ids,
             rules=read_rules(self.rules),
             failure_classes=self.failure_classes,
             stop_on_breach=True,
@@ -117,17 +120,18 @@ class GuardedOperator(IoTDABaseOperator):
         )
         return ReleaseGuard(plan, memory, self.log, clock=time.time)
 
-    def memory_of(self, context: Context, batch_task_id: str) -> Memory:
-        """What the guard remembers of this task's tries, or of the tasks before it."""
-        about = (batch_task_id,)
+    def memory_of(self, context: Context, batch_task_ids: tuple[str, ...]) -> Memory:
+        """What the guard remembers of this task, or of tasks before it with fewer of these."""
         ti: Any = context["ti"]
         with self.hook() as hook:
-            memory = WorkerMemoryStore(context, self.log, hook).recall(about, AUDIT_LIMIT)
+            memory = WorkerMemoryStore(context, self.log, hook).recall(batch_task_ids, AUDIT_LIMIT)
             for task_id in reversed(self.after):
                 if memory.state:
                     break
                 left = ti.xcom_pull(task_ids=task_id, key=STATE_KEY)
                 theirs = signature_of(hook, {**owner_of(ti), "task_id": task_id})
+                known = (left or {}).get("batch_task_ids") if isinstance(left, Mapping) else None
+                about = tuple(one for one in batch_task_ids if one in (known or ()))
                 memory.state = theirs.recall(left, batch_task_ids=about).state
         return memory
 
@@ -139,7 +143,7 @@ class GuardedOperator(IoTDABaseOperator):
     def carry_out(
         self,
         context: Context,
-        procedure: WaveConfirmation | WaveDecision | LastLook,
+        procedure: WaveCreation | WaveConfirmation | WaveDecision | LastLook,
         watch: ReleaseGuard,
         *,
         ask: AskEvidence | None = None,
@@ -191,6 +195,7 @@ class GuardedOperator(IoTDABaseOperator):
 
 __all__ = [
     "CONFIRMED",
+    "CREATED",
     "PASSED",
     "REJECTED",
     "SURPLUS",
@@ -209,6 +214,8 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     the triggerer, where the guard goes on looking and sends the stop itself.
 
     :param wave: which wave, from 1
+    :param create_task_id: the ``CreateWaveOperator`` whose result names the batch tasks so far: the
+        wave's own, or to create it that of the wave before; None: nothing was created before
     :param plan_task_id: the task of ``PlanWavesOperator``
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
@@ -228,12 +235,14 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self,
         *,
         wave: int,
+        create_task_id: str | None = None,
         on_alert: OnAlert | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(on_alert=on_alert, **kwargs)
         self.wave = whole_number(wave, "wave")
+        self.create_task_id = airflow_id(create_task_id, "create_task_id", optional=True)
         self.deferrable = flag(deferrable, "deferrable")
         if deferrable:
             importable_path(self.on_alert, "on_alert")
@@ -241,18 +250,25 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     # --- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
-    def begin(self, context: Context, plan: Mapping[str, Any]) -> Any:
+    def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> Any:
         """The job of this task, or its result where there is nothing to do.
 
         :param plan: what the plan task has returned
+        :param parts: the batch tasks that are guarded meanwhile
         """
+
+    def is_guarded(self, part: Part) -> bool:
+        """Whether this task guards a batch task of the release; it is the same in all its tries."""
+        return True
 
     @abstractmethod
     def job_from_json(self, data: Mapping[str, Any]) -> Any:
         """A job that was sent along with a trigger."""
 
     @abstractmethod
-    def procedure(self, job: Any, watch: ReleaseGuard) -> WaveConfirmation | WaveDecision:
+    def procedure(
+        self, job: Any, watch: ReleaseGuard
+    ) -> WaveCreation | WaveConfirmation | WaveDecision:
         """The procedure that does the job."""
 
     @abstractmethod
@@ -277,15 +293,23 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         plan = plan_of(context["ti"], self.plan_task_id)
         if self.wave > len(plan["waves"]):
             return self.surplus()
-        job = self.begin(context, plan)
+        job = self.begin(context, plan, self.guarded(context))
         if isinstance(job, Mapping):
             return self.logged(dict(job))
-        memory = self.memory_of(context, job.batch_task_id)
+        memory = self.memory_of(context, job.batch_task_ids)
         return self._work(context, job, memory, began=began)
+
+    def guarded(self, context: Context) -> list[Part]:
+        """The batch tasks that this task guards: all that were created, by earlier passes, too."""
+        if self.create_task_id is None:
+            parts = self.files(context).created_parts()
+        else:
+            parts = created_parts(context["ti"], self.create_task_id)
+        return [part for part in parts if self.is_guarded(part)]
 
     def _work(self, context: Context, job: Any, memory: Memory, *, began: float) -> dict[str, Any]:
         """Do the job here, as far as that needs no waiting where that is the triggerer's."""
-        watch = self.watch_over(job.batch_task_id, memory)
+        watch = self.watch_over(memory)
         procedure = self.procedure(job, watch)
         try:
             result = self.carry_out(
@@ -322,7 +346,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self.wait_in_triggerer(trigger, limit, max(self.poll_interval, wait))
 
     def waited_for(self, context: Context) -> Sequence[str]:
-        return (plan_of(context["ti"], self.plan_task_id)["batch_task_id"],)
+        return [str(part.batch_task_id) for part in self.guarded(context)]
 
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         store = self.memory_store(context)
@@ -360,7 +384,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     def logged(self, result: dict[str, Any]) -> dict[str, Any]:
         """Log a result's sentence, by how well it bodes, and return the result."""
-        well = result["verdict"] in (CONFIRMED, PASSED, SURPLUS)
+        well = result["verdict"] in (CREATED, CONFIRMED, PASSED, SURPLUS)
         (self.log.info if well else self.log.warning)("%s", result["summary"])
         return result
 

@@ -14,11 +14,13 @@ with DAG(
     "windowed_rollout",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     schedule=None,
-    params={"closed": "22:00-05:00"},
+    params={"closed": "22:00-05:00", "devices": [f"device-{n:05}" for n in range(2000)]},
 ):
     staged_rollout(
         rehearse_stop=False,
-        batch_task_id="5c8fb9d0e2f14a5b9c0d1e2f",
+        devices="{{ params.devices }}",
+        task_type="firmwareUpgrade",
+        document={"package_ids": ["32822e5744a45ede319d2c50"]},
         rules=SequentialFailureTest(0.02),
         waves=["50%", "100%"],
         gate=0.12,

@@ -68,7 +68,8 @@ def test_a_run_id_of_two_dots_writes_nothing(iotda, run, tmp_path):
     guard.report_path = f"{tmp_path}/../x.jsonl"
     with pytest.raises(IoTDAConfigError, match="report_path must not hold"):
         run(guard)
-    plan = PlanWavesOperator(task_id="p", batch_task_id=TASK, waves="100%", gate=0.05)
+    upgrade = {"task_type": "firmwareUpgrade", "document": {"package_ids": ["a"]}}
+    plan = PlanWavesOperator(task_id="p", devices=["a"], waves="100%", gate=0.05, **upgrade)
     plan.manifest_path = f"{tmp_path}/../x.json"
     with pytest.raises(IoTDAConfigError, match="manifest_path must not hold"):
         run(plan)

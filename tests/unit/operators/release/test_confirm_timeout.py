@@ -10,9 +10,11 @@ import pytest
 
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
+from iotda_provider.release.manifest import Part
 
 DAY = 86400
-PLAN = {"batch_task_id": "aa", "waves": [{"cumulative": 10}], "late": 0}
+PLAN = {"waves": [{"cumulative": 10}], "late": 0}
+PARTS = [Part(1, 1, "release", 10, "aa")]
 
 
 @pytest.mark.parametrize(
@@ -27,10 +29,16 @@ PLAN = {"batch_task_id": "aa", "waves": [{"cumulative": 10}], "late": 0}
 )
 def test_the_time_in_which_the_window_is_closed_does_not_count(given: Any, days: float) -> None:
     operator = ConfirmWaveOperator(
-        task_id="confirm", wave=1, plan_task_id="plan", rules=SequentialFailureTest(0.02), **given
+        task_id="confirm",
+        wave=1,
+        plan_task_id="plan",
+        create_task_id="create",
+        rules=SequentialFailureTest(0.02),
+        **given,
     )
-    context: Any = {"ti": SimpleNamespace(try_number=1)}
+    created = {"verdict": "created"}
+    context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: created)}
     before = time.time()
-    job = operator.begin(context, PLAN)
+    job: Any = operator.begin(context, PLAN, PARTS)
     assert job.timeout == pytest.approx(days * DAY)
     assert before - 0.001 <= job.deadline - job.timeout <= time.time() + 0.001

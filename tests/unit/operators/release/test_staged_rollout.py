@@ -13,15 +13,22 @@ from airflow.providers.common.compat.sdk import DAG, TaskGroup
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import Overdue, SequentialFailureTest
-from iotda_provider.operators.release import StagedRollout, staged_rollout
+from iotda_provider.operators.release import StagedRollout, create_task_ids, staged_rollout
 from iotda_provider.operators.release import task_group as module
 
 ASKS = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
 
+UPGRADE: dict[str, Any] = {
+    "devices": ["aa"],
+    "task_type": "firmwareUpgrade",
+    "document": {"package_ids": ["bb"]},
+}
+
+
 def make(**given: Any) -> tuple[Any, StagedRollout]:
     with DAG("release", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as dag:
-        arguments = {"batch_task_id": "aa", "rules": SequentialFailureTest(0.02), **given}
+        arguments = {**UPGRADE, "rules": SequentialFailureTest(0.02), **given}
         return dag, staged_rollout(**arguments)
 
 
@@ -33,13 +40,15 @@ def test_the_waves_are_unrolled_to_a_maximum() -> None:
     assert rollout.outcome.task_id == "rollout.outcome"
 
 
-STEPS = ("confirm", "watch", "gate", "stop")
+STEPS = ("create", "confirm", "watch", "gate", "stop")
 
 
 def test_a_wave_is_reached_only_through_the_gate_of_the_one_before() -> None:
     dag, _ = make(max_waves=3, waves="5%, 50%, 100%")
-    assert dag.get_task("rollout.wave_1_confirm").upstream_task_ids == {"rollout.plan"}
-    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_1_gate"}
+    assert dag.get_task("rollout.wave_1_create").upstream_task_ids == {"rollout.plan"}
+    assert dag.get_task("rollout.wave_2_create").upstream_task_ids == {"rollout.wave_1_gate"}
+    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {"rollout.wave_2_create"}
+    assert dag.get_task("rollout.wave_2_confirm").trigger_rule == "all_success"
 
 
 def test_a_stop_waits_for_no_other_wave() -> None:
@@ -49,18 +58,17 @@ def test_a_stop_waits_for_no_other_wave() -> None:
         stop = dag.get_task(f"rollout.wave_{wave}_stop")
         assert stop.upstream_task_ids == {f"rollout.wave_{wave}_gate"}
         assert stop.downstream_task_ids == {"rollout.outcome"}
-        assert stop.targets is None
 
 
 @ASKS
 def test_a_person_stands_between_two_waves_where_one_may_be_asked() -> None:
     dag, _ = make(max_waves=2, waves="5%, 100%", approval="when unproven")
-    assert dag.get_task("rollout.wave_2_confirm").upstream_task_ids == {
+    assert dag.get_task("rollout.wave_2_create").upstream_task_ids == {
         "rollout.wave_1_gate",
         "rollout.wave_1_ask",
     }
     first, last = dag.get_task("rollout.wave_1_ask"), dag.get_task("rollout.wave_2_ask")
-    assert first.downstream_task_ids == {"rollout.wave_2_confirm", "rollout.wave_1_stop"}
+    assert first.downstream_task_ids == {"rollout.wave_2_create", "rollout.wave_1_stop"}
     assert last.downstream_task_ids == {"rollout.outcome", "rollout.wave_2_stop"}
     # Silence holds.
     assert first.response_timeout is None
@@ -149,9 +157,9 @@ def test_rules_may_be_objects_json_or_a_template() -> None:
 def test_everything_that_waits_waits_where_the_dag_says(deferrable: bool) -> None:
     dag, _ = make(max_waves=2, waves="5%, 100%", deferrable=deferrable)
     waits = {task.task_id: task.deferrable for task in dag.tasks if hasattr(task, "deferrable")}
-    names = ("confirm", "watch", "stop")
+    names = ("create", "confirm", "watch")
     steps = [f"wave_{n}_{step}" for n in (1, 2) for step in names]
-    assert waits == {f"rollout.{name}": deferrable for name in ("plan", *steps)}
+    assert waits == {f"rollout.{name}": deferrable for name in steps}
 
 
 def test_what_was_confirmed_is_kept_by_the_first_task_and_the_last() -> None:
@@ -159,8 +167,10 @@ def test_what_was_confirmed_is_kept_by_the_first_task_and_the_last() -> None:
     keepers = {task.task_id: getattr(task, "keeper_task_id", None) for task in dag.tasks}
     assert keepers["rollout.plan"] == keepers["rollout.wave_2_confirm"] == rollout.outcome.task_id
     with DAG("other", start_date=pendulum.datetime(2026, 1, 1), schedule=None), TaskGroup("outer"):
-        inner = staged_rollout(batch_task_id="aa", rules=SequentialFailureTest(0.02))
+        inner = staged_rollout(**UPGRADE, rules=SequentialFailureTest(0.02))
     assert inner.plan.keeper_task_id == inner.outcome.task_id == "outer.rollout.outcome"
+    assert inner.create_task_ids == create_task_ids("outer.rollout")
+    assert set(inner.create_task_ids) <= set(inner.group.children)
 
 
 def test_a_deferred_wave_refuses_an_alert_that_no_triggerer_can_import() -> None:

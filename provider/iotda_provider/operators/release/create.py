@@ -1,0 +1,168 @@
+"""The operator that creates the batch tasks of one wave, in which every device waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.models.text import what_is
+from iotda_provider.operators.batch_task.create import not_before
+from iotda_provider.operators.release.window import WindowedOperator
+from iotda_provider.release.create_wave import CreateJob, WaveCreation
+from iotda_provider.release.gate import GO_ON
+from iotda_provider.rollout_guard.live_record import HEADER_KEY
+from iotda_provider.task_io.dag_parameters import object_or_template, text_or_template
+from iotda_provider.task_io.parameters import as_mapping, as_text, none_if_blank
+from iotda_provider.task_io.reports import push_xcom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.release.manifest import Part
+    from iotda_provider.release.release_guard import ReleaseGuard
+    from iotda_provider.release.storage import ReleaseFiles
+    from iotda_provider.triggers.release import WaveTrigger
+
+
+class CreateWaveOperator(WindowedOperator):
+    """Create the batch tasks of one wave, held until they are confirmed, each of them once.
+
+    A wave of more than 30,000 devices has several. Who is in the wave is written down before the
+    first is created. Each name ends with a stamp that is the same at every try, so a task that was
+    killed between two of them, or whose answer was lost, finds what it has created before. The
+    guard of the waves before goes on looking, and stops.
+
+    A batch task that the platform refuses, for a quota for example, does not end this task: a
+    person is told, and it is asked for again. Where nobody was let start yet, and the request
+    itself makes no sense, it fails.
+
+    XCom: the return value ``{"wave", "verdict": "created" | "breached" | "stopped_elsewhere" |
+    "lost" | "surplus", "batch_task_ids", "parts", "all_parts", "devices", "left_out", "progress",
+    "summary"}``. ``parts`` are the batch tasks of this wave, ``{"wave", "part", "task_name",
+    "devices", "batch_task_id"}``, and ``all_parts``, with ``batch_task_ids``, all so far.
+
+    :param task_name: how the names of the batch tasks begin: letters (a-z, A-Z, Chinese), digits or
+        ``_`` (templated)
+    :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
+    :param document: ``{"package_ids": [...]}`` (templated)
+    :param task_policy: as of ``CreateBatchTaskOperator`` (templated)
+    :param app_id: resource space (templated)
+    :param opened_by: what has to have let the wave before pass, as task ids ``{"gate", "ask",
+        "entry"}``: the gate has followed ``entry``, or ``ask`` (None: nobody is asked), where a
+        person has said yes. Neither is so where a task was only marked as a success by hand. None:
+        nothing has to, as for the first wave
+    """
+
+    template_fields: Sequence[str] = (
+        *WindowedOperator.template_fields,
+        "task_name",
+        "batch_task_type",
+        "document",
+        "task_policy",
+        "app_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        task_name: str,
+        task_type: str,
+        document: Mapping[str, Any] | str,
+        task_policy: Mapping[str, Any] | str | None = None,
+        app_id: str | None = None,
+        opened_by: Mapping[str, str | None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.task_name = text_or_template(task_name, "task_name")
+        # BaseOperator has a property task_type.
+        self.batch_task_type = text_or_template(task_type, "task_type")
+        self.document = object_or_template(document, "document")
+        self.task_policy = object_or_template(task_policy, "task_policy")
+        self.app_id = text_or_template(app_id, "app_id", optional=True)
+        if not isinstance(opened_by, (Mapping, type(None))):
+            raise ValueError(
+                f"opened_by must be a mapping, got {what_is(opened_by, instead_of='a mapping')}"
+            )
+        self.opened_by = None if opened_by is None else dict(opened_by)
+
+    def is_guarded(self, part: Part) -> bool:
+        return part.wave != self.wave  # its own wait to be confirmed, if they are there
+
+    def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> CreateJob:
+        from iotda_provider.api import create_batch_task
+
+        ti: Any = context["ti"]
+        self._check_opened(ti)
+        policy = none_if_blank(self.task_policy)
+        task = {
+            "task_type": as_text(self.batch_task_type, "task_type"),
+            "document": as_mapping(self.document, "document"),
+            "task_policy": None if policy is None else as_mapping(policy, "task_policy"),
+            "app_id": none_if_blank(self.app_id),
+        }
+        name = as_text(self.task_name, "task_name")
+        # Refuses bad input before anything is read or written.
+        create_batch_task(task_name=name, targets=["0"], need_confirm=True, **task)
+        timeout = self.seconds_to_wait()
+        return CreateJob(
+            wave=self.wave,
+            waves=len(plan["waves"]),
+            earlier=tuple(parts),
+            task_name=name,
+            task=task,
+            identity={
+                "installation": plan["installation"],
+                "dag_id": ti.dag_id,
+                "run_id": ti.run_id,
+                "task_id": ti.task_id,
+            },
+            not_before=not_before(context),
+            deadline=time.time() + timeout,
+            timeout=timeout,
+            window=self.open_window(),
+        )
+
+    def _check_opened(self, ti: Any) -> None:
+        """Whether the wave before has passed, by its numbers or by a person's word.
+
+        :raises AirflowFailException: it has not
+        """
+        if self.opened_by is None:
+            return
+        gate, ask, entry = (self.opened_by[name] for name in ("gate", "ask", "entry"))
+        followed = ti.xcom_pull(task_ids=gate, key="branch") or ()
+        if entry in followed:
+            return
+        if ask is not None and ask in followed:
+            answer = ti.xcom_pull(task_ids=ask, key="answer")
+            if isinstance(answer, Mapping) and answer.get("option") == GO_ON:
+                return
+        raise AirflowFailException(
+            f"Wave {self.wave} is not let start: neither the numbers of the wave before nor a "
+            "person's answer have opened it (was a task marked as a success by hand?). Clear "
+            f"{gate} to have that decided."
+        )
+
+    def job_from_json(self, data: Mapping[str, Any]) -> CreateJob:
+        return CreateJob.from_json(data)
+
+    def procedure(self, job: CreateJob, watch: ReleaseGuard) -> WaveCreation:
+        return WaveCreation(job, watch, self.log, clock=time.time)
+
+    def trigger(self, **arguments: Any) -> WaveTrigger:
+        from iotda_provider.triggers.release import CreateWaveTrigger
+
+        return CreateWaveTrigger(**arguments)
+
+    def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
+        """Say what the release is about, with the batch tasks that it has by now."""
+        about = context["ti"].xcom_pull(task_ids=self.plan_task_id, key=HEADER_KEY)
+        if isinstance(about, Mapping):
+            names = [part["task_name"] for part in result["all_parts"]]
+            ids = result["batch_task_ids"]
+            about = {**about, "batch_task_ids": ids, "batch_task_names": names}
+            push_xcom(context, HEADER_KEY, about, self.log)

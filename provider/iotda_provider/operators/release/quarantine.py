@@ -1,0 +1,175 @@
+"""The operator that puts devices aside: into a device group."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.release.device_ids import read_devices
+from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template
+from iotda_provider.task_io.parameters import as_text, optional_text
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import DeviceGroup
+
+_LONGEST_NAME = 64
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
+#: Longer text is no group's name, whatever becomes of it.
+_LONGEST_WANTED = 1000
+#: Answers that are about one device, or about its place in the group.
+_REFUSALS = (400, 403, 404, 409)
+#: Devices in a row that the platform has trouble with, before the rest is left to a retry.
+_MOST_TROUBLE = 3
+_MOST_LINES = 20
+#: The type of a group into which devices are put one by one.
+_STATIC = "STATIC"
+
+
+class QuarantineDevicesOperator(IoTDABaseOperator):
+    """Put devices into a device group, which is made where it does not exist.
+
+    It takes one call for each device, of any number. Asking twice changes nothing more. A device
+    that can't be put there is told and does not keep the others out; where that is the platform's
+    trouble rather than the device's, the task fails once the others are in, so that a retry brings
+    the rest.
+
+    The platform takes names of up to 64 characters: letters, digits, Chinese, ``_? '#().,&%@!-``.
+    Where ``group_name`` has others, such as a version with a ``+``, or more of them, they are
+    replaced by ``_`` or cut off, and a digest of the whole comes after them: the same name for the
+    same ``group_name``, and another for another.
+
+    XCom: the return value ``{"group_id", "name", "requested", "added", "already_in", "failed":
+    [{"target", "error_msg"}, ...]}``; ``name`` is the group's own, ``added`` counts the devices
+    that are in it now, ``already_in`` of them those that were before. An empty list of devices
+    makes no group. A group that bears the name and is another one (dynamic, or with another
+    description), or several of that name, are an error.
+
+    :param targets: device ids, in any form of the release's ``devices`` (templated)
+    :param group_name: the group (templated)
+    :param description: for a new group; one that is there must have the same (templated)
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("targets", "group_name", "description", *CONNECTION_FIELDS)
+
+    def __init__(
+        self, *, targets: Any, group_name: str, description: str = "", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.targets = list_or_template(targets, "targets")
+        self.group_name = text_or_template(group_name, "group_name")
+        self.description = text_or_template(description, "description")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        targets = read_devices(self.targets, "targets")
+        name = group_name_of(self.group_name)
+        description = optional_text(self.description, "description") or ""
+        result: dict[str, Any] = {
+            "group_id": None,
+            "name": name,
+            "requested": len(targets),
+            "added": 0,
+            "already_in": 0,
+            "failed": [],
+        }
+        if not targets:
+            self.log.info("No device is to be put into %s.", name)
+            return result
+        with self.hook() as hook:
+            groups = [group for group in hook.list_device_groups(name=name) if group.name == name]
+            if groups:
+                group = _the_same(groups, name, description)
+            else:
+                group = hook.create_device_group(name=name, description=description)
+            result["group_id"] = group.group_id
+            self.log.info("The group is %s (%s).", name, group.group_id)
+            inside = {device.device_id for device in hook.iter_group_devices(group.group_id)}
+            result["already_in"] = sum(target in inside for target in targets)
+            wanted = [target for target in targets if target not in inside]
+            result["failed"] = self._add(hook, group.group_id, wanted)
+        result["added"] = len(targets) - len(result["failed"])
+        self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), name)
+        return result
+
+    def _add(self, hook: IoTDAHook, group_id: str, targets: Sequence[str]) -> list[dict[str, Any]]:
+        """Put devices into the group; those that the platform refuses.
+
+        :raises IoTDAError: it has trouble of its own with one, after all the others
+        """
+        failed: list[dict[str, Any]] = []
+        trouble: list[IoTDAError] = []
+        in_a_row = 0
+        for target in targets:
+            try:
+                hook.change_device_group(group_id, target, add=True)
+                in_a_row = 0
+                continue
+            except IoTDAError as error:
+                caught = error
+            if isinstance(caught, IoTDAApiError) and caught.status_code in _REFUSALS:
+                in_a_row = 0
+                failed.append({"target": target, "error_msg": str(caught)})
+                if len(failed) <= _MOST_LINES:
+                    self.log.warning("%s can't be put into the group: %s", target, caught)
+                continue
+            trouble.append(caught)
+            in_a_row += 1
+            self.log.warning("%s could not be put into the group: %s", target, caught)
+            if in_a_row == _MOST_TROUBLE:
+                break  # not with one device: with all of them
+        if trouble:
+            raise trouble[-1]
+        return failed
+
+
+def _the_same(groups: Sequence[DeviceGroup], name: str, description: str) -> DeviceGroup:
+    """The group that is the one asked for; a name alone does not make it that.
+
+    :raises AirflowFailException: what bears the name is another group, or there are several
+    """
+    if len(groups) > 1:
+        ids = ", ".join(group.group_id for group in groups)
+        raise AirflowFailException(
+            f"There are {len(groups)} device groups named {name!r} ({ids}): no device was put into "
+            "any. Name another group in group_name, or remove all but one."
+        )
+    group = groups[0]
+    differs = []
+    if group.group_type not in (None, _STATIC):
+        differs.append(f"its type is {group.group_type}, not {_STATIC}")
+    if description and (group.description or "") != description:
+        differs.append(f"its description is {group.description or ''!r}, not {description!r}")
+    if differs:
+        raise AirflowFailException(
+            f"The device group {name!r} ({group.group_id}) is another one: {'; '.join(differs)}. "
+            "No device was put into it. Name another one in group_name, or mend that one."
+        )
+    return group
+
+
+def group_name_of(wanted: Any) -> str:
+    """A name that the platform takes for a device group: the same at every try.
+
+    :raises IoTDAConfigError: it was rendered to nothing, or to something else than text
+    """
+    text = as_text(wanted, "group_name").strip()
+    if len(text) > _LONGEST_WANTED:
+        raise IoTDAConfigError(
+            f"group_name must be at most {_LONGEST_WANTED} characters, got {len(text)}."
+        )
+    name = _NOT_IN_NAMES.sub("_", text)
+    if name == text and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - len(digest) - 1]}_{digest}"

@@ -1,0 +1,68 @@
+"""The questions that a release asks people: who may answer, and what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iotda_provider.models.text import one_line, what_is
+from iotda_provider.release.gate import GO_ON, STOP
+
+
+def checked_users(assigned_users: Any) -> list[dict[str, str]]:
+    """Who may answer, as Airflow wants them named.
+
+    :raises ValueError: it is no list of users, or an empty one
+    """
+    if assigned_users is None:
+        return []
+    if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
+        assigned_users, Sequence
+    ):
+        what = what_is(assigned_users, instead_of="a list")
+        raise ValueError(f"assigned_users must be a list of user ids, got {what}")
+    users = [
+        {"id": user, "name": user} if isinstance(user, str) else dict(user)
+        for user in assigned_users
+        if isinstance(user, (str, Mapping))
+    ]
+    if (
+        not users
+        or len(users) != len(assigned_users)
+        or not all(
+            set(user) == {"id", "name"} and all(isinstance(v, str) and v for v in user.values())
+            for user in users
+        )
+    ):
+        # An empty list would mean everybody to Airflow.
+        raise ValueError(
+            "assigned_users must name at least one user, each by its id (text) or as "
+            f'{{"id": "...", "name": "..."}}, got {one_line(assigned_users, 200)!r}'
+        )
+    return users
+
+
+def question(
+    wave: int, about: str, result: str, *, options: Mapping[str, str], **arguments: Any
+) -> Any:
+    """The task that asks a person about a wave.
+
+    :param about: how it names the release
+    :param result: the expression, in a template, for what the wave's watch has returned
+    :param options: the answers, and the task that follows each
+    """
+    from iotda_provider.operators.release.approval import WaveApprovalOperator
+
+    return WaveApprovalOperator(
+        task_id=f"wave_{wave}_ask",
+        subject=f"May {about} go on after wave {wave}?",
+        body=(
+            f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}\n\n"
+            f"*{GO_ON}*: the guard looks once more, and if nothing is against it, the next wave "
+            "starts, or after the last one the release is over. "
+            f"*{STOP}*: all of its batch tasks are stopped at once."
+        ),
+        options=list(options),
+        options_mapping=dict(options),
+        **arguments,
+    )

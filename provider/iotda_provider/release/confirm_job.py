@@ -1,0 +1,94 @@
+"""What a wave's confirmation is told: which batch tasks, and within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.release.confirm_chunks import MAX_CHUNK
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.manifest import Part
+from iotda_provider.task_io.parameters import as_list, as_mapping, whole_number
+
+
+@dataclass
+class ConfirmJob:
+    """Which wave is to be confirmed, and within which limits; a trigger's argument.
+
+    :param wave: which wave, from 1
+    :param parts: all batch tasks of the release so far; of a run that was cleared also those of
+        waves after this one, whose devices are not confirmed here
+    :param late: whether it holds the devices that were not online lately
+    :param deadline: when it gives up waiting, in seconds since 1970
+    :param timeout: the same in seconds from the beginning, for the error
+    :param chunk: the most devices in one call
+    :param max_in_flight: the most confirmed devices without an outcome; None: no limit
+    :param window: when devices may be let start; None: at any time
+    :param accepted_before: confirmations that had been accepted when this try began; None: it has
+        not begun
+    :param counts: of each batch task, how many confirmations were accepted, and how many of its
+        devices may have started, as far as that was read
+    :param outside: devices that somebody else has let start, as far as a person was told
+    :param rehearse_stop: whether to see, before the first confirmation, that the release could be
+        stopped
+    """
+
+    wave: int
+    parts: tuple[Part, ...]
+    late: bool
+    deadline: float
+    timeout: float
+    chunk: int = MAX_CHUNK
+    max_in_flight: int | None = None
+    window: MaintenanceWindow | None = None
+    accepted_before: int | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+    outside: int = 0
+    rehearse_stop: bool = False
+
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        """The batch tasks of the release so far."""
+        return tuple(part.batch_task_id for part in self.parts if part.batch_task_id)
+
+    @property
+    def members(self) -> int:
+        """How many devices are in this wave and those before it."""
+        return sum(part.devices for part in self.parts if part.wave <= self.wave)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        window = None if self.window is None else self.window.to_json()
+        return {**plain, "window": window, "parts": [dict(vars(part)) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "job", read_by_caller=("window", "parts", "counts"))
+        if values.get("chunk") == 0:
+            raise ValueError("job: chunk must be greater than 0")
+        parts = tuple(map(Part.from_json, as_list(values["parts"], "job: parts")))
+        counts = as_mapping(values.get("counts") or {}, "job: counts")
+        for key, pair in counts.items():
+            for one in as_list(pair, f"job: counts: {key}"):
+                whole_number(one, "job: counts", zero=True)
+        window = read_window(values.get("window"))
+        return cls(**{**values, "window": window, "parts": parts, "counts": counts})
+
+
+def read_window(data: Any) -> MaintenanceWindow | None:
+    """A window out of plain JSON.
+
+    :raises ValueError: it is none
+    """
+    if data is None:
+        return None
+    return MaintenanceWindow(
+        **checked_fields(MaintenanceWindow, data, "window", read_by_caller=("days",))
+    )

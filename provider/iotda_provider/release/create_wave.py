@@ -1,0 +1,317 @@
+"""Creating the batch tasks of one wave, once, behind the guard of those before. No Airflow, no I/O.
+
+Who is in the wave is written down first, then one batch task after the other is created, each under
+a name that has one purpose. So a worker that is killed between two of them goes on with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from iotda_provider.exceptions import (
+    BatchTaskDiffersError,
+    BatchTaskTimeoutError,
+    IoTDAConfigError,
+    IoTDAError,
+)
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
+from iotda_provider.procedures.create_once import create_batch_task_once, stamp_of, stamped_name
+from iotda_provider.release.confirm_job import read_window
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.manifest import BegunWave, Part, parts_of
+from iotda_provider.release.release_guard import ReleaseGuard
+from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.release.wave_step import WaveStep
+from iotda_provider.rollout_guard import Outcome
+from iotda_provider.rollout_guard.outcome import COMPLETED
+from iotda_provider.task_io.parameters import as_list, as_mapping
+from iotda_provider.waiting.outage import is_task_gone, is_transient
+
+CREATED = "created"
+
+
+@dataclass
+class CreateJob:
+    """Which wave's batch tasks are to be created; a trigger's argument.
+
+    :param wave: which wave, from 1
+    :param waves: how many waves there are
+    :param earlier: the batch tasks of the other waves so far
+    :param task_name: how the names of the release's batch tasks begin
+    :param task: the other arguments of ``create_batch_task``, without the targets
+    :param identity: ``installation``, ``dag_id``, ``run_id`` and ``task_id``, for the stamps
+    :param not_before: no batch task of this run is older, as the platform writes times
+    :param deadline: when it gives up waiting, in seconds since 1970
+    :param timeout: the same in seconds from the beginning, for the error
+    :param window: when devices may be let start: nothing is created outside of it; None: at any
+        time
+    """
+
+    wave: int
+    waves: int
+    earlier: tuple[Part, ...]
+    task_name: str
+    task: dict[str, Any]
+    identity: dict[str, Any]
+    not_before: str | None
+    deadline: float
+    timeout: float
+    window: MaintenanceWindow | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        window = None if self.window is None else self.window.to_json()
+        return {**plain, "window": window, "earlier": [dict(vars(part)) for part in self.earlier]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CreateJob:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        read_here = ("window", "earlier", "task", "identity")
+        values = checked_fields(cls, data, "job", read_by_caller=read_here)
+        earlier = map(Part.from_json, as_list(values["earlier"], "job: earlier"))
+        return cls(
+            **{
+                **values,
+                "window": read_window(values.get("window")),
+                "earlier": tuple(earlier),
+                "task": as_mapping(values["task"], "job: task"),
+                "identity": as_mapping(values["identity"], "job: identity"),
+            }
+        )
+
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        """The batch tasks of the other waves so far."""
+        return tuple(part.batch_task_id for part in self.earlier if part.batch_task_id)
+
+    def stamped(self, part: Part) -> str:
+        """The name of one of the wave's batch tasks, with its stamp."""
+        ids = self.identity
+        owner = (ids["installation"], ids["dag_id"], ids["run_id"], ids["task_id"])
+        stamp = stamp_of(*owner, -1, part.part - 1)
+        return stamped_name(part.task_name, stamp, of_release=True)
+
+
+@dataclass
+class _Chosen:
+    """Who is in the wave, and who was left out of it."""
+
+    ids: list[str]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+class WaveCreation(WaveStep):
+    """The creation of one wave's batch tasks, with the guard of the waves before.
+
+    :param job: which wave
+    :param watch: the release's guard; before the first wave it watches nothing
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        job: CreateJob,
+        watch: ReleaseGuard,
+        log: Log,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(f"Wave {job.wave}", watch, log, clock=clock, window=job.window)
+        self.job = job
+        self._begun: BegunWave | None = None
+        self._was_read = False
+        self._chosen: _Chosen | None = None
+
+    async def run(self, io: ReleaseIO) -> dict[str, Any]:
+        """The operator's result.
+
+        :raises BatchTaskDiffersError: a batch task with this wave's stamp is for something else
+        :raises BatchTaskTimeoutError: it had to wait for longer than it may
+        :raises IoTDAError: nobody was let start yet, and the platform has refused the first batch
+            task for a reason that does not pass by itself; or the waves are not those planned
+        """
+        watch, job = self._watch, self.job
+        while True:
+            outcome = await watch.poll(io)
+            if outcome is not None and outcome.verdict != COMPLETED:
+                return self._result(outcome)
+            why: str | None = watch.blocked_because
+            # A wave that has begun is completed whatever the time.
+            if not why and self._was_read and self._begun is None:
+                why = self.closed()
+            why = why or await self._go_on(io)
+            if why is None and self._begun is not None:
+                if self._begun.created < len(self._begun.parts):
+                    continue
+                if not (why := await self._not_ready(io, self._begun)):
+                    return self._result(None)
+            if why is None:
+                continue
+            now = self._clock()
+            if now >= job.deadline and not watch.is_stopping:
+                raise BatchTaskTimeoutError(
+                    f"Wave {job.wave} could not be created in {job.timeout:.0f} s: {why}. Clear "
+                    "this task to go on."
+                )
+            self.say(why)
+            await io.sleep(watch.seconds_to_next_look(job.deadline, now))
+
+    async def _go_on(self, io: ReleaseIO) -> str | None:
+        """One step; why that is not possible, or None where it was."""
+        try:
+            if not self._was_read:
+                self._begun = await io.read_begun(self.job.wave)
+                self._was_read = True
+            elif self._begun is None:
+                return await self._begin(io)
+        except IoTDAError as error:
+            if not is_transient(error):
+                raise
+            return await self.refused(io, "what the wave is for can't be read", error)
+        if self._begun is None:
+            return None
+        missing = next((part for part in self._begun.parts if part.batch_task_id is None), None)
+        return None if missing is None else await self._create(io, missing)
+
+    async def _begin(self, io: ReleaseIO) -> str | None:
+        """Write down who is in the wave; why that is not possible, or None where it was."""
+        job = self.job
+        if self._chosen is None:
+            self._chosen = _Chosen(await io.read_planned(job.wave))
+        chosen = self._chosen
+        names = parts_of(job.wave, job.waves, len(chosen.ids), job.task_name)
+        begun = BegunWave(
+            job.wave,
+            len(chosen.ids),
+            tuple(replace(one, task_name=job.stamped(one)) for one in names),
+            await io.hand_over(chosen.ids, f"begun_{job.wave}.ids") if chosen.left_out else None,
+            {
+                why: await io.hand_over(ids, f"begun_{job.wave}.{why}")
+                for why, ids in chosen.left_out.items()
+            },
+            {why: len(ids) for why, ids in chosen.left_out.items()},
+        )
+        if not await io.note(f"begun_{job.wave}", begun.to_json()):
+            return "who is in the wave can't be written down"
+        self._begun, self._chosen = begun, None
+        return None
+
+    async def _create(self, io: ReleaseIO, part: Part) -> str | None:
+        """Create one batch task; why that is not possible, or None where it was."""
+        job, begun = self.job, self._begun
+        assert begun is not None
+        try:
+            members = await io.read_members(replace(part, batch_task_id="0"))
+            made = await create_batch_task_once(
+                io,
+                not_before=job.not_before,
+                task_name=part.task_name,
+                targets=members,
+                need_confirm=True,
+                **job.task,
+            )
+        except (BatchTaskDiffersError, IoTDAConfigError):
+            raise
+        except IoTDAError as error:
+            if not job.earlier and not begun.created and _is_bad(error):
+                raise
+            return await self.refused(
+                io,
+                f"batch task {part.task_name} could not be created",
+                error,
+                kind="create_refused",
+            )
+        self.answered()
+        for surplus in made.surplus:
+            self._log.error(
+                "Batch task %s was created a second time, as %s (by a worker that was thought "
+                "dead?): kept %s, the oldest, and %s.",
+                part.task_name,
+                surplus.batch_task_id,
+                made.task.task_id,
+                f"could NOT stop the other: {surplus.error}" if surplus.error else "stopped it",
+            )
+        self._log.info(
+            "Wave %d: %s batch task %s (%s) for %d device(s); all of them wait.",
+            job.wave,
+            "created" if made.created else "found",
+            made.task.task_id,
+            part.task_name,
+            part.devices,
+        )
+        parts = [
+            replace(one, batch_task_id=made.task.task_id) if one == part else one
+            for one in begun.parts
+        ]
+        self._begun = replace(begun, parts=tuple(parts))
+        if not await io.note(f"begun_{job.wave}", self._begun.to_json()):
+            self._begun = begun
+            return "which batch tasks the wave has can't be written down"
+        return None
+
+    async def _not_ready(self, io: ReleaseIO, begun: BegunWave) -> str:
+        """Why the platform can't be asked to confirm devices yet; empty: it can."""
+        ids = [part.batch_task_id or "" for part in begun.parts]
+        for part, task in zip(begun.parts, await io.read_tasks(ids), strict=True):
+            if not isinstance(task, BatchTask):
+                if is_task_gone(task):
+                    continue  # the guard of the next step says so
+                return await self.refused(io, "its batch tasks can't be read", task)
+            if task.status is TaskStatus.INITIALIZING:
+                return f"batch task {task.task_id} is {task.status}"
+            if task.progress.total != part.devices:
+                self._log.warning(
+                    "Batch task %s was created for %d device(s), and counts %d.",
+                    task.task_id,
+                    part.devices,
+                    task.progress.total,
+                )
+        return ""
+
+    def _result(self, outcome: Outcome | None) -> dict[str, Any]:
+        job, begun = self.job, self._begun
+        parts = begun.parts if begun is not None else ()
+        every = [*job.earlier, *(part for part in parts if part.batch_task_id)]
+        every.sort(key=lambda part: (part.wave, part.part))
+        counts = dict(begun.counts) if begun is not None else {}
+        devices = begun.devices if begun is not None else 0
+        if outcome is not None:
+            said = f"Wave {job.wave} does not begin: {outcome.summary}"
+        else:
+            said = f"Wave {job.wave} has {devices} device(s) in {len(parts)} batch task(s)"
+            for why, count in counts.items():
+                said += f"; {count} left out ({why.replace('_', ' ')})"
+            said += "."
+        result = {
+            "wave": job.wave,
+            "verdict": CREATED if outcome is None else outcome.verdict,
+            "batch_task_ids": [part.batch_task_id for part in every],
+            "parts": [dict(vars(part)) for part in parts],
+            "all_parts": [dict(vars(part)) for part in every],
+            "devices": devices,
+            "left_out": counts,
+            "progress": self._watch.progress_json,
+            "summary": said,
+        }
+        if outcome is not None:
+            result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
+        return result
+
+
+#: Answers that say that the request itself makes no sense.
+_BAD_INPUT = ("IOTDA.000006", "IOTDA.000008")
+
+
+def _is_bad(error: IoTDAError) -> bool:
+    """Whether the platform will never take this request."""
+    code = str(getattr(error, "error_code", "") or "")
+    return getattr(error, "status_code", None) == 404 or code in _BAD_INPUT

@@ -1,0 +1,145 @@
+"""The batch tasks of a wave that is being confirmed, and who of each was let start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models.log import Log
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.ledger import SharedLedger, is_about
+from iotda_provider.release.manifest import Part
+from iotda_provider.release.release_guard import ReleaseGuard
+from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.release.wave_step import WaveStep
+from iotda_provider.waiting.outage import is_transient
+
+
+class WaveLedgers(WaveStep):
+    """One batch task after the other: those of the wave, and then earlier ones with devices left.
+
+    :param job: which wave
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        job: ConfirmJob,
+        watch: ReleaseGuard,
+        log: Log,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(f"Wave {job.wave}", watch, log, clock=clock, window=job.window)
+        self.job = job
+        #: Of each batch task, how many confirmations were accepted, and how many may have started.
+        self._counts: dict[str, Any] = job.counts
+        self._left: list[Part] | None = None
+        #: The batch task at work.
+        self._shared: SharedLedger | None = None
+        #: Those of its devices that are still to be confirmed.
+        self._queue: list[str] = []
+        #: Whether it is to be seen who waits, before anybody is asked for.
+        self._must_see = False
+        self._is_written = True
+
+    async def _open_next(self, io: ReleaseIO) -> str:
+        """Open the next batch task with devices that are left; why it can't be read, or nothing."""
+        unknown = "who was confirmed before can't be read"
+        if self._left is None and not await self._survey(io):
+            # To begin without it would be to ask again, and to write down less than it.
+            return unknown
+        if self._shared is not None or not self._left:
+            return ""
+        try:
+            members: list[str] = await io.read_members(self._left[0])
+        except IoTDAError as error:
+            if not is_transient(error):
+                raise
+            return await self.refused(io, "the waves can't be read", error)
+        shared = SharedLedger(self._left[0], members, self._log)
+        if not await shared.read(io):
+            return unknown
+        del self._left[0]
+        self._shared, self._queue = shared, shared.ledger.not_confirmed
+        self._must_see = bool(shared.ledger.unanswered)
+        return ""
+
+    async def _survey(self, io: ReleaseIO) -> bool:
+        """See of which batch tasks devices are left to confirm; whether that could be read."""
+        counts: dict[str, Any] = {}
+        for part in self.job.parts:
+            records = await io.recall(part.key)
+            if records is None:
+                return False
+            known = [
+                (int(one["confirmed"]), int(one["exposed"]))
+                for one in records
+                if part.batch_task_id and is_about(one, part.batch_task_id)
+            ]
+            counts[part.key] = list(max(known, default=(0, 0)))
+        self._counts = self.job.counts = counts
+        if self.job.accepted_before is None:
+            self.job.accepted_before = self._confirmed
+        if self._left is None:
+            left = [
+                part
+                for part in self.job.parts
+                if part.wave <= self.job.wave and counts[part.key][0] < part.devices
+            ]
+            # Those of earlier waves were refused before: this wave does not wait for them.
+            self._left = sorted(left, key=lambda part: part.wave != self.job.wave)
+        return True
+
+    async def _read_again(self, io: ReleaseIO) -> bool:
+        """Read what another process may have written down; whether that could be read."""
+        if self._shared is None:
+            return await self._survey(io)
+        return await self._shared.read(io)
+
+    async def _write_down(self, io: ReleaseIO) -> None:
+        """Write down what came of the last calls; who was asked for is written down already."""
+        self._note_counts()
+        if self._shared is None or self._is_written:
+            return
+        self._is_written = await self._shared.write(io)
+        if not self._is_written:
+            self._log.warning(
+                "Who was confirmed last could not be written down; should this process die now, "
+                "they are asked for once more, which changes nothing."
+            )
+
+    def _note_counts(self) -> None:
+        if self._shared is not None:
+            ledger = self._shared.ledger
+            self._counts[self._shared.part.key] = [len(ledger.accepted), len(ledger.exposed)]
+
+    def _count_others(self) -> int:
+        """How many devices have started, by the last look, that nobody is known to have let."""
+        self._note_counts()
+        found = 0
+        for part in self.job.parts:
+            _, exposed = self._counts[part.key]
+            found += max(0, self._watch.started_in(part.batch_task_id or "") - exposed)
+        return found + (len(self._shared.ledger.elsewhere) if self._shared is not None else 0)
+
+    @property
+    def _is_done(self) -> bool:
+        return self._left == [] and self._shared is None
+
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether it is known that nobody was let start by this release."""
+        return self.job.wave == 1 and self._left is not None and not self._exposed
+
+    @property
+    def _confirmed(self) -> int:
+        return sum(confirmed for confirmed, _ in self._counts.values())
+
+    @property
+    def _exposed(self) -> int:
+        """How many devices have started, or may have."""
+        return sum(exposed for _, exposed in self._counts.values())

@@ -1,0 +1,83 @@
+"""What the steps of a wave that may have to wait share: why they wait, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models.log import Log
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.release_guard import ReleaseGuard
+from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.waiting.outage import Outage, is_transient
+
+#: Seconds between two log lines about the same reason to wait.
+_SAY_EVERY = 300.0
+
+
+class WaveStep:
+    """A step of a wave that waits for its window, its guard and the platform, and says why.
+
+    :param name: how its lines begin
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    :param window: when devices may be let start; None: at any time
+    """
+
+    def __init__(
+        self,
+        name: str,
+        watch: ReleaseGuard,
+        log: Log,
+        *,
+        clock: Callable[[], float],
+        window: MaintenanceWindow | None,
+    ) -> None:
+        self._name = name
+        self._watch = watch
+        self._log = log
+        self._clock = clock
+        self._window = window
+        self._said = ("", 0.0)
+        self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
+
+    def closed(self) -> str:
+        """Why it is not the time to let anybody start; empty: it is."""
+        window, now = self._window, datetime.fromtimestamp(self._clock(), timezone.utc)
+        if window is None or window.is_open(now):
+            return ""
+        return (
+            f"the maintenance window {window} is closed; it opens at {window.opens(now):%F %R %Z}"
+        )
+
+    def say(self, why: str) -> None:
+        """Log why it waits, and again every five minutes."""
+        now, kind = self._clock(), why.split(":")[0]
+        if kind != self._said[0] or now - self._said[1] >= _SAY_EVERY:
+            self._said = (kind, now)
+            self._log.info("%s waits: %s.", self._name, why)
+
+    async def refused(
+        self, io: ReleaseIO, what: str, error: IoTDAError, *, kind: str = "confirm_failed"
+    ) -> str:
+        """Note that a call was refused, or has no answer; the reason to wait.
+
+        A person is told where that does not pass by itself, or lasts.
+
+        :param what: what does not work, in words
+        :param kind: of the alert
+        """
+        _, tell = self._refusals.note_failure(self._clock(), permanent=not is_transient(error))
+        if tell:
+            await self._watch.tell(
+                io,
+                kind,
+                f"{self._name} can't let its devices start, and keeps trying while the guard goes "
+                f"on: {what}: {error}",
+            )
+        return f"{what}: {error}"
+
+    def answered(self) -> None:
+        self._refusals.note_success(self._clock())
