@@ -85,6 +85,7 @@ class UntilAtRest:
             at_rest = not under_way and all(t.status != TaskStatus.STOPPING for t in there)
             # Whatever the counts are wrong by for good, they say who is under way.
             is_clear = self._miscounts.add(task.progress for task in there) is not None
+            is_clear = is_clear and not any(task.lacks_counts for task in there)
             is_over = (all(t.status.is_terminal for t in there) or at_rest) and is_clear
             statuses = ", ".join(dict.fromkeys(str(task.status) for task in there))
             if not is_over and now < job.deadline:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.guards.retries import retry_warnings
+from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.window import WindowedOperator
 from iotda_provider.release.create_wave import CreateJob, WaveCreation
 from iotda_provider.release.gate import GO_ON
 from iotda_provider.rollout_guard.live_record import HEADER_KEY
+from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import object_or_template, text_or_template
 from iotda_provider.task_io.parameters import as_mapping, as_text, none_if_blank
 from iotda_provider.task_io.reports import push_xcom
@@ -89,6 +92,13 @@ class CreateWaveOperator(WindowedOperator):
             )
         self.opened_by = None if opened_by is None else dict(opened_by)
 
+    def _warn_of_retries(self, policy: Any) -> None:
+        """Log what the retries of the batch tasks hide from the rules."""
+        retries, rules = RetryPolicy.of(policy), read_rules(self.rules)
+        if retries is not None:
+            for warning in retry_warnings(retries, rules, poll_interval=self.poll_interval):
+                self.log.warning("task_policy: %s", warning)
+
     def is_guarded(self, part: Part) -> bool:
         return part.wave != self.wave  # its own wait to be confirmed, if they are there
 
@@ -107,6 +117,7 @@ class CreateWaveOperator(WindowedOperator):
         name = as_text(self.task_name, "task_name")
         # Refuses bad input before anything is read or written.
         create_batch_task(task_name=name, targets=["0"], need_confirm=True, **task)
+        self._warn_of_retries(task["task_policy"])
         timeout = self.seconds_to_wait()
         return CreateJob(
             wave=self.wave,

@@ -132,7 +132,8 @@ class GuardedOperator(IoTDABaseOperator):
                 theirs = signature_of(hook, {**owner_of(ti), "task_id": task_id})
                 known = (left or {}).get("batch_task_ids") if isinstance(left, Mapping) else None
                 about = tuple(one for one in batch_task_ids if one in (known or ()))
-                memory.state = theirs.recall(left, batch_task_ids=about).state
+                recalled = theirs.recall(left, batch_task_ids=about)
+                memory.state, memory.retrying = recalled.state, recalled.retrying
         return memory
 
     def memory_store(self, context: Context) -> WorkerMemoryStore:
@@ -185,7 +186,7 @@ class GuardedOperator(IoTDABaseOperator):
         ti: Any = context["ti"]
         store = self.memory_store(context)
         store.take_back(memory.to_json())
-        left = Memory(memory.batch_task_ids, state=memory.state)
+        left = Memory(memory.batch_task_ids, state=memory.state, retrying=memory.retrying)
         ti.xcom_push(key=STATE_KEY, value=store.signature.sign(left.to_json()))
 
     def settle_memory(self, context: Context, memory: Memory) -> None:
