@@ -171,8 +171,8 @@ class WaveConfirmation(WaveLedgers):
                 ledger.note_lately(len(accepted), self._clock(), LATELY)
             self.answered()
         self._note_counts()
-        asked = set(chunk)
-        self._queue = [device for device in self._queue if device not in asked | ledger.accepted]
+        done = ledger.accepted.union(chunk)
+        self._queue = [device for device in self._queue if device not in done]
         self._log.info(
             "Wave %d: %d device(s) confirmed, %d to go in batch task %s; %s.",
             self.job.wave,

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from itertools import accumulate
+from itertools import accumulate, groupby
+from typing import Any
 
 from iotda_provider.models import Device
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
@@ -28,7 +29,7 @@ class Membership:
 
     seed: str
     labels: tuple[str, ...]
-    waves: tuple[tuple[str, ...], ...]
+    waves: tuple[Sequence[str], ...]
     late: int = 0
 
     def __len__(self) -> int:
@@ -53,9 +54,10 @@ def shuffled(devices: Iterable[str], seed: str) -> list[str]:
     """
 
     def place(device: str) -> bytes:
-        return hashlib.sha256(f"{seed}\0{device}".encode()).digest()
+        return hashlib.sha256(f"{seed}\0{device}".encode()).digest()[:8]
 
-    return sorted(set(devices), key=place)
+    # What is there twice stands side by side; a set of a million ids would take 60 MB.
+    return [device for device, _ in groupby(sorted(devices, key=place))]
 
 
 def plan_waves(
@@ -80,25 +82,43 @@ def plan_waves(
         raise ValueError("there is no device to release to")
     waiting = set(late)
     on_time = [device for device in order if device not in waiting]
+    last = [device for device in order if device in waiting]
+    return cut_waves(on_time, last, waves, seed=seed, groups=groups)
+
+
+def cut_waves(
+    on_time: Sequence[Any],
+    late: Sequence[Any],
+    waves: Sequence[WaveSpec],
+    *,
+    seed: str = "",
+    groups: Mapping[str, Collection[str]] | None = None,
+) -> Membership:
+    """Cut an order of devices into waves; ranges do where only the sizes matter.
+
+    :param on_time: the devices that were online lately, in order
+    :param late: the others, in order
+    :param groups: the devices of each group that a wave names
+    """
     labels: list[str] = []
-    planned: list[tuple[str, ...]] = []
-    placed: set[str] = set()
+    planned: list[Sequence[Any]] = []
+    left, placed = on_time, 0
     for spec in waves:
-        left = [device for device in on_time if device not in placed]
         if spec.kind == GROUP:
-            wanted = set((groups or {}).get(spec.group_id, ()))
-            members = [device for device in left if device in wanted]
+            wanted = frozenset((groups or {}).get(spec.group_id, ()))
+            members: Sequence[Any] = [device for device in left if device in wanted]
+            left = [device for device in left if device not in wanted] if members else left
         else:
-            members = left[: max(0, spec.size(len(on_time)) - len(placed))]
+            size = max(0, spec.size(len(on_time)) - placed)
+            members, left = left[:size], left[size:]
         if members:
             labels.append(spec.label)
-            planned.append(tuple(members))
-            placed.update(members)
-    last = tuple(device for device in order if device in waiting)
-    if last:
+            planned.append(members)
+            placed += len(members)
+    if late:
         labels.append(LATE_LABEL)
-        planned.append(last)
-    return Membership(seed, tuple(labels), tuple(planned), late=1 if last else 0)
+        planned.append(late)
+    return Membership(seed, tuple(labels), tuple(planned), late=1 if late else 0)
 
 
 def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
@@ -137,7 +157,7 @@ def split_late(plan: Membership, waves: Sequence[WaveSpec], max_waves: int) -> M
     room = max_waves - len(before)
     shares = [spec for spec in waves[:-1] if spec.kind != GROUP]
     labels: list[str] = []
-    planned: list[tuple[str, ...]] = []
+    planned: list[Sequence[str]] = []
     placed = 0
     for spec in shares[-(room - 1) :] if room > 1 else ():
         if placed < (upto := spec.size(len(members))) < len(members):

@@ -11,7 +11,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.release.gate import APPROVALS, NEVER, as_gate
 from iotda_provider.release.maintenance_window import MaintenanceWindow
-from iotda_provider.release.planning import LATE_LABEL, plan_waves, split_late
+from iotda_provider.release.planning import LATE_LABEL, cut_waves, split_late
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import one_of
@@ -84,7 +84,8 @@ class ReleaseParameters:
             ]
             labels += [LATE_LABEL] if late else []
         else:
-            labels = list(plan_waves(devices, self.specs, seed="", late=late).labels)
+            count = len(devices) - len(late)
+            labels = list(cut_waves(range(count), range(len(late)), self.specs).labels)
         if len(labels) <= self.max_waves:
             return ""
         room = self.max_waves - bool(late)
@@ -153,7 +154,10 @@ class ReleaseParameters:
         late: Collection[str],
     ) -> tuple[str, int]:
         """The first wave's label, and how many devices it holds."""
-        plan = plan_waves(devices, self.specs, seed="", groups=groups, late=late)
+        waiting = frozenset(late)
+        # Their order is drawn later; how many the first wave holds does not hang on it.
+        on_time = [device for device in devices if device not in waiting]
+        plan = cut_waves(on_time, range(len(late)), self.specs, groups=groups)
         plan = split_late(plan, self.specs, self.max_waves)
         return plan.labels[0], len(plan.waves[0])
 

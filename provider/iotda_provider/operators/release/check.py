@@ -14,7 +14,6 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.models import (
     BatchTask,
-    Device,
     OtaPackage,
     TaskType,
 )
@@ -25,7 +24,7 @@ from iotda_provider.operators.release.conflicts import (
     refuse_conflicts,
     what_was_created,
 )
-from iotda_provider.operators.release.fleet import members_of, online_lately, sort_devices
+from iotda_provider.operators.release.fleet import find_late, members_of, sort_devices
 from iotda_provider.operators.release.own_tasks import (
     create_task_ids,
     find_own_tasks,
@@ -194,13 +193,15 @@ class CheckReleaseOperator(IoTDABaseOperator):
             package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
             members = self._members(hook, group_ids, is_under_way=task is not None)
-            devices, current, others = sort_devices(hook, package, members, column)
-            if not devices and task is None:
+            in_groups = len(members)
+            needed = sort_devices(hook, package, members, column)
+            del members
+            ids, current, others = needed.ids, needed.current, needed.others
+            if not ids and task is None:
                 raise AirflowFailException(
-                    f"There is no device to release {package.version} to: {len(members)} in the "
+                    f"There is no device to release {package.version} to: {in_groups} in the "
                     f"group(s), {current} run it already, {others} are of another product."
                 )
-            ids = [device.device_id for device in devices]
             if task is None:
                 _refuse_number(len(ids), path)
             conflicts = conflicts_of(hook, set(ids), own)
@@ -208,8 +209,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 refuse_conflicts(conflicts, own, created)
             for sentence in conflicts:
                 self.log.warning("%s", sentence)
-            lately = online_lately(hook, devices, within, self.log)
-        late = [device_id for device_id in ids if device_id not in lately]
+            waiting = find_late(hook, needed, within, self.log)
+        late = [device_id for device_id in ids if device_id in waiting]
         fits = (asked.too_many, asked.too_small, asked.too_large) if task is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
         for group_id, members_of_it in wave_groups.items():
@@ -235,7 +236,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             "kind": kind,
             "task_type": str(task_type),
             "product_id": package.product_id,
-            "in_groups": len(members),
+            "in_groups": in_groups,
             "already_current": current,
             "other_product": others,
             "devices": len(ids),
@@ -272,14 +273,14 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
-    ) -> dict[str, Device]:
+    ) -> set[str]:
         """The devices of the groups; of a release that is under way as far as they are there.
 
         :raises AirflowFailException: there is no such group
         """
         if not is_under_way:
             return members_of(hook, group_ids)
-        found: dict[str, Device] = {}
+        found: set[str] = set()
         for group_id in group_ids:
             try:
                 found |= members_of(hook, [group_id])
@@ -325,7 +326,7 @@ def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str
     found: dict[str, set[str]] = {}
     for group_id in asked.group_ids:
         try:
-            found[group_id] = set(members_of(hook, [group_id]))
+            found[group_id] = members_of(hook, [group_id])
         except (AirflowFailException, IoTDAConfigError) as error:
             asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
     return found

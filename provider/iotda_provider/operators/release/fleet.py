@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDANotFoundError
-from iotda_provider.models import Device, OtaPackage
+from iotda_provider.models import OtaPackage
 from iotda_provider.models.log import Log
 from iotda_provider.release.planning import was_online_lately
 
@@ -22,15 +23,33 @@ _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> dict[str, Device]:
-    """The devices of some groups, each once.
+@dataclass
+class Needed:
+    """The devices that need a package.
+
+    :param ids: of all of them
+    :param not_online: of those that are not online now
+    :param offline: of those among these of which the platform knows since when
+    :param current: how many others have it already
+    :param others: how many others can't take it
+    """
+
+    ids: list[str] = field(default_factory=list)
+    not_online: set[str] = field(default_factory=set)
+    offline: list[str] = field(default_factory=list)
+    current: int = 0
+    others: int = 0
+
+
+def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> set[str]:
+    """The ids of the devices of some groups.
 
     :raises AirflowFailException: there is no such group
     """
-    found: dict[str, Device] = {}
+    found: set[str] = set()
     for group_id in group_ids:
         try:
-            found.update((d.device_id, d) for d in hook.iter_group_devices(group_id))
+            found.update(device.device_id for device in hook.iter_group_devices(group_id))
         except IoTDAApiError as error:
             # What is no id at all is a bad request.
             if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
@@ -39,34 +58,37 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> dict[str, Device]:
     return found
 
 
-def sort_devices(
-    hook: IoTDAHook, package: OtaPackage, members: Mapping[str, Device], column: str
-) -> tuple[list[Device], int, int]:
-    """The devices that need the package, and how many have it or can't take it."""
-    wanted: list[Device] = []
-    current = 0
-    # Lists of groups leave the versions out.
+def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column: str) -> Needed:
+    """The devices that need the package, and how many have it or can't take it.
+
+    :param members: ids of devices; those that are found are taken out
+    """
+    needed = Needed()
+    # Lists of groups leave the versions out. Of a million devices none is kept but its id.
     for device in hook.list_devices(product_id=package.product_id):
         if device.device_id not in members:
             continue
+        members.discard(device.device_id)
         if getattr(device, column) == package.version:
-            current += 1
-        else:
-            wanted.append(device)
-    return wanted, current, len(members) - current - len(wanted)
+            needed.current += 1
+            continue
+        needed.ids.append(device.device_id)
+        if device.status != "ONLINE":
+            needed.not_online.add(device.device_id)
+            if device.status == "OFFLINE":
+                needed.offline.append(device.device_id)
+    needed.others = len(members)
+    return needed
 
 
-def online_lately(
-    hook: IoTDAHook, devices: Sequence[Device], within: timedelta | None, log: Log
-) -> set[str]:
-    """The devices that are online, or were lately.
+def find_late(hook: IoTDAHook, needed: Needed, within: timedelta | None, log: Log) -> set[str]:
+    """The devices that are not online, nor were lately.
 
     :raises IoTDAError: none of a block of devices can be read
     """
-    lately = {device.device_id for device in devices if device.status == "ONLINE"}
-    offline = [device.device_id for device in devices if device.status == "OFFLINE"]
+    late, offline = set(needed.not_online), needed.offline
     if within is None or not offline:
-        return lately
+        return late
     per_second = hook.settings.max_requests_per_second
     log.info(
         "%d device(s) are offline now. To see since when takes one call each%s. "
@@ -90,7 +112,7 @@ def online_lately(
                 unread += 1
                 first_unread = first_unread or f"{device_id}: {answer}"
             elif was_online_lately(answer, now, within):
-                lately.add(device_id)
+                late.discard(device_id)
         done, clock = start + len(block), time.monotonic()
         if clock - said >= _SECONDS_BETWEEN_LINES:
             said = clock
@@ -102,7 +124,7 @@ def online_lately(
             unread,
             first_unread,
         )
-    return lately
+    return late
 
 
 def _minutes(seconds: float) -> str:
