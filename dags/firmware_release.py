@@ -242,6 +242,16 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="Devices that are offline for longer come last. 0: all devices that are "
             "offline when the release starts come last. Other values need a call for each of them.",
         ),
+        "trial": Param(
+            "can stop",
+            type="string",
+            enum=["off", "can stop", "required"],
+            title="Trial",
+            description="Compares the updated devices with devices of later waves, which still run "
+            "the old version: more of them offline? Can stop: that stops the release. Required: a "
+            "wave also has to show that its devices are no worse off, which takes some 150 devices "
+            "in the first wave, and time after the bake time.",
+        ),
         "approval": Param(
             APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
             type="string",
@@ -277,6 +287,7 @@ def firmware_release() -> None:
         rules=rules,
         gate="{{ params.gate_rate }}",
         approval="{{ params.approval }}",
+        trial="{{ params.trial }}",
         largest_first_wave=LARGEST_FIRST_WAVE,
         iotda_conn_id=CONNECTION,
     )
@@ -300,6 +311,7 @@ def firmware_release() -> None:
         window="{{ params.window or '' }}",
         timezone="{{ params.timezone }}",
         evidence=external_evidence,
+        trial="{{ params.trial }}",
         # Airflow 2: can't ask.
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",

@@ -199,6 +199,7 @@ class WaveCreation(WaveStep):
                 for why, ids in chosen.left_out.items()
             },
             {why: len(ids) for why, ids in chosen.left_out.items()},
+            self._clock(),
         )
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"

@@ -13,6 +13,8 @@ from typing import Any
 
 from iotda_provider.api import MAX_TARGETS_PER_TASK
 
+#: The key of who is compared, if there is a trial; with a wave's number, of its gate's looks.
+TRIAL = "trial"
 _VERSION = 2
 _LONGEST_BASE = 60
 
@@ -162,6 +164,7 @@ class BegunWave:
     :param parts: its batch tasks, each for the next 30,000 of its devices; none: there is no device
     :param left_out: why devices were left out, and which: their ids, or the reference of a file
     :param counts: how many were left out, by the same words
+    :param at: when it has begun, before any device was let start, in seconds since 1970
     """
 
     wave: int
@@ -170,6 +173,7 @@ class BegunWave:
     ids: Sequence[str] | str | None = None
     left_out: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    at: float = 0.0
 
     @property
     def created(self) -> int:
@@ -196,6 +200,7 @@ class BegunWave:
                 data["ids"],
                 dict(data["left_out"]),
                 {str(why): int(count) for why, count in data["counts"].items()},
+                float(data["at"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a wave that has begun: {error!r}") from error

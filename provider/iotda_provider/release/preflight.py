@@ -16,10 +16,13 @@ from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import one_of
 from iotda_provider.task_io.parameters import none_if_blank, optional_text, read_number
+from iotda_provider.trials.device_trial import as_trial
 
 #: As much of a misspelt timezone as is looked at: likeness takes its time.
 _LONGEST_ZONE = 64
 _ANY_DAY = ("00:00", "00:00")
+#: Why there is no trial in some releases.
+BY_GROUP = "waves by device groups are not drawn device by device, so they can't be compared"
 
 
 class ReleaseParameters:
@@ -50,6 +53,7 @@ class ReleaseParameters:
             ("rules", read_rules),
             ("gate", self._read_gate),
             ("approval", self._read_approval),
+            ("trial", self._read_trial),
         ):
             if name in values:
                 self._read(name, read, values[name])
@@ -187,6 +191,11 @@ class ReleaseParameters:
                 "0.05"
             ) from None
         self.gate = gate
+
+    def _read_trial(self, value: Any) -> None:
+        trial = as_trial(value)
+        if trial is not None and trial.required and self.group_ids:
+            raise ValueError(f"trial: it is required, and {BY_GROUP}")
 
     def _read_approval(self, value: Any) -> None:
         self.approval = one_of(value, "approval", APPROVALS)

@@ -75,3 +75,9 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
 
         :raises EvidenceFailedError: it has raised, or answered anything else
         """
+
+    async def measure(self, device_ids: Sequence[str]) -> Mapping[str, bool | None]:
+        """Ask the trial's own metric which of these devices are healthy; of none: nothing.
+
+        :raises EvidenceFailedError: it has raised, or answered nonsense
+        """

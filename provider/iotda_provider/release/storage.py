@@ -22,6 +22,7 @@ from iotda_provider.models.text import one_line
 from iotda_provider.release.device_ids import hand_over, iter_ids
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import (
+    TRIAL,
     BegunWave,
     Manifest,
     Part,
@@ -234,6 +235,7 @@ class ReleaseFiles:
             manifest = self.read_manifest()
             keys = [MANIFEST, *(f"wave_{n}" for n in range(1, len(manifest or ()) + 1))]
             begun = self.all_begun() if manifest else []
+            keys += [TRIAL, *(f"{TRIAL}_{one.wave}" for one in begun)]
             keys += [f"begun_{one.wave}" for one in begun]
             keys += [part.key for one in begun for part in one.parts]
             for key in keys:

@@ -31,7 +31,7 @@ _STORAGE_SECONDS = 30.0
 
 
 class AskWorkerError(Exception):
-    """The external evidence is asked for, and the user's function belongs into a worker."""
+    """The external evidence or a metric is asked for: the user's function belongs into a worker."""
 
 
 class TimeIsOverError(Exception):
@@ -168,4 +168,7 @@ class TriggererReleaseIO(TriggererGuardIO):
         await asyncio.sleep(max(0.0, min(seconds, left)))
 
     async def ask(self, facts: Mapping[str, Any]) -> str:
+        raise AskWorkerError
+
+    async def measure(self, device_ids: Sequence[str]) -> Mapping[str, bool | None]:
         raise AskWorkerError

@@ -14,8 +14,11 @@ from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_by_bounds
 from iotda_provider.release.release_guard import ReleaseGuard, in_words
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
+from iotda_provider.release.trial import WaveTrial
+from iotda_provider.release.trial_job import TrialJob
 from iotda_provider.rollout_guard.outcome import COMPLETED
 from iotda_provider.task_io.parameters import batch_task_ids
+from iotda_provider.trials import DeviceTrial
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
 _WORDS = {
@@ -45,6 +48,7 @@ class WatchJob:
     :param evidence_told: whether a person was told that it can't be asked for
     :param unconfirmed: devices of these that could not be let start
     :param outside: devices that somebody else has let start
+    :param trial: whether its devices are worse off than those of later waves; None: it is not asked
     """
 
     wave: int
@@ -61,12 +65,15 @@ class WatchJob:
     evidence_told: bool = False
     unconfirmed: int = 0
     outside: int = 0
+    trial: TrialJob | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         ids = list(self.batch_task_ids)
-        return {**plain, "gate": rules_to_json([self.gate]), "batch_task_ids": ids}
+        trial = None if self.trial is None else self.trial.to_json()
+        gate = rules_to_json([self.gate])
+        return {**plain, "gate": gate, "batch_task_ids": ids, "trial": trial}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WatchJob:
@@ -74,12 +81,15 @@ class WatchJob:
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "job", read_by_caller=("gate", "batch_task_ids"))
+        theirs = ("gate", "batch_task_ids", "trial")
+        values = checked_fields(cls, data, "job", read_by_caller=theirs)
         rules = rules_from_json(values["gate"])
         if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
             raise ValueError("job: gate must be one EnoughSuccess")
         ids = batch_task_ids(values["batch_task_ids"])
-        return cls(**{**values, "gate": rules[0], "batch_task_ids": ids})
+        trial = values.get("trial")
+        trial = None if trial is None else TrialJob.from_json(trial)
+        return cls(**{**values, "gate": rules[0], "batch_task_ids": ids, "trial": trial})
 
 
 class WaveDecision:
@@ -105,6 +115,9 @@ class WaveDecision:
         self._clock = clock
         self._said = ""
         self._why_wait = "the external evidence says wait"
+        self._trial = None if job.trial is None else WaveTrial(job.wave, job.trial, log, clock)
+        if job.trial is not None:
+            watch.trial = job.trial.answer
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """The operator's result."""
@@ -117,18 +130,22 @@ class WaveDecision:
                     "rule": outcome.rule,
                     "stop": outcome.to_result()["stop"],
                 }
+            if await self._is_worse(io):
+                return {**self._result(REJECTED, self._reading()), "rule": DeviceTrial.__name__}
             ended, now = outcome is not None, self._clock()
             why = watch.blocked_because
             reading = self._reading()
             over = ended or now >= job.end
             if not why and now >= job.bake:
                 if reading.passes and (over or not job.is_last):
-                    word = await self._ask(io, reading)
+                    if (why := self._unproven_because) and self._can_never_be_proven:
+                        return self._result(UNPROVEN, reading, why)
+                    word = WAIT if why else await self._ask(io, reading)
                     if word == GO:
                         return self._result(PASSED, reading)
                     if word == STOP:
                         return self._result(REJECTED, reading, "The external evidence says stop.")
-                    why = self._why_wait
+                    why = why or self._why_wait
                 elif ended or (reading.settled and self._has_come_to_rest()):
                     return self._result(UNPROVEN, reading)
             elif ended and now >= job.bake:  # what holds it does not pass any more
@@ -141,7 +158,40 @@ class WaveDecision:
             if line != self._said:
                 self._said = line
                 self._log.info("Wave %d: %s", job.wave, line)
-            await io.sleep(watch.seconds_to_next_look(job.end, now))
+            if self._trial is None or not self._trial.is_reading:
+                await io.sleep(watch.seconds_to_next_look(job.end, now))
+
+    async def _is_worse(self, io: ReleaseIO) -> bool:
+        """Let the trial look if it is time; whether it says that the devices are worse off."""
+        job, trial = self.job, self._trial
+        if trial is None or self._watch.is_stopping or not self._watch.sees:
+            return False
+        try:
+            ids, progress = job.batch_task_ids, self._watch.progress
+            answer = await trial.go_on(io, ids, progress, self._watch.interval)
+        except EvidenceFailedError:
+            if not trial.job.told:
+                trial.job.told = True
+                said = f"The trial of wave {job.wave} has decided nothing, as {trial.job.trouble}."
+                await self._watch.tell(io, "trial_failed", said)
+            return False
+        if answer is not None:
+            self._watch.trial = answer.to_json()
+        return trial.is_worse
+
+    @property
+    def _unproven_because(self) -> str:
+        """Why the trial does not let the wave pass; empty: it does, or is not required."""
+        if self._trial is None:
+            return ""
+        if self._trial.is_reading:
+            return "the trial is looking"
+        return self._trial.blocks
+
+    @property
+    def _can_never_be_proven(self) -> bool:
+        trial = self._trial
+        return trial is not None and not trial.is_reading and trial.can_never_pass
 
     def _reading(self) -> GateReading:
         """What the gate says."""
@@ -193,7 +243,8 @@ class WaveDecision:
         return not under_way and gone >= self.job.members - self.job.unconfirmed
 
     def _result(self, verdict: str, reading: GateReading | None, why: str = "") -> dict[str, Any]:
-        parts = (reading.sentence if reading else "", why, in_words(self.job.outside))
+        tried = "" if self._trial is None or self._trial.sentence in why else self._trial.sentence
+        parts = (reading.sentence if reading else "", tried, why, in_words(self.job.outside))
         said = " ".join(part for part in parts if part)
         return {
             "wave": self.job.wave,
@@ -201,6 +252,7 @@ class WaveDecision:
             "is_last": self.job.is_last,
             "batch_task_ids": list(self.job.batch_task_ids),
             "gate": reading.to_json() if reading else None,
+            "trial": None if self._trial is None else self._trial.job.answer,
             "progress": self._watch.progress_json,
             "started_elsewhere": self.job.outside,
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.procedure_io import BlockingIO
@@ -28,9 +28,20 @@ if TYPE_CHECKING:
     from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
-AskEvidence = Callable[[Mapping[str, Any]], str]
+A = TypeVar("A")
 #: Seconds that the user's function waits for the guard's own conversation with Airflow.
 _FOR_AIRFLOW = 2.0
+
+
+class UsersFunctions(NamedTuple):
+    """What a worker calls of the user's.
+
+    :param evidence: answers ``go``, ``wait`` or ``stop``
+    :param metric: says which devices are healthy
+    """
+
+    evidence: Callable[[Mapping[str, Any]], str] | None = None
+    metric: Callable[[Sequence[str]], Mapping[str, bool | None]] | None = None
 
 
 class MustWaitError(Exception):
@@ -53,7 +64,7 @@ class WorkerReleaseIO(WorkerGuardIO):
     :param log: where its lines go
     :param on_alert: whom to tell besides the log and the XCom ``alert``
     :param files: where the release writes things down
-    :param ask: asks for the external evidence
+    :param ask: the user's functions that may be called; None: none
     :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
     """
 
@@ -65,7 +76,7 @@ class WorkerReleaseIO(WorkerGuardIO):
         on_alert: OnAlert | None = None,
         *,
         files: ReleaseFiles | None = None,
-        ask: AskEvidence | None = None,
+        ask: UsersFunctions | None = None,
         waits: bool = True,
     ) -> None:
         super().__init__(hook, context, log, on_alert)
@@ -175,14 +186,29 @@ class WorkerReleaseIO(WorkerGuardIO):
 
     async def ask(self, facts: Mapping[str, Any]) -> str:
         assert self._ask is not None
+        assert self._ask.evidence is not None
+        return self._of_the_user(self._ask.evidence, facts, "external evidence")
+
+    async def measure(self, device_ids: Sequence[str]) -> Mapping[str, bool | None]:
+        if not device_ids:
+            return {}
+        assert self._ask is not None
+        assert self._ask.metric is not None
+        return self._of_the_user(self._ask.metric, device_ids, "trial's metric")
+
+    def _of_the_user(self, function: Callable[[A], T], argument: A, name: str) -> T:
+        """What the user's function answers.
+
+        :raises EvidenceFailedError: it raises, or answers nonsense
+        """
         with suppress(FutureTimeoutError):
             # Before Airflow 3.3 the user's function can't ask Airflow while the guard does.
             self.call(lambda: None, seconds=_FOR_AIRFLOW)
         try:
-            return self._ask(facts)
+            return function(argument)
         # It is the user's function, or can't be imported: many ways to go wrong, and one answer.
         except Exception as error:
-            self._log.exception("The external evidence can't be asked; the guard goes on.")
+            self._log.exception("The %s can't be asked; the guard goes on.", name)
             if isinstance(error, EvidenceFailedError):
                 raise
             # What it says may hold a secret of the user's, which is no matter of XComs and alerts.

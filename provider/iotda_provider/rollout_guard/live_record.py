@@ -24,6 +24,8 @@ WRITES_PER_SECOND = 5.0
 #: A record is stale when it is overdue by more than these seconds.
 STALE_SECONDS = 60.0
 _LEAST_SECONDS, _HEARTBEAT_SECONDS = 15.0, 60.0
+#: What is shown of a trial's answer.
+_OF_A_TRIAL = ("decision", "sentence", "look", "treated", "control", "p", "stops_at", "p_newest")
 _MOST_RULES, _MOST_CHARACTERS, _MOST_POINTS = 4, 240, 24
 
 
@@ -92,6 +94,7 @@ class LiveState:
     :param reasons: the first failures whose reasons were read
     :param started: devices that have ever started, as far as a guard knows
     :param looks: the records of all judged looks, the earliest first
+    :param trial: what the trial of a release has answered last
     """
 
     batch_task_ids: tuple[str, ...]
@@ -103,6 +106,7 @@ class LiveState:
     reasons: Sequence[Mapping[str, Any]] = ()
     started: int = 0
     looks: Sequence[Mapping[str, Any]] = ()
+    trial: Mapping[str, Any] | None = None
 
     @property
     def progress(self) -> dict[str, Any] | None:
@@ -122,6 +126,7 @@ class LiveState:
             intent is not None,
             bool(intent and intent.get("accepted")),
             bool(intent and intent.get("error")),
+            self.trial and self.trial.get("look"),
         )
 
 
@@ -190,6 +195,7 @@ class LiveRecord:
             "curve": _curve(state.looks),
             "failures_by_class": judged.get("failures_by_class"),
             "first_reasons": [dict(reason) for reason in state.reasons],
+            "trial": state.trial and {key: state.trial.get(key) for key in _OF_A_TRIAL},
             "stop": None
             if intent is None
             else {
@@ -219,6 +225,7 @@ def _state_of(watch: Watch) -> LiveState:
         reasons=watch.first_reasons,
         started=watch.memory.started,
         looks=records,
+        trial=watch.trial,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,8 @@ class Watch(StoppableRollout):
 
     #: If true, a failing first look alerts a person and is retried instead of raising.
     never_abort = False
+    #: What the trial of a release has answered last, as plain JSON; None: nothing yet.
+    trial: Mapping[str, Any] | None = None
     #: Whether the memory of an earlier try may still be recalled.
     awaits_memory = False
     #: Whether a look can't be judged without that memory.

@@ -197,8 +197,11 @@ class WatchWaveTrigger(WaveTrigger):
 
     def begin(self, watch: ReleaseGuard) -> tuple[WatchJob, WaveDecision]:
         from iotda_provider.release.watch_wave import WatchJob, WaveDecision
+        from iotda_provider.trials import warm_up
 
         job = WatchJob.from_json(self.job)
+        if job.trial is not None:
+            warm_up()
         return job, WaveDecision(job, watch, self.log, clock=time.time)
 
 

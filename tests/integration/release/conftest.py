@@ -397,7 +397,7 @@ def rollout(
     """Starts a platform with a fleet and a package, and no batch task."""
     running: list[Emulator] = []
 
-    def start(speed: float = 300, devices: int = 400, **scenario: Any) -> Rollout:
+    def start(speed: float = 300, devices: int = 400, *, seed: int = 0, **scenario: Any) -> Rollout:
         whole = {
             "devices": devices,
             "success_after": 60,
@@ -406,7 +406,7 @@ def rollout(
             "switches": {"initializing": 0, "stop_after": 0},
             **scenario,
         }
-        emulator = Emulator(whole, speed=speed)
+        emulator = Emulator(whole, speed=speed, seed=seed)
         if isinstance(passing, Time):
             emulator.instance.clock = Clock(
                 speed, emulator.instance.world.now, real=passing.at_request

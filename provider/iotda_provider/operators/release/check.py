@@ -30,6 +30,7 @@ from iotda_provider.operators.release.own_tasks import (
     find_own_tasks,
     own_stamps,
 )
+from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.procedures.create_once import differences
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
 from iotda_provider.release.preflight import ReleaseParameters
@@ -93,6 +94,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param gate: the rollout's, to be checked here; None: it is not (templated)
     :param approval: the rollout's, to be checked here: where it is ``never``, a first wave that
         can't pass by its numbers is refused; None: it is not (templated)
+    :param trial: the rollout's, to be checked here (templated)
     :param largest_first_wave: the largest share of the devices that the first wave may hold, which
         may always hold one
     :param iotda_conn_id: the connection (templated)
@@ -111,6 +113,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "rules",
         "gate",
         "approval",
+        "trial",
         "manifest_path",
         *CONNECTION_FIELDS,
     )
@@ -130,6 +133,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         rules: Any = None,
         gate: Any = None,
         approval: Any = None,
+        trial: Any = None,
         largest_first_wave: float = 1,
         **kwargs: Any,
     ) -> None:
@@ -149,11 +153,12 @@ class CheckReleaseOperator(IoTDABaseOperator):
         self.rules = rules
         self.gate = gate
         self.approval = approval
+        self.trial, _ = trial_parameter(trial)
         self.largest_first_wave = positive(largest_first_wave, "largest_first_wave")
         # A template that is rendered to nothing is no parameter that was left out.
         self._checked = [
             name
-            for name in ("waves", "window", "timezone", "rules", "gate", "approval")
+            for name in ("waves", "window", "timezone", "rules", "gate", "approval", "trial")
             if getattr(self, name) is not None
         ]
 

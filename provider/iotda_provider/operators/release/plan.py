@@ -15,12 +15,14 @@ from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
+from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
 from iotda_provider.procedures.create_once import stamp_of
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
-from iotda_provider.release.manifest import Manifest, Part
+from iotda_provider.release.manifest import TRIAL, Manifest, Part
 from iotda_provider.release.planning import late_warning, plan_waves, split_late
 from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.trial_job import TrialPlan
 from iotda_provider.release.wave_specs import GROUP, wave_specs
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, header
 from iotda_provider.rollout_guard.plan import read_rules
@@ -43,6 +45,7 @@ from iotda_provider.task_io.parameters import (
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom
+from iotda_provider.trials.device_trial import as_trial
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
 #: The types of batch tasks that can be released in waves: held, confirmed and stopped.
+_LATER = "the waves were planned without one"
 UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 
 
@@ -92,6 +96,8 @@ class PlanWavesOperator(IoTDABaseOperator):
         before anybody is let start (templated)
     :param wave_timeout: as ``bake_time`` (templated)
     :param already_current: as ``bake_time`` (templated)
+    :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
+        ``required`` (templated)
     :param rules: the guard's rules, for people who look at the release (templated)
     :param poll_interval: seconds between two looks of the guard, for people
     :param create_task_ids: the tasks that create the batch tasks of the waves
@@ -115,6 +121,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         "bake_time",
         "wave_timeout",
         "already_current",
+        "trial",
         "rules",
         *CONNECTION_FIELDS,
     )
@@ -135,6 +142,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         bake_time: Any = 0,
         wave_timeout: Any = 86400,
         already_current: Any = 0,
+        trial: Any = None,
         rules: Any = (),
         poll_interval: float = 10,
         create_task_ids: Sequence[str] = (),
@@ -155,6 +163,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         self.bake_time = bake_time
         self.wave_timeout = wave_timeout
         self.already_current = already_current
+        self.trial, _ = trial_parameter(trial)
         self.rules = rules_to_json(read_rules(rules)) if rules and not is_template(rules) else rules
         self.poll_interval = poll_interval
         self.create_task_ids = texts(create_task_ids, "create_task_ids")
@@ -173,8 +182,8 @@ class PlanWavesOperator(IoTDABaseOperator):
         create_batch_task(
             task_name="a", task_type=task_type, targets=["0"], document=document, need_confirm=True
         )
-        read_number(self.bake_time, "bake_time", zero=True)
-        read_number(self.wave_timeout, "wave_timeout")
+        bake = read_number(self.bake_time, "bake_time", zero=True)
+        timeout = read_number(self.wave_timeout, "wave_timeout")
         read_whole_number(self.already_current, "already_current", zero=True)
         groups = none_if_blank(self.group_ids)
         group_ids = [] if groups is None else check_group_ids(as_list(groups, "group_ids"))
@@ -188,11 +197,11 @@ class PlanWavesOperator(IoTDABaseOperator):
                 f"{known.release}: give every release a path of its own, such as one with "
                 "{{ run_id }}."
             )
-        packages = [str(one) for one in document.get("package_ids") or ()]
+        packages = _packages(document)
         with self.hook() as hook:
             if known is None:
                 self._refuse_unplanned(hook, context)
-            manifest = known or self._plan(hook, files, release)
+            manifest = known or self._plan(hook, files, release, bake)
             about = header(
                 "release",
                 (),
@@ -216,9 +225,13 @@ class PlanWavesOperator(IoTDABaseOperator):
             files.copy_all(self.log)
         found = forecast(gate, manifest.labels, manifest.cumulative)
         warning = late_warning([wave.devices for wave in manifest.waves], manifest.late)
+        trial, warnings = summary(
+            as_trial(self.trial), self._trial_plan(files), bake=bake, wave_timeout=timeout
+        )
         for wave in found:
             (self.log.info if wave.can_pass else self.log.warning)("%s", wave.sentence)
-        if warning:
+        warnings = [*([warning] if warning else []), *warnings]
+        for warning in warnings:
             self.log.warning("%s", warning)
         return {
             "release": release,
@@ -226,7 +239,8 @@ class PlanWavesOperator(IoTDABaseOperator):
             "devices": manifest.cumulative[-1],
             "waves": [wave.to_json() for wave in found],
             "late": manifest.late,
-            "warnings": [warning] if warning else [],
+            "warnings": warnings,
+            "trial": trial,
             "seed": manifest.seed,
             "digest": manifest.digest,
             "manifest_path": path,
@@ -255,7 +269,7 @@ class PlanWavesOperator(IoTDABaseOperator):
                 "the release anew."
             )
 
-    def _plan(self, hook: IoTDAHook, files: ReleaseFiles, release: str) -> Manifest:
+    def _plan(self, hook: IoTDAHook, files: ReleaseFiles, release: str, bake: float) -> Manifest:
         specs = wave_specs(self.waves)
         devices = read_devices(self.devices)
         if not devices:
@@ -268,7 +282,38 @@ class PlanWavesOperator(IoTDABaseOperator):
         seed = optional_text(self.seed, "seed") or release
         late = set(read_devices(self.late, "late"))
         whole = plan_waves(devices, specs, seed=seed, groups=groups, late=late)
-        return files.write_waves(release, split_late(whole, specs, self.max_waves))
+        waves = split_late(whole, specs, self.max_waves)
+        trial = plan_trial(
+            hook,
+            as_trial(self.trial),
+            waves,
+            specs,
+            packages=_packages(self.document),
+            task_type=str(self.batch_task_type),
+            bake=bake,
+            log=self.log,
+        )
+        if self.trial is not None:
+            files.write(TRIAL, trial.to_json())
+        # The manifest comes last: a try that was killed before it plans anew.
+        return files.write_waves(release, waves)
+
+    def _trial_plan(self, files: ReleaseFiles) -> TrialPlan:
+        """The trial as it was planned first.
+
+        :raises IoTDAConfigError: what was written down of it is damaged
+        """
+        if self.trial is None:
+            return TrialPlan()
+        found = files.read(TRIAL)
+        try:
+            return TrialPlan.from_json(found[0]) if found else TrialPlan(off=_LATER)
+        except ValueError as error:
+            raise IoTDAConfigError(f"The trial that was planned can't be used: {error}") from error
+
+
+def _packages(document: Any) -> list[str]:
+    return [str(one) for one in as_mapping(document, "document").get("package_ids") or ()]
 
 
 def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def staged_rollout(
     wave_timeout: Any = 86400,
     evidence: Evidence | None = None,
     evidence_interval: float | None = None,
+    trial: Any = None,
     already_current: Any = 0,
     chunk: int = 100,
     max_in_flight: Any = None,
@@ -133,6 +134,9 @@ def staged_rollout(
     :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
         :class:`~iotda_provider.operators.release.watch.WatchWaveOperator`
     :param evidence_interval: seconds between two questions for it; None: six looks
+    :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
+        ``required``: whether devices are worse off with the new version than those of later waves.
+        None: off (templated)
     :param already_current: devices of the release that ran the version before (templated)
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
@@ -217,6 +221,7 @@ def staged_rollout(
             bake_time=bake_time,
             wave_timeout=wave_timeout,
             already_current=already_current,
+            trial=trial,
             rules=rules,
             poll_interval=poll_interval,
             **connection,
@@ -306,6 +311,7 @@ def staged_rollout(
                 evidence=evidence,
                 evidence_interval=evidence_interval,
                 already_current=already_current,
+                trial=trial,
                 after=tuple(guards),
                 **guarded,
                 **common,

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.release.confirm import started_elsewhere_so_far
 from iotda_provider.operators.release.plan import plan_of
+from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
+from iotda_provider.release.trial_job import TrialJob
 from iotda_provider.release.watch_wave import PASSED, WatchJob, WaveDecision
-from iotda_provider.release.worker import AskEvidence
+from iotda_provider.release.worker import UsersFunctions
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
 from iotda_provider.task_io.dag_parameters import airflow_id, function_or_path, is_template
 from iotda_provider.task_io.parameters import positive, read_number, read_whole_number, whole_number
+from iotda_provider.trials.device_trial import as_trial
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,6 +57,8 @@ class WatchWaveOperator(WaveOperator):
         ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it, or
         any other answer, means ``"wait"``: it is logged, and a person is told, once a task
     :param evidence_interval: seconds between two questions for evidence; None: six looks
+    :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
+        ``required`` (templated); as the plan had it
     :param already_current: devices of the batch task that ran the version before (templated)
     """
 
@@ -63,6 +68,7 @@ class WatchWaveOperator(WaveOperator):
         "bake_time",
         "wave_timeout",
         "already_current",
+        "trial",
     )
 
     def __init__(
@@ -75,9 +81,11 @@ class WatchWaveOperator(WaveOperator):
         evidence: Evidence | None = None,
         evidence_interval: float | None = None,
         already_current: Any = 0,
+        trial: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.trial, self.metric = trial_parameter(trial)
         self.confirm_task_id = airflow_id(confirm_task_id, "confirm_task_id")
         self.gate = gate
         self.bake_time = bake_time
@@ -133,7 +141,25 @@ class WatchWaveOperator(WaveOperator):
             ask_every=self.evidence_interval,
             unconfirmed=int(confirm.get("unconfirmed") or 0),
             outside=started_elsewhere_so_far(ti, self.after),
+            trial=self._trial_job(context, plan, is_last),
         )
+
+    def _trial_job(
+        self, context: Context, plan: Mapping[str, Any], is_last: bool
+    ) -> TrialJob | None:
+        """The trial of this wave; None: there is none."""
+        trial = as_trial(self.trial)
+        if trial is None or is_last:
+            return None
+        planned = plan.get("trial")
+        if not trial.required and (not isinstance(planned, Mapping) or planned.get("off")):
+            return None
+        begun = self.files(context).read_begun(self.wave)
+        bake = max(1.0, read_number(self.bake_time, "bake_time", zero=True))
+        span = max(1.0, read_number(self.wave_timeout, "wave_timeout"))
+        job = TrialJob(trial, begun.at if begun is not None else time.time(), bake, span)
+        job.look = job.schedule.next_at(time.time())
+        return job
 
     def job_from_json(self, data: Mapping[str, Any]) -> WatchJob:
         return WatchJob.from_json(data)
@@ -157,8 +183,25 @@ class WatchWaveOperator(WaveOperator):
         self.log.warning("No triggerer has watched this wave to its end: looking from here.")
         return self.execute(context)
 
-    def asks(self) -> AskEvidence | None:
-        return None if self.evidence is None else self._ask
+    def asks(self) -> UsersFunctions:
+        return UsersFunctions(self._ask, self._measure)
+
+    def _measure(self, device_ids: Sequence[str]) -> Mapping[str, bool | None]:
+        """What the trial's own metric says.
+
+        :raises EvidenceFailedError: it has answered nonsense
+        """
+        assert self.metric is not None
+        answer: Any = self.metric(list(device_ids))
+        if not isinstance(answer, Mapping):
+            kind = type(answer).__name__
+            raise EvidenceFailedError(f"it must answer {{device id: True or False}}, not {kind}")
+        for one in answer.values():
+            if one is not None and not isinstance(one, bool):
+                kind = type(one).__name__
+                said = f"it must say True, False or None of a device, not {kind}"
+                raise EvidenceFailedError(said)
+        return answer
 
     def _ask(self, facts: Mapping[str, Any]) -> str:
         """The external evidence's word.

@@ -23,7 +23,7 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveDecision
-from iotda_provider.release.worker import AskEvidence, MustWaitError, WorkerReleaseIO
+from iotda_provider.release.worker import MustWaitError, UsersFunctions, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
@@ -147,7 +147,7 @@ class GuardedOperator(IoTDABaseOperator):
         procedure: WaveCreation | WaveConfirmation | WaveDecision | LastLook,
         watch: ReleaseGuard,
         *,
-        ask: AskEvidence | None = None,
+        ask: UsersFunctions | None = None,
         waits: bool = True,
     ) -> dict[str, Any]:
         """The result of a procedure, carried out in this worker.
@@ -283,8 +283,8 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
         """Push what there is beside the return value."""
 
-    def asks(self) -> AskEvidence | None:
-        """What asks for the external evidence; None: there is none."""
+    def asks(self) -> UsersFunctions | None:
+        """What of the user's a worker calls; None: nothing."""
         return None
 
     # --- in the worker ----------------------------------------------------------------------------

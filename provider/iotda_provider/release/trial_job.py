@@ -1,0 +1,148 @@
+"""What the trial of a release writes down, and what travels with a trigger. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.trials import DeviceTrial
+from iotda_provider.trials.draw import Draw
+from iotda_provider.trials.looks import Schedule
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """A release's trial before its first wave, as it is written down.
+
+    :param record: who is compared; None: there is no trial
+    :param off: why there is none; empty: nobody has asked for one, or there is one
+    :param offline: the share of the devices that could be compared that was offline then
+    """
+
+    record: TrialRecord | None = None
+    off: str = ""
+    offline: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        record = None if self.record is None else self.record.to_json()
+        return {"record": record, "off": self.off, "offline": self.offline}
+
+    @classmethod
+    def from_json(cls, data: Any) -> TrialPlan:
+        """Read what :meth:`to_json` wrote.
+
+        :raises ValueError: it is something else
+        """
+        values = checked_fields(cls, data, "trial", read_by_caller=("record",))
+        record = values.get("record")
+        record = None if record is None else TrialRecord.from_json(record)
+        return cls(**{**values, "record": record})
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """Who is compared in a release.
+
+    :param draw: who is compared
+    :param product_id: the product that the devices belong to
+    :param column: ``fw_version`` or ``sw_version``
+    :param versions: the versions that the release brings
+    """
+
+    draw: Draw
+    product_id: str | None
+    column: str
+    versions: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "draw": self.draw.to_json(),
+            "product_id": self.product_id,
+            "column": self.column,
+            "versions": list(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> TrialRecord:
+        """Read what :meth:`to_json` wrote.
+
+        :raises ValueError: it is something else
+        """
+        values = checked_fields(cls, data, "trial", read_by_caller=("draw", "versions"))
+        versions = values["versions"]
+        if not isinstance(versions, (list, tuple)) or not all(isinstance(v, str) for v in versions):
+            raise ValueError("trial: versions must be texts")
+        return cls(
+            Draw.from_json(values["draw"]),
+            values["product_id"],
+            values["column"],
+            tuple(versions),
+        )
+
+
+@dataclass
+class TrialJob:
+    """The trial of one wave; a part of a trigger's argument.
+
+    :param begun: when the wave has begun, in seconds since 1970
+    :param bake: its bake time in seconds, above 0
+    :param span: its whole time in seconds, above 0
+    :param look: the next look, from 1
+    :param open: whether a look has shown "no worse"
+    :param told: whether a person was told that the metric can't be asked
+    :param trouble: why the last look has no answer; empty: it has one
+    :param answer: the last look's, as plain JSON
+    :param finished: how many devices had succeeded when: pairs of seconds since 1970 and a count
+    """
+
+    trial: DeviceTrial
+    begun: float
+    bake: float
+    span: float
+    look: int = 1
+    open: bool = False
+    told: bool = False
+    trouble: str = ""
+    answer: dict[str, Any] | None = None
+    finished: list[list[float]] = field(default_factory=list)
+
+    @property
+    def schedule(self) -> Schedule:
+        """When its looks are."""
+        return Schedule(self.begun, self.bake, self.span, self.trial.online_within or 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "trial": self.trial.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> TrialJob:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        theirs = ("trial", "answer", "finished")
+        values = checked_fields(cls, data, "trial", read_by_caller=theirs)
+        if not values["bake"] or not values["span"] or not values.get("look", 1):
+            raise ValueError("trial: bake, span and look must be above 0")
+        answer, finished = values.get("answer"), values.get("finished") or []
+        if answer is not None and not isinstance(answer, Mapping):
+            raise ValueError("trial: answer must be an object")
+        if not isinstance(finished, list) or not all(_is_pair(one) for one in finished):
+            raise ValueError("trial: finished must be pairs of numbers")
+        trial = DeviceTrial.from_json(values["trial"])
+        given = None if answer is None else dict(answer)
+        return cls(**{**values, "trial": trial, "answer": given, "finished": finished})
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value)
+    )
