@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +140,45 @@ def test_the_guide_lists_every_metric() -> None:
 
     listed = set(re.findall(r"^\| `(iotda\.[a-z_.]+)`", guide, re.MULTILINE))
     assert {name.replace(".", "_") for name in listed} == set(shown)
+
+
+OPEN_TELEMETRY = """
+from iotda_provider.airflow_support import metrics
+
+metrics.count("iotda.api.calls", 3, iotda_conn_id="c")
+metrics.count("iotda.guards.running_seconds", 5.25, iotda_conn_id="c")
+metrics.gauge("iotda.guards.evidence", 0.5, 1, iotda_conn_id="c")
+metrics.flush(60)
+
+from opentelemetry.metrics import get_meter_provider
+
+get_meter_provider().force_flush()
+"""
+
+
+def test_open_telemetry_gets_them_from_a_process_of_its_own() -> None:
+    environment = os.environ | {
+        "AIRFLOW__METRICS__OTEL_ON": "True",
+        "AIRFLOW__METRICS__OTEL_DEBUGGING_ON": "True",  # prints them
+        "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__OTEL_PORT": "9",
+        "AIRFLOW_CTX_DAG_ID": "dag",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    answer = subprocess.run(
+        [sys.executable, "-c", OPEN_TELEMETRY],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+
+    for name, value in (
+        ("api.calls", 3),
+        ("guards.running_seconds", 5.25),
+        ("guards.evidence", 0.5),
+    ):
+        printed = answer.stdout[answer.stdout.index(f'"airflow.iotda.{name}"') :][:2000]
+        assert f'"value": {value}' in printed
+        assert '"dag_id": "dag"' in printed
