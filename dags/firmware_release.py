@@ -33,7 +33,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     Asset,
-    BaseNotifier,
     Param,
     dag,
     task,
@@ -42,6 +41,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
+from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 from iotda_provider.operators.release import create_task_ids, staged_rollout
@@ -75,9 +75,11 @@ REPORT_PATH = None
 # The URL of a file that all workers can read and write, with {{ run_id }} in it: who is in which
 # wave, with other files beside it. Needed for more than 30,000 devices. None: it is in XComs.
 MANIFEST_PATH = None
-# The dotted path of a function in a module that the triggerer can import. The guard calls it at
-# once when a person should act: when it is blind, or when a stop fails. None: it only logs.
-ON_ALERT = None
+# Who is told of holds, breaches, stops, passed waves, open questions, and the end: notifiers of
+# Airflow, such as
+#     SlackWebhookNotifier(slack_webhook_conn_id="slack", text="{{ message }}")
+# docs/howto/tell-people.md has more. Without any, only the log tells.
+NOTIFIERS: list[Any] = []
 RELEASED = Asset("iotda://firmware/released")
 BREACHED = Asset("iotda://rollout/breached")
 
@@ -86,28 +88,17 @@ BREACHED = Asset("iotda://rollout/breached")
 APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
 
 
-def tell_people(title: str, text: str) -> None:
-    """Put your own chat, mail or ticket system here."""
-    log.warning("%s\n%s", title, text)
-
-
 def tell_that_nobody_guards(context: Any) -> None:
     """Tell people that a batch task still runs, and that its guard could not be started."""
     tell_people(
-        "A release's batch task IS NOT GUARDED",
+        NOTIFIERS,
+        context,
+        "not_guarded",
         f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the DAG "
         "guard_one_rollout could not be started for it: is it there (dags/rollout_guard.py)? See "
         "the log of guard_unfinished, and clear it.",
+        iotda_conn_id=CONNECTION,
     )
-
-
-class OpenQuestion(BaseNotifier):
-    """Tells people that the release waits for their answer."""
-
-    def notify(self, context: Any) -> None:
-        ti, question = context["ti"], context["task"]
-        where = getattr(ti, "log_url", "") or "Browse, Required Actions"
-        tell_people(question.subject, f"{question.body}\n\nAnswer in Airflow: {where}")
 
 
 def external_evidence(facts: Mapping[str, Any]) -> str:
@@ -317,21 +308,14 @@ def firmware_release() -> None:
         on_no_answer="hold",
         subject="the {{ ti.xcom_pull('check')['kind'] }} {{ ti.xcom_pull('check')['version'] }} "
         "for {{ params.group_ids | join(', ') }}",
-        notifiers=[OpenQuestion()],
+        notifiers=NOTIFIERS,
         assigned_users=APPROVERS,
-        on_alert=ON_ALERT,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
     )
     # [end of waves]
     outcome: Any = rollout.outcome.output
-
-    @task
-    def warn(result: dict[str, Any]) -> None:
-        """Tell people at once; the report comes when all devices are at rest."""
-        if result["verdict"] != "released":
-            tell_people(f"Release {result['verdict']}", f"{result['summary']} A report follows.")
 
     @task(outlets=[BREACHED])
     def announce_breach(result: dict[str, Any], outlet_events: Any = None) -> None:
@@ -470,7 +454,14 @@ def firmware_release() -> None:
         }
         # Pushed before people are told, which may fail.
         context["ti"].xcom_push(key="return_value", value=facts)
-        tell_people(title, text)
+        tell_people(
+            NOTIFIERS,
+            context,  # type: ignore[arg-type]
+            "report",
+            f"{title}. {text}",
+            batch_task_ids=result.get("batch_task_ids") or (),
+            iotda_conn_id=CONNECTION,
+        )
         if not announced:
             raise AirflowFailException(f"{title}. {text}")
         return facts
@@ -498,10 +489,10 @@ def firmware_release() -> None:
     todo, end, announced = what_to_do(outcome, found), report(), announce(checked, found)
     check >> rollout.group >> at_rest >> what_is_there(at_rest.output) >> [collect, reconcile]
     reconcile >> todo >> [announced, try_again, quarantine, end]
-    warned, broken = warn(outcome), announce_breach(outcome)
-    [warned, broken, collect, announced, try_again, quarantine] >> end
+    broken = announce_breach(outcome)
+    [broken, collect, announced, try_again, quarantine] >> end
     # Not after the report, which may wait for its own retries.
-    [warned, at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
+    [at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
 
 
 firmware_release()

@@ -103,6 +103,8 @@ def record(notifiers: Any, *, importable: bool) -> tuple[RecordedNotifier, ...]:
 
 def _record(notifier: Any, where: str, importable: bool) -> RecordedNotifier:
     if isinstance(notifier, RecordedNotifier):
+        if importable and notifier.cls is not None:
+            importable_path(notifier.cls, where)
         return notifier
     if not isinstance(notifier, BaseNotifier):
         wrong = what_is(notifier, instead_of="a notifier")

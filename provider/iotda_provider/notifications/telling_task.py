@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.task_notes import owner_of
+from iotda_provider.notifications import in_worker
 from iotda_provider.notifications.audience import About, Audience
 from iotda_provider.notifications.on_alert import OnAlert
 from iotda_provider.notifications.recorded import RecordedNotifier, record
@@ -48,6 +50,37 @@ class TellingTask:
             "notifiers": [self._rendered(context, one).to_json() for one in self.notifiers],
             "try_number": self._about(context).try_number,
         }
+
+    def tell(
+        self,
+        context: Context,
+        kind: str,
+        sentence: str,
+        *,
+        batch_task_ids: Iterable[str] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell people of an event from a worker; returns when each notifier was called.
+
+        :param kind: the event's kind; the message begins with it
+        :param sentence: what happened
+        :param batch_task_ids: the batch tasks that it is about
+        :param progress: the counts of their devices
+        """
+        if not self.notifiers and self.on_alert is None:
+            return
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        event = self.audience(context).event(
+            {
+                "kind": kind,
+                "sentence": sentence,
+                "batch_task_ids": list(batch_task_ids or ()),
+                "time": now.replace("+00:00", "Z"),
+                "progress": [dict(progress or {})],
+            }
+        )
+        task: Any = self
+        in_worker.tell(self.audience(context), event, task.log)
 
     def _about(self, context: Context) -> About:
         ti: Any = context["ti"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import Subtask, SubtaskStatus, TargetResults
+    from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
@@ -45,7 +46,7 @@ class TriggererReleaseIO(TriggererGuardIO):
     :param hook: an open hook
     :param store: keeps the memory and the last alert
     :param log: where its lines go
-    :param on_alert: the dotted path of a function to call besides
+    :param audience: whom to tell of events; None: nobody
     :param earlier_memory: what the guard knew before its triggerer was restarted; None: nothing
     :param files: where the release writes things down
     :param deadline: when the task's ``execution_timeout`` is over, in seconds since 1970
@@ -56,13 +57,13 @@ class TriggererReleaseIO(TriggererGuardIO):
         hook: IoTDAAsyncHook,
         store: TriggererMemoryStore | NoMemoryStore,
         log: Log,
-        on_alert: str | None = None,
+        audience: Audience | None = None,
         *,
         earlier_memory: TriggererRecall | None = None,
         files: ReleaseFiles | None = None,
         deadline: float | None = None,
     ) -> None:
-        super().__init__(hook, store, log, on_alert, earlier_memory=earlier_memory)
+        super().__init__(hook, store, log, audience, earlier_memory=earlier_memory)
         self._files = files
         self._calls = AsyncIO(hook)
         # A path that hangs holds one thread, however many tries and waves wait for it.

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
+    from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
-    from iotda_provider.rollout_guard.alerts import OnAlert
     from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class WorkerReleaseIO(WorkerGuardIO):
     :param hook: an open hook
     :param context: Airflow's context of the running task instance
     :param log: where its lines go
-    :param on_alert: whom to tell besides the log and the XCom ``alert``
+    :param audience: whom to tell of events; None: nobody
     :param files: where the release writes things down
     :param ask: the user's functions that may be called; None: none
     :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
@@ -73,13 +73,13 @@ class WorkerReleaseIO(WorkerGuardIO):
         hook: IoTDAHook,
         context: Context,
         log: Log,
-        on_alert: OnAlert | None = None,
+        audience: Audience | None = None,
         *,
         files: ReleaseFiles | None = None,
         ask: UsersFunctions | None = None,
         waits: bool = True,
     ) -> None:
-        super().__init__(hook, context, log, on_alert)
+        super().__init__(hook, context, log, audience)
         self._files = files
         self._calls = BlockingIO(hook)
         self._ask = ask

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from typing import Protocol
+
 from iotda_provider.airflow_support import metrics
 from iotda_provider.guards.audit import look_of
 from iotda_provider.rollout_guard.watch import Watch
+
+
+class Shows(Protocol):
+    """What shows people the state of a guard."""
+
+    def show(self) -> None: ...
+
 
 #: A look is late if it begins so many of its intervals, and more than a second, after it was due.
 _LATE_INTERVALS = 0.5
@@ -83,3 +93,9 @@ class GuardMetrics:
 
     def _count(self, name: str, number: float) -> None:
         metrics.count(name, round(number, 3), **self._tags)
+
+
+def shown(live: Shows, measured: GuardMetrics) -> None:
+    """After a look of a release's guard: show it, and measure it."""
+    measured.looked(time.monotonic())
+    live.show()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iotda_provider.airflow_support.threads import in_import_thread
@@ -130,6 +131,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         from iotda_provider.release.storage import ReleaseFiles
         from iotda_provider.release.triggerer import TriggererReleaseIO
         from iotda_provider.rollout_guard import Memory
+        from iotda_provider.rollout_guard.guard_metrics import GuardMetrics, shown
         from iotda_provider.rollout_guard.live_record import Ended
         from iotda_provider.rollout_guard.memory import fitted
         from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
@@ -150,12 +152,13 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
             hook,
             store,
             self.log,
-            self.on_alert,
+            self.audience(),
             earlier_memory=earlier_memory,
             files=files,
             deadline=self.deadline,
         )
-        io.show = live.show
+        measured = GuardMetrics(watch, self.iotda_conn_id)
+        io.show = partial(shown, live, measured)
         io.try_on_alert(plan.batch_task_ids)
         try:
             async with live:
@@ -164,6 +167,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
                     result = payload["result"]
                     await live.settle(Ended(result["verdict"], result["summary"]))
         finally:
+            measured.ended()
             earlier_memory.give_up()
             store.forget_unwritten()
         await io.finish()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.branch import BranchOperator
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.gate import ALWAYS, APPROVALS, NEVER
-from iotda_provider.task_io.dag_parameters import airflow_id, one_of
+from iotda_provider.task_io.dag_parameters import airflow_id, one_of, text_or_template
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class WaveGateOperator(BranchOperator):
+class WaveGateOperator(TellingTask, BranchOperator):
     """Follow the path that a wave's result opens.
 
     ``passed`` goes on (past a person where ``approval`` is ``before every wave``), ``unproven``
     asks a person or, where nobody is to be asked, stops; ``rejected`` stops; and a release that is
     over already goes to the end. Nothing but ``passed`` ever goes on by itself.
+
+    It tells people of a wave that has passed, and of a question that is open.
 
     XCom: ``branch``, the task ids that were followed.
 
@@ -30,9 +33,12 @@ class WaveGateOperator(BranchOperator):
     :param if_stop: the task that stops the release
     :param if_over: the end of the release
     :param approval: when to ask: ``never``, ``when unproven``, ``before every wave`` (templated)
+    :param question: what a person is asked (templated)
+    :param notifiers: Airflow's notifiers that tell people
+    :param iotda_conn_id: the connection, for the notifiers (templated)
     """
 
-    template_fields: Sequence[str] = ("approval",)
+    template_fields: Sequence[str] = ("approval", "question", "iotda_conn_id")
 
     def __init__(
         self,
@@ -43,6 +49,9 @@ class WaveGateOperator(BranchOperator):
         if_stop: str,
         if_over: str,
         approval: str = NEVER,
+        question: str = "May the release go on?",
+        notifiers: Iterable[Any] | None = None,
+        iotda_conn_id: str = "iotda_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +61,9 @@ class WaveGateOperator(BranchOperator):
         self.if_stop = airflow_id(if_stop, "if_stop")
         self.if_over = airflow_id(if_over, "if_over")
         self.approval = approval
+        self.question = text_or_template(question, "question")
+        self.iotda_conn_id = text_or_template(iotda_conn_id, "iotda_conn_id")
+        self._tell_to(notifiers, deferrable=False)
 
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
@@ -70,4 +82,13 @@ class WaveGateOperator(BranchOperator):
             path = self.if_stop if approval == NEVER or self.if_ask is None else self.if_ask
         else:
             path = self.if_stop if verdict == REJECTED else self.if_over
+        if verdict == PASSED:
+            self._tell(context, "wave_passed", result, result["summary"])
+        if path == self.if_ask:
+            asked = f"{self.question} {result['summary']} Answer at Airflow's Required Actions."
+            self._tell(context, "question_open", result, asked)
         return self.follow(context, [path], str(result["summary"]).rstrip("."))
+
+    def _tell(self, context: Context, kind: str, result: Mapping[str, Any], said: str) -> None:
+        facts = {"batch_task_ids": result.get("batch_task_ids"), "progress": result.get("progress")}
+        self.tell(context, kind, said, **facts)

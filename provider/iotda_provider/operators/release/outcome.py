@@ -14,6 +14,7 @@ from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperat
 from iotda_provider.release.gate import GO_ON, STOP
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
+from iotda_provider.task_io.dag_parameters import text_or_template
 from iotda_provider.task_io.parameters import positive
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class RolloutOutcomeOperator(GuardedOperator):
 
     :param plan_task_id: the task that has planned the waves
     :param steps: for each wave the task ids ``{"watch", "gate", "ask", "stop"}``
+    :param released_as: the event of a release that has reached its end: ``released``, or
+        ``rolled_back`` of one that brings the old version back
     :param timeout: seconds that the last look may wait for a platform that does not answer
     """
 
@@ -48,6 +51,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         *,
         steps: Any,
         timeout: float = 86400,
+        released_as: str = "released",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -57,6 +61,7 @@ class RolloutOutcomeOperator(GuardedOperator):
             )
         self.steps = [dict(step) for step in steps]
         self.timeout = positive(timeout, "timeout")
+        self.released_as = text_or_template(released_as, "released_as")
 
     def execute(self, context: Context) -> dict[str, Any]:
         ti: Any = context["ti"]
@@ -75,6 +80,12 @@ class RolloutOutcomeOperator(GuardedOperator):
                 )
         level = self.log.info if result["verdict"] == RELEASED else self.log.warning
         level("The release is %s. %s", result["verdict"], result["summary"])
+        kind = self.released_as if result["verdict"] == RELEASED else f"not_{self.released_as}"
+        said = f"{result['exposed']} of {result['devices']} devices were let start. "
+        if result["verdict"] != RELEASED:
+            said = f"The release has ended as {result['verdict']}. {said}"
+        ids = result["batch_task_ids"]
+        self.tell(context, kind, f"{said}{result['summary']}", batch_task_ids=ids)
         return result
 
     def _ended(self, ti: Any, plan: Mapping[str, Any]) -> dict[str, Any]:

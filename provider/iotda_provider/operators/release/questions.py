@@ -42,6 +42,14 @@ def checked_users(assigned_users: Any) -> list[dict[str, str]]:
     return users
 
 
+def question_of(about: str, wave: int) -> str:
+    """What a person is asked after a wave.
+
+    :param about: how the question names the release
+    """
+    return f"May {about} go on after wave {wave}?"
+
+
 def question(
     wave: int, about: str, result: str, *, options: Mapping[str, str], **arguments: Any
 ) -> Any:
@@ -55,7 +63,7 @@ def question(
 
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",
-        subject=f"May {about} go on after wave {wave}?",
+        subject=question_of(about, wave),
         body=(
             f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}\n\n"
             f"*{GO_ON}*: the guard looks once more, and if nothing is against it, the next wave "

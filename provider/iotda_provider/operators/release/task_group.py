@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -11,12 +11,13 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.models.text import what_is
+from iotda_provider.notifications.recorded import record
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
 from iotda_provider.operators.release.create import CreateWaveOperator
 from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
-from iotda_provider.operators.release.questions import checked_users, question
+from iotda_provider.operators.release.questions import checked_users, question, question_of
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
 from iotda_provider.release.gate import APPROVALS, GO_ON, NEVER, STOP
@@ -80,7 +81,8 @@ def staged_rollout(
     on_no_answer: str = "hold",
     answer_within: timedelta | None = None,
     subject: str = "",
-    notifiers: Sequence[Any] = (),
+    notifiers: Iterable[Any] | None = None,
+    released_as: str = "released",
     assigned_users: Sequence[str | Mapping[str, str]] | None = None,
     on_alert: OnAlert | None = None,
     failure_classes: FailureClasses | Mapping[str, str] | None = None,
@@ -151,10 +153,12 @@ def staged_rollout(
     :param answer_within: for ``stop``
     :param subject: how a question names the release, such as ``firmware 2.0.0 for group north``;
         empty: by its DAG run (templated)
-    :param notifiers: Airflow notifiers that tell people of an open question
+    :param notifiers: Airflow's notifiers that tell people of what the guard sees and does, of a
+        wave that has passed, of an open question, and of the end (``released`` or ``not_released``)
+    :param released_as: what a good end is called: ``rolled_back`` if the old version comes back
     :param assigned_users: who may answer it: the ids of Airflow's users, or ``{"id", "name"}`` of
         them; None: whoever may answer questions of this DAG at all
-    :param on_alert: a function, or the dotted path of one, that is told what a person should know
+    :param on_alert: a function, or the dotted path of one, that gets each event of the guard
     :param failure_classes: how failures are classed, where the default does not fit
     :param poll_interval: seconds between two looks
     :param deferrable: wait in the triggerer, so that no worker is held while a wave is under way
@@ -190,6 +194,7 @@ def staged_rollout(
             f"waves has {len(wave_specs(waves))} of them, and max_waves is {max_waves}"
         )
     users = checked_users(assigned_users)
+    told = record(notifiers, importable=deferrable)
     gate = EnoughSuccess(0.05) if gate is None else gate
     connection: dict[str, Any] = {
         "iotda_conn_id": iotda_conn_id,
@@ -248,6 +253,7 @@ def staged_rollout(
             "plan_task_id": plan.task_id,
             "rules": rules,
             "failure_classes": failure_classes,
+            "notifiers": told,
             "on_alert": on_alert,
             "poll_interval": poll_interval,
             "keeper_task_id": outcome_id,
@@ -255,6 +261,7 @@ def staged_rollout(
         outcome = RolloutOutcomeOperator(
             task_id="outcome",
             steps=steps,
+            released_as=released_as,
             after=tuple(
                 str(step[kind]) for step in steps for kind in ("create", "confirm", "watch")
             ),
@@ -334,6 +341,9 @@ def staged_rollout(
                 if_stop=stop.task_id,
                 if_over=outcome.task_id,
                 approval=approval,
+                question=question_of(about, place),
+                notifiers=told,
+                iotda_conn_id=iotda_conn_id,
                 **task_arguments,
             )
             before >> create >> confirm >> watch >> gate_task >> [stop, outcome]
@@ -348,7 +358,6 @@ def staged_rollout(
                     options={GO_ON: follows, STOP: stop.task_id},
                     defaults=None if answer_within is None else [STOP],
                     response_timeout=answer_within,
-                    notifiers=list(notifiers),
                     **({"assigned_users": users} if users else {}),
                     # A person takes as long as a person takes.
                     **{key: task_arguments[key] for key in task_arguments if key != _LIMIT},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
@@ -15,6 +16,8 @@ from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, n
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.guards.audit import audit_header
+from iotda_provider.notifications.on_alert import OnAlert
+from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import created_parts, plan_of
 from iotda_provider.release.confirm_wave import CONFIRMED
@@ -25,7 +28,7 @@ from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveDecision
 from iotda_provider.release.worker import MustWaitError, UsersFunctions, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
-from iotda_provider.rollout_guard.alerts import OnAlert
+from iotda_provider.rollout_guard.guard_metrics import GuardMetrics, shown
 from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
 from iotda_provider.rollout_guard.live_record import Ended
 from iotda_provider.rollout_guard.memory_store import (
@@ -39,8 +42,6 @@ from iotda_provider.rollout_guard.reporting import afterwards, recorded
 from iotda_provider.task_io.dag_parameters import (
     airflow_id,
     flag,
-    function_or_path,
-    importable_path,
     is_template,
     texts,
 )
@@ -61,14 +62,15 @@ DELAYS_KEY = "delays"
 AUDIT_LIMIT = 100
 
 
-class GuardedOperator(IoTDABaseOperator):
+class GuardedOperator(TellingTask, IoTDABaseOperator):
     """A task of a release with a guard of its own, which stops the release on a breach.
 
     :param plan_task_id: the task of ``PlanWavesOperator``
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last
-    :param on_alert: a function, or the dotted path of one, that is told what a person should know
+    :param notifiers: Airflow's notifiers that tell people, as of ``RolloutGuardSensor``
+    :param on_alert: a function, or the dotted path of one, that gets each event, as notifiers do
     :param poll_interval: seconds between two looks
     :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
         that it outlives a cleared plan; None: there is none
@@ -86,6 +88,7 @@ class GuardedOperator(IoTDABaseOperator):
         rules: Any,
         failure_classes: FailureClasses | Mapping[str, str] | None = None,
         after: Sequence[str] = (),
+        notifiers: Iterable[Any] | None = None,
         on_alert: OnAlert | None = None,
         poll_interval: float = 10,
         keeper_task_id: str | None = None,
@@ -96,7 +99,7 @@ class GuardedOperator(IoTDABaseOperator):
         self.rules = rules if is_template(rules) else rules_to_json(read_rules(rules))
         self.failure_classes = FailureClasses.of(failure_classes)
         self.after = texts(after, "after")
-        self.on_alert = function_or_path(on_alert, "on_alert")
+        self._tell_to(notifiers, on_alert, deferrable=False)
         self.poll_interval = positive(poll_interval, "poll_interval")
         self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
 
@@ -137,7 +140,7 @@ class GuardedOperator(IoTDABaseOperator):
         return memory
 
     def memory_store(self, context: Context) -> WorkerMemoryStore:
-        """Where the guard's memory is store."""
+        """Where the guard's memory is stored."""
         with self.hook() as hook:
             return WorkerMemoryStore(context, self.log, hook)
 
@@ -153,7 +156,6 @@ class GuardedOperator(IoTDABaseOperator):
         """The result of a procedure, carried out in this worker.
 
         :param watch: the guard that it looks through
-
         :raises MustWaitError: it has to wait, and ``waits`` says not here
         :raises IoTDAError: as the procedure does; what the guard remembers is kept
         """
@@ -165,7 +167,7 @@ class GuardedOperator(IoTDABaseOperator):
                     hook,
                     context,
                     self.log,
-                    self.on_alert,
+                    self.audience(context),
                     files=self.files(context),
                     ask=ask,
                     waits=waits,
@@ -173,7 +175,7 @@ class GuardedOperator(IoTDABaseOperator):
             ):
                 io.try_on_alert(memory.batch_task_ids)
                 live = LiveInWorker(watch, io, context, self.log)
-                io.show = live.show
+                io.show = partial(shown, live, GuardMetrics(watch, self.iotda_conn_id))
                 result = io.run(procedure.run(io))
                 live.settle(Ended(result["verdict"], result["summary"]))
                 return result
@@ -194,15 +196,7 @@ class GuardedOperator(IoTDABaseOperator):
         self.memory_store(context).settle(memory.to_json())
 
 
-__all__ = [
-    "CONFIRMED",
-    "CREATED",
-    "PASSED",
-    "REJECTED",
-    "SURPLUS",
-    "UNPROVEN",
-    "WaveOperator",
-]
+__all__ = ["CONFIRMED", "CREATED", "PASSED", "REJECTED", "SURPLUS", "UNPROVEN", "WaveOperator"]
 SURPLUS = "surplus"
 
 
@@ -221,8 +215,9 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     :param rules: the guard's rules, as objects or as JSON of them (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param after: task ids whose guards' state is carried on, the latest last
-    :param on_alert: a function, or the dotted path of one, that is told what a person should know;
-        a deferred wave needs one that the triggerer can import
+    :param notifiers: Airflow's notifiers that tell people, as of ``RolloutGuardSensor``; a deferred
+        wave needs ones that the triggerer can import
+    :param on_alert: a function, or the dotted path of one, that gets each event, as notifiers do
     :param poll_interval: seconds between two looks
     :param deferrable: wait in the triggerer instead of in the worker
     :param keeper_task_id: a task that starts after all waves, with a copy of what was confirmed, so
@@ -237,16 +232,14 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         *,
         wave: int,
         create_task_id: str | None = None,
-        on_alert: OnAlert | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(on_alert=on_alert, **kwargs)
+        super().__init__(**kwargs)
         self.wave = whole_number(wave, "wave")
         self.create_task_id = airflow_id(create_task_id, "create_task_id", optional=True)
         self.deferrable = flag(deferrable, "deferrable")
-        if deferrable:
-            importable_path(self.on_alert, "on_alert")
+        self._tell_to(self.notifiers, self.on_alert, deferrable=self.deferrable)
 
     # --- what a subclass says ---------------------------------------------------------------------
 
@@ -338,7 +331,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             began=began,
             starts_at=now + wait,
             deadline=None if whole is None else began + whole.total_seconds(),
-            on_alert=importable_path(self.on_alert, "on_alert"),
+            **self.told(context),
             **self.connection,
         )
         # Beyond its time it may have to see a stop come true.
