@@ -149,6 +149,7 @@ def row_of(told: Sequence[Told]) -> dict[str, Any]:
         "status": live.status if live else [],
         "decision": live.decision if live else None,
         "judged": (live and live.rules) or (main.live.rules if main.live else []),
+        "attempted": live.attempted if live else None,
         "stop": live.stop if live else None,
         "verdict": live.verdict if live else None,
         "sentence": live.sentence if live else "",

@@ -75,6 +75,7 @@ class Live:
     decision: str | None
     sentence: str
     rules: list[dict[str, Any]]
+    attempted: int | None
     curve: list[list[float]]
     failures_by_class: dict[str, int] | None
     first_reasons: list[dict[str, Any]]
@@ -108,6 +109,7 @@ def live_of(value: Any) -> Live | None:
         decision=text(value.get("decision")),
         sentence=text(value.get("sentence")) or "",
         rules=[_rule(rule) for rule in mappings(value.get("rules"))],
+        attempted=None if value.get("attempted") is None else count(value["attempted"]),
         curve=_curve(value.get("curve")),
         failures_by_class=counts_of(by_class),
         first_reasons=[reason_of(reason) for reason in mappings(value.get("first_reasons"))],

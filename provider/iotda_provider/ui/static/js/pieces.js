@@ -102,6 +102,9 @@ export function ruleWords(rule) {
 /** The whole sentence: the outcome first, then the numbers, then what follows. */
 export function sentence(row) {
   const parts = [failures(row)];
+  if (row.attempted > (row.progress?.fail ?? 0)) {
+    parts.push(t("attempted", { n: number(row.attempted) }));
+  }
   const rule = nearest(row);
   if (rule && !["completed", "ended", "lost", "stopped_elsewhere"].includes(row.state)) {
     parts.push(ruleWords(rule));
