@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
-from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.notifications.audience import Audience, without_addresses
@@ -157,6 +156,8 @@ class WorkerGuardIO:
         return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
+        from iotda_provider.hooks.procedure_io import BlockingIO
+
         listed = await self._listed.read(BlockingIO(self._hook), batch_task_ids)
         answers = [listed.get(one) or self._read(one) for one in batch_task_ids]
         self._listed.note(answers)
