@@ -47,7 +47,7 @@ def header(
 
     ``{"kind", "batch_task_ids", "batch_task_names", "package_ids", "version", "group_ids", "rules",
     "iotda_conn_id", "project_id", "instance_id", "poll_interval", "shadow", "stops"}``; what has
-    not been read yet is empty or None.
+    not been read yet is empty or None. A release adds ``devices``, the number of all its devices.
 
     :param kind: ``guard``, ``stop`` or ``release``
     :param tasks: the batch tasks that could be read

@@ -37,6 +37,7 @@ def test_each_wave_shows_how_it_stands_and_how_it_has_ended(
     assert (about["kind"], about["rules"]) == ("release", rules_to_json([RULES]))
     assert (about["package_ids"], about["version"]) == ([PACKAGE], "2.0.0")
     assert (about["group_ids"], about["batch_task_ids"]) == (["0000000a-0000"], [])
+    assert about["devices"] == run.xcoms["plan", "return_value"]["devices"]
     begun = run.xcoms["create_1", "rollout"]
     assert (begun["kind"], begun["batch_task_ids"]) == ("release", run.task_ids)
     assert "_wave_1_of_2_part_1_afr" in begun["batch_task_names"][0]

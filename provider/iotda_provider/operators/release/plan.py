@@ -207,10 +207,14 @@ class PlanWavesOperator(IoTDABaseOperator):
                 (),
                 rules=read_rules(self.rules) if self.rules else (),
                 version=self._version(hook, packages),
-                iotda_conn_id=self.iotda_conn_id,
                 poll_interval=self.poll_interval,
+                **self.connection,
             )
-        about |= {"package_ids": packages, "group_ids": [str(one) for one in group_ids]}
+        about |= {
+            "package_ids": packages,
+            "group_ids": [str(one) for one in group_ids],
+            "devices": manifest.cumulative[-1],
+        }
         push_xcom(context, HEADER_KEY, about, self.log)
         if len(manifest) > self.max_waves:
             raise IoTDAConfigError(

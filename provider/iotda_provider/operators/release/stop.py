@@ -56,7 +56,7 @@ class StopReleaseOperator(IoTDABaseOperator):
         ids = [str(part.batch_task_id) for part in parts]
         with self.hook() as hook:
             tasks = self._read(hook, ids)
-            about = header("stop", ids, tasks, iotda_conn_id=self.iotda_conn_id, poll_interval=10)
+            about = header("stop", ids, tasks, poll_interval=10, **self.connection)
             push_xcom(context, HEADER_KEY, about, self.log)
             began = time.time()
             came = hook.stop_whole_tasks(ids)
