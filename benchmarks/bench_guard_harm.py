@@ -224,7 +224,9 @@ class Grid:
         return min(found, key=lambda pair: pair[1].mean)
 
 
-def reporting(delay: Delay, fleets: int, seed: int, slack: float) -> tuple[Any, ...]:
+def reporting(
+    delay: Delay, fleets: int, seed: int, slack: float, arrival: float
+) -> tuple[Any, ...]:
     """One row of the table, the ratios, and the most false stops."""
     known = [
         SequentialFailureTest(0.02, reporting=delay.known(times, slack)) for times in (1.0, 0.7)
@@ -236,7 +238,7 @@ def reporting(delay: Delay, fleets: int, seed: int, slack: float) -> tuple[Any, 
         rules = [TEST, *known, SequentialFailureTest(0.02, reporting=learned)]
         size, here = min(FLEETS_FOR_ONE_F, fleets - part), seed + part
         for rate, results in found.items():
-            fleet = replace(delay.fleet, failure_rate=rate)
+            fleet = replace(delay.fleet, failure_rate=rate, arrival=arrival)
             results.append(simulate(rules, fleet, fleets=size, seed=here))
             for stream in np.random.SeedSequence(here).spawn(size):
                 course = run(fleet, np.random.default_rng(stream))
@@ -257,11 +259,11 @@ def reporting(delay: Delay, fleets: int, seed: int, slack: float) -> tuple[Any, 
     return (delay.name, *cells, shown), ratios, max(harm.false for harm in ours[1:])
 
 
-def reporting_table(rows: list[int], fleets: int, seed: int, slack: float) -> bool:
+def reporting_table(rows: list[int], fleets: int, seed: int, slack: float, arrival: float) -> bool:
     """Print the table; whether it reaches the goals against the rules with at most 0.54 %."""
     lines, good, known = [], True, []
     for number in rows:
-        line, ratios, false = reporting(DELAYS[number - 1], fleets, seed, slack)
+        line, ratios, false = reporting(DELAYS[number - 1], fleets, seed, slack, arrival)
         lines.append(line)
         good &= false <= 0.01
         goals = zip(ratios[0], (1.10, 1.25, 1.20), strict=True)
@@ -271,7 +273,8 @@ def reporting_table(rows: list[int], fleets: int, seed: int, slack: float) -> bo
     means = [sum(row) / len(rows) for row in zip(*known, strict=True)]
     for most, mean in zip(ALLOWED, means, strict=True):
         print(f"F known, against rules with at most {most:.2%} false stops: {mean:.3f} on average")
-    good &= means[0] < 1 or len(rows) < len(DELAYS)
+    # If all devices start at once, every rule harms all of them.
+    good &= means[0] < 1 or len(rows) < len(DELAYS) or arrival < 60
     print("The goals are reached." if good else "A goal is MISSED.")
     return good
 
@@ -284,12 +287,16 @@ def main() -> int:
     parser.add_argument("--reporting", action="store_true", help="the test that knows the delay")
     parser.add_argument("--rows", default="1,2,3,4", help="with --reporting: which delays")
     parser.add_argument("--slack", type=float, default=0.0, help="seconds; the clocks here agree")
+    parser.add_argument(
+        "--arrival", type=float, default=6 * 3600, help="with --reporting: 1 for all at once"
+    )
     options = parser.parse_args()
     if options.reporting:
         rows = [int(number) for number in options.rows.split(",")]
         fleets = options.fleets or 2000
         print(f"{fleets} fleets, seed {options.seed}, slack {options.slack:g} s\n")
-        return 0 if reporting_table(rows, fleets, options.seed, options.slack) else 1
+        how = (options.seed, options.slack, options.arrival)
+        return 0 if reporting_table(rows, fleets, *how) else 1
     options.fleets = options.fleets or 1000
     print(
         f"grid: {100 * SHARES[0]:g} % to {100 * SHARES[-1]:g} % by 0.5, from {SAMPLES[0]} to "
