@@ -419,7 +419,7 @@ PART = Part(1, 1, "a", 1, TASK)
 WINDOW = MaintenanceWindow("1:00", "1:00")
 IDENTITY = {"installation": "i", "dag_id": "d", "run_id": "r", "task_id": "t"}
 CREATE = CreateJob(
-    2, 3, (PART,), "a", {"task_type": "firmwareUpgrade"}, IDENTITY, None, OVER, 600.0, WINDOW
+    2, 3, 9, (PART,), "a", {"task_type": "firmwareUpgrade"}, IDENTITY, None, OVER, 600.0, WINDOW
 )
 CONFIRM = ConfirmJob(1, (PART,), False, OVER, 600.0, window=WINDOW)
 WATCH = WatchJob(1, (TASK,), 1, True, EnoughSuccess(0.1), OVER, OVER)

@@ -7,7 +7,7 @@ a name that has one purpose. So a worker that is killed between two of them goes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from iotda_provider.exceptions import (
@@ -22,7 +22,8 @@ from iotda_provider.models.log import Log
 from iotda_provider.procedures.create_once import create_batch_task_once, stamp_of, stamped_name
 from iotda_provider.release.confirm_job import read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
-from iotda_provider.release.manifest import BegunWave, Part, parts_of
+from iotda_provider.release.manifest import HELD, BegunWave, Part, parts_of
+from iotda_provider.release.other_upgrades import OtherUpgrades
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.wave_step import WaveStep
@@ -40,6 +41,7 @@ class CreateJob:
 
     :param wave: which wave, from 1
     :param waves: how many waves there are
+    :param devices: how many devices the release has
     :param earlier: the batch tasks of the other waves so far
     :param task_name: how the names of the release's batch tasks begin
     :param task: the other arguments of ``create_batch_task``, without the targets
@@ -53,6 +55,7 @@ class CreateJob:
 
     wave: int
     waves: int
+    devices: int
     earlier: tuple[Part, ...]
     task_name: str
     task: dict[str, Any]
@@ -100,14 +103,6 @@ class CreateJob:
         return stamped_name(part.task_name, stamp, of_release=True)
 
 
-@dataclass
-class _Chosen:
-    """Who is in the wave, and who was left out of it."""
-
-    ids: list[str]
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-
-
 class WaveCreation(WaveStep):
     """The creation of one wave's batch tasks, with the guard of the waves before.
 
@@ -129,7 +124,10 @@ class WaveCreation(WaveStep):
         self.job = job
         self._begun: BegunWave | None = None
         self._was_read = False
-        self._chosen: _Chosen | None = None
+        self._ids: list[str] | None = None
+        self._others: OtherUpgrades | None = None
+        self._came_again = False
+        self._look_again = 0.0
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """The operator's result.
@@ -144,6 +142,7 @@ class WaveCreation(WaveStep):
             outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
                 return self._result(outcome)
+            self._look_again = self._clock() + watch.interval
             why: str | None = watch.blocked_because
             # A wave that has begun is completed whatever the time.
             if not why and self._was_read and self._begun is None:
@@ -185,26 +184,47 @@ class WaveCreation(WaveStep):
     async def _begin(self, io: ReleaseIO) -> str | None:
         """Write down who is in the wave; why that is not possible, or None where it was."""
         job = self.job
-        if self._chosen is None:
-            self._chosen = _Chosen(await io.read_planned(job.wave))
-        chosen = self._chosen
-        names = parts_of(job.wave, job.waves, len(chosen.ids), job.task_name)
+        if self._ids is None:
+            self._ids = await self._candidates(io)
+        if self._others is None:
+            own = frozenset(job.batch_task_ids)
+            self._others = OtherUpgrades(set(self._ids), lambda t: t.task_id in own, job.devices)
+        while (call := self._others.next) is not None:
+            self._others.take(await io.perform(call))
+            if self._clock() >= self._look_again:
+                return None  # the guard looks meanwhile
+        if self._others.not_read:
+            self._log.warning("%s", self._others.not_read)
+        held = self._others.devices
+        ids = [device for device in self._ids if device not in held]
+        left_out = {HELD: [device for device in self._ids if device in held]} if held else {}
+        is_planned = not held and not self._came_again
+        names = parts_of(job.wave, job.waves, len(ids), job.task_name)
         begun = BegunWave(
             job.wave,
-            len(chosen.ids),
+            len(ids),
             tuple(replace(one, task_name=job.stamped(one)) for one in names),
-            await io.hand_over(chosen.ids, f"begun_{job.wave}.ids") if chosen.left_out else None,
+            None if is_planned else await io.hand_over(ids, f"begun_{job.wave}.ids"),
             {
-                why: await io.hand_over(ids, f"begun_{job.wave}.{why}")
-                for why, ids in chosen.left_out.items()
+                why: await io.hand_over(devices, f"begun_{job.wave}.{why}")
+                for why, devices in left_out.items()
             },
-            {why: len(ids) for why, ids in chosen.left_out.items()},
+            {why: len(devices) for why, devices in left_out.items()},
             self._clock(),
         )
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"
-        self._begun, self._chosen = begun, None
+        self._begun, self._ids, self._others = begun, None, None
         return None
+
+    async def _candidates(self, io: ReleaseIO) -> list[str]:
+        """The devices of the wave; in the last one also those that earlier ones have left out."""
+        ids = await io.read_planned(self.job.wave)
+        if self.job.wave == self.job.waves:
+            again = await io.read_held(self.job.wave)
+            self._came_again = bool(again)
+            ids += again
+        return ids
 
     async def _create(self, io: ReleaseIO, part: Part) -> str | None:
         """Create one batch task; why that is not possible, or None where it was."""

@@ -17,6 +17,8 @@ from iotda_provider.api import MAX_TARGETS_PER_TASK
 TRIAL = "trial"
 _VERSION = 2
 _LONGEST_BASE = 60
+#: Why a device is left out of its wave: another upgrade that has not ended holds it.
+HELD = "held_elsewhere"
 
 
 def digest_of(device_ids: Iterable[str]) -> str:

@@ -28,6 +28,12 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         :raises IoTDAError: they could not be read, or are not what was planned
         """
 
+    async def read_held(self, wave: int) -> list[str]:
+        """Read the device ids that were left out of the waves before, as other upgrades held them.
+
+        :raises IoTDAError: they could not be read
+        """
+
     async def read_begun(self, wave: int) -> BegunWave | None:
         """Read what a wave is for, and its batch tasks; None: it has not begun.
 

@@ -22,6 +22,7 @@ from iotda_provider.models.text import one_line
 from iotda_provider.release.device_ids import hand_over, iter_ids
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import (
+    HELD,
     TRIAL,
     BegunWave,
     Manifest,
@@ -176,6 +177,17 @@ class ReleaseFiles:
                 break
             begun.append(found)
         return begun
+
+    def read_held(self, wave: int) -> list[str]:
+        """The devices that were left out of the waves before this one, as others held them.
+
+        :raises IoTDAError: as :meth:`read_begun`
+        """
+        found: list[str] = []
+        for begun in self.all_begun()[: wave - 1]:
+            ids = begun.left_out.get(HELD) or ()
+            found += iter_ids(ids, "manifest_path") if isinstance(ids, str) else ids
+        return found
 
     def created_parts(self) -> list[Part]:
         """All batch tasks of the release so far.

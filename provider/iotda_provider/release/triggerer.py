@@ -112,6 +112,9 @@ class TriggererReleaseIO(TriggererGuardIO):
     async def read_planned(self, wave: int) -> list[str]:
         return await self._stored(lambda files: list(files.iter_planned(wave)))
 
+    async def read_held(self, wave: int) -> list[str]:
+        return await self._stored(lambda files: files.read_held(wave))
+
     async def read_begun(self, wave: int) -> BegunWave | None:
         return await self._stored(lambda files: files.read_begun(wave))
 

@@ -148,6 +148,9 @@ class WorkerReleaseIO(WorkerGuardIO):
     async def read_planned(self, wave: int) -> list[str]:
         return self.call(lambda: list(self.files.iter_planned(wave)))
 
+    async def read_held(self, wave: int) -> list[str]:
+        return self.call(self.files.read_held, wave)
+
     async def read_begun(self, wave: int) -> BegunWave | None:
         return self.call(self.files.read_begun, wave)
 

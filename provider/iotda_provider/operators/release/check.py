@@ -58,9 +58,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
     not exist or is neither firmware nor software, where no device is left, where there are more
     than 30,000 and no ``manifest_path``, and where other upgrades that have not ended have any of
     the devices: the error names them, and says whether they run or wait to be confirmed, as that
-    task does which a failed release leaves behind. Devices that run the version already, and those
-    of another product, are left out. The batch tasks that this DAG run has made before, at an
-    earlier try, are no others.
+    task does which a failed release leaves behind. At most as many pages of their rows are read as
+    the release has devices, newest batch tasks first; the log says what was not read. Devices that
+    run the version already, and those of another product, are left out. The batch tasks that this
+    DAG run has made before, at an earlier try, are no others.
 
     Where this run has made a batch task of the release already, and is cleared, the release is
     under way, and its devices must not be left without their guard: who is in which wave stays as
@@ -209,10 +210,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 )
             if task is None:
                 _refuse_number(len(ids), path)
-            conflicts = conflicts_of(hook, set(ids), own)
+            conflicts, not_read = conflicts_of(hook, set(ids), own)
             if task is None:
                 refuse_conflicts(conflicts, own, created)
-            for sentence in conflicts:
+            for sentence in filter(None, (*conflicts, not_read)):
                 self.log.warning("%s", sentence)
             waiting = find_late(hook, needed, within, self.log)
         late = [device_id for device_id in ids if device_id in waiting]

@@ -7,36 +7,38 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.models import BatchTask, SubtaskStatus, TaskStatus, TaskType
+from iotda_provider.hooks.procedure_io import BlockingIO
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.create_once import stamp_in
+from iotda_provider.release.other_upgrades import OtherUpgrades
+from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
-_UNDER_WAY = (
-    TaskStatus.INITIALIZING,
-    TaskStatus.WAITING,
-    TaskStatus.PROCESSING,
-    TaskStatus.STOPPING,
-)
 #: The most other batch tasks that an error names.
 _MOST_NAMED = 5
-_UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
 
 
-def conflicts_of(hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]) -> list[str]:
-    """What other upgrades that have not ended have of these devices.
+def conflicts_of(
+    hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]
+) -> tuple[list[str], str]:
+    """What other upgrades that have not ended have of these devices, and what was not read of them.
+
+    At most as many pages of their rows are read as these devices have, newest batch tasks first.
 
     :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
     """
-    return [
-        sentence
-        for kind in (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-        for status in _UNDER_WAY
-        for task in list(hook.list_batch_tasks(task_type=kind, status=status))
-        if stamp_in(task.task_name) not in own
-        and (sentence := _conflict(hook, task.task_id, wanted))
-    ]
+    others = OtherUpgrades(wanted, lambda task: stamp_in(task.task_name) in own, len(wanted))
+    run_blocking(_read(BlockingIO(hook), others))
+    said = [_conflict(hook, task_id, held) for task_id, held in others.held.items()]
+    return said, others.not_read
+
+
+async def _read(io: CallsIO, others: OtherUpgrades) -> None:
+    while (call := others.next) is not None:
+        others.take(await io.perform(call))
 
 
 def what_was_created(task: BatchTask | None) -> str:
@@ -71,16 +73,11 @@ def refuse_conflicts(found: Sequence[str], own: Mapping[str, str], created: str)
         )
 
 
-def _conflict(hook: IoTDAHook, batch_task_id: str, wanted: set[str]) -> str:
-    """What another upgrade has of these devices, and what to do about it; empty: nothing."""
-    both = [
-        row.target
-        for status in _UNFINISHED
-        for row in hook.iter_subtasks(batch_task_id, status=status)
-        if row.target in wanted
-    ]
-    if not both:
-        return ""
+def _conflict(hook: IoTDAHook, batch_task_id: str, both: Sequence[str]) -> str:
+    """What another upgrade has of these devices, and what to do about it.
+
+    :param both: the devices that it has
+    """
     task = hook.get_batch_task(batch_task_id)
     what = f"Batch task {task.task_id} ({task.task_name}, {task.status})"
     some = f"{len(both)} of these devices, first {both[0]}"

@@ -38,6 +38,10 @@ class CreateWaveOperator(WindowedOperator):
     killed between two of them, or whose answer was lost, finds what it has created before. The
     guard of the waves before goes on looking, and stops.
 
+    Before, it is looked at which of the devices another upgrade holds that has not ended: they are
+    left out, and come again with the last wave. At most as many pages of others' rows are read as
+    the release has devices, newest batch tasks first; the log says what was not read.
+
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. Where nobody was let start yet, and the request
     itself makes no sense, it fails.
@@ -122,6 +126,7 @@ class CreateWaveOperator(WindowedOperator):
         return CreateJob(
             wave=self.wave,
             waves=len(plan["waves"]),
+            devices=int(plan["devices"]),
             earlier=tuple(parts),
             task_name=name,
             task=task,

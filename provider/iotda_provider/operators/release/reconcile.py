@@ -266,7 +266,8 @@ def _read(
 def _in_no_batch_task(files: ReleaseFiles, found: Reconciliation) -> Iterator[dict[str, Any]]:
     """The devices that were left out of their waves, and those of waves that never began."""
     begun = files.all_begun()
-    for wave in begun:
+    # With the last wave all come again that were left out before: in it, or left out of it too.
+    for wave in begun[-1:] if len(begun) == len(files.planned()) else begun:
         for why, ids in wave.left_out.items():
             for device in iter_ids(ids) if isinstance(ids, str) else ids:
                 found.add(device, LEFT_OUT)
