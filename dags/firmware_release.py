@@ -47,6 +47,7 @@ from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 from iotda_provider.operators.release import create_task_ids, staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.preview import PreviewReleaseOperator
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.release.try_again import TryAgainOperator
@@ -86,6 +87,7 @@ BREACHED = Asset("iotda://rollout/breached")
 # Airflow 3.1 and later can ask a person.
 # Airflow 2: can't ask.
 APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
+ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at once"]
 
 
 def tell_that_nobody_guards(context: Any) -> None:
@@ -243,6 +245,29 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             "wave also has to show that its devices are no worse off, which takes some 150 devices "
             "in the first wave, and time after the bake time.",
         ),
+        "rollback": Param(
+            "never",
+            type="string",
+            enum=ROLLBACKS,
+            title="The way back",
+            description="If the release is stopped for the firmware's fault: whether the devices "
+            "that it has given the new version get the old package back. Ask: a person is asked, "
+            "for 24 hours, in a DAG run of its own (roll_back_release).",
+        ),
+        "rollback_package_id": Param(
+            None,
+            type=["null", "string"],
+            pattern="^[A-Za-z0-9-]{1,36}$",
+            title="Package of the way back",
+            description="The old version, or a rebuild of it under a higher number for devices "
+            "that refuse to go down. Needed unless the way back is never.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Check and plan, create nothing, and report what the release would do.",
+        ),
         "approval": Param(
             APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
             type="string",
@@ -280,9 +305,33 @@ def firmware_release() -> None:
         approval="{{ params.approval }}",
         trial="{{ params.trial }}",
         largest_first_wave=LARGEST_FIRST_WAVE,
+        rollback="{{ params.rollback }}",
+        rollback_package_id="{{ params.rollback_package_id or '' }}",
         iotda_conn_id=CONNECTION,
     )
     checked: Any = check.output
+
+    @task.branch
+    def dry_run_or_not(params: Any = None) -> str:
+        """A dry run creates nothing."""
+        return "preview" if params["dry_run"] else "rollout.plan"
+
+    preview = PreviewReleaseOperator(
+        task_id="preview",
+        checked=checked,
+        devices=checked["targets"],
+        late=check.output["late"],
+        left_out=checked["left_out"],
+        rules=rules,
+        waves="{{ params.waves }}",
+        gate="{{ params.gate_rate }}",
+        max_waves=MOST_WAVES,
+        bake_time="{{ params.bake_minutes * 60 }}",
+        window="{{ params.window or '' }}",
+        timezone="{{ params.timezone }}",
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        iotda_conn_id=CONNECTION,
+    )
     # [waves]
     rollout = staged_rollout(
         "rollout",
@@ -296,6 +345,7 @@ def firmware_release() -> None:
         gate="{{ params.gate_rate }}",
         max_waves=MOST_WAVES,
         late=checked["late"],
+        versions=checked["versions"],
         bake_time="{{ params.bake_minutes * 60 }}",
         wave_timeout="{{ params.wave_hours * 3600 }}",
         max_in_flight="{{ params.max_in_flight or '' }}",
@@ -366,7 +416,7 @@ def firmware_release() -> None:
     found: Any = reconcile.output
 
     @task.branch
-    def what_to_do(result: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    def what_to_do(result: dict[str, Any], found: dict[str, Any], params: Any = None) -> list[str]:
         """Announce a release that is proven; otherwise clean up."""
         if result["verdict"] == "released" and found["proven"]:
             return ["announce"]
@@ -375,6 +425,8 @@ def firmware_release() -> None:
             chosen.append("try_again")
         if found["counts"]["firmware"]:
             chosen.append("quarantine")
+        if found["firmware_at_fault"] and params["rollback"] != "never":
+            chosen.append("way_back")
         return chosen
 
     # The platform retries no device of a stopped task. The new task waits for a person, who then
@@ -396,6 +448,18 @@ def firmware_release() -> None:
         iotda_conn_id=CONNECTION,
     )
 
+    # A run of its own, so that the release of a fix need not wait for it.
+    way_back = TriggerDagRunOperator(
+        task_id="way_back",
+        trigger_dag_id="roll_back_release",
+        trigger_run_id="of__{{ run_id }}",
+        skip_when_already_exists=True,
+        deferrable=DEFERRABLE,
+        conf="{{ dict(release_run_id=run_id, package_id=params.rollback_package_id, "
+        "how=params.rollback, tolerated_rate=params.tolerated_rate, "
+        "report_within_minutes=params.report_within_minutes) | tojson }}",
+    )
+
     @task(outlets=[RELEASED])
     def announce(about: dict[str, Any], found: dict[str, Any], outlet_events: Any = None) -> str:
         """Emit the asset event of the released version."""
@@ -408,6 +472,11 @@ def firmware_release() -> None:
         """Tell people the result in any case; fail if the version is not announced."""
         tasks = TasksOfRun(context)
         about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
+        if preview := tasks.left_by("preview"):
+            said = f"Dry run of the release of {about['kind']} {about['version']}. "
+            said += str(preview["summary"])
+            tell_people(NOTIFIERS, context, "report", said, iotda_conn_id=CONNECTION)  # type: ignore[arg-type]
+            return dict(preview)
         refused = context["ti"].xcom_pull(task_ids="check", key="refused")
         result = tasks.left_by("rollout.outcome") or {
             "verdict": "refused before it began" if refused else "unknown",
@@ -445,6 +514,8 @@ def firmware_release() -> None:
                 f"{again['devices']} device(s) that failed by their "
                 "environment. Confirm it, or stop it before the next release to any of them."
             )
+        if tasks.has_succeeded("way_back"):
+            said.append("A run of roll_back_release gives devices the old package back, or asks.")
         text = " ".join(part for part in said if part)
         facts = {
             **result,
@@ -487,12 +558,13 @@ def firmware_release() -> None:
     )
 
     todo, end, announced = what_to_do(outcome, found), report(), announce(checked, found)
-    check >> rollout.group >> at_rest >> what_is_there(at_rest.output) >> [collect, reconcile]
-    reconcile >> todo >> [announced, try_again, quarantine, end]
+    check >> dry_run_or_not() >> [preview, rollout.group]
+    rollout.group >> at_rest >> what_is_there(at_rest.output) >> [collect, reconcile]
+    reconcile >> todo >> [announced, try_again, quarantine, way_back, end]
     broken = announce_breach(outcome)
-    [broken, collect, announced, try_again, quarantine] >> end
+    [preview, broken, collect, announced, try_again, quarantine, way_back] >> end
     # Not after the report, which may wait for its own retries.
-    [at_rest, collect, announced, try_again, quarantine] >> unfinished >> guard
+    [at_rest, collect, announced, try_again, quarantine, way_back] >> unfinished >> guard
 
 
 firmware_release()

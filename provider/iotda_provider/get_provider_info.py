@@ -41,6 +41,8 @@ def get_provider_info() -> dict[str, Any]:
             "iotda_provider.operators.release.quarantine",
             "iotda_provider.operators.release.stop",
             "iotda_provider.operators.release.try_again",
+            "iotda_provider.operators.release.find_way_back",
+            "iotda_provider.operators.release.preview",
             "iotda_provider.operators.release.watch",
         ),
         "sensors": _modules(

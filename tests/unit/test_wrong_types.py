@@ -41,9 +41,11 @@ from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.confirm import ConfirmWaveOperator
 from iotda_provider.operators.release.create import CreateWaveOperator
+from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
 from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
+from iotda_provider.operators.release.preview import PreviewReleaseOperator
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.release.stop import StopReleaseOperator
@@ -144,6 +146,11 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
         },
     ),
     (CheckReleaseOperator, {"package_id": "a", "group_ids": [GROUP]}),
+    (FindDevicesToRollBackOperator, {"release_run_id": "r", "package_id": "a"}),
+    (
+        PreviewReleaseOperator,
+        {"checked": {"in_groups": 1}, "devices": ["a"], "rules": RULES, "waves": "100%"},
+    ),
     (PlanWavesOperator, {**UPGRADE, "waves": "100%", "gate": 0.05}),
     (CreateWaveOperator, {**WAVE, **UPGRADED}),
     (ConfirmWaveOperator, {**WAVE, "create_task_id": "c"}),

@@ -248,6 +248,7 @@ class ReleaseFiles:
             keys = [MANIFEST, *(f"wave_{n}" for n in range(1, len(manifest or ()) + 1))]
             begun = self.all_begun() if manifest else []
             keys += [TRIAL, *(f"{TRIAL}_{one.wave}" for one in begun)]
+            keys += [f"before_{n}" for n in range(1, len(manifest or ()) + 1)]
             keys += [f"begun_{one.wave}" for one in begun]
             keys += [part.key for one in begun for part in one.parts]
             for key in keys:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.models import SubtaskStatus
+from iotda_provider.guards import EnoughSuccess
+from iotda_provider.models import OtaPackage, SubtaskStatus
+
+#: Whether devices get the old package back, if the release is stopped for the firmware's fault.
+NEVER_BACK, ASK, AT_ONCE = ROLLBACKS = ("never", "ask", "at once")
 
 ROLL_BACK = "roll_back"
 NOT_CONFIRMED = "not_confirmed"
@@ -34,6 +39,9 @@ _SAID = {
     OTHER_VERSION: "do not run the new version",
     UNREAD: "say not what they run",
 }
+#: The fewest devices that are let start at a time, and the share of all.
+_LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
+_FIRST_WAVE = 0.05
 #: Statuses of a device that may change its version at any moment.
 _UNFINISHED = frozenset(
     {SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING}
@@ -136,3 +144,39 @@ def _word(
     if now != new:
         return OTHER_VERSION
     return ROLL_BACK if before else BEFORE_UNKNOWN
+
+
+def why_not_back(new: OtaPackage, old: OtaPackage) -> str:
+    """Why one package can't be the way back from another; empty: it can.
+
+    :param new: the package of the release
+    :param old: the package that devices are to get back
+    """
+    for name, what in (("package_type", "type"), ("product_id", "product")):
+        one, other = getattr(old, name), getattr(new, name)
+        if one != other:
+            return f"its {what} is {one}, and that of package {new.package_id} is {other}"
+    if old.version == new.version:
+        return f"it brings version {new.version}, as package {new.package_id} does"
+    if old.source_versions and new.version not in old.source_versions:
+        return (
+            f"it can be installed on {', '.join(old.source_versions)[:300]} only "
+            f"(support_source_versions), and devices will run {new.version}"
+        )
+    return ""
+
+
+def way_back_waves(devices: int, gate: EnoughSuccess) -> tuple[list[str], int]:
+    """The waves for the way back, and how many devices may be under way at the same time.
+
+    Each wave is large enough to pass by its numbers. Where there are too few devices for two waves,
+    there is one, and only some devices at a time show that a bad package is stopped.
+
+    :param devices: how many devices get the old package
+    :param gate: what a wave must show
+    """
+    needed = gate.smallest_passing_sample()
+    first = max(needed, math.ceil(_FIRST_WAVE * devices))
+    waves = ["100%"] if 2 * first > devices else [str(first), "100%"]
+    at_a_time = max(_LEAST_AT_A_TIME, math.ceil(_SHARE_AT_A_TIME * devices))
+    return waves, at_a_time

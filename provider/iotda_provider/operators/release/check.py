@@ -34,7 +34,13 @@ from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.procedures.create_once import differences
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
 from iotda_provider.release.preflight import ReleaseParameters
-from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template, texts
+from iotda_provider.release.way_back import NEVER_BACK, ROLLBACKS, why_not_back
+from iotda_provider.task_io.dag_parameters import (
+    list_or_template,
+    one_of,
+    text_or_template,
+    texts,
+)
 from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
 from iotda_provider.task_io.reports import check_report_path
 
@@ -76,7 +82,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
     counts); ``targets``, the ids of the devices to release to, and ``late``, those of them that
-    were not online lately, as lists or as the references of files with them. Where it refuses,
+    were not online lately, as lists or as the references of files with them; ``versions``, the same
+    of ``targets`` for each version that they run; and ``left_out``, the first thousand ids of
+    ``already_current`` and ``other_product``. Where it refuses,
     ``refused``: why, in words.
 
     :param package_id: the upgrade package (templated)
@@ -98,6 +106,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param trial: the rollout's, to be checked here (templated)
     :param largest_first_wave: the largest share of the devices that the first wave may hold, which
         may always hold one
+    :param rollback: ``never``, ``ask`` or ``at once``: whether devices are to get the old package
+        back if the release is stopped for the firmware's fault (templated)
+    :param rollback_package_id: that package: it must exist, be of the same type and product, bring
+        another version, and be for devices that run the new one (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -116,6 +128,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "approval",
         "trial",
         "manifest_path",
+        "rollback",
+        "rollback_package_id",
         *CONNECTION_FIELDS,
     )
 
@@ -136,6 +150,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         approval: Any = None,
         trial: Any = None,
         largest_first_wave: float = 1,
+        rollback: str = NEVER_BACK,
+        rollback_package_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -156,6 +172,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
         self.approval = approval
         self.trial, _ = trial_parameter(trial)
         self.largest_first_wave = positive(largest_first_wave, "largest_first_wave")
+        self.rollback = text_or_template(rollback, "rollback")
+        self.rollback_package_id = text_or_template(
+            rollback_package_id, "rollback_package_id", optional=True
+        )
         # A template that is rendered to nothing is no parameter that was left out.
         self._checked = [
             name
@@ -198,6 +218,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             _refuse(asked.faults, created)
             package = _package(hook, package_id)
             kind, task_type, column = _KINDS[str(package.package_type)]
+            _refuse(self._faults_of_way_back(hook, package), created)
             members = self._members(hook, group_ids, is_under_way=task is not None)
             in_groups = len(members)
             needed = sort_devices(hook, package, members, column)
@@ -227,6 +248,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 )
         ti.xcom_push(key="targets", value=hand_over(ids, path, "targets"))
         ti.xcom_push(key="late", value=hand_over(late, path, "late"))
+        running = enumerate(needed.versions.items())
+        versions = {v: hand_over(own, path, f"runs_{n}") for n, (v, own) in running}
+        ti.xcom_push(key="versions", value=versions)
+        ti.xcom_push(key="left_out", value=needed.left_out)
         self.log.info(
             "Version %s is for %d device(s); %d run it already and %d are of another product; %d "
             "were not online lately and come last.",
@@ -293,6 +318,25 @@ class CheckReleaseOperator(IoTDABaseOperator):
             except AirflowFailException as error:
                 self.log.warning("%s", error)
         return found
+
+    def _faults_of_way_back(self, hook: IoTDAHook, package: OtaPackage) -> list[str]:
+        """Why the package for the way back can't be one: one sentence, or none."""
+        from iotda_provider.api import check_package_id
+
+        try:
+            if one_of(self.rollback, "rollback", ROLLBACKS) == NEVER_BACK:
+                return []
+        except ValueError as error:
+            return [f"{error}."]
+        if none_if_blank(self.rollback_package_id) is None:
+            return [f"rollback: {self.rollback!r} needs rollback_package_id: the old package."]
+        name = "rollback_package_id"
+        try:
+            back = hook.get_ota_package(check_package_id(self.rollback_package_id, name))
+        except (IoTDANotFoundError, IoTDAConfigError) as error:
+            return [f"{name}: {str(error).rstrip('.')}."]
+        why = why_not_back(package, back)
+        return [f"{name}: package {back.package_id} is no way back: {why}."] if why else []
 
     def _within(self) -> timedelta | None:
         """How long ago is lately; None: only now."""

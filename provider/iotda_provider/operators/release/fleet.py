@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: Devices whose details are read between two looks at the clock.
 _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
+#: Devices that are left out, and named.
+MOST_NAMED = 1000
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Needed:
     :param offline: of those among these of which the platform knows since when
     :param current: how many others have it already
     :param others: how many others can't take it
+    :param versions: the ids by the version that they run; of which it is unknown are left out
+    :param left_out: the first ids of ``already_current`` and ``other_product``
     """
 
     ids: list[str] = field(default_factory=list)
@@ -39,6 +44,8 @@ class Needed:
     offline: list[str] = field(default_factory=list)
     current: int = 0
     others: int = 0
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
 def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> set[str]:
@@ -64,6 +71,7 @@ def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column
     :param members: ids of devices; those that are found are taken out
     """
     needed = Needed()
+    current: list[str] = []
     # Lists of groups leave the versions out. Of a million devices none is kept but its id.
     for device in hook.list_devices(product_id=package.product_id):
         if device.device_id not in members:
@@ -71,13 +79,19 @@ def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column
         members.discard(device.device_id)
         if getattr(device, column) == package.version:
             needed.current += 1
+            if len(current) < MOST_NAMED:
+                current.append(device.device_id)
             continue
         needed.ids.append(device.device_id)
+        if runs := getattr(device, column):
+            needed.versions.setdefault(runs, []).append(device.device_id)
         if device.status != "ONLINE":
             needed.not_online.add(device.device_id)
             if device.status == "OFFLINE":
                 needed.offline.append(device.device_id)
     needed.others = len(members)
+    others = sorted(islice(members, MOST_NAMED))
+    needed.left_out = {"already_current": current, "other_product": others}
     return needed
 
 

@@ -17,6 +17,7 @@ from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
 from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
 from iotda_provider.procedures.create_once import stamp_of
+from iotda_provider.release.before import write_before
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.manifest import TRIAL, Manifest, Part
@@ -88,6 +89,9 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param late: devices that form a last wave of their own, as they were not online lately, in any
         form of ``devices``; where they are more than half of the fleet, several by the shares of
         ``waves``, as far as ``max_waves`` has room (templated)
+    :param versions: for each version the ids of the devices that run it now, or the reference of a
+        file with them: written down for the way back (the check's XCom ``versions``); None: it is
+        not known (templated)
     :param seed: what the order is drawn from; empty: what names the release (templated)
     :param max_waves: the most waves that can be released, the late ones included
     :param manifest_path: URL of a file for the membership, which all workers can read and write;
@@ -116,6 +120,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         "document",
         "group_ids",
         "late",
+        "versions",
         "seed",
         "manifest_path",
         "bake_time",
@@ -136,6 +141,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         document: Mapping[str, Any] | str,
         group_ids: Any = None,
         late: Any = (),
+        versions: Any = None,
         seed: str | None = None,
         max_waves: int = 6,
         manifest_path: str | None = None,
@@ -157,6 +163,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         self.document = object_or_template(document, "document")
         self.group_ids = list_or_template(group_ids, "group_ids", optional=True)
         self.late = list_or_template(late, "late")
+        self.versions = object_or_template(versions, "versions")
         self.seed = text_or_template(seed, "seed", optional=True)
         self.max_waves = whole_number(max_waves, "max_waves")
         self.manifest_path = text_or_template(manifest_path, "manifest_path", optional=True)
@@ -300,7 +307,10 @@ class PlanWavesOperator(IoTDABaseOperator):
         if self.trial is not None:
             files.write(TRIAL, trial.to_json())
         # The manifest comes last: a try that was killed before it plans anew.
-        return files.write_waves(release, waves)
+        manifest = files.write_waves(release, waves)
+        if none_if_blank(self.versions) is not None:
+            write_before(files, as_mapping(self.versions, "versions"))
+        return manifest
 
     def _trial_plan(self, files: ReleaseFiles) -> TrialPlan:
         """The trial as it was planned first.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.release.gate import GO_ON, STOP
+
+#: The answers to the question of the way back, and for how long it is open.
+GIVE_BACK, LEAVE = "Give the old package back", "Leave them as they are"
+_A_DAY = timedelta(hours=24)
 
 
 def checked_users(assigned_users: Any) -> list[dict[str, str]]:
@@ -72,5 +77,52 @@ def question(
         ),
         options=list(options),
         options_mapping=dict(options),
+        **arguments,
+    )
+
+
+def ask_about_way_back(
+    task_id: str,
+    *,
+    if_yes: str,
+    if_no: str,
+    find_task_id: str,
+    answer_within: timedelta = _A_DAY,
+    notifiers: Sequence[Any] = (),
+    assigned_users: Sequence[str | Mapping[str, str]] | None = None,
+    **arguments: Any,
+) -> Any:
+    """The task that asks a person whether devices get the old package back.
+
+    Nobody's answer within the time means no.
+
+    :param if_yes: the task that follows a yes
+    :param if_no: the task that follows a no
+    :param find_task_id: the task of ``FindDevicesToRollBackOperator``
+    :param answer_within: for how long the question is open
+    :param notifiers: Airflow notifiers that tell people of it
+    :param assigned_users: who may answer: see ``staged_rollout``
+    :param arguments: of the task, such as ``retries``
+    """
+    from iotda_provider.operators.release.approval import WaveApprovalOperator
+
+    users = checked_users(assigned_users)
+    found = f"ti.xcom_pull('{find_task_id}')"
+    return WaveApprovalOperator(
+        task_id=task_id,
+        subject=f"May {{{{ {found}['devices'] }}}} device(s) go back to "
+        f"{{{{ {found}['kind'] }}}} {{{{ {found}['old_version'] }}}}?",
+        body=(
+            f"The release of {{{{ {found}['version'] }}}} was stopped. {{{{ {found}['summary'] }}}}"
+            f"\n\n*{GIVE_BACK}*: in waves, behind a guard of its own. *{LEAVE}*: nothing is done. "
+            "Without an answer nothing is done, either, and the question is closed after "
+            f"{answer_within}."
+        ),
+        options=[GIVE_BACK, LEAVE],
+        options_mapping={GIVE_BACK: if_yes, LEAVE: if_no},
+        defaults=[LEAVE],
+        response_timeout=answer_within,
+        notifiers=list(notifiers),
+        **({"assigned_users": users} if users else {}),
         **arguments,
     )

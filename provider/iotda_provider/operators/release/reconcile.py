@@ -153,7 +153,8 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             else:
                 for _ in everybody():
                     pass
-        retried = [] if self._is_firmwares_fault(outcome, found) else found.to_retry
+        at_fault = self._is_firmwares_fault(outcome, found)
+        retried = [] if at_fault else found.to_retry
         for key, devices in (
             ("to_retry", retried),
             ("to_quarantine", found.kept[FIRMWARE]),
@@ -170,6 +171,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             "exposed": found.exposed,
             "running": found.running,
             "to_retry": len(retried),
+            "firmware_at_fault": at_fault,
             "proven": not why,
             "unproven_because": why,
             "summary": f"Version {version}: {found}.{f' NOT proven: {why}.' if why else ''}",

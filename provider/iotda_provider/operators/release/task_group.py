@@ -64,6 +64,7 @@ def staged_rollout(
     gate: Any = None,
     max_waves: int = 6,
     late: Any = (),
+    versions: Any = None,
     seed: str | None = None,
     manifest_path: str | None = None,
     bake_time: Any = 0,
@@ -128,6 +129,8 @@ def staged_rollout(
     :param max_waves: the most waves that a release may have
     :param late: devices that form the last wave, or several, as they were not online lately
         (templated)
+    :param versions: what each device runs now, for the way back: see
+        :class:`~iotda_provider.operators.release.plan.PlanWavesOperator` (templated)
     :param seed: what the order is drawn from; None: what names the release (templated)
     :param manifest_path: URL of a file for who is in which wave, with others beside it; needed for
         more than 30,000 devices; None: in XCom (templated)
@@ -220,6 +223,7 @@ def staged_rollout(
             waves=waves,
             gate=gate,
             late=late,
+            versions=versions,
             seed=seed,
             max_waves=max_waves,
             manifest_path=manifest_path,

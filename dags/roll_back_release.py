@@ -1,0 +1,248 @@
+"""Give devices the old package back after a release that was stopped for the firmware's fault.
+
+`firmware_release` starts it, if its form says so (The way back). It can also be started by hand,
+for any earlier run of that DAG:
+
+    airflow dags trigger roll_back_release --conf \
+        '{"release_run_id": "manual__2026-11-29T10:00:00+00:00", "package_id": "01d8fb9d0e2f14a5"}'
+
+Only those devices get the old package that the release has confirmed, that run its version now, and
+that ran another one before. They get it in waves, behind a guard of their own: an old package that
+fails is stopped, too. The run is green only if all of them run the old version.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseNotifier,
+    Param,
+    dag,
+    task,
+)
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+from iotda_provider.airflow_support.dag_runs import TasksOfRun
+from iotda_provider.operators.release import roll_back
+from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
+from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
+from iotda_provider.operators.release.leftovers import guard_what_is_left
+from iotda_provider.operators.release.questions import ask_about_way_back
+from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+
+log = logging.getLogger(__name__)
+
+CONNECTION = "iotda_default"
+RELEASE_DAG = "firmware_release"
+SECONDS_BETWEEN_LOOKS = 10
+DEFERRABLE = True
+ANSWER_WITHIN = timedelta(hours=24)  # after that nothing is done
+# The ids of Airflow's users who may answer; None: everybody whom Airflow lets answer.
+APPROVERS = None
+RETRIES = 5
+SECONDS_BEFORE_A_RETRY = 60
+# MANIFEST_PATH of dags/firmware_release.py, with the release's run id in the place of run_id; and a
+# path of its own for this run. None: ids are in XComs.
+RELEASE_MANIFEST_PATH = None
+MANIFEST_PATH = None
+# URLs of files that get every device, one JSON object a line: who gets the old package or why not,
+# and what came of it. They may contain {{ run_id }}. None: the XComs have the counts.
+DECISIONS_PATH = None
+REPORT_PATH = None
+# Airflow 2: can't ask.
+HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
+
+
+def tell_people(title: str, text: str) -> None:
+    """Put your own chat, mail or ticket system here."""
+    log.warning("%s\n%s", title, text)
+
+
+class OpenQuestion(BaseNotifier):
+    """Tells people that the way back waits for their answer."""
+
+    def notify(self, context: Any) -> None:
+        ti, question = context["ti"], context["task"]
+        where = getattr(ti, "log_url", "") or "Browse, Required Actions"
+        tell_people(question.subject, f"{question.body}\n\nAnswer in Airflow: {where}")
+
+
+@dag(
+    dag_id="roll_back_release",
+    description="Give devices the old package back after a release that was stopped",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    default_args={
+        "retries": RETRIES,
+        "retry_delay": timedelta(seconds=SECONDS_BEFORE_A_RETRY),
+    },
+    tags=["iotda", "release"],
+    doc_md=__doc__,
+    params={
+        "release_run_id": Param(
+            type="string",
+            minLength=1,
+            maxLength=250,
+            title="Run of the release",
+            description=f"The run id of {RELEASE_DAG}.",
+        ),
+        "package_id": Param(
+            type="string",
+            pattern="^[A-Za-z0-9-]{1,36}$",
+            title="Package",
+            description="The old package, or a rebuild of it under a higher number.",
+        ),
+        "how": Param(
+            HOW[0],
+            type="string",
+            enum=HOW,
+            title="When",
+            description="Ask: a person decides, within 24 hours.",
+        ),
+        "tolerated_rate": Param(
+            0.02,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=0.2,
+            title="Tolerated failure rate",
+            description="The way back is stopped once more than that is shown.",
+        ),
+        "report_within_minutes": Param(
+            240,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=2880,
+            title="A healthy device reports within (minutes)",
+        ),
+        "bake_minutes": Param(5, type="number", minimum=0, title="Bake time (minutes)"),
+        "window": Param(
+            None,
+            type=["null", "string"],
+            title="Maintenance window",
+            description="Such as mon-fri 22:00-05:00; empty: at any time.",
+        ),
+        "timezone": Param("UTC", type="string", title="Timezone of the window"),
+    },
+)
+def roll_back_release() -> None:
+    find = FindDevicesToRollBackOperator(
+        task_id="find",
+        release_run_id="{{ params.release_run_id }}",
+        release_dag_id=RELEASE_DAG,
+        release_manifest_path=RELEASE_MANIFEST_PATH,
+        package_id="{{ params.package_id }}",
+        manifest_path=MANIFEST_PATH and f"{MANIFEST_PATH}.found",
+        report_path=DECISIONS_PATH,
+        iotda_conn_id=CONNECTION,
+    )
+    found: Any = find.output
+
+    @task.branch
+    def what_to_do(found: dict[str, Any], params: Any = None) -> str:
+        """Nobody is asked about nobody."""
+        if not found["devices"]:
+            return "report"
+        return "ask" if params["how"] == "ask" else "go"
+
+    go = EmptyOperator(task_id="go", trigger_rule="none_failed_min_one_success")
+    # [way back]
+    way_back = roll_back(
+        "way_back",
+        devices=found["targets"],
+        document={"package_ids": ["{{ params.package_id }}"]},
+        task_type="{{ ti.xcom_pull('find')['task_type'] }}",
+        rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}]',
+        waves="{{ ti.xcom_pull('find')['waves'] | join(', ') }}",
+        max_in_flight="{{ ti.xcom_pull('find')['at_a_time'] }}",
+        bake_time="{{ params.bake_minutes * 60 }}",
+        window="{{ params.window or '' }}",
+        timezone="{{ params.timezone }}",
+        manifest_path=MANIFEST_PATH,
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        deferrable=DEFERRABLE,
+        iotda_conn_id=CONNECTION,
+    )
+    # [end of way back]
+    ids = "{{ ti.xcom_pull('way_back.outcome')['batch_task_ids'] | tojson }}"
+    at_rest = WaitUntilAtRestOperator(
+        task_id="at_rest",
+        batch_task_id=ids,
+        grace="{{ params.report_within_minutes * 60 }}",
+        exposed="{{ ti.xcom_pull('way_back.outcome')['exposed'] }}",
+        timeout=86400,
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        deferrable=DEFERRABLE,
+        iotda_conn_id=CONNECTION,
+    )
+    reconcile = ReconcileReleaseOperator(
+        task_id="reconcile",
+        version="{{ ti.xcom_pull('find')['old_version'] }}",
+        kind="{{ ti.xcom_pull('find')['kind'] }}",
+        product_id="{{ ti.xcom_pull('find')['product_id'] or '' }}",
+        outcome=way_back.outcome.output,
+        plan_task_id=way_back.plan.task_id,
+        gate=0.2,
+        report_path=REPORT_PATH,
+        iotda_conn_id=CONNECTION,
+    )
+
+    @task(trigger_rule="all_done")
+    def report(**context: Any) -> dict[str, Any]:
+        """Tell people the result in any case; fail unless all devices run the old version."""
+        tasks = TasksOfRun(context)
+        found, result = tasks.left_by("find") or {}, tasks.left_by("way_back.outcome") or {}
+        after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
+        wanted, running = found.get("devices"), after.get("running", 0)
+        said = [found.get("summary"), result.get("summary"), after.get("summary")]
+        if answer is not None and not result:
+            by = answer["by"] or "nobody has answered in time"
+            said.append(f"Nothing is done: {answer['option']} ({by}).")
+        if tasks.failed:
+            said.append(f"FAILED: {', '.join(tasks.failed)}. Clear them to go on from there.")
+        is_done = wanted == running and not tasks.failed
+        title = (
+            f"The way back of {context['params']['release_run_id']}: {running} of "
+            f"{'an unknown number of' if wanted is None else wanted} device(s) run "
+            f"{found.get('old_version', 'the old version')}"
+        )
+        text = " ".join(part for part in said if part)
+        facts = {"done": is_done, "devices": wanted, "running": running, "answer": answer}
+        facts |= {"verdict": result.get("verdict"), "counts": after.get("counts")}
+        context["ti"].xcom_push(key="return_value", value=facts)
+        tell_people(title, text)
+        if not is_done and (answer is None or result):
+            raise AirflowFailException(f"{title}. {text}")
+        return facts
+
+    left = guard_what_is_left(
+        create_task_ids=way_back.create_task_ids,
+        outcome_task_id="way_back.outcome",
+        tell=tell_people,
+        iotda_conn_id=CONNECTION,
+    )
+
+    todo, end = what_to_do(found), report()
+    todo >> [go, end]
+    go >> way_back.group >> at_rest >> reconcile >> end
+    [todo, reconcile, at_rest] >> left.unfinished
+    if AIRFLOW_V_3_1_PLUS:
+        ask = ask_about_way_back(
+            "ask",
+            if_yes="go",
+            if_no="report",
+            find_task_id="find",
+            answer_within=ANSWER_WITHIN,
+            notifiers=[OpenQuestion()],
+            assigned_users=APPROVERS,
+        )
+        todo >> ask >> [go, end]
+
+
+roll_back_release()

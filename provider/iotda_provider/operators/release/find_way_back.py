@@ -1,0 +1,234 @@
+"""The operator that finds the devices of a stopped release that get the old package back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
+from iotda_provider.models import OtaPackage, SubtaskStatus, TaskType
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.release.roll_back import GATE
+from iotda_provider.release.before import read_before
+from iotda_provider.release.device_ids import hand_over
+from iotda_provider.release.gate import as_gate
+from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.way_back import (
+    Versions,
+    WayBack,
+    sort_out,
+    way_back_waves,
+    why_not_back,
+)
+from iotda_provider.rollout_guard.live_record import HEADER_KEY
+from iotda_provider.task_io.dag_parameters import airflow_id, text_or_template
+from iotda_provider.task_io.parameters import as_text
+from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.release.manifest import Part
+
+#: By type of package: what it is, the type of its batch tasks, and where its version is shown.
+KINDS = {
+    "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
+    "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
+}
+#: A device with a subtask in one of these may change its version at any moment.
+_UNFINISHED = (SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING)
+
+
+class FindDevicesToRollBackOperator(IoTDABaseOperator):
+    """Find the devices of a release that get the old package back, and change nothing.
+
+    Of the devices that the release has confirmed, these are those that run its version now and ran
+    another one before. What they run is read from IoTDA, and what they ran before was written down
+    when the release was planned. A device that is still installing, that failed without changing
+    its version, or of which one of both can't be read, stays as it is.
+
+    XComs: the return value ``{"devices", "counts", "from_another", "waves", "at_a_time",
+    "package_id", "version", "old_version", "kind", "task_type", "product_id", "summary",
+    "report_path"}``; ``targets``, the ids of the devices, as a list or as the reference of a file
+    with them; and ``from_another``, those of them that ran yet another version before, likewise.
+    ``counts`` has the number of devices under each word of
+    :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit the number.
+
+    :param release_run_id: the DAG run of the release (templated)
+    :param package_id: the old package, or a rebuild of it under a higher number (templated)
+    :param release_dag_id: the DAG of the release (templated)
+    :param plan_task_id: the task in it that has planned the waves
+    :param keeper_task_id: the task in it with the copies of what was written down
+    :param release_manifest_path: the release's ``manifest_path``; None: it has none (templated)
+    :param manifest_path: URL beside which files with ids are written; needed for more than 30,000
+        devices; None: ids are in XComs (templated)
+    :param gate: the failure rate that a wave of the way back must rule out (templated)
+    :param report_path: URL of a file that gets every device, one JSON object a line: ``{"target",
+        "outcome", "version_before", "version_now"}`` (templated)
+    :param iotda_conn_id: the connection (templated)
+    :param project_id: instead of the connection's (templated)
+    :param instance_id: instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "release_run_id",
+        "package_id",
+        "release_dag_id",
+        "release_manifest_path",
+        "manifest_path",
+        "gate",
+        "report_path",
+        *CONNECTION_FIELDS,
+    )
+
+    def __init__(
+        self,
+        *,
+        release_run_id: str,
+        package_id: str,
+        release_dag_id: str = "firmware_release",
+        plan_task_id: str = "rollout.plan",
+        keeper_task_id: str | None = "rollout.outcome",
+        release_manifest_path: str | None = None,
+        manifest_path: str | None = None,
+        gate: Any = GATE,
+        report_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.release_run_id = text_or_template(release_run_id, "release_run_id")
+        self.package_id = text_or_template(package_id, "package_id")
+        self.release_dag_id = text_or_template(release_dag_id, "release_dag_id")
+        self.plan_task_id = airflow_id(plan_task_id, "plan_task_id")
+        self.keeper_task_id = airflow_id(keeper_task_id, "keeper_task_id", optional=True)
+        self.release_manifest_path = text_or_template(
+            release_manifest_path, "release_manifest_path", optional=True
+        )
+        self.manifest_path = text_or_template(manifest_path, "manifest_path", optional=True)
+        self.gate = gate
+        self.report_path = text_or_template(report_path, "report_path", optional=True)
+        self._report_template = report_path
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from iotda_provider.api import check_package_id
+
+        package_id = check_package_id(as_text(self.package_id, "package_id"))
+        gate = as_gate(self.gate)
+        own = check_report_path(self.manifest_path, "manifest_path")
+        path = own_report_path(self, context)
+        files = ReleaseFiles(
+            as_text(self.release_dag_id, "release_dag_id"),
+            as_text(self.release_run_id, "release_run_id"),
+            self.plan_task_id,
+            self.keeper_task_id,
+            check_report_path(self.release_manifest_path, "release_manifest_path"),
+        )
+        if files.read_manifest() is None:
+            raise AirflowFailException(
+                f"Run {files.run_id} of {files.dag_id} has planned no waves that can be read: "
+                "there is no way back from it. Is release_run_id right, and manifest_path?"
+            )
+        parts = files.created_parts()
+        found = WayBack()
+        with self.hook() as hook:
+            old = _package(hook, package_id)
+            new = _package(hook, self._released(files))
+            if why := why_not_back(new, old):
+                raise AirflowFailException(f"Package {package_id} is no way back: {why}.")
+            kind, task_type, column = KINDS[str(old.package_type)]
+            rows = self._decide(hook, files, parts, found, new, old, column)
+            if path:
+                write_report(path, rows)
+            else:
+                for _ in rows:
+                    pass
+        ti: Any = context["ti"]
+        for key, ids in (("targets", found.devices), ("from_another", found.from_another)):
+            ti.xcom_push(key=key, value=hand_over(ids, own, key))
+        waves, at_a_time = way_back_waves(len(found.devices), gate)
+        self.log.info("%s", found.summary)
+        return {
+            "devices": len(found.devices),
+            "counts": found.counts,
+            "from_another": len(found.from_another),
+            "waves": waves,
+            "at_a_time": at_a_time,
+            "package_id": old.package_id,
+            "version": new.version,
+            "old_version": old.version,
+            "kind": kind,
+            "task_type": str(task_type),
+            "product_id": old.product_id,
+            "summary": found.summary,
+            "report_path": path,
+        }
+
+    def _released(self, files: ReleaseFiles) -> str:
+        """The id of the package that the release has brought.
+
+        :raises AirflowFailException: nobody knows
+        """
+        # That is an XCom, wherever the waves are.
+        for about in replace(files, manifest_path=None).read(HEADER_KEY):
+            packages = about.get("package_ids") if isinstance(about, Mapping) else None
+            if isinstance(packages, list) and len(packages) == 1:
+                return str(packages[0])
+        raise AirflowFailException(
+            f"Run {files.run_id} of {files.dag_id} does not say which package it has released."
+        )
+
+    def _decide(
+        self,
+        hook: IoTDAHook,
+        files: ReleaseFiles,
+        parts: Sequence[Part],
+        found: WayBack,
+        new: OtaPackage,
+        old: OtaPackage,
+        column: str,
+    ) -> Iterator[dict[str, Any]]:
+        """Decide for every device of the release's batch tasks; a row for each."""
+        confirmed: list[tuple[Part, Sequence[str], set[str], dict[str, SubtaskStatus]]] = []
+        now: dict[str, str | None] = {}
+        for part in parts:
+            ledger = files.read_ledger(part, self.log)
+            now |= dict.fromkeys(ledger.members)
+            own = ledger.accepted | ledger.unanswered
+            # Before the versions: who is done by then does not change any more.
+            confirmed.append((part, ledger.members, own, _unfinished(hook, part)))
+        for device in hook.list_devices(product_id=new.product_id) if now else ():
+            if device.device_id in now:
+                now[device.device_id] = getattr(device, column)
+        before: dict[int, dict[str, str]] = {}
+        for part, members, own, statuses in confirmed:
+            if part.wave not in before:
+                before = {part.wave: read_before(files, part.wave, self.log)}
+            versions = Versions(new.version, old.version, before[part.wave], now)
+            for row in sort_out(found, members, own, statuses, versions):
+                yield {**row, "wave": part.wave}
+
+
+def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
+    try:
+        package = hook.get_ota_package(package_id)
+    except IoTDANotFoundError as error:
+        raise AirflowFailException(f"There is no package {package_id}: {error}") from error
+    if package.package_type not in KINDS:
+        raise IoTDAConfigError(f"Package {package_id} is a {package.package_type}.")
+    return package
+
+
+def _unfinished(hook: IoTDAHook, part: Part) -> dict[str, SubtaskStatus]:
+    """The devices of a batch task that have no outcome yet, each with its status."""
+    found: dict[str, SubtaskStatus] = {}
+    try:
+        for status in _UNFINISHED:
+            rows = hook.iter_subtasks(str(part.batch_task_id), status=status)
+            found |= {row.target: row.status for row in rows}
+    except IoTDANotFoundError:
+        pass  # somebody has deleted it: what its devices run is read all the same
+    return found

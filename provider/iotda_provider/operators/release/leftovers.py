@@ -1,0 +1,66 @@
+"""The last two tasks of a release's DAG: a guard for each batch task that still runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
+
+GUARD_DAG = "guard_one_rollout"
+
+
+class Leftovers(NamedTuple):
+    """The two tasks, for ``[...] >> leftovers.unfinished``."""
+
+    unfinished: Any
+    guard: Any
+
+
+def guard_what_is_left(
+    *,
+    create_task_ids: Sequence[str],
+    outcome_task_id: str,
+    tell: Callable[[str, str], object],
+    iotda_conn_id: str = "iotda_default",
+) -> Leftovers:
+    """Make the tasks ``unfinished`` and ``guard_unfinished`` of a DAG that releases in waves.
+
+    They are teardowns, so they also run if somebody marks the run as failed: a batch task of the
+    release may still run, and nothing else guards it.
+
+    :param create_task_ids: the tasks that create the release's batch tasks
+    :param outcome_task_id: the rollout's ``outcome`` task
+    :param tell: is called with a title and a text, if the guard can't be started
+    :param iotda_conn_id: the connection
+    """
+
+    def tell_that_nobody_guards(context: Any) -> None:
+        tell(
+            "A release's batch task IS NOT GUARDED",
+            f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the "
+            f"DAG {GUARD_DAG} could not be started for it: is it there (dags/rollout_guard.py)? "
+            "See the log of guard_unfinished, and clear it.",
+        )
+
+    unfinished = FindUnfinishedOfReleaseOperator(
+        task_id="unfinished",
+        create_task_id=create_task_ids,
+        batch_task_id=f"{{{{ (ti.xcom_pull('{outcome_task_id}') or {{}}).get('batch_task_ids', []) "
+        "| tojson }}",
+        iotda_conn_id=iotda_conn_id,
+    ).as_teardown()
+    guard = (
+        TriggerDagRunOperator.partial(
+            task_id="guard_unfinished",
+            trigger_dag_id=GUARD_DAG,
+            skip_when_already_exists=True,
+            on_failure_callback=tell_that_nobody_guards,
+        )
+        .expand_kwargs(unfinished.output)
+        .as_teardown()
+    )
+    unfinished >> guard
+    return Leftovers(unfinished, guard)

@@ -1,0 +1,57 @@
+"""The way back: a staged rollout of the old package, behind a guard of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iotda_provider.guards import SequentialFailureTest
+from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
+
+#: The failure rate that a wave of the way back must rule out: 14 devices without a failure do.
+GATE = 0.2
+_TOLERATED = 0.02
+
+
+def roll_back(
+    group_id: str = "roll_back",
+    *,
+    devices: Any,
+    document: Any,
+    task_type: str = "firmwareUpgrade",
+    rules: Any = None,
+    waves: Any = ("14", "100%"),
+    gate: Any = GATE,
+    max_waves: int = 2,
+    task_name: str = "roll_back",
+    **more: Any,
+) -> StagedRollout:
+    """Give devices an old package back, in waves behind a guard of their own.
+
+    It is a :func:`~iotda_provider.operators.release.staged_rollout`: resumable, and stopped where
+    the old package fails, too.
+    ``FindDevicesToRollBackOperator`` (``operators/release/find_way_back.py``) says which devices
+    they are, and which waves fit their number.
+
+    :param group_id: the id of the task group
+    :param devices: the devices that get the old package: see ``staged_rollout`` (templated)
+    :param document: ``{"package_ids": [...]}`` with the old package (templated)
+    :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
+    :param rules: the guard's rules; None: ``SequentialFailureTest(0.02)`` (templated)
+    :param waves: see ``staged_rollout`` (templated)
+    :param gate: the failure rate that a wave must rule out (templated)
+    :param max_waves: the most waves
+    :param task_name: how the names of its batch tasks begin (templated)
+    :param more: any other argument of ``staged_rollout``
+    """
+    return staged_rollout(
+        group_id,
+        devices=devices,
+        document=document,
+        task_type=task_type,
+        rules=SequentialFailureTest(_TOLERATED) if rules is None else rules,
+        waves=waves,
+        gate=gate,
+        max_waves=max_waves,
+        task_name=task_name,
+        **more,
+    )

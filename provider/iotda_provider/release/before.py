@@ -1,0 +1,67 @@
+"""What the devices of a release ran before it, written down beside its waves: a bit a device.
+
+The record ``before_2`` of a wave holds, for each version, which of its devices ran it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.log import Log
+from iotda_provider.models.text import one_line
+from iotda_provider.release.device_ids import read_devices
+from iotda_provider.release.ledger import pack, unpack
+
+if TYPE_CHECKING:
+    from iotda_provider.release.storage import ReleaseFiles
+
+#: More versions than a fleet runs; a device of any further one counts as unknown.
+_MOST_VERSIONS = 500
+_LONGEST_VERSION = 256
+
+
+def key_of(wave: int) -> str:
+    """The key of a wave's record."""
+    return f"before_{wave}"
+
+
+def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
+    """Write down what the devices of every planned wave run now.
+
+    :param versions: for each version the ids of its devices, or the reference of a file with them
+    :raises IoTDAConfigError: it is something else
+    :raises Exception: as the storage or Airflow does
+    """
+    runs: dict[str, str] = {}
+    for version, ids in list(versions.items())[:_MOST_VERSIONS]:
+        if not isinstance(version, str) or not 0 < len(version) <= _LONGEST_VERSION:
+            raise IoTDAConfigError(f"versions: {one_line(version, 60)!r} is no version.")
+        runs |= dict.fromkeys(read_devices(ids, "versions"), version)
+    for wave in range(1, len(files.planned()) + 1):
+        ids = list(files.iter_planned(wave))
+        by_version: dict[str, set[str]] = {}
+        for device in ids:
+            if device in runs:
+                by_version.setdefault(runs[device], set()).add(device)
+        packed = {version: pack(ids, devices) for version, devices in by_version.items()}
+        files.write(key_of(wave), {"devices": len(ids), "runs": packed})
+
+
+def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
+    """What each device of a wave ran before the release; of which that is unknown are left out.
+
+    :raises IoTDATransportError: it can't be read now
+    """
+    ids = list(files.iter_planned(wave))
+    for record in files.read(key_of(wave)):
+        try:
+            return {
+                device: str(version)
+                for version, packed in record["runs"].items()
+                for device in unpack(ids, packed)
+            }
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            log.warning("What the devices of wave %d ran before can't be used: %s", wave, error)
+    return {}

@@ -1,0 +1,140 @@
+"""Which devices of a stopped release get the old package back, read from the platform."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
+
+OLD, OTHER = "01d", "02d"
+SCENARIO: dict[str, Any] = {
+    "devices": 200,
+    "packages": [
+        {"package_id": "a1b2c3d4e5f60718293a4b5c", "version": "2.0.0"},
+        {"package_id": OLD, "version": "1.0.0"},
+        {"package_id": OTHER, "version": "1.0.0", "product_id": "other"},
+        {"package_id": "03d", "version": "1.0.0", "support_source_versions": ["3.0.0"]},
+    ],
+    # Of the first wave ten never end, and ten fail.
+    "segments": [
+        {"name": "slow", "count": 10, "success_after": 864_000},
+        {"name": "weak", "count": 10, "failure_rate": 1, "failure_after": 5},
+        {"name": "older", "count": 10, "fw_version": "0.9.0"},
+    ],
+}
+ALL = [f"device-{n:05}" for n in range(200)]
+SLOW, WEAK, OLDER = ALL[:10], ALL[10:20], ALL[20:30]
+
+
+@pytest.fixture
+def deferrable() -> bool:
+    """Reading what devices run waits for nothing."""
+    return False
+
+
+@pytest.fixture
+def released(rollout: Any) -> Any:
+    """A release whose first wave, of all but ten devices, is confirmed."""
+    run = rollout(speed=600, **SCENARIO)
+    versions = {"0.9.0": OLDER, "1.0.0": [one for one in ALL if one not in OLDER]}
+    run.plan("95%, 100%", versions=versions)
+    run.confirm()
+    run.emulator.advance(3600)
+    return run
+
+
+def find(run: Any, package_id: str = OLD, **given: Any) -> Any:
+    return run.run(
+        FindDevicesToRollBackOperator(
+            task_id="find",
+            release_dag_id="dag",
+            release_run_id="run",
+            plan_task_id="plan",
+            keeper_task_id="outcome",
+            package_id=package_id,
+            **given,
+        )
+    )
+
+
+def test_it_is_those_that_were_confirmed_and_run_the_version_now(
+    released: Any, tmp_path: Any
+) -> None:
+    path = tmp_path / "decisions.jsonl"
+    released.emulator.clear_journal()
+    found = find(released, report_path=str(path))
+
+    first = set(released.wave(1))
+    updated = first - set(SLOW) - set(WEAK)
+    assert set(released.xcoms["find", "targets"]) == updated
+    assert set(released.xcoms["find", "from_another"]) == updated & set(OLDER)
+    assert found["devices"] == len(updated)
+    assert found["counts"]["still_installing"] == len(first & set(SLOW))
+    assert found["counts"]["runs_another_version"] == len(first & set(WEAK))
+    assert (found["version"], found["old_version"]) == ("2.0.0", "1.0.0")
+    rows = {row["target"]: row for row in map(json.loads, path.read_text().splitlines())}
+    assert set(rows) == first, "devices of waves that never began are in no batch task"
+    device = next(iter(updated & set(OLDER)))
+    assert rows[device] == {
+        "target": device,
+        "outcome": "roll_back",
+        "version_before": "0.9.0",
+        "version_now": "2.0.0",
+        "wave": 1,
+    }
+    methods = {entry["method"] for entry in released.emulator.journal()}
+    assert methods == {"GET"}, "it only reads"
+
+
+def test_what_ran_before_outlives_a_cleared_plan(released: Any) -> None:
+    first = find(released)
+    released.said("breached")
+    released.outcome()  # it keeps a copy of all that was written down
+    released.xcoms.forget("plan")
+    with pytest.raises(AirflowFailException, match="does not say which package"):
+        find(released)
+    released.plan("95%, 100%")
+
+    again = find(released)
+
+    assert again["counts"] == first["counts"]
+
+
+def test_nobody_goes_back_whose_version_before_is_not_known(rollout: Any) -> None:
+    run = rollout(speed=600, **SCENARIO)
+    run.plan("95%, 100%", versions={"1.0.0": ALL[:50]})
+    run.confirm()
+    run.emulator.advance(3600)
+
+    found = find(run)
+
+    known = set(ALL[20:50]) & set(run.wave(1))
+    assert set(run.xcoms["find", "targets"]) == known
+    assert found["counts"]["version_before_unknown"] > 0
+
+
+@pytest.mark.parametrize(
+    ("package_id", "said"),
+    [
+        (OTHER, "its product is other"),
+        ("03d", r"can be installed on 3\.0\.0 only"),
+        ("a1b2c3d4e5f60718293a4b5c", r"brings version 2\.0\.0"),
+        ("04d", "There is no package 04d"),
+    ],
+)
+def test_a_package_that_is_no_way_back_is_refused(
+    released: Any, package_id: str, said: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        find(released, package_id)
+
+
+def test_a_run_that_has_planned_nothing_is_refused(rollout: Any) -> None:
+    run = rollout(speed=600, **SCENARIO)
+
+    with pytest.raises(AirflowFailException, match="has planned no waves that can be read"):
+        find(run)

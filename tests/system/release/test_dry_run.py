@@ -1,0 +1,86 @@
+"""A dry run of the release pipeline: what it says, and that it creates and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import ALL, PACKAGE, VERSION
+
+#: 12 of them run the version already.
+NEW = {"segments": [{"name": "new", "count": 12, "fw_version": VERSION}]}
+
+
+@pytest.fixture
+def platform(fleet: Any) -> Any:
+    return fleet(devices=1_000, **NEW)
+
+
+def test_a_dry_run_reports_and_creates_nothing(release: Any, platform: Any) -> None:
+    asks = "when unproven" if AIRFLOW_V_3_1_PLUS else "never"
+    share = 5 if AIRFLOW_V_3_1_PLUS else 10  # where nobody can be asked, the check refuses less
+    run = release(
+        waves=f"{share}%, 100%",
+        dry_run=True,
+        window="mon-fri 22:00-05:00",
+        gate_rate=0.05,
+        approval=asks,
+    )
+
+    assert run.state == "success", run.xcom("check", "refused")
+    found = run.xcom("preview")
+    assert (found["devices"], found["left_out"]) == (
+        988,
+        {"already_current": 12, "other_product": 0},
+    )
+    assert len(found["left_out_devices"]["already_current"]) == 12
+    first = -(-988 * share // 100)
+    assert [wave["devices"] for wave in found["waves"]] == [first, 988 - first]
+    assert found["too_small"] == ([1] if share == 5 else [])
+    assert all(wave["begins"] for wave in found["waves"])
+    (row,) = found["exposed"]
+    assert [cell["failure_rate"] for cell in row["exposures"]] == [0.01, 0.02, 0.05, 0.1]
+    assert row["exposures"][-1]["devices"] < row["exposures"][0]["devices"]
+    assert found["calls"]["confirming"] in (11, 10)
+    assert found["seconds"] > 0
+    assert f"Dry run of the release of firmware {VERSION}" in run.log
+    assert ("TOO SMALL to pass by itself" in run.log) == (share == 5)
+    assert {entry["method"] for entry in platform.emulator.journal()} == {"GET"}
+    states = {task: state for task, state in run.states.items() if state != "skipped"}
+    assert set(states) == {"check", "dry_run_or_not", "preview", "report", "unfinished"}
+    assert run.xcom("report") == found
+
+
+def test_a_dry_run_is_refused_as_the_release_would_be(release: Any, platform: Any) -> None:
+    run = release(waves="100%", dry_run=True, package_id="unknown")
+
+    assert run.state == "failed"
+    assert "There is no package unknown" in run.log
+    assert {entry["method"] for entry in platform.emulator.journal()} == {"GET"}
+
+
+def test_a_way_back_that_is_none_ends_it_before_it_begins(release: Any, fleet: Any) -> None:
+    old = {"package_id": "01d", "version": "1.0.0"}
+    packages = [
+        {"package_id": PACKAGE, "version": VERSION},
+        {**old, "support_source_versions": ["0.9.0"]},
+        {**old, "package_id": "02d", "product_id": "other"},
+        {**old, "package_id": "03d", "package_type": "softwarePackage"},
+    ]
+    platform = fleet(devices=100, packages=packages)
+    wrong = {
+        None: "needs rollback_package_id",
+        "04d": "04d",
+        PACKAGE: f"brings version {VERSION}",
+        "01d": "can be installed on 0.9.0 only",
+        "02d": "its product is other",
+        "03d": "its type is softwarePackage",
+    }
+    for package_id, said in wrong.items():
+        run = release(
+            waves="100%", rollback="at once", rollback_package_id=package_id, group_ids=[ALL]
+        )
+        assert (run.state, run.states["check"]) == ("failed", "failed")
+        assert said in run.xcom("check", "refused")
+    assert {entry["method"] for entry in platform.emulator.journal()} == {"GET"}

@@ -1,0 +1,167 @@
+"""Devices get the old package back after a stopped release: exactly those that it has updated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_way_back
+
+OLD, WORSE = "01d", "bad"
+DAG = "roll_back_release"
+#: 240 devices: 12 run the new version before, 24 ran yet another one, and 40 fail.
+FLEET: dict[str, Any] = {
+    "devices": 240,
+    "fw_version": "1.0.0",
+    "segments": [
+        {"name": "new", "count": 12, "fw_version": VERSION},
+        {"name": "older", "count": 24, "fw_version": "0.9.0"},
+        {"name": "weak", "count": 40, "failure_rate": 1},
+    ],
+    "packages": [
+        {"package_id": PACKAGE, "version": VERSION},
+        {"package_id": OLD, "version": "1.0.0", "failure_rate": 0},
+        {"package_id": WORSE, "version": "1.0.1", "failure_rate": 1},
+    ],
+    # Devices that install when the release is stopped go on, and update afterwards.
+    "switches": {"stop_installing": "detach"},
+    "layout": "mixed",
+}
+
+
+@pytest.fixture
+def way_back_file(tmp_path: Path) -> Path:
+    file = tmp_path / "roll_back_release.py"
+    file.write_text(hurried_way_back())
+    return file
+
+
+@pytest.fixture
+def stopped(
+    fleet: Any, release: Any, run_dag: Any, way_back_file: Path
+) -> Callable[..., tuple[Any, Any]]:
+    """A release that was stopped for the firmware's fault; its platform and its run."""
+
+    def run(**params: Any) -> tuple[Any, Any]:
+        fleet(devices=1)
+        # Airflow gets to know the DAG by a run that ends at once.
+        run_dag(way_back_file, conf={"release_run_id": "none", "package_id": OLD, "how": HOW[-1]})
+        platform = fleet(**FLEET)
+        return platform, release(waves="60%, 100%", tolerated_rate=0.02, **params)
+
+    return run
+
+
+HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
+
+
+def started(run_id: str) -> dict[str, Any]:
+    """The conf of the way back that a release has started; empty: none."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(DagRun).filter_by(dag_id=DAG, run_id=f"of__{run_id}").all()
+        return {**found[0].conf, "bake_minutes": 0} if found else {}
+
+
+def targets(platform: Any, package_id: str) -> set[str]:
+    """All devices of the batch tasks that were created for a package."""
+    bodies = [entry["body"] for entry in platform.emulator.journal("create_batch_task")]
+    return {
+        device
+        for body in bodies
+        if body["document"]["package_ids"] == [package_id]
+        for device in body["targets"]
+    }
+
+
+def test_exactly_those_that_the_release_has_updated_go_back(
+    stopped: Any, run_dag: Any, way_back_file: Path
+) -> None:
+    before_it = {}
+    platform, failed = stopped(rollback="at once", rollback_package_id=OLD)
+    assert failed.xcom("rollout.outcome")["verdict"] == "breached", failed.log[-3000:]
+    assert failed.states["way_back"] == "success"
+    conf = started(failed.run_id)
+    assert (conf["release_run_id"], conf["package_id"]) == (failed.run_id, OLD)
+    now = platform.versions()
+    new_before = {f"device-{n:05d}" for n in range(240)} - targets(platform, PACKAGE)
+    updated = {d for d, runs in now.items() if runs == VERSION} & targets(platform, PACKAGE)
+    assert updated, "some devices run the new version"
+    before_it = {device: now[device] for device in now if device not in updated}
+
+    back = run_dag(way_back_file, conf=conf)
+
+    found = back.xcom("find")
+    assert back.state == "success", (back.xcom("report"), back.xcom("way_back.outcome"))
+    assert set(back.xcom("find", "targets")) == updated
+    assert targets(platform, OLD) == updated, "nobody else got the old package"
+    after = platform.versions()
+    assert {after[device] for device in updated} == {"1.0.0"}
+    assert {device: after[device] for device in before_it} == before_it, "nobody else has changed"
+    assert {after[d] for d in new_before if now[d] == VERSION} == {VERSION}
+    assert found["counts"]["had_it_before"] == 0, "the check has left them out"
+    assert 0 < found["from_another"] < len(updated)
+    assert set(back.xcom("find", "from_another")) < updated
+    report = back.xcom("report")
+    assert (report["done"], report["running"]) == (True, len(updated))
+
+
+def test_an_old_package_that_fails_is_stopped_too(
+    stopped: Any, run_dag: Any, way_back_file: Path
+) -> None:
+    platform, failed = stopped(rollback="at once", rollback_package_id=WORSE)
+    updated = {d for d, runs in platform.versions().items() if runs == VERSION}
+
+    back = run_dag(way_back_file, conf=started(failed.run_id))
+
+    assert back.state == "failed"
+    outcome = back.xcom("way_back.outcome")
+    assert outcome["verdict"] == "breached"
+    assert 0 < outcome["exposed"] < len(updated) / 2
+    assert {d for d, runs in platform.versions().items() if runs == VERSION} == updated
+    assert not back.xcom("report")["done"]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 2 can't ask")
+def test_nothing_is_done_without_a_persons_yes(
+    stopped: Any, run_dag: Any, way_back_file: Path, answer: Any
+) -> None:
+    from iotda_provider.operators.release.questions import GIVE_BACK, LEAVE
+
+    platform, failed = stopped(rollback="ask", rollback_package_id=OLD)
+    conf = started(failed.run_id)
+    assert conf["how"] == "ask"
+    now = platform.versions()
+
+    answer("ask", LEAVE, dag_id=DAG)
+    refused = run_dag(way_back_file, conf=conf)
+    assert refused.state == "success", refused.xcom("report")
+    assert refused.xcom("report")["answer"]["option"] == LEAVE
+
+    silent = run_dag(way_back_file, conf=conf)
+    assert silent.state == "success", silent.xcom("report")
+    assert "nobody has answered in time" in silent.log
+
+    assert (platform.versions(), targets(platform, OLD)) == (now, set())
+
+    answer("ask", GIVE_BACK, dag_id=DAG)
+    agreed = run_dag(way_back_file, conf=conf)
+    assert agreed.state == "success", agreed.xcom("report")
+    assert VERSION not in {platform.versions()[device] for device in targets(platform, PACKAGE)}
+
+
+def test_a_release_that_is_no_fault_of_the_firmware_starts_no_way_back(
+    fleet: Any, release: Any, run_dag: Any, way_back_file: Path
+) -> None:
+    fleet(devices=200)
+    good = release(waves="100%", rollback="at once", rollback_package_id=PACKAGE)
+    assert good.states["check"] == "failed", "the package is no way back from itself"
+    fleet(devices=200, packages=FLEET["packages"])
+    good = release(waves="100%", group_ids=[ALL], rollback="at once", rollback_package_id=OLD)
+    assert (good.state, good.states["way_back"]) == ("success", "skipped")
+    assert started(good.run_id) == {}
