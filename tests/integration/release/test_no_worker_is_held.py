@@ -134,7 +134,7 @@ def test_evidence_is_asked_for_in_a_worker_and_the_guard_looks_meanwhile(rollout
     assert len(asked) == 3
     assert len(run.deferrals) == 3
     # Several looks between two questions, without a worker.
-    assert all(later - earlier > 4 for earlier, later in pairwise(asked))
+    assert all(later - earlier > 2 for earlier, later in pairwise(asked))
 
 
 def test_evidence_is_not_asked_for_at_every_look_of_a_task_that_has_ended(rollout: Any) -> None:

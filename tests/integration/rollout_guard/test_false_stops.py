@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ FILE = Path(__file__).resolve().parents[3] / "benchmarks" / "bench_guards_emulat
 
 
 @pytest.fixture(scope="module")
-def bench() -> Any:
-    """The benchmark, which makes the fleets and guards them."""
+def bench() -> Iterator[Any]:
+    """The benchmark, which makes the fleets and guards them, and imports another one beside it."""
     spec = importlib.util.spec_from_file_location("bench_guards_emulator", FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FILE.parent)
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 @pytest.mark.parametrize("arrival", ["at once", "staggered", "stopped by hand"])

@@ -27,6 +27,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.get_provider_info import get_provider_info
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.operators.batch_task.stop import StopBatchTaskOperator
 from iotda_provider.rollout_guard.plan import GuardPlan
 
@@ -148,7 +149,8 @@ def leaves(kind: type) -> list[type]:
         and issubclass(thing, kind)
         and thing.__module__.startswith("iotda_provider.")
     }
-    bases = {base for thing in found for base in thing.__mro__[1:]} - {StopBatchTaskOperator}
+    bases = {base for thing in found for base in thing.__mro__[1:]}
+    bases -= {CreateBatchTaskOperator, StopBatchTaskOperator}
     return sorted(found - bases, key=lambda thing: thing.__name__)
 
 

@@ -8,7 +8,7 @@ from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.operators.release.own_tasks import create_task_ids
-    from iotda_provider.operators.release.roll_back import roll_back
+    from iotda_provider.operators.release.way_back import roll_back
     from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
 
 __all__ = ["StagedRollout", "create_task_ids", "roll_back", "staged_rollout"]
@@ -17,7 +17,7 @@ __getattr__ = lazily(
     __name__,
     {
         "own_tasks": ("create_task_ids",),
-        "roll_back": ("roll_back",),
+        "way_back": ("roll_back",),
         "task_group": ("StagedRollout", "staged_rollout"),
     },
 )

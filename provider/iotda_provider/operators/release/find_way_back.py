@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus, TaskType
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.release.roll_back import GATE
+from iotda_provider.operators.release.way_back import GATE
 from iotda_provider.release.before import read_before
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.gate import as_gate
