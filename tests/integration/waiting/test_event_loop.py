@@ -15,6 +15,11 @@ import pytest
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.guards import EnoughSuccess, SequentialFailureTest, rules_to_json
+from iotda_provider.release.at_rest import RestJob
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.manifest import Part
+from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.watch_wave import WatchJob
 
 TASK = "5c8fb9d0e2f14a5b9c0d1e2f"
 OURS = "iotda_provider.triggers."
@@ -87,25 +92,15 @@ def measuring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measuring]:
 
 def arguments_of(path: str) -> dict[str, Any]:
     end = time.time() + 3600
-    wave = {"batch_task_id": TASK, "wave": 1, "members": 1}
     guard = {"guard": GUARD, "owner": OWNER, "began": end}
-    files = {
-        "batch_task_id": TASK,
-        "digest": "",
-        "cumulative": [1],
-        "manifest_path": None,
-        "dag_id": "dag",
-        "run_id": "run",
-        "plan_task_id": "plan",
-    }
-    gate = rules_to_json([EnoughSuccess(0.1)])
-    rest = {"batch_task_id": TASK, "grace": 3600, "poll_interval": 1, "max_outage": 60}
-    confirm = {**wave, "before": 0, "late": False, "deadline": end, "timeout": 600}
-    watch = {**wave, "is_last": True, "gate": gate, "bake": end, "end": end}
+    files = ReleaseFiles("dag", "run", "plan").to_json()
+    rest = RestJob((TASK,), 3600, 1, 60, end).to_json()
+    confirm = ConfirmJob(1, (Part(1, 1, "release", 1, TASK),), False, end, 600).to_json()
+    watch = WatchJob(1, (TASK,), 1, True, EnoughSuccess(0.1), end, end).to_json()
     made: dict[str, dict[str, Any]] = {
         "batch_task.BatchTaskTrigger": {"batch_task_id": TASK},
         "rollout_guard.RolloutGuardTrigger": {"plan": GUARD, "owner": OWNER},
-        "release.AtRestTrigger": {"job": {**rest, "deadline": end}, "began": end},
+        "release.AtRestTrigger": {"job": rest, "began": end},
         "release.ConfirmWaveTrigger": {"job": confirm, "files": files, **guard},
         "release.WatchWaveTrigger": {"job": watch, "files": files, **guard},
     }
