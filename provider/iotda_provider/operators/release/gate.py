@@ -86,6 +86,7 @@ class WaveGateOperator(TellingTask, BranchOperator):
             self._tell(context, "wave_passed", result, result["summary"])
         if path == self.if_ask:
             asked = f"{self.question} {result['summary']} Answer at Airflow's Required Actions."
+            self.log.info("%s", asked)
             self._tell(context, "question_open", result, asked)
         return self.follow(context, [path], str(result["summary"]).rstrip("."))
 
