@@ -8,8 +8,8 @@ from iotda_provider._lazy import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.operators.release.own_tasks import create_task_ids
-    from iotda_provider.operators.release.way_back import roll_back
     from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
+    from iotda_provider.operators.release.way_back import roll_back
 
 __all__ = ["StagedRollout", "create_task_ids", "roll_back", "staged_rollout"]
 
