@@ -153,25 +153,6 @@ def _only_loopback() -> Any:
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_tables_of_an_earlier_test(request: pytest.FixtureRequest) -> Any:
-    """Only tests of real Airflow see the tables that one of them has put into the database."""
-    database = AIRFLOW_HOME / "airflow.db"
-    is_empty = not database.exists() or not database.stat().st_size
-    if is_empty or request.node.nodeid.startswith(("tests/system/", "tests/distributed/")):
-        yield
-        return
-
-    from airflow import settings
-
-    aside = database.with_suffix(".aside")
-    database.rename(aside)
-    settings.engine.dispose()
-    yield
-    settings.engine.dispose()
-    aside.replace(database)
-
-
 @pytest.fixture(autouse=True)
 def _no_credentials_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server may get the port of one that is gone, and knows none of the other's tokens."""

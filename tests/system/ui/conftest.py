@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.system.virtual_time import pass_with_looks
 
-collect_ignore = [] if AIRFLOW_V_3_1_PLUS else ["test_routes.py", "test_in_a_browser.py"]
+collect_ignore = [] if AIRFLOW_V_3_1_PLUS else ["test_routes.py", "test_as_fast_as_airflow.py"]
 
 HEAD = """
 from airflow.providers.common.compat.sdk import DAG

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus, TaskType
+from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.way_back import GATE
 from iotda_provider.release.before import read_before
@@ -129,7 +130,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         )
         if files.read_manifest() is None:
             raise AirflowFailException(
-                f"Run {files.run_id} of {files.dag_id} has planned no waves that can be read: "
+                f"{_named(files)} has planned no waves that can be read: "
                 "there is no way back from it. Is release_run_id right, and manifest_path?"
             )
         parts = files.created_parts()
@@ -177,9 +178,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
             packages = about.get("package_ids") if isinstance(about, Mapping) else None
             if isinstance(packages, list) and len(packages) == 1:
                 return str(packages[0])
-        raise AirflowFailException(
-            f"Run {files.run_id} of {files.dag_id} does not say which package it has released."
-        )
+        raise AirflowFailException(f"{_named(files)} does not say which package it has released.")
 
     def _decide(
         self,
@@ -232,3 +231,7 @@ def _unfinished(hook: IoTDAHook, part: Part) -> dict[str, SubtaskStatus]:
     except IoTDANotFoundError:
         pass  # somebody has deleted it: what its devices run is read all the same
     return found
+
+
+def _named(files: ReleaseFiles) -> str:
+    return f"Run {one_line(files.run_id, 200)} of {one_line(files.dag_id, 200)}"
