@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from iotda_provider.airflow_support import threads
 from iotda_provider.emulator import Emulator
 from iotda_provider.emulator.common.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
@@ -58,6 +59,7 @@ class Time:
     def __init__(self) -> None:
         self._now = time.time()
         self._lock = threading.Lock()
+        self.working: set[Any] = set()
 
     def time(self) -> float:
         """The moment, in seconds since 1970."""
@@ -87,7 +89,11 @@ class AsyncTime:
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass, and others run."""
+        """Let time pass, and others run: no time passes while a thread works for a trigger."""
+        for _ in range(2_000):  # one that hangs for good holds nothing up
+            if not self._now.working:
+                break
+            await asyncio.sleep(0.001)
         self._now.sleep(seconds)
         await asyncio.sleep(0)
 
@@ -97,6 +103,15 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """The time in which a test's releases live; their hooks repeat calls at once."""
     monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     made = Time()
+    submit = threads._thread_per_call.submit
+
+    def watched(*call: Any, **options: Any) -> Any:
+        future = submit(*call, **options)
+        made.working.add(future)
+        future.add_done_callback(made.working.discard)
+        return future
+
+    monkeypatch.setattr(threads._thread_per_call, "submit", watched)
     for name in WAITING:
         module = importlib.import_module(f"iotda_provider.{name}")
         for kind, instead in (("time", made), ("asyncio", AsyncTime(made))):
