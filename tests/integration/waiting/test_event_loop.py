@@ -126,7 +126,7 @@ def test_fifty_that_begin_at_once_leave_the_event_loop_free(
         ours = measuring.gap(OURS + path, arguments_of(path), requests)
         of_airflow = measuring.gap(TIME, {"seconds": 60})
         measured.append((ours, of_airflow))
-        if ours <= 4 * of_airflow:
+        if ours <= 3 * of_airflow:
             return
 
     pytest.fail(f"seconds of ours, and of Airflow's: {measured}")
