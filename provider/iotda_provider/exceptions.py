@@ -145,13 +145,6 @@ class TargetFailuresError(IoTDAError, AirflowFailException):
         self.failed = tuple(failed)
 
 
-class NotHeldError(IoTDAConfigError, AirflowFailException):
-    """Devices of a batch task run that no wave has confirmed: waves cannot protect this rollout.
-
-    No retry helps. Nothing was confirmed and nothing was stopped.
-    """
-
-
 class StopNotAllowedError(IoTDAError, AirflowFailException):
     """A release does not begin, because its connection may not stop a batch task.
 

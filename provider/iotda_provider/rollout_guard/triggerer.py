@@ -24,7 +24,6 @@ from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
-    SECONDS_BEFORE_STOP,
     NoMemoryStore,
     TriggererMemoryStore,
 )
@@ -86,12 +85,6 @@ class TriggererGuardIO:
         self._earlier_memory = earlier_memory
         self._listed = ListedTasks()
         self._alerts: set[asyncio.Task[None]] = set()
-        self._stop_is_due = float("inf")
-
-    @property
-    def patience_before_stop(self) -> float:
-        """For how many seconds a decided stop may still wait for Airflow."""
-        return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
 
     async def run(self, procedure: Coroutine[Any, Any, T]) -> T:
         """Run a procedure over this object to its end, without logging retries.
@@ -153,9 +146,8 @@ class TriggererGuardIO:
             ) from None
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
-        if not routine:
-            self._stop_is_due = time.monotonic() + SECONDS_BEFORE_STOP
-        elif self._earlier_memory is not None and not self._earlier_memory.is_settled:
+        unread = self._earlier_memory is not None and not self._earlier_memory.is_settled
+        if routine and unread:
             return False  # it would overwrite the earlier memory, which is not read yet
         return await self._store.remember(memory, routine=routine)
 

@@ -78,7 +78,6 @@ class WorkerGuardIO:
         self._audience = Audience.of(audience)
         self._airflow = CallQueue()
         self._saving: Future[bool] | None = None
-        self._stop_is_due = float("inf")
         self._earlier_memory: WorkerRecall | None = None
 
     def __enter__(self) -> Self:
@@ -150,11 +149,6 @@ class WorkerGuardIO:
         """
         return read_package_version(lambda one: self._hook.get_ota_package(one), tasks)
 
-    @property
-    def patience_before_stop(self) -> float:
-        """For how many seconds a decided stop may still wait for Airflow."""
-        return min(SECONDS_BEFORE_STOP, max(0.1, self._stop_is_due - time.monotonic()))
-
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
         from iotda_provider.hooks.procedure_io import BlockingIO
 
@@ -195,7 +189,6 @@ class WorkerGuardIO:
         seconds = SECONDS_BEFORE_STOP
         if self._earlier_memory is not None and not self._earlier_memory.is_settled:
             seconds = max(0.1, seconds - SECONDS_FOR_RECALL)  # the first look has waited so long
-        self._stop_is_due = time.monotonic() + seconds
         try:
             return self._saving.result(seconds)
         except FutureTimeoutError:
