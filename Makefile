@@ -76,8 +76,13 @@ format: venv ## let ruff put the code in order
 	@$(PY) -m ruff format .
 
 .PHONY: docs
-docs: venv ## the documentation, into docs/_build/html
+docs: venv ## the documentation in English and Chinese, into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@$(PY) -m sphinx -q -W --keep-going -b html -D language=zh_CN docs docs/_build/html/zh_CN $(ARGS)
+
+.PHONY: translations
+translations: venv ## bring the Chinese catalogues in docs/locale up to date with the guides
+	@$(PY) scripts/translations.py $(ARGS)
 
 .PHONY: bench
 bench: venv ## the measurements that the documentation quotes
@@ -95,5 +100,6 @@ venv: ## only make or update the virtual environment
 .PHONY: clean
 clean: ## remove everything that these targets made
 	rm -rf .venv .venv-* .cache .demo build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find docs/locale -name '*.mo' -delete
 	find provider tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf provider/*.egg-info provider/*/*.egg-info

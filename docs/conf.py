@@ -10,7 +10,14 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "locale"]
+templates_path = ["_templates"]
+
+# Chinese: `make docs` builds the pages once more with -D language=zh_CN. The catalogues are written
+# by scripts/translations.py.
+locale_dirs = ["locale"]
+gettext_compact = False
+gettext_location = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
