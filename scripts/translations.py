@@ -43,6 +43,8 @@ msgstr ""
 SAME = {"AWS", "Airflow", "Extra", "False", "HTTP", "IAM", "IOTDA", "None", "Slack", "Teams"}
 SAME |= {"MB", "kB", "ms", "s"}
 HAN = r"[\u3400-\u9fff]"
+#: The name of something on a screen that is English in every language.
+LABEL = r"(?<!\*)\*([A-Z][A-Za-z ]*)\*(?!\*)"
 #: Stands for a piece of code.
 CODE = "\ufffc"
 WRONG = {
@@ -105,7 +107,7 @@ def faults(original: str, translation: str, terms: dict[str, str]) -> Iterator[s
     if not translation:
         yield "is not translated"
         return
-    text = prose(translation)
+    text = prose(re.sub(LABEL, r"`\1`", translation))
     if not re.search(HAN, text):
         yield "has no Chinese character"
     before, after = marks(original), marks(translation)
