@@ -49,7 +49,7 @@ LABEL = r"(?<!\*)\*([A-Z][A-Za-z ]*)\*(?!\*)"
 CODE = "\ufffc"
 WRONG = {
     rf"{HAN}[A-Za-z0-9{CODE}]|[A-Za-z0-9%{CODE}]{HAN}": "no space between Chinese and Latin",
-    rf"{HAN} ?[,;:?!.()]|[,;:?!()] ?{HAN}": "punctuation of half a width",
+    rf"{HAN} ?[,;:?!.(]|{HAN}\)|[,;:?!] ?{HAN}|[()]{HAN}": "punctuation of half a width",
     rf"{HAN} +{HAN}": "a space between Chinese characters",
     r"[A-Za-z]+(?: [a-z]+){3}": "English words",
 }
