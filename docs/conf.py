@@ -24,3 +24,9 @@ autodoc_typehints = "none"
 
 html_theme = "furo"
 html_title = f"airflow-provider-iotda {__version__}"
+html_sidebars = {
+    "**": [
+        *("sidebar/brand.html", "sidebar/search.html", "sidebar/languages.html"),
+        *("sidebar/scroll-start.html", "sidebar/navigation.html", "sidebar/scroll-end.html"),
+    ]
+}
