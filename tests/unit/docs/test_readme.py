@@ -16,6 +16,7 @@ from iotda_provider.connection.settings import ConnectionSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+IN_CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -50,7 +51,9 @@ def test_the_examples_build_their_tasks() -> None:
     assert names["branch"].upstream_task_ids == {"stop"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+)
 def test_links_inside_the_project_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = set(re.findall(r"\]\((?!https?:)([^)#]+)\)", text))
@@ -77,3 +80,34 @@ def test_the_transcript_names_what_the_demo_runs() -> None:
     assert rule[1] in dags
     for path in followed[1].split(", "):
         assert f"def {path}(" in dags
+
+
+CODE_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+
+
+def sections(text: str) -> list[tuple[str, str]]:
+    """The sections of a README without its code blocks: how many # it has, and what it says."""
+    return re.findall(r"^(#+) (.+?)(?=^#|\Z)", CODE_BLOCK.sub("", text), re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_in_chinese_has_the_same_sections_and_code() -> None:
+    assert CODE_BLOCK.findall(IN_CHINESE) == CODE_BLOCK.findall(README)
+    english, chinese = sections(README), sections(IN_CHINESE)
+    assert [level for level, _ in chinese] == [level for level, _ in english]
+    for (_, text), (_, translation) in zip(english, chinese, strict=True):
+        assert set(SPAN.findall(text)) <= set(SPAN.findall(translation))
+        for pattern in (r"^[-|] ?(?=\S)", r"^\*\*\d"):
+            assert len(re.findall(pattern, translation, re.MULTILINE)) == len(
+                re.findall(pattern, text, re.MULTILINE)
+            )
+        assert re.search("[\u4e00-\u9fff]", translation)
+
+
+def test_each_readme_leads_to_the_other() -> None:
+    def links(text: str) -> set[str]:
+        return set(re.findall(r"\]\((?!https:)(?!docs/images)([^)]+)\)", text))
+
+    assert links(README) - {"README.zh-CN.md"} == links(IN_CHINESE) - {"README.md"}
+    assert "README.zh-CN.md" in links(README)
+    assert "README.md" in links(IN_CHINESE)
