@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -138,7 +139,8 @@ def _by_name(
     cls: type[Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
     """The arguments of a constructor by their names."""
-    signature = inspect.signature(cls)
+    # Not of the class: before Python 3.11 that may be the signature of __new__, which records.
+    signature = inspect.signature(partial(cls.__init__, None))
     found: dict[str, Any] = {}
     for name, value in signature.bind(*args, **kwargs).arguments.items():
         kind = signature.parameters[name].kind
