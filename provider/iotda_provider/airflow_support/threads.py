@@ -17,8 +17,6 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
-
 from iotda_provider.airflow_support.supervisor import finish_even_if_cancelled
 
 T = TypeVar("T")
@@ -106,6 +104,9 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     If the caller is cancelled, the call still runs to its end. asgiref starts it: before 3.3,
     Airflow's functions find their event loop only from asgiref's threads.
     """
+    # Not with a trigger's module, whose import holds up Airflow's event loop.
+    from asgiref.sync import sync_to_async
+
     executor: Any = _thread_per_call  # asgiref's annotation demands a pool
     call = sync_to_async(function, thread_sensitive=False, executor=executor)
     return await finish_even_if_cancelled(call(*args))
