@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from tests.passing_time import Sleepers
 
-from iotda_provider.airflow_support import threads
 from iotda_provider.emulator import Emulator
 from iotda_provider.emulator.common.clock import Clock
 from iotda_provider.guards import SequentialFailureTest
@@ -59,7 +59,6 @@ class Time:
     def __init__(self) -> None:
         self._now = time.time()
         self._lock = threading.Lock()
-        self.working: set[Any] = set()
 
     def time(self) -> float:
         """The moment, in seconds since 1970."""
@@ -72,30 +71,15 @@ class Time:
         with self._lock:
             self._now += max(0.0, seconds)
 
+    def go_to(self, moment: float) -> None:
+        """Let time pass until then, if that is not over."""
+        with self._lock:
+            self._now = max(moment, self._now)
+
     def at_request(self) -> float:
         """The platform's clock, which is looked at for each request."""
         self.sleep(REQUEST)
         return self._now
-
-
-class AsyncTime:
-    """In the place of ``asyncio``, for those that sleep."""
-
-    def __init__(self, now: Time) -> None:
-        self._now = now
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else of it."""
-        return getattr(asyncio, name)
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass, and others run: no time passes while a thread works for a trigger."""
-        for _ in range(2_000):  # one that hangs for good holds nothing up
-            if not self._now.working:
-                break
-            await asyncio.sleep(0.001)
-        self._now.sleep(seconds)
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -103,18 +87,10 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """The time in which a test's releases live; their hooks repeat calls at once."""
     monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     made = Time()
-    submit = threads._thread_per_call.submit
-
-    def watched(*call: Any, **options: Any) -> Any:
-        future = submit(*call, **options)
-        made.working.add(future)
-        future.add_done_callback(made.working.discard)
-        return future
-
-    monkeypatch.setattr(threads._thread_per_call, "submit", watched)
+    sleepers = Sleepers(made.time, made.go_to, monkeypatch)
     for name in WAITING:
         module = importlib.import_module(f"iotda_provider.{name}")
-        for kind, instead in (("time", made), ("asyncio", AsyncTime(made))):
+        for kind, instead in (("time", made), ("asyncio", sleepers)):
             if hasattr(module, kind):
                 monkeypatch.setattr(module, kind, instead)
     return made

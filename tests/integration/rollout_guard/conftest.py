@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from tests.passing_time import Sleepers
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.guards import SequentialFailureTest
@@ -18,13 +19,6 @@ from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 START = 1_790_000_000.0
 """When a rollout begins, in seconds since the epoch, as the guard's clock has it."""
-
-
-class _AtOnce:
-    """An awaitable that has ended."""
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
 
 
 class Fleet:
@@ -42,22 +36,17 @@ class Fleet:
         self.watched: list[str] = []
         self._plans: list[tuple[float, Callable[[], Any]]] = []
 
-    def sleep(self, seconds: float) -> Any:
-        """Let time pass, for the fleet and its guards, and do what was planned for that time.
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, for the fleet and its guards, and do what was planned for that time."""
+        self.go_to(self.now + seconds)
 
-        It may be awaited, too.
-        """
-        until = self.now + seconds
+    def go_to(self, until: float) -> None:
+        """Let time pass until so many seconds after the beginning."""
         while self._plans and self._plans[0][0] <= until:
             at, act = self._plans.pop(0)
             self._to(max(at, self.now))
             act()
         self._to(until)
-        return _AtOnce()
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else of ``asyncio``, which this object replaces in a trigger."""
-        return getattr(asyncio, name)
 
     def _to(self, moment: float) -> None:
         if moment > self.now:
@@ -233,7 +222,8 @@ def fleet(
         monkeypatch.setattr("iotda_provider.sensors.rollout_guard.time", made)
         monkeypatch.setattr("iotda_provider.sensors.guard_loop.time", made)
         monkeypatch.setattr("iotda_provider.triggers.rollout_guard.time", made)
-        monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", made)
+        sleepers = Sleepers(made.monotonic, made.go_to, monkeypatch)
+        monkeypatch.setattr("iotda_provider.triggers.rollout_guard.asyncio", sleepers)
         monkeypatch.setattr("iotda_provider.triggers.shared_reads._GATHER_SECONDS", 0.0)
         return made
 
