@@ -207,7 +207,10 @@ def test_a_guard_whose_time_is_over_stops_the_rollout_where_that_is_asked(
     assert slow.progress()["stopped"] == 10
 
 
-def test_a_stop_that_never_works_fails_loudly(fleet: Any, ti: Any) -> None:
+def test_a_stop_that_never_works_fails_loudly(
+    fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iotda_provider.rollout_guard.stopping._LAST_PAUSE", 0.05)
     bad = fleet({**BAD, "success_after": 90_000})
     bad.emulator.add_fault("status", call="stop_batch_task", status=503)
 

@@ -41,7 +41,8 @@ class Hanging:
 @pytest.fixture
 def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     made = Hanging()
-    for module in ("memory_store", "triggerer", "worker"):
+    monkeypatch.setattr("tests.passing_time.HANGS", 0.5)
+    for module in ("memory_store", "worker"):
         monkeypatch.setattr(f"iotda_provider.rollout_guard.{module}.SECONDS_BEFORE_STOP", 0.1)
     monkeypatch.setattr("iotda_provider.rollout_guard.triggerer._PATIENT_SECONDS", 0.5)
     monkeypatch.setattr(TriggererMemoryStore, "_get_memories", made)

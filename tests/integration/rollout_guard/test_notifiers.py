@@ -160,6 +160,7 @@ def test_no_stop_waits_for_a_notifier_that_hangs(
     fleet: Any, ti: Any, notifier: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It hangs in the message about a hold; the breach comes a few looks later."""
+    monkeypatch.setattr("tests.passing_time.HANGS", 0.5)
     stops: list[float] = []
     holds: list[float] = []
     for where, name in (("worker", "WorkerGuardIO"), ("triggerer", "TriggererGuardIO")):
