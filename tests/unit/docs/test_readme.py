@@ -60,6 +60,10 @@ def test_links_inside_the_project_lead_somewhere(page: str) -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_somebody_with_ten_minutes_reads_it_whole() -> None:
+    assert len(README.splitlines()) <= 150
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"[`$] ?make ([a-z-]+)", README))))
 def test_every_make_target_that_is_named_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
