@@ -16,9 +16,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pendulum
-from airflow.providers.common.compat.sdk import Param, dag
+from airflow.providers.common.compat.sdk import dag
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from iotda_provider.airflow_support.words import field
 from iotda_provider.operators.batch_task import CreateOtaPackageOperator
 
 CONNECTION = "iotda_default"
@@ -38,39 +39,39 @@ BUCKET = "firmware-builds"  # the agency iotda_admin_trust must have the right t
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={
-        "product_id": Param(
+        "product_id": field(
             type="string",
             pattern="^[A-Za-z0-9_-]{1,36}$",
             title="Product",
             description="ID of the product whose devices the build is for.",
         ),
-        "version": Param(
+        "version": field(
             type="string",
             pattern="^[A-Za-z0-9_.-]{1,256}$",
             title="Version",
             description="Exactly the version that the devices report once they run the build.",
         ),
-        "kind": Param(
+        "kind": field(
             "firmwarePackage",
             type="string",
             enum=["firmwarePackage", "softwarePackage"],
             title="Firmware or software",
         ),
-        "object_key": Param(
+        "object_key": field(
             type="string",
             minLength=1,
             maxLength=1024,
             title="Object in OBS",
-            description=f"The build's path in the bucket {BUCKET}, such as sensor/2.0.0.bin.",
+            description="The build's path in the bucket, such as sensor/2.0.0.bin.",
         ),
-        "sha256": Param(
+        "sha256": field(
             None,
             type=["null", "string"],
             pattern="^[A-Fa-f0-9]{64}$",
             title="SHA-256",
             description="Of the file; devices get it with the package. Empty: none.",
         ),
-        "source_versions": Param(
+        "source_versions": field(
             None,
             type=["null", "array"],
             items={"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,256}$"},
@@ -78,14 +79,14 @@ BUCKET = "firmware-builds"  # the agency iotda_admin_trust must have the right t
             description="Of a differential build: the versions that it can be installed on, at "
             "most 20, one a line. Empty: on any.",
         ),
-        "group_ids": Param(
+        "group_ids": field(
             type="array",
             items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
             minItems=1,
             title="Device groups",
             description="IDs of the device groups to release to, one a line.",
         ),
-        "release": Param(
+        "release": field(
             {},
             type="object",
             title="Fields of the release",

@@ -33,7 +33,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     Asset,
-    Param,
     dag,
     task,
 )
@@ -41,6 +40,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
+from iotda_provider.airflow_support.words import field
 from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
@@ -127,14 +127,14 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={
-        "package_id": Param(
+        "package_id": field(
             type="string",
             pattern="^[A-Za-z0-9-]{1,36}$",
             title="Package",
             description="The upgrade package's ID, as IoTDA's console shows it. Firmware or "
             "software; its version is read from it.",
         ),
-        "group_ids": Param(
+        "group_ids": field(
             type="array",
             items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
             minItems=1,
@@ -142,7 +142,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="IDs of the device groups to release to, one a line; more than 30,000 "
             "devices need MANIFEST_PATH. Devices that run the version already are left out.",
         ),
-        "waves": Param(
+        "waves": field(
             "1%, 5%, 25%, 100%",
             type="string",
             minLength=1,
@@ -153,7 +153,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             "Devices that were not online lately come after them, in a wave of their own, or in "
             "several where they are most of the fleet.",
         ),
-        "tolerated_rate": Param(
+        "tolerated_rate": field(
             0.02,
             type="number",
             exclusiveMinimum=0,
@@ -163,7 +163,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             f"at most {HIGHEST_TOLERATED_RATE:g}. The release is stopped once more than that is "
             "shown.",
         ),
-        "tolerated_attempt_rate": Param(
+        "tolerated_attempt_rate": field(
             0.2,
             type="number",
             exclusiveMinimum=0,
@@ -173,7 +173,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             f"retries failed devices; at most {HIGHEST_ATTEMPT_RATE:g}. A device counts at its "
             "first failed attempt, hours before its last one.",
         ),
-        "gate_rate": Param(
+        "gate_rate": field(
             0.05,
             type="number",
             exclusiveMinimum=0,
@@ -183,7 +183,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             "to be below this; unfinished devices count as failed. At 0.05 it takes 82 "
             "devices without a failure; smaller waves need a person.",
         ),
-        "report_within_minutes": Param(
+        "report_within_minutes": field(
             240,
             type="number",
             exclusiveMinimum=0,
@@ -192,21 +192,21 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="Devices that take longer count as failed: bricked ones never report. "
             "After a stop, devices that are installing have the same time to end.",
         ),
-        "bake_minutes": Param(
+        "bake_minutes": field(
             30,
             type="number",
             minimum=LEAST_BAKE_MINUTES,
             title="Bake time (minutes)",
             description="No wave passes sooner than this after its last device was confirmed.",
         ),
-        "wave_hours": Param(
+        "wave_hours": field(
             12,
             type="number",
             exclusiveMinimum=0,
             title="Time for a wave (hours)",
             description="A wave that has not passed within this time is unproven.",
         ),
-        "max_in_flight": Param(
+        "max_in_flight": field(
             None,
             type=["null", "integer"],
             minimum=1,
@@ -214,20 +214,20 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="The most devices that are being upgraded at the same time; empty: no "
             "limit.",
         ),
-        "window": Param(
+        "window": field(
             None,
             type=["null", "string"],
             title="Maintenance window",
             description="No device is confirmed outside of it, such as mon-fri 22:00-05:00; empty: "
             "at any time.",
         ),
-        "timezone": Param(
+        "timezone": field(
             "UTC",
             type="string",
             title="Timezone of the window",
             description="Such as Asia/Shanghai.",
         ),
-        "online_within_hours": Param(
+        "online_within_hours": field(
             24,
             type="number",
             minimum=0,
@@ -235,7 +235,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="Devices that are offline for longer come last. 0: all devices that are "
             "offline when the release starts come last. Other values need a call for each of them.",
         ),
-        "trial": Param(
+        "trial": field(
             "can stop",
             type="string",
             enum=["off", "can stop", "required"],
@@ -245,7 +245,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             "wave also has to show that its devices are no worse off, which takes some 150 devices "
             "in the first wave, and time after the bake time.",
         ),
-        "rollback": Param(
+        "rollback": field(
             "never",
             type="string",
             enum=ROLLBACKS,
@@ -254,7 +254,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             "that it has given the new version get the old package back. Ask: a person is asked, "
             "for 24 hours, in a DAG run of its own (roll_back_release).",
         ),
-        "rollback_package_id": Param(
+        "rollback_package_id": field(
             None,
             type=["null", "string"],
             pattern="^[A-Za-z0-9-]{1,36}$",
@@ -262,13 +262,13 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
             description="The old version, or a rebuild of it under a higher number for devices "
             "that refuse to go down. Needed unless the way back is never.",
         ),
-        "dry_run": Param(
+        "dry_run": field(
             False,
             type="boolean",
             title="Dry run",
             description="Check and plan, create nothing, and report what the release would do.",
         ),
-        "approval": Param(
+        "approval": field(
             APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
             type="string",
             enum=APPROVALS,

@@ -21,7 +21,6 @@ import pendulum
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     BaseNotifier,
-    Param,
     dag,
     task,
 )
@@ -29,6 +28,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
+from iotda_provider.airflow_support.words import field
 from iotda_provider.operators.release import roll_back
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
@@ -86,27 +86,27 @@ class OpenQuestion(BaseNotifier):
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={
-        "release_run_id": Param(
+        "release_run_id": field(
             type="string",
             minLength=1,
             maxLength=250,
             title="Run of the release",
             description=f"The run id of {RELEASE_DAG}.",
         ),
-        "package_id": Param(
+        "package_id": field(
             type="string",
             pattern="^[A-Za-z0-9-]{1,36}$",
             title="Package",
             description="The old package, or a rebuild of it under a higher number.",
         ),
-        "how": Param(
+        "how": field(
             HOW[0],
             type="string",
             enum=HOW,
             title="When",
             description="Ask: a person decides, within 24 hours.",
         ),
-        "tolerated_rate": Param(
+        "tolerated_rate": field(
             0.02,
             type="number",
             exclusiveMinimum=0,
@@ -114,21 +114,21 @@ class OpenQuestion(BaseNotifier):
             title="Tolerated failure rate",
             description="The way back is stopped once more than that is shown.",
         ),
-        "report_within_minutes": Param(
+        "report_within_minutes": field(
             240,
             type="number",
             exclusiveMinimum=0,
             maximum=2880,
             title="A healthy device reports within (minutes)",
         ),
-        "bake_minutes": Param(5, type="number", minimum=0, title="Bake time (minutes)"),
-        "window": Param(
+        "bake_minutes": field(5, type="number", minimum=0, title="Bake time (minutes)"),
+        "window": field(
             None,
             type=["null", "string"],
             title="Maintenance window",
             description="Such as mon-fri 22:00-05:00; empty: at any time.",
         ),
-        "timezone": Param("UTC", type="string", title="Timezone of the window"),
+        "timezone": field("UTC", type="string", title="Timezone of the window"),
     },
 )
 def roll_back_release() -> None:

@@ -37,12 +37,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     Asset,
-    Param,
     dag,
     task,
 )
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from iotda_provider.airflow_support.words import field
 from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.batch_task import (
     CollectFailedSubtasksOperator,
@@ -129,13 +129,13 @@ def rollout_guard() -> None:
     tags=["iotda", "guard"],
     doc_md=__doc__,
     params={
-        "batch_task_id": Param(
+        "batch_task_id": field(
             type="string",
             pattern="^[a-f0-9]{1,24}$",
             title="Batch task ID",
             description="The rollout to guard, as IoTDA's console shows it.",
         ),
-        "tolerated_rate": Param(
+        "tolerated_rate": field(
             TOLERATED_RATE,
             type="number",
             exclusiveMinimum=0,
@@ -144,7 +144,7 @@ def rollout_guard() -> None:
             description="The share of devices that may fail without the firmware being at fault, "
             f"at most {HIGHEST_TOLERATED_RATE:g}.",
         ),
-        "tolerated_attempt_rate": Param(
+        "tolerated_attempt_rate": field(
             TOLERATED_ATTEMPT_RATE,
             type="number",
             exclusiveMinimum=0,
@@ -154,7 +154,7 @@ def rollout_guard() -> None:
             f"retries failed devices; at most {HIGHEST_ATTEMPT_RATE:g}. A device counts at its "
             "first failed attempt, hours before its last one.",
         ),
-        "report_within_minutes": Param(
+        "report_within_minutes": field(
             MINUTES_TO_REPORT,
             type="number",
             exclusiveMinimum=0,
@@ -163,7 +163,7 @@ def rollout_guard() -> None:
             description="Devices that take longer count as failed: bricked ones never report. The "
             "platform waits 25 hours for a device that is offline, and retries take their time.",
         ),
-        "false_alarm": Param(
+        "false_alarm": field(
             FALSE_ALARM,
             type="number",
             # The smaller the chance, the more devices fail before the rollout is stopped.

@@ -13,8 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException, Param, dag, task
+from airflow.providers.common.compat.sdk import AirflowFailException, dag, task
 
+from iotda_provider.airflow_support.words import field
 from iotda_provider.operators.batch_task import StopBatchTaskOperator
 from iotda_provider.operators.branch import BranchOnTargetFailuresOperator
 
@@ -45,14 +46,14 @@ CONNECTION = {
     tags=["iotda", "by hand"],
     doc_md=__doc__,
     params={
-        "batch_task_id": Param(
+        "batch_task_id": field(
             type="string",
             pattern="^[a-f0-9]{1,24}$",
             title="Batch task ID",
             description="The task to stop, as IoTDA's console shows it: up to 24 characters of "
             "a-f and 0-9.",
         ),
-        "scope": Param(
+        "scope": field(
             SOME_DEVICES,
             type="string",
             enum=[SOME_DEVICES, WHOLE_TASK],
@@ -60,7 +61,7 @@ CONNECTION = {
             description="The whole task: every device that has not finished is stopped. It can't "
             "be undone, as a stopped task can't be started again.",
         ),
-        "targets": Param(
+        "targets": field(
             None,
             type=["null", "array"],
             items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
@@ -68,21 +69,21 @@ CONNECTION = {
             description="Device IDs to stop, one a line. Ignored when the whole task is stopped; "
             "without any, nothing is stopped.",
         ),
-        "iotda_conn_id": Param(
+        "iotda_conn_id": field(
             CONNECTIONS[0],
             type="string",
             enum=CONNECTIONS,
             title="Connection",
             description="The Airflow connection of type iotda. The DAG's CONNECTIONS lists them.",
         ),
-        "project_id": Param(
+        "project_id": field(
             None,
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Project ID",
             description="Only if it differs from the connection's.",
         ),
-        "instance_id": Param(
+        "instance_id": field(
             None,
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",

@@ -80,6 +80,16 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "False",
                     },
+                    "language": {
+                        "description": "The language of the shipped DAGs' forms and of the "
+                        "questions that a release asks people: en or zh-CN. Airflow shows the "
+                        "same text to everybody, so this is for the whole installation. Set it "
+                        "where DAG processors and workers run.",
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": "zh-CN",
+                        "default": "en",
+                    },
                 },
             },
         },

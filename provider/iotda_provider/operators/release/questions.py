@@ -6,12 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from iotda_provider.airflow_support.words import in_language
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.release.gate import GO_ON, STOP
 
 #: The answers to the question of the way back, and for how long it is open.
 GIVE_BACK, LEAVE = "Give the old package back", "Leave them as they are"
 _A_DAY = timedelta(hours=24)
+# The words of the questions; words.zh-CN.json translates them.
+_MAY_GO_ON = "May {about} go on after wave {wave}?"
+_ABOUT_WAVE = (
+    "{summary}\n\nCounts: {counts}\n\n*{go_on}*: the guard looks once more, and if nothing is "
+    "against it, the next wave starts, or after the last one the release is over. "
+    "*{stop}*: all of its batch tasks are stopped at once."
+)
+_MAY_GO_BACK = "May {devices} device(s) go back to {kind} {version}?"
+_ABOUT_WAY_BACK = (
+    "The release of {bad_version} was stopped. {summary}\n\n*{give_back}*: in waves, behind a "
+    "guard of its own. *{leave}*: nothing is done. Without an answer nothing is done, either, and "
+    "the question is closed after {time}."
+)
 
 
 def checked_users(assigned_users: Any) -> list[dict[str, str]]:
@@ -48,11 +62,11 @@ def checked_users(assigned_users: Any) -> list[dict[str, str]]:
 
 
 def question_of(about: str, wave: int) -> str:
-    """What a person is asked after a wave.
+    """What a person is asked after a wave, in English as all messages are.
 
     :param about: how the question names the release
     """
-    return f"May {about} go on after wave {wave}?"
+    return _MAY_GO_ON.format(about=about, wave=wave)
 
 
 def question(
@@ -68,12 +82,12 @@ def question(
 
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",
-        subject=question_of(about, wave),
-        body=(
-            f"{{{{ {result}['summary'] }}}}\n\nCounts: {{{{ {result}['progress'] }}}}\n\n"
-            f"*{GO_ON}*: the guard looks once more, and if nothing is against it, the next wave "
-            "starts, or after the last one the release is over. "
-            f"*{STOP}*: all of its batch tasks are stopped at once."
+        subject=in_language(_MAY_GO_ON).format(about=in_language(str(about)), wave=wave),
+        body=in_language(_ABOUT_WAVE).format(
+            summary=f"{{{{ {result}['summary'] }}}}",
+            counts=f"{{{{ {result}['progress'] }}}}",
+            go_on=GO_ON,
+            stop=STOP,
         ),
         options=list(options),
         options_mapping=dict(options),
@@ -110,13 +124,17 @@ def ask_about_way_back(
     found = f"ti.xcom_pull('{find_task_id}')"
     return WaveApprovalOperator(
         task_id=task_id,
-        subject=f"May {{{{ {found}['devices'] }}}} device(s) go back to "
-        f"{{{{ {found}['kind'] }}}} {{{{ {found}['old_version'] }}}}?",
-        body=(
-            f"The release of {{{{ {found}['version'] }}}} was stopped. {{{{ {found}['summary'] }}}}"
-            f"\n\n*{GIVE_BACK}*: in waves, behind a guard of its own. *{LEAVE}*: nothing is done. "
-            "Without an answer nothing is done, either, and the question is closed after "
-            f"{answer_within}."
+        subject=in_language(_MAY_GO_BACK).format(
+            devices=f"{{{{ {found}['devices'] }}}}",
+            kind=f"{{{{ {found}['kind'] }}}}",
+            version=f"{{{{ {found}['old_version'] }}}}",
+        ),
+        body=in_language(_ABOUT_WAY_BACK).format(
+            bad_version=f"{{{{ {found}['version'] }}}}",
+            summary=f"{{{{ {found}['summary'] }}}}",
+            give_back=GIVE_BACK,
+            leave=LEAVE,
+            time=answer_within,
         ),
         options=[GIVE_BACK, LEAVE],
         options_mapping={GIVE_BACK: if_yes, LEAVE: if_no},
