@@ -228,7 +228,7 @@ def body_of(known: dict[str, Any], conn_id: str) -> dict[str, Any]:
 def test_ui_shows_the_form_from_the_provider_info(ui):
     from airflow.providers_manager import ProvidersManager
 
-    # Airflow 3.1 shows no fields of hooks that this process has loaded before; an API server has not.
+    # Airflow 3.1 shows no fields of hooks that were loaded before; an API server has loaded none.
     ProvidersManager()._cleanup()
     shown = {
         hook["connection_type"]: hook
