@@ -23,84 +23,38 @@ start; a broken rule is another one. From a shell:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSkipException,
-    Asset,
-    dag,
-    task,
-)
+from airflow.providers.common.compat.sdk import Asset, dag, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
-from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.airflow_support.words import field
-from iotda_provider.notifications.from_task import tell_people
+from iotda_provider.operators.announce import AnnounceBreachOperator
 from iotda_provider.operators.batch_task.collect import CollectFailedSubtasksOperator
-from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 from iotda_provider.operators.release import create_task_ids, staged_rollout
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.leftovers import guard_what_is_left
 from iotda_provider.operators.release.preview import PreviewReleaseOperator
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.report import ReportReleaseOperator
 from iotda_provider.operators.release.try_again import TryAgainOperator
 
-log = logging.getLogger(__name__)
-
+# --- What you adapt ---
 CONNECTION = "iotda_default"
-MOST_WAVES = 6
-SECONDS_BETWEEN_LOOKS = 10
-DEFERRABLE = True  # a wave takes hours: wait in the triggerer, so that no worker is held
-# The limits of the form. Whatever they allow together must not let a bad image pass unseen.
-HIGHEST_TOLERATED_RATE = 0.2
-HIGHEST_ATTEMPT_RATE = 0.5
-HIGHEST_GATE_RATE = 0.2
-LARGEST_FIRST_WAVE = 0.5  # of the devices: no gate and no person comes before it
-LEAST_BAKE_MINUTES = 5
-MOST_MINUTES_TO_REPORT = 2880
-# The ids of Airflow's users who may answer a question; None: everybody whom Airflow lets answer.
-# Leave out those who start releases: then nobody approves a release of their own.
-APPROVERS = None
-RETRIES = 5  # if a worker dies, the next try of its task continues the release
-SECONDS_BEFORE_A_RETRY = 60
-# The URL of a file that gets all failed devices, one JSON object a line; it may contain
-# {{ run_id }}. None: the XComs have the first thousand.
-REPORT_PATH = None
-# The URL of a file that all workers can read and write, with {{ run_id }} in it: who is in which
-# wave, with other files beside it. Needed for more than 30,000 devices. None: it is in XComs.
-MANIFEST_PATH = None
 # Who is told of holds, breaches, stops, passed waves, open questions, and the end: notifiers of
 # Airflow, such as
 #     SlackWebhookNotifier(slack_webhook_conn_id="slack", text="{{ message }}")
 # docs/howto/tell-people.md has more. Without any, only the log tells.
 NOTIFIERS: list[Any] = []
-RELEASED = Asset("iotda://firmware/released")
-BREACHED = Asset("iotda://rollout/breached")
-
-# Airflow 3.1 and later can ask a person.
-# Airflow 2: can't ask.
-APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
-ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at once"]
-
-
-def tell_that_nobody_guards(context: Any) -> None:
-    """Tell people that a batch task still runs, and that its guard could not be started."""
-    tell_people(
-        NOTIFIERS,
-        context,
-        "not_guarded",
-        f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the DAG "
-        "guard_one_rollout could not be started for it: is it there (dags/rollout_guard.py)? See "
-        "the log of guard_unfinished, and clear it.",
-        iotda_conn_id=CONNECTION,
-    )
+# The ids of Airflow's users who may answer a question; None: everybody whom Airflow lets answer.
+# Leave out those who start releases: then nobody approves a release of their own.
+APPROVERS = None
 
 
 def external_evidence(facts: Mapping[str, Any]) -> str:
@@ -109,6 +63,32 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     :return: ``go``, ``wait`` or ``stop``
     """
     return "go"
+
+
+# The URL of a file that all workers can read and write, with {{ run_id }} in it: who is in which
+# wave, with other files beside it. Needed for more than 30,000 devices. None: it is in XComs.
+MANIFEST_PATH = None
+# The URL of a file that gets all failed devices, one JSON object a line; it may contain
+# {{ run_id }}. None: the XComs have the first thousand.
+REPORT_PATH = None
+# The limits of the form. Whatever they allow together must not let a bad image pass unseen.
+HIGHEST_TOLERATED_RATE = 0.2
+HIGHEST_ATTEMPT_RATE = 0.5
+HIGHEST_GATE_RATE = 0.2
+LARGEST_FIRST_WAVE = 0.5  # of the devices: no gate and no person comes before it
+LEAST_BAKE_MINUTES = 5
+MOST_MINUTES_TO_REPORT = 2880
+# --- The rest works as it is ---
+MOST_WAVES = 6
+SECONDS_BETWEEN_LOOKS = 10
+DEFERRABLE = True  # a wave takes hours: wait in the triggerer, so that no worker is held
+RETRIES = 5  # if a worker dies, the next try of its task continues the release
+SECONDS_BEFORE_A_RETRY = 60
+RELEASED = Asset("iotda://firmware/released")
+BREACHED = Asset("iotda://rollout/breached")
+# Airflow 2: can't ask.
+APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
+ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at once"]
 
 
 @dag(
@@ -123,6 +103,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     default_args={
         "retries": RETRIES,
         "retry_delay": timedelta(seconds=SECONDS_BEFORE_A_RETRY),
+        "iotda_conn_id": CONNECTION,
     },
     tags=["iotda", "release"],
     doc_md=__doc__,
@@ -281,6 +262,7 @@ def external_evidence(facts: Mapping[str, Any]) -> str:
     },
 )
 def firmware_release() -> None:
+    # [waves]
     rules = (
         '[{"rule": "Combined", "false_alarm": 0.01, "rules": ['
         '{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}, '
@@ -289,6 +271,15 @@ def firmware_release() -> None:
         '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
         '"tolerated_rate": {{ params.tolerated_rate }}}]}]'
     )
+    # What the check and the dry run must take as the waves do.
+    planned: Any = {
+        "rules": rules,
+        "waves": "{{ params.waves }}",
+        "gate": "{{ params.gate_rate }}",
+        "max_waves": MOST_WAVES,
+        "window": "{{ params.window or '' }}",
+        "timezone": "{{ params.timezone }}",
+    }
     check = CheckReleaseOperator(
         task_id="check",
         package_id="{{ params.package_id }}",
@@ -296,43 +287,14 @@ def firmware_release() -> None:
         online_within="{{ params.online_within_hours }}",
         create_task_id=[*create_task_ids("rollout", MOST_WAVES), "try_again"],
         manifest_path=MANIFEST_PATH,
-        waves="{{ params.waves }}",
-        max_waves=MOST_WAVES,
-        window="{{ params.window or '' }}",
-        timezone="{{ params.timezone }}",
-        rules=rules,
-        gate="{{ params.gate_rate }}",
         approval="{{ params.approval }}",
         trial="{{ params.trial }}",
         largest_first_wave=LARGEST_FIRST_WAVE,
         rollback="{{ params.rollback }}",
         rollback_package_id="{{ params.rollback_package_id or '' }}",
-        iotda_conn_id=CONNECTION,
+        **planned,
     )
     checked: Any = check.output
-
-    @task.branch
-    def dry_run_or_not(params: Any = None) -> str:
-        """A dry run creates nothing."""
-        return "preview" if params["dry_run"] else "rollout.plan"
-
-    preview = PreviewReleaseOperator(
-        task_id="preview",
-        checked=checked,
-        devices=checked["targets"],
-        late=check.output["late"],
-        left_out=checked["left_out"],
-        rules=rules,
-        waves="{{ params.waves }}",
-        gate="{{ params.gate_rate }}",
-        max_waves=MOST_WAVES,
-        bake_time="{{ params.bake_minutes * 60 }}",
-        window="{{ params.window or '' }}",
-        timezone="{{ params.timezone }}",
-        poll_interval=SECONDS_BETWEEN_LOOKS,
-        iotda_conn_id=CONNECTION,
-    )
-    # [waves]
     rollout = staged_rollout(
         "rollout",
         devices=checked["targets"],
@@ -340,17 +302,11 @@ def firmware_release() -> None:
         document={"package_ids": ["{{ params.package_id }}"]},
         group_ids="{{ params.group_ids | tojson }}",
         manifest_path=MANIFEST_PATH,
-        rules=rules,
-        waves="{{ params.waves }}",
-        gate="{{ params.gate_rate }}",
-        max_waves=MOST_WAVES,
         late=checked["late"],
         versions=checked["versions"],
         bake_time="{{ params.bake_minutes * 60 }}",
         wave_timeout="{{ params.wave_hours * 3600 }}",
         max_in_flight="{{ params.max_in_flight or '' }}",
-        window="{{ params.window or '' }}",
-        timezone="{{ params.timezone }}",
         evidence=external_evidence,
         trial="{{ params.trial }}",
         # Airflow 2: can't ask.
@@ -363,30 +319,36 @@ def firmware_release() -> None:
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
+        **planned,
     )
     # [end of waves]
     outcome: Any = rollout.outcome.output
 
-    @task(outlets=[BREACHED])
-    def announce_breach(result: dict[str, Any], outlet_events: Any = None) -> None:
-        """Emit the asset event of a broken rule, as `guard_one_rollout` does."""
-        if result["verdict"] != "breached":
-            raise AirflowSkipException("No rule was broken.")
-        outlet_events[BREACHED].extra = {
-            "batch_task_ids": result["batch_task_ids"],
-            "summary": result["summary"],
-        }
+    @task.branch
+    def dry_run_or_not(params: Any = None) -> str:
+        """A dry run creates nothing."""
+        return "preview" if params["dry_run"] else "rollout.plan"
 
-    batch_task_ids = "{{ ti.xcom_pull('rollout.outcome')['batch_task_ids'] | tojson }}"
+    preview = PreviewReleaseOperator(
+        task_id="preview",
+        checked=checked,
+        devices=checked["targets"],
+        late=checked["late"],
+        left_out=checked["left_out"],
+        bake_time="{{ params.bake_minutes * 60 }}",
+        poll_interval=SECONDS_BETWEEN_LOOKS,
+        **planned,
+    )
+    # As `guard_one_rollout` does.
+    broken = AnnounceBreachOperator(task_id="announce_breach", outlets=[BREACHED], result=outcome)
     at_rest = WaitUntilAtRestOperator(
         task_id="at_rest",
-        batch_task_id=batch_task_ids,
+        batch_task_id="{{ ti.xcom_pull('rollout.outcome')['batch_task_ids'] | tojson }}",
         grace="{{ params.report_within_minutes * 60 }}",
         exposed="{{ ti.xcom_pull('rollout.outcome')['exposed'] }}",
         timeout=86400,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
-        iotda_conn_id=CONNECTION,
     )
 
     @task.branch
@@ -399,7 +361,6 @@ def firmware_release() -> None:
         task_id="collect",
         batch_task_id="{{ ti.xcom_pull('at_rest')['found'] | tojson }}",
         report_path=REPORT_PATH,
-        iotda_conn_id=CONNECTION,
     )
     reconcile = ReconcileReleaseOperator(
         task_id="reconcile",
@@ -410,9 +371,7 @@ def firmware_release() -> None:
         plan_task_id=rollout.plan.task_id,
         gate="{{ params.gate_rate }}",
         tolerated_rate="{{ params.tolerated_rate }}",
-        iotda_conn_id=CONNECTION,
     )
-
     found: Any = reconcile.output
 
     @task.branch
@@ -438,16 +397,13 @@ def firmware_release() -> None:
         targets="{{ ti.xcom_pull('reconcile', key='to_retry') }}",
         document={"package_ids": ["{{ params.package_id }}"]},
         need_confirm=True,
-        iotda_conn_id=CONNECTION,
     )
     quarantine = QuarantineDevicesOperator(
         task_id="quarantine",
         targets="{{ ti.xcom_pull('reconcile', key='to_quarantine') }}",
         group_name="quarantine_{{ ti.xcom_pull('check')['version'] }}",
         description="Failed by the firmware's own fault",
-        iotda_conn_id=CONNECTION,
     )
-
     # A run of its own, so that the release of a fix need not wait for it.
     way_back = TriggerDagRunOperator(
         task_id="way_back",
@@ -467,104 +423,25 @@ def firmware_release() -> None:
         outlet_events[RELEASED].extra = {**facts, "devices": found["running"]}
         return str(found["summary"])
 
-    @task(trigger_rule="all_done")
-    def report(**context: Any) -> dict[str, Any]:
-        """Tell people the result in any case; fail if the version is not announced."""
-        tasks = TasksOfRun(context)
-        about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
-        if preview := tasks.left_by("preview"):
-            said = f"Dry run of the release of {about['kind']} {about['version']}. "
-            said += str(preview["summary"])
-            tell_people(NOTIFIERS, context, "report", said, iotda_conn_id=CONNECTION)  # type: ignore[arg-type]
-            return dict(preview)
-        refused = context["ti"].xcom_pull(task_ids="check", key="refused")
-        result = tasks.left_by("rollout.outcome") or {
-            "verdict": "refused before it began" if refused else "unknown",
-            "summary": refused,
-        }
-        announced = tasks.has_succeeded("announce")
-        what = "{kind} {version}" if about else "package {package_id}"
-        title = (
-            f"Release of {what.format_map({**context['params'], **about})} "
-            f"{'announced' if announced else 'NOT announced'}: {result['verdict']}"
-        )
-        said = [result.get("summary"), found.get("summary")]
-        if not_begun := found.get("counts", {}).get("wave_not_begun"):
-            # Where they are named, too: in XComs, or in files beside the manifest.
-            said.append(
-                f"{not_begun} device(s) of waves that never began are in no batch task: see the "
-                "XCom wave_not_begun of the task reconcile"
-                + (f", and {found['report_path']}." if found["report_path"] else ".")
-            )
-        if tasks.failed and not refused:
-            failed = ", ".join(tasks.failed)
-            said.append(f"FAILED: {failed}. Their logs say why; clear them to go on from there.")
-            if ids := result.get("batch_task_ids"):
-                said.append(f"See at the console what these batch tasks do: {', '.join(ids)}.")
-        if reasons := tasks.left_by("collect", "failures_by_class"):
-            said.append(f"Failures: {reasons}.")
-        if group := tasks.left_by("quarantine"):
-            said.append(f"{group['added']} device(s) are in the group {group['name']}.")
-        if again := tasks.left_by("try_again"):
-            said.append(
-                f"Batch task {' and '.join(again['batch_task_ids'])} has ended already "
-                f"({again['status']})."
-                if again["ended"]
-                else f"Batch task {' and '.join(again['batch_task_ids'])} holds the "
-                f"{again['devices']} device(s) that failed by their "
-                "environment. Confirm it, or stop it before the next release to any of them."
-            )
-        if tasks.has_succeeded("way_back"):
-            said.append("A run of roll_back_release gives devices the old package back, or asks.")
-        text = " ".join(part for part in said if part)
-        facts = {
-            **result,
-            "announced": announced,
-            "failed_tasks": tasks.failed,
-            "counts": found.get("counts"),
-        }
-        # Pushed before people are told, which may fail.
-        context["ti"].xcom_push(key="return_value", value=facts)
-        tell_people(
-            NOTIFIERS,
-            context,  # type: ignore[arg-type]
-            "report",
-            f"{title}. {text}",
-            batch_task_ids=result.get("batch_task_ids") or (),
-            iotda_conn_id=CONNECTION,
-        )
-        if not announced:
-            raise AirflowFailException(f"{title}. {text}")
-        return facts
-
+    report = ReportReleaseOperator(
+        task_id="report", package_id="{{ params.package_id }}", notifiers=NOTIFIERS
+    )
     # In any case, also if somebody marks the run as failed: a batch task may still run, and
     # nothing else guards it.
-    unfinished = FindUnfinishedOfReleaseOperator(
-        task_id="unfinished",
-        create_task_id=rollout.create_task_ids,
-        batch_task_id="{{ (ti.xcom_pull('rollout.outcome') or {}).get('batch_task_ids', []) "
-        "| tojson }}",
+    left = guard_what_is_left(
+        create_task_ids=rollout.create_task_ids,
+        outcome_task_id=rollout.outcome.task_id,
+        notifiers=NOTIFIERS,
         iotda_conn_id=CONNECTION,
-    ).as_teardown()
-    guard = (
-        TriggerDagRunOperator.partial(
-            task_id="guard_unfinished",
-            trigger_dag_id="guard_one_rollout",
-            skip_when_already_exists=True,
-            on_failure_callback=tell_that_nobody_guards,
-        )
-        .expand_kwargs(unfinished.output)
-        .as_teardown()
     )
 
-    todo, end, announced = what_to_do(outcome, found), report(), announce(checked, found)
+    todo, announced = what_to_do(outcome, found), announce(checked, found)
     check >> dry_run_or_not() >> [preview, rollout.group]
     rollout.group >> at_rest >> what_is_there(at_rest.output) >> [collect, reconcile]
-    reconcile >> todo >> [announced, try_again, quarantine, way_back, end]
-    broken = announce_breach(outcome)
-    [preview, broken, collect, announced, try_again, quarantine, way_back] >> end
+    reconcile >> todo >> [announced, try_again, quarantine, way_back, report]
+    [preview, broken, collect, announced, try_again, quarantine, way_back] >> report
     # Not after the report, which may wait for its own retries.
-    [at_rest, collect, announced, try_again, quarantine, way_back] >> unfinished >> guard
+    [at_rest, collect, announced, try_again, quarantine, way_back] >> left.unfinished
 
 
 firmware_release()

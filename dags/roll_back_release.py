@@ -13,21 +13,14 @@ fails is stopped, too. The run is green only if all of them run the old version.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    BaseNotifier,
-    dag,
-    task,
-)
+from airflow.providers.common.compat.sdk import dag, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.providers.standard.operators.empty import EmptyOperator
 
-from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.airflow_support.words import field
 from iotda_provider.operators.release import roll_back
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
@@ -35,18 +28,16 @@ from iotda_provider.operators.release.find_way_back import FindDevicesToRollBack
 from iotda_provider.operators.release.leftovers import guard_what_is_left
 from iotda_provider.operators.release.questions import ask_about_way_back
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.report import ReportWayBackOperator
 
-log = logging.getLogger(__name__)
-
+# --- What you adapt ---
 CONNECTION = "iotda_default"
-RELEASE_DAG = "firmware_release"
-SECONDS_BETWEEN_LOOKS = 10
-DEFERRABLE = True
-ANSWER_WITHIN = timedelta(hours=24)  # after that nothing is done
+# Who is told of the question, holds, breaches, stops, passed waves, and the end: notifiers of
+# Airflow (docs/howto/tell-people.md). Without any, only the log tells.
+NOTIFIERS: list[Any] = []
 # The ids of Airflow's users who may answer; None: everybody whom Airflow lets answer.
 APPROVERS = None
-RETRIES = 5
-SECONDS_BEFORE_A_RETRY = 60
+ANSWER_WITHIN = timedelta(hours=24)  # after that nothing is done
 # MANIFEST_PATH of dags/firmware_release.py, with the release's run id in the place of run_id; and a
 # path of its own for this run. None: ids are in XComs.
 RELEASE_MANIFEST_PATH = None
@@ -55,22 +46,14 @@ MANIFEST_PATH = None
 # and what came of it. They may contain {{ run_id }}. None: the XComs have the counts.
 DECISIONS_PATH = None
 REPORT_PATH = None
+# --- The rest works as it is ---
+RELEASE_DAG = "firmware_release"
+SECONDS_BETWEEN_LOOKS = 10
+DEFERRABLE = True  # a wave takes hours: wait in the triggerer, so that no worker is held
+RETRIES = 5  # if a worker dies, the next try of its task continues the way back
+SECONDS_BEFORE_A_RETRY = 60
 # Airflow 2: can't ask.
 HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
-
-
-def tell_people(title: str, text: str) -> None:
-    """Put your own chat, mail or ticket system here."""
-    log.warning("%s\n%s", title, text)
-
-
-class OpenQuestion(BaseNotifier):
-    """Tells people that the way back waits for their answer."""
-
-    def notify(self, context: Any) -> None:
-        ti, question = context["ti"], context["task"]
-        where = getattr(ti, "log_url", "") or "Browse, Required Actions"
-        tell_people(question.subject, f"{question.body}\n\nAnswer in Airflow: {where}")
 
 
 @dag(
@@ -82,6 +65,7 @@ class OpenQuestion(BaseNotifier):
     default_args={
         "retries": RETRIES,
         "retry_delay": timedelta(seconds=SECONDS_BEFORE_A_RETRY),
+        "iotda_conn_id": CONNECTION,
     },
     tags=["iotda", "release"],
     doc_md=__doc__,
@@ -140,7 +124,6 @@ def roll_back_release() -> None:
         package_id="{{ params.package_id }}",
         manifest_path=MANIFEST_PATH and f"{MANIFEST_PATH}.found",
         report_path=DECISIONS_PATH,
-        iotda_conn_id=CONNECTION,
     )
     found: Any = find.output
 
@@ -165,21 +148,20 @@ def roll_back_release() -> None:
         window="{{ params.window or '' }}",
         timezone="{{ params.timezone }}",
         manifest_path=MANIFEST_PATH,
+        notifiers=NOTIFIERS,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
         iotda_conn_id=CONNECTION,
     )
     # [end of way back]
-    ids = "{{ ti.xcom_pull('way_back.outcome')['batch_task_ids'] | tojson }}"
     at_rest = WaitUntilAtRestOperator(
         task_id="at_rest",
-        batch_task_id=ids,
+        batch_task_id="{{ ti.xcom_pull('way_back.outcome')['batch_task_ids'] | tojson }}",
         grace="{{ params.report_within_minutes * 60 }}",
         exposed="{{ ti.xcom_pull('way_back.outcome')['exposed'] }}",
         timeout=86400,
         poll_interval=SECONDS_BETWEEN_LOOKS,
         deferrable=DEFERRABLE,
-        iotda_conn_id=CONNECTION,
     )
     reconcile = ReconcileReleaseOperator(
         task_id="reconcile",
@@ -190,47 +172,21 @@ def roll_back_release() -> None:
         plan_task_id=way_back.plan.task_id,
         gate=0.2,
         report_path=REPORT_PATH,
-        iotda_conn_id=CONNECTION,
     )
 
-    @task(trigger_rule="all_done")
-    def report(**context: Any) -> dict[str, Any]:
-        """Tell people the result in any case; fail unless all devices run the old version."""
-        tasks = TasksOfRun(context)
-        found, result = tasks.left_by("find") or {}, tasks.left_by("way_back.outcome") or {}
-        after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
-        wanted, running = found.get("devices"), after.get("running", 0)
-        said = [found.get("summary"), result.get("summary"), after.get("summary")]
-        if answer is not None and not result:
-            by = answer["by"] or "nobody has answered in time"
-            said.append(f"Nothing is done: {answer['option']} ({by}).")
-        if tasks.failed:
-            said.append(f"FAILED: {', '.join(tasks.failed)}. Clear them to go on from there.")
-        is_done = wanted == running and not tasks.failed
-        title = (
-            f"The way back of {context['params']['release_run_id']}: {running} of "
-            f"{'an unknown number of' if wanted is None else wanted} device(s) run "
-            f"{found.get('old_version', 'the old version')}"
-        )
-        text = " ".join(part for part in said if part)
-        facts = {"done": is_done, "devices": wanted, "running": running, "answer": answer}
-        facts |= {"verdict": result.get("verdict"), "counts": after.get("counts")}
-        context["ti"].xcom_push(key="return_value", value=facts)
-        tell_people(title, text)
-        if not is_done and (answer is None or result):
-            raise AirflowFailException(f"{title}. {text}")
-        return facts
-
+    report = ReportWayBackOperator(
+        task_id="report", release_run_id="{{ params.release_run_id }}", notifiers=NOTIFIERS
+    )
     left = guard_what_is_left(
         create_task_ids=way_back.create_task_ids,
-        outcome_task_id="way_back.outcome",
-        tell=tell_people,
+        outcome_task_id=way_back.outcome.task_id,
+        notifiers=NOTIFIERS,
         iotda_conn_id=CONNECTION,
     )
 
-    todo, end = what_to_do(found), report()
-    todo >> [go, end]
-    go >> way_back.group >> at_rest >> reconcile >> end
+    todo = what_to_do(found)
+    todo >> [go, report]
+    go >> way_back.group >> at_rest >> reconcile >> report
     [todo, reconcile, at_rest] >> left.unfinished
     if AIRFLOW_V_3_1_PLUS:
         ask = ask_about_way_back(
@@ -239,10 +195,11 @@ def roll_back_release() -> None:
             if_no="report",
             find_task_id="find",
             answer_within=ANSWER_WITHIN,
-            notifiers=[OpenQuestion()],
+            notifiers=NOTIFIERS,
             assigned_users=APPROVERS,
+            iotda_conn_id=CONNECTION,
         )
-        todo >> ask >> [go, end]
+        todo >> ask >> [go, report]
 
 
 roll_back_release()

@@ -44,6 +44,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 
 from iotda_provider.airflow_support.words import field
 from iotda_provider.notifications.from_task import tell_people
+from iotda_provider.operators.announce import AnnounceBreachOperator
 from iotda_provider.operators.batch_task import (
     CollectFailedSubtasksOperator,
     CreateBatchTaskOperator,
@@ -238,15 +239,9 @@ def guard_one_rollout() -> None:
             )
 
     # Also after a guard that failed because it could not stop the rollout.
-    @task(trigger_rule="all_done", outlets=[BREACHED])
-    def announce_breach(result: dict[str, Any] | None, outlet_events: Any = None) -> None:
-        """Emit the asset event on which other DAGs can start."""
-        if result is None or result["verdict"] != "breached":
-            raise AirflowSkipException("No rule was broken.")
-        outlet_events[BREACHED].extra = {
-            "batch_task_id": result["batch_task_id"],
-            "summary": result["summary"],
-        }
+    announced = AnnounceBreachOperator(
+        task_id="announce_breach", trigger_rule="all_done", outlets=[BREACHED], result=verdict
+    )
 
     # Also after a guard that failed because it could not stop the rollout, and if the failures
     # could not be collected.
@@ -339,8 +334,7 @@ def guard_one_rollout() -> None:
             raise AirflowFailException(result["summary"])
         return str(result["summary"])
 
-    told, announced = tell(rollout, verdict), announce_breach(verdict)
-    reasons = tell_reasons(rollout, verdict, failures)
+    told, reasons = tell(rollout, verdict), tell_reasons(rollout, verdict, failures)
     report = report_firmware(failures)
     well, deleted = all_is_well(verdict), who_has_deleted_it(verdict)
     nothing = nothing_failed(verdict)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from iotda_provider.guards import (
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators import batch_task, branch
+from iotda_provider.operators.announce import AnnounceBreachOperator
 from iotda_provider.operators.guard_runs import (
     FindUnfinishedOfReleaseOperator,
     FindUnguardedRolloutsOperator,
@@ -48,6 +50,7 @@ from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.preview import PreviewReleaseOperator
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
+from iotda_provider.operators.release.report import ReportReleaseOperator, ReportWayBackOperator
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release.at_rest import RestJob
@@ -166,6 +169,9 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
             "if_over": "c",
         },
     ),
+    (AnnounceBreachOperator, {"result": {"verdict": "completed"}}),
+    (ReportReleaseOperator, {"package_id": "a"}),
+    (ReportWayBackOperator, {"release_run_id": "r"}),
     (FindUnguardedRolloutsOperator, {}),
     (FindUnfinishedOfReleaseOperator, {}),
     (BatchTaskSensor, {**ONE, "timeout": 0.01, "poke_interval": 0.001}),
@@ -224,8 +230,10 @@ def test_an_operator_takes_a_value_or_refuses_it_in_one_line(
     monkeypatch.setattr(branch.BranchOperator, "do_branch", lambda self, *given: given)
     field = "batch_task_type" if name == "task_type" else name
     ti.xcom_pull = lambda **named: None
+    ti.get_task_states = lambda **named: {}
+    dag_run = SimpleNamespace(get_task_instances=list)
     for make in WRONG.values():
-        context = {"ti": ti, "dag": None}
+        context = {"ti": ti, "dag": None, "dag_run": dag_run}
         operator = tried(lambda make=make: kind(task_id="t", **{**good, name: make()}))
         if operator is not None:
             tried(lambda operator=operator, context=context: operator.execute(context))

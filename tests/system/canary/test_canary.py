@@ -55,6 +55,7 @@ VALUES = {
     "gate": "EnoughSuccess(0.05)",
     "version": "'2.0.0'",
     "outcome": "{{'outcome': 'stopped'}}",
+    "result": "{{'verdict': 'breached'}}",
     "group_name": "'quarantine'",
     "plan_task_id": "'after'",
     "confirm_task_id": "'after'",
@@ -92,6 +93,7 @@ WAITS_FOR_A_PERSON = "iotda_provider.operators.release.approval"
 WHOLE = {"CollectFailedSubtasksOperator"}
 #: What succeeds with these values alone; others need the tasks of a release before them.
 SUFFICIENT = {
+    "AnnounceBreachOperator",
     "BatchTaskSensor",
     "BranchOnTargetFailuresOperator",
     "BranchOnVerdictOperator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ GOOD = {
 }
 
 
-def filled(name: str, **values: Any) -> dict[str, Any]:
-    """The form of a DAG, filled in and checked as Airflow does when a run is started."""
-    spec: Any = importlib.util.spec_from_file_location(name, DAGS / f"{name}.py")
+def loaded(name: str, file: Path) -> Any:
+    """The DAG of a file."""
+    spec: Any = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    dag = getattr(module, name)()
-    params = dag.params
+    return getattr(module, name)()
+
+
+def filled(name: str, **values: Any) -> dict[str, Any]:
+    """The form of a DAG, filled in and checked as Airflow does when a run is started."""
+    params = loaded(name, DAGS / f"{name}.py").params
     params.update({**GOOD[name], **values})
     return dict(params.validate())
 
@@ -50,3 +55,31 @@ def test_a_form_that_is_filled_in_well_is_taken(name):
 def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, value):
     with pytest.raises(Exception, match=r"Invalid input|is not|does not match|too long"):
         filled(name, **{field: value})
+
+
+@pytest.mark.parametrize("name", ["firmware_release", "roll_back_release"])
+def test_every_task_takes_the_connection_at_the_top_of_the_file(name, tmp_path):
+    text = (DAGS / f"{name}.py").read_text(encoding="utf-8")
+    here = 'CONNECTION = "iotda_default"'
+    assert text.count(here) == 1
+    file = tmp_path / f"{name}.py"
+    file.write_text(text.replace(here, 'CONNECTION = "of_the_plant"'), encoding="utf-8")
+    of_task = {
+        task.task_id: getattr(task, "iotda_conn_id", None) for task in loaded(name, file).tasks
+    }
+    assert {conn_id for conn_id in of_task.values() if conn_id} == {"of_the_plant"}
+    assert {"at_rest", "reconcile", "report", "unfinished"} <= {
+        task_id for task_id, conn_id in of_task.items() if conn_id
+    }
+
+
+def test_the_release_can_be_read_beside_its_form():
+    text = (DAGS / "firmware_release.py").read_text(encoding="utf-8")
+    (form,) = (
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.keyword) and node.arg == "params"
+    )
+    of_form = form.end_lineno - form.lineno + 1
+    assert of_form > 100, "it is the form"
+    assert len(text.splitlines()) - of_form < 300

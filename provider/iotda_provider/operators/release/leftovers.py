@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
 
 GUARD_DAG = "guard_one_rollout"
@@ -23,7 +24,7 @@ def guard_what_is_left(
     *,
     create_task_ids: Sequence[str],
     outcome_task_id: str,
-    tell: Callable[[str, str], object],
+    notifiers: Iterable[Any] = (),
     iotda_conn_id: str = "iotda_default",
 ) -> Leftovers:
     """Make the tasks ``unfinished`` and ``guard_unfinished`` of a DAG that releases in waves.
@@ -33,16 +34,20 @@ def guard_what_is_left(
 
     :param create_task_ids: the tasks that create the release's batch tasks
     :param outcome_task_id: the rollout's ``outcome`` task
-    :param tell: is called with a title and a text, if the guard can't be started
+    :param notifiers: Airflow's notifiers, which are told if the guard can't be started; the event
+        is ``not_guarded``
     :param iotda_conn_id: the connection
     """
 
     def tell_that_nobody_guards(context: Any) -> None:
-        tell(
-            "A release's batch task IS NOT GUARDED",
+        tell_people(
+            notifiers,
+            context,
+            "not_guarded",
             f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the "
             f"DAG {GUARD_DAG} could not be started for it: is it there (dags/rollout_guard.py)? "
             "See the log of guard_unfinished, and clear it.",
+            iotda_conn_id=iotda_conn_id,
         )
 
     unfinished = FindUnfinishedOfReleaseOperator(

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.common.compat.notifier import BaseNotifier
+
 from iotda_provider.airflow_support.words import in_language
 from iotda_provider.models.text import one_line, what_is
+from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.release.gate import GO_ON, STOP
 
 #: The answers to the question of the way back, and for how long it is open.
@@ -95,6 +98,24 @@ def question(
     )
 
 
+class _OpenQuestion(BaseNotifier):
+    """Tells people of a question, in English as all messages are.
+
+    :param question: the question (templated by the task that asks it)
+    """
+
+    def __init__(self, question: str, notifiers: Sequence[Any], iotda_conn_id: str) -> None:
+        super().__init__()
+        self._question = question
+        self._notifiers = tuple(notifiers)
+        self._iotda_conn_id = iotda_conn_id
+
+    def notify(self, context: Any) -> None:
+        said = context["task"].render_template(self._question, context)
+        conn_id = self._iotda_conn_id
+        tell_people(self._notifiers, context, "question_open", said, iotda_conn_id=conn_id)
+
+
 def ask_about_way_back(
     task_id: str,
     *,
@@ -104,6 +125,7 @@ def ask_about_way_back(
     answer_within: timedelta = _A_DAY,
     notifiers: Sequence[Any] = (),
     assigned_users: Sequence[str | Mapping[str, str]] | None = None,
+    iotda_conn_id: str = "iotda_default",
     **arguments: Any,
 ) -> Any:
     """The task that asks a person whether devices get the old package back.
@@ -114,33 +136,35 @@ def ask_about_way_back(
     :param if_no: the task that follows a no
     :param find_task_id: the task of ``FindDevicesToRollBackOperator``
     :param answer_within: for how long the question is open
-    :param notifiers: Airflow notifiers that tell people of it
+    :param notifiers: Airflow's notifiers that tell people of it; the event is ``question_open``
     :param assigned_users: who may answer: see ``staged_rollout``
+    :param iotda_conn_id: the connection, for notifiers
     :param arguments: of the task, such as ``retries``
     """
     from iotda_provider.operators.release.approval import WaveApprovalOperator
 
     users = checked_users(assigned_users)
     found = f"ti.xcom_pull('{find_task_id}')"
+    facts = {
+        "devices": f"{{{{ {found}['devices'] }}}}",
+        "kind": f"{{{{ {found}['kind'] }}}}",
+        "version": f"{{{{ {found}['old_version'] }}}}",
+        "bad_version": f"{{{{ {found}['version'] }}}}",
+        "summary": f"{{{{ {found}['summary'] }}}}",
+        "give_back": GIVE_BACK,
+        "leave": LEAVE,
+        "time": answer_within,
+    }
+    said = f"{_MAY_GO_BACK} {_ABOUT_WAY_BACK} Answer at Airflow's Required Actions."
     return WaveApprovalOperator(
         task_id=task_id,
-        subject=in_language(_MAY_GO_BACK).format(
-            devices=f"{{{{ {found}['devices'] }}}}",
-            kind=f"{{{{ {found}['kind'] }}}}",
-            version=f"{{{{ {found}['old_version'] }}}}",
-        ),
-        body=in_language(_ABOUT_WAY_BACK).format(
-            bad_version=f"{{{{ {found}['version'] }}}}",
-            summary=f"{{{{ {found}['summary'] }}}}",
-            give_back=GIVE_BACK,
-            leave=LEAVE,
-            time=answer_within,
-        ),
+        subject=in_language(_MAY_GO_BACK).format_map(facts),
+        body=in_language(_ABOUT_WAY_BACK).format_map(facts),
         options=[GIVE_BACK, LEAVE],
         options_mapping={GIVE_BACK: if_yes, LEAVE: if_no},
         defaults=[LEAVE],
         response_timeout=answer_within,
-        notifiers=list(notifiers),
+        notifiers=[_OpenQuestion(said.format_map(facts), notifiers, iotda_conn_id)],
         **({"assigned_users": users} if users else {}),
         **arguments,
     )

@@ -30,7 +30,7 @@ def roll_back(
     It is a :func:`~iotda_provider.operators.release.staged_rollout`: resumable, and stopped where
     the old package fails, too.
     ``FindDevicesToRollBackOperator`` (``operators/release/find_way_back.py``) says which devices
-    they are, and which waves fit their number.
+    they are, and which waves fit their number. Its good end is the event ``rolled_back``.
 
     :param group_id: the id of the task group
     :param devices: the devices that get the old package: see ``staged_rollout`` (templated)
@@ -53,5 +53,5 @@ def roll_back(
         gate=gate,
         max_waves=max_waves,
         task_name=task_name,
-        **more,
+        **{"released_as": "rolled_back", **more},
     )

@@ -1,0 +1,208 @@
+"""The operators that report at the end of a release, and of a way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from iotda_provider.airflow_support.dag_runs import TasksOfRun
+from iotda_provider.models.text import one_line
+from iotda_provider.notifications.telling_task import TellingTask
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.task_io.dag_parameters import text_or_template
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_LONGEST_ERROR, _LONGEST_NAME = 1_400, 250
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run.
+
+    :param text: for people
+    :param facts: for other tasks
+    :param batch_task_ids: the batch tasks that it is about
+    :param is_good: the run may be green
+    """
+
+    text: str
+    facts: dict[str, Any]
+    batch_task_ids: Sequence[str] = ()
+    is_good: bool = True
+
+
+class _ReportOperator(TellingTask, IoTDABaseOperator):
+    """Tell people what the other tasks of the run have left, in any case, and fail if it is bad.
+
+    :param notifiers: Airflow's notifiers; the event is ``report``. The log has the report anyway
+    """
+
+    def __init__(self, *, notifiers: Iterable[Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"trigger_rule": "all_done", **kwargs})
+        self._tell_to(notifiers, deferrable=False)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        report = self._report(TasksOfRun(cast("dict[str, Any]", context)), context)
+        ti: Any = context["ti"]
+        # It is there for other tasks also where this one fails.
+        ti.xcom_push(key="return_value", value=report.facts)
+        self.log.warning("%s", report.text)
+        self.tell(context, "report", report.text, batch_task_ids=report.batch_task_ids)
+        if not report.is_good:
+            raise AirflowFailException(one_line(report.text, _LONGEST_ERROR))
+        return report.facts
+
+    def _report(self, tasks: TasksOfRun, context: Context) -> Report:
+        raise NotImplementedError
+
+
+class ReportReleaseOperator(_ReportOperator):
+    """Tell people what came of a release, in any case; fail if its version is not announced.
+
+    It is the last task of ``dags/firmware_release.py``, and reads what the tasks ``check``,
+    ``preview``, ``rollout.outcome``, ``collect``, ``reconcile``, ``announce``, ``try_again``,
+    ``quarantine`` and ``way_back`` have left since the last clear. Those that a DAG does not have,
+    but for ``announce``, are nothing to tell.
+
+    XComs: the return value is that of ``rollout.outcome`` with ``announced``, ``failed_tasks`` and
+    the ``counts`` of ``reconcile``; of a dry run it is that of ``preview``.
+
+    :param package_id: names the release where its check has not (templated)
+    :param notifiers: Airflow's notifiers; the event is ``report``. The log has the report anyway
+    :param trigger_rule: Airflow's; ``all_done`` unless you say otherwise
+    :param iotda_conn_id: the connection (templated)
+    """
+
+    template_fields: Sequence[str] = ("package_id", *CONNECTION_FIELDS)
+
+    def __init__(self, *, package_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.package_id = text_or_template(package_id, "package_id")
+
+    def _report(self, tasks: TasksOfRun, context: Context) -> Report:
+        about, found = tasks.left_by("check") or {}, tasks.left_by("reconcile") or {}
+        if preview := tasks.left_by("preview"):
+            what = f"Dry run of the release of {about['kind']} {about['version']}."
+            return Report(f"{what} {preview['summary']}", dict(preview))
+        refused = context["ti"].xcom_pull(task_ids="check", key="refused")
+        result = tasks.left_by("rollout.outcome") or {
+            "verdict": "refused before it began" if refused else "unknown",
+            "summary": refused,
+        }
+        ids = result.get("batch_task_ids") or ()
+        announced = tasks.has_succeeded("announce")
+        what = (
+            "{kind} {version}".format_map(about) if about else f"package {_named(self.package_id)}"
+        )
+        said = [
+            f"Release of {what} "
+            f"{'announced' if announced else 'NOT announced'}: {result['verdict']}.",
+            result.get("summary"),
+            found.get("summary"),
+            _never_begun(found),
+            None if refused else _failed(tasks, ids),
+            _cleaned_up(tasks),
+        ]
+        facts = {
+            **result,
+            "announced": announced,
+            "failed_tasks": tasks.failed,
+            "counts": found.get("counts"),
+        }
+        return Report(" ".join(filter(None, said)), facts, ids, is_good=announced)
+
+
+class ReportWayBackOperator(_ReportOperator):
+    """Tell people what came of a way back; fail unless all of its devices run the old version.
+
+    Where a person has said no, or nobody has answered, it does not fail. It is the last task of
+    ``dags/roll_back_release.py``, and reads what the tasks ``find``, ``ask``, ``way_back.outcome``
+    and ``reconcile`` have left since the last clear.
+
+    XComs: the return value ``{"done", "devices", "running", "answer", "verdict", "counts"}``.
+
+    :param release_run_id: the DAG run of the release (templated)
+    :param notifiers: Airflow's notifiers; the event is ``report``. The log has the report anyway
+    :param trigger_rule: Airflow's; ``all_done`` unless you say otherwise
+    :param iotda_conn_id: the connection (templated)
+    """
+
+    template_fields: Sequence[str] = ("release_run_id", *CONNECTION_FIELDS)
+
+    def __init__(self, *, release_run_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.release_run_id = text_or_template(release_run_id, "release_run_id")
+
+    def _report(self, tasks: TasksOfRun, context: Context) -> Report:
+        found, result = tasks.left_by("find") or {}, tasks.left_by("way_back.outcome") or {}
+        after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
+        wanted, running = found.get("devices"), after.get("running", 0)
+        is_done = wanted == running and not tasks.failed
+        ids = result.get("batch_task_ids") or ()
+        said = [
+            f"The way back of {_named(self.release_run_id)}: {running} of "
+            f"{'an unknown number of' if wanted is None else wanted} device(s) run "
+            f"{found.get('old_version', 'the old version')}.",
+            found.get("summary"),
+            result.get("summary"),
+            after.get("summary"),
+        ]
+        if answer is not None and not result:
+            by = answer["by"] or "nobody has answered in time"
+            said.append(f"Nothing is done: {answer['option']} ({by}).")
+        said.append(_failed(tasks, ids))
+        facts = {"done": is_done, "devices": wanted, "running": running, "answer": answer}
+        facts |= {"verdict": result.get("verdict"), "counts": after.get("counts")}
+        is_good = is_done or (answer is not None and not result and not tasks.failed)
+        return Report(" ".join(filter(None, said)), facts, ids, is_good=is_good)
+
+
+def _named(name: object) -> str:
+    return one_line(name, _LONGEST_NAME)
+
+
+def _failed(tasks: TasksOfRun, batch_task_ids: Sequence[str]) -> str:
+    """Which tasks have failed, and what to do; empty: none."""
+    if not tasks.failed:
+        return ""
+    said = f"FAILED: {', '.join(tasks.failed)}. Their logs say why; clear them to go on from there."
+    if batch_task_ids:
+        said += f" See at the console what these batch tasks do: {', '.join(batch_task_ids)}."
+    return said
+
+
+def _never_begun(found: dict[str, Any]) -> str:
+    """How many devices were in waves that never began, and where they are named."""
+    count = found.get("counts", {}).get("wave_not_begun")
+    if not count:
+        return ""
+    return (
+        f"{count} device(s) of waves that never began are in no batch task: see the XCom "
+        "wave_not_begun of the task reconcile"
+        + (f", and {found['report_path']}." if found["report_path"] else ".")
+    )
+
+
+def _cleaned_up(tasks: TasksOfRun) -> str:
+    """Why devices failed, and what was done for them."""
+    said = []
+    if reasons := tasks.left_by("collect", "failures_by_class"):
+        said.append(f"Failures: {reasons}.")
+    if group := tasks.left_by("quarantine"):
+        said.append(f"{group['added']} device(s) are in the group {group['name']}.")
+    if again := tasks.left_by("try_again"):
+        held = f"Batch task {' and '.join(again['batch_task_ids'])}"
+        said.append(
+            f"{held} has ended already ({again['status']})."
+            if again["ended"]
+            else f"{held} holds the {again['devices']} device(s) that failed by their environment. "
+            "Confirm it, or stop it before the next release to any of them."
+        )
+    if tasks.has_succeeded("way_back"):
+        said.append("A run of roll_back_release gives devices the old package back, or asks.")
+    return " ".join(said)
