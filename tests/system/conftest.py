@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,8 +126,44 @@ def when_asked(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
 
 
 @pytest.fixture
+def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3: threads of a trigger that ``dag.test()`` runs do not get each other's answers.
+
+    They share one supervisor there, which is hidden while it works for one of them, and a thread
+    that is still at work when the trigger ends would put it in the place of the next task's, whose
+    end is then never seen. Real tasks and triggers have a process, and a supervisor, each.
+    """
+    try:
+        from airflow.sdk.execution_time import supervisor
+    except ImportError:  # Airflow 2:
+        return
+    at_work = threading.RLock()
+    really_send = supervisor.InProcessSupervisorComms.send
+    really_set = supervisor.set_supervisor_comms
+
+    def send(self: Any, msg: Any) -> Any:
+        with at_work:
+            return really_send(self, msg)
+
+    @contextmanager
+    def set_comms(comms: Any) -> Iterator[None]:
+        present = really_set(comms)
+        with at_work:
+            present.__enter__()
+        try:
+            yield
+        finally:
+            with at_work:
+                present.__exit__(None, None, None)
+
+    monkeypatch.setattr(supervisor.InProcessSupervisorComms, "send", send)
+    monkeypatch.setattr(supervisor, "set_supervisor_comms", set_comms)
+
+
+@pytest.fixture
 def run_dag(
     airflow_database: Path,
+    one_request_at_a_time: None,
     when_asked: list[Callable[[], object]],
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
