@@ -38,17 +38,21 @@ def hurried_release(*, looks: float, grace: float, retries: float, dag_id: str =
     return text.replace(f'dag_id="{DAG_ID}"', f'dag_id="{dag_id}"')
 
 
-def hurried_way_back() -> str:
-    """The text of ``dags/roll_back_release.py``, where it waits for less."""
+def hurried_way_back(
+    *, looks: float = 0.1, grace: float = 1, retries: float = 0.1, deferrable: bool = False
+) -> str:
+    """The text of ``dags/roll_back_release.py``, where it waits for less; see above.
+
+    :param deferrable: whether its waves wait in the triggerer
+    """
     text = (DAGS / "roll_back_release.py").read_text()
     for name, before, now in (
-        ("SECONDS_BETWEEN_LOOKS", "10", "0.1"),
-        ("SECONDS_BEFORE_A_RETRY", "60", "0.1"),
-        ("DEFERRABLE", "True", "False"),  # both ways of waiting are tested with releases
-        ("ANSWER_WITHIN", r"timedelta\(hours=24\)", "timedelta(seconds=3)"),
+        ("SECONDS_BETWEEN_LOOKS", "10", f"{looks:g}"),
+        ("SECONDS_BEFORE_A_RETRY", "60", f"{retries:g}"),
+        ("DEFERRABLE", "True", str(deferrable)),
     ):
-        text, count = re.subn(rf"(?m)^{name} = {before}", f"{name} = {now}", text)
+        text, count = re.subn(rf"(?m)^{name} = {before}\b", f"{name} = {now}", text)
         assert count == 1, name
-    whole = 'grace="{{ params.report_within_minutes * 60 }}"'
-    assert text.count(whole) == 1
-    return text.replace(whole, "grace=1")
+    whole, bake = 'grace="{{ params.report_within_minutes * 60 }}"', "Param(5, "
+    assert text.count(whole) == text.count(bake) == 1
+    return text.replace(whole, f"grace={grace:g}").replace(bake, "Param(0, ")

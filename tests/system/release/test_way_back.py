@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.utils.state import TaskInstanceState
 from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_way_back
 
+from iotda_provider.operators.release.questions import GIVE_BACK, LEAVE
+
 OLD, WORSE = "01d", "bad"
+CAN_WAIT = hasattr(TaskInstanceState, "AWAITING_INPUT")
 DAG = "roll_back_release"
 #: 240 devices: 12 run the new version before, 24 ran yet another one, and 40 fail.
 FLEET: dict[str, Any] = {
@@ -28,6 +33,7 @@ FLEET: dict[str, Any] = {
     ],
     # Devices that install when the release is stopped go on, and update afterwards.
     "switches": {"stop_installing": "detach"},
+    "success_after": {"distribution": "uniform", "min": 20, "max": 120},
     "layout": "mixed",
 }
 
@@ -69,7 +75,7 @@ def started(run_id: str) -> dict[str, Any]:
 
     with create_session() as session:
         found = session.query(DagRun).filter_by(dag_id=DAG, run_id=f"of__{run_id}").all()
-        return {**found[0].conf, "bake_minutes": 0} if found else {}
+        return dict(found[0].conf) if found else {}
 
 
 def targets(platform: Any, package_id: str) -> set[str]:
@@ -86,16 +92,18 @@ def targets(platform: Any, package_id: str) -> set[str]:
 def test_exactly_those_that_the_release_has_updated_go_back(
     stopped: Any, run_dag: Any, way_back_file: Path
 ) -> None:
-    before_it = {}
     platform, failed = stopped(rollback="at once", rollback_package_id=OLD)
     assert failed.xcom("rollout.outcome")["verdict"] == "breached", failed.log[-3000:]
     assert failed.states["way_back"] == "success"
     conf = started(failed.run_id)
     assert (conf["release_run_id"], conf["package_id"]) == (failed.run_id, OLD)
+    platform.emulator.advance(600)  # whoever was installing at the stop is done
     now = platform.versions()
     new_before = {f"device-{n:05d}" for n in range(240)} - targets(platform, PACKAGE)
     updated = {d for d, runs in now.items() if runs == VERSION} & targets(platform, PACKAGE)
     assert updated, "some devices run the new version"
+    rows = platform.rows(*failed.xcom("rollout.outcome")["batch_task_ids"])
+    assert {rows[device][0] for device in updated} == {"Success", "Stopped"}, "some after the stop"
     before_it = {device: now[device] for device in now if device not in updated}
 
     back = run_dag(way_back_file, conf=conf)
@@ -131,12 +139,53 @@ def test_an_old_package_that_fails_is_stopped_too(
     assert not back.xcom("report")["done"]
 
 
+@pytest.fixture
+def a_day_passes(when_asked: list[Callable[[], object]]) -> list[timedelta]:
+    """Lets the time for an answer pass, and Airflow's scheduler look: for how long it was."""
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    passed: list[timedelta] = []
+    scheduler = SchedulerJobRunner(Job())
+
+    def pass_it() -> None:
+        with create_session() as session:
+            waits = session.query(TaskInstance).filter_by(dag_id=DAG, state="awaiting_input").all()
+            for ti in waits:
+                passed.append(ti.trigger_timeout - ti.start_date)
+                ti.trigger_timeout = ti.start_date
+        scheduler.check_awaiting_input_timeouts()
+
+    when_asked.append(pass_it)
+    return passed
+
+
+@pytest.mark.skipif(not CAN_WAIT, reason="before Airflow 3.3 a trigger waits for the answer")
+def test_a_question_that_nobody_answers_is_over_after_a_day(
+    stopped: Any, run_dag: Any, way_back_file: Path, a_day_passes: list[timedelta]
+) -> None:
+    platform, failed = stopped(rollback="ask", rollback_package_id=OLD)
+    now = platform.versions()
+    assert VERSION in {now[device] for device in targets(platform, PACKAGE)}
+
+    run = run_dag(way_back_file, conf=started(failed.run_id))
+
+    (hours,) = a_day_passes
+    assert timedelta(hours=24) <= hours < timedelta(hours=25)
+    assert run.state == "success", run.xcom("report")
+    assert run.xcom("report")["answer"] == {"option": LEAVE, "by": None}
+    assert run.states["way_back.plan"] == run.states["reconcile"] == "skipped"
+    assert (platform.versions(), targets(platform, OLD)) == (now, set())
+    assert "QUESTION OPEN: May" in run.log, "people are told of it"
+    assert "nobody has answered in time" in run.log
+
+
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 2 can't ask")
 def test_nothing_is_done_without_a_persons_yes(
     stopped: Any, run_dag: Any, way_back_file: Path, answer: Any
 ) -> None:
-    from iotda_provider.operators.release.questions import GIVE_BACK, LEAVE
-
     platform, failed = stopped(rollback="ask", rollback_package_id=OLD)
     conf = started(failed.run_id)
     assert conf["how"] == "ask"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
 GOOD = {
     "stop_batch_task": {"batch_task_id": TASK},
     "firmware_release": {"package_id": "0f7b1c2d3e4f", "group_ids": [GROUP]},
+    "roll_back_release": {"release_run_id": "manual__1", "package_id": "0f7b1c2d3e4f"},
 }
+HOWTO = DAGS.parent / "docs" / "howto"
 
 
 def loaded(name: str, file: Path) -> Any:
@@ -50,6 +54,10 @@ def test_a_form_that_is_filled_in_well_is_taken(name):
         ("stop_batch_task", "instance_id", "a" * 65),
         ("firmware_release", "group_ids", ["north"]),
         ("firmware_release", "group_ids", ["a" * 37]),
+        ("roll_back_release", "release_run_id", ""),
+        ("roll_back_release", "release_run_id", "a" * 251),
+        ("roll_back_release", "package_id", "../x"),
+        ("roll_back_release", "how", "never"),
     ],
 )
 def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, value):
@@ -83,3 +91,17 @@ def test_the_release_can_be_read_beside_its_form():
     of_form = form.end_lineno - form.lineno + 1
     assert of_form > 100, "it is the form"
     assert len(text.splitlines()) - of_form < 300
+
+
+@pytest.mark.parametrize(
+    "page", [HOWTO / "roll-back.md", DAGS / "roll_back_release.py", DAGS / "firmware_release.py"]
+)
+def test_the_form_takes_the_command_of_the_documentation(page):
+    examples = re.findall(
+        r"airflow dags trigger (\w+) --conf \\+\n *'(\{.*?\})'", page.read_text(encoding="utf-8")
+    )
+    assert examples
+    for name, conf in examples:
+        known = loaded(name, DAGS / f"{name}.py").params
+        assert set(json.loads(conf)) <= set(known)
+        assert json.loads(conf).items() <= filled(name, **json.loads(conf)).items()
