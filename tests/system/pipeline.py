@@ -53,6 +53,6 @@ def hurried_way_back(
     ):
         text, count = re.subn(rf"(?m)^{name} = {before}\b", f"{name} = {now}", text)
         assert count == 1, name
-    whole, bake = 'grace="{{ params.report_within_minutes * 60 }}"', "Param(5, "
+    whole, bake = 'grace="{{ params.report_within_minutes * 60 }}"', "field(5, "
     assert text.count(whole) == text.count(bake) == 1
-    return text.replace(whole, f"grace={grace:g}").replace(bake, "Param(0, ")
+    return text.replace(whole, f"grace={grace:g}").replace(bake, "field(0, ")
