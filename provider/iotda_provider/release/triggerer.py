@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.hooks.procedure_io import AsyncIO
+from iotda_provider.rollout_guard.memory_store import short
 from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds that a storage, or Airflow, may take to answer before the guard looks again.
 _STORAGE_SECONDS = 30.0
+#: Seconds that Airflow may take to tell an answer before the guard looks again.
+_AIRFLOWS_SECONDS = 10.0
+#: Seconds between two log lines about a question that can't be read.
+_SAY_EVERY = 300.0
 
 
 class AskWorkerError(Exception):
@@ -41,7 +46,7 @@ class TimeIsOverError(Exception):
 
 class TriggererReleaseIO(TriggererGuardIO):
     """The asynchronous I/O object of a release's procedures, a
-    :class:`~iotda_provider.release.release_io.ReleaseIO`.
+    :class:`~iotda_provider.release.release_io.ReleaseIO`, and of its open questions.
 
     :param hook: an open hook
     :param store: keeps the memory and the last alert
@@ -69,6 +74,7 @@ class TriggererReleaseIO(TriggererGuardIO):
         # A path that hangs holds one thread, however many tries and waves wait for it.
         self._line = files and (files.manifest_path or files)
         self._deadline = deadline
+        self._say_again = 0.0
         #: Called before each wait, thus after each look.
         self.show: Callable[[], None] = lambda: None
 
@@ -156,6 +162,31 @@ class TriggererReleaseIO(TriggererGuardIO):
             sentence = f"The release's files take longer than {_STORAGE_SECONDS:.0f} s."
             self._log.warning("%s", sentence)
             raise IoTDATransportError(sentence) from None
+
+    async def read_answer(self, ti_id: str) -> Mapping[str, Any] | None:
+        from iotda_provider.airflow_support.questions import read_answer
+
+        found: Mapping[str, Any] | None = await self._at_airflow(ti_id, "read", read_answer)
+        return found
+
+    async def close_question(self, ti_id: str, option: str, because: str) -> None:
+        from iotda_provider.airflow_support.questions import close
+
+        await self._at_airflow(ti_id, "closed", close, option, because)
+
+    async def _at_airflow(
+        self, ti_id: str, what: str, call: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Do something with a question; what Airflow can't do now is logged, and done later."""
+        try:
+            in_turn = one_at_a_time(("question", ti_id), call, ti_id, *arguments)
+            return await asyncio.wait_for(in_turn, _AIRFLOWS_SECONDS)
+        except Exception as error:  # noqa: BLE001 - Airflow's database may be down: guard on
+            if time.time() >= self._say_again:
+                self._say_again = time.time() + _SAY_EVERY
+                said = "The question could not be %s at Airflow; the guard goes on: %s"
+                self._log.warning(said, what, short(error))
+            return None
 
     async def sleep(self, seconds: float) -> None:
         self.show()

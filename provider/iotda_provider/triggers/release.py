@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirmation
     from iotda_provider.release.create_wave import CreateJob, WaveCreation
+    from iotda_provider.release.open_question import OpenQuestion, QuestionJob
     from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.triggerer import TriggererReleaseIO
     from iotda_provider.release.watch_wave import WatchJob, WaveDecision
@@ -39,7 +40,7 @@ class ReleaseTrigger(IoTDATrigger):
     :param deadline: when the task's ``execution_timeout`` is over; None: it has none
     """
 
-    needs = (
+    needs: ClassVar[tuple[str, ...]] = (
         "iotda_provider.release.create_wave",
         "iotda_provider.release.confirm_wave",
         "iotda_provider.release.watch_wave",
@@ -71,8 +72,8 @@ class ReleaseTrigger(IoTDATrigger):
 
     async def _event(
         self,
-        job: CreateJob | ConfirmJob | WatchJob | RestJob,
-        procedure: WaveCreation | WaveConfirmation | WaveDecision | UntilAtRest,
+        job: CreateJob | ConfirmJob | WatchJob | QuestionJob | RestJob,
+        procedure: WaveCreation | WaveConfirmation | WaveDecision | OpenQuestion | UntilAtRest,
         io: TriggererReleaseIO,
     ) -> dict[str, Any]:
         """Run the procedure, and return the payload of the event."""
@@ -122,7 +123,10 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
     @abstractmethod
     def begin(
         self, watch: ReleaseGuard
-    ) -> tuple[CreateJob | ConfirmJob | WatchJob, WaveCreation | WaveConfirmation | WaveDecision]:
+    ) -> tuple[
+        CreateJob | ConfirmJob | WatchJob | QuestionJob,
+        WaveCreation | WaveConfirmation | WaveDecision | OpenQuestion,
+    ]:
         """The job, and the procedure that carries it out."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:

@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.airflow_support import words
+from iotda_provider.guards import MaxFailures
 from iotda_provider.operators.release import questions
 
 DAGS = Path(__file__).resolve().parents[3] / "dags"
@@ -123,10 +124,17 @@ def test_chinese_is_known_by_its_usual_names(setting: str, monkeypatch: pytest.M
 @can_ask
 def test_a_question_is_chinese_and_its_answers_are_the_same(in_chinese: None) -> None:
     ask = questions.question(
-        2, "the release {{ run_id }}", "ti.xcom_pull('watch')", options={"Go on": "wave_3"}
+        2,
+        "the release {{ run_id }}",
+        "ti.xcom_pull('watch')",
+        if_go_on="wave_3",
+        if_stop="stop",
+        rules=MaxFailures(3),
+        plan_task_id="plan",
+        create_task_id="create",
     )
     assert ask.subject == "发布 {{ run_id }} 在第 2 批之后可以继续吗\uff1f"
-    assert ask.options == ["Go on"]
+    assert list(ask.options_mapping) == ["Go on", "Stop the release"]
     assert "{{ ti.xcom_pull('watch')['summary'] }}" in ask.body
     assert HAN.search(ask.body)
     assert questions.question_of("it", 2) == "May it go on after wave 2?"

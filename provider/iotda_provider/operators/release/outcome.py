@@ -12,6 +12,7 @@ from iotda_provider.models.text import what_is
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
 from iotda_provider.release.gate import GO_ON, STOP
+from iotda_provider.release.open_question import ANSWERED
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.dag_parameters import text_or_template
@@ -104,7 +105,12 @@ class RolloutOutcomeOperator(GuardedOperator):
             outside = max(outside, int(result.get("started_elsewhere") or 0))
             branch = ti.xcom_pull(task_ids=step["gate"], key="branch") or []
             if step["ask"] is not None and step["ask"] in branch:
-                if _is_no(ti, step):
+                answer = ti.xcom_pull(task_ids=step["ask"], key="answer")
+                answer = answer if isinstance(answer, Mapping) else {}
+                if answer.get("verdict", ANSWERED) != ANSWERED:  # of the guard meanwhile
+                    verdict, rule = str(answer["verdict"]), answer.get("rule")
+                    summary += f" {answer.get('summary')}"
+                elif _is_no(ti, step, answer):
                     verdict = REFUSED
                     summary += " A person has said no (or nobody has answered in time)."
                 else:
@@ -156,10 +162,9 @@ class RolloutOutcomeOperator(GuardedOperator):
         return look
 
 
-def _is_no(ti: Any, step: Mapping[str, str | None]) -> bool:
+def _is_no(ti: Any, step: Mapping[str, str | None], answer: Mapping[str, Any]) -> bool:
     """Whether the answer to a wave's question, or the silence after it, has stopped the release."""
-    answer = ti.xcom_pull(task_ids=step["ask"], key="answer")
-    option = answer.get("option") if isinstance(answer, Mapping) else None
+    option = answer.get("option")
     if option == GO_ON:  # a stop may be that of an earlier pass, before the run was cleared
         return False
     return option == STOP or ti.xcom_pull(task_ids=step["stop"]) is not None

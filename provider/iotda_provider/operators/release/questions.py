@@ -21,7 +21,8 @@ _MAY_GO_ON = "May {about} go on after wave {wave}?"
 _ABOUT_WAVE = (
     "{summary}\n\nCounts: {counts}\n\n*{go_on}*: the guard looks once more, and if nothing is "
     "against it, the next wave starts, or after the last one the release is over. "
-    "*{stop}*: all of its batch tasks are stopped at once."
+    "*{stop}*: all of its batch tasks are stopped at once. Meanwhile the guard goes on: it stops "
+    "them if a rule is broken, and closes this question."
 )
 _MAY_GO_BACK = "May {devices} device(s) go back to {kind} {version}?"
 _ABOUT_WAY_BACK = (
@@ -72,19 +73,18 @@ def question_of(about: str, wave: int) -> str:
     return _MAY_GO_ON.format(about=about, wave=wave)
 
 
-def question(
-    wave: int, about: str, result: str, *, options: Mapping[str, str], **arguments: Any
-) -> Any:
+def question(wave: int, about: str, result: str, **arguments: Any) -> Any:
     """The task that asks a person about a wave.
 
     :param about: how it names the release
     :param result: the expression, in a template, for what the wave's watch has returned
-    :param options: the answers, and the task that follows each
+    :param arguments: of ``WaveApprovalOperator``
     """
     from iotda_provider.operators.release.approval import WaveApprovalOperator
 
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",
+        wave=wave,
         subject=in_language(_MAY_GO_ON).format(about=in_language(str(about)), wave=wave),
         body=in_language(_ABOUT_WAVE).format(
             summary=f"{{{{ {result}['summary'] }}}}",
@@ -92,8 +92,6 @@ def question(
             go_on=GO_ON,
             stop=STOP,
         ),
-        options=list(options),
-        options_mapping=dict(options),
         **arguments,
     )
 
@@ -141,7 +139,7 @@ def ask_about_way_back(
     :param iotda_conn_id: the connection, for notifiers
     :param arguments: of the task, such as ``retries``
     """
-    from iotda_provider.operators.release.approval import WaveApprovalOperator
+    from iotda_provider.operators.release.approval import BranchByAnswerOperator
 
     users = checked_users(assigned_users)
     found = f"ti.xcom_pull('{find_task_id}')"
@@ -156,7 +154,7 @@ def ask_about_way_back(
         "time": answer_within,
     }
     said = f"{_MAY_GO_BACK} {_ABOUT_WAY_BACK} Answer at Airflow's Required Actions."
-    return WaveApprovalOperator(
+    return BranchByAnswerOperator(
         task_id=task_id,
         subject=in_language(_MAY_GO_BACK).format_map(facts),
         body=in_language(_ABOUT_WAY_BACK).format_map(facts),

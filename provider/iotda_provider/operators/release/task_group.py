@@ -20,7 +20,7 @@ from iotda_provider.operators.release.plan import PlanWavesOperator
 from iotda_provider.operators.release.questions import checked_users, question, question_of
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
-from iotda_provider.release.gate import APPROVALS, GO_ON, NEVER, STOP
+from iotda_provider.release.gate import APPROVALS, NEVER
 from iotda_provider.release.wave_specs import wave_specs
 from iotda_provider.rollout_guard.alerts import OnAlert
 from iotda_provider.task_io.dag_parameters import is_template, one_of, text_or_template
@@ -359,13 +359,18 @@ def staged_rollout(
                     place,
                     about,
                     f"ti.xcom_pull('{watch.task_id}')",
-                    options={GO_ON: follows, STOP: stop.task_id},
-                    defaults=None if answer_within is None else [STOP],
+                    create_task_id=create.task_id,
+                    if_go_on=follows,
+                    if_stop=stop.task_id,
+                    after=tuple(guards),
                     response_timeout=answer_within,
-                    **({"assigned_users": users} if users else {}),
+                    assigned_users=users,
+                    **guarded,
+                    **connection,
                     # A person takes as long as a person takes.
                     **{key: task_arguments[key] for key in task_arguments if key != _LIMIT},
                 )
+                guards.append(ask.task_id)
                 gate_task >> ask >> stop
                 before.append(ask)
                 if place == max_waves:

@@ -172,6 +172,21 @@ def test_a_persons_no_counts_where_the_stop_was_only_marked_as_done() -> None:
     assert found["verdict"] == "refused"
 
 
+@pytest.mark.parametrize("verdict", ["breached", "stopped_elsewhere", "lost"])
+def test_what_the_guard_has_seen_while_the_question_was_open_is_the_outcome(verdict: str) -> None:
+    begin(10)
+    said = {"option": "Stop the release", "by": "the guard", "verdict": verdict, "rule": "Rule"}
+    found = outcome(
+        w1=result("unproven"),
+        g1__branch=["a1"],
+        a1__answer={**said, "summary": "The guard has closed it."},
+        s1={"outcomes": {"aa": "already_ended"}},
+    )
+    assert (found["verdict"], found["rule"], found["exposed"]) == (verdict, "Rule", 10)
+    assert found["summary"] == "It is unproven. The guard has closed it."
+    assert found["approved_by_person"] == []
+
+
 @pytest.mark.parametrize("verdict", ["unproven", "rejected"])
 def test_a_stop_after_a_persons_yes_is_that_of_the_later_wave(verdict: str) -> None:
     begin(10, 90)

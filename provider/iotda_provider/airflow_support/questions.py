@@ -1,0 +1,94 @@
+"""A question to a person in Airflow, 3.1 and later: put, read, and closed in the person's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+
+def put(
+    ti_id: str,
+    *,
+    subject: str,
+    body: str,
+    options: Sequence[str],
+    defaults: Sequence[str] | None = None,
+    assigned_users: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Put the question of a task instance, from its worker; only once, however often it is called.
+
+    :param ti_id: the task instance, which has one question
+    :param options: the answers
+    :param defaults: the answer that silence means; None: none
+    :param assigned_users: who may answer, as ``{"id", "name"}``; none: whoever may at all
+    """
+    from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+    users: Any = [dict(user) for user in assigned_users]
+    upsert_hitl_detail(
+        ti_id=UUID(ti_id),
+        options=list(options),
+        subject=subject,
+        body=body,
+        defaults=None if defaults is None else list(defaults),
+        params={},
+        **({"assigned_users": users} if users else {}),
+    )
+
+
+def park_in_dag_test(method_name: str, timeout: timedelta | None) -> None:
+    """In ``dag.test()`` of Airflow 3.3: wait for the answer as Airflow's own questions do.
+
+    It has no triggerer, lets no trigger read an answer, and lets people answer only a task that is
+    parked. Anywhere else this does nothing.
+
+    :param method_name: the method of the task that goes on with the answer
+    :param timeout: for how long the question is open; None: for ever
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    try:
+        from airflow.sdk.exceptions import TaskAwaitingInput
+    except ImportError:  # before 3.3
+        return
+    is_in_process = hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "supervisor")
+    if is_in_process:
+        raise TaskAwaitingInput(method_name=method_name, timeout=timeout)
+
+
+def read_answer(ti_id: str) -> dict[str, Any] | None:
+    """The answer, ``{"option", "by"}``, from a triggerer; None: there is none yet. It blocks.
+
+    :raises Exception: whatever Airflow raises if it can't tell
+    """
+    from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
+
+    found: Any = get_hitl_detail_content_detail(ti_id=UUID(ti_id))
+    if not (found.response_received and found.chosen_options):
+        return None
+    by = getattr(found, "responded_by_user", None)
+    user = None if by is None else {"id": by.id, "name": by.name}
+    return answer_of({"chosen_options": found.chosen_options, "responded_by_user": user})
+
+
+def answer_of(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer in the event with which Airflow itself resumes a task: ``{"option", "by"}``."""
+    chosen, by = list(event.get("chosen_options") or []), event.get("responded_by_user")
+    return {"option": chosen[0] if chosen else None, "by": str(by) if by else None}
+
+
+def close(ti_id: str, option: str, because: str) -> None:
+    """Answer the question in the person's place, from a triggerer, unless one has. It blocks.
+
+    :param option: the answer
+    :param because: why, which is shown with the answer
+    :raises Exception: whatever Airflow raises if that does not work
+    """
+    from airflow.sdk.execution_time.hitl import update_hitl_detail_response
+
+    if read_answer(ti_id) is None:
+        update_hitl_detail_response(
+            ti_id=UUID(ti_id), chosen_options=[option], params_input={"guard": because}
+        )

@@ -1,0 +1,144 @@
+"""The guard's watch while a person is asked whether a release may go on. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
+from iotda_provider.release.gate import STOP
+from iotda_provider.release.release_guard import ReleaseGuard
+from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.rollout_guard.outcome import COMPLETED
+from iotda_provider.task_io.parameters import batch_task_ids
+
+#: The verdict where somebody has answered, or nobody in time.
+ANSWERED = "answered"
+THE_GUARD = "the guard"
+
+
+class QuestionIO(ReleaseIO, Protocol):
+    """What the watch awaits besides, in the triggerer; neither method ever fails."""
+
+    async def read_answer(self, ti_id: str) -> Mapping[str, Any] | None:
+        """The answer, ``{"option", "by"}``; None: there is none yet, or it can't be read now."""
+
+    async def close_question(self, ti_id: str, option: str, because: str) -> None:
+        """Answer the question in the person's place, unless one has."""
+
+
+@dataclass
+class QuestionJob:
+    """A question that is open; a trigger's argument.
+
+    :param wave: after which wave it is asked, from 1
+    :param batch_task_ids: the batch tasks so far
+    :param ti_id: the task instance that asks
+    :param until: when silence means a stop, in seconds since 1970; None: never
+    """
+
+    wave: int
+    batch_task_ids: tuple[str, ...]
+    ti_id: str
+    until: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "batch_task_ids": list(self.batch_task_ids)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> QuestionJob:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "job", read_by_caller=("batch_task_ids",))
+        ids = values["batch_task_ids"]
+        return cls(**{**values, "batch_task_ids": () if ids == [] else batch_task_ids(ids)})
+
+
+class OpenQuestion:
+    """The watch over all devices let start so far, until the question is answered.
+
+    A breach is stopped as in a wave, and closes the question. It counts more than an answer that
+    comes in the same moment. A guard that is blind, or holds, leaves the question open, and an
+    answer that comes then is taken: the step after it waits until the guard sees.
+
+    :param job: the question
+    :param watch: the release's guard
+    :param log: where its lines go
+    :param clock: the time in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        job: QuestionJob,
+        watch: ReleaseGuard,
+        log: Log,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.job = job
+        self._watch = watch
+        self._log = log
+        self._clock = clock
+        self._blocked = ""
+
+    async def run(self, io: QuestionIO) -> dict[str, Any]:
+        """The answer, or what the guard has seen.
+
+        ``{"wave", "verdict": "answered" | "breached" | "stopped_elsewhere" | "lost", "option",
+        "by", "rule", "stop", "progress", "summary"}``
+        """
+        job, watch = self.job, self._watch
+        while True:
+            outcome = await watch.poll(io)
+            if outcome is not None and outcome.verdict != COMPLETED:
+                why = f"The guard has closed the question after wave {job.wave}: {outcome.summary}"
+                await io.close_question(job.ti_id, STOP, why)
+                stop = outcome.to_result()["stop"]
+                return self._result(outcome.verdict, STOP, THE_GUARD, why, outcome.rule, stop)
+            now = self._clock()
+            # What is stopped, this guard may have stopped, before its triggerer was restarted.
+            if not watch.is_stopping and not (watch.awaits_memory and watch.needs_memory):
+                answer = await io.read_answer(job.ti_id)
+                if answer is not None:
+                    said = f"The answer after wave {job.wave} is {answer['option']!r}."
+                    return self._result(ANSWERED, answer["option"], answer["by"], said)
+                if job.until is not None and now >= job.until:
+                    said = f"Nobody has answered in time after wave {job.wave}: {STOP!r}."
+                    await io.close_question(job.ti_id, STOP, said)
+                    return self._result(ANSWERED, STOP, None, said)
+            why = watch.blocked_because
+            if why.split(":")[0] != self._blocked:
+                self._blocked = why.split(":")[0]
+                self._log.info("The question is open; %s.", why or "the guard sees")
+            await io.sleep(self._seconds(now))
+
+    def _seconds(self, now: float) -> float:
+        if self.job.until is None:
+            return self._watch.interval
+        return self._watch.seconds_to_next_look(self.job.until, now)
+
+    def _result(
+        self,
+        verdict: str,
+        option: str | None,
+        by: str | None,
+        summary: str,
+        rule: Any = None,
+        stop: Any = None,
+    ) -> dict[str, Any]:
+        return {
+            "wave": self.job.wave,
+            "verdict": verdict,
+            "option": option,
+            "by": by,
+            "rule": rule,
+            "stop": stop,
+            "progress": self._watch.progress_json,
+            "summary": summary,
+        }

@@ -1,0 +1,31 @@
+"""The trigger that guards a release while a person is asked whether it may go on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from iotda_provider.triggers.release import WaveTrigger
+
+if TYPE_CHECKING:
+    from iotda_provider.release.open_question import OpenQuestion, QuestionJob
+    from iotda_provider.release.release_guard import ReleaseGuard
+
+
+class OpenQuestionTrigger(WaveTrigger):
+    """Looks at all devices let start so far, and at the answer, until there is one or a breach.
+
+    Since Airflow 3.3 an answer resumes the task at once, without this trigger, which is cancelled.
+    """
+
+    needs = (
+        *WaveTrigger.needs,
+        "iotda_provider.release.open_question",
+        "iotda_provider.airflow_support.questions",
+    )
+
+    def begin(self, watch: ReleaseGuard) -> tuple[QuestionJob, OpenQuestion]:
+        from iotda_provider.release.open_question import OpenQuestion, QuestionJob
+
+        job = QuestionJob.from_json(self.job)
+        return job, OpenQuestion(job, watch, self.log, clock=time.time)
