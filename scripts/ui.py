@@ -25,7 +25,7 @@ SCENARIO = ROOT / "scripts" / "scenarios" / "rollouts.json"
 #: Airflow 2 has no page for rollouts.
 IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
 PAGE = "plugin/rollouts"
-PATIENCE = 180.0
+PATIENCE = 600.0
 WHAT_THERE_IS = (
     "  Trigger stop_batch_task and fill in its form.\n"
     if IS_AIRFLOW_2

@@ -11,7 +11,7 @@ from typing import Any
 import requests
 from workbench import ROOT, Workbench, WorkbenchError, connect
 
-PATIENCE = 180.0
+PATIENCE = 600.0
 DAGS = ("guard_one_rollout", "stop_batch_task", "firmware_release", "guard_on_a_hung_worker")
 PACKAGES = {
     "lamps": "0f7b1c2d3e4f5a6b7c8d9e01",
@@ -43,31 +43,32 @@ class AirflowApi:
     def __init__(self, url: str) -> None:
         self._url = f"{url}/api/v2"
         self._session = requests.Session()
-        token = self._session.get(f"{url}/auth/token", timeout=30).json()["access_token"]
+        token = self._session.get(f"{url}/auth/token", timeout=PATIENCE).json()["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def call(self, method: str, path: str, **body: Any) -> Any:
-        answer = self._session.request(method, f"{self._url}/{path}", json=body or None, timeout=60)
-        if not answer.ok:
-            raise WorkbenchError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
-        return answer.json()
-
-    def once_parsed(self, method: str, path: str, **body: Any) -> Any:
-        """A call about a DAG, as soon as Airflow has parsed it."""
+    def call(self, method: str, path: str, **body: Any) -> None:
+        """A change that may be asked for twice, as soon as Airflow has parsed the DAG for it."""
         began = time.monotonic()
         while True:
             try:
-                return self.call(method, path, **body)
-            except WorkbenchError as error:
-                if "HTTP 404" not in str(error) or time.monotonic() - began > PATIENCE:
-                    raise
-                time.sleep(1)
+                answer = self._session.request(method, f"{self._url}/{path}", json=body, timeout=60)
+                if answer.ok or answer.status_code == 409:
+                    return
+                said = f"HTTP {answer.status_code}: {answer.text[:300]}"
+                passes = answer.status_code == 404 or answer.status_code >= 500
+            except requests.RequestException as error:
+                said, passes = str(error)[:300], True
+            if not passes or time.monotonic() - began > PATIENCE:
+                raise WorkbenchError(f"{method} {path}: {said}")
+            time.sleep(1)
 
     def unpause(self, dag_id: str) -> None:
-        self.once_parsed("PATCH", f"dags/{dag_id}", is_paused=False)
+        self.call("PATCH", f"dags/{dag_id}", is_paused=False)
 
-    def start(self, dag_id: str, **conf: Any) -> None:
-        self.once_parsed("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=conf)
+    def start(self, dag_id: str, run_id: str, **conf: Any) -> None:
+        """Start a run; 409: the call before has started it, and its answer was lost."""
+        path = f"dags/{dag_id}/dagRuns"
+        self.call("POST", path, dag_run_id=run_id, logical_date=None, conf=conf)
 
 
 def begin_rollouts(bench: Workbench, url: str) -> None:
@@ -86,14 +87,15 @@ def begin_rollouts(bench: Workbench, url: str) -> None:
             )
             return str(task.task_id)
 
-        airflow.start("guard_on_a_hung_worker", batch_task_id=create("cameras"))
+        airflow.start("guard_on_a_hung_worker", "cameras", batch_task_id=create("cameras"))
         airflow.start(
             "firmware_release",
+            "meters",
             package_id=PACKAGES["meters"],
             group_ids=[GROUPS["meters"]],
             waves="10%, 40%, 100%",
             bake_minutes=0.05,
             approval="before every wave",
         )
-        airflow.start("guard_one_rollout", batch_task_id=create("lamps"))
-        airflow.start("guard_one_rollout", batch_task_id=create("thermostats"))
+        airflow.start("guard_one_rollout", "lamps", batch_task_id=create("lamps"))
+        airflow.start("guard_one_rollout", "thermostats", batch_task_id=create("thermostats"))

@@ -25,7 +25,8 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 #: Where the pictures go; `make test-browser` puts them into the documentation.
 PICTURES = os.environ.get("IOTDA_PICTURES")
-PATIENCE = 300.0
+#: Seconds until a condition is given up: on a busy machine Airflow takes minutes for a task.
+PATIENCE = 600.0
 
 
 def what_is_missing() -> str | None:
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = what_is_missing()
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(1800))
             if missing:
                 item.add_marker(pytest.mark.skip(reason=missing))
 
@@ -84,9 +85,10 @@ def airflow() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(60)
-            process.kill()
+            try:
+                process.wait(120)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @dataclass
@@ -116,33 +118,51 @@ def api(airflow: str) -> Api:
     return Api(airflow, answer.json()["access_token"])
 
 
+def hash_of(row: dict[str, Any]) -> str:
+    """The part of the address that names one rollout."""
+    return "#/run/" + "/".join(quote(row[name], safe="") for name in ("dag_id", "run_id"))
+
+
 class Page:
     """The page in Airflow's frame, as a person sees it."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
         self.url = url
+        self.inside = False
 
     def open(self, row: dict[str, Any] | None = None, *, view: str = "") -> None:
         """Open all rollouts, or one."""
-        if row is not None:
-            run = "/".join(quote(row[name], safe="") for name in ("dag_id", "run_id"))
-            view = f"#/run/{run}"
-        self.driver.switch_to.default_content()
+        view = view if row is None else hash_of(row)
+        self.leave()
         self.driver.get("about:blank")
         self.driver.get(f"{self.url}/plugin/rollouts{view}")
         self.enter()
 
     def enter(self) -> None:
-        """Look into the frame."""
+        """Look into the frame, once the page is in it."""
+        self.inside = True
+
+        def is_there() -> bool:
+            self._look_where_one_looks()
+            return bool(self.all("main h1"))
+
+        self.until(is_there, "the page")
+
+    def leave(self) -> None:
+        """Look at Airflow around the frame."""
+        self.inside = False
         self.driver.switch_to.default_content()
-        self.until(lambda: self.driver.find_elements("css selector", "iframe"), "the frame")
-        self.driver.switch_to.frame(self.driver.find_element("css selector", "iframe"))
-        self.until(lambda: self.all("main h1"), "the page")
+
+    def _look_where_one_looks(self) -> None:
+        # Airflow may put another frame into the place of the one that was there.
+        self.driver.switch_to.default_content()
+        if self.inside:
+            self.driver.switch_to.frame(self.one("iframe"))
 
     def dress(self, theme: str, language: str) -> None:
         """Airflow's user changes theme and language; the page follows."""
-        self.driver.switch_to.default_content()
+        self.leave()
         self.driver.execute_script(
             "localStorage.setItem('theme', arguments[0]);"
             "localStorage.setItem('i18nextLng', arguments[1]);",
@@ -155,23 +175,47 @@ class Page:
         return list(self.driver.find_elements("css selector", selector))
 
     def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
+        """An element by CSS, or by XPath from the root."""
+        by = "xpath" if selector.startswith("//") else "css selector"
+        return self.driver.find_element(by, selector)
 
     def text(self, selector: str = "body") -> str:
-        from selenium.common.exceptions import StaleElementReferenceException
+        """What one reads there, in one call: the page may draw itself anew between two."""
+        script = (
+            "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText).join(' ')"
+        )
+        return str(self.driver.execute_script(script, selector))
 
-        with contextlib.suppress(StaleElementReferenceException):
-            return " ".join(element.text for element in self.all(selector))
-        return ""
+    def act(self, selector: str, do: Callable[[Any], Any]) -> None:
+        """Do something to an element as soon as it is there, whenever the page draws itself."""
 
-    def until(self, is_so: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        def done() -> bool:
+            do(self.one(selector))
+            return True
+
+        self.until(done, selector)
+
+    def until(self, is_so: Callable[[], Any], what: str) -> Any:
+        """What a condition gives, once it holds; an element that has just gone is none."""
+        from selenium.common import exceptions
+
+        gone = (
+            exceptions.NoSuchElementException,
+            exceptions.NoSuchFrameException,
+            exceptions.NoSuchWindowException,  # the frame, with what one looked at
+            exceptions.StaleElementReferenceException,
+            exceptions.JavascriptException,  # the frame is between two documents
+        )
         began = time.monotonic()
-        while not (found := is_so()):
-            if time.monotonic() - began > patience:
-                shown = self.driver.find_element("css selector", "body").text
-                pytest.fail(f"{what} did not come within {patience:.0f} s. The page: {shown}")
+        while True:
+            with contextlib.suppress(*gone):
+                if found := is_so():
+                    return found
+            if time.monotonic() - began > PATIENCE:
+                pytest.fail(f"{what} did not come within {PATIENCE:.0f} s. The page: {self.text()}")
             time.sleep(0.2)
-        return found
+            with contextlib.suppress(*gone):
+                self._look_where_one_looks()
 
     def resize(self, width: int, height: int) -> None:
         self.driver.set_window_size(width, height)
@@ -182,7 +226,7 @@ class Page:
         folder.mkdir(parents=True, exist_ok=True)
         self.driver.switch_to.default_content()
         self.driver.save_screenshot(str(folder / f"{name}.png"))
-        self.driver.switch_to.frame(self.driver.find_element("css selector", "iframe"))
+        self._look_where_one_looks()
 
     def complaints(self) -> list[str]:
         """What the browser's console says, without what it says of Airflow's own frame."""
@@ -209,8 +253,10 @@ def _driver() -> Any:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     driver = _driver()
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 @pytest.fixture
@@ -228,10 +274,10 @@ def page(browser: Any, airflow: str) -> Page:
 
 @pytest.fixture
 def viewer(api: Api) -> Iterator[Page]:
-    """The page in the browser of somebody who may look and start nothing.
+    """The page in the browser of somebody who may look and start nothing, below a prefix.
 
     The Airflow of `make ui` takes everybody for an administrator, so a second API server over the
-    same database asks who it is.
+    same database asks who it is. Its address is another one, too: http://.../airflow.
     """
     import jwt
 
@@ -246,15 +292,16 @@ def viewer(api: Api) -> Iterator[Page]:
         algorithm=head["alg"],
         headers=head,
     )
-    url = f"http://127.0.0.1:{free_port()}"
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/airflow"
     environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
     environment |= {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "viewer:viewer",
         "AIRFLOW__API__BASE_URL": url,
     }
-    port = url.rpartition(":")[2]
-    command = [sys.executable, "-m", "airflow", "api-server", "--port", port, "--workers", "1"]
+    command = [sys.executable, "-m", "airflow", "api-server"]
+    command += ["--port", str(port), "--workers", "1"]
     with (home / "viewers-api-server.log").open("wb") as log:
         server = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -268,15 +315,18 @@ def viewer(api: Api) -> Iterator[Page]:
     finally:
         driver.quit()
         os.killpg(server.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(30)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def wait_for(url: str) -> None:
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE:
         with contextlib.suppress(requests.RequestException):
-            if requests.get(url, timeout=10).ok:
+            if requests.get(url, timeout=60).ok:
                 return
         time.sleep(0.5)
     pytest.fail(f"{url} does not answer")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from tests.browser.conftest import Api, Page
+from tests.browser.conftest import Api, Page, hash_of
 
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 NEED = "main .need"
+
+
+def press_enter(element: Any) -> None:
+    element.send_keys(Keys.ENTER)
 
 
 def states(page: Page) -> dict[str, str]:
@@ -31,9 +36,7 @@ def test_all_rollouts_are_there(page: Page) -> None:
 
 def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> None:
     page.open()
-    page.until(lambda: page.all(".rollouts .name a"), "the rows")
-    (link,) = [a for a in page.all(".rollouts .name a") if a.text.startswith("thermostats")]
-    link.send_keys(Keys.ENTER)
+    page.act(f"a[data-key={hash_of(api.rollout('thermostats'))!r}]", press_enter)
     page.until(lambda: "thermostats" in page.text("h1"), "its own page")
     page.until(lambda: page.all(".verdict.stopped"), "the stop")
 
@@ -49,9 +52,7 @@ def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> Non
         assert event in timeline
     # What the curves and the bar show is there as text, too.
     assert "the guard stops at" in page.text("figcaption")
-    label = page.one(".card .bar").get_attribute("aria-label")
-    assert "failed" in label
-    assert "stopped" in label
+    assert page.all(".card .bar[aria-label*=failed][aria-label*=stopped]")
     assert len(page.all(".chart svg[role=img][aria-label]")) == 2
     page.picture("stopped")
 
@@ -65,7 +66,7 @@ def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> Non
 
 def test_theme_and_language_are_followed_without_a_reload(page: Page) -> None:
     page.open()
-    page.driver.switch_to.default_content()
+    page.leave()
     page.driver.execute_script(
         "document.documentElement.classList.add('dark'); document.documentElement.lang = 'zh-CN'"
     )
@@ -78,16 +79,13 @@ def test_a_release_that_asks_leads_to_the_question(page: Page, api: Api) -> None
     page.open()
     page.until(lambda: states(page).get("release") == "WAITS FOR YOUR ANSWER", "the question")
     page.open(api.rollout("release"))
+    assert page.text("h1").startswith("release · 3.1.0")
     assert "nobody watches the devices that have started" in page.text(".verdict")
     assert "asks you" in page.text(".waves")
     assert "To pass" in page.text(".waves")
     page.picture("release-asks")
     page.dress("dark", "zh-CN")
     page.picture("release-asks-dark-zh")
-    page.one("[data-key=answer]").click()
-    page.driver.switch_to.default_content()
-    page.until(lambda: page.driver.current_url.endswith("/required_actions"), "Airflow's question")
-    page.until(lambda: "Go on" in page.text(), "the answers")
 
 
 def test_a_guard_that_hangs_comes_first(page: Page) -> None:
@@ -99,6 +97,21 @@ def test_a_guard_that_hangs_comes_first(page: Page) -> None:
     page.dress("dark", "zh-CN")
     page.until(lambda: "没有消息" in page.text(".rollouts"), "Chinese")
     page.picture("list-dark-zh")
+
+
+def test_an_answer_lets_the_next_wave_start(page: Page, api: Api) -> None:
+    release = api.rollout("release")
+    page.open(release)
+    page.act("[data-key=answer]", lambda link: link.click())
+    page.leave()
+    page.until(lambda: page.driver.current_url.endswith("/required_actions"), "Airflow's question")
+    page.until(lambda: "go on after wave 1?" in page.text(), "the question")
+    page.picture("question")
+    page.act("//button[normalize-space()='Go on']", lambda button: button.click())
+    page.open(release)
+    page.until(lambda: page.all(".wave.running"), "the next wave")
+    time.sleep(60)
+    page.picture("release-goes-on")
 
 
 def test_a_narrow_window_shows_everything_without_scrolling_sideways(page: Page, api: Api) -> None:
@@ -129,18 +142,31 @@ def test_old_data_stays_with_its_age_while_airflow_is_away(page: Page) -> None:
 
 
 def test_somebody_who_may_only_look_sees_why_they_cannot_stop(viewer: Page, api: Api) -> None:
-    viewer.open(api.rollout("lamps"))
-    button = viewer.one("[data-key=stop]")
-    assert not button.is_enabled()
-    assert "You may not start the DAG stop_batch_task" in viewer.text(".stop")
-    assert button.get_attribute("aria-describedby") == "why-not"
+    """Below a prefix, where every address on the page leads below it, too."""
+    viewer.open()
+    viewer.until(lambda: "lamps" in states(viewer), "the rollouts")
+    lamps = api.rollout("lamps")
+    viewer.act(f"a[data-key={hash_of(lamps)!r}]", press_enter)
+    viewer.until(lambda: "lamps" in viewer.text("h1"), "its own page")
+    assert viewer.all("[data-key=stop][disabled][aria-describedby=why-not]")
+    assert "You may not start the DAG stop_batch_task" in viewer.text("#why-not")
+    elsewhere = viewer.driver.execute_script(
+        "return [...document.querySelectorAll('a')].map((a) => a.href)"
+        ".filter((href) => !href.startsWith(arguments[0]))",
+        f"{viewer.url}/",
+    )
+    assert not elsewhere
+    viewer.act("[data-key=run]", lambda link: link.click())
+    viewer.leave()
+    run = f"{viewer.url}/dags/{lamps['dag_id']}/runs/{lamps['run_id']}"
+    viewer.until(lambda: viewer.driver.current_url.startswith(run), "the run in Airflow")
 
 
 def test_a_person_stops_a_rollout_by_keyboard(page: Page, api: Api) -> None:
     row = api.rollout("lamps")
     page.open(row)
-    page.one("[data-key=stop]").send_keys(Keys.ENTER)
-    typed = page.one("#typed")
+    page.act("[data-key=stop]", press_enter)
+    typed = page.until(lambda: page.one("#typed"), "the dialog")
     assert page.driver.switch_to.active_element == typed
     go = page.one("dialog button[type=submit]")
     typed.send_keys("zzzz")
@@ -168,13 +194,31 @@ def test_why_on_a_guards_task_leads_here(page: Page, api: Api) -> None:
     run = page.driver.execute_script("return encodeURIComponent(arguments[0])", row["run_id"])
     path = f"api/v2/dags/{row['dag_id']}/dagRuns/{run}/taskInstances/guard/links"
     link = api.get(path)["extra_links"]["Why"]
-    page.driver.switch_to.default_content()
+    page.leave()
     page.driver.get("about:blank")
     page.driver.get(link)
     page.enter()
     page.until(lambda: "thermostats" in page.text("h1"), "its page")
     # A reload shows the same, as the address follows the view.
-    page.driver.switch_to.default_content()
+    page.leave()
     page.driver.refresh()
     page.enter()
     page.until(lambda: "thermostats" in page.text("h1"), "its page again")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "first"), [("stop_batch_task", "Batch task ID"), ("firmware_release", "Package")]
+)
+def test_a_form_shows_nothing_red_and_its_button(page: Page, dag_id: str, first: str) -> None:
+    page.leave()
+    page.driver.get(f"{page.url}/dags/{dag_id}")
+    page.act("//button[normalize-space()='Trigger']", lambda button: button.click())
+    page.until(lambda: first in page.text(), "the form")
+    page.picture(f"form-{dag_id}")
+    assert "required" not in page.text().lower()
+    print(page.text())
+    seen = page.driver.execute_script(
+        "return [...document.querySelectorAll('button')].filter((b) => b.innerText.trim() === 'Trigger')"
+        ".map((b) => [b.getBoundingClientRect().bottom, innerHeight, b.disabled])"
+    )
+    print(seen)

@@ -10,26 +10,30 @@ from iotda_provider.rollout_guard.live_record import LIVE_KEY
 from iotda_provider.ui.reading import ANSWER_KEY, RESULT_KEY, Seen
 from iotda_provider.ui.rollouts import alerts_of, reasons_of, row_of, told_of
 from iotda_provider.ui.states import Told
-from iotda_provider.ui.stop_line import stop_line
+from iotda_provider.ui.stop_line import drawn_to, stop_line
 from iotda_provider.ui.xcom_shapes import count, live_of, mappings, text, to_text
 
 
 def detail_of(seen: Seen, dag_id: str, run_id: str, now: datetime) -> dict[str, Any]:
     """The answer of ``api/rollouts/{dag_id}/{run_id}``.
 
-    A row of the list, and ``curve`` (started, failed, value of the first rule), ``stop_line``,
-    ``waves``, ``reasons`` and ``events``.
+    A row of the list, and ``curve`` (started, failed, value of the first rule), ``drawn_to`` (how
+    many started devices the curves have room for), ``stop_line``, ``waves``, ``reasons`` and
+    ``events``.
     """
     told = told_of(seen, now)
     row = row_of(told)
-    total = count((row["progress"] or {}).get("total"))
+    progress = row["progress"] or {}
+    total = count(progress.get("total"))
     curve = next((one.live.curve for one in _newest_first(told) if one.live and one.live.curve), [])
+    started = count(curve[-1][0] if curve else progress.get("started"))
     return {
         "now": to_text(now),
         **row,
         "asked_for": {"dag_id": dag_id, "run_id": run_id},
         "curve": curve,
-        "stop_line": stop_line(row["rules"], total),
+        "drawn_to": drawn_to(started, total),
+        "stop_line": stop_line(row["rules"], started, total),
         "waves": _waves(told, seen),
         "reasons": reasons_of(told, seen),
         "events": _events(told, seen),

@@ -56,12 +56,15 @@ def _one_for_each_release(records: Sequence[Record]) -> list[Record]:
             others.append(record)
             continue
         before = releases.get(record.run)
-        ids = before.header.batch_task_ids if before else []
-        header = replace(
-            record.header,
-            batch_task_ids=list(dict.fromkeys([*ids, *record.header.batch_task_ids])),
-            devices=record.header.devices or (before.header.devices if before else None),
-        )
+        header = record.header
+        if before is not None:
+            known = before.header
+            header = replace(
+                header,
+                batch_task_ids=_joined([known.batch_task_ids, header.batch_task_ids]),
+                names=_joined([known.names, header.names]),
+                devices=header.devices or known.devices,
+            )
         releases[record.run] = replace(record, header=header, at=(before or record).at)
     return [*releases.values(), *others]
 

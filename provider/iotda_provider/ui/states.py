@@ -71,7 +71,9 @@ def state_of(
     """The state of one guard, stop or release at a time."""
     kind = record.header.kind
     if question is not None:
-        return "asks"
+        # A guard may go on while a person is asked; what it stops needs no answer.
+        is_stopping = live is not None and live.verdict is None and live.stop is not None
+        return _of_a_present_look(live) if live and is_stopping else "asks"
     task_state = record.task_state if source is None else source.task_state
     if live is not None and live.verdict is not None:
         if kind == "stop":

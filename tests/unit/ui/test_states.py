@@ -124,6 +124,13 @@ def test_an_open_question_comes_first() -> None:
     assert (row["state"], row["question"]["subject"]) == ("asks", "Go on?")
 
 
+def test_a_release_that_is_being_stopped_needs_no_answer() -> None:
+    runs = Runs()
+    runs.add("release", live={"stop": STOP})
+    runs.ask()
+    assert [row["state"] for row in runs.rows()] == ["stopping"]
+
+
 def test_a_guard_that_failed_is_no_alarm_where_another_one_watches() -> None:
     runs = Runs()
     runs.add(run="failed", live={}, task_state="failed", run_state="failed", ago=100)
@@ -197,9 +204,12 @@ def test_a_release_that_tells_of_each_batch_task_as_it_creates_it_is_one_rollout
     runs = Runs()
     header = {"devices": 900}
     runs.add("release", tasks=["none"], header={**header, "batch_task_ids": []}, ago=90)
-    runs.add("release", tasks=[TASK], header=header, live={"verdict": "created"}, ago=60)
-    runs.add("release", tasks=[OTHER], header=header, live={"batch_task_ids": [TASK, OTHER]})
+    first = {"verdict": "created"}
+    runs.add("release", tasks=[TASK], name="wave_1", header=header, live=first, ago=60)
+    second = {"batch_task_ids": [TASK, OTHER]}
+    runs.add("release", tasks=[OTHER], name="wave_2", header=header, live=second)
     (row,) = runs.rows()
+    assert row["names"][-2:] == ["wave_1", "wave_2"]
     assert (row["state"], row["batch_task_ids"]) == ("watched", [TASK, OTHER])
     assert row["progress"]["total"] == 900
     assert len(row["guards"]) == 1

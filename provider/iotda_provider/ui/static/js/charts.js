@@ -53,13 +53,13 @@ function figure(title, caption, ...content) {
 /** Failures over started devices, and the line at which the guard stops; null: no line is known. */
 export function failuresChart(row) {
   if (!row.stop_line.length && row.curve.length < 2) return null;
-  const total = Math.max(row.progress?.total ?? 0, 1);
+  const total = row.drawn_to;
   const curve = row.curve.length ? row.curve : [[row.progress?.started ?? 0, row.progress?.fail ?? 0, null]];
   const [started, failed] = curve.at(-1);
   const highest = Math.max(4, ...row.stop_line.map(([, s]) => s), ...curve.map(([, s]) => s));
   const x = scale(0, total, LEFT, W - RIGHT);
   const y = scale(0, highest * 1.1, H - BOTTOM, TOP);
-  const limit = row.stop_line.find(([n]) => n >= started)?.[1];
+  const limit = row.stop_line.findLast(([n]) => n <= started)?.[1];
   const caption = t(limit === undefined ? "chart.failures.no_line" : "chart.failures.says", {
     failed: number(failed),
     started: number(started),
@@ -88,7 +88,7 @@ export function evidenceChart(row) {
   const values = curve.map(([, , value]) => value);
   const low = Math.max(-12, Math.min(-1, ...values)) - 0.5;
   const high = Math.min(40, Math.max(rule.bound, ...values)) + 1;
-  const total = Math.max(row.progress?.total ?? 0, 1);
+  const total = row.drawn_to;
   const x = scale(0, total, LEFT, W - RIGHT);
   const y = scale(low, high, H - BOTTOM, TOP);
   const inside = (value) => y(Math.min(high, Math.max(low, value)));

@@ -12,10 +12,13 @@ export function badge(state, shadow = false) {
 
 // What the provider puts behind the names of batch tasks that it creates.
 const STAMP = /_afr?[A-Z2-7]{26}$/;
+// What a release puts behind its own name for the batch tasks of its waves.
+const WAVE = /_wave_\d+_of_\d+_part_\d+$/;
 
 /** What people call a rollout: its name and version, else its batch task. */
 export function nameOf(row) {
-  const name = (row.names[0] ?? "").replace(STAMP, "");
+  const own = (row.names[0] ?? "").replace(STAMP, "");
+  const name = row.kind === "release" ? own.replace(WAVE, "") : own;
   if (row.version && name) return `${name} · ${row.version}`;
   return row.version ? t("firmware", { version: row.version }) : name || t("batch_task", { id: row.batch_task_ids[0] ?? "?" });
 }
@@ -95,7 +98,7 @@ export function ruleWords(rule) {
   const form = rule.measure === "log_evidence" ? odds : rule.measure?.endsWith("rate") ? percent : number;
   const value = rule.measure === "seconds" ? duration(rule.value) : form(rule.value);
   const bound = rule.measure === "seconds" ? duration(rule.bound) : form(rule.bound);
-  const key = `rule.${rule.measure}`;
+  const key = rule.measure === "log_evidence" && rule.value <= 0 ? "rule.no_evidence" : `rule.${rule.measure}`;
   return t(has(key) ? key : "rule.other", { rule: rule.rule, value, bound });
 }
 
@@ -116,6 +119,9 @@ export function sentence(row) {
   return joined(parts);
 }
 
+// Milliseconds after its time at which the next record is missing.
+const LATE = 60000;
+
 /** What a person must do, or that there is nothing to do. */
 export function todo(row) {
   const values = {
@@ -126,7 +132,9 @@ export function todo(row) {
     by: row.guards.find((guard) => guard.kind === "stop")?.by ?? "",
   };
   if (row.state === "asks") {
-    const isWatched = row.guards.some((guard) => guard.kind === "guard" && ["watched", "hold"].includes(guard.state));
+    const isWatched =
+      row.guards.some((guard) => guard.kind === "guard" && ["watched", "hold"].includes(guard.state)) ||
+      (row.verdict === null && row.due !== null && Date.parse(row.due) + LATE > Date.parse(row.now));
     return t(isWatched ? "todo.asks_watched" : "todo.asks", values);
   }
   if (row.state === "stopped_elsewhere" && values.by) return t("todo.stopped_by", values);
