@@ -27,6 +27,8 @@ DEFERRABLE = True  # wait in the triggerer until the task is at rest, so that no
 # Tasks survive five minutes without the platform, the broker or the workers.
 RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 WHOLE_TASK = "the whole task"
+# The part of the form that is closed at first.
+ELSEWHERE = "Another connection, project or instance"
 SOME_DEVICES = "only the devices below"
 
 CONNECTION = {
@@ -46,7 +48,9 @@ CONNECTION = {
     tags=["iotda", "by hand"],
     doc_md=__doc__,
     params={
+        # Empty, which is refused when the run is started: without a value it would be red at once.
         "batch_task_id": field(
+            "",
             type="string",
             pattern="^[a-f0-9]{1,24}$",
             title="Batch task ID",
@@ -74,6 +78,7 @@ CONNECTION = {
             type="string",
             enum=CONNECTIONS,
             title="Connection",
+            section=ELSEWHERE,
             description="The Airflow connection of type iotda. The DAG's CONNECTIONS lists them.",
         ),
         "project_id": field(
@@ -81,6 +86,7 @@ CONNECTION = {
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Project ID",
+            section=ELSEWHERE,
             description="Only if it differs from the connection's.",
         ),
         "instance_id": field(
@@ -88,6 +94,7 @@ CONNECTION = {
             type=["null", "string"],
             pattern="^[A-Za-z0-9_-]{1,64}$",
             title="Instance ID",
+            section=ELSEWHERE,
             description="Only if it differs from the connection's.",
         ),
     },

@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 def field(*default: Any, **schema: Any) -> Param:
     """A field of a DAG's form: Airflow's ``Param``, in the language of this installation.
 
-    It takes what ``Param`` takes. Its title, its description, and how its choices are shown are
-    translated where a translation is known; what the field's value may be does not change.
+    It takes what ``Param`` takes. Its title, its description, the part of the form that it is in,
+    and how its choices are shown are translated where a translation is known; what the field's
+    value may be does not change.
 
     :param default: the field's value, if nobody enters another one
-    :param schema: ``title``, ``description``, and the JSON schema of the value
+    :param schema: ``title``, ``description``, ``section``, and the JSON schema of the value
     """
-    for name in ("title", "description"):
+    for name in ("title", "description", "section"):
         if isinstance(schema.get(name), str):
             schema[name] = in_language(schema[name])
     choices = [choice for choice in schema.get("enum", ()) if isinstance(choice, str)]

@@ -85,6 +85,10 @@ def _waves(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
                 "ended_at": to_text(ended),
             }
         )
+    begun = [place for place, wave in enumerate(found) if wave["status"] != "waiting"]
+    for wave in found[: max(begun, default=0)]:
+        if wave["status"] == "unproven":  # and the next one has begun
+            wave["status"] = "approved"
     return found
 
 

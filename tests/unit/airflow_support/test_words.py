@@ -52,7 +52,8 @@ def form(dag_id: str) -> dict[str, dict[str, Any]]:
 
 def texts(field: dict[str, Any]) -> list[str]:
     schema = field["schema"]
-    found = [schema["title"], field["description"], *schema.get("values_display", {}).values()]
+    found = [schema["title"], schema.get("section"), field["description"]]
+    found += schema.get("values_display", {}).values()
     return [text for text in found if text]
 
 
@@ -68,7 +69,8 @@ def test_a_form_is_chinese_and_takes_the_same_values(
         assert [text for text in texts(field) if not HAN.search(text)] == []
         shown = field["schema"].pop("values_display", {})
         assert set(shown) <= set(field["schema"].get("enum", ()))
-        field["schema"]["title"] = english[name]["schema"]["title"]
+        for word in {"title", "section"} & set(field["schema"]):
+            field["schema"][word] = english[name]["schema"][word]
         field["description"] = english[name]["description"]
         assert field == english[name]
 

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("airflow.models.hitl", reason="the page needs Airflow 3.1")
 
+from iotda_provider.ui.detail import detail_of
 from iotda_provider.ui.reading import Question, Record, Seen, SeenXCom
 from iotda_provider.ui.rollouts import list_of
 from iotda_provider.ui.xcom_shapes import header_of
@@ -213,3 +214,26 @@ def test_a_release_that_tells_of_each_batch_task_as_it_creates_it_is_one_rollout
     assert (row["state"], row["batch_task_ids"]) == ("watched", [TASK, OTHER])
     assert row["progress"]["total"] == 900
     assert len(row["guards"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "statuses"),
+    [(None, ["unproven", "waiting"]), ({"verdict": None}, ["approved", "running"])],
+)
+def test_a_wave_that_could_not_prove_itself_was_approved_once_the_next_one_begins(
+    second: dict[str, Any] | None, statuses: list[str]
+) -> None:
+    runs = Runs()
+    runs.add("release")
+    xcoms = runs.seen.xcoms.setdefault(("dag", "run"), [])
+
+    def add(task: str, key: str, value: dict[str, Any]) -> None:
+        xcoms.append(SeenXCom(task, -1, key, value, NOW, "success", NOW, NOW))
+
+    wave = {"label": "10%", "devices": 10, "cumulative": 10, "can_pass": True, "may_fail": 1}
+    add("rollout.plan", "return_value", {"waves": [wave, wave]})
+    add("rollout.wave_1_watch", "live", {"looked_at": text(NOW), "verdict": "unproven"})
+    if second is not None:
+        add("rollout.wave_2_create", "live", {"looked_at": None, **second})
+    found = detail_of(runs.seen, "dag", "run", NOW)
+    assert [wave["status"] for wave in found["waves"]] == statuses

@@ -1,7 +1,7 @@
 // All rollouts: one row for each, the most urgent first.
 
 import { h } from "./dom.js";
-import { badge, bar, nameOf, sentence, since } from "./pieces.js";
+import { badge, bar, nameOf, sentence, since, todo } from "./pieces.js";
 import { number, t } from "./words.js";
 
 // A row with this need, or a smaller one, waits for somebody.
@@ -11,8 +11,9 @@ export function hashOf({ dag_id: dag, run_id: run }) {
   return `#/run/${encodeURIComponent(dag)}/${encodeURIComponent(run)}`;
 }
 
-export function listView(data, state) {
-  const urgent = data.rollouts.filter((row) => row.need <= URGENT).length;
+export function listView({ now, rollouts, is_cut_off: isCutOff }, state) {
+  const rows = rollouts.map((row) => ({ ...row, now }));
+  const urgent = rows.filter((row) => row.need <= URGENT).length;
   const filter = (name) =>
     h(
       "a",
@@ -32,8 +33,8 @@ export function listView(data, state) {
       h("p", { class: urgent ? "need urgent" : "need" }, urgent ? t("need", { n: number(urgent) }) : t("need_none")),
       h("nav", { class: "tabs", "aria-label": t("filter") }, filter("active"), filter("all")),
     ),
-    data.rollouts.length ? table(data.rollouts) : h("p", { class: "card empty" }, t(`empty.${state}`)),
-    data.is_cut_off ? h("p", { class: "note" }, t("cut_off")) : null,
+    rows.length ? table(rows) : h("p", { class: "card empty" }, t(`empty.${state}`)),
+    isCutOff ? h("p", { class: "note" }, t("cut_off")) : null,
   ];
 }
 
@@ -83,7 +84,7 @@ function line(row, isSecond) {
         }),
       ),
     ),
-    h("td", { class: "says" }, row.need <= URGENT ? h("strong", {}, t(`says.${row.state}`)) : null, sentence(row)),
+    h("td", { class: "says" }, row.need <= URGENT ? h("strong", {}, t(`says.${row.state}`)) : null, sentence(row), row.need <= URGENT ? h("span", { class: "todo" }, `${t("todo")} ${todo(row)}`) : null),
     h("td", { class: "as-of" }, row.looked_at ? since(row.looked_at, "ago") : "–"),
   );
 }

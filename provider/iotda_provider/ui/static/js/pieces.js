@@ -78,6 +78,7 @@ function flat(rules) {
 
 /** How many have failed, of how many, and how many may. */
 export function failures(row) {
+  if (!row.progress) return t("not_looked");
   const last = row.curve?.at(-1);
   const isOver = row.state === "stopped" && last;
   const started = isOver ? last[0] : (row.progress?.started ?? 0);
@@ -125,7 +126,7 @@ const LATE = 60000;
 /** What a person must do, or that there is nothing to do. */
 export function todo(row) {
   const values = {
-    since: when(row.blind_since ?? row.looked_at),
+    since: when(row.blind_since ?? row.looked_at ?? row.changed_at),
     error: row.stop?.error ?? "",
     connection: row.iotda_conn_id,
     ids: row.unfinished_ids.join(", ") || row.batch_task_ids.join(", "),

@@ -7,6 +7,8 @@ import { badge, bar, legend, nameOf, ruleWords, sentence, since, todo } from "./
 import { openStop } from "./stop.js";
 import { number, t, when } from "./words.js";
 
+// In these somebody has to look at the guard's task itself.
+const AT_THE_TASK = ["guard_failed", "stop_failed", "stale", "blind"];
 const OVER = ["stopped", "stopped_elsewhere", "completed", "ended", "lost"];
 
 export function detailView(row) {
@@ -54,6 +56,7 @@ function verdict(row) {
     h("p", {}, sentence(row)),
     h("p", { class: "todo" }, h("strong", {}, `${t("todo")} `), todo(row)),
     answer ? h("p", {}, h("a", { class: "button", "data-key": "answer", ...answer }, t("answer"))) : null,
+    AT_THE_TASK.includes(row.state) ? h("p", {}, h("a", { "data-key": "task", ...toAirflow(taskPage(row)) }, t("to_the_task"))) : null,
   );
 }
 
