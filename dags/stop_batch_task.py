@@ -27,8 +27,8 @@ DEFERRABLE = True  # wait in the triggerer until the task is at rest, so that no
 # Tasks survive five minutes without the platform, the broker or the workers.
 RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
 WHOLE_TASK = "the whole task"
-# The part of the form that is closed at first.
-ELSEWHERE = "Another connection, project or instance"
+# The parts of the form that are closed at first, so that its button is in sight.
+SOME, ELSEWHERE = "Devices, if not the whole task", "Another connection, project or instance"
 SOME_DEVICES = "only the devices below"
 
 CONNECTION = {
@@ -48,11 +48,11 @@ CONNECTION = {
     tags=["iotda", "by hand"],
     doc_md=__doc__,
     params={
-        # Empty, which is refused when the run is started: without a value it would be red at once.
+        # Empty at first, which what_to_stop refuses: without a value it would be red at once.
         "batch_task_id": field(
             "",
             type="string",
-            pattern="^[a-f0-9]{1,24}$",
+            pattern="^[a-f0-9]{0,24}$",
             title="Batch task ID",
             description="The task to stop, as IoTDA's console shows it: up to 24 characters of "
             "a-f and 0-9.",
@@ -70,6 +70,7 @@ CONNECTION = {
             type=["null", "array"],
             items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
             title="Devices",
+            section=SOME,
             description="Device IDs to stop, one a line. Ignored when the whole task is stopped; "
             "without any, nothing is stopped.",
         ),
@@ -102,7 +103,10 @@ CONNECTION = {
 def stop_batch_task() -> None:
     @task.branch
     def what_to_stop(params: dict[str, Any] | None = None) -> str:
-        whole = (params or {})["scope"] == WHOLE_TASK
+        params = params or {}
+        if not params["batch_task_id"]:
+            raise AirflowFailException("Nothing was stopped: the form named no batch task.")
+        whole = params["scope"] == WHOLE_TASK
         return "stop_the_whole_task" if whole else "stop_some_devices"
 
     # Two operators, so that an empty form field never means "everything".
