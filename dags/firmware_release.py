@@ -89,6 +89,9 @@ BREACHED = Asset("iotda://rollout/breached")
 # Airflow 2: can't ask.
 APPROVALS = ["never", "when unproven", "before every wave"] if AIRFLOW_V_3_1_PLUS else ["never"]
 ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at once"]
+# The parts of the form that are closed at first.
+RULES, GATES = "What stops the release", "When a wave passes"
+TIMES, WAY_BACK = "Which devices start when", "The way back"
 
 
 @dag(
@@ -108,17 +111,19 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
     tags=["iotda", "release"],
     doc_md=__doc__,
     params={
+        # Empty at first, which the task check refuses: without values they would be red at once.
         "package_id": field(
+            "",
             type="string",
-            pattern="^[A-Za-z0-9-]{1,36}$",
+            pattern="^[A-Za-z0-9-]{0,36}$",
             title="Package",
             description="The upgrade package's ID, as IoTDA's console shows it. Firmware or "
             "software; its version is read from it.",
         ),
         "group_ids": field(
+            [],
             type="array",
             items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
-            minItems=1,
             title="Device groups",
             description="IDs of the device groups to release to, one a line; more than 30,000 "
             "devices need MANIFEST_PATH. Devices that run the version already are left out.",
@@ -134,12 +139,29 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             "Devices that were not online lately come after them, in a wave of their own, or in "
             "several where they are most of the fleet.",
         ),
+        "approval": field(
+            APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
+            type="string",
+            enum=APPROVALS,
+            title="Ask a person",
+            description="Never: a wave that can't pass by its numbers stops the release. When "
+            "unproven: a person decides if the numbers can't. Before every wave: a person decides "
+            "after each wave but the last; the first one starts by itself. An open question holds "
+            "this release, and every release after it, until it is answered.",
+        ),
+        "dry_run": field(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Check and plan, create nothing, and report what the release would do.",
+        ),
         "tolerated_rate": field(
             0.02,
             type="number",
             exclusiveMinimum=0,
             maximum=HIGHEST_TOLERATED_RATE,
             title="Tolerated failure rate",
+            section=RULES,
             description="The share of devices that may fail without the firmware being at fault, "
             f"at most {HIGHEST_TOLERATED_RATE:g}. The release is stopped once more than that is "
             "shown.",
@@ -150,19 +172,10 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             exclusiveMinimum=0,
             maximum=HIGHEST_ATTEMPT_RATE,
             title="Tolerated rate of failed attempts",
+            section=RULES,
             description="The share of devices of which an attempt may fail, if the batch task "
             f"retries failed devices; at most {HIGHEST_ATTEMPT_RATE:g}. A device counts at its "
             "first failed attempt, hours before its last one.",
-        ),
-        "gate_rate": field(
-            0.05,
-            type="number",
-            exclusiveMinimum=0,
-            maximum=HIGHEST_GATE_RATE,
-            title="Failure rate to rule out",
-            description="A wave is followed by the next one when the failure rate so far is shown "
-            "to be below this; unfinished devices count as failed. At 0.05 it takes 82 "
-            "devices without a failure; smaller waves need a person.",
         ),
         "report_within_minutes": field(
             240,
@@ -170,14 +183,38 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             exclusiveMinimum=0,
             maximum=MOST_MINUTES_TO_REPORT,
             title="A healthy device reports within (minutes)",
+            section=RULES,
             description="Devices that take longer count as failed: bricked ones never report. "
             "After a stop, devices that are installing have the same time to end.",
+        ),
+        "trial": field(
+            "can stop",
+            type="string",
+            enum=["off", "can stop", "required"],
+            title="Trial",
+            section=RULES,
+            description="Compares the updated devices with devices of later waves, which still run "
+            "the old version: more of them offline? Can stop: that stops the release. Required: a "
+            "wave also has to show that its devices are no worse off, which takes some 150 devices "
+            "in the first wave, and time after the bake time.",
+        ),
+        "gate_rate": field(
+            0.05,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=HIGHEST_GATE_RATE,
+            title="Failure rate to rule out",
+            section=GATES,
+            description="A wave is followed by the next one when the failure rate so far is shown "
+            "to be below this; unfinished devices count as failed. At 0.05 it takes 82 "
+            "devices without a failure; smaller waves need a person.",
         ),
         "bake_minutes": field(
             30,
             type="number",
             minimum=LEAST_BAKE_MINUTES,
             title="Bake time (minutes)",
+            section=GATES,
             description="No wave passes sooner than this after its last device was confirmed.",
         ),
         "wave_hours": field(
@@ -185,6 +222,7 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             type="number",
             exclusiveMinimum=0,
             title="Time for a wave (hours)",
+            section=GATES,
             description="A wave that has not passed within this time is unproven.",
         ),
         "max_in_flight": field(
@@ -192,6 +230,7 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             type=["null", "integer"],
             minimum=1,
             title="Devices at a time",
+            section=TIMES,
             description="The most devices that are being upgraded at the same time; empty: no "
             "limit.",
         ),
@@ -199,6 +238,7 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             None,
             type=["null", "string"],
             title="Maintenance window",
+            section=TIMES,
             description="No device is confirmed outside of it, such as mon-fri 22:00-05:00; empty: "
             "at any time.",
         ),
@@ -206,6 +246,7 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             "UTC",
             type="string",
             title="Timezone of the window",
+            section=TIMES,
             description="Such as Asia/Shanghai.",
         ),
         "online_within_hours": field(
@@ -213,24 +254,16 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             type="number",
             minimum=0,
             title="Online lately (hours)",
+            section=TIMES,
             description="Devices that are offline for longer come last. 0: all devices that are "
             "offline when the release starts come last. Other values need a call for each of them.",
-        ),
-        "trial": field(
-            "can stop",
-            type="string",
-            enum=["off", "can stop", "required"],
-            title="Trial",
-            description="Compares the updated devices with devices of later waves, which still run "
-            "the old version: more of them offline? Can stop: that stops the release. Required: a "
-            "wave also has to show that its devices are no worse off, which takes some 150 devices "
-            "in the first wave, and time after the bake time.",
         ),
         "rollback": field(
             "never",
             type="string",
             enum=ROLLBACKS,
             title="The way back",
+            section=WAY_BACK,
             description="If the release is stopped for the firmware's fault: whether the devices "
             "that it has given the new version get the old package back. Ask: a person is asked, "
             "for 24 hours, in a DAG run of its own (roll_back_release).",
@@ -240,24 +273,9 @@ ROLLBACKS = ["never", "ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["never", "at
             type=["null", "string"],
             pattern="^[A-Za-z0-9-]{1,36}$",
             title="Package of the way back",
+            section=WAY_BACK,
             description="The old version, or a rebuild of it under a higher number for devices "
             "that refuse to go down. Needed unless the way back is never.",
-        ),
-        "dry_run": field(
-            False,
-            type="boolean",
-            title="Dry run",
-            description="Check and plan, create nothing, and report what the release would do.",
-        ),
-        "approval": field(
-            APPROVALS[-2] if len(APPROVALS) > 1 else APPROVALS[0],
-            type="string",
-            enum=APPROVALS,
-            title="Ask a person",
-            description="Never: a wave that can't pass by its numbers stops the release. When "
-            "unproven: a person decides if the numbers can't. Before every wave: a person decides "
-            "after each wave but the last; the first one starts by itself. An open question holds "
-            "this release, and every release after it, until it is answered.",
         ),
     },
 )

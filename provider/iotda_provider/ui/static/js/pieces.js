@@ -93,14 +93,17 @@ export function failures(row) {
   });
 }
 
+// In these nobody watches, or nobody stops anything: nothing is promised.
+const STOPS_NOTHING = ["guard_failed", "stop_failed", "stale", "breached", "shadow_breached"];
+
 /** A rule's value against its bound, in words. */
-export function ruleWords(rule) {
+export function ruleWords(rule, state) {
   if (rule.value === null || rule.bound === null) return t("rule.unknown", { rule: rule.rule });
   const form = rule.measure === "log_evidence" ? odds : rule.measure?.endsWith("rate") ? percent : number;
   const value = rule.measure === "seconds" ? duration(rule.value) : form(rule.value);
   const bound = rule.measure === "seconds" ? duration(rule.bound) : form(rule.bound);
   const key = rule.measure === "log_evidence" && rule.value <= 0 ? "rule.no_evidence" : `rule.${rule.measure}`;
-  return t(has(key) ? key : "rule.other", { rule: rule.rule, value, bound });
+  return t(has(key) && !STOPS_NOTHING.includes(state) ? key : "rule.other", { rule: rule.rule, value, bound });
 }
 
 /** The whole sentence: the outcome first, then the numbers, then what follows. */
@@ -111,7 +114,7 @@ export function sentence(row) {
   }
   const rule = nearest(row);
   if (rule && !["completed", "ended", "lost", "stopped_elsewhere"].includes(row.state)) {
-    parts.push(ruleWords(rule));
+    parts.push(ruleWords(rule, row.state));
   }
   if (row.state === "stopped") {
     const { total = 0, started = 0 } = row.progress ?? {};

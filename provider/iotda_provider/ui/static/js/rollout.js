@@ -88,7 +88,7 @@ function rules(row) {
     "section",
     { class: "card", "aria-label": t("rules") },
     h("h2", {}, t("rules")),
-    h("ul", { class: "plain" }, row.judged.map((rule) => h("li", {}, `${rule.rule}: ${ruleWords(rule)}`))),
+    h("ul", { class: "plain" }, row.judged.map((rule) => h("li", {}, `${rule.rule}: ${ruleWords(rule, row.state)}`))),
   );
 }
 
