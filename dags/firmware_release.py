@@ -331,7 +331,7 @@ def firmware_release() -> None:
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
         subject="the {{ ti.xcom_pull('check')['kind'] }} {{ ti.xcom_pull('check')['version'] }} "
-        "for {{ params.group_ids | join(', ') }}",
+        "for {{ ti.xcom_pull('check')['devices'] }} device(s)",
         notifiers=NOTIFIERS,
         assigned_users=APPROVERS,
         poll_interval=SECONDS_BETWEEN_LOOKS,

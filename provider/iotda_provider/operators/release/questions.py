@@ -19,10 +19,11 @@ _A_DAY = timedelta(hours=24)
 # The words of the questions; words.zh-CN.json translates them.
 _MAY_GO_ON = "May {about} go on after wave {wave}?"
 _ABOUT_WAVE = (
-    "{summary}\n\nCounts: {counts}\n\n*{go_on}*: the guard looks once more, and if nothing is "
-    "against it, the next wave starts, or after the last one the release is over. "
-    "*{stop}*: all of its batch tasks are stopped at once. Meanwhile the guard goes on: it stops "
-    "them if a rule is broken, and closes this question."
+    "{summary}\n\n{success} succeeded, {fail} failed, {running} running, {waiting} waiting, of "
+    "{total} devices so far.\n\n- **{go_on}**: the guard looks once more. If nothing is against "
+    "it, the next wave starts; after the last one the release is over.\n- **{stop}**: all of its "
+    "batch tasks are stopped at once. It can't be undone.\n\nMeanwhile the guard goes on: it "
+    "stops them if a rule is broken, and closes this question."
 )
 _MAY_GO_BACK = "May {devices} device(s) go back to {kind} {version}?"
 _ABOUT_WAY_BACK = (
@@ -82,13 +83,18 @@ def question(wave: int, about: str, result: str, **arguments: Any) -> Any:
     """
     from iotda_provider.operators.release.approval import WaveApprovalOperator
 
+    def count(*names: str) -> str:
+        counts = [f"(({result}['progress'] or {{}}).get('{name}') or 0)" for name in names]
+        return f"{{{{ {' + '.join(counts)} }}}}"
+
     return WaveApprovalOperator(
         task_id=f"wave_{wave}_ask",
         wave=wave,
         subject=in_language(_MAY_GO_ON).format(about=in_language(str(about)), wave=wave),
         body=in_language(_ABOUT_WAVE).format(
             summary=f"{{{{ {result}['summary'] }}}}",
-            counts=f"{{{{ {result}['progress'] }}}}",
+            running=count("processing", "fail_wait_retry"),
+            **{name: count(name) for name in ("success", "fail", "waiting", "total")},
             go_on=GO_ON,
             stop=STOP,
         ),

@@ -97,6 +97,23 @@ def test_silence_stops_only_where_the_dag_says_so() -> None:
     assert ask.defaults == ["Stop the release"]
 
 
+@ASKS
+@pytest.mark.parametrize("progress", [None, {"total": 9, "success": 5, "fail": 1, "processing": 3}])
+def test_a_question_gives_its_counts_in_words(progress: dict[str, int] | None) -> None:
+    import jinja2
+
+    class Left:
+        def xcom_pull(self, task_id: str) -> dict[str, Any]:
+            return {"summary": "Wave 1 is unproven.", "progress": progress}
+
+    dag, _ = make(approval="before every wave")
+    body = dag.get_task("rollout.wave_1_ask").body
+    said = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(body).render(ti=Left())
+    counts = "5 succeeded, 1 failed, 3 running, 0 waiting, of 9" if progress else "0 succeeded, 0"
+    assert said.startswith(f"Wave 1 is unproven.\n\n{counts}")
+    assert not set("{}[]'") & set(said.replace("can't", ""))
+
+
 def test_older_airflow_can_ask_nobody_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AIRFLOW_V_3_1_PLUS", False)
     with pytest.raises(ValueError, match=r"needs Airflow 3\.1"):

@@ -93,8 +93,9 @@ export function failures(row) {
   });
 }
 
-// In these nobody watches, or nobody stops anything: nothing is promised.
-const STOPS_NOTHING = ["guard_failed", "stop_failed", "stale", "breached", "shadow_breached"];
+// In these a rule's bound says nothing: the rollout is over, or nobody watches.
+const WITHOUT_RULE = ["completed", "ended", "lost", "stopped_elsewhere", "guard_failed", "stop_failed", "stale"];
+const STOPS_NOTHING = ["breached", "shadow_breached"];
 
 /** A rule's value against its bound, in words. */
 export function ruleWords(rule, state) {
@@ -113,7 +114,7 @@ export function sentence(row) {
     parts.push(t("attempted", { n: number(row.attempted) }));
   }
   const rule = nearest(row);
-  if (rule && !["completed", "ended", "lost", "stopped_elsewhere"].includes(row.state)) {
+  if (rule && !WITHOUT_RULE.includes(row.state)) {
     parts.push(ruleWords(rule, row.state));
   }
   if (row.state === "stopped") {
