@@ -62,6 +62,11 @@ test-distributed: venv ## the guard on Celery, Postgres and Redis with 300 rollo
 test-browser: venv ## the Rollouts page in Debian's chromium, and the pictures in docs/images: five minutes
 	@IOTDA_PICTURES=docs/images $(PY) -m pytest tests/browser --exitfirst $(ARGS)
 
+.PHONY: golden
+golden: venv ## write tests/golden anew: what this version leaves in users' databases
+	@IOTDA_GOLDEN=write $(PY) -m pytest -q tests/integration/release/test_stored_formats.py \
+	  tests/integration/rollout_guard/test_stored_formats.py $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff (check and format) and mypy in strict mode
 	@status=0; \
