@@ -60,7 +60,9 @@ def stopped(
         # Airflow gets to know the DAG by a run that ends at once.
         run_dag(way_back_file, conf={"release_run_id": "none", "package_id": OLD, "how": HOW[-1]})
         platform = fleet(**FLEET)
-        return platform, release(waves="60%, 100%", tolerated_rate=0.02, **params)
+        run = release(waves="60%, 100%", tolerated_rate=0.02, **params)
+        platform.emulator.advance(600)  # whoever was installing at the stop is done
+        return platform, run
 
     return run
 
@@ -97,7 +99,6 @@ def test_exactly_those_that_the_release_has_updated_go_back(
     assert failed.states["way_back"] == "success"
     conf = started(failed.run_id)
     assert (conf["release_run_id"], conf["package_id"]) == (failed.run_id, OLD)
-    platform.emulator.advance(600)  # whoever was installing at the stop is done
     now = platform.versions()
     new_before = {f"device-{n:05d}" for n in range(240)} - targets(platform, PACKAGE)
     updated = {d for d, runs in now.items() if runs == VERSION} & targets(platform, PACKAGE)
@@ -127,7 +128,8 @@ def test_an_old_package_that_fails_is_stopped_too(
     stopped: Any, run_dag: Any, way_back_file: Path
 ) -> None:
     platform, failed = stopped(rollback="at once", rollback_package_id=WORSE)
-    updated = {d for d, runs in platform.versions().items() if runs == VERSION}
+    now, released = platform.versions(), len(platform.confirmed)
+    updated = {d for d in targets(platform, PACKAGE) if now[d] == VERSION}
 
     back = run_dag(way_back_file, conf=started(failed.run_id))
 
@@ -135,7 +137,12 @@ def test_an_old_package_that_fails_is_stopped_too(
     outcome = back.xcom("way_back.outcome")
     assert outcome["verdict"] == "breached"
     assert 0 < outcome["exposed"] < len(updated) / 2
-    assert {d for d, runs in platform.versions().items() if runs == VERSION} == updated
+    first = set(back.xcom("way_back.plan", "wave_1"))
+    assert targets(platform, WORSE) == first < updated, "the second wave never begins"
+    let_start = platform.confirmed[released:]
+    assert len(let_start) == len(set(let_start)) == outcome["exposed"]
+    assert set(let_start) <= first
+    assert platform.versions() == now
     assert not back.xcom("report")["done"]
 
 
@@ -201,7 +208,9 @@ def test_nothing_is_done_without_a_persons_yes(
     answer("ask", GIVE_BACK, dag_id=DAG)
     agreed = run_dag(way_back_file, conf=conf)
     assert agreed.state == "success", agreed.xcom("report")
-    assert VERSION not in {platform.versions()[device] for device in targets(platform, PACKAGE)}
+    updated = {device for device in targets(platform, PACKAGE) if now[device] == VERSION}
+    assert targets(platform, OLD) == updated
+    assert platform.versions() == now | dict.fromkeys(updated, "1.0.0")
 
 
 def test_a_release_that_is_no_fault_of_the_firmware_starts_no_way_back(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.notifications.telling_task import TellingTask
+
 DAGS = Path(__file__).resolve().parents[3] / "dags"
 TASK, GROUP = "5c8f9e2d7a6b4c3d1e0f9a8b", "e495cf17-ff79-4294-8f64-4d367919d665"
 GOOD = {
@@ -65,13 +67,42 @@ def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, val
         filled(name, **{field: value})
 
 
+def adapted(name: str, folder: Path, before: str, now: str) -> Path:
+    """A copy of a DAG file, in which a user has changed something at its top."""
+    text = (DAGS / f"{name}.py").read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    file = folder / f"{name}.py"
+    file.write_text(text.replace(before, now), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", ["firmware_release", "roll_back_release"])
+def test_whoever_is_named_at_the_top_of_the_file_is_told_by_every_task_that_tells(name, tmp_path):
+    somebody = (
+        "from airflow.providers.smtp.notifications.smtp import SmtpNotifier\n"
+        'NOTIFIERS = [SmtpNotifier(to="ann@example.com")]'
+    )
+    file = adapted(name, tmp_path, "NOTIFIERS: list[Any] = []", somebody)
+    told_by = {
+        task.task_id.split(".")[-1]: str(task.notifiers)
+        for task in loaded(name, file).tasks
+        if isinstance(task, TellingTask)
+    }
+    assert {"wave_1_confirm", "wave_1_watch", "wave_1_gate", "outcome", "report"} <= set(told_by)
+    assert {task for task, whom in told_by.items() if "ann@example.com" not in whom} == set()
+
+
+def test_a_way_back_ends_as_rolled_back():
+    outcome = loaded("roll_back_release", DAGS / "roll_back_release.py").get_task(
+        "way_back.outcome"
+    )
+    assert outcome.released_as == "rolled_back"
+
+
 @pytest.mark.parametrize("name", ["firmware_release", "roll_back_release"])
 def test_every_task_takes_the_connection_at_the_top_of_the_file(name, tmp_path):
-    text = (DAGS / f"{name}.py").read_text(encoding="utf-8")
-    here = 'CONNECTION = "iotda_default"'
-    assert text.count(here) == 1
-    file = tmp_path / f"{name}.py"
-    file.write_text(text.replace(here, 'CONNECTION = "of_the_plant"'), encoding="utf-8")
+    here, now = 'CONNECTION = "iotda_default"', 'CONNECTION = "of_the_plant"'
+    file = adapted(name, tmp_path, here, now)
     of_task = {
         task.task_id: getattr(task, "iotda_conn_id", None) for task in loaded(name, file).tasks
     }
