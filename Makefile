@@ -25,7 +25,7 @@ HIGHEST_PYTHON_MINOR := $(if $(filter 2.%,$(AIRFLOW)),12,13)
 RUN := mkdir -p .cache/home && HOME="$(CURDIR)/.cache/home" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
 PY := $(RUN) $(VENV)/bin/python
 # One process for each core: with more, tests that depend on the clock fail now and then. Each has its own Airflow,
-# so more than four gain little. tests/conftest.py says which tests stay together in one process.
+# so more than four gain little.
 PYTEST := $(PY) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 

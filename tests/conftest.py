@@ -75,26 +75,6 @@ hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, d
 hypothesis.settings.load_profile("unhurried")
 
 
-@pytest.hookimpl(optionalhook=True)  # there is no such hook with -p no:xdist
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests stay together in one process: those of a file, and those that run real Airflow.
-
-    A process that runs real Airflow makes its database and its API first, for several seconds: two
-    of them do it all, while the others do what mostly waits.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if file.startswith("tests/system/"):
-                is_release = file.startswith("tests/system/release/")
-                return "tests/system/release" if is_release else "tests/system"
-            return file
-
-    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process works alone at the end."""
     longest_first = ("tests/system/release/", "tests/system/")
