@@ -397,14 +397,12 @@ def firmware_release() -> None:
         """Announce a release that is proven; otherwise clean up."""
         if result["verdict"] == "released" and found["proven"]:
             return ["announce"]
-        chosen = ["report"]
-        if found["to_retry"]:
-            chosen.append("try_again")
-        if found["counts"]["firmware"]:
-            chosen.append("quarantine")
-        if found["firmware_at_fault"] and params["rollback"] != "never":
-            chosen.append("way_back")
-        return chosen
+        wanted = {
+            "try_again": found["to_retry"],
+            "quarantine": found["counts"]["firmware"],
+            "way_back": found["firmware_at_fault"] and params["rollback"] != "never",
+        }
+        return ["report", *(task_id for task_id, is_wanted in wanted.items() if is_wanted)]
 
     # The platform retries no device of a stopped task. The new task waits for a person, who then
     # knows whether the firmware was at fault.

@@ -8,7 +8,8 @@ for any earlier run of that DAG:
 
 Only those devices get the old package that the release has confirmed, that run its version now, and
 that ran another one before. They get it in waves, behind a guard of their own: an old package that
-fails is stopped, too. The run is green only if all of them run the old version.
+fails is stopped, too. The run is green only if all of them run the old version, or if nobody has
+said yes.
 """
 
 from __future__ import annotations

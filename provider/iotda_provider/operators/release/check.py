@@ -15,7 +15,6 @@ from iotda_provider.exceptions import (
 from iotda_provider.models import (
     BatchTask,
     OtaPackage,
-    TaskType,
 )
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.create import not_before
@@ -30,6 +29,7 @@ from iotda_provider.operators.release.own_tasks import (
     find_own_tasks,
     own_stamps,
 )
+from iotda_provider.operators.release.packages import kind_of, read_package
 from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.procedures.create_once import differences
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 
     from iotda_provider.hooks.iotda import IoTDAHook
 
-_KINDS = {
-    "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
-    "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
-}
 _MOST_HOURS = 1e6
 
 
@@ -216,8 +212,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
             created = what_was_created(task)
             wave_groups = {} if task else _wave_groups(hook, asked)
             _refuse(asked.faults, created)
-            package = _package(hook, package_id)
-            kind, task_type, column = _KINDS[str(package.package_type)]
+            package = read_package(hook, package_id)
+            kind, task_type, column = kind_of(package)
             _refuse(self._faults_of_way_back(hook, package), created)
             members = self._members(hook, group_ids, is_under_way=task is not None)
             in_groups = len(members)
@@ -344,19 +340,6 @@ class CheckReleaseOperator(IoTDABaseOperator):
             return None
         hours = read_number(self.online_within, "online_within", zero=True)
         return timedelta(hours=min(hours, _MOST_HOURS)) if hours else None
-
-
-def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
-    try:
-        package = hook.get_ota_package(package_id)
-    except IoTDANotFoundError as error:
-        raise AirflowFailException(f"There is no package {package_id}: {error}") from error
-    if package.package_type not in _KINDS:
-        raise AirflowFailException(
-            f"Package {package_id} is a {package.package_type}; only firmware and software can be "
-            "released in waves."
-        )
-    return package
 
 
 def _refuse(faults: Sequence[str], created: str) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
-from iotda_provider.models import OtaPackage, SubtaskStatus, TaskType
+from iotda_provider.exceptions import IoTDANotFoundError
+from iotda_provider.models import OtaPackage, SubtaskStatus
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.release.packages import kind_of, read_package
 from iotda_provider.operators.release.way_back import GATE
 from iotda_provider.release.before import read_before
 from iotda_provider.release.device_ids import hand_over
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.release.manifest import Part
 
-#: By type of package: what it is, the type of its batch tasks, and where its version is shown.
-KINDS = {
-    "firmwarePackage": ("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
-    "softwarePackage": ("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
-}
 #: A device with a subtask in one of these may change its version at any moment.
 _UNFINISHED = (SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING)
 
@@ -136,11 +132,11 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         parts = files.created_parts()
         found = WayBack()
         with self.hook() as hook:
-            old = _package(hook, package_id)
-            new = _package(hook, self._released(files))
+            old = read_package(hook, package_id)
+            new = read_package(hook, self._released(files))
             if why := why_not_back(new, old):
                 raise AirflowFailException(f"Package {package_id} is no way back: {why}.")
-            kind, task_type, column = KINDS[str(old.package_type)]
+            kind, task_type, column = kind_of(old)
             rows = self._decide(hook, files, parts, found, new, old, column)
             if path:
                 write_report(path, rows)
@@ -209,16 +205,6 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
             versions = Versions(new.version, old.version, before[part.wave], now)
             for row in sort_out(found, members, own, statuses, versions):
                 yield {**row, "wave": part.wave}
-
-
-def _package(hook: IoTDAHook, package_id: str) -> OtaPackage:
-    try:
-        package = hook.get_ota_package(package_id)
-    except IoTDANotFoundError as error:
-        raise AirflowFailException(f"There is no package {package_id}: {error}") from error
-    if package.package_type not in KINDS:
-        raise IoTDAConfigError(f"Package {package_id} is a {package.package_type}.")
-    return package
 
 
 def _unfinished(hook: IoTDAHook, part: Part) -> dict[str, SubtaskStatus]:

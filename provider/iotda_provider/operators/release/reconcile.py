@@ -9,6 +9,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import Subtask, SubtaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.operators.release.packages import COLUMNS
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.device_ids import iter_ids
 from iotda_provider.release.gate import as_gate
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from iotda_provider.release.manifest import Part
 
 _OF_AN_OUTCOME = ("verdict", "wave", "waves", "approved_by_person")
-_COLUMNS = {"firmware": "fw_version", "software": "sw_version"}
 #: Looks at subtasks that change while they are read, before all of them are read.
 _MOST_READINGS = 3
 
@@ -121,7 +121,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         from iotda_provider.api import check_version
 
         version = check_version(self.version)
-        column = _COLUMNS[one_of(self.kind, "kind", tuple(_COLUMNS))]
+        column = COLUMNS[one_of(self.kind, "kind", tuple(COLUMNS))]
         product_id = optional_text(self.product_id, "product_id")
         outcome = as_mapping(self.outcome, "outcome")
         if not isinstance(outcome.get("wave"), int) or not {*_OF_AN_OUTCOME} <= outcome.keys():

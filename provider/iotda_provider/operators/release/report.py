@@ -97,7 +97,9 @@ class ReportReleaseOperator(_ReportOperator):
         ids = result.get("batch_task_ids") or ()
         announced = tasks.has_succeeded("announce")
         what = (
-            "{kind} {version}".format_map(about) if about else f"package {_named(self.package_id)}"
+            "{kind} {version}".format_map(about)
+            if about
+            else f"package {_named(self.package_id) or '(none)'}"
         )
         said = [
             f"Release of {what} "
