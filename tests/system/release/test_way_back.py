@@ -12,6 +12,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.utils.state import TaskInstanceState
 from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_way_back
 
+from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.questions import GIVE_BACK, LEAVE
 
 OLD, WORSE = "01d", "bad"
@@ -92,8 +93,9 @@ def targets(platform: Any, package_id: str) -> set[str]:
 
 
 def test_exactly_those_that_the_release_has_updated_go_back(
-    stopped: Any, run_dag: Any, way_back_file: Path
+    stopped: Any, run_dag: Any, way_back_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where the worker dies in the middle of it: before it lets devices start, and after."""
     platform, failed = stopped(rollback="at once", rollback_package_id=OLD)
     assert failed.xcom("rollout.outcome")["verdict"] == "breached", failed.log[-3000:]
     assert failed.states["way_back"] == "success"
@@ -107,8 +109,24 @@ def test_exactly_those_that_the_release_has_updated_go_back(
     assert {rows[device][0] for device in updated} == {"Success", "Stopped"}, "some after the stop"
     before_it = {device: now[device] for device in now if device not in updated}
 
+    calls, released = 0, len(platform.confirmed)
+    really_confirm = IoTDAHook.confirm_batch_task
+
+    def confirm(self: IoTDAHook, task_id: str, targets: Any = None) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("the worker dies")
+        answer = really_confirm(self, task_id, targets)
+        if calls == 4:
+            raise RuntimeError("the worker dies")
+        return answer
+
+    monkeypatch.setattr(IoTDAHook, "confirm_batch_task", confirm)
     back = run_dag(way_back_file, conf=conf)
 
+    assert calls > 4
+    assert sorted(platform.confirmed[released:]) == sorted(updated), "each is let start once"
     found = back.xcom("find")
     assert back.state == "success", (back.xcom("report"), back.xcom("way_back.outcome"))
     assert set(back.xcom("find", "targets")) == updated
