@@ -16,6 +16,7 @@ from iotda_provider.api.batch_tasks import (
 from iotda_provider.api.call import MAX_PAGE, Call, Outgoing, Page, Repeat
 from iotda_provider.api.devices import (
     change_group,
+    count_devices,
     create_group,
     list_devices,
     list_devices_in_group,
@@ -55,6 +56,7 @@ __all__ = [
     "check_task_id",
     "check_version",
     "confirm_batch_task",
+    "count_devices",
     "create_batch_task",
     "create_group",
     "create_package",

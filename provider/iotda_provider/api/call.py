@@ -24,8 +24,14 @@ class Repeat(Enum):
     """What sending the call a second time does, if the first answer was lost."""
 
     READ = "only reads, so it may be repeated"
+    NOT_NEEDED = "only reads, and is not repeated: its caller has another way"
     HARMLESS = "asks for a state, so a second time changes nothing"
     ONCE = "does something new each time, so it is never repeated blindly"
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the call changes nothing."""
+        return self in (Repeat.READ, Repeat.NOT_NEEDED)
 
 
 @dataclass(frozen=True)

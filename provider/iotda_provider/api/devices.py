@@ -6,6 +6,8 @@ request models of ``huaweicloudsdkiotda.v5``.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from iotda_provider.api.call import (
@@ -26,10 +28,14 @@ from iotda_provider.api.identifiers import (
     check_sql,
     optional,
 )
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models import Device, DeviceGroup
+from iotda_provider.models.text import one_line
 
 _DEVICES = "/v5/iot/{project_id}/devices"
 _GROUPS = "/v5/iot/{project_id}/device-group"
+#: A text of a search that needs no quoting.
+_SEARCHABLE = re.compile(r"[^\W_][\w .:+-]{0,127}", re.ASCII)
 
 
 def show_device(device_id: str) -> Call[Device]:
@@ -79,6 +85,37 @@ def search_devices(sql: object) -> Call[tuple[Device, ...]]:
         read=lambda data: rows_of(data, "devices", Device.from_wire, MAX_PAGE),
         permission="iotda:devices:search",
     )
+
+
+def count_devices(wanted: Mapping[str, str]) -> Call[int]:
+    """How many devices have these values of a search's fields; none: how many devices there are.
+
+    A search, with its limits: see :func:`search_devices`. It is not repeated.
+
+    :param wanted: the values by field, such as ``product_id`` and ``fw_version``
+    :raises IoTDAConfigError: they can't be searched for
+    """
+    for field, value in wanted.items():
+        if not _SEARCHABLE.fullmatch(value):
+            raise IoTDAConfigError(f"{field} can't be searched for: {one_line(value, 100)!r}.")
+    tests = " and ".join(f"{field} = '{value}'" for field, value in wanted.items())
+    sql = f"select count(*) from device{' where ' if tests else ''}{tests}"  # noqa: S608 - checked
+    return Call(
+        action="count devices",
+        method="POST",
+        path="/v5/iot/{project_id}/search/query-devices",
+        body={"sql": check_sql(sql)},
+        read=_count,
+        repeat=Repeat.NOT_NEEDED,
+        permission="iotda:devices:search",
+    )
+
+
+def _count(data: Any) -> int:
+    count = data["count"]
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError("count is no number of devices")
+    return count
 
 
 def list_groups(

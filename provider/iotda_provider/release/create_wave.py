@@ -7,6 +7,7 @@ a name that has one purpose. So a worker that is killed between two of them goes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,10 +23,11 @@ from iotda_provider.models.log import Log
 from iotda_provider.procedures.create_once import create_batch_task_once, stamp_of, stamped_name
 from iotda_provider.release.confirm_job import read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
-from iotda_provider.release.manifest import HELD, BegunWave, Part, parts_of
+from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
 from iotda_provider.release.other_upgrades import OtherUpgrades
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.release.second_look import COLUMNS, Counted, SecondLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -126,6 +128,7 @@ class WaveCreation(WaveStep):
         self._was_read = False
         self._ids: list[str] | None = None
         self._others: OtherUpgrades | None = None
+        self._look: SecondLook | None = None
         self._came_again = False
         self._look_again = 0.0
 
@@ -186,19 +189,35 @@ class WaveCreation(WaveStep):
         job = self.job
         if self._ids is None:
             self._ids = await self._candidates(io)
+        if self._look is None:
+            copies = await io.recall(LOOKED)
+            if copies is None:
+                return "what the plan has counted can't be read"
+            self._look = self._second_look(copies, self._ids)
+        while not self._look.is_done:
+            before = self._look.counted
+            await self._look.step(io, self._watch.progress.success)
+            if self._look.counted != before:
+                # Not written down, the next wave's devices are read, too.
+                await io.note(LOOKED, self._look.counted.to_json())
+            if self._look.must_wait or self._clock() >= self._look_again:
+                return None  # the guard looks meanwhile
         if self._others is None:
-            own = frozenset(job.batch_task_ids)
-            self._others = OtherUpgrades(set(self._ids), lambda t: t.task_id in own, job.devices)
+            own, absent = frozenset(job.batch_task_ids), self._look.absent
+            here = {device for device in self._ids if device not in absent}
+            self._others = OtherUpgrades(here, lambda t: t.task_id in own, job.devices)
         while (call := self._others.next) is not None:
             self._others.take(await io.perform(call))
             if self._clock() >= self._look_again:
                 return None  # the guard looks meanwhile
         if self._others.not_read:
             self._log.warning("%s", self._others.not_read)
-        held = self._others.devices
-        ids = [device for device in self._ids if device not in held]
-        left_out = {HELD: [device for device in self._ids if device in held]} if held else {}
-        is_planned = not held and not self._came_again
+        held, absent = self._others.devices, self._look.absent
+        ids = [device for device in self._ids if device not in held and device not in absent]
+        left_out = dict(self._look.left_out)
+        if held:
+            left_out[HELD] = [device for device in self._ids if device in held]
+        is_planned = not left_out and not self._came_again
         names = parts_of(job.wave, job.waves, len(ids), job.task_name)
         begun = BegunWave(
             job.wave,
@@ -214,8 +233,16 @@ class WaveCreation(WaveStep):
         )
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"
-        self._begun, self._ids, self._others = begun, None, None
+        self._begun, self._ids, self._others, self._look = begun, None, None, None
         return None
+
+    def _second_look(self, copies: list[Any], ids: list[str]) -> SecondLook:
+        """The look at the wave's devices; one that is done where the plan knew no version."""
+        for copy in copies:
+            with suppress(ValueError):
+                return SecondLook(Counted.from_json(copy), ids, self._log)
+        self._log.warning("The versions of the wave's devices are not looked at again.")
+        return SecondLook(Counted("", COLUMNS["firmwareUpgrade"], None), (), self._log)
 
     async def _candidates(self, io: ReleaseIO) -> list[str]:
         """The devices of the wave; in the last one also those that earlier ones have left out."""

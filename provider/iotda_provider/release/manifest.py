@@ -17,8 +17,11 @@ from iotda_provider.api import MAX_TARGETS_PER_TASK
 TRIAL = "trial"
 _VERSION = 2
 _LONGEST_BASE = 60
-#: Why a device is left out of its wave: another upgrade that has not ended holds it.
-HELD = "held_elsewhere"
+#: The key of what the plan has counted, for the second look at each wave.
+LOOKED = "looked"
+#: Why a device is left out of its wave: another upgrade that has not ended holds it; it runs the
+#: version by now; or the platform has it no more.
+HELD, CURRENT, GONE = "held_elsewhere", "already_current", "gone"
 
 
 def digest_of(device_ids: Iterable[str]) -> str:

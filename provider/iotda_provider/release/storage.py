@@ -23,6 +23,7 @@ from iotda_provider.release.device_ids import hand_over, iter_ids
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import (
     HELD,
+    LOOKED,
     TRIAL,
     BegunWave,
     Manifest,
@@ -247,7 +248,7 @@ class ReleaseFiles:
             manifest = self.read_manifest()
             keys = [MANIFEST, *(f"wave_{n}" for n in range(1, len(manifest or ()) + 1))]
             begun = self.all_begun() if manifest else []
-            keys += [TRIAL, *(f"{TRIAL}_{one.wave}" for one in begun)]
+            keys += [LOOKED, TRIAL, *(f"{TRIAL}_{one.wave}" for one in begun)]
             keys += [f"before_{n}" for n in range(1, len(manifest or ()) + 1)]
             keys += [f"begun_{one.wave}" for one in begun]
             keys += [part.key for one in begun for part in one.parts]

@@ -34,6 +34,8 @@ def may_repeat(error: BaseException, repeat: Repeat) -> bool:
     A call that does something new each time is retried only if the platform surely did not act on
     it: the call was throttled, or never sent.
     """
+    if repeat is Repeat.NOT_NEEDED:
+        return False
     if isinstance(error, IoTDAThrottledError):
         return True
     if isinstance(error, IoTDATransportError):
@@ -87,7 +89,7 @@ class RetryPolicy:
     @property
     def is_urgent(self) -> bool:
         """Whether the call changes something: it does not wait for what can be done later."""
-        return self._repeat is not Repeat.READ
+        return not self._repeat.is_read
 
     @property
     def may_send(self) -> bool:

@@ -122,7 +122,7 @@ class SharedSession:
 
         :param repeat: what repeating the request does: reads and changes have separate slots
         """
-        slots = self._reads if repeat is Repeat.READ else self._changes
+        slots = self._reads if repeat.is_read else self._changes
         return slots.release if await slots.acquire(seconds) else None
 
 

@@ -38,9 +38,11 @@ class CreateWaveOperator(WindowedOperator):
     killed between two of them, or whose answer was lost, finds what it has created before. The
     guard of the waves before goes on looking, and stops.
 
-    Before, it is looked at which of the devices another upgrade holds that has not ended: they are
-    left out, and come again with the last wave. At most as many pages of others' rows are read as
-    the release has devices, newest batch tasks first; the log says what was not read.
+    Before, the devices are looked at again. Left out are those that run the version by now
+    (``already_current``), those that are gone (``gone``), and those that another upgrade holds that
+    has not ended (``held_elsewhere``), which come again with the last wave. At most as many pages
+    of others' rows are read as the release has devices, newest batch tasks first; the log says what
+    was not read.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. Where nobody was let start yet, and the request

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
+from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import TaskType
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
@@ -20,8 +21,9 @@ from iotda_provider.procedures.create_once import stamp_of
 from iotda_provider.release.before import write_before
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
-from iotda_provider.release.manifest import TRIAL, Manifest, Part
+from iotda_provider.release.manifest import LOOKED, TRIAL, Manifest, Part
 from iotda_provider.release.planning import late_warning, plan_waves, split_late
+from iotda_provider.release.second_look import COLUMNS, Counted, count
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.trial_job import TrialPlan
 from iotda_provider.release.wave_specs import GROUP, wave_specs
@@ -46,12 +48,14 @@ from iotda_provider.task_io.parameters import (
     whole_number,
 )
 from iotda_provider.task_io.reports import check_report_path, push_xcom
+from iotda_provider.transport.runner import run_blocking
 from iotda_provider.trials.device_trial import as_trial
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import OtaPackage
 
 #: The types of batch tasks that can be released in waves: held, confirmed and stopped.
 _LATER = "the waves were planned without one"
@@ -208,12 +212,13 @@ class PlanWavesOperator(IoTDABaseOperator):
         with self.hook() as hook:
             if known is None:
                 self._refuse_unplanned(hook, context)
-            manifest = known or self._plan(hook, files, release, bake)
+            package = self._package(hook, packages)
+            manifest = known or self._plan(hook, files, release, bake, package)
             about = header(
                 "release",
                 (),
                 rules=read_rules(self.rules) if self.rules else (),
-                version=self._version(hook, packages),
+                version=None if package is None else package.version,
                 poll_interval=self.poll_interval,
                 **self.connection,
             )
@@ -257,14 +262,19 @@ class PlanWavesOperator(IoTDABaseOperator):
             "manifest_path": path,
         }
 
-    def _version(self, hook: IoTDAHook, packages: Sequence[str]) -> str | None:
-        """The package's version, for people; None where it can't be read, or there are several."""
+    def _package(self, hook: IoTDAHook, packages: Sequence[str]) -> OtaPackage | None:
+        """The package that is released; None where it can't be read, or there are several."""
         if len(packages) != 1:
             return None
         try:
-            return hook.get_ota_package(packages[0]).version
+            return hook.get_ota_package(packages[0])
         except IoTDAError as error:
-            self.log.info("The version of package %s can't be read: %s", packages[0], error)
+            self.log.warning(
+                "Package %s can't be read, so no wave looks again at the versions of its devices: "
+                "%s",
+                packages[0],
+                error,
+            )
             return None
 
     def _refuse_unplanned(self, hook: IoTDAHook, context: Context) -> None:
@@ -280,7 +290,14 @@ class PlanWavesOperator(IoTDABaseOperator):
                 "the release anew."
             )
 
-    def _plan(self, hook: IoTDAHook, files: ReleaseFiles, release: str, bake: float) -> Manifest:
+    def _plan(
+        self,
+        hook: IoTDAHook,
+        files: ReleaseFiles,
+        release: str,
+        bake: float,
+        package: OtaPackage | None,
+    ) -> Manifest:
         specs = wave_specs(self.waves)
         devices = read_devices(self.devices)
         if not devices:
@@ -306,6 +323,11 @@ class PlanWavesOperator(IoTDABaseOperator):
         )
         if self.trial is not None:
             files.write(TRIAL, trial.to_json())
+        if package is not None:
+            column = COLUMNS[str(self.batch_task_type)]
+            counted = Counted(package.version, column, package.product_id)
+            counted = run_blocking(count(BlockingIO(hook), counted, self.log))
+            files.write(LOOKED, counted.to_json())
         # The manifest comes last: a try that was killed before it plans anew.
         manifest = files.write_waves(release, waves)
         if none_if_blank(self.versions) is not None:

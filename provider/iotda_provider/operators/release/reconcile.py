@@ -13,6 +13,7 @@ from iotda_provider.operators.release.packages import COLUMNS
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.device_ids import iter_ids
 from iotda_provider.release.gate import as_gate
+from iotda_provider.release.manifest import HELD
 from iotda_provider.release.reconciliation import (
     FIRMWARE,
     LEFT_OUT,
@@ -268,9 +269,12 @@ def _read(
 def _in_no_batch_task(files: ReleaseFiles, found: Reconciliation) -> Iterator[dict[str, Any]]:
     """The devices that were left out of their waves, and those of waves that never began."""
     begun = files.all_begun()
-    # With the last wave all come again that were left out before: in it, or left out of it too.
-    for wave in begun[-1:] if len(begun) == len(files.planned()) else begun:
+    come_again = len(begun) == len(files.planned())
+    for wave in begun:
         for why, ids in wave.left_out.items():
+            # These are in the last wave again, or left out of it too.
+            if why == HELD and come_again and wave is not begun[-1]:
+                continue
             for device in iter_ids(ids) if isinstance(ids, str) else ids:
                 found.add(device, LEFT_OUT)
                 yield {"target": device, "outcome": LEFT_OUT, "why": why, "wave": wave.wave}

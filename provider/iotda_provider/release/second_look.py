@@ -1,0 +1,161 @@
+"""Who of a wave runs the version by now, or is gone, in as few calls as possible. No I/O.
+
+The plan writes down how many devices the product has, and how many of them run the version. Before
+each wave both are counted again, in two calls. Only where that does not come out as it has to, the
+wave's devices are read: by pages of the product's list, or by one call each, whatever takes fewer
+calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from iotda_provider import api
+from iotda_provider.exceptions import (
+    IoTDAError,
+    IoTDANotFoundError,
+    IoTDAServerError,
+    IoTDAThrottledError,
+    IoTDATransportError,
+)
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
+from iotda_provider.procedures import CallsIO
+from iotda_provider.procedures.device_reading import DeviceReading
+from iotda_provider.release.manifest import CURRENT, GONE, LOOKED
+
+#: The column of a device that each kind of package is about.
+COLUMNS = {"firmwareUpgrade": "fw_version", "softwareUpgrade": "sw_version"}
+_TRANSIENT = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted when the release was planned.
+
+    :param version: the version that the release brings
+    :param column: where a device's version is: ``fw_version`` or ``sw_version``
+    :param product_id: of the package; None: of any product
+    :param devices: how many devices the product had; None: that could not be counted
+    :param current: how many of them ran the version
+    """
+
+    version: str
+    column: str
+    product_id: str | None
+    devices: int | None = None
+    current: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Counted:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        return cls(**checked_fields(cls, data, LOOKED))
+
+
+async def count(io: CallsIO, counted: Counted, log: Log) -> Counted:
+    """With what is counted now; without numbers where the platform does not count.
+
+    It does not where its edition has no search, or the connection no right to it.
+    """
+    product = {} if counted.product_id is None else {"product_id": counted.product_id}
+    try:
+        page = await io.perform(api.list_devices(**product, limit=1))
+        # A search a second is all that the platform takes.
+        current = await io.perform(api.count_devices({**product, counted.column: counted.version}))
+    except IoTDAError as error:
+        log.info("Devices can't be counted, so each wave's are read before it begins: %s", error)
+        return replace(counted, devices=None, current=0)
+    return replace(counted, devices=page.total, current=current)
+
+
+class SecondLook:
+    """One look at the devices of one wave, in steps of a few calls.
+
+    :param counted: what was counted before
+    :param ids: the wave's devices
+    :param log: where its lines go
+    """
+
+    def __init__(self, counted: Counted, ids: Sequence[str], log: Log) -> None:
+        self.counted = counted
+        self._ids = ids
+        self._log = log
+        self._before: tuple[Counted, int] | None = None
+        self._reading: DeviceReading | None = None
+        self.is_done = not ids
+        #: Which devices are to be left out, by why.
+        self.left_out: dict[str, list[str]] = {}
+
+    @property
+    def absent(self) -> set[str]:
+        """All devices that are to be left out."""
+        return {device for ids in self.left_out.values() for device in ids}
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the guard has to look before the next step."""
+        return self._before is not None and self._reading is None and not self.is_done
+
+    async def step(self, io: CallsIO, succeeded: int) -> None:
+        """Make some calls.
+
+        :param succeeded: how many devices this release has given the version by now, as the guard
+            has just seen
+        :raises IoTDAError: the devices can't be read now
+        """
+        if self._reading is not None:
+            await self._read(io, self._reading)
+        elif self._before is None:
+            now = self.counted
+            if self.counted.devices is not None:
+                now = await count(io, self.counted, self._log)
+            self._before = now, succeeded
+        # The guard has looked before and after the counts: who ended meanwhile is in between.
+        elif self._is_as_expected(*self._before, succeeded):
+            self.is_done = True
+        else:
+            product_id = self.counted.product_id
+            self._reading = DeviceReading(self._ids, product_id, since=False)
+
+    def _is_as_expected(self, now: Counted, before: int, after: int) -> bool:
+        if now.devices is None or now.devices != self.counted.devices:
+            return False
+        return self.counted.current + before <= now.current <= self.counted.current + after
+
+    async def _read(self, io: CallsIO, reading: DeviceReading) -> None:
+        await reading.step(io)
+        if not reading.is_done:
+            return
+        errors = reading.errors
+        gone = [one for one in self._ids if isinstance(errors.get(one), IoTDANotFoundError)]
+        for device_id, error in errors.items():
+            if isinstance(error, _TRANSIENT):
+                self._reading = None
+                raise error
+            if not isinstance(error, IoTDANotFoundError):
+                self._log.warning("Device %s can't be looked at again: %s", device_id, error)
+                break
+        current = [
+            one
+            for one in self._ids
+            if one in reading.found
+            and getattr(reading.found[one], self.counted.column) == self.counted.version
+        ]
+        self.left_out = {why: ids for why, ids in ((CURRENT, current), (GONE, gone)) if ids}
+        if self.counted.devices is not None:
+            # Whatever else differs belongs to other waves, and is looked at before these.
+            self.counted = replace(
+                self.counted,
+                devices=max(0, self.counted.devices - len(gone)),
+                current=self.counted.current + len(current),
+            )
+        self.is_done = True

@@ -1,0 +1,132 @@
+"""Each wave's devices are looked at again: who runs the version by now, or is gone, is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.integration.release.conftest import DOCUMENT
+
+from iotda_provider.hooks.iotda import IoTDAHook
+
+#: Of the waves of 400 devices.
+WAVES = "25%, 50%, 100%"
+
+
+def calls(run: Any, *names: str) -> int:
+    """How many calls of these names were made."""
+    return sum(len(run.emulator.journal(name)) for name in names)
+
+
+def update(run: Any, devices: Sequence[str]) -> None:
+    """Somebody else gives some devices the version."""
+    with IoTDAHook() as hook:
+        hook.create_batch_task(
+            task_name="by_hand", task_type="firmwareUpgrade", targets=devices, document=DOCUMENT
+        )
+    run.emulator.advance(120)
+
+
+def remove(run: Any, devices: Sequence[str]) -> None:
+    """Somebody deletes some devices."""
+    for device in devices:
+        run.emulator._on_loop(
+            lambda device=device: run.emulator.instance.run("remove_device", device_id=device)
+        )
+
+
+def passes(run: Any, wave: int) -> dict[str, Any]:
+    """Go through a wave; what its creation came to."""
+    run.confirm(wave)
+    assert run.watch(wave)["verdict"] == "passed"
+    created: dict[str, Any] = run.xcoms[f"create_{wave}", "return_value"]
+    return created
+
+
+def test_who_runs_the_version_by_now_or_is_gone_is_left_out_and_reported(rollout: Any) -> None:
+    run = rollout()
+    run.plan(WAVES)
+    waves = [run.wave(number) for number in (1, 2, 3)]
+    updated = [waves[0][0], waves[1][0], waves[1][5], waves[2][7]]
+    update(run, updated[:1])
+    assert passes(run, 1)["left_out"] == {"already_current": 1}
+
+    # Between two waves, some of the next one, and of the one after it.
+    update(run, updated[1:])
+    removed = [waves[1][9], waves[2][3], waves[2][4]]
+    remove(run, removed)
+    second = passes(run, 2)
+    assert second["left_out"] == {"already_current": 2, "gone": 1}
+    assert second["devices"] == len(waves[1]) - 3
+    assert "2 left out (already current)" in second["summary"]
+    assert passes(run, 3)["left_out"] == {"already_current": 1, "gone": 2}
+
+    left = set(updated) | set(removed)
+    assert sorted(run.confirmed) == sorted(set(run.devices) - left), "everybody else, each once"
+    found = run.reconcile(run.outcome(3))
+    assert (found["running"], found["counts"]["left_out"]) == (400 - len(left), len(left))
+    assert sorted(run.xcoms["reconcile", "left_out"]) == sorted(left)
+
+
+def test_where_nothing_has_changed_it_takes_two_calls_a_wave(rollout: Any) -> None:
+    often = {"initializing": 0, "stop_after": 0, "search_per_second": None}
+    run = rollout(switches=often)
+    run.plan(WAVES)
+    before = calls(run, "search_devices"), calls(run, "list_devices", "show_device")
+    for wave in (1, 2, 3):
+        assert passes(run, wave)["left_out"] == {}
+    assert calls(run, "search_devices") - before[0] == 3
+    assert calls(run, "list_devices", "show_device") - before[1] == 3
+    assert sorted(run.confirmed) == sorted(run.devices)
+
+
+@pytest.mark.parametrize("why", ["no right to search", "no search in this edition"])
+def test_without_a_search_each_waves_devices_are_read(rollout: Any, why: str) -> None:
+    run = rollout()
+    status = 403 if why == "no right to search" else 404
+    body = {"error_code": "IOTDA.000001"}
+    run.emulator.add_fault("status", call="search_devices", status=status, body=body)
+    run.plan(WAVES)
+    waves = [run.wave(number) for number in (1, 2, 3)]
+    assert passes(run, 1)["left_out"] == {}
+    update(run, waves[1][:2])
+    assert passes(run, 2)["left_out"] == {"already_current": 2}
+    # The product has eight pages, whatever the wave.
+    assert calls(run, "list_devices", "show_device") <= 2 * (8 + 1)
+
+
+def test_a_platform_that_is_down_for_a_while_is_waited_for(rollout: Any) -> None:
+    run = rollout()
+    run.plan(WAVES)
+    assert passes(run, 1)["left_out"] == {}
+    gone = run.wave(2)[:1]
+    remove(run, gone)
+    run.emulator.add_fault("status", call="list_devices", status=503, count=4)
+    run.emulator.add_fault("status", call="show_device", status=503, count=300)
+    assert passes(run, 2)["left_out"] == {"gone": 1}
+    assert not set(gone) & set(run.confirmed)
+
+
+def test_a_device_that_was_held_and_runs_the_version_by_the_last_wave_is_left_out(
+    rollout: Any,
+) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    held = run.wave(1)[:3]
+    with IoTDAHook() as hook:
+        other = hook.create_batch_task(
+            task_name="other",
+            task_type="firmwareUpgrade",
+            targets=held,
+            document=DOCUMENT,
+            need_confirm=True,
+        )
+        run.emulator.advance(1)
+        assert passes(run, 1)["left_out"] == {"held_elsewhere": 3}
+        hook.confirm_batch_task(other.task_id, held)
+    run.emulator.advance(120)
+    assert passes(run, 2)["left_out"] == {"already_current": 3}
+    assert sorted(run.confirmed) == sorted(run.devices), "by whichever release, each once"
+    found = run.reconcile(run.outcome(2))
+    assert (found["running"], found["counts"]["left_out"]) == (397, 3)
