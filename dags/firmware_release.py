@@ -408,7 +408,8 @@ def firmware_release() -> None:
     # knows whether the firmware was at fault.
     try_again = TryAgainOperator(
         task_id="try_again",
-        task_name="again",
+        # The Rollouts page shows it below the release.
+        task_name="again_{{ ti.xcom_pull('rollout.outcome')['batch_task_ids'] | first }}",
         task_type="{{ ti.xcom_pull('check')['task_type'] }}",
         targets="{{ ti.xcom_pull('reconcile', key='to_retry') }}",
         document={"package_ids": ["{{ params.package_id }}"]},
