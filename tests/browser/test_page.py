@@ -26,7 +26,7 @@ def states(page: Page) -> dict[str, str]:
 
 
 def test_all_rollouts_are_there(page: Page) -> None:
-    page.open()
+    page.open(view="#/all")
     page.until(lambda: {"lamps", "thermostats", "cameras"} <= set(states(page)), "the rollouts")
     page.until(lambda: "started devices failed" in page.text(".says"), "what is known of them")
     assert page.driver.execute_script("return document.documentElement.lang") == "en"
@@ -34,7 +34,7 @@ def test_all_rollouts_are_there(page: Page) -> None:
 
 
 def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> None:
-    page.open()
+    page.open(view="#/all")
     page.act(f"a[data-key={hash_of(api.rollout('thermostats'))!r}]", press_enter)
     page.until(lambda: "thermostats" in page.text("h1"), "its own page")
     page.until(lambda: page.all(".verdict.stopped"), "the stop")
@@ -85,6 +85,7 @@ def test_a_release_that_asks_leads_to_the_question(page: Page, api: Api) -> None
     assert "To pass" in page.text(".waves")
     page.picture("release-asks")
     page.dress("dark", "zh-CN")
+    page.until(lambda: page.text(".verdict").startswith("等待您的答复"), "Chinese")
     page.picture("release-asks-dark-zh")
 
 

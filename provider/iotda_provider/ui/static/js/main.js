@@ -104,8 +104,9 @@ function go() {
 }
 
 firstHash();
-await dressUp();
+// Before the first words are there: Airflow may choose its language meanwhile.
 whenHostChanges(dressUp);
+await dressUp();
 window.addEventListener("hashchange", go);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 setInterval(tick, 1000);

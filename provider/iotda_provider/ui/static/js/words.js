@@ -11,7 +11,9 @@ export async function loadWords() {
   if (wanted === current) return false;
   const answer = await fetch(new URL(`../words/${wanted}.json`, import.meta.url));
   if (!answer.ok) throw new Error(`words: HTTP ${answer.status}`);
-  words = await answer.json();
+  const read = await answer.json();
+  if (wanted !== language()) return loadWords(); // it has changed meanwhile
+  words = read;
   current = wanted;
   document.documentElement.lang = wanted;
   document.title = t("title");
