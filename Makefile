@@ -90,6 +90,14 @@ docs: venv ## the documentation in English and Chinese, into docs/_build/html
 translations: venv ## bring the Chinese catalogues in docs/locale up to date with the guides
 	@$(PY) scripts/translations.py $(ARGS)
 
+.PHONY: package
+package: venv ## build wheel and sdist, check them, and try the wheel alone with AIRFLOW: a minute or two
+	@$(PY) scripts/package.py --airflow $(AIRFLOW) $(ARGS)
+
+.PHONY: licences
+licences: venv ## the licences of what we depend on, into requirements/LICENCES.md
+	@$(PY) scripts/licences.py $(ARGS)
+
 .PHONY: bench
 bench: venv ## the measurements that the documentation quotes
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) "$$file" $(ARGS); done
