@@ -57,7 +57,7 @@ def main() -> int:
         wheel = build()
         python = install(wheel, airflow)
         try_out(python, airflow)
-    except (PackageError, subprocess.CalledProcessError) as error:
+    except (PackageError, subprocess.SubprocessError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
     say(f"{wheel.name} works with Airflow {airflow}: {time.monotonic() - began:.0f} s.")

@@ -12,11 +12,11 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+TASK_ID = "0123456789abcdef01234567"
 DAG = """
 from datetime import datetime, timezone
 
@@ -112,42 +112,33 @@ def guard_run() -> str:
         "dispatch_rate": 20,
         "failure_rate": 0.5,
         "failure_after": 20,
-        "batch_tasks": [{"task_name": "rollout", "targets": "all"}],
+        "batch_tasks": [{"task_id": TASK_ID, "task_name": "rollout", "targets": "all"}],
     }
     # It begins with its first guard: no virtual time passes before.
     with Emulator(scenario, speed=0) as emulator:
-        (task_id,) = emulator.instance.world._ids
-        text = textwrap.dedent(DAG).format(task_id=task_id)
-        Path("dags", "guard.py").write_text(text)
+        Path("dags", "guard.py").write_text(DAG.format(task_id=TASK_ID))
         connection = {"AIRFLOW_CONN_IOTDA_DEFAULT": json.dumps(emulator.airflow_connection)}
         process = subprocess.Popen(
             ["airflow", "dags", "test", "guard"],
             env=os.environ | connection,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            stderr=sys.stderr,
         )
         try:
-            while process.poll() is None and not emulator.journal("stop_batch_task"):
-                if emulator.journal("show_batch_task"):
-                    emulator.advance(5)
-                time.sleep(0.2)
+            looks = 0
             while process.poll() is None:
-                emulator.advance(5)
-                time.sleep(0.2)
-            said, _ = process.communicate()
+                seen = len(emulator.journal("show_batch_task"))
+                if seen > looks:  # time passes from look to look, however slow this machine is
+                    looks = seen
+                    emulator.advance(5)
+                time.sleep(0.1)
         finally:
             process.kill()
             process.wait()
-        sys.stderr.write(said)
-        world = emulator.instance.present()
-        counts = world.task(task_id).progress()
-        stops = len(emulator.journal("stop_batch_task"))
-    assert stops, said[-1500:]
-    assert counts["stopped"] > 0, counts
-    return (
-        f"airflow dags test: the guard has stopped a bad rollout, {counts['stopped']} of 300 saved"
-    )
+        saved = emulator.instance.present().task(TASK_ID).progress()["stopped"]
+    assert saved > 0, "nobody was saved"
+    return f"airflow dags test: the guard has stopped a bad rollout, {saved} of 300 devices saved"
 
 
 def command(*words: str) -> str:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import pkgutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from tests import stored_formats
 from tests.stored_formats import differences
 
+from iotda_provider import triggers as triggers_package
 from iotda_provider.airflow_support.trigger_events import Event
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import rules_from_json, rules_to_json
 from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.release.at_rest import RestJob
@@ -24,10 +28,13 @@ from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.create_wave import CreateJob
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import BegunWave, Manifest
+from iotda_provider.release.open_question import QuestionJob
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.trial_job import TrialPlan
 from iotda_provider.release.watch_wave import WatchJob
 from iotda_provider.rollout_guard import GuardPlan, Memory, Outcome
+from iotda_provider.rollout_guard.signature import Signature
+from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.ui.xcom_shapes import header_of, live_of
 
 JOBS: dict[str, Any] = {
@@ -35,6 +42,7 @@ JOBS: dict[str, Any] = {
     "ConfirmWaveTrigger": ConfirmJob,
     "WatchWaveTrigger": WatchJob,
     "AtRestTrigger": RestJob,
+    "OpenQuestionTrigger": QuestionJob,
 }
 
 
@@ -51,6 +59,12 @@ def triggers() -> list[Any]:
         for name, left in stored()
         for trigger in left.get("triggers", ())
     ]
+
+
+def job_of(name: str) -> Any:
+    """The job of a trigger of that class."""
+    found = [param.values[0] for param in triggers()]
+    return next(one["arguments"]["job"] for one in found if one["classpath"].endswith(f".{name}"))
 
 
 def xcoms(key: str) -> list[Any]:
@@ -187,3 +201,113 @@ def test_who_changes_a_format_is_told_what_to_do() -> None:
     assert "guard_in_worker.xcoms.return_value.guard_lost is not written any more" in said
     assert "keep tests/golden/" in said
     assert "make golden" in said
+
+
+def test_every_trigger_has_a_golden_file() -> None:
+    """Whoever adds a trigger adds a run to tests/integration/release/test_stored_formats.py."""
+    for module in pkgutil.iter_modules(triggers_package.__path__):
+        importlib.import_module(f"{triggers_package.__name__}.{module.name}")
+    known = {param.values[0]["classpath"] for param in triggers()}
+    wanted = [IoTDATrigger]
+    for kind in wanted:
+        wanted += kind.__subclasses__()
+    concrete = [kind for kind in wanted if not kind.__abstractmethods__]
+    ours = {
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in concrete
+        if kind.__module__.startswith("iotda_provider.")
+    }
+    assert ours == known
+
+
+# --- what a later version has written -------------------------------------------------------------
+
+#: A reader, and what it reads, of which each field is changed in turn.
+READERS: dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
+    "Manifest": (Manifest.from_json, lambda: xcoms("manifest")[0]),
+    "BegunWave": (BegunWave.from_json, lambda: xcoms("begun_1")[0]),
+    "TrialPlan": (TrialPlan.from_json, lambda: xcoms("trial")[0]),
+    "Outcome": (
+        Outcome.from_result,
+        lambda: stored_formats.golden("guard_in_worker")["xcoms"]["return_value"],
+    ),
+    "GuardPlan": (
+        GuardPlan.from_dict,
+        lambda: stored_formats.golden("guard_in_triggerer")["triggers"][0]["arguments"]["plan"],
+    ),
+    "an audit": (
+        lambda audit: list(looks_of(read_audit(json.dumps(audit)).records)),
+        lambda: xcoms("audit")[0][1:2],
+    ),
+    **{job.__name__: (job.from_json, partial(job_of, name)) for name, job in JOBS.items()},
+}
+WRONG = (None, 7, -1, "text", [], {}, [None], {"version": 99}, True, 1e300)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_another_version_has_changed_is_read_or_refused_in_a_line(name: str) -> None:
+    """A field more, a field less, or one of another type: never a KeyError, nor a TypeError."""
+    read, stored_value = READERS[name]
+    original = stored_value()
+    read(copy.deepcopy(original))
+    bad = []
+    for place in [(), *places(original)]:
+        for wrong in ("gone", "more", *WRONG):
+            changed = change(original, place, wrong)
+            try:
+                read(changed)
+            except (ValueError, IoTDAError) as error:
+                if "\n" in str(error) or not 10 < len(str(error)) < 1500:
+                    bad.append((place, wrong, str(error)))
+            except Exception as error:  # noqa: BLE001 - the kind that is looked for
+                bad.append((place, wrong, repr(error)))
+    assert not bad
+
+
+def places(value: Any, *before: Any) -> Iterator[tuple[Any, ...]]:
+    """The way to every field and first member, down to three levels."""
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1]
+    for key, one in inner:
+        yield (*before, key)
+        if isinstance(one, (dict, list)) and len(before) < 2:
+            yield from places(one, *before, key)
+
+
+def change(original: Any, place: tuple[Any, ...], wrong: Any) -> Any:
+    """A copy that is wrong in one place."""
+    if not place:
+        return wrong
+    changed = copy.deepcopy(original)
+    inner = changed
+    for key in place[:-1]:
+        inner = inner[key]
+    if wrong == "gone":
+        del inner[place[-1]]
+    elif wrong == "more" and isinstance(inner, dict):
+        inner["of_a_later_version"] = 1
+    else:
+        inner[place[-1]] = wrong
+    return changed
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "2", None])
+def test_a_memory_of_another_version_is_none_and_somebody_is_told(
+    version: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The guard counts anew: it may stop later, never sooner."""
+    memory = stored_formats.golden("guard_in_worker")["task_state_store"][0]
+    ids = tuple(memory["batch_task_ids"])
+    found = Signature(None, {}).recall({**memory, "version": version}, batch_task_ids=ids)
+    assert found.looks == 0
+    assert not found.state
+    assert "format" in caplog.text
+    assert "anew" in caplog.text
+
+
+@pytest.mark.parametrize("field", ["rollout", "live"])
+def test_the_page_leaves_out_what_it_does_not_know(field: str) -> None:
+    read = header_of if field == "rollout" else live_of
+    for original in xcoms(field)[:3]:
+        for place in [(), *places(original)]:
+            for wrong in ("gone", "more", *WRONG):
+                read(change(original, place, wrong))

@@ -99,7 +99,7 @@ class Memory:
             taken which can't make the guard stop sooner: which devices have started and have ended
             well. A decided stop, failed attempts and all times are left out
         """
-        if isinstance(data, Mapping) and data.get("version") == _VERSION:
+        if isinstance(data, Mapping) and cls.is_readable(data):
             # OverflowError: of an infinity.
             with suppress(
                 *(TypeError, ValueError, AttributeError, KeyError, RecursionError, OverflowError)
@@ -108,6 +108,11 @@ class Memory:
                     memory = cls._read(data, batch_task_ids, audit_limit)
                     return memory if is_signed else memory._without_unsigned_claims()
         return cls(batch_task_ids, trail=AuditTrail(audit_limit))
+
+    @staticmethod
+    def is_readable(data: Mapping[str, Any]) -> bool:
+        """Whether a memory has the format of this version of the provider."""
+        return bool(data.get("version") == _VERSION)
 
     def _without_unsigned_claims(self) -> Memory:
         state = GuardState.from_json(self.state).without_times().without_attempts()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.masking.sealed import Sealed
+from iotda_provider.models.text import one_line
 from iotda_provider.rollout_guard.memory import Memory, newest
 
 if TYPE_CHECKING:
     from iotda_provider.connection.settings import ConnectionSettings
+
+_log = logging.getLogger(__name__)
 
 _FIELD = "signature"
 _LABEL = b"iotda_provider: what a guard remembers"
@@ -68,6 +72,13 @@ class Signature:
         copies = [copy for copy in found if isinstance(copy, Mapping)]
         signed = [copy for copy in copies if self.is_on(copy)]
         kept = newest(*(signed or copies))
+        if kept and not Memory.is_readable(kept):
+            _log.warning(
+                "What this guard remembered is in a format that this version of the provider does "
+                "not know (%s): it counts its devices anew, from what the platform says. It may "
+                "stop later, never sooner.",
+                one_line(kept.get("version"), 60),
+            )
         return Memory.from_json(kept, batch_task_ids, audit_limit, is_signed=bool(signed))
 
     def _of(self, memory: Mapping[str, Any]) -> str | None:

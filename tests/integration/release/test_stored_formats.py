@@ -7,21 +7,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from tests import stored_formats
 from tests.integration.release import conftest
-from tests.integration.release.conftest import PACKAGE, Rollout
+from tests.integration.release.conftest import PACKAGE, Rollout, TaskInstance
+from tests.integration.release.test_guard_while_asked import desk
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import MaxFailures, SequentialFailureTest, Stalled
+from iotda_provider.operators.batch_task import (
+    CollectFailedSubtasksOperator,
+    CreateBatchTaskOperator,
+    ListBatchTasksOperator,
+    StopBatchTaskOperator,
+)
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.gate import WaveGateOperator
+from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
+from iotda_provider.sensors.batch_task import BatchTaskSensor
+
+__all__ = ["desk"]
 
 #: When all of it begins: a Friday.
 START = datetime(2030, 1, 4, 20, tzinfo=timezone.utc)
@@ -196,6 +212,37 @@ def breached(it: Left, path: Path) -> dict[str, Any]:
     return dict(it.run.outcome(1, rules=RULES))
 
 
+def asked(it: Left) -> Any:
+    """A release that a person lets go on, or whose guard breaks it meanwhile; the answer."""
+    from tests.integration.release.test_guard_while_asked import asking
+
+    it(it.run.creating(1, rules=RULES))
+    it(it.run.confirming(1, rules=RULES))
+    unproven = it(it.run.watching(1, rules=RULES, gate=0.5, wave_timeout=0.2))
+    assert unproven["verdict"] == "unproven"
+    it(asking(rules=RULES, notifiers=[Chat()]))
+    return it.run.xcoms["ask_1", "answer"]
+
+
+def tasks(it: Left) -> None:
+    """Tasks that are no release's: they create, stop, list, wait for and look into batch tasks."""
+    it(
+        CreateBatchTaskOperator(
+            task_id="create",
+            task_name="canary",
+            task_type="firmwareUpgrade",
+            targets=it.run.devices[:20],
+            document={"package_ids": [PACKAGE]},
+        )
+    )
+    task_id = it.run.xcoms["create", "batch_task_id"]
+    common = {"batch_task_id": task_id}
+    it(StopBatchTaskOperator(task_id="stop", deferrable=True, poll_interval=0.05, **common))
+    it(BatchTaskSensor(task_id="sensor", deferrable=True, target_statuses=["Stopped"], **common))
+    it(CollectFailedSubtasksOperator(task_id="collect", **common))
+    it(ListBatchTasksOperator(task_id="list", task_type="firmwareUpgrade"))
+
+
 def files_of(path: Path) -> dict[str, Any]:
     """What is written down of a release, by the ends of the files' names; ids are texts."""
 
@@ -252,3 +299,99 @@ def test_a_stop_that_an_earlier_version_has_sent_is_known(
     then = old["xcoms"]["outcome return_value"]
     for name in ("verdict", "rule", "exposed"):
         assert outcome[name] == then[name]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
+@pytest.mark.parametrize("case", ["answered_release", "release_broken_while_asked"])
+def test_a_question_leaves_what_the_golden_file_says(
+    begin: Callable[..., Left], desk: Any, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr(TaskInstance, "id", UUID(int=1), raising=False)
+    late = {"failure_rate": 0.9, "failure_after": 600, "success_after": 90_000}
+    it = begin(**late)
+    plan(it)
+    if case == "answered_release":
+        desk.at_read = lambda number: desk.answer("Go on") if number == 2 else None
+    answer = asked(it)
+    assert answer["verdict"] == ("answered" if case == "answered_release" else "breached")
+    stored_formats.check(case, it.as_json())
+
+
+@pytest.fixture
+def at_once(passing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks live in the release's time."""
+    for name in ("stop", "stop_notices"):
+        monkeypatch.setattr(f"iotda_provider.operators.batch_task.{name}.time", passing)
+    for name in ("base", "batch_task"):
+        monkeypatch.setattr(f"iotda_provider.sensors.{name}.time", passing)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_other_tasks_leave_what_the_golden_file_says(begin: Callable[..., Left]) -> None:
+    it = begin(
+        failure_rate=0.5,
+        failure_after=1,
+        success_after=600,
+        switches={"initializing": 0, "stop_after": 60},
+        batch_tasks=[],
+    )
+    tasks(it)
+    assert {one["classpath"].rpartition(".")[2] for one in it.triggers} == {"BatchTaskTrigger"}
+    stored_formats.check("other_tasks", it.as_json())
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("version", stored_formats.versions("other_tasks"))
+def test_a_stop_that_an_earlier_version_has_deferred_goes_on(
+    begin: Callable[..., Left], version: str
+) -> None:
+    old = stored_formats.golden("other_tasks", version)
+    it = begin(
+        old,
+        failure_rate=0.5,
+        failure_after=1,
+        success_after=600,
+        switches={"initializing": 0, "stop_after": 60},
+        batch_tasks=[],
+    )
+    tasks(it)
+    assert it.run.xcoms["stop", "return_value"] == old["xcoms"]["stop return_value"]
+
+
+def begins(it: Left) -> dict[str, Callable[[], Any]]:
+    """How the tasks of the second wave begin, with what tasks before them have returned."""
+    run = it.run
+
+    def begin_wave(operator: Any) -> Any:
+        context = run.context(operator)
+        plan = plan_of(context["ti"], "plan")
+        return operator.begin(context, plan, operator.guarded(context))
+
+    then = {"if_passed": "next", "if_ask": "ask", "if_stop": "stop", "if_over": "over"}
+    gate = WaveGateOperator(task_id="gate_2", watch_task_id="watch_2", **then)
+    return {
+        "create_2": lambda: begin_wave(run.creating(2)),
+        "confirm_2": lambda: begin_wave(run.confirming(2)),
+        "watch_2": lambda: begin_wave(run.watching(2, gate=0.5, trial="can stop")),
+        "gate_2": lambda: gate.execute(run.context(gate)),
+    }
+
+
+@pytest.mark.parametrize("of", ["plan", "create_1", "create_2", "confirm_2", "watch_2"])
+def test_a_result_that_lacks_something_is_refused_in_a_sentence(
+    begin: Callable[..., Left], of: str
+) -> None:
+    """Another version may have written it: never a KeyError, nor a TypeError."""
+    it, old = begin(devices=5, groups=[]), stored_formats.golden("release")
+    whole = {tuple(name.split(" ")): value for name, value in old["xcoms"].items()}
+    steps = begins(it)
+    for field in whole[of, "return_value"]:
+        for wrong in ("gone", None, {}):
+            result = {**whole[of, "return_value"], field: wrong}
+            if wrong == "gone":
+                del result[field]
+            for step in steps.values():
+                it.run.xcoms.clear()
+                it.run.xcoms.update({**whole, (of, "return_value"): result})
+                with suppress(ValueError, IoTDAError, AirflowException):
+                    step()

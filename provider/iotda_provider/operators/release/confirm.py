@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.operators.release.results import TaskResult, number_in
 from iotda_provider.operators.release.window import WindowedOperator
 from iotda_provider.release.confirm_chunks import MAX_CHUNK
 from iotda_provider.release.confirm_job import ConfirmJob
@@ -82,14 +83,15 @@ class ConfirmWaveOperator(WindowedOperator):
         self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]
     ) -> ConfirmJob | dict[str, Any]:
         ti: Any = context["ti"]
-        created = ti.xcom_pull(task_ids=self.create_task_id)
+        task_id = str(self.create_task_id)
+        created = TaskResult(ti.xcom_pull(task_ids=task_id), task_id)
         if created["verdict"] != CREATED:
             return {**created, "unconfirmed": created["devices"], "let_start": 0}
         limit, timeout = none_if_blank(self.max_in_flight), self.seconds_to_wait()
         job = ConfirmJob(
             wave=self.wave,
             parts=tuple(parts),
-            late=self.wave > len(plan["waves"]) - plan["late"],
+            late=self.wave > len(plan["waves"]) - number_in(plan, "late"),
             deadline=time.time() + timeout,
             timeout=timeout,
             chunk=self.chunk,

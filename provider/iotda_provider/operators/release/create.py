@@ -12,6 +12,7 @@ from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.batch_task.create import not_before
+from iotda_provider.operators.release.results import number_in
 from iotda_provider.operators.release.window import WindowedOperator
 from iotda_provider.release.create_wave import CreateJob, WaveCreation
 from iotda_provider.release.gate import GO_ON
@@ -128,7 +129,7 @@ class CreateWaveOperator(WindowedOperator):
         return CreateJob(
             wave=self.wave,
             waves=len(plan["waves"]),
-            devices=int(plan["devices"]),
+            devices=int(number_in(plan, "devices")),
             earlier=tuple(parts),
             task_name=name,
             task=task,

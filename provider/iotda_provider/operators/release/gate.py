@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.branch import BranchOperator
+from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.gate import ALWAYS, APPROVALS, NEVER
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, text_or_template
@@ -68,9 +68,7 @@ class WaveGateOperator(TellingTask, BranchOperator):
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
         ti: Any = context["ti"]
-        result = ti.xcom_pull(task_ids=self.watch_task_id)
-        if not isinstance(result, Mapping):
-            raise IoTDAConfigError(f"{self.watch_task_id} has left no result.")
+        result = TaskResult(ti.xcom_pull(task_ids=self.watch_task_id), self.watch_task_id)
         approval = one_of(self.approval, "approval", APPROVALS)
         verdict = result["verdict"]
         if verdict == PASSED and result["is_last"]:

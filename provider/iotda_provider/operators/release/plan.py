@@ -16,6 +16,7 @@ from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
+from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
 from iotda_provider.procedures.create_once import stamp_of
 from iotda_provider.release.before import write_before
@@ -352,15 +353,15 @@ def _packages(document: Any) -> list[str]:
     return [str(one) for one in as_mapping(document, "document").get("package_ids") or ()]
 
 
-def plan_of(ti: Any, plan_task_id: str) -> dict[str, Any]:
+def plan_of(ti: Any, plan_task_id: str) -> TaskResult:
     """What :class:`PlanWavesOperator` has returned.
 
     :raises IoTDAConfigError: nothing
     """
     plan = ti.xcom_pull(task_ids=plan_task_id)
-    if not isinstance(plan, dict) or "waves" not in plan:
+    if not isinstance(plan, Mapping) or not isinstance(plan.get("waves"), list):
         raise IoTDAConfigError(f"{one_line(plan_task_id, 250)} has planned no waves.")
-    return plan
+    return TaskResult(plan, plan_task_id)
 
 
 def created_parts(ti: Any, create_task_id: str) -> list[Part]:
@@ -374,4 +375,5 @@ def created_parts(ti: Any, create_task_id: str) -> list[Part]:
             f"{create_task_id} has left no result, so nobody is let start (was it marked as a "
             "success by hand?). Clear it."
         )
-    return [Part.from_json(part) for part in created.get("all_parts") or ()]
+    parts = as_list(created.get("all_parts") or (), f"{create_task_id}: all_parts")
+    return [Part.from_json(part) for part in parts]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.release.confirm import started_elsewhere_so_far
 from iotda_provider.operators.release.plan import plan_of
+from iotda_provider.operators.release.results import TaskResult, number_in
 from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
@@ -110,9 +110,7 @@ class WatchWaveOperator(WaveOperator):
         self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]
     ) -> WatchJob | dict[str, Any]:
         ti: Any = context["ti"]
-        confirm = ti.xcom_pull(task_ids=self.confirm_task_id)
-        if not isinstance(confirm, Mapping):
-            raise IoTDAConfigError(f"{self.confirm_task_id} has left no result.")
+        confirm = TaskResult(ti.xcom_pull(task_ids=self.confirm_task_id), self.confirm_task_id)
         is_last = self.wave == len(plan["waves"])
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
             return {**confirm, "gate": None, "is_last": is_last}
@@ -126,12 +124,12 @@ class WatchWaveOperator(WaveOperator):
                 "started_elsewhere": confirm["started_elsewhere"],
                 "summary": said,
             }
-        since = float(confirm["confirmed_at"])
+        since = number_in(confirm, "confirmed_at")
         bake = since + read_number(self.bake_time, "bake_time", zero=True)
         return WatchJob(
             wave=self.wave,
             batch_task_ids=tuple(str(part.batch_task_id) for part in parts),
-            members=int(confirm["members"]),
+            members=int(number_in(confirm, "members")),
             is_last=is_last,
             gate=as_gate(self.gate),
             bake=bake,

@@ -20,6 +20,7 @@ from iotda_provider.notifications.on_alert import OnAlert
 from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import created_parts, plan_of
+from iotda_provider.operators.release.results import TaskResult, number_in
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.create_wave import CREATED
 from iotda_provider.release.manifest import Part
@@ -349,8 +350,9 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         if event.result is not None:
             return self._finish(context, memory, dict(event.result))
         if event.status == ASK:
-            job = self.job_from_json(event.memo["job"])
-            return self._work(context, job, memory, began=float(event.memo["began"]))
+            memo = TaskResult(event.memo, "the trigger")
+            job = self.job_from_json(memo["job"])
+            return self._work(context, job, memory, began=number_in(memo, "began"))
         store.take_back(memory.to_json())
         forget_triggers_memory(context)
         if event.status == TIMEOUT:
