@@ -85,6 +85,7 @@ docs: venv ## the documentation in English and Chinese, into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
 	@$(PY) -m sphinx -q -W --keep-going -b html -D language=zh_CN -D figure_language_filename='{root}-dark-zh{ext}' \
 	  docs docs/_build/html/zh_CN $(ARGS)
+	@$(PY) scripts/translations.py --check
 
 .PHONY: translations
 translations: venv ## bring the Chinese catalogues in docs/locale up to date with the guides

@@ -55,8 +55,11 @@ WRONG = {
 }
 
 
+MARKDOWN = MarkdownIt("commonmark")
+
+
 def inline(markdown: str) -> list[Token]:
-    (paragraph,) = MarkdownIt("commonmark").parseInline(markdown)
+    (paragraph,) = MARKDOWN.parseInline(markdown)
     return paragraph.children or []
 
 
