@@ -66,8 +66,9 @@ def test_a_bad_rollout_is_stopped_while_one_watches(page: Page, api: Api) -> Non
 def test_theme_and_language_are_followed_without_a_reload(page: Page) -> None:
     page.open()
     page.leave()
-    page.driver.execute_script(
-        "document.documentElement.classList.add('dark'); document.documentElement.lang = 'zh-CN'"
+    page.driver.execute_script(  # what Airflow does where a user chooses
+        "document.documentElement.classList.add('dark');"
+        "localStorage.setItem('i18nextLng', 'zh-CN'); document.documentElement.lang = 'zh-CN'"
     )
     page.enter()
     page.until(lambda: page.text("h1") == "升级任务", "Chinese")

@@ -10,7 +10,8 @@ export const api = new URL("../api/", document.baseURI);
 
 /** `en` or `zh-CN`, whichever is closer to Airflow's own language. */
 export function language() {
-  const chosen = host.document.documentElement.lang || stored("i18nextLng") || navigator.language;
+  // What Airflow has stored comes first: after a reload its `lang` may stay `en`.
+  const chosen = stored("i18nextLng") || host.document.documentElement.lang || navigator.language;
   return /^zh(?!-(TW|HK|MO|Hant))/i.test(chosen) ? "zh-CN" : "en";
 }
 
