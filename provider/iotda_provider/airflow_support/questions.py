@@ -47,14 +47,11 @@ def park_in_dag_test(method_name: str, timeout: timedelta | None) -> None:
     :param method_name: the method of the task that goes on with the answer
     :param timeout: for how long the question is open; None: for ever
     """
-    from airflow.sdk.execution_time import task_runner
-
     try:
         from airflow.sdk.exceptions import TaskAwaitingInput
     except ImportError:  # before 3.3
         return
-    is_in_process = hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "supervisor")
-    if is_in_process:
+    if _supervisor() is not None:
         raise TaskAwaitingInput(method_name=method_name, timeout=timeout)
 
 
@@ -65,7 +62,10 @@ def read_answer(ti_id: str) -> dict[str, Any] | None:
     """
     from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
 
-    found: Any = get_hitl_detail_content_detail(ti_id=UUID(ti_id))
+    # The supervisor of dag.test() before 3.3 passes nobody's question on; its client does.
+    client: Any = getattr(_supervisor(), "client", None)
+    read = get_hitl_detail_content_detail if client is None else client.hitl.get_detail_response
+    found: Any = read(ti_id=UUID(ti_id))
     if not (found.response_received and found.chosen_options):
         return None
     by = getattr(found, "responded_by_user", None)
@@ -89,6 +89,13 @@ def close(ti_id: str, option: str, because: str) -> None:
     from airflow.sdk.execution_time.hitl import update_hitl_detail_response
 
     if read_answer(ti_id) is None:
-        update_hitl_detail_response(
-            ti_id=UUID(ti_id), chosen_options=[option], params_input={"guard": because}
-        )
+        client: Any = getattr(_supervisor(), "client", None)
+        update = update_hitl_detail_response if client is None else client.hitl.update_response
+        update(ti_id=UUID(ti_id), chosen_options=[option], params_input={"guard": because})
+
+
+def _supervisor() -> Any:
+    """The supervisor of ``dag.test()``, which runs in this process; None: there is another one."""
+    from airflow.sdk.execution_time import task_runner
+
+    return getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "supervisor", None)
