@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ OPTIONAL = frozenset(
         *("unanswered", "elsewhere", "lately"),
     }
 )
-#: Objects by these names have keys of their own: ids, statuses, classes, times.
-BY_KEY = frozenset({"ended", "failures_by_class", "counts", "left_out", "files", "variables"})
+#: Objects by these names have keys of their own: classes, and why devices were left out.
+BY_KEY = frozenset({"failures_by_class", "counts", "left_out"})
+#: A batch task's id, which depends on the moment at which it was created.
+_ID = re.compile(r"[0-9a-f]{24}")
 
 WHAT_TO_DO = """
 Other people's databases hold {case} as it was. So, if the change is meant:
@@ -81,7 +84,7 @@ def differences(old: Any, new: Any, place: str, name: str = "") -> Iterator[str]
     if isinstance(old, Alternatives) != isinstance(new, Alternatives):
         old, new = (one if isinstance(one, Alternatives) else _as_one([one]) for one in (old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        if name in BY_KEY:
+        if name in BY_KEY or all(map(_ID.fullmatch, [*old, *new])):
             old, new = _as_one(old.values()), _as_one(new.values())
             yield from differences(old, new, f"{place}.*")
             return
@@ -113,7 +116,12 @@ class Alternatives:
 
 def _as_one(values: Any) -> Alternatives:
     kinds: dict[str, Any] = {}
-    for value in values:
+    members = [
+        each
+        for value in values
+        for each in (value.kinds.values() if isinstance(value, Alternatives) else (value,))
+    ]
+    for value in members:
         kind = _kind(value)
         if kind == "object":
             known = kinds.setdefault(kind, {})
@@ -127,8 +135,6 @@ def _as_one(values: Any) -> Alternatives:
 
 
 def _joined(one: Any, other: Any) -> Any:
-    if isinstance(one, Alternatives):
-        return _as_one([*one.kinds.values(), other])
     return _as_one([one, other])
 
 
