@@ -114,7 +114,7 @@ export function sentence(row) {
     parts.push(t("attempted", { n: number(row.attempted) }));
   }
   const rule = nearest(row);
-  if (rule && !WITHOUT_RULE.includes(row.state)) {
+  if (rule && rule.value !== null && !WITHOUT_RULE.includes(row.state)) {
     parts.push(ruleWords(rule, row.state));
   }
   if (row.state === "stopped") {
