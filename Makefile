@@ -43,12 +43,7 @@ ui: venv ## Airflow's web UI with the emulator and the example DAGs
 
 .PHONY: test
 test: venv ## all tests: unit, integration, system
-	@# Real Airflow leaves a database and threads in its process, so that what measures time runs in others.
-	@# Status 5: none of these tests were asked for.
-	@status=0; \
-	  $(PYTEST) --ignore=tests/system $(ARGS) || [ $$? -eq 5 ] || status=1; \
-	  $(PYTEST) --ignore=tests/unit --ignore=tests/integration $(ARGS) || [ $$? -eq 5 ] || status=1; \
-	  exit $$status
+	@$(PYTEST) $(ARGS)
 
 .PHONY: test-unit test-integration test-system
 test-unit test-integration test-system: test-%: venv

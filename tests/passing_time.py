@@ -80,43 +80,50 @@ class Sleepers:
             await asyncio.sleep(0 if ready else 0.0005)
 
     def _watch_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        settle = threads._settle
+        working = self._working
+        run_in_executor = asyncio.BaseEventLoop.run_in_executor
+
+        def run(*args: Any) -> Any:
+            """Threads that a task waits for: ours, Airflow's and asyncio's."""
+            future = run_in_executor(*args)
+            working.add(future)
+            future.add_done_callback(working.discard)
+            return future
+
+        monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", run)
+
+        begin, settle = threads.CallQueue.begin, threads._settle
+
+        def watched_begin(*args: Any, **options: Any) -> Any:
+            """Calls that are made one after the other."""
+            future: Any = begin(*args, **options)
+            working.add(future)
+            if hasattr(future, "has_settled"):
+                working.discard(future)
+            return future
 
         def watched_settle(future: Any, call: Callable[[], Any]) -> None:
             try:
                 settle(future, call)
-            finally:  # the event loop that waits for it has been told
+            finally:  # whoever waits for it has been told
                 future.has_settled = True
-                self._working.discard(future)
+                working.discard(future)
 
+        monkeypatch.setattr(threads.CallQueue, "begin", watched_begin)
         monkeypatch.setattr(threads, "_settle", watched_settle)
-
-        def watch_begin(owner: type[Any], name: str) -> None:
-            real = getattr(owner, name)
-
-            def begin(*args: Any, **options: Any) -> Any:
-                future = real(*args, **options)
-                self._working.add(future)
-                if hasattr(future, "has_settled"):
-                    self._working.discard(future)
-                return future
-
-            monkeypatch.setattr(owner, name, begin)
 
         def watch_exchange(name: str) -> None:
             real = getattr(AsyncTransport, name)
 
             async def exchange(*args: Any) -> Any:
                 token = object()
-                self._working.add(token)
+                working.add(token)
                 try:
                     return await real(*args)
                 finally:
-                    self._working.discard(token)
+                    working.discard(token)
 
             monkeypatch.setattr(AsyncTransport, name, exchange)
 
-        watch_begin(threads._ThreadPerCall, "submit")
-        watch_begin(threads.CallQueue, "begin")
         watch_exchange("send")
         watch_exchange("read")

@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 from iotda_provider.airflow_support.trigger_events import Event
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
@@ -40,10 +42,17 @@ class DeferrableTask(Operator):
         :param deadline: when the trigger ends the wait
         :param poll_interval: seconds between two looks of the trigger
         """
+        self.wait_for_event(trigger, deadline.for_airflow(poll_interval, now=time.time()))
+
+    def wait_for_event(self, trigger: BaseTrigger, timeout: timedelta | None) -> NoReturn:
+        """Defer until the trigger sends an event.
+
+        :param timeout: Airflow's own, which serves where no triggerer runs; None: it has none
+        """
         self.defer(
             trigger=trigger,
             method_name="execute_complete",  # stored in Airflow's database
-            timeout=deadline.for_airflow(poll_interval, now=time.time()),
+            timeout=timeout,
         )
         raise AssertionError("defer() returned")
 

@@ -336,9 +336,10 @@ def test_another_triggerer_goes_on_with_the_question_and_its_guard(
                 raise AssertionError("it has seen a breach too early for this test")
 
         running = asyncio.ensure_future(first())
-        while desk.reads < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        running.cancel()
+        loop = asyncio.get_running_loop()
+        desk.at_read = lambda number: (
+            loop.call_soon_threadsafe(running.cancel) if number == 5 else None
+        )
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(dies())

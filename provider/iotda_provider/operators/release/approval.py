@@ -146,21 +146,17 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
             until=None if limit is None else now + limit.total_seconds(),
         )
         nobody: dict[str, Any] = {"on_alert": None, "notifiers": [], "try_number": 1}
-        self.defer(
-            trigger=OpenQuestionTrigger(
-                guard=self.watch_over(memory).plan.to_dict(),
-                job=job.to_json(),
-                files=self.files(context).to_json(),
-                owner=owner_of(ti),
-                began=now,
-                starts_at=now,
-                **(nobody if self._tells_late else self.told(context)),
-                **self.connection,
-            ),
-            method_name="execute_complete",
-            timeout=None if limit is None else limit + _MARGIN,
+        trigger = OpenQuestionTrigger(
+            guard=self.watch_over(memory).plan.to_dict(),
+            job=job.to_json(),
+            files=self.files(context).to_json(),
+            owner=owner_of(ti),
+            began=now,
+            starts_at=now,
+            **(nobody if self._tells_late else self.told(context)),
+            **self.connection,
         )
-        raise AssertionError("defer() returned")
+        self.wait_for_event(trigger, None if limit is None else limit + _MARGIN)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Resume with the trigger's event, or, since Airflow 3.3, with the answer itself.
