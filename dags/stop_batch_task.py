@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 # The connections of type iotda in the form: whoever may start this DAG may use each of them.
 CONNECTIONS = ["iotda_default"]
+# Who is told that the task was stopped, or could not be: notifiers of Airflow, such as
+#     SlackWebhookNotifier(slack_webhook_conn_id="slack", text="{{ message }}")
+# docs/howto/tell-people.md has more. Without any, only the log tells.
+NOTIFIERS: list[Any] = []
 DEFERRABLE = True  # wait in the triggerer until the task is at rest, so that no worker is held
 # Tasks survive five minutes without the platform, the broker or the workers.
 RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
@@ -116,6 +120,7 @@ def stop_batch_task() -> None:
         batch_task_id="{{ params.batch_task_id }}",
         poll_interval=5,
         deferrable=DEFERRABLE,
+        notifiers=NOTIFIERS,
         **CONNECTION,
     )
     stop_some = StopBatchTaskOperator(
@@ -123,6 +128,7 @@ def stop_batch_task() -> None:
         batch_task_id="{{ params.batch_task_id }}",
         targets="{{ (params.targets or []) | tojson }}",
         deferrable=DEFERRABLE,
+        notifiers=NOTIFIERS,
         **CONNECTION,
     )
 

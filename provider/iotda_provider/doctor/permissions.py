@@ -59,12 +59,15 @@ def findings(seen: Seen) -> list[Finding]:
 
 
 def edition(search: Asked[Any]) -> Finding:
-    """Whether devices can be searched for. Not every edition offers it; operators go without."""
+    """Whether devices can be searched for. Not every edition offers it; releases go without."""
     if search.error is None:
         return Finding("edition", "search", Result.OK, "available")
     if search.status in (400, 403, 404) and _is_forbidden(search):
-        text = f"not available to this caller ({search.code}). Operators read lists instead"
-        return Finding("edition", "search", Result.OK, text)
+        text = (
+            f"not available to this caller ({search.code}). Before each wave a release reads its "
+            "devices, where it otherwise counts them"
+        )
+        return Finding("edition", "search", Result.WARNING, text)
     return Finding("edition", "search", Result.UNKNOWN, said(search.error))
 
 

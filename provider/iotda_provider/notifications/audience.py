@@ -20,9 +20,19 @@ SECONDS_FOR_EACH = 10.0
 _LONGEST_SENTENCE = 1_000
 _PATH_OF_A_URL = re.compile(r"(?<=[\s:/(\[{'\"])/[^\s'\")]{4,}")
 _SEVERITIES = {
-    "critical": ("breach", "stop_failed", "guard_lost", "may_not_stop", "overdue", "rolled_back"),
-    "error": ("blind", "lost", "stopped", "confirm_failed", "evidence_failed", "unconfirmed"),
-    "info": ("wave_passed", "released"),
+    "critical": (
+        "breach",
+        "stop_failed",
+        "guard_lost",
+        "may_not_stop",
+        "overdue",
+        "not_rolled_back",
+    ),
+    "error": (
+        *("blind", "lost", "stopped", "not_released"),
+        *("confirm_failed", "evidence_failed", "unconfirmed"),
+    ),
+    "info": ("wave_passed", "released", "rolled_back"),
 }
 
 

@@ -56,12 +56,31 @@ def test_people_are_told_that_a_release_has_reached_its_end(rollout: Any) -> Non
     run.confirm(1)
     run.watch(1)
 
-    run.outcome(1, notifiers=[Chat()])
-    run.outcome(1, notifiers=[Chat()], released_as="rolled_back")
+    chat = Chat("{{ event.severity }} {{ message }}")
+    run.outcome(1, notifiers=[chat])
+    run.outcome(1, notifiers=[chat], released_as="rolled_back")
 
     assert [text.split(".")[0] for _, text in Chat.told] == [
-        "RELEASED: 60 of 60 devices were let start",
-        "ROLLED BACK: 60 of 60 devices were let start",
+        "info RELEASED: 60 of 60 devices were let start",
+        "info ROLLED BACK: 60 of 60 devices were let start",
+    ]
+
+
+def test_devices_that_do_not_come_back_are_more_urgent_than_a_release_that_ends_early(
+    rollout: Any,
+) -> None:
+    run = rollout(devices=200, failure_rate=0.5, failure_after=5)
+    run.plan("50%, 100%")
+    run.confirm(1)
+    run.watch(1)
+
+    chat = Chat("{{ event.severity }} {{ message }}")
+    run.outcome(2, notifiers=[chat])
+    run.outcome(2, notifiers=[chat], released_as="rolled_back")
+
+    assert [text.split(":")[0] for _, text in Chat.told] == [
+        "error NOT RELEASED",
+        "critical NOT ROLLED BACK",
     ]
 
 

@@ -92,6 +92,17 @@ def test_whoever_is_named_at_the_top_of_the_file_is_told_by_every_task_that_tell
     assert {task for task, whom in told_by.items() if "ann@example.com" not in whom} == set()
 
 
+def test_whoever_is_named_there_is_told_of_a_stop_by_hand(tmp_path):
+    somebody = (
+        "from airflow.providers.smtp.notifications.smtp import SmtpNotifier\n"
+        'NOTIFIERS = [SmtpNotifier(to="ann@example.com")]'
+    )
+    file = adapted("stop_batch_task", tmp_path, "NOTIFIERS: list[Any] = []", somebody)
+    dag = loaded("stop_batch_task", file)
+    for task_id in ("stop_the_whole_task", "stop_some_devices"):
+        assert "ann@example.com" in str(dag.get_task(task_id).notifiers)
+
+
 def test_a_way_back_ends_as_rolled_back():
     outcome = loaded("roll_back_release", DAGS / "roll_back_release.py").get_task(
         "way_back.outcome"
