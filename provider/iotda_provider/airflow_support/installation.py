@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.shared_text import made_once
 from iotda_provider.airflow_support.task_notes import PREFIX, notes_of
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.text import one_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -46,6 +48,21 @@ def installation_of(context: Context) -> str:
     used = setting or made_once(VARIABLE, _DESCRIPTION)
     notes.set(_NOTE, {"id": used})
     return used
+
+
+def refuse_a_copy(planned_by: Any) -> None:
+    """Let no copy of a database go on with a release of the original.
+
+    :param planned_by: the id of the installation that has planned the release
+    :raises IoTDAConfigError: the setting names another one
+    """
+    setting = _setting()
+    if setting not in (None, planned_by):
+        raise IoTDAConfigError(
+            f"This release was planned by the installation {one_line(planned_by, 100)}, and "
+            f"[iotda] installation_id says that this is {one_line(setting, 100)}. It lets no "
+            "device start here: start a new run."
+        )
 
 
 def _setting() -> str | None:

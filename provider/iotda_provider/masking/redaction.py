@@ -92,16 +92,20 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
 def _pattern(secret: str) -> str:
     """A regular expression for a secret, with each character in any spelling."""
     parts = []
+    after_run = False
     for run in re.findall(r"\\+|[^\\]", secret):
-        if run[0] == "\\":  # doubled in JSON; matched one by one, there would be 2**n ways
-            parts.append(rf"(?:\\{{{len(run)},{2 * len(run)}}}|(?:%5[Cc]){{{len(run)}}})")
+        if run[0] == "\\":
+            # Doubled in JSON, and one more where the next character has one of its own. Matched one
+            # by one, or with that one left to the next character, there would be 2**n ways.
+            parts.append(rf"(?:\\{{{len(run)},{2 * len(run) + 1}}}|(?:%5[Cc]){{{len(run)}}})")
         else:
-            parts.append(_any_spelling(run))
+            parts.append(_any_spelling(run, after_run=after_run))
+        after_run = run[0] == "\\"
     return "".join(parts)
 
 
 @lru_cache(maxsize=256)
-def _any_spelling(char: str) -> str:
+def _any_spelling(char: str, *, after_run: bool) -> str:
     if char.isascii() and char.isalnum():
         return char
     raw = char.encode("utf-8", "surrogatepass")
@@ -111,6 +115,7 @@ def _any_spelling(char: str) -> str:
     forms = {char, f"\\{char}", json.dumps(char)[1:-1], repr(char)[1:-1], repr(raw)[2:-1]}
     forms |= {by_number, by_number.upper().replace("U", "u"), by_bytes, by_bytes.upper()}
     forms |= {"+"} if char == " " else set()
+    forms -= {f"\\{char}"} if after_run else set()
     return f"(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})"
 
 

@@ -189,8 +189,8 @@ def test_searching_is_no_part_of_every_edition(doctor: Doctor) -> None:
     assert code == 0
     assert rows["search"] == (
         "warning",
-        "not available to this caller (HTTP 403 IOTDA.000022). Before each wave a release reads its "
-        "devices, where it otherwise counts them",
+        "not available to this caller (HTTP 403 IOTDA.000022). Before each wave a release reads "
+        "its devices, where it otherwise counts them",
     )
 
 

@@ -95,6 +95,26 @@ def test_time_grows_with_a_secret_and_no_faster(part: str) -> None:
     assert growth(work, 4_096) < 2.5
 
 
+@pytest.mark.parametrize("part", ['\\"', "\\'", "\\ ", "\\!&", '\\\\"'], ids=repr)
+def test_backslashes_before_other_symbols_are_matched_in_one_way(part: str) -> None:
+    """Else each pair would double the time: a text that almost ends as the secret does."""
+
+    def work(size: int) -> Callable[[], str]:
+        count = size // len(part)
+        text = "\\" + part * count + "! Z"
+        doubled = part.replace("\\", "\\\\") * count + "! Z"
+        return lambda: redact(text + doubled, [part * count + "Z"])
+
+    assert growth(work, 512) < 2.5
+
+
+@given(st.text(alphabet="\\\"' &!%a", min_size=8, max_size=40))
+def test_backslashes_among_symbols_are_found_in_each_spelling(mixed: str) -> None:
+    secret = f"{mixed}Zq9x"
+    for spelled in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="")):
+        assert "Zq9x" not in redact(f"x {spelled} y", [secret])
+
+
 def test_time_grows_with_the_number_of_secrets_and_no_faster() -> None:
     text = "secret-12 & <b> %20 \\u0026" * 400
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.airflow_support.installation import refuse_a_copy
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.operators.release.results import TaskResult, number_in
 from iotda_provider.operators.release.window import WindowedOperator
@@ -83,6 +84,7 @@ class ConfirmWaveOperator(WindowedOperator):
         self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]
     ) -> ConfirmJob | dict[str, Any]:
         ti: Any = context["ti"]
+        refuse_a_copy(plan["installation"])
         task_id = str(self.create_task_id)
         created = TaskResult(ti.xcom_pull(task_ids=task_id), task_id)
         if created["verdict"] != CREATED:

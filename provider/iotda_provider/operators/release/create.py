@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.airflow_support.installation import refuse_a_copy
 from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.models.text import what_is
@@ -113,6 +114,7 @@ class CreateWaveOperator(WindowedOperator):
         from iotda_provider.api import create_batch_task
 
         ti: Any = context["ti"]
+        refuse_a_copy(plan["installation"])
         self._check_opened(ti)
         policy = none_if_blank(self.task_policy)
         task = {
