@@ -19,7 +19,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.masking.redaction import redacted_line, secrets_of
-from iotda_provider.masking.sealed import without_frames
+from iotda_provider.masking.sealed import Unpicklable, without_frames
 from iotda_provider.models.json_text import read_json
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ _MESSAGES = ("error_msg", "errorMsg", "message", "error_message", "msg")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Unpicklable):
     """An HTTP answer with its whole body. Header names are in lower case.
 
     :param secrets: texts that no error may show, even if the answer repeats them

@@ -19,9 +19,7 @@ def test_a_copy_that_has_its_own_id_creates_and_confirms_nothing(
 
     monkeypatch.setenv("AIRFLOW__IOTDA__INSTALLATION_ID", "staging")
     for act in (run.confirm, lambda: run.create(2)):
-        with pytest.raises(
-            IoTDAConfigError, match="by the installation tests, .* staging"
-        ):
+        with pytest.raises(IoTDAConfigError, match=r"by the installation tests, .* staging"):
             act()
     assert run.task_ids == before
     assert run.confirmations == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.api.responses import Answer
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 
 AUTH_TYPES = ["aksk", "token", "agency", "federation"]
@@ -239,6 +240,8 @@ def test_what_run_returns_and_what_a_hook_knows_hold_no_secret_to_be_pickled(
         assert pickle.loads(pickle.dumps(response)).json() == response.json()
     with pytest.raises(TypeError, match="holds secrets: it can't be pickled"):
         pickle.dumps(client.settings)
+    with pytest.raises(TypeError, match="holds secrets: it can't be pickled"):
+        pickle.dumps(Answer.of(200, [], b"", secrets=("canary-password",)))
     assert leaks(repr(client.settings)) == []
 
 
