@@ -142,6 +142,8 @@ def roll_back_release() -> None:
         devices=found["targets"],
         document={"package_ids": ["{{ params.package_id }}"]},
         task_type="{{ ti.xcom_pull('find')['task_type'] }}",
+        # Hours after they were found, some may run a fix: these keep it.
+        from_version="{{ ti.xcom_pull('find')['version'] }}",
         rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}]',
         waves="{{ ti.xcom_pull('find')['waves'] | join(', ') }}",
         max_in_flight="{{ ti.xcom_pull('find')['at_a_time'] }}",
@@ -169,6 +171,7 @@ def roll_back_release() -> None:
         version="{{ ti.xcom_pull('find')['old_version'] }}",
         kind="{{ ti.xcom_pull('find')['kind'] }}",
         product_id="{{ ti.xcom_pull('find')['product_id'] or '' }}",
+        from_version="{{ ti.xcom_pull('find')['version'] }}",
         outcome=way_back.outcome.output,
         plan_task_id=way_back.plan.task_id,
         gate=0.2,

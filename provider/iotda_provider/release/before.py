@@ -52,8 +52,19 @@ def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
 def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
     """What each device of a wave ran before the release; of which that is unknown are left out.
 
+    The last wave has also the devices of earlier ones that were held elsewhere when these began.
+
     :raises IoTDATransportError: it can't be read now
     """
+    found = _read(files, wave, log)
+    held = set(files.read_held(wave)) if wave == len(files.planned()) else set()
+    for earlier in range(1, wave) if held else ():
+        found |= {one: runs for one, runs in _read(files, earlier, log).items() if one in held}
+    return found
+
+
+def _read(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
+    """The same, of those that were planned for the wave."""
     ids = list(files.iter_planned(wave))
     for record in files.read(key_of(wave)):
         try:

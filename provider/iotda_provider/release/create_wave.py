@@ -53,6 +53,8 @@ class CreateJob:
     :param timeout: the same in seconds from the beginning, for the error
     :param window: when devices may be let start: nothing is created outside of it; None: at any
         time
+    :param from_version: only for devices that run this version when the wave begins; None: for all
+        that do not run the new one
     """
 
     wave: int
@@ -66,6 +68,7 @@ class CreateJob:
     deadline: float
     timeout: float
     window: MaintenanceWindow | None = None
+    from_version: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -189,6 +192,14 @@ class WaveCreation(WaveStep):
         job = self.job
         if self._ids is None:
             self._ids = await self._candidates(io)
+        # Before the versions: whose other upgrade is over by then runs what it has brought.
+        if self._others is None:
+            own = frozenset(job.batch_task_ids)
+            self._others = OtherUpgrades(set(self._ids), lambda t: t.task_id in own, job.devices)
+        while (call := self._others.next) is not None:
+            self._others.take(await io.perform(call))
+            if self._clock() >= self._look_again:
+                return None  # the guard looks meanwhile
         if self._look is None:
             copies = await io.recall(LOOKED)
             if copies is None:
@@ -202,17 +213,10 @@ class WaveCreation(WaveStep):
                 await io.note(LOOKED, self._look.counted.to_json())
             if self._look.must_wait or self._clock() >= self._look_again:
                 return None  # the guard looks meanwhile
-        if self._others is None:
-            own, absent = frozenset(job.batch_task_ids), self._look.absent
-            here = {device for device in self._ids if device not in absent}
-            self._others = OtherUpgrades(here, lambda t: t.task_id in own, job.devices)
-        while (call := self._others.next) is not None:
-            self._others.take(await io.perform(call))
-            if self._clock() >= self._look_again:
-                return None  # the guard looks meanwhile
         if self._others.not_read:
             self._log.warning("%s", self._others.not_read)
-        held, absent = self._others.devices, self._look.absent
+        absent = self._look.absent
+        held = self._others.devices - absent
         ids = [device for device in self._ids if device not in held and device not in absent]
         left_out = dict(self._look.left_out)
         if held:
@@ -237,12 +241,16 @@ class WaveCreation(WaveStep):
         return None
 
     def _second_look(self, copies: list[Any], ids: list[str]) -> SecondLook:
-        """The look at the wave's devices; one that is done where the plan knew no version."""
+        """The look at the wave's devices; one that is done where nobody knows any version."""
+        only = self.job.from_version
         for copy in copies:
             with suppress(ValueError):
-                return SecondLook(Counted.from_json(copy), ids, self._log)
+                return SecondLook(Counted.from_json(copy), ids, self._log, only)
+        unknown = Counted("", COLUMNS[str(self.job.task["task_type"])], None)
+        if only is not None:
+            return SecondLook(unknown, ids, self._log, only)
         self._log.warning("The versions of the wave's devices are not looked at again.")
-        return SecondLook(Counted("", COLUMNS["firmwareUpgrade"], None), (), self._log)
+        return SecondLook(unknown, (), self._log)
 
     async def _candidates(self, io: ReleaseIO) -> list[str]:
         """The devices of the wave; in the last one also those that earlier ones have left out."""

@@ -22,6 +22,8 @@ LOOKED = "looked"
 #: Why a device is left out of its wave: another upgrade that has not ended holds it; it runs the
 #: version by now; or the platform has it no more.
 HELD, CURRENT, GONE = "held_elsewhere", "already_current", "gone"
+#: Of a wave for devices of one version: it runs neither that nor the new one, or can't be read.
+OTHER_VERSION, UNREAD_VERSION = "runs_another_version", "version_unread"
 
 
 def digest_of(device_ids: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import Subtask, SubtaskStatus, TaskProgress
 from iotda_provider.release.ledger import Ledger
+from iotda_provider.release.manifest import CURRENT, OTHER_VERSION, UNREAD_VERSION
 
 UPDATED = "updated"
 SUCCESS_OLD_VERSION = "success_with_old_version"
@@ -19,6 +20,8 @@ ENVIRONMENT, FIRMWARE, UNKNOWN = "environment", "firmware", "unknown"
 NEVER_STARTED, INTERRUPTED, UNFINISHED = "never_started", "interrupted", "unfinished"
 REMOVED = "removed"
 NOT_BEGUN, LEFT_OUT = "wave_not_begun", "left_out"
+#: Of a device that was left out, and runs the version again that it was to leave.
+STILL_RUNS = "runs_the_version_again"
 KINDS = (
     UPDATED,
     SUCCESS_OLD_VERSION,
@@ -59,7 +62,7 @@ class Reconciliation:
     ``unknown``: failed, by class; ``never_started``: its wave began, and it was never let start;
     ``interrupted``: let start, and stopped; ``unfinished``: let start, with no outcome yet;
     ``removed``: gone; ``wave_not_begun``: in no batch task; ``left_out``: of its wave, as it ran
-    the version, was gone, or held by another upgrade.
+    the version, was gone, held by another upgrade, or not of the version that the release is for.
     """
 
     counted: Counter[str] = field(default_factory=Counter)
@@ -164,6 +167,25 @@ def _word(
     if status == SubtaskStatus.WAITING and not started:
         return NEVER_STARTED
     return UNFINISHED
+
+
+def why_left_out(why: str, runs: str | None, version: str, from_version: str | None) -> str:
+    """Why a device that was left out of its wave need not, or could not, be in it, by now.
+
+    :param why: what was written down when its wave began
+    :param runs: what it runs now; None: nobody can say
+    :param version: what the devices of the release were to run
+    :param from_version: what they had to run to be in it; None: whatever they ran
+    """
+    if runs == version:
+        return CURRENT
+    if from_version is None:
+        return why
+    if runs and runs != from_version:
+        return OTHER_VERSION
+    if why not in (CURRENT, OTHER_VERSION):
+        return why
+    return STILL_RUNS if runs else UNREAD_VERSION
 
 
 def statuses_to_read(progress: TaskProgress) -> tuple[dict[SubtaskStatus, int], SubtaskStatus]:

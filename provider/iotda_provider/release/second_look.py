@@ -4,6 +4,9 @@ The plan writes down how many devices the product has, and how many of them run 
 each wave both are counted again, in two calls. Only where that does not come out as it has to, the
 wave's devices are read: by pages of the product's list, or by one call each, whatever takes fewer
 calls.
+
+Where a wave is only for devices of one version, as on the way back, they are read in any case: no
+count tells which other version somebody has brought meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +27,13 @@ from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.device_reading import DeviceReading
-from iotda_provider.release.manifest import CURRENT, GONE, LOOKED
+from iotda_provider.release.manifest import (
+    CURRENT,
+    GONE,
+    LOOKED,
+    OTHER_VERSION,
+    UNREAD_VERSION,
+)
 
 #: The column of a device that each kind of package is about.
 COLUMNS = {"firmwareUpgrade": "fw_version", "softwareUpgrade": "sw_version"}
@@ -83,10 +92,15 @@ class SecondLook:
     :param counted: what was counted before
     :param ids: the wave's devices
     :param log: where its lines go
+    :param from_version: whoever is not known to run this version is left out; None: whoever runs
+        the one that the release brings
     """
 
-    def __init__(self, counted: Counted, ids: Sequence[str], log: Log) -> None:
+    def __init__(
+        self, counted: Counted, ids: Sequence[str], log: Log, from_version: str | None = None
+    ) -> None:
         self.counted = counted
+        self._from = from_version
         self._ids = ids
         self._log = log
         self._before: tuple[Counted, int] | None = None
@@ -112,6 +126,8 @@ class SecondLook:
             has just seen
         :raises IoTDAError: the devices can't be read now
         """
+        if self._reading is None and self._from is not None:
+            self._begin_reading()
         if self._reading is not None:
             await self._read(io, self._reading)
         elif self._before is None:
@@ -123,8 +139,10 @@ class SecondLook:
         elif self._is_as_expected(*self._before, succeeded):
             self.is_done = True
         else:
-            product_id = self.counted.product_id
-            self._reading = DeviceReading(self._ids, product_id, since=False)
+            self._begin_reading()
+
+    def _begin_reading(self) -> None:
+        self._reading = DeviceReading(self._ids, self.counted.product_id, since=False)
 
     def _is_as_expected(self, now: Counted, before: int, after: int) -> bool:
         if now.devices is None or now.devices != self.counted.devices:
@@ -136,7 +154,6 @@ class SecondLook:
         if not reading.is_done:
             return
         errors = reading.errors
-        gone = [one for one in self._ids if isinstance(errors.get(one), IoTDANotFoundError)]
         for device_id, error in errors.items():
             if isinstance(error, _TRANSIENT):
                 self._reading = None
@@ -144,18 +161,26 @@ class SecondLook:
             if not isinstance(error, IoTDANotFoundError):
                 self._log.warning("Device %s can't be looked at again: %s", device_id, error)
                 break
-        current = [
-            one
-            for one in self._ids
-            if one in reading.found
-            and getattr(reading.found[one], self.counted.column) == self.counted.version
-        ]
-        self.left_out = {why: ids for why, ids in ((CURRENT, current), (GONE, gone)) if ids}
+        left_out: dict[str, list[str]] = {}
+        for one in self._ids:
+            is_gone = isinstance(errors.get(one), IoTDANotFoundError)
+            runs = getattr(reading.found.get(one), self.counted.column, None)
+            if why := GONE if is_gone else self._why_not(runs):
+                left_out.setdefault(why, []).append(one)
+        self.left_out = left_out
         if self.counted.devices is not None:
             # Whatever else differs belongs to other waves, and is looked at before these.
             self.counted = replace(
                 self.counted,
-                devices=max(0, self.counted.devices - len(gone)),
-                current=self.counted.current + len(current),
+                devices=max(0, self.counted.devices - len(left_out.get(GONE, ()))),
+                current=self.counted.current + len(left_out.get(CURRENT, ())),
             )
         self.is_done = True
+
+    def _why_not(self, runs: str | None) -> str:
+        """Why a device that runs this version is left out; empty: it is not."""
+        if runs and runs == self.counted.version:
+            return CURRENT
+        if self._from in (None, runs):
+            return ""
+        return OTHER_VERSION if runs else UNREAD_VERSION

@@ -10,6 +10,7 @@ from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import OtaPackage, SubtaskStatus
+from iotda_provider.release.manifest import OTHER_VERSION, UNREAD_VERSION
 
 #: Whether devices get the old package back, if the release is stopped for the firmware's fault.
 NEVER_BACK, ASK, AT_ONCE = ROLLBACKS = ("never", "ask", "at once")
@@ -19,8 +20,6 @@ NOT_CONFIRMED = "not_confirmed"
 HAD_IT_BEFORE = "had_it_before"
 BEFORE_UNKNOWN = "version_before_unknown"
 STILL_INSTALLING = "still_installing"
-OTHER_VERSION = "runs_another_version"
-UNREAD = "version_unread"
 WORDS = (
     ROLL_BACK,
     NOT_CONFIRMED,
@@ -28,7 +27,7 @@ WORDS = (
     BEFORE_UNKNOWN,
     STILL_INSTALLING,
     OTHER_VERSION,
-    UNREAD,
+    UNREAD_VERSION,
 )
 _SAID = {
     ROLL_BACK: "get the old package",
@@ -37,7 +36,7 @@ _SAID = {
     BEFORE_UNKNOWN: "run the new version, and nobody knows what they ran before",
     STILL_INSTALLING: "are still installing",
     OTHER_VERSION: "do not run the new version",
-    UNREAD: "say not what they run",
+    UNREAD_VERSION: "say not what they run",
 }
 #: The fewest devices that are let start at a time, and the share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
@@ -140,7 +139,7 @@ def _word(
     if status in _UNFINISHED:
         return STILL_INSTALLING
     if not now:
-        return UNREAD
+        return UNREAD_VERSION
     if now != new:
         return OTHER_VERSION
     return ROLL_BACK if before else BEFORE_UNKNOWN

@@ -42,7 +42,9 @@ class CreateWaveOperator(WindowedOperator):
 
     Before, the devices are looked at again. Left out are those that run the version by now
     (``already_current``), those that are gone (``gone``), and those that another upgrade holds that
-    has not ended (``held_elsewhere``), which come again with the last wave. At most as many pages
+    has not ended (``held_elsewhere``), which come again with the last wave. With a ``from_version``
+    also all others that do not run it (``runs_another_version``), or of which nobody can say
+    (``version_unread``). At most as many pages
     of others' rows are read as the release has devices, newest batch tasks first; the log says what
     was not read.
 
@@ -65,6 +67,8 @@ class CreateWaveOperator(WindowedOperator):
         "entry"}``: the gate has followed ``entry``, or ``ask`` (None: nobody is asked), where a
         person has said yes. Neither is so where a task was only marked as a success by hand. None:
         nothing has to, as for the first wave
+    :param from_version: only for devices that run this version when the wave begins, so that nobody
+        loses a version that came meanwhile; None: whatever they run (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -74,6 +78,7 @@ class CreateWaveOperator(WindowedOperator):
         "document",
         "task_policy",
         "app_id",
+        "from_version",
     )
 
     def __init__(
@@ -85,6 +90,7 @@ class CreateWaveOperator(WindowedOperator):
         task_policy: Mapping[str, Any] | str | None = None,
         app_id: str | None = None,
         opened_by: Mapping[str, str | None] | None = None,
+        from_version: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -99,6 +105,7 @@ class CreateWaveOperator(WindowedOperator):
                 f"opened_by must be a mapping, got {what_is(opened_by, instead_of='a mapping')}"
             )
         self.opened_by = None if opened_by is None else dict(opened_by)
+        self.from_version = text_or_template(from_version, "from_version", optional=True)
 
     def _warn_of_retries(self, policy: Any) -> None:
         """Log what the retries of the batch tasks hide from the rules."""
@@ -111,7 +118,7 @@ class CreateWaveOperator(WindowedOperator):
         return part.wave != self.wave  # its own wait to be confirmed, if they are there
 
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> CreateJob:
-        from iotda_provider.api import create_batch_task
+        from iotda_provider.api import check_version, create_batch_task
 
         ti: Any = context["ti"]
         refuse_a_copy(plan["installation"])
@@ -124,6 +131,8 @@ class CreateWaveOperator(WindowedOperator):
             "app_id": none_if_blank(self.app_id),
         }
         name = as_text(self.task_name, "task_name")
+        only = self.from_version
+        only = None if only is None else check_version(only, "from_version")
         # Refuses bad input before anything is read or written.
         create_batch_task(task_name=name, targets=["0"], need_confirm=True, **task)
         self._warn_of_retries(task["task_policy"])
@@ -145,6 +154,7 @@ class CreateWaveOperator(WindowedOperator):
             deadline=time.time() + timeout,
             timeout=timeout,
             window=self.open_window(),
+            from_version=only,
         )
 
     def _check_opened(self, ti: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from iotda_provider.release.reconciliation import (
     Reconciliation,
     reconcile,
     statuses_to_read,
+    why_left_out,
 )
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.rollout_guard.outcome import BREACHED
@@ -52,9 +54,10 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
     most frequent status; and the list of devices with their versions.
 
     XComs: the return value ``{"batch_task_ids", "status", "version", "counts", "exposed",
-    "running", "proven", "unproven_because", "summary", "report_path"}``, ``to_retry`` (devices that
-    this release has confirmed, and that failed by their environment; none where the release was
-    stopped for the firmware's fault), ``to_quarantine`` (failed by the firmware),
+    "running", "left_out", "proven", "unproven_because", "summary", "report_path"}``, where
+    ``left_out`` counts those that were left out of their waves by why; and ``to_retry`` (devices
+    that this release has confirmed, and that failed by their environment; none where the release
+    was stopped for the firmware's fault), ``to_quarantine`` (failed by the firmware),
     ``success_with_old_version``, ``unread``, ``wave_not_begun`` and ``left_out``: device ids, as a
     list or as the reference of a file with them. ``proven``: it may be announced, as the gate opens
     for the devices that really run the version too (or a person has said yes to the last wave), no
@@ -72,6 +75,9 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
     :param tolerated_rate: the share of false and unread successes that is no reason to keep quiet
         (templated)
     :param kind: which version it is: ``firmware`` or ``software`` (templated)
+    :param from_version: what they ran before, where the release is only for devices of that
+        version, as on the way back: whoever was left out, and runs yet another one now, counts as
+        ``runs_another_version`` (templated)
     :param product_id: read only this product's devices; empty: all (templated)
     :param failure_classes: how failures are classed, where the default does not fit
     :param report_path: URL of a file that gets every device, one JSON object a line:
@@ -87,6 +93,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         "gate",
         "tolerated_rate",
         "kind",
+        "from_version",
         "product_id",
         "report_path",
         *CONNECTION_FIELDS,
@@ -101,6 +108,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         gate: Any,
         tolerated_rate: Any = 0.02,
         kind: str = "firmware",
+        from_version: str | None = None,
         product_id: str | None = None,
         failure_classes: FailureClasses | Mapping[str, str] | None = None,
         report_path: str | None = None,
@@ -113,6 +121,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         self.gate = gate
         self.tolerated_rate = tolerated_rate
         self.kind = text_or_template(kind, "kind")
+        self.from_version = text_or_template(from_version, "from_version", optional=True)
         self.product_id = text_or_template(product_id, "product_id", optional=True)
         self.failure_classes = FailureClasses.of(failure_classes)
         self.report_path = text_or_template(report_path, "report_path", optional=True)
@@ -122,6 +131,8 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         from iotda_provider.api import check_version
 
         version = check_version(self.version)
+        only = self.from_version
+        only = None if only is None else check_version(only, "from_version")
         column = COLUMNS[one_of(self.kind, "kind", tuple(COLUMNS))]
         product_id = optional_text(self.product_id, "product_id")
         outcome = as_mapping(self.outcome, "outcome")
@@ -134,7 +145,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         ti: Any = context["ti"]
         files = ReleaseFiles.of(plan_of(ti, self.plan_task_id), ti, self.plan_task_id)
         parts = files.created_parts()
-        found, tasks = Reconciliation(), []
+        found, tasks, left_out = Reconciliation(), [], Counter[str]()
         with self.hook() as hook:
             versions = self._versions(hook, files, parts, column, product_id)
 
@@ -147,7 +158,12 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                         found, ledger, rows, other, versions, version, self.failure_classes
                     ):
                         yield {"target": device, "outcome": word, "wave": part.wave}
-                yield from _in_no_batch_task(files, found)
+                for row in _in_no_batch_task(files, found):
+                    if row["outcome"] == LEFT_OUT:
+                        runs = versions.get(row["target"])
+                        row["why"] = why_left_out(row["why"], runs, version, only)
+                        left_out[row["why"]] += 1
+                    yield row
 
             if path:
                 write_report(path, everybody())
@@ -171,6 +187,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
             "counts": found.counts,
             "exposed": found.exposed,
             "running": found.running,
+            "left_out": dict(left_out),
             "to_retry": len(retried),
             "firmware_at_fault": at_fault,
             "proven": not why,
@@ -197,10 +214,13 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         column: str,
         product_id: str | None,
     ) -> dict[str, str | None]:
-        """The version that each device of the batch tasks runs; None: it could not be read."""
+        """What each device of the waves that have begun runs; None: it could not be read."""
         versions: dict[str, str | None] = {}
         for part in parts:
             versions.update(dict.fromkeys(files.read_members(part)))
+        for wave in files.all_begun():
+            for ids in wave.left_out.values():
+                versions.update(dict.fromkeys(iter_ids(ids) if isinstance(ids, str) else ids))
         known: dict[str, str] = {}  # a fleet runs few versions: each text is kept once
         for device in hook.list_devices(product_id=product_id) if versions else ():
             if device.device_id in versions:

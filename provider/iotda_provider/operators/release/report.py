@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +12,7 @@ from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.models.text import one_line
 from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
+from iotda_provider.release.manifest import CURRENT, OTHER_VERSION
 from iotda_provider.task_io.dag_parameters import text_or_template
 
 if TYPE_CHECKING:
@@ -120,13 +121,16 @@ class ReportReleaseOperator(_ReportOperator):
 
 
 class ReportWayBackOperator(_ReportOperator):
-    """Tell people what came of a way back; fail unless all of its devices run the old version.
+    """Tell people what came of a way back; fail unless its devices have left the bad version.
 
-    Where a person has said no, or nobody has answered, it does not fail. It is the last task of
+    Whoever was left out, as it ran the old version by then, is done; and so is whoever runs yet
+    another one by now, such as a fix, which it keeps. Where a person has said no, or nobody has
+    answered, it does not fail. It is the last task of
     ``dags/roll_back_release.py``, and reads what the tasks ``find``, ``ask``, ``way_back.outcome``
     and ``reconcile`` have left since the last clear.
 
-    XComs: the return value ``{"done", "devices", "running", "answer", "verdict", "counts"}``.
+    XComs: the return value ``{"done", "devices", "running", "on_another_version", "answer",
+    "verdict", "counts"}``.
 
     :param release_run_id: the DAG run of the release (templated)
     :param notifiers: Airflow's notifiers; the event is ``report``. The log has the report anyway
@@ -143,13 +147,18 @@ class ReportWayBackOperator(_ReportOperator):
     def _report(self, tasks: TasksOfRun, context: Context) -> Report:
         found, result = tasks.left_by("find") or {}, tasks.left_by("way_back.outcome") or {}
         after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
-        wanted, running = found.get("devices"), after.get("running", 0)
-        is_done = wanted == running and not tasks.failed
+        # Another version of the provider has written none of the latter.
+        left_out = after.get("left_out") or {}
+        wanted, current = found.get("devices"), left_out.get(CURRENT, 0)
+        running, others = after.get("running", 0) + current, left_out.get(OTHER_VERSION, 0)
+        is_done = wanted == running + others and not tasks.failed
         ids = result.get("batch_task_ids") or ()
         said = [
             f"The way back of {_named(self.release_run_id)}: {running} of "
             f"{'an unknown number of' if wanted is None else wanted} device(s) run "
             f"{found.get('old_version', 'the old version')}.",
+            f"{others} device(s) run another version by now, and keep it." if others else "",
+            _left_out(left_out),
             found.get("summary"),
             result.get("summary"),
             after.get("summary"),
@@ -159,9 +168,20 @@ class ReportWayBackOperator(_ReportOperator):
             said.append(f"Nothing is done: {answer['option']} ({by}).")
         said.append(_failed(tasks, ids))
         facts = {"done": is_done, "devices": wanted, "running": running, "answer": answer}
+        facts["on_another_version"] = others
         facts |= {"verdict": result.get("verdict"), "counts": after.get("counts")}
         is_good = is_done or (answer is not None and not result and not tasks.failed)
         return Report(" ".join(filter(None, said)), facts, ids, is_good=is_good)
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    """Who was left out of the way back and is still where it was; empty: nobody."""
+    said = [
+        f"{count} {why.replace('_', ' ')}"
+        for why, count in counts.items()
+        if count and why not in (CURRENT, OTHER_VERSION)
+    ]
+    return f"Left out: {', '.join(said)} (the XCom left_out of the task reconcile)." if said else ""
 
 
 def _named(name: object) -> str:

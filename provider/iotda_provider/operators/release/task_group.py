@@ -65,6 +65,7 @@ def staged_rollout(
     max_waves: int = 6,
     late: Any = (),
     versions: Any = None,
+    from_version: str | None = None,
     seed: str | None = None,
     manifest_path: str | None = None,
     bake_time: Any = 0,
@@ -131,6 +132,8 @@ def staged_rollout(
         (templated)
     :param versions: what each device runs now, for the way back: see
         :class:`~iotda_provider.operators.release.plan.PlanWavesOperator` (templated)
+    :param from_version: only for devices that still run this version when their wave begins, as on
+        the way back; None: whatever they run (templated)
     :param seed: what the order is drawn from; None: what names the release (templated)
     :param manifest_path: URL of a file for who is in which wave, with others beside it; needed for
         more than 30,000 devices; None: in XCom (templated)
@@ -288,6 +291,7 @@ def staged_rollout(
                 document=document,
                 task_policy=task_policy,
                 app_id=app_id,
+                from_version=from_version,
                 opened_by=opened_by,
                 window=window,
                 timezone=timezone,

@@ -166,6 +166,22 @@ def test_a_way_back_is_green_only_if_all_its_devices_run_the_old_version(way_bac
     assert way_back(left, failed=("at_rest",)).fails
 
 
+def test_whoever_was_left_out_of_a_way_back_is_done_if_it_has_left_the_bad_version(
+    way_back: Any,
+) -> None:
+    left = {"find": FOUND, "way_back.outcome": PASSED}
+    after = {**RUNS, "running": 30, "left_out": {"already_current": 6, "runs_another_version": 4}}
+    told = way_back({**left, "reconcile": after})
+    assert not told.fails
+    assert "36 of 40 device(s) run 1.0.0. 4 device(s) run another version by now" in told.said
+    assert (told.facts["running"], told.facts["on_another_version"]) == (36, 4)
+
+    after = {**RUNS, "running": 30, "left_out": {"already_current": 6, "held_elsewhere": 4}}
+    told = way_back({**left, "reconcile": after})
+    assert told.fails
+    assert "Left out: 4 held elsewhere (the XCom left_out of the task reconcile)." in told.said
+
+
 @pytest.mark.parametrize(("answer", "by"), [(NO, "ann"), (SILENCE, "nobody has answered in time")])
 def test_a_no_is_no_failure(way_back: Any, answer: Any, by: str) -> None:
     told = way_back({"find": FOUND}, ask__answer=answer)
