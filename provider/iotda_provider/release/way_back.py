@@ -41,6 +41,7 @@ _SAID = {
 #: The fewest devices that are let start at a time, and the share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
+_MOST_NAMED = 1000
 #: Statuses of a device that may change its version at any moment.
 _UNFINISHED = frozenset(
     {SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING}
@@ -78,6 +79,8 @@ class WayBack:
     devices: list[str] = field(default_factory=list)
     #: Those of them that ran another version before than the package brings.
     from_another: list[str] = field(default_factory=list)
+    #: The first of the devices that do not get it, by the word that says why.
+    others: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -122,6 +125,8 @@ def sort_out(
             found.devices.append(device)
             if before != versions.old:
                 found.from_another.append(device)
+        elif found.counted.total() - len(found.devices) <= _MOST_NAMED:
+            found.others.setdefault(word, []).append(device)
         yield {"target": device, "outcome": word, "version_before": before, "version_now": now}
 
 

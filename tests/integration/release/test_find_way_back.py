@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from tests.integration.release.test_other_releases import hold
 
+from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
+from iotda_provider.release.device_ids import read_devices
 
 OLD, OTHER = "01d", "02d"
 SCENARIO: dict[str, Any] = {
@@ -76,6 +79,10 @@ def test_it_is_those_that_were_confirmed_and_run_the_version_now(
     assert found["counts"]["still_installing"] == len(first & set(SLOW))
     assert found["counts"]["runs_another_version"] == len(first & set(WEAK))
     assert (found["version"], found["old_version"]) == ("2.0.0", "1.0.0")
+    assert {why: set(ids) for why, ids in released.xcoms["find", "left_as_they_are"].items()} == {
+        "still_installing": first & set(SLOW),
+        "runs_another_version": first & set(WEAK),
+    }
     rows = {row["target"]: row for row in map(json.loads, path.read_text().splitlines())}
     assert set(rows) == first, "devices of waves that never began are in no batch task"
     device = next(iter(updated & set(OLDER)))
@@ -115,6 +122,36 @@ def test_nobody_goes_back_whose_version_before_is_not_known(rollout: Any) -> Non
     known = set(ALL[20:50]) & set(run.wave(1))
     assert set(run.xcoms["find", "targets"]) == known
     assert found["counts"]["version_before_unknown"] > 0
+
+
+@pytest.mark.parametrize("where", ["XComs", "files"])
+def test_who_came_again_with_the_last_wave_goes_back_too(
+    rollout: Any, where: str, tmp_path: Any
+) -> None:
+    run = rollout(
+        packages=SCENARIO["packages"],
+        segments=[{"name": "older", "count": 200, "fw_version": "0.9.0"}],
+    )
+    path = (tmp_path / "m.json").as_uri() if where == "files" else None
+    older = run.devices[:200]
+    versions = {"0.9.0": older, "1.0.0": run.devices[200:]}
+    run.plan("25%, 50%, 100%", manifest_path=path, versions=versions)
+    held = run.devices[::8]
+    other = hold(run, held)
+    for wave in (1, 2, 3):
+        if wave == 3:
+            with IoTDAHook() as hook:
+                hook.stop_batch_task(other)
+            run.emulator.advance(60)
+        run.confirm(wave)
+        assert run.watch(wave)["verdict"] == "passed"
+    run.outcome(3)
+
+    found = find(run, release_manifest_path=path, manifest_path=path and f"{path}.found")
+
+    assert (found["devices"], found["counts"]["version_before_unknown"]) == (400, 0)
+    assert sorted(read_devices(run.xcoms["find", "targets"])) == run.devices
+    assert sorted(read_devices(run.xcoms["find", "from_another"])) == older
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,12 @@ def test_nobody_else_ever_gets_it(
         assert before not in (None, "", NEW)
         assert status not in (SubtaskStatus.PROCESSING, SubtaskStatus.WAITING)
     assert sum(found.counts.values()) == 1
+
+
+def test_the_first_thousand_of_the_others_are_named() -> None:
+    found, devices = WayBack(), [str(n) for n in range(3000)]
+    versions = Versions(NEW, OLD, dict.fromkeys(devices, OLD), dict.fromkeys(devices[::2], NEW))
+    for _ in sort_out(found, devices, set(devices), {}, versions):
+        pass
+    assert found.devices == devices[::2]
+    assert found.others == {"version_unread": devices[1::2][:1000]}

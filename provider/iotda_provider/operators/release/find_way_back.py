@@ -51,7 +51,8 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
     XComs: the return value ``{"devices", "counts", "from_another", "waves", "at_a_time",
     "package_id", "version", "old_version", "kind", "task_type", "product_id", "summary",
     "report_path"}``; ``targets``, the ids of the devices, as a list or as the reference of a file
-    with them; and ``from_another``, those of them that ran yet another version before, likewise.
+    with them; ``from_another``, those of them that ran yet another version before, likewise; and
+    ``left_as_they_are``, the first thousand of the others under the word that says why.
     ``counts`` has the number of devices under each word of
     :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit the number.
 
@@ -146,6 +147,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         ti: Any = context["ti"]
         for key, ids in (("targets", found.devices), ("from_another", found.from_another)):
             ti.xcom_push(key=key, value=hand_over(ids, own, key))
+        ti.xcom_push(key="left_as_they_are", value=found.others)
         waves, at_a_time = way_back_waves(len(found.devices), gate)
         self.log.info("%s", found.summary)
         return {
