@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.emulator import Emulator
 from iotda_provider.guards import EnoughSuccess, SequentialFailureTest, rules_to_json
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.create_wave import CreateJob
 from iotda_provider.release.manifest import Part
+from iotda_provider.release.open_question import QuestionJob
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
 
@@ -95,12 +98,18 @@ def arguments_of(path: str) -> dict[str, Any]:
     guard = {"guard": GUARD, "owner": OWNER, "began": end}
     files = ReleaseFiles("dag", "run", "plan").to_json()
     rest = RestJob((TASK,), 3600, 1, 60, end).to_json()
-    confirm = ConfirmJob(1, (Part(1, 1, "release", 1, TASK),), False, end, 600).to_json()
+    part = Part(1, 1, "release", 1, TASK)
+    confirm = ConfirmJob(1, (part,), False, end, 600).to_json()
     watch = WatchJob(1, (TASK,), 1, True, EnoughSuccess(0.1), end, end).to_json()
+    identity = {"installation": "tests", "dag_id": "dag", "run_id": "run", "task_id": "create"}
+    create = CreateJob(2, 2, 2, (part,), "release", {}, identity, None, end, 600).to_json()
+    question = QuestionJob(1, (TASK,), "0190f0d5-0000-7000-8000-000000000000").to_json()
     made: dict[str, dict[str, Any]] = {
         "batch_task.BatchTaskTrigger": {"batch_task_id": TASK},
         "rollout_guard.RolloutGuardTrigger": {"plan": GUARD, "owner": OWNER},
         "release.AtRestTrigger": {"job": rest, "began": end},
+        "release.CreateWaveTrigger": {"job": create, "files": files, **guard},
+        "open_question.OpenQuestionTrigger": {"job": question, "files": files, **guard},
         "release.ConfirmWaveTrigger": {"job": confirm, "files": files, **guard},
         "release.WatchWaveTrigger": {"job": watch, "files": files, **guard},
     }
@@ -115,6 +124,14 @@ def arguments_of(path: str) -> dict[str, Any]:
         ("release.AtRestTrigger", 50),
         ("release.ConfirmWaveTrigger", 50),
         ("release.WatchWaveTrigger", 50),
+        ("release.CreateWaveTrigger", 50),
+        pytest.param(
+            "open_question.OpenQuestionTrigger",
+            50,
+            marks=pytest.mark.skipif(
+                not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1"
+            ),
+        ),
     ],
 )
 def test_fifty_that_begin_at_once_leave_the_event_loop_free(
