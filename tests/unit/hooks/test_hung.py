@@ -52,19 +52,21 @@ class TestOnce:
         assert client.get_batch_task(TASK_ID).task_id == TASK_ID
         assert len(fake.seen) == 2
 
-    def test_a_stop_of_some_targets(self, client: Any, fake: Any, reply: Any) -> None:
+    @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
+    def test_a_call_for_some_targets(self, client: Any, fake: Any, reply: Any, call: str) -> None:
         targets = [f"d{number}" for number in range(61)]
         fake.answer(reply(fault="hang"), lambda seen: reply(body={"targets": rows(seen)}))
 
-        results = client.stop_batch_task(TASK_ID, targets)
+        results = getattr(client, call)(TASK_ID, targets)
 
         assert [result.target for result in results.succeeded] == targets
         assert [seen.body for seen in fake.seen] == [{"targets": targets}] * 2
 
-    def test_a_stop_of_all(self, client: Any, fake: Any, reply: Any) -> None:
+    @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
+    def test_a_call_for_all(self, client: Any, fake: Any, reply: Any, call: str) -> None:
         fake.answer(reply(fault="hang"), reply(body={}))
 
-        assert list(client.stop_batch_task(TASK_ID)) == []
+        assert list(getattr(client, call)(TASK_ID)) == []
         assert [seen.body for seen in fake.seen] == [{}, {}]
 
 
