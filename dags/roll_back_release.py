@@ -15,12 +15,11 @@ said yes.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pendulum
 from airflow.providers.common.compat.sdk import dag, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
-from airflow.providers.standard.operators.empty import EmptyOperator
 
 from iotda_provider.airflow_support.words import field
 from iotda_provider.operators.release import roll_back
@@ -117,36 +116,47 @@ HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
     },
 )
 def roll_back_release() -> None:
-    find = FindDevicesToRollBackOperator(
-        task_id="find",
-        release_run_id="{{ params.release_run_id }}",
-        release_dag_id=RELEASE_DAG,
-        release_manifest_path=RELEASE_MANIFEST_PATH,
-        package_id="{{ params.package_id }}",
-        manifest_path=MANIFEST_PATH and f"{MANIFEST_PATH}.found",
-        report_path=DECISIONS_PATH,
-    )
-    found: Any = find.output
+    def find_devices(task_id: str, **more: Any) -> FindDevicesToRollBackOperator:
+        return FindDevicesToRollBackOperator(
+            task_id=task_id,
+            release_run_id="{{ params.release_run_id }}",
+            release_dag_id=RELEASE_DAG,
+            release_manifest_path=RELEASE_MANIFEST_PATH,
+            package_id="{{ params.package_id }}",
+            manifest_path=MANIFEST_PATH and f"{MANIFEST_PATH}.{task_id}",
+            report_path=DECISIONS_PATH,
+            **more,
+        )
+
+    find = find_devices("find")
 
     @task.branch
     def what_to_do(found: dict[str, Any], params: Any = None) -> str:
         """Nobody is asked about nobody."""
         if not found["devices"]:
             return "report"
-        return "ask" if params["how"] == "ask" else "go"
+        return "ask" if params["how"] == "ask" else "find_again"
 
-    go = EmptyOperator(task_id="go", trigger_rule="none_failed_min_one_success")
+    # A question may be open for a day: waves are planned for those that are on the bad version now.
+    find_again = find_devices("find_again", trigger_rule="none_failed_min_one_success")
+    found: Any = find_again.output
+
+    @task.branch
+    def if_anybody(found: dict[str, Any]) -> str:
+        """There may be nobody left."""
+        return "way_back.plan" if found["devices"] else "report"
+
     # [way back]
     way_back = roll_back(
         "way_back",
         devices=found["targets"],
         document={"package_ids": ["{{ params.package_id }}"]},
-        task_type="{{ ti.xcom_pull('find')['task_type'] }}",
-        # Hours after they were found, some may run a fix: these keep it.
-        from_version="{{ ti.xcom_pull('find')['version'] }}",
+        task_type="{{ ti.xcom_pull('find_again')['task_type'] }}",
+        # Some may run a fix when their wave begins: these keep it.
+        from_version="{{ ti.xcom_pull('find_again')['version'] }}",
         rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}]',
-        waves="{{ ti.xcom_pull('find')['waves'] | join(', ') }}",
-        max_in_flight="{{ ti.xcom_pull('find')['at_a_time'] }}",
+        waves="{{ ti.xcom_pull('find_again')['waves'] | join(', ') }}",
+        max_in_flight="{{ ti.xcom_pull('find_again')['at_a_time'] }}",
         bake_time="{{ params.bake_minutes * 60 }}",
         window="{{ params.window or '' }}",
         timezone="{{ params.timezone }}",
@@ -168,10 +178,10 @@ def roll_back_release() -> None:
     )
     reconcile = ReconcileReleaseOperator(
         task_id="reconcile",
-        version="{{ ti.xcom_pull('find')['old_version'] }}",
-        kind="{{ ti.xcom_pull('find')['kind'] }}",
-        product_id="{{ ti.xcom_pull('find')['product_id'] or '' }}",
-        from_version="{{ ti.xcom_pull('find')['version'] }}",
+        version="{{ ti.xcom_pull('find_again')['old_version'] }}",
+        kind="{{ ti.xcom_pull('find_again')['kind'] }}",
+        product_id="{{ ti.xcom_pull('find_again')['product_id'] or '' }}",
+        from_version="{{ ti.xcom_pull('find_again')['version'] }}",
         outcome=way_back.outcome.output,
         plan_task_id=way_back.plan.task_id,
         gate=0.2,
@@ -188,14 +198,15 @@ def roll_back_release() -> None:
         iotda_conn_id=CONNECTION,
     )
 
-    todo = what_to_do(found)
-    todo >> [go, report]
-    go >> way_back.group >> at_rest >> reconcile >> report
+    todo, anybody = what_to_do(cast("Any", find.output)), if_anybody(found)
+    todo >> [find_again, report]
+    anybody >> [way_back.plan, report]
+    way_back.group >> at_rest >> reconcile >> report
     [todo, reconcile, at_rest] >> left.unfinished
     if AIRFLOW_V_3_1_PLUS:
         ask = ask_about_way_back(
             "ask",
-            if_yes="go",
+            if_yes="find_again",
             if_no="report",
             find_task_id="find",
             answer_within=ANSWER_WITHIN,
@@ -203,7 +214,7 @@ def roll_back_release() -> None:
             assigned_users=APPROVERS,
             iotda_conn_id=CONNECTION,
         )
-        todo >> ask >> [go, report]
+        todo >> ask >> [find_again, report]
 
 
 roll_back_release()

@@ -15,7 +15,8 @@ from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_way_back
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.questions import GIVE_BACK, LEAVE
 
-OLD, WORSE = "01d", "bad"
+OLD, WORSE, FIX = "01d", "bad", "f1"
+FIXED = "2.0.1"
 CAN_WAIT = hasattr(TaskInstanceState, "AWAITING_INPUT")
 DAG = "roll_back_release"
 #: 240 devices: 12 run the new version before, 24 ran yet another one, and 40 fail.
@@ -31,6 +32,7 @@ FLEET: dict[str, Any] = {
         {"package_id": PACKAGE, "version": VERSION},
         {"package_id": OLD, "version": "1.0.0", "failure_rate": 0},
         {"package_id": WORSE, "version": "1.0.1", "failure_rate": 1},
+        {"package_id": FIX, "version": FIXED, "failure_rate": 0},
     ],
     # Devices that install when the release is stopped go on, and update afterwards.
     "switches": {"stop_installing": "detach"},
@@ -223,12 +225,30 @@ def test_nothing_is_done_without_a_persons_yes(
 
     assert (platform.versions(), targets(platform, OLD)) == (now, set())
 
-    answer("ask", GIVE_BACK, dag_id=DAG)
+    # A fix is released to half of them while the question is open.
+    updated = {device for device in targets(platform, PACKAGE) if now[device] == VERSION}
+    fixed = set(sorted(updated)[::2])
+
+    def release_fix() -> None:
+        with IoTDAHook() as hook:
+            hook.create_batch_task(
+                task_name="fix",
+                task_type="firmwareUpgrade",
+                targets=sorted(fixed),
+                document={"package_ids": [FIX]},
+            )
+        platform.emulator.advance(600)
+
+    answer("ask", GIVE_BACK, dag_id=DAG, before=release_fix)
     agreed = run_dag(way_back_file, conf=conf)
     assert agreed.state == "success", agreed.xcom("report")
-    updated = {device for device in targets(platform, PACKAGE) if now[device] == VERSION}
-    assert targets(platform, OLD) == updated
-    assert platform.versions() == now | dict.fromkeys(updated, "1.0.0")
+    assert targets(platform, OLD) == updated - fixed, "nobody is taken off the fix"
+    back = dict.fromkeys(updated, "1.0.0") | dict.fromkeys(fixed, FIXED)
+    assert platform.versions() == now | back
+    assert (agreed.xcom("find")["devices"], agreed.xcom("find_again")["devices"]) == (
+        len(updated),
+        len(updated - fixed),
+    )
 
 
 def test_a_release_that_is_no_fault_of_the_firmware_starts_no_way_back(

@@ -126,8 +126,8 @@ class ReportWayBackOperator(_ReportOperator):
     Whoever was left out, as it ran the old version by then, is done; and so is whoever runs yet
     another one by now, such as a fix, which it keeps. Where a person has said no, or nobody has
     answered, it does not fail. It is the last task of
-    ``dags/roll_back_release.py``, and reads what the tasks ``find``, ``ask``, ``way_back.outcome``
-    and ``reconcile`` have left since the last clear.
+    ``dags/roll_back_release.py``, and reads what the tasks ``find``, ``ask``, ``find_again``,
+    ``way_back.plan``, ``way_back.outcome`` and ``reconcile`` have left since the last clear.
 
     XComs: the return value ``{"done", "devices", "running", "on_another_version", "answer",
     "verdict", "counts"}``.
@@ -145,11 +145,17 @@ class ReportWayBackOperator(_ReportOperator):
         self.release_run_id = text_or_template(release_run_id, "release_run_id")
 
     def _report(self, tasks: TasksOfRun, context: Context) -> Report:
-        found, result = tasks.left_by("find") or {}, tasks.left_by("way_back.outcome") or {}
+        again = tasks.left_by("find_again")
+        found, result = (
+            again or tasks.left_by("find") or {},
+            tasks.left_by("way_back.outcome") or {},
+        )
         after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
         # Another version of the provider has written none of the latter.
         left_out = after.get("left_out") or {}
-        wanted, current = found.get("devices"), left_out.get(CURRENT, 0)
+        # A run that is cleared as a whole finds fewer devices, and keeps its waves.
+        wanted = (tasks.left_by("way_back.plan") or found).get("devices")
+        current = left_out.get(CURRENT, 0)
         running, others = after.get("running", 0) + current, left_out.get(OTHER_VERSION, 0)
         is_done = wanted == running + others and not tasks.failed
         ids = result.get("batch_task_ids") or ()
@@ -163,14 +169,15 @@ class ReportWayBackOperator(_ReportOperator):
             result.get("summary"),
             after.get("summary"),
         ]
-        if answer is not None and not result:
+        is_no = answer is not None and not again and not result
+        if is_no:
             by = answer["by"] or "nobody has answered in time"
             said.append(f"Nothing is done: {answer['option']} ({by}).")
         said.append(_failed(tasks, ids))
         facts = {"done": is_done, "devices": wanted, "running": running, "answer": answer}
         facts["on_another_version"] = others
         facts |= {"verdict": result.get("verdict"), "counts": after.get("counts")}
-        is_good = is_done or (answer is not None and not result and not tasks.failed)
+        is_good = is_done or (is_no and not tasks.failed)
         return Report(" ".join(filter(None, said)), facts, ids, is_good=is_good)
 
 

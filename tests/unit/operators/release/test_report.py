@@ -190,6 +190,24 @@ def test_a_no_is_no_failure(way_back: Any, answer: Any, by: str) -> None:
     assert (told.facts["done"], told.facts["answer"]) == (False, answer)
 
 
+def test_after_a_yes_it_is_about_those_that_were_found_again(way_back: Any) -> None:
+    yes = {"option": "Give the old package back", "by": "ann"}
+    again = {**FOUND, "devices": 30, "summary": "30 devices go back."}
+    left = {"find": FOUND, "find_again": again, "way_back.outcome": PASSED}
+    told = way_back({**left, "reconcile": {**RUNS, "running": 30}}, ask__answer=yes)
+    assert not told.fails
+    assert "30 of 30 device(s) run 1.0.0. 30 devices go back." in told.said
+    assert way_back({**left, "reconcile": {**RUNS, "running": 29}}, ask__answer=yes).fails
+    # Cleared as a whole it finds fewer, and its waves are as they were planned first.
+    left |= {"find_again": {**again, "devices": 2}, "way_back.plan": {"devices": 30}}
+    assert not way_back({**left, "reconcile": {**RUNS, "running": 30}}, ask__answer=yes).fails
+    assert way_back({**left, "reconcile": {**RUNS, "running": 2}}, ask__answer=yes).fails
+    # By then all of them have got a fix.
+    nobody = way_back({"find": FOUND, "find_again": {**again, "devices": 0}}, ask__answer=yes)
+    assert not nobody.fails
+    assert "Nothing is done" not in nobody.said
+
+
 def test_a_way_back_that_found_nobody_is_green_and_one_that_broke_is_not(way_back: Any) -> None:
     assert not way_back({"find": {**FOUND, "devices": 0}}).fails
     broken = way_back({}, failed=("find",))
