@@ -13,7 +13,7 @@ from iotda_provider.operators.release.confirm import ConfirmWaveOperator
 from iotda_provider.release.manifest import Part
 
 DAY = 86400
-PLAN = {"installation": "here", "waves": [{"cumulative": 10}], "late": 0}
+PLAN = {"installation": "tests", "waves": [{"cumulative": 10}], "late": 0}
 PARTS = [Part(1, 1, "release", 10, "aa")]
 
 
