@@ -153,6 +153,8 @@ class WaveCreation(WaveStep):
             # A wave that has begun is completed whatever the time.
             if not why and self._was_read and self._begun is None:
                 why = self.closed()
+                if why:
+                    self._others = self._look = None  # they are old once it is open again
             why = why or await self._go_on(io)
             if why is None and self._begun is not None:
                 if self._begun.created < len(self._begun.parts):
@@ -206,11 +208,7 @@ class WaveCreation(WaveStep):
                 return "what the plan has counted can't be read"
             self._look = self._second_look(copies, self._ids)
         while not self._look.is_done:
-            before = self._look.counted
             await self._look.step(io, self._watch.progress.success)
-            if self._look.counted != before:
-                # Not written down, the next wave's devices are read, too.
-                await io.note(LOOKED, self._look.counted.to_json())
             if self._look.must_wait or self._clock() >= self._look_again:
                 return None  # the guard looks meanwhile
         if self._others.not_read:
@@ -235,9 +233,13 @@ class WaveCreation(WaveStep):
             {why: len(devices) for why, devices in left_out.items()},
             self._clock(),
         )
+        look, self._others, self._look = self._look, None, None
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"
-        self._begun, self._ids, self._others, self._look = begun, None, None, None
+        self._begun, self._ids = begun, None
+        if look.left_out and look.counted.devices is not None:
+            # Not written down, the next wave's devices are read, too.
+            await io.note(LOOKED, look.counted.to_json())
         return None
 
     def _second_look(self, copies: list[Any], ids: list[str]) -> SecondLook:

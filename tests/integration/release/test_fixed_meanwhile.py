@@ -9,6 +9,7 @@ import pytest
 from tests.integration.release.conftest import PACKAGE
 
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.release.storage import ReleaseFiles
 
 #: The way back is from 2.0.0 to 1.0.0, which some devices run already when it begins.
 BAD, OLD, FIXED = "2.0.0", "1.0.0", "2.0.1"
@@ -133,6 +134,27 @@ def test_whose_other_upgrade_ends_while_it_is_asked_for_is_read_afterwards(
     assert sum(left_out.values()) == 6
     assert not set(busy) & set(run.confirmed)
     assert {versions()[device] for device in busy} == {FIXED}
+
+
+def test_they_are_read_again_where_the_wave_could_not_be_written_down(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rollout(**SCENARIO)
+    run.plan("100%")
+    fixed = run.devices[:5]
+    really_write, failed = ReleaseFiles.write, []
+
+    def write(self: ReleaseFiles, key: str, value: Any) -> None:
+        if key == "begun_1" and not failed:
+            failed.append(key)
+            bring(run, FIX, fixed)
+            raise OSError("Airflow is down")
+        really_write(self, key, value)
+
+    monkeypatch.setattr(ReleaseFiles, "write", write)
+    assert passes(run, 1)["left_out"] == {"runs_another_version": 5}
+    assert failed
+    assert not set(fixed) & set(run.confirmed)
 
 
 @pytest.mark.parametrize("known", ["a count", "no package"])

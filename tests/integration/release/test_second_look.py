@@ -9,9 +9,12 @@ import pytest
 from tests.integration.release.conftest import DOCUMENT
 
 from iotda_provider.hooks.iotda import IoTDAHook
+from iotda_provider.release.storage import ReleaseFiles
 
 #: Of the waves of 400 devices.
 WAVES = "25%, 50%, 100%"
+#: A platform that takes more than a search a second.
+OFTEN = {"initializing": 0, "stop_after": 0, "search_per_second": None}
 
 
 def calls(run: Any, *names: str) -> int:
@@ -69,9 +72,29 @@ def test_who_runs_the_version_by_now_or_is_gone_is_left_out_and_reported(rollout
     assert sorted(run.xcoms["reconcile", "left_out"]) == sorted(left)
 
 
+def test_they_are_left_out_also_where_the_wave_could_not_be_written_down_at_once(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rollout(switches=OFTEN)
+    run.plan(WAVES)
+    updated = run.wave(1)[:3]
+    update(run, updated)
+    really_write, failures = ReleaseFiles.write, iter(range(3))
+
+    def write(self: ReleaseFiles, key: str, value: Any) -> None:
+        if key == "begun_1" and next(failures, None) is not None:
+            raise OSError("Airflow is down")
+        really_write(self, key, value)
+
+    monkeypatch.setattr(ReleaseFiles, "write", write)
+    assert passes(run, 1)["left_out"] == {"already_current": 3}
+    before = calls(run, "list_devices", "show_device")
+    assert passes(run, 2)["left_out"] == {}
+    assert calls(run, "list_devices", "show_device") == before + 1, "it was told of the three"
+
+
 def test_where_nothing_has_changed_it_takes_two_calls_a_wave(rollout: Any) -> None:
-    often = {"initializing": 0, "stop_after": 0, "search_per_second": None}
-    run = rollout(switches=often)
+    run = rollout(switches=OFTEN)
     run.plan(WAVES)
     before = calls(run, "search_devices"), calls(run, "list_devices", "show_device")
     for wave in (1, 2, 3):
