@@ -46,6 +46,10 @@ MANIFEST_PATH = None
 # and what came of it. They may contain {{ run_id }}. None: the XComs have the counts.
 DECISIONS_PATH = None
 REPORT_PATH = None
+# The limits of the form. Whatever they allow together must not let a bad image pass unseen.
+HIGHEST_TOLERATED_RATE = 0.2
+MOST_MINUTES_TO_REPORT = 2880
+LEAST_BAKE_MINUTES = 1
 # --- The rest works as it is ---
 RELEASE_DAG = "firmware_release"
 SECONDS_BETWEEN_LOOKS = 10
@@ -94,7 +98,7 @@ HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
             0.02,
             type="number",
             exclusiveMinimum=0,
-            maximum=0.2,
+            maximum=HIGHEST_TOLERATED_RATE,
             title="Tolerated failure rate",
             description="The way back is stopped once more than that is shown.",
         ),
@@ -102,10 +106,12 @@ HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
             240,
             type="number",
             exclusiveMinimum=0,
-            maximum=2880,
+            maximum=MOST_MINUTES_TO_REPORT,
             title="A healthy device reports within (minutes)",
         ),
-        "bake_minutes": field(5, type="number", minimum=0, title="Bake time (minutes)"),
+        "bake_minutes": field(
+            5, type="number", minimum=LEAST_BAKE_MINUTES, title="Bake time (minutes)"
+        ),
         "window": field(
             None,
             type=["null", "string"],

@@ -60,10 +60,13 @@ def test_a_form_that_is_filled_in_well_is_taken(name):
         ("roll_back_release", "release_run_id", "a" * 251),
         ("roll_back_release", "package_id", "../x"),
         ("roll_back_release", "how", "never"),
+        ("roll_back_release", "tolerated_rate", 0.3),
+        ("roll_back_release", "report_within_minutes", 3000),
+        ("roll_back_release", "bake_minutes", 0),
     ],
 )
 def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, value):
-    with pytest.raises(Exception, match=r"Invalid input|is not|does not match|too long"):
+    with pytest.raises(Exception, match=r"Invalid input|is not|does not match|too long|is (less|greater) than"):
         filled(name, **{field: value})
 
 
