@@ -66,7 +66,9 @@ def test_a_form_that_is_filled_in_well_is_taken(name):
     ],
 )
 def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, value):
-    with pytest.raises(Exception, match=r"Invalid input|is not|does not match|too long|is (less|greater) than"):
+    with pytest.raises(
+        Exception, match=r"Invalid input|is not|does not match|too long|is (less|greater) than"
+    ):
         filled(name, **{field: value})
 
 
