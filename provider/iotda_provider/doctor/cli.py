@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from iotda_provider.guards.lab import cli
@@ -52,9 +53,11 @@ def _doctor(options: argparse.Namespace) -> int:
             check_task_id(options.batch_task_id, "--batch-task-id")
     except IoTDAConfigError as error:
         raise ValueError(str(error)) from None
-    with IoTDAHook(
+    hook = IoTDAHook(
         options.connection, project_id=options.project_id, instance_id=options.instance_id
-    ) as hook:
+    )
+    # Airflow 2 writes its log to stdout, where the report goes.
+    with redirect_stdout(sys.stderr), hook:
         report = examine(hook, options.batch_task_id)
     if options.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
