@@ -49,6 +49,7 @@ REPORT_PATH = None
 # The limits of the form. Whatever they allow together must not let a bad image pass unseen.
 HIGHEST_TOLERATED_RATE = 0.2
 MOST_MINUTES_TO_REPORT = 2880
+BAKE_MINUTES = 5
 LEAST_BAKE_MINUTES = 1
 # --- The rest works as it is ---
 RELEASE_DAG = "firmware_release"
@@ -110,7 +111,7 @@ HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
             title="A healthy device reports within (minutes)",
         ),
         "bake_minutes": field(
-            5, type="number", minimum=LEAST_BAKE_MINUTES, title="Bake time (minutes)"
+            BAKE_MINUTES, type="number", minimum=LEAST_BAKE_MINUTES, title="Bake time (minutes)"
         ),
         "window": field(
             None,

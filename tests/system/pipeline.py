@@ -50,9 +50,11 @@ def hurried_way_back(
         ("SECONDS_BETWEEN_LOOKS", "10", f"{looks:g}"),
         ("SECONDS_BEFORE_A_RETRY", "60", f"{retries:g}"),
         ("DEFERRABLE", "True", str(deferrable)),
+        ("LEAST_BAKE_MINUTES", "1", "0"),
+        ("BAKE_MINUTES", "5", "0"),
     ):
         text, count = re.subn(rf"(?m)^{name} = {before}\b", f"{name} = {now}", text)
         assert count == 1, name
-    whole, bake = 'grace="{{ params.report_within_minutes * 60 }}"', "field(5, "
-    assert text.count(whole) == text.count(bake) == 1
-    return text.replace(whole, f"grace={grace:g}").replace(bake, "field(0, ")
+    whole = 'grace="{{ params.report_within_minutes * 60 }}"'
+    assert text.count(whole) == 1
+    return text.replace(whole, f"grace={grace:g}")
