@@ -212,10 +212,12 @@ def tried(act: Callable[[], Any]) -> Any:
 def no_waiting(iotda, monkeypatch) -> Any:
     """A platform that refuses whatever comes as far as it, and nobody who waits."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    # Airflow logs lone surrogates, which no test process can send to the one that reports.
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    # Lone surrogates are logged, which no test process can send to the one that reports. Not by the
+    # attribute of the manager: loggers that have logged before do not look at it.
+    logging.disable(logging.CRITICAL)
     iotda._mocker.register_uri(requests_mock.ANY, requests_mock.ANY, status_code=403, json={})
-    return iotda
+    yield iotda
+    logging.disable(logging.NOTSET)
 
 
 CASES = [(kind, good, name) for kind, good in OPERATORS for name in parameters_of(kind)]
