@@ -209,15 +209,22 @@ def tried(act: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def no_waiting(iotda, monkeypatch) -> Any:
+def no_log() -> Iterator[None]:
+    """Lone surrogates are logged, which no test process can send to the one that reports.
+
+    Not by the attribute of the manager: loggers that have logged before do not look at it.
+    """
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def no_waiting(iotda, no_log, monkeypatch) -> Any:
     """A platform that refuses whatever comes as far as it, and nobody who waits."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    # Lone surrogates are logged, which no test process can send to the one that reports. Not by the
-    # attribute of the manager: loggers that have logged before do not look at it.
-    logging.disable(logging.CRITICAL)
     iotda._mocker.register_uri(requests_mock.ANY, requests_mock.ANY, status_code=403, json={})
-    yield iotda
-    logging.disable(logging.NOTSET)
+    return iotda
 
 
 CASES = [(kind, good, name) for kind, good in OPERATORS for name in parameters_of(kind)]
@@ -336,7 +343,9 @@ async def refusal_of(call: Callable[[], Any]) -> str | None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_the_asynchronous_hook_refuses_what_the_blocking_one_does(monkeypatch, method):
+async def test_the_asynchronous_hook_refuses_what_the_blocking_one_does(
+    monkeypatch, no_log, method
+):
     connection = {
         "conn_type": "iotda",
         "host": "http://127.0.0.1:1",  # where nobody listens
@@ -345,7 +354,6 @@ async def test_the_asynchronous_hook_refuses_what_the_blocking_one_does(monkeypa
         "extra": {"project_id": "p", "region": "cn-north-4", "max_attempts": 1},
     }
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     good = METHODS[method]
     names = [*good, *(OPTIONAL if method.startswith("create_batch_task") else ())]
     with IoTDAHook() as hook:
@@ -496,12 +504,11 @@ async def first_event(trigger: IoTDATrigger) -> Any:
 
 @pytest.mark.parametrize(("kind", "good"), TRIGGERS)
 async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
-    monkeypatch, kind, good
+    monkeypatch, no_log, kind, good
 ):
     monkeypatch.setattr(IoTDATrigger, "hook", lambda self: Gone())
     monkeypatch.setattr(TriggererMemoryStore, "_set_xcom", lambda self, key, value: None)
     monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     ran = 0
     for what, arguments in stored(kind, good):
         try:
