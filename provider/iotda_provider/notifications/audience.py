@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -104,7 +105,7 @@ class Audience:
                 yield member, error
 
 
-class Member:
+class Member(ABC):
     """One of an audience.
 
     :ivar name: its name in the log
@@ -112,16 +113,16 @@ class Member:
 
     name = ""
 
+    @abstractmethod
     def load(self) -> Any:
         """Import it.
 
         :raises Exception: it can't be called in this process
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
         """Make it ready for one event; this call blocks."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

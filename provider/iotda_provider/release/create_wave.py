@@ -25,9 +25,10 @@ from iotda_provider.release.confirm_job import read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
 from iotda_provider.release.other_upgrades import OtherUpgrades
+from iotda_provider.release.package_kinds import COLUMN_OF_TASK_TYPE
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.second_look import COLUMNS, Counted, SecondLook
+from iotda_provider.release.second_look import Counted, SecondLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -248,7 +249,8 @@ class WaveCreation(WaveStep):
         for copy in copies:
             with suppress(ValueError):
                 return SecondLook(Counted.from_json(copy), ids, self._log, only)
-        unknown = Counted("", COLUMNS[str(self.job.task["task_type"])], None)
+        column = COLUMN_OF_TASK_TYPE[str(self.job.task["task_type"])]
+        unknown = Counted("", column, None)
         if only is not None:
             return SecondLook(unknown, ids, self._log, only)
         self._log.warning("The versions of the wave's devices are not looked at again.")

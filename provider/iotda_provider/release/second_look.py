@@ -35,8 +35,6 @@ from iotda_provider.release.manifest import (
     UNREAD_VERSION,
 )
 
-#: The column of a device that each kind of package is about.
-COLUMNS = {"firmwareUpgrade": "fw_version", "softwareUpgrade": "sw_version"}
 _TRANSIENT = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
 
 

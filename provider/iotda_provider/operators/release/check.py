@@ -29,10 +29,11 @@ from iotda_provider.operators.release.own_tasks import (
     find_own_tasks,
     own_stamps,
 )
-from iotda_provider.operators.release.packages import kind_of, read_package
+from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.procedures.create_once import differences
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
+from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.release.way_back import NEVER_BACK, ROLLBACKS, why_not_back
 from iotda_provider.task_io.dag_parameters import (

@@ -12,11 +12,12 @@ from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.release.packages import kind_of, read_package
+from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.way_back import GATE
 from iotda_provider.release.before import read_before
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.gate import as_gate
+from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.way_back import (
     Versions,

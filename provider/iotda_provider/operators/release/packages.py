@@ -1,43 +1,17 @@
-"""The packages that can be released: firmware and software."""
+"""The package of a release, read by its id."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDANotFoundError
-from iotda_provider.models import OtaPackage, TaskType
+from iotda_provider.release.package_kinds import KINDS
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
-
-
-class Kind(NamedTuple):
-    """What can be released.
-
-    :param word: what it is, in words
-    :param task_type: the type of its batch tasks
-    :param column: where a device's version of it is: a field of ``Device``
-    """
-
-    word: str
-    task_type: TaskType
-    column: str
-
-
-#: By type of package.
-KINDS = {
-    "firmwarePackage": Kind("firmware", TaskType.FIRMWARE_UPGRADE, "fw_version"),
-    "softwarePackage": Kind("software", TaskType.SOFTWARE_UPGRADE, "sw_version"),
-}
-#: By the word for it, where a device's version is.
-COLUMNS = {kind.word: kind.column for kind in KINDS.values()}
-
-
-def kind_of(package: OtaPackage) -> Kind:
-    """What a package is that :func:`read_package` has read."""
-    return KINDS[str(package.package_type)]
+    from iotda_provider.models import OtaPackage
 
 
 def read_package(hook: IoTDAHook, package_id: str) -> OtaPackage:

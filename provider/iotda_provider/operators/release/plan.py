@@ -23,8 +23,9 @@ from iotda_provider.release.before import write_before
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.manifest import LOOKED, TRIAL, Manifest, Part
+from iotda_provider.release.package_kinds import COLUMN_OF_TASK_TYPE
 from iotda_provider.release.planning import late_warning, plan_waves, split_late
-from iotda_provider.release.second_look import COLUMNS, Counted, count
+from iotda_provider.release.second_look import Counted, count
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.trial_job import TrialPlan
 from iotda_provider.release.wave_specs import GROUP, wave_specs
@@ -325,7 +326,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         if self.trial is not None:
             files.write(TRIAL, trial.to_json())
         if package is not None:
-            column = COLUMNS[str(self.batch_task_type)]
+            column = COLUMN_OF_TASK_TYPE[str(self.batch_task_type)]
             counted = Counted(package.version, column, package.product_id)
             counted = run_blocking(count(BlockingIO(hook), counted, self.log))
             files.write(LOOKED, counted.to_json())

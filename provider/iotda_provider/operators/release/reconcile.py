@@ -10,11 +10,11 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import Subtask, SubtaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.release.packages import COLUMNS
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.device_ids import iter_ids
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.manifest import HELD
+from iotda_provider.release.package_kinds import COLUMN_OF_WORD
 from iotda_provider.release.reconciliation import (
     FIRMWARE,
     LEFT_OUT,
@@ -133,7 +133,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         version = check_version(self.version)
         only = self.from_version
         only = None if only is None else check_version(only, "from_version")
-        column = COLUMNS[one_of(self.kind, "kind", tuple(COLUMNS))]
+        column = COLUMN_OF_WORD[one_of(self.kind, "kind", tuple(COLUMN_OF_WORD))]
         product_id = optional_text(self.product_id, "product_id")
         outcome = as_mapping(self.outcome, "outcome")
         if not isinstance(outcome.get("wave"), int) or not {*_OF_AN_OUTCOME} <= outcome.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -58,8 +59,9 @@ class _ReportOperator(TellingTask, IoTDABaseOperator):
             raise AirflowFailException(one_line(report.text, _LONGEST_ERROR))
         return report.facts
 
+    @abstractmethod
     def _report(self, tasks: TasksOfRun, context: Context) -> Report:
-        raise NotImplementedError
+        """What the tasks have left, in words and facts."""
 
 
 class ReportReleaseOperator(_ReportOperator):

@@ -62,7 +62,7 @@ KINDS = [
 
 @pytest.mark.parametrize("fleet", KINDS, ids=range(len(KINDS)))
 def test_a_simulated_guard_decides_as_the_evaluator_does(fleet: Fleet) -> None:
-    for seed in range(2):
+    for seed in range(4):
         course = run(fleet, np.random.default_rng(seed))
         for rule in RULES:
             state, found = None, None
