@@ -26,6 +26,15 @@ def rollouts_page(dag_id: str, run_id: str) -> str:
     return f"{base}{page}" if base else ""
 
 
+def all_rollouts_page() -> str:
+    """The address of the Rollouts page; before Airflow 3.1, of Airflow's first page.
+
+    Empty where that of :func:`rollouts_page` is.
+    """
+    base = _base("api" if AIRFLOW_V_3_1_PLUS else "webserver")
+    return f"{base}{ROLLOUTS if AIRFLOW_V_3_1_PLUS else '/home'}" if base else ""
+
+
 def _base(section: str) -> str:
     base = (conf.get(section, "base_url", fallback="") or "").rstrip("/")
     return base if base.startswith(("http://", "https://")) else ""

@@ -11,14 +11,14 @@ from typing import Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 
-from iotda_provider.airflow_support.pages import rollouts_page
+from iotda_provider.airflow_support.pages import all_rollouts_page, rollouts_page
 from iotda_provider.models.text import one_line
+from iotda_provider.notifications.messages import LONGEST_LINK, message_of
 from iotda_provider.notifications.on_alert import OnAlert, load_function
 from iotda_provider.notifications.recorded import RecordedNotifier
 
 #: A notifier is given up after so many seconds.
 SECONDS_FOR_EACH = 10.0
-_LONGEST_SENTENCE = 1_000
 _PATH_OF_A_URL = re.compile(r"(?<=[\s:/(\[{'\"])/[^\s'\")]{4,}")
 _SEVERITIES = {
     "critical": (
@@ -81,8 +81,11 @@ class Audience:
         outcome and ends with the link."""
         about, kind = self.about, str(alert["kind"])
         link = rollouts_page(about.dag_id, about.run_id) if about.dag_id else ""
+        # Each Chinese character of an id takes nine in an address.
+        short = next((u for u in (link, all_rollouts_page()) if len(u) <= LONGEST_LINK), "")
         severity = next((one for one, kinds in _SEVERITIES.items() if kind in kinds), "warning")
-        return {**alert, "severity": severity, "link": link, "message": _message(alert, link)}
+        message = message_of(kind, str(alert["sentence"]), short)
+        return {**alert, "severity": severity, "link": link, "message": message}
 
     def context(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """What a notifier gets: the ids, the event, and its message."""
@@ -193,15 +196,3 @@ def without_addresses(error: BaseException) -> str:
     """An error in one line; of a URL the host is left, as its path is the secret of a webhook."""
     text = _PATH_OF_A_URL.sub("/...", one_line(error, 300))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def outcome_of(kind: str) -> str:
-    """An event's kind as people read it: ``STOP FAILED``."""
-    return kind.replace("_", " ").upper()
-
-
-def _message(alert: Mapping[str, Any], link: str) -> str:
-    outcome = outcome_of(str(alert["kind"]))
-    sentence = one_line(alert["sentence"], _LONGEST_SENTENCE)
-    said = sentence if sentence.startswith(outcome) else f"{outcome}: {sentence}"
-    return f"{said} {link}".rstrip()

@@ -131,11 +131,6 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def in_capitals(name: str) -> str:
-    """A name such as ``stop_failed`` as the beginning of a sentence: ``STOP FAILED``."""
-    return name.replace("_", " ").upper()
-
-
 def present(decision: str, sentence: str) -> str:
     """A verdict on a rollout that goes on, the outcome first."""
     return f"{'HOLD' if decision == Decision.HOLD else 'WATCHED'}: {sentence}"

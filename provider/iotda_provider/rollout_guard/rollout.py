@@ -10,10 +10,11 @@ from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
 from iotda_provider.models.log import Log
+from iotda_provider.notifications.messages import outcome_of
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
-from iotda_provider.rollout_guard.outcome import capitalised, in_capitals, to_text
+from iotda_provider.rollout_guard.outcome import capitalised, to_text
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.waiting.outage import is_task_gone
 
@@ -113,7 +114,7 @@ class Rollout:
             "time": to_text(self._clock()),
             "progress": [self.progress_json] if len(counts) == 1 else counts,
         }
-        await io.tell(Alert(kind, f"{in_capitals(kind)}: {sentence}", facts))
+        await io.tell(Alert(kind, f"{outcome_of(kind)}: {sentence}", facts))
 
 
 def in_words(tasks: Sequence[BatchTask]) -> str:

@@ -1,6 +1,12 @@
 """Each line of the table in docs/howto/tell-people.md: the request that it sends, and its body.
 
-The shapes are those of the vendors' documentation of their webhooks.
+The shapes and the limits are those of the vendors' documentation of their webhooks:
+https://open.dingtalk.com/document/orgapp/custom-robots-send-group-messages (its error 460101),
+https://open.feishu.cn/document/client-docs/bot-v3/add-custom-bot,
+https://developer.work.weixin.qq.com/document/path/91770,
+https://docs.slack.dev/reference/methods/chat.postMessage (truncating),
+https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook,
+https://developer.pagerduty.com/docs/send-alert-event (payload.summary), and RFC 5322, 2.1.1.
 """
 
 from __future__ import annotations
@@ -28,8 +34,8 @@ from iotda_provider.rollout_guard.alerts import Alert
 
 LOG = logging.getLogger("iotda_provider.test")
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "tell-people.md"
-LINES: dict[str, tuple[str, str]] = {
-    row[0]: (row[2].strip("`"), row[3].strip("`"))
+LINES: dict[str, tuple[str, str, str]] = {
+    row[0]: (row[2].strip("`"), row[3].strip("`"), row[4])
     for line in GUIDE.read_text(encoding="utf-8").splitlines()
     if line.startswith("| ") and "_conn_id=" in line
     for row in [[cell.strip() for cell in line.strip("|").split(" | ")]]
@@ -44,9 +50,12 @@ SECRETS = {
     "INTEGRATION_KEY@API_KEY": f"{'e' * 32}@{'f' * 20}",
 }
 SENTENCE = "16 of 260 devices failed (6.2 %; 2 % tolerated)."
-LINK = "https://airflow.example.com/plugin/rollouts#/run/d/r"
 BEGINS = f"STOPPED: {SENTENCE} https://airflow.example.com/"
-Send = Callable[[str], None]
+ABOUT = About("d", "r", "guard", -1, 1, "iotda_default")
+# The longest that there can be: ids as long as Airflow allows, and reasons in Chinese.
+LONG = "Devices failed: " + "\u5347\u7ea7\u5931\u8d25\uff1a\u7535\u91cf\u4e0d\u8db3\uff1b" * 1000
+LONG_ABOUT = About("d" * 250, "r" * 250, "t" * 250, -1, 1, "c" * 250)
+Send = Callable[..., None]
 
 
 def test_the_table_has_all_of_them() -> None:
@@ -61,8 +70,10 @@ def send(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sen
     for section in ("API", "WEBSERVER"):
         monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://airflow.example.com")
 
-    def tell(chat: str, **changes: Any) -> None:
-        connection, line = LINES[chat]
+    def tell(
+        chat: str, *, sentence: str = SENTENCE, about: About = ABOUT, **changes: Any
+    ) -> dict[str, Any]:
+        connection, line, _ = LINES[chat]
         for word, secret in SECRETS.items():
             connection = connection.replace(word, secret)
         names = notifiers_of_providers()
@@ -70,15 +81,15 @@ def send(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sen
         known = json.dumps({**json.loads(connection), **changes})
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", known)
         recorded = record([eval(line, names)], importable=True)
-        about = About("d", "r", "guard", -1, 1, "iotda_default")
         if request.param == "triggerer":
             recorded = from_json(json.loads(json.dumps([one.to_json() for one in recorded])))
         audience = Audience(recorded, None, about)
-        event = audience.event(Alert("stopped", SENTENCE, {"batch_task_ids": ["a1"]}).to_json())
+        event = audience.event(Alert("stopped", sentence, {"batch_task_ids": ["a1"]}).to_json())
         if request.param == "triggerer":
             asyncio.run(in_triggerer.tell(audience, event, LOG))
         else:
             in_worker.tell(audience, event, LOG)
+        return event
 
     return tell
 
@@ -128,7 +139,6 @@ def test_wecom(send: Send, requests_mock: Any) -> None:
     assert query == {"key": ["abcd1234-ab12-ab12-ab12-abcdefabcdef"]}
     assert body["msgtype"] == "text"
     assert body["text"]["content"].startswith(BEGINS)
-    assert len(body["text"]["content"].encode()) <= 2048  # WeCom's limit
 
 
 def test_teams(send: Send, requests_mock: Any) -> None:
@@ -141,8 +151,13 @@ def test_teams(send: Send, requests_mock: Any) -> None:
     assert body["type"] == "message"
     assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
     assert card["content"]["type"] == "AdaptiveCard"
-    texts = [part["text"] for part in card["content"]["body"] if part["type"] == "TextBlock"]
-    assert texts[0].startswith(BEGINS)
+    assert text_block(body).startswith(BEGINS)
+
+
+def text_block(body: dict[str, Any]) -> str:
+    """The text on the card that Teams gets."""
+    parts = body["attachments"][0]["content"]["body"]
+    return next(str(part["text"]) for part in parts if part["type"] == "TextBlock")
 
 
 def test_pagerduty(send: Send, requests_mock: Any) -> None:
@@ -152,19 +167,61 @@ def test_pagerduty(send: Send, requests_mock: Any) -> None:
     assert (body["routing_key"], body["event_action"]) == ("e" * 32, "trigger")
     payload = body["payload"]
     assert payload["summary"].startswith(BEGINS)
-    assert len(payload["summary"]) <= 1024  # PagerDuty's limit
     assert payload["severity"] in ("critical", "error", "warning", "info")
     assert payload["severity"] == "critical"
     assert payload["source"] == "airflow"
 
 
-def test_slack(send: Send) -> None:
-    got: list[tuple[str, Any]] = []
+#: What a chat takes at most, as the guide says it; the message in a request's body; and its size.
+LIMITS: dict[str, tuple[str, Callable[[Any], str], Callable[[bytes, str], int]]] = {
+    "DingTalk": ("20,000 bytes", lambda body: body["text"]["content"], lambda body, _: len(body)),
+    "Feishu": ("20 kB", lambda body: body["content"]["text"], lambda body, _: len(body)),
+    "WeCom": (
+        "2,048 bytes",
+        lambda body: body["text"]["content"],
+        lambda _, text: len(text.encode()),
+    ),
+    "Slack": ("40,000 characters", lambda body: body["text"], lambda _, text: len(text)),
+    "Teams": (
+        "28 kB",
+        text_block,
+        lambda body, _: 2 * len(body),  # it counts in UTF-16
+    ),
+    "PagerDuty": (
+        "1,024 characters",
+        lambda body: body["payload"]["summary"],
+        lambda _, text: len(text),
+    ),
+}
+
+
+def assert_fits(chat: str, event: dict[str, Any], body: bytes) -> None:
+    words, text_of, size_of = LIMITS[chat]
+    assert LINES[chat][2] == words
+    number, unit = words.split(" ")
+    text = text_of(json.loads(body))
+    assert size_of(body, text) <= int(number.replace(",", "")) * (1000 if unit == "kB" else 1)
+    assert text.startswith("STOPPED: Devices failed: \u5347\u7ea7")
+    assert f"\u2026 {event['link']}" in text
+
+
+@pytest.mark.parametrize("chat", sorted(set(LIMITS) - {"Slack"}))
+def test_the_longest_message_fits(send: Send, requests_mock: Any, chat: str) -> None:
+    requests_mock.post(re.compile("https://"), json={"errcode": 0, "code": 0}, status_code=202)
+    event = send(chat, sentence=LONG, about=LONG_ABOUT)
+    (request,) = requests_mock.request_history
+    data = request.body
+    assert_fits(chat, event, data if isinstance(data, bytes) else data.encode())
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """The address of a server, and the paths and bodies that were posted to it."""
+    got: list[tuple[str, bytes]] = []
 
     class Webhook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, json.loads(body)))
+            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"ok")
@@ -175,12 +232,19 @@ def test_slack(send: Send) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
         server.block_on_close = False
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        send("Slack", host=f"http://127.0.0.1:{server.server_port}/services")
+        yield f"http://127.0.0.1:{server.server_port}/services", got
         server.shutdown()
 
-    ((path, body),) = got
+
+def test_slack(send: Send, webhook: Any) -> None:
+    url, got = webhook
+    send("Slack", host=url)
+    event = send("Slack", sentence=LONG, about=LONG_ABOUT, host=url)
+
+    (path, body), (_, longest) = got
     assert path == "/services/T000/B000/TOKEN"
-    assert body["text"].startswith(BEGINS)
+    assert json.loads(body)["text"].startswith(BEGINS)
+    assert_fits("Slack", event, longest)
 
 
 class Mailbox(socketserver.StreamRequestHandler):
@@ -224,10 +288,16 @@ def mail_port() -> Iterator[int]:
         server.shutdown()
 
 
-def test_e_mail(send: Send, mail_port: int) -> None:
+@pytest.fixture
+def mailbox(mail_port: int) -> dict[str, Any]:
+    """What the connection has to be for mail to come to this test."""
     plain = {"disable_ssl": True, "disable_tls": True}
-    nobody = {"login": None, "password": None}
-    send("e-mail", host="127.0.0.1", port=mail_port, extra=plain, **nobody)
+    there = {"host": "127.0.0.1", "port": mail_port, "extra": plain}
+    return there | {"login": None, "password": None}
+
+
+def test_e_mail(send: Send, mailbox: dict[str, Any]) -> None:
+    send("e-mail", **mailbox)
 
     (mail,) = (message_from_bytes(one, policy=policy.default) for one in Mailbox.mails)
     assert (mail["From"], mail["To"]) == ("airflow@example.com", "oncall@example.com")
@@ -235,3 +305,13 @@ def test_e_mail(send: Send, mail_port: int) -> None:
     part = mail.get_body(("html",))
     assert part is not None
     assert part.get_content().startswith(BEGINS)
+
+
+def test_the_longest_e_mail_is_whole(send: Send, mailbox: dict[str, Any]) -> None:
+    event = send("e-mail", sentence=LONG, about=LONG_ABOUT, **mailbox)
+
+    (data,) = Mailbox.mails
+    assert max(map(len, data.splitlines())) <= 998  # RFC 5322
+    part = message_from_bytes(data, policy=policy.default).get_body(("html",))
+    assert part is not None
+    assert part.get_content().rstrip().endswith(f"\u2026 {event['link']}")

@@ -91,6 +91,16 @@ def test_a_stopped_rollout_says_why(run_tasks: Any, login: Any, deferrable: bool
     assert run.run_id not in {row["run_id"] for row in active}
 
 
+def test_two_routes_answer_with_data_and_none_takes_any(server: Any) -> None:
+    (app,) = [route.app for route in server.routes if route.path == "/iotda"]
+    routes = {route.path: getattr(route, "methods", None) for route in app.routes}
+    assert routes == {
+        "/api/rollouts": {"GET"},
+        "/api/rollouts/{dag_id}/{run_id}": {"GET"},
+        "/page": None,
+    }
+
+
 @pytest.mark.iotda_emulator(scenario=BAD, speed=0)
 def test_nobody_sees_what_they_may_not(
     run_tasks: Any, login: Any, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,13 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
         assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text), name
 
 
+def test_all_sql_is_in_one_module() -> None:
+    for path in STATIC.parent.glob("*.py"):
+        text = path.read_text("utf-8")
+        knows = re.findall(r"sqlalchemy|airflow\.models|\bexecute\(|\bselect\(", text)
+        assert bool(knows) == (path.name == "reading.py"), path.name
+
+
 def test_airflow_is_told_of_the_plugin_once_and_the_wheel_holds_its_files() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", "utf-8")
