@@ -8,8 +8,8 @@ from typing import Any
 
 from iotda_provider.rollout_guard.live_record import LIVE_KEY
 from iotda_provider.ui.reading import ANSWER_KEY, RESULT_KEY, Seen
-from iotda_provider.ui.rollouts import alerts_of, reasons_of, row_of, told_of
-from iotda_provider.ui.states import Told
+from iotda_provider.ui.rollouts import alerts_of, entries_of, reasons_of, row_of
+from iotda_provider.ui.states import Entry
 from iotda_provider.ui.stop_line import drawn_to, stop_line
 from iotda_provider.ui.xcom_shapes import count, live_of, mappings, text, to_text
 
@@ -21,11 +21,12 @@ def detail_of(seen: Seen, dag_id: str, run_id: str, now: datetime) -> dict[str, 
     many started devices the curves have room for), ``stop_line``, ``waves``, ``reasons`` and
     ``events``.
     """
-    told = told_of(seen, now)
-    row = row_of(told)
+    entries = entries_of(seen, now)
+    row = row_of(entries)
     progress = row["progress"] or {}
     total = count(progress.get("total"))
-    curve = next((one.live.curve for one in _newest_first(told) if one.live and one.live.curve), [])
+    newest_first = sorted(entries, key=lambda one: one.record.at, reverse=True)
+    curve = next((one.live.curve for one in newest_first if one.live and one.live.curve), [])
     started = count(curve[-1][0] if curve else progress.get("started"))
     return {
         "now": to_text(now),
@@ -34,19 +35,15 @@ def detail_of(seen: Seen, dag_id: str, run_id: str, now: datetime) -> dict[str, 
         "curve": curve,
         "drawn_to": drawn_to(started, total),
         "stop_line": stop_line(row["rules"], started, total),
-        "waves": _waves(told, seen),
-        "reasons": reasons_of(told, seen),
-        "events": _events(told, seen),
+        "waves": _waves(entries, seen),
+        "reasons": reasons_of(entries, seen),
+        "events": _events(entries, seen),
     }
 
 
-def _newest_first(told: Sequence[Told]) -> list[Told]:
-    return sorted(told, key=lambda one: one.record.at, reverse=True)
-
-
-def _waves(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
+def _waves(entries: Sequence[Entry], seen: Seen) -> list[dict[str, Any]]:
     """The waves of a release: how many devices, what it takes to pass, and how each stands."""
-    release = next((one for one in told if one.record.header.kind == "release"), None)
+    release = next((one for one in entries if one.record.header.kind == "release"), None)
     if release is None:
         return []
     xcoms = seen.xcoms.get(release.record.run, ())
@@ -92,7 +89,7 @@ def _waves(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
     return found
 
 
-def _events(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
+def _events(entries: Sequence[Entry], seen: Seen) -> list[dict[str, Any]]:
     """What has happened, the earliest first: ``{"at", "what", ...}``."""
     events: list[dict[str, Any]] = []
 
@@ -100,7 +97,7 @@ def _events(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
         if at:
             events.append({"at": at, "what": what, **more})
 
-    for one in told:
+    for one in entries:
         record, live = one.record, one.live
         where = {"dag_id": record.dag_id, "run_id": record.run_id, "by": record.run_by}
         add(to_text(record.run_began or record.at), f"{record.header.kind}_began", **where)
@@ -121,6 +118,6 @@ def _events(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
                 )
         if one.question is not None:
             add(to_text(one.question.asked_at), "asked", **where)
-    for alert in alerts_of(told, seen):
+    for alert in alerts_of(entries, seen):
         add(alert["at"], "alert", kind=alert["kind"], sentence=alert["sentence"])
     return sorted(events, key=lambda event: event["at"])

@@ -11,7 +11,7 @@ from typing import Any
 from iotda_provider.rollout_guard.alerts import ALERT_KEY
 from iotda_provider.rollout_guard.live_record import LIVE_KEY
 from iotda_provider.ui.reading import REASONS_KEY, Question, Record, Seen, SeenXCom
-from iotda_provider.ui.states import NEED, Told, state_of, the_one_that_counts, with_shadow
+from iotda_provider.ui.states import NEED, Entry, leading_entry, state_of, with_shadow
 from iotda_provider.ui.xcom_shapes import (
     Live,
     counts_of,
@@ -34,7 +34,7 @@ def list_of(seen: Seen, now: datetime, *, only_open: bool) -> dict[str, Any]:
 
     :param only_open: leave out what is over
     """
-    rows = [row_of(told) for told in grouped(told_of(seen, now))]
+    rows = [row_of(entries) for entries in grouped(entries_of(seen, now))]
     if only_open:
         rows = [row for row in rows if row["need"] < NEED["lost"]]
     rows.sort(key=lambda row: row["changed_at"] or "", reverse=True)
@@ -42,9 +42,9 @@ def list_of(seen: Seen, now: datetime, *, only_open: bool) -> dict[str, Any]:
     return {"now": to_text(now), "rollouts": _tries_below(rows)}
 
 
-def told_of(seen: Seen, now: datetime) -> list[Told]:
-    """What each guard, stop and release tells at a time."""
-    return [_told(record, seen, now) for record in _one_for_each_release(seen.records)]
+def entries_of(seen: Seen, now: datetime) -> list[Entry]:
+    """The entry of each guard, stop and release at a time."""
+    return [_entry(record, seen, now) for record in _one_for_each_release(seen.records)]
 
 
 def _one_for_each_release(records: Sequence[Record]) -> list[Record]:
@@ -69,7 +69,7 @@ def _one_for_each_release(records: Sequence[Record]) -> list[Record]:
     return [*releases.values(), *others]
 
 
-def _told(record: Record, seen: Seen, now: datetime) -> Told:
+def _entry(record: Record, seen: Seen, now: datetime) -> Entry:
     question: Question | None = None
     kind = record.header.kind
     if kind == "release":
@@ -85,7 +85,7 @@ def _told(record: Record, seen: Seen, now: datetime) -> Told:
     state = with_shadow(
         state_of(record, live, source, question, now), is_shadow=record.header.shadow
     )
-    return Told(record, live, source, question, state)
+    return Entry(record, live, source, question, state)
 
 
 def _is_of(record: Record, xcom: SeenXCom) -> bool:
@@ -95,10 +95,10 @@ def _is_of(record: Record, xcom: SeenXCom) -> bool:
     return (xcom.task_id, xcom.map_index) == (record.task_id, record.map_index)
 
 
-def grouped(told: Iterable[Told]) -> list[list[Told]]:
+def grouped(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Those that are about a common batch task together."""
-    groups: list[tuple[set[str], list[Told]]] = []
-    for one in told:
+    groups: list[tuple[set[str], list[Entry]]] = []
+    for one in entries:
         ids = set(one.record.header.batch_task_ids) or {"/".join(one.record.run)}
         if one.live is not None:
             ids |= set(one.live.batch_task_ids)
@@ -113,15 +113,15 @@ def grouped(told: Iterable[Told]) -> list[list[Told]]:
     return [members for _, members in groups]
 
 
-def row_of(told: Sequence[Told]) -> dict[str, Any]:
+def row_of(entries: Sequence[Entry]) -> dict[str, Any]:
     """One rollout as plain JSON, from all that is known of it."""
-    one = the_one_that_counts(told)
+    one = leading_entry(entries)
     # A stop's header knows less than a guard's.
-    main = max(told, key=lambda other: (len(other.record.header.rules) > 0, other is one))
+    main = max(entries, key=lambda other: (len(other.record.header.rules) > 0, other is one))
     header, record, live = main.record.header, one.record, one.live
     counts = live.progress if live is not None else None
     if counts is None:
-        counts = next((t.live.progress for t in told if t.live and t.live.progress), None)
+        counts = next((t.live.progress for t in entries if t.live and t.live.progress), None)
     if counts is not None and header.devices:  # also those that are in no batch task yet
         counts = {**counts, "total": max(counts["total"], header.devices)}
     question = one.question
@@ -135,8 +135,8 @@ def row_of(told: Sequence[Told]) -> dict[str, Any]:
         "kind": record.header.kind,
         "state": one.state,
         "need": one.need,
-        "batch_task_ids": _joined(t.record.header.batch_task_ids for t in told),
-        "unfinished_ids": _unfinished(told),
+        "batch_task_ids": _joined(t.record.header.batch_task_ids for t in entries),
+        "unfinished_ids": _unfinished(entries),
         "names": header.names,
         "package_ids": header.package_ids,
         "version": header.version,
@@ -179,15 +179,15 @@ def row_of(told: Sequence[Told]) -> dict[str, Any]:
                 "began_at": to_text(other.record.at),
                 "shadow": other.record.header.shadow,
             }
-            for other in sorted(told, key=lambda other: other.record.at)
+            for other in sorted(entries, key=lambda other: other.record.at)
         ],
     }
 
 
-def _unfinished(told: Sequence[Told]) -> list[str]:
+def _unfinished(entries: Sequence[Entry]) -> list[str]:
     """The batch tasks that nobody has seen at their end: those that a stop is sent to."""
     over: set[str] = set()
-    for one in told:
+    for one in entries:
         if one.live is not None:
             ended = zip(one.live.batch_task_ids, one.live.status, strict=False)
             over |= {
@@ -195,17 +195,17 @@ def _unfinished(told: Sequence[Told]) -> list[str]:
                 for task_id, status in ended
                 if status in ("Success", "Fail", "PartialSuccess", "Stopped", "Stopping")
             }
-    ids = _joined(one.record.header.batch_task_ids for one in told)
-    ids += [i for one in told if one.live for i in one.live.batch_task_ids if i not in ids]
+    ids = _joined(one.record.header.batch_task_ids for one in entries)
+    ids += [i for one in entries if one.live for i in one.live.batch_task_ids if i not in ids]
     return [task_id for task_id in dict.fromkeys(ids) if task_id not in over]
 
 
-def reasons_of(told: Sequence[Told], seen: Seen) -> dict[str, Any]:
+def reasons_of(entries: Sequence[Entry], seen: Seen) -> dict[str, Any]:
     """Why devices failed, from the task that has collected all of it, else from the guard.
 
     ``{"by_class", "reasons", "failed", "report_path", "task"}``; ``task``: whose XComs hold more
     """
-    for one in told:
+    for one in entries:
         for xcom in seen.xcoms.get(one.record.run, ()):
             if xcom.key == REASONS_KEY and isinstance(xcom.value, Mapping):
                 rows = [reason_of(reason) for reason in mappings(xcom.value.get("reasons"))]
@@ -219,8 +219,8 @@ def reasons_of(told: Sequence[Told], seen: Seen) -> dict[str, Any]:
                         "task_id": xcom.task_id,
                     },
                 }
-    live = next((one.live for one in told if one.live and one.live.first_reasons), None)
-    live = live or next((one.live for one in told if one.live), None)
+    live = next((one.live for one in entries if one.live and one.live.first_reasons), None)
+    live = live or next((one.live for one in entries if one.live), None)
     return {
         "by_class": live.failures_by_class if live else None,
         "reasons": live.first_reasons if live else [],
@@ -229,7 +229,7 @@ def reasons_of(told: Sequence[Told], seen: Seen) -> dict[str, Any]:
     }
 
 
-def alerts_of(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
+def alerts_of(entries: Sequence[Entry], seen: Seen) -> list[dict[str, Any]]:
     """The last alert of each guard to a person."""
     return [
         {
@@ -237,7 +237,7 @@ def alerts_of(told: Sequence[Told], seen: Seen) -> list[dict[str, Any]]:
             "kind": text(xcom.value.get("kind")) or "alert",
             "sentence": text(xcom.value.get("sentence")) or "",
         }
-        for one in told
+        for one in entries
         for xcom in seen.xcoms.get(one.record.run, ())
         if xcom.key == ALERT_KEY and isinstance(xcom.value, Mapping) and _is_of(one.record, xcom)
     ]

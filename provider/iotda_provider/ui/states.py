@@ -39,8 +39,8 @@ _ENDS_A_RELEASE = frozenset({"breached", "rejected", "stopped_elsewhere", "lost"
 
 
 @dataclass(frozen=True)
-class Told:
-    """One guard, stop or release: its record, its present live record, and what became of both.
+class Entry:
+    """What the page knows of one guard, stop or release, and the state that it is in.
 
     :param live: the newest live record; None: there is none yet
     :param source: the XCom that holds it
@@ -134,27 +134,28 @@ def _between_waves(record: Record, live: Live) -> str:
     return "watched"
 
 
-def with_shadow(told_state: str, *, is_shadow: bool) -> str:
+def with_shadow(state: str, *, is_shadow: bool) -> str:
     """The state of a guard that stops nothing because it is a shadow."""
-    return "shadow_breached" if is_shadow and told_state == "breached" else told_state
+    return "shadow_breached" if is_shadow and state == "breached" else state
 
 
-def the_one_that_counts(told: Sequence[Told]) -> Told:
+def leading_entry(entries: Sequence[Entry]) -> Entry:
     """Of all guards, stops and releases of one rollout, the one whose state is the rollout's.
 
     A guard that has failed does not count where another one watches. What is over does not count
     where something goes on. A release, which knows its waves, comes before a guard of one of them.
     """
-    watching = [one for one in told if one.state in _WATCHING and one.record.header.kind != "stop"]
-    present = [one for one in told if not one.is_over]
+    guards = [one for one in entries if one.record.header.kind != "stop"]
+    watching = [one for one in guards if one.state in _WATCHING]
+    present = [one for one in entries if not one.is_over]
     if watching:
         present = [one for one in present if one.state not in ("guard_failed", "stale")]
     # A rollout that was stopped, or has ended, needs nobody because an earlier guard failed.
-    ended = [one for one in told if one.is_over and one.live is not None and one.live.is_over]
+    ended = [one for one in entries if one.is_over and one.live is not None and one.live.is_over]
     if ended and not watching:
         latest = max(ended, key=_age)
         present = [one for one in present if _age(one) > _age(latest)]
-    candidates = present or ended or list(told)
+    candidates = present or ended or list(entries)
     kinds = {"release": 0, "guard": 1, "stop": 2}
     if present:
         return min(
@@ -166,5 +167,5 @@ def the_one_that_counts(told: Sequence[Told]) -> Told:
     )
 
 
-def _age(one: Told) -> float:
+def _age(one: Entry) -> float:
     return one.source.at.timestamp() if one.source is not None else one.record.at.timestamp()
