@@ -32,7 +32,7 @@ FAILS, SUCCEEDS = (300.0, 900.0), (1200.0, 3600.0)
 class Exposure:
     """The result of one release.
 
-    :param exposed: devices that were let start
+    :param exposed: devices that were confirmed
     :param ended: ``released``, ``breached`` or ``unproven``
     :param wave: the last wave that began
     """

@@ -24,7 +24,7 @@ class RestJob:
     :param grace: seconds to wait after a task was stopped, for devices that were installing
     :param deadline: when to go on all the same, in seconds since 1970
     :param grace_until: when the grace is over, where it has begun
-    :param exposed: how many devices were let start: where as many have an outcome, none of them was
+    :param exposed: how many devices were confirmed: where as many have an outcome, none of them was
         installing when the task was stopped, and there is no grace; None: that is not known
     """
 

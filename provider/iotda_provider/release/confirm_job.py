@@ -25,12 +25,12 @@ class ConfirmJob:
     :param timeout: the same in seconds from the beginning, for the error
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit
-    :param window: when devices may be let start; None: at any time
+    :param window: when devices may be confirmed; None: at any time
     :param accepted_before: confirmations that had been accepted when this try began; None: it has
         not begun
     :param counts: of each batch task, how many confirmations were accepted, and how many of its
         devices may have started, as far as that was read
-    :param outside: devices that somebody else has let start, as far as a person was told
+    :param outside: devices that somebody else has started, as far as a person was told
     :param rehearse_stop: whether to see, before the first confirmation, that the release could be
         stopped
     """

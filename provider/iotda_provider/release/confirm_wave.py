@@ -1,4 +1,4 @@
-"""Letting the devices of one wave start: whom, when, and what came of it. No Airflow, no I/O."""
+"""Confirms the devices of one wave: which, when, and what came of it. No Airflow, no I/O."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class WaveConfirmation(WaveLedgers):
 
         :raises StopNotAllowedError: the release could not be stopped, so it does not begin
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
-        :raises IoTDAError: before anybody was let start, the very first look failed in a way that
-            will not pass by itself; or the waves are not those that were written down
+        :raises IoTDAError: before any device was confirmed, the very first look failed in a way
+            that will not pass by itself; or the waves are not those that were written down
         """
         watch = self._watch
         while True:
@@ -121,7 +121,7 @@ class WaveConfirmation(WaveLedgers):
                 return f"{self.job.max_in_flight} device(s) are under way, as many as may be"
             return await self._confirm(io, shared, chunk)
         except IoTDAError as error:
-            self._must_see = True  # some may have been let start
+            self._must_see = True  # some may have been confirmed
             return await self.refused(io, "the platform does not confirm", error)
         finally:
             self._note_counts()
@@ -208,7 +208,7 @@ class WaveConfirmation(WaveLedgers):
     async def _see_who_waits(
         self, io: ReleaseIO, shared: SharedLedger, wanted: Sequence[str]
     ) -> None:
-        """Read who of these waits: that is the queue. Somebody else has let start the others.
+        """Read which of these wait: the queue. Somebody else has confirmed the others.
 
         :raises IoTDAError: it can't be read
         """
@@ -224,7 +224,7 @@ class WaveConfirmation(WaveLedgers):
     # --- who else ---------------------------------------------------------------------------------
 
     async def _look_for_others(self, io: ReleaseIO) -> None:
-        """See whether devices have started that this release has not let start; tell it once."""
+        """See whether devices have started that this release has not confirmed; tell it once."""
         watch, job = self._watch, self.job
         if self._left is None or not watch.sees or watch.is_stopping:
             return
@@ -246,19 +246,19 @@ class WaveConfirmation(WaveLedgers):
     # --- what people are told ---------------------------------------------------------------------
 
     async def _rehearse(self, io: ReleaseIO) -> None:
-        """See that the release could be stopped, before anybody is let start.
+        """See that the release could be stopped, before any device is confirmed.
 
         :raises StopNotAllowedError: it could not
         """
         if not self.job.rehearse_stop or not self._is_untouched or self._watch.has_rehearsed:
             return
         if (refusal := (await self._watch.rehearse(io))) is not None:
-            sentence = f"{refusal} So the release does not begin: nobody was let start."
+            sentence = f"{refusal} So the release does not begin: no device was confirmed."
             await self._watch.tell(io, "may_not_stop", sentence)
             raise StopNotAllowedError(sentence)
 
     async def _tell_unreached(self, io: ReleaseIO) -> None:
-        """Say it to a person where some could not be let start."""
+        """Tell a person where some could not be confirmed."""
         left = self._unreached
         if left:
             names = f"{', '.join(left[:10])}{', ...' if len(left) > 10 else ''}"
@@ -287,9 +287,9 @@ class WaveConfirmation(WaveLedgers):
             self._counts.get(part.key, (0, 0))[1] for part in job.parts if part.wave > job.wave
         )
         exposed = self._exposed - later if self._counts else job.members
-        what = f"{exposed} of {job.members} device(s) in the waves so far were let start"
+        what = f"{exposed} of {job.members} device(s) in the waves so far were confirmed"
         if not self._counts:
-            what = f"at most {job.members} device(s) were let start, and who can't be read now"
+            what = f"at most {job.members} device(s) were confirmed; which can't be read now"
         if outcome is not None:
             said = f"Wave {job.wave}, {what}: {outcome.summary}"
         else:

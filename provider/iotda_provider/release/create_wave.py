@@ -52,7 +52,7 @@ class CreateJob:
     :param not_before: no batch task of this run is older, as the platform writes times
     :param deadline: when it gives up waiting, in seconds since 1970
     :param timeout: the same in seconds from the beginning, for the error
-    :param window: when devices may be let start: nothing is created outside of it; None: at any
+    :param window: when devices may be confirmed: nothing is created outside of it; None: at any
         time
     :param from_version: only for devices that run this version when the wave begins; None: for all
         that do not run the new one
@@ -141,8 +141,8 @@ class WaveCreation(WaveStep):
 
         :raises BatchTaskDiffersError: a batch task with this wave's stamp is for something else
         :raises BatchTaskTimeoutError: it had to wait for longer than it may
-        :raises IoTDAError: nobody was let start yet, and the platform has refused the first batch
-            task for a reason that does not pass by itself; or the waves are not those planned
+        :raises IoTDAError: no device was confirmed yet, and the platform has refused the first
+            batch task for a reason that does not pass by itself; or the waves are not those planned
         """
         watch, job = self._watch, self.job
         while True:

@@ -114,7 +114,7 @@ class DryRun:
                 f"({100 * cell['stopped']:.0f} % of them are stopped)"
                 for cell in row["exposures"]
             )
-            lines.append(f"{row['rule']} would let start, on average, {cells}.")
+            lines.append(f"With {row['rule']}, on average so many are confirmed: {cells}.")
         lines.append(
             f"At least {sum(self.calls.values()):,} API calls and {duration(self.seconds)}, if "
             "every wave passes as soon as it may."
@@ -184,7 +184,7 @@ def dry_run(
 
 
 def exposed(rules: Sequence[Rule], cumulative: Sequence[int]) -> list[dict[str, Any]]:
-    """How many devices each rule lets start, by the true failure rate.
+    """How many devices are confirmed under each rule, by the true failure rate.
 
     It is looked at when a wave has ended: then all of its devices are confirmed.
 

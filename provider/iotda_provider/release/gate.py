@@ -71,7 +71,7 @@ def read_gate(
 ) -> GateReading:
     """Judge all waves so far together; whatever has not succeeded counts as failed.
 
-    Counts that do not add up never let a wave pass: see :func:`read_gate_by_bounds`.
+    Counts that do not add up never let a wave pass: see :func:`read_gate_in_all_cases`.
 
     Devices that are confirmed and have not started count too, and so do devices that somebody has
     stopped.
@@ -106,15 +106,15 @@ def read_gate(
     )
 
 
-def read_gate_by_bounds(
-    gate: EnoughSuccess, bounds: Sequence[TaskProgress], **known: int
+def read_gate_in_all_cases(
+    gate: EnoughSuccess, cases: Sequence[TaskProgress], **known: int
 ) -> GateReading:
     """Judge by all that the counts may be: it passes, and is settled, where all of them say so.
 
-    :param bounds: as of :meth:`~iotda_provider.models.TaskProgress.bounds`
+    :param cases: as of :meth:`~iotda_provider.models.TaskProgress.extreme_cases`
     :param known: as of :func:`read_gate`
     """
-    readings = [read_gate(gate, progress, **known) for progress in bounds]
+    readings = [read_gate(gate, progress, **known) for progress in cases]
     worst = min(readings, key=lambda reading: reading.evidence)
     return replace(worst, settled=all(reading.settled for reading in readings))
 

@@ -1,4 +1,4 @@
-"""Which devices of a batch task were let start, in a few bits a device: it outlives any task."""
+"""Which devices of a batch task were confirmed, in a few bits a device: it outlives any task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERSION = 2
 
 
 class Ledger:
-    """The devices of one batch task of a release that were let start, as far as is known.
+    """The confirmed devices of one batch task of a release, as far as is known.
 
     ``accepted``: the platform has accepted their confirmation. A device that is confirmed and
     offline still waits at the platform, which is why that can't be asked.
@@ -25,7 +25,7 @@ class Ledger:
     ``unanswered``: they were asked for, and no answer has told what came of it. It is written down
     before each call. They may have started; they are asked for again, which is harmless.
 
-    ``elsewhere``: somebody else has let them start, at the console for example.
+    ``elsewhere``: somebody else has confirmed them, at the console for example.
 
     Two processes may work on one wave, where one of them was only thought to be dead. Their records
     are merged: what one has written, the other one writes down too.
@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def not_confirmed(self) -> list[str]:
-        """The devices that nobody has let start as far as is known, in order."""
+        """The devices that nobody has confirmed as far as is known, in order."""
         known = self.accepted | self.elsewhere
         return [device for device in self.members if device not in known]
 
@@ -73,7 +73,7 @@ class Ledger:
     def note_seen(self, waiting: Iterable[str], started: Iterable[str]) -> None:
         """Note which devices the platform shows as waiting, and which have started.
 
-        Whoever was not asked for, and has started, was let start by somebody else.
+        A device that was not asked for and has started was confirmed by somebody else.
         """
         self._answered.update(waiting)
         self.unanswered.difference_update(waiting)

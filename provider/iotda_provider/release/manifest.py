@@ -171,7 +171,7 @@ class BegunWave:
     :param parts: its batch tasks, each for the next 30,000 of its devices; none: there is no device
     :param left_out: why devices were left out, and which: their ids, or the reference of a file
     :param counts: how many were left out, by the same words
-    :param at: when it has begun, before any device was let start, in seconds since 1970
+    :param at: when it has begun, before any device was confirmed, in seconds since 1970
     """
 
     wave: int

@@ -61,7 +61,7 @@ class QuestionJob:
 
 
 class OpenQuestion:
-    """The watch over all devices let start so far, until the question is answered.
+    """The watch over all devices confirmed so far, until the question is answered.
 
     A breach is stopped as in a wave, and closes the question. It counts more than an answer that
     comes in the same moment. A guard that is blind, or holds, leaves the question open, and an

@@ -59,8 +59,8 @@ class Reconciliation:
     does not (it rolled back, or the report was wrong); ``unread``: success, and nobody can say what
     it runs, which proves nothing; ``updated_after_stop``: stopped, and yet it runs it;
     ``updated_though_failed``: failed, and yet it runs it; ``environment``, ``firmware``,
-    ``unknown``: failed, by class; ``never_started``: its wave began, and it was never let start;
-    ``interrupted``: let start, and stopped; ``unfinished``: let start, with no outcome yet;
+    ``unknown``: failed, by class; ``never_started``: its wave began, and it was never confirmed;
+    ``interrupted``: confirmed, and stopped; ``unfinished``: confirmed, with no outcome yet;
     ``removed``: gone; ``wave_not_begun``: in no batch task; ``left_out``: of its wave, as it ran
     the version, was gone, held by another upgrade, or not of the version that the release is for.
     """
@@ -83,7 +83,7 @@ class Reconciliation:
 
     @property
     def exposed(self) -> int:
-        """Devices that were let start, whatever became of them."""
+        """The confirmed devices, whatever became of them."""
         return sum(self.counted.values()) - sum(
             self.counted[kind] for kind in (NEVER_STARTED, NOT_BEGUN, LEFT_OUT)
         )
@@ -120,7 +120,7 @@ def reconcile(
     """Put every device of one batch task under the word that fits it; each, and its word.
 
     :param found: what the others have come to, to which these are added
-    :param ledger: whose devices they are, and who of them was let start
+    :param ledger: whose devices they are, and which of them were confirmed
     :param rows: the subtasks, as the platform shows them now; None: the batch task is gone
     :param other: the status of those that ``rows`` lacks; None: they are not in the batch task
     :param versions: what each device runs now; None or left out: nobody can say

@@ -1,4 +1,4 @@
-"""The guard's watch as a wave needs it: whether it sees, and whether it lets anybody start."""
+"""The guard's watch as a wave needs it: whether it sees, and whether devices may be confirmed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STARTED_ELSEWHERE = "started_elsewhere"
 class ReleaseGuard(Watch):
     """A watch over all batch tasks of a release so far; before its first wave there is none.
 
-    It also says whether its last look lets more devices start.
+    It also says whether more devices may be confirmed after its last look.
     """
 
     never_abort = True
@@ -60,7 +60,7 @@ class ReleaseGuard(Watch):
         return total_progress(task.progress for task in self.tasks)
 
     @property
-    def bounds(self) -> tuple[TaskProgress, ...]:
+    def extreme_cases(self) -> tuple[TaskProgress, ...]:
         """What these counts may really be; one where they add up, as they nearly always do."""
         return self.progress.extreme_cases(*self._off)
 
@@ -86,10 +86,10 @@ def guard_plan(data: Any) -> GuardPlan:
 
 
 def in_words(count: int) -> str:
-    """A sentence about devices that somebody else has let start; empty where there are none."""
+    """A sentence about devices that somebody else has started; empty where there are none."""
     if not count:
         return ""
     return (
-        f"{count} device(s) of it were let start by somebody else (has somebody confirmed them at "
+        f"{count} device(s) of it were started by somebody else (has somebody confirmed them at "
         "the console?)."
     )

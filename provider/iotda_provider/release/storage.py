@@ -1,10 +1,10 @@
-"""Where a release writes down its waves, their batch tasks, and who was let start; it blocks.
+"""Where a release writes down its waves, their batch tasks, and its confirmations; it blocks.
 
 It is JSON by key: ``manifest``; ``wave_2``, the ids of a wave as they were planned; ``begun_2``,
-what the wave is for since it has begun, and its batch tasks; ``confirmed_2_1``, who of its first
-batch task was let start. With a ``manifest_path`` each is a file beside it. Otherwise each is an
-XCom of *two* tasks, the first of the waves and the one after them, as Airflow deletes the XComs of
-a task that starts again: whatever is cleared, one copy is left.
+what the wave is for since it has begun, and its batch tasks; ``confirmed_2_1``, which devices
+of its first batch task were confirmed. With a ``manifest_path`` each is a file beside it. Otherwise
+each is an XCom of *two* tasks, the first of the waves and the one after them, as Airflow deletes
+the XComs of a task that starts again: whatever is cleared, one copy is left.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class ReleaseFiles:
         return hand_over(ids, self.manifest_path, key)
 
     def read_ledger(self, part: Part, log: Log) -> Ledger:
-        """Who of a batch task was let start.
+        """Which devices of a batch task were confirmed.
 
         :raises IoTDAError: as :meth:`read_members`; or the records can't be read now
         """
@@ -255,7 +255,7 @@ class ReleaseFiles:
             for key in keys:
                 for record in self.read(key)[:1]:
                     self.write(key, record)
-        # Airflow may be down, in many ways. Who does not find it lets nobody start.
+        # Airflow may be down, in many ways. Who does not find it confirms nobody.
         except Exception as error:  # noqa: BLE001
             log.warning("What was written down of the release could not be copied: %r", error)
 

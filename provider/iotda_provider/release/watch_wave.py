@@ -11,7 +11,7 @@ from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
-from iotda_provider.release.gate import GateReading, read_gate_by_bounds
+from iotda_provider.release.gate import GateReading, read_gate_in_all_cases
 from iotda_provider.release.release_guard import ReleaseGuard, in_words
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.trial import WaveTrial
@@ -46,8 +46,8 @@ class WatchJob:
     :param ask_every: seconds between two questions for it, at least
     :param ask_after: before when it is not asked for again
     :param evidence_told: whether a person was told that it can't be asked for
-    :param unconfirmed: devices of these that could not be let start
-    :param outside: devices that somebody else has let start
+    :param unconfirmed: devices of these that could not be confirmed
+    :param outside: devices that somebody else has started
     :param trial: whether its devices are worse off than those of later waves; None: it is not asked
     """
 
@@ -195,9 +195,9 @@ class WaveDecision:
 
     def _reading(self) -> GateReading:
         """What the gate says."""
-        return read_gate_by_bounds(
+        return read_gate_in_all_cases(
             self.job.gate,
-            self._watch.bounds,
+            self._watch.extreme_cases,
             members=self.job.members,
             already_current=self.job.already_current,
         )
@@ -234,8 +234,8 @@ class WaveDecision:
         return word
 
     def _has_come_to_rest(self) -> bool:
-        """Whether every device that was let start has started, and none is under way any more."""
-        return all(self._is_at_rest(progress) for progress in self._watch.bounds)
+        """Whether every confirmed device has started, and none is under way any more."""
+        return all(self._is_at_rest(progress) for progress in self._watch.extreme_cases)
 
     def _is_at_rest(self, progress: TaskProgress) -> bool:
         gone = progress.started + progress.stopped + progress.removed

@@ -1,4 +1,4 @@
-"""The batch tasks of a wave that is being confirmed, and who of each was let start."""
+"""The batch tasks of a wave that is being confirmed, and the confirmed devices of each."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class WaveLedgers(WaveStep):
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether it is known that nobody was let start by this release."""
+        """Whether it is known that this release has confirmed no device."""
         return self.job.wave == 1 and self._left is not None and not self._exposed
 
     @property

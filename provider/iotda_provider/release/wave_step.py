@@ -23,7 +23,7 @@ class WaveStep:
     :param watch: the release's guard
     :param log: where its lines go
     :param clock: the time in seconds since 1970
-    :param window: when devices may be let start; None: at any time
+    :param window: when devices may be confirmed; None: at any time
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class WaveStep:
         self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
 
     def closed(self) -> str:
-        """Why it is not the time to let anybody start; empty: it is."""
+        """Why no device may be confirmed at this time; empty: they may."""
         window, now = self._window, datetime.fromtimestamp(self._clock(), timezone.utc)
         if window is None or window.is_open(now):
             return ""
@@ -74,8 +74,8 @@ class WaveStep:
             await self._watch.tell(
                 io,
                 kind,
-                f"{self._name} can't let its devices start, and keeps trying while the guard goes "
-                f"on: {what}: {error}",
+                f"{self._name} can't go on, and keeps trying while the guard watches: "
+                f"{what}: {error}",
             )
         return f"{what}: {error}"
 

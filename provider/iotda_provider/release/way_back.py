@@ -38,7 +38,7 @@ _SAID = {
     OTHER_VERSION: "do not run the new version",
     UNREAD_VERSION: "say not what they run",
 }
-#: The fewest devices that are let start at a time, and the share of all.
+#: The fewest devices that are confirmed at a time, and the share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
 _MOST_NAMED = 1000
@@ -114,7 +114,7 @@ def sort_out(
 
     :param found: what the batch tasks before have come to, to which these devices are added
     :param members: the devices of the batch task
-    :param confirmed: those that this release has let start, or may have
+    :param confirmed: those that this release has confirmed, or may have
     :param statuses: the subtask's status of each device, as far as it is not a final one
     """
     for device in members:

@@ -21,7 +21,7 @@ class Schedule:
     on. With ``online_within`` all of it is that much later, so that the time that is looked back
     over lies after the beginning.
 
-    :param begun: when the wave has begun, before its first device was let start, in seconds since
+    :param begun: when the wave has begun, before its first device was confirmed, in seconds since
         1970
     :param bake: the bake time in seconds, above 0
     :param span: a wave's time in seconds

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OpenQuestionTrigger(WaveTrigger):
-    """Looks at all devices let start so far, and at the answer, until there is one or a breach.
+    """Looks at all devices confirmed so far, and at the answer, until there is one or a breach.
 
     Since Airflow 3.3 an answer resumes the task at once, without this trigger, which is cancelled.
     """

@@ -1,4 +1,4 @@
-"""Once devices were let start, no refusal ends the guard, not even at the first look of a task."""
+"""Once devices were confirmed, no refusal ends the guard, not even at the first look of a task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def told(run: Any, task_id: str) -> Any:
 
 @pytest.fixture
 def started(rollout: Any) -> Any:
-    """A release of which 100 devices were let start; 30 of them are about to fail."""
+    """A release of which 100 devices were confirmed; 30 of them are about to fail."""
     run = rollout(failure_rate=0.3, failure_after=300, success_after=6000)
     run.plan("25%, 100%")
     assert run.confirm(1)["confirmed"] == 100

@@ -73,7 +73,7 @@ def test_waves_and_seed_that_were_changed_since_come_too_late_and_that_is_said(
     assert run.confirm(1)["confirmed"] == 0
 
 
-def test_nobody_is_let_start_where_the_planned_waves_are_gone(rollout: Any) -> None:
+def test_no_device_is_confirmed_where_the_planned_waves_are_gone(rollout: Any) -> None:
     """Somebody has deleted what both had of them; the batch task is still there."""
     run = rollout()
     run.plan("10%, 100%")
@@ -87,7 +87,7 @@ def test_nobody_is_let_start_where_the_planned_waves_are_gone(rollout: Any) -> N
 
 
 def found(run: Any, outcome: Any) -> dict[str, Any]:
-    """How many were let start by each account, and what reconciling counts."""
+    """How many were confirmed by each account, and what reconciling counts."""
     result = run.reconcile(outcome)
     kinds = ("never_started", "interrupted", "wave_not_begun")
     return {
@@ -98,7 +98,7 @@ def found(run: Any, outcome: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("manifest", ["xcom", "file"])
-def test_who_was_let_start_by_a_later_wave_stays_known_when_the_first_one_finds_it_stopped(
+def test_who_was_confirmed_by_a_later_wave_stays_known_when_the_first_one_finds_it_stopped(
     rollout: Any, around_confirmations: Any, manifest: str, tmp_path: Any
 ) -> None:
     path = (tmp_path / "releases" / "manifest.json").as_uri()

@@ -1,4 +1,4 @@
-"""A release that goes on in a copy of Airflow's database lets no device start there."""
+"""A release that goes on in a copy of Airflow's database confirms no device there."""
 
 from __future__ import annotations
 

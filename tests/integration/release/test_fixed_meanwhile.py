@@ -75,7 +75,7 @@ def test_whoever_gets_a_fix_while_the_question_is_open_or_a_wave_is_under_way_ke
     assert found["left_out"] == {"runs_another_version": 9, "already_current": 2}
 
 
-def test_a_fix_of_everybody_leaves_nobody_to_be_let_start(rollout: Any) -> None:
+def test_a_fix_of_everybody_leaves_nobody_to_be_confirmed(rollout: Any) -> None:
     run = rollout(**SCENARIO)
     run.plan("100%")
     bring(run, FIX, run.devices)

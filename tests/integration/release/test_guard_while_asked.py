@@ -22,7 +22,7 @@ from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
 GO_ON, STOP = "Go on", "Stop the release"
-#: Six of ten devices fail, ten minutes after they were let start; nobody succeeds for a day.
+#: Six of ten devices fail, ten minutes after they were confirmed; nobody succeeds for a day.
 BAD = {"failure_rate": 0.6, "failure_after": 600, "success_after": 90_000}
 ERIKA = SimpleNamespace(id="7", name="Erika")
 

@@ -145,7 +145,7 @@ def test_who_never_started_is_known_though_the_stop_was_never_answered(
     assert len(left) >= 100
 
 
-def test_people_are_told_of_all_devices_that_were_let_start_not_of_those_of_the_last_try(
+def test_people_are_told_of_all_devices_that_were_confirmed_not_of_those_of_the_last_try(
     rollout: Any, kill: Any
 ) -> None:
     quick = {"initializing": 0, "stop_after": 0}
@@ -159,7 +159,7 @@ def test_people_are_told_of_all_devices_that_were_let_start_not_of_those_of_the_
     assert result["verdict"] == "breached"
     exposed = len(run.confirmed)
     assert result["confirmed"] < exposed < 400
-    assert f"{exposed} of 400 device(s) in the waves so far were let start" in result["summary"]
+    assert f"{exposed} of 400 device(s) in the waves so far were confirmed" in result["summary"]
 
 
 def test_what_a_plan_has_written_down_is_obeyed(rollout: Any, tmp_path: Any) -> None:

@@ -284,7 +284,7 @@ def test_at_rest_both_ways(rollout: Any) -> None:
     assert rest(grace=0.6)["status"] == "Success, Stopped"
     assert run.time.monotonic() - before > 0.6
     assert bool(run.deferrals) == run.deferrable
-    # All 200 that were let start have an outcome, so nobody was installing.
+    # All 200 that were confirmed have an outcome, so nobody was installing.
     assert rest(grace=3600, exposed="200", timeout=7200)["status"] == "Success, Stopped"
     before = run.time.monotonic()
     rest(grace=0.6, exposed=201)

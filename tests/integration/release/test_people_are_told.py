@@ -61,8 +61,8 @@ def test_people_are_told_that_a_release_has_reached_its_end(rollout: Any) -> Non
     run.outcome(1, notifiers=[chat], released_as="rolled_back")
 
     assert [text.split(".")[0] for _, text in Chat.told] == [
-        "info RELEASED: 60 of 60 devices were let start",
-        "info ROLLED BACK: 60 of 60 devices were let start",
+        "info RELEASED: 60 of 60 devices were confirmed",
+        "info ROLLED BACK: 60 of 60 devices were confirmed",
     ]
 
 

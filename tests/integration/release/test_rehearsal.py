@@ -25,7 +25,7 @@ def test_a_release_that_may_not_be_stopped_lets_nobody_start(rollout: Any) -> No
     run = rollout()
     run.plan("50%, 100%")
     run.emulator.add_fault("status", call="stop_batch_task", status=403, body={})
-    with pytest.raises(StopNotAllowedError, match="nobody was let start"):
+    with pytest.raises(StopNotAllowedError, match="no device was confirmed"):
         run.confirm(1, rehearse_stop=True)
     assert not run.confirmed
     assert run.xcoms["confirm_1", "alert"]["kind"] == "may_not_stop"

@@ -31,7 +31,7 @@ def members(run: Any) -> dict[str, list[str]]:
 
 
 def started(run: Any) -> set[str]:
-    """The devices that any batch task has let start."""
+    """The confirmed devices of all batch tasks."""
     with IoTDAHook() as hook:
         return {
             row.target
@@ -213,7 +213,7 @@ def test_a_breach_while_a_quota_is_full_stops_all_that_there_is(
     first = [part["batch_task_id"] for part in run.xcoms["create_1", "return_value"]["parts"]]
     assert {statuses[task_id] for task_id in first} == {"Stopped"}
     assert set(run.confirmed) == set(run.wave(1))
-    # The one of the second wave holds its devices: nobody is let start.
+    # The one of the second wave holds its devices: none is confirmed.
     assert started(run) <= set(run.wave(1))
 
 

@@ -22,7 +22,7 @@ def test_whoever_confirms_everything_reaches_one_wave_and_no_further(rollout: An
     result = run.confirm(1)
     assert (result["verdict"], result["let_start"], result["unconfirmed"]) == ("confirmed", 20, 0)
     assert result["started_elsewhere"] == 20
-    assert "20 device(s) of it were let start by somebody else" in result["summary"]
+    assert "20 device(s) of it were started by somebody else" in result["summary"]
     assert run.xcoms["confirm_1", "alert"]["kind"] == "started_elsewhere"
     assert not run.confirmations, "who has started need not be asked for"
     assert run.watch(1, gate=0.2)["verdict"] == "passed"
@@ -65,7 +65,7 @@ def test_what_was_confirmed_at_the_console_meanwhile_counts_as_exposed(
         run.watch(1)
 
 
-def test_what_an_earlier_pass_of_the_run_has_let_start_is_not_somebody_elses(rollout: Any) -> None:
+def test_what_an_earlier_pass_of_the_run_has_confirmed_is_not_somebody_elses(rollout: Any) -> None:
     run = rollout(success_after=6000)
     run.plan("10%, 50%, 100%")
     run.confirm(1)

@@ -1,4 +1,4 @@
-"""Where waves can't be read nobody is let start, and the guard goes on, wherever it looks from."""
+"""Where waves can't be read no device is confirmed; the guard goes on, wherever it looks from."""
 
 from __future__ import annotations
 

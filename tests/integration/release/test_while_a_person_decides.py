@@ -1,4 +1,4 @@
-"""Nobody guards while a person decides; so the guard looks before anybody else is let start."""
+"""Nobody guards while a person decides; so the guard looks before another device is confirmed."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 @pytest.fixture
 def late_failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """More than half of the devices fail days after they were let start; others take longer."""
+    """More than half of the devices fail days after they were confirmed; others take longer."""
     days = 86400
     emulator = started(
         monkeypatch, failure_rate=0.6, failure_after=2 * days, success_after=9 * days

@@ -12,7 +12,7 @@ from tests.system.virtual_time import after_each
 
 
 def assert_over(run: Any, platform: Any, verdict: str, exposed: set[str]) -> dict[str, Any]:
-    """Who was let start, retried and quarantined, and that nothing was announced."""
+    """Who was confirmed, retried and quarantined, and that nothing was announced."""
     assert run.state == "failed", run.log[-4000:]
     assert run.states["announce"] != "success"
     outcome, found = run.xcom("rollout.outcome"), run.xcom("reconcile")

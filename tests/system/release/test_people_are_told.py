@@ -13,7 +13,7 @@ from tests.system.virtual_time import after_each
 
 
 def once_confirmed(platform: Any, act: Callable[[str], object]) -> None:
-    """Somebody else at work, as soon as the first device was let start."""
+    """Somebody else at work, as soon as the first device was confirmed."""
     tasks: set[str] = set()
 
     def see(entry: Any) -> None:

@@ -97,7 +97,7 @@ def targets(platform: Any, package_id: str) -> set[str]:
 def test_exactly_those_that_the_release_has_updated_go_back(
     stopped: Any, run_dag: Any, way_back_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the worker dies in the middle of it: before it lets devices start, and after."""
+    """Also where the worker dies in the middle of it: before it confirms devices, and after."""
     platform, failed = stopped(rollback="at once", rollback_package_id=OLD)
     assert failed.xcom("rollout.outcome")["verdict"] == "breached", failed.log[-3000:]
     assert failed.states["way_back"] == "success"
@@ -128,7 +128,7 @@ def test_exactly_those_that_the_release_has_updated_go_back(
     back = run_dag(way_back_file, conf=conf)
 
     assert calls > 4
-    assert sorted(platform.confirmed[released:]) == sorted(updated), "each is let start once"
+    assert sorted(platform.confirmed[released:]) == sorted(updated), "each is confirmed once"
     found = back.xcom("find")
     assert back.state == "success", (back.xcom("report"), back.xcom("way_back.outcome"))
     assert set(back.xcom("find", "targets")) == updated
@@ -159,9 +159,9 @@ def test_an_old_package_that_fails_is_stopped_too(
     assert 0 < outcome["exposed"] < len(updated) / 2
     first = set(back.xcom("way_back.plan", "wave_1"))
     assert targets(platform, WORSE) == first < updated, "the second wave never begins"
-    let_start = platform.confirmed[released:]
-    assert len(let_start) == len(set(let_start)) == outcome["exposed"]
-    assert set(let_start) <= first
+    confirmed = platform.confirmed[released:]
+    assert len(confirmed) == len(set(confirmed)) == outcome["exposed"]
+    assert set(confirmed) <= first
     assert platform.versions() == now
     assert not back.xcom("report")["done"]
 

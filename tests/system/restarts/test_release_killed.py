@@ -92,7 +92,7 @@ BAD_SEGMENT = Way(
     },
 )
 
-# Where somebody dies in a wave: in a call that a worker or a trigger makes to let devices start,
+# Where somebody dies in a wave: in a call that a worker or a trigger makes to confirm devices,
 # which the platform has acted upon and not answered yet; or while a trigger waits.
 IN_WORKER, IN_TRIGGER, WAITING = "in a worker's call", "in a trigger's call", "waiting"
 
@@ -398,7 +398,7 @@ class Release:
 class End:
     """How a release has ended: by the platform's own records, and by Airflow's.
 
-    :param confirmed: the devices that were let start, as often as they were
+    :param confirmed: the devices that were confirmed, as often as they were
     """
 
     confirmed: list[str] = field(repr=False)
@@ -523,7 +523,7 @@ def test_a_healthy_release_reaches_everybody_once(
 
 
 def assert_stopped(end: End, verdict: str, exposed: set[str]) -> None:
-    """It was stopped once; who was let start, is retried and quarantined; nothing is announced."""
+    """It was stopped once; who was confirmed, is retried and quarantined; nothing is announced."""
     assert (end.run_state, end.report["verdict"]) == ("failed", verdict)
     # Batch tasks that have ended need no stop, and get none.
     assert (end.announced, end.stops) == ([], [0] * (len(end.stops) - 1) + [1])

@@ -40,7 +40,7 @@ def test_devices_that_had_the_version_before_prove_nothing() -> None:
     assert not read(members=100, success=100, current=500).passes
 
 
-def test_devices_that_somebody_has_stopped_or_let_start_by_hand_count_too() -> None:
+def test_devices_that_somebody_has_stopped_or_confirmed_by_hand_count_too() -> None:
     assert not read(success=100, stopped=10).passes
     assert read(members=100, success=200, processing=100).devices == 300
 

@@ -58,7 +58,7 @@ def test_whose_answer_was_lost_may_have_started_until_the_answer_is_known() -> N
     assert mine.exposed == {*FLEET[:5]}
 
 
-def test_whoever_is_seen_to_have_started_was_let_start_by_whoever_asked() -> None:
+def test_whoever_is_seen_to_have_started_was_confirmed_by_whoever_asked() -> None:
     mine = ledger()
     mine.note_asking(FLEET[:4])
     mine.note_seen(waiting=FLEET[2:10], started=[*FLEET[:2], *FLEET[20:22]])

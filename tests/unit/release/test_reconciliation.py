@@ -60,12 +60,12 @@ def one(status: str, runs: str | None, *, how: str = "accepted", code: str = "")
         ("Removed", None, "removed"),
     ],
 )
-def test_devices_that_were_let_start(status: str, runs: str | None, word: str) -> None:
+def test_devices_that_were_confirmed(status: str, runs: str | None, word: str) -> None:
     assert one(status, runs) == word
 
 
 @pytest.mark.parametrize("status", ["Stopped", "Waitting"])
-def test_devices_that_were_never_let_start(status: str) -> None:
+def test_devices_that_were_never_confirmed(status: str) -> None:
     assert one(status, OLD, how="") == "never_started"
 
 

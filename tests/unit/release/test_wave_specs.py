@@ -205,7 +205,7 @@ def test_late_devices_that_are_most_of_the_fleet_come_in_the_same_shares() -> No
     assert manifest.late == 4
     assert list(chain(*manifest.waves)) == list(chain(*whole.waves))
     assert warning(whole).startswith("950 of 1000 devices were not online lately, and 950 of them")
-    assert "712 of them are let start in ONE wave" in warning(manifest)
+    assert "712 of them are confirmed in ONE wave" in warning(manifest)
 
 
 @pytest.mark.parametrize(

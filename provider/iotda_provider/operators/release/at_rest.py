@@ -42,7 +42,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
         nothing to wait for (templated)
     :param grace: seconds to wait after a task was stopped, for devices that were installing
         (templated)
-    :param exposed: how many devices were let start, where that is known: if as many have succeeded
+    :param exposed: how many devices were confirmed, where that is known: if as many have succeeded
         or failed, none was installing, and there is no grace (templated)
     :param timeout: seconds to wait at most
     :param poll_interval: seconds between two looks

@@ -1,4 +1,4 @@
-"""The operator that lets the devices of one wave start, with a look before every call."""
+"""The operator that confirms the devices of one wave, with a look before every call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ConfirmWaveOperator(WindowedOperator):
-    """Let the devices of one wave start: at most 100 in a call, and a look before each call.
+    """Confirm the devices of one wave: at most 100 in a call, and a look before each call.
 
     Whom to confirm are the devices of this wave's batch tasks, *and of those before it*, without
     those whose confirmation the platform has accepted already. That is written down, and who is
@@ -40,7 +40,7 @@ class ConfirmWaveOperator(WindowedOperator):
     XComs: the return value ``{"wave", "verdict": "confirmed" | "breached" | "stopped_elsewhere" |
     "lost" | "completed" | "surplus", "batch_task_ids", "requested", "confirmed", "refused",
     "unconfirmed", "let_start", "members", "started_elsewhere", "confirmed_at", "progress",
-    "summary"}``; ``unconfirmed``, the ids of the devices that were not let start, because the
+    "summary"}``; ``unconfirmed``, the ids of the devices that were not confirmed, because the
     release was over or because the platform has refused them for two minutes: a list, or the
     reference of a file with them. The next wave asks for those again.
 
@@ -53,7 +53,7 @@ class ConfirmWaveOperator(WindowedOperator):
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00``; None: at any
         time (templated)
     :param timezone: the timezone of a window that is given as text (templated)
-    :param rehearse_stop: before the first device of the release is let start, find out whether the
+    :param rehearse_stop: before the first device of the release is confirmed, find out whether the
         connection may stop it: the stop is asked for a target that is in no task, so that nothing
         is stopped. Where it may not, the release does not begin (``StopNotAllowedError``)
     :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
@@ -129,11 +129,11 @@ class ConfirmWaveOperator(WindowedOperator):
             )
         except IoTDATransportError as error:
             # The guard of the next task is worth more than these names, which are written down.
-            self.log.warning("Which devices were not let start can't be said here: %s", error)
+            self.log.warning("Which devices were not confirmed can't be said here: %s", error)
 
 
 def started_elsewhere_so_far(ti: Any, after: Sequence[str]) -> int:
-    """How many devices the tasks before this one have seen that no wave has let start.
+    """How many devices the tasks before this one have seen started, and no wave has confirmed.
 
     :param after: their task ids, the latest last
     """

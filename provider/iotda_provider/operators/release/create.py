@@ -49,7 +49,7 @@ class CreateWaveOperator(WindowedOperator):
     was not read.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
-    person is told, and it is asked for again. Where nobody was let start yet, and the request
+    person is told, and it is asked for again. Where no device was confirmed yet, and the request
     itself makes no sense, it fails.
 
     XCom: the return value ``{"wave", "verdict": "created" | "breached" | "stopped_elsewhere" |
@@ -173,7 +173,7 @@ class CreateWaveOperator(WindowedOperator):
             if isinstance(answer, Mapping) and answer.get("option") == GO_ON:
                 return
         raise AirflowFailException(
-            f"Wave {self.wave} is not let start: neither the numbers of the wave before nor a "
+            f"Wave {self.wave} does not begin: neither the numbers of the wave before nor a "
             "person's answer have opened it (was a task marked as a success by hand?). Clear "
             f"{gate} to have that decided."
         )

@@ -34,9 +34,9 @@ class RolloutOutcomeOperator(GuardedOperator):
     XComs: the return value ``{"batch_task_ids", "verdict": "released" | "breached" | "refused" |
     "unproven" | "rejected" | "stopped_elsewhere" | "lost", "rule", "wave", "waves", "devices",
     "exposed", "started_elsewhere", "approved_by_person", "summary"}``. ``wave`` is the last one
-    that began, ``devices`` counts all of the release, and ``exposed`` those that were let start, by
-    an earlier pass of a cleared run too, with the ``started_elsewhere`` that somebody else has let
-    start.
+    that began, ``devices`` counts all of the release, and ``exposed`` those that were confirmed, by
+    an earlier pass of a cleared run too, with the ``started_elsewhere`` that somebody else has
+    started.
 
     :param plan_task_id: the task that has planned the waves
     :param steps: for each wave the task ids ``{"watch", "gate", "ask", "stop"}``
@@ -82,7 +82,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         level = self.log.info if result["verdict"] == RELEASED else self.log.warning
         level("The release is %s. %s", result["verdict"], result["summary"])
         kind = self.released_as if result["verdict"] == RELEASED else f"not_{self.released_as}"
-        said = f"{result['exposed']} of {result['devices']} devices were let start. "
+        said = f"{result['exposed']} of {result['devices']} devices were confirmed. "
         if result["verdict"] != RELEASED:
             said = f"The release has ended as {result['verdict']}. {said}"
         ids = result["batch_task_ids"]
@@ -137,7 +137,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         }
 
     def _count(self, files: ReleaseFiles, result: dict[str, Any]) -> None:
-        """Count who was let start by what was written down.
+        """Count the confirmed devices by what was written down.
 
         :raises IoTDATransportError: it can't be read
         """

@@ -103,7 +103,7 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param manifest_path: URL of a file for the membership, which all workers can read and write;
         others are written beside it. Needed for more than 30,000 devices (templated)
     :param bake_time: as the waves' watches get it: what they can't read ends the release here,
-        before anybody is let start (templated)
+        before any device is confirmed (templated)
     :param wave_timeout: as ``bake_time`` (templated)
     :param already_current: as ``bake_time`` (templated)
     :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
@@ -373,7 +373,7 @@ def created_parts(ti: Any, create_task_id: str) -> list[Part]:
     created = ti.xcom_pull(task_ids=create_task_id)
     if not isinstance(created, Mapping):
         raise AirflowFailException(
-            f"{create_task_id} has left no result, so nobody is let start (was it marked as a "
+            f"{create_task_id} has left no result, so no device is confirmed (was it marked as a "
             "success by hand?). Clear it."
         )
     parts = as_list(created.get("all_parts") or (), f"{create_task_id}: all_parts")

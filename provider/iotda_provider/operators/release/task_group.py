@@ -150,7 +150,7 @@ def staged_rollout(
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00`` (templated)
     :param timezone: the timezone of a window that is text (templated)
-    :param rehearse_stop: before the first device is let start, find out whether the connection may
+    :param rehearse_stop: before the first device is confirmed, find out whether the connection may
         stop the release, and do not begin where it may not; nothing is stopped for that
     :param approval: when a person is asked: ``never`` (an unproven wave stops the release), ``when
         unproven`` or ``before every wave``; a template needs Airflow 3.1 too (templated)

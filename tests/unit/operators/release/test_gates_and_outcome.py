@@ -210,7 +210,7 @@ def test_a_release_that_was_over_in_the_middle_of_a_wave(verdict: str) -> None:
     assert (found["exposed"], found["devices"]) == (40, 100)
 
 
-def test_whom_somebody_else_has_let_start_counts_too() -> None:
+def test_whom_somebody_else_has_started_counts_too() -> None:
     begin(10, 30)
     found = outcome(w1=result("passed"), w2=result("breached", is_last=True, started_elsewhere=7))
     assert (found["exposed"], found["started_elsewhere"]) == (47, 7)
