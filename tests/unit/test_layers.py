@@ -14,7 +14,6 @@ NAME = PACKAGE.name
 ROOMS = (
     "models",
     "exceptions",
-    "_lazy",
     "waiting",
     "airflow_support",
     "masking",
@@ -37,7 +36,7 @@ ROOMS = (
     "ui",
     "doctor",
 )
-ROOT_FILES = {"__init__.py", "_lazy.py", "exceptions.py", "get_provider_info.py"}
+ROOT_FILES = {"__init__.py", "exceptions.py", "get_provider_info.py"}
 #: Rooms that know no Airflow, and the files of them that do.
 WITHOUT_AIRFLOW = {
     "models": set(),
@@ -49,6 +48,9 @@ WITHOUT_AIRFLOW = {
     "release": {"worker.py", "triggerer.py", "storage.py"},
 }
 MOST_LINES = 400
+MOST_LINES_BESIDES_METHODS = 150
+#: Folders and files directly under the package.
+MOST_IN_THE_ROOT = 26
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 MODULES = {
@@ -131,13 +133,32 @@ def test_what_is_pure_knows_no_airflow(file: str) -> None:
     assert not {name for name in imports(file) if name.split(".")[0] == "airflow"}
 
 
-def test_four_files_stand_in_the_root() -> None:
+def test_three_files_stand_in_the_root() -> None:
     assert {file for file in FILES if "/" not in file} == ROOT_FILES
+
+
+def test_the_package_is_a_short_table_of_contents() -> None:
+    assert len({file.split("/")[0] for file in FILES}) <= MOST_IN_THE_ROOT
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_can_be_read_in_a_sitting(file: str) -> None:
     assert len((PACKAGE / file).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("file", ["hooks/iotda.py", "hooks/iotda_async.py"])
+def test_a_hook_is_its_public_methods_and_little_else(file: str) -> None:
+    methods = [
+        method
+        for hook in tree(file).body
+        if isinstance(hook, ast.ClassDef)
+        for method in hook.body
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not method.name.startswith("_")
+    ]
+    public = sum((method.end_lineno or 0) - method.lineno + 1 for method in methods)
+    lines = len((PACKAGE / file).read_text(encoding="utf-8").splitlines())
+    assert lines - public <= MOST_LINES_BESIDES_METHODS
 
 
 @pytest.mark.parametrize(

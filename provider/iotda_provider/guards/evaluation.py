@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from iotda_provider.guards.delay_record import Change, DelayRecord
-from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.look import WHOLE, Look, Observed
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.start_ages import StartAges

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
 from iotda_provider.guards.combined import Combined
-from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures

@@ -1,4 +1,4 @@
-"""Checks of parameters. A wrong one is a ValueError that names it."""
+"""Checks of the parameters of rules. A wrong one is a ValueError that names it."""
 
 from __future__ import annotations
 

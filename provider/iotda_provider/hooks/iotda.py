@@ -10,7 +10,6 @@ import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, models
-from iotda_provider._lazy import lazily
 from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
@@ -19,6 +18,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.hooks.procedure_io import BlockingIO
+from iotda_provider.models.lazy_names import lazily
 from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once, packages
 from iotda_provider.procedures.device_reading import read_devices
 from iotda_provider.transport import pipeline

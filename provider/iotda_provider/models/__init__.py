@@ -4,8 +4,11 @@ A type's module is imported when the type is first used: Airflow imports a trigg
 that this imports, on its event loop, and the module of a trigger needs no more than texts.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iotda_provider.models.lazy_names import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.models.batch_tasks import (
@@ -32,12 +35,11 @@ __all__ = [
     "TaskType",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in ("batch_tasks", "devices", "statuses"):
-            found = getattr(import_module(f"{__name__}.{module}"), name, None)
-            if found is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "batch_tasks": ("BatchTask", "Subtask", "TargetResult", "TargetResults", "TaskProgress"),
+        "devices": ("Device", "DeviceGroup", "OtaPackage"),
+        "statuses": ("SubtaskStatus", "TaskStatus", "TaskType"),
+    },
+)

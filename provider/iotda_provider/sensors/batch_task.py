@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
-from iotda_provider._lazy import lazily
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
+from iotda_provider.models.lazy_names import lazily
 from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.dag_parameters import check_sensor_times, flag, id_or_template

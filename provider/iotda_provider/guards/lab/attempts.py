@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iotda_provider.guards._lazy import numpy
+from iotda_provider.guards.heavy_libraries import numpy
 
 
 class Attempts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from iotda_provider.guards._lazy import numpy, special
+from iotda_provider.guards.heavy_libraries import numpy, special
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures

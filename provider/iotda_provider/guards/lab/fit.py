@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards._lazy import numpy
 from iotda_provider.guards.evaluation import GuardState
+from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.recorded_looks import Audit, looks_of, read_audit
 from iotda_provider.guards.lab.reports import duration, table
 from iotda_provider.guards.learned_delay import LEAST_DELAYS, band, by_release

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards._lazy import numpy
+from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.attempts import Attempts, found_by_id
 from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.models import TaskProgress

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from iotda_provider.guards.gate import EnoughSuccess
+from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.lab import exact
 from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.recorded_looks import Audit

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from iotda_provider.guards import validation
-from iotda_provider.guards._lazy import numpy
 from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
 from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iotda_provider._lazy import lazily
+from iotda_provider.models.lazy_names import lazily
 
 if TYPE_CHECKING:
     from iotda_provider.operators.release.own_tasks import create_task_ids

@@ -14,7 +14,7 @@ from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.way_back import GATE
-from iotda_provider.release.before import read_before
+from iotda_provider.release.versions_before import read_before
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.package_kinds import kind_of

@@ -19,7 +19,7 @@ from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamp
 from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
 from iotda_provider.procedures.create_once import stamp_of
-from iotda_provider.release.before import write_before
+from iotda_provider.release.versions_before import write_before
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.manifest import LOOKED, TRIAL, Manifest, Part
