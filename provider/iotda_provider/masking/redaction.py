@@ -52,10 +52,11 @@ def redacted_line(text: str, secrets: Iterable[str], longest: int) -> str:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets: plain, or as JSON, URLs, reprs and base64 write them.
+    """The text without the secrets: plain, or as JSON, reprs, URLs and base64 write them.
 
-    The beginning of a long secret is removed, too, as the text may have been cut off. The time
-    grows linearly with the text and with the secrets.
+    A spelling is found where it is used for the whole secret. The beginning of a long secret is
+    removed, too, as the text may have been cut off. The time grows linearly with the text and with
+    the secrets.
     """
     spans = [
         span
@@ -63,12 +64,12 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= _SHORTEST
         for span in (*_spans(secret, text), *_spans_in_base64(secret, text))
     ]
-    told, end = [], 0
+    redacted, end = [], 0
     for start, stop in sorted(spans):
         if start >= end:
-            told += [text[end:start], _MASK]
+            redacted += [text[end:start], _MASK]
         end = max(end, stop)
-    return "".join([*told, text[end:]])
+    return "".join([*redacted, text[end:]])
 
 
 def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
@@ -78,45 +79,47 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
     # Every spelling leaves letters and digits as they are, and searching them is fast.
     if max(_PLAIN.findall(looked_for), key=len, default="") not in text:
         return
-    told = 0
-    for found in re.finditer(_pattern(looked_for), text):
-        if found.start() < told:
-            continue
-        told = found.end()
-        if looked_for != secret:
-            rest = _ENDS_IT.search(text, told)
-            told = rest.start() if rest else len(text)
-        yield found.start(), told
+    spellings = (re.escape, _with_backslashes, _with_percent_signs)
+    for pattern in dict.fromkeys("".join(map(spell, looked_for)) for spell in spellings):
+        end = 0
+        for found in re.finditer(pattern, text):
+            if found.start() < end:
+                continue
+            end = found.end()
+            if looked_for != secret:
+                rest = _ENDS_IT.search(text, end)
+                end = rest.start() if rest else len(text)
+            yield found.start(), end
 
 
-def _pattern(secret: str) -> str:
-    """A regular expression for a secret, with each character in any spelling."""
-    parts = []
-    after_run = False
-    for run in re.findall(r"\\+|[^\\]", secret):
-        if run[0] == "\\":
-            # Doubled in JSON, and one more where the next character has one of its own. Matched one
-            # by one, or with that one left to the next character, there would be 2**n ways.
-            parts.append(rf"(?:\\{{{len(run)},{2 * len(run) + 1}}}|(?:%5[Cc]){{{len(run)}}})")
-        else:
-            parts.append(_any_spelling(run, after_run=after_run))
-        after_run = run[0] == "\\"
-    return "".join(parts)
+# In the patterns of the next two functions no alternative begins as another one does, so there is
+# one way at most to match a text, and the time stays linear.
 
 
 @lru_cache(maxsize=256)
-def _any_spelling(char: str, *, after_run: bool) -> str:
-    if char.isascii() and char.isalnum():
+def _with_backslashes(char: str) -> str:
+    """A pattern for a character as JSON and reprs of texts and bytes write it."""
+    if _PLAIN.fullmatch(char):
         return char
     raw = char.encode("utf-8", "surrogatepass")
-    utf_16 = char.encode("utf-16-be", "surrogatepass").hex()
-    by_number = "".join(f"\\u{utf_16[at : at + 4]}" for at in range(0, len(utf_16), 4))
-    by_bytes = "".join(f"%{byte:02x}" for byte in raw)
-    forms = {char, f"\\{char}", json.dumps(char)[1:-1], repr(char)[1:-1], repr(raw)[2:-1]}
-    forms |= {by_number, by_number.upper().replace("U", "u"), by_bytes, by_bytes.upper()}
-    forms |= {"+"} if char == " " else set()
-    forms -= {f"\\{char}"} if after_run else set()
-    return f"(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})"
+    units = re.findall("....", char.encode("utf-16-be", "surrogatepass").hex())
+    lower = "".join(f"\\u{unit}" for unit in units)
+    forms = {lower, lower.upper().replace("U", "u"), f"\\{char}"}
+    forms |= {json.dumps(char)[1:-1], repr(char)[1:-1], repr(raw)[2:-1]}
+    forms |= {char} - {"\\"}  # which is always doubled
+    return _one_of(forms)
+
+
+@lru_cache(maxsize=256)
+def _with_percent_signs(char: str) -> str:
+    """A pattern for a character as URLs and forms write it."""
+    raw = "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+    forms = {raw, raw.upper(), "+" if char == " " else char} - {"%"}  # which is always encoded
+    return char if _PLAIN.fullmatch(char) else _one_of(forms)
+
+
+def _one_of(forms: Iterable[str]) -> str:
+    return f"(?:{'|'.join(map(re.escape, sorted(forms)))})"
 
 
 def _spans_in_base64(secret: str, text: str) -> Iterator[tuple[int, int]]:
