@@ -1,1 +1,1 @@
-"""A release in waves: who is in which wave, what lets a wave pass, what came of it."""
+"""A release in waves: which device is in which wave, what lets a wave pass, how it has ended."""

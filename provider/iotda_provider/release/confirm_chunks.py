@@ -51,7 +51,7 @@ def in_flight(progress: TaskProgress, unstarted: int) -> int:
 
 
 class Pauses:
-    """Ever longer pauses between two rounds of asking for the same devices, for so long at most."""
+    """Ever longer pauses between two attempts to confirm the same devices, up to ``PATIENCE``."""
 
     def __init__(self) -> None:
         self._until = self._last = 0.0
@@ -59,7 +59,7 @@ class Pauses:
 
     @property
     def have_begun(self) -> bool:
-        """Whether somebody is being asked for again."""
+        """Whether devices are being confirmed again."""
         return self._since is not None
 
     def begin(self, now: float, first: float) -> None:
@@ -77,9 +77,9 @@ class Pauses:
         return max(0.0, self._until - now)
 
     def are_over(self, now: float) -> bool:
-        """Whether it was asked for long enough."""
+        """Whether the attempts have lasted long enough."""
         return self._since is not None and now - self._since >= PATIENCE
 
     def forget(self) -> None:
-        """Begin anew: somebody was confirmed, or nobody could be for another reason."""
+        """Begin anew: a device was confirmed, or none could be for another reason."""
         self._since, self._until = None, 0.0

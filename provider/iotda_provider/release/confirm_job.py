@@ -1,4 +1,4 @@
-"""What a wave's confirmation is told: which batch tasks, and within which limits."""
+"""The argument of a wave's confirmation: its batch tasks and its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Confirms the devices of one wave: which, when, and what came of it. No Airflow, no I/O."""
+"""Confirms the devices of one wave: which ones, when, with what result. No Airflow, no I/O."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
 CONFIRMED = "confirmed"
-#: Seconds after its confirmation in which a device that was not online lately holds a place.
+#: So many seconds after its confirmation, a device of the late wave counts as under way.
 LATELY = 180.0
 #: A target that is not in the batch task.
 _NOT_THERE = "IOTDA.014219"
-#: How the result of a target begins of which nobody knows what came of it.
+#: The beginning of the error of a target whose result is unknown.
 _UNKNOWN = "unknown: "
 
 
 class WaveConfirmation(WaveLedgers):
     """The confirmation of one wave, with a look of the guard before every call.
 
-    One batch task comes after the other: those of the wave, and then those before it of which
-    devices were refused. It can be begun anew at any time: whom to confirm is in the ledgers. Two
-    processes may confirm the same wave, where one of them was only thought to be dead: a device
-    that both ask for starts once, and together they exceed ``max_in_flight`` by one call at most.
+    It confirms one batch task after the other: first those of the wave, then the earlier ones whose
+    devices were refused. It can start again at any time: the ledgers say which devices are left.
+    Two processes may confirm the same wave, if one of them was wrongly thought to be dead: a device
+    that both confirm starts once, and together they exceed ``max_in_flight`` by one call at most.
 
     :param job: which wave, and within which limits
     :param watch: the release's guard
@@ -77,7 +77,7 @@ class WaveConfirmation(WaveLedgers):
             if outcome is not None:
                 await self._write_down(io)
                 return self._result(outcome)
-            # A stop that this look has sent is seen through here, or nobody knows whose it was.
+            # Complete a stop that this look has sent, or nobody would know whose stop it was.
             if self._is_done and watch.sees and not watch.is_stopping:
                 await self._tell_unreached(io)
                 return self._result(None)
@@ -90,7 +90,7 @@ class WaveConfirmation(WaveLedgers):
             await self._wait(io, why, pause)
 
     async def _next_batch_task(self, io: ReleaseIO) -> str:
-        """Go on to a batch task with devices that are left; why it can't be read, or nothing."""
+        """Open the next batch task with unconfirmed devices; why it can't be read, or nothing."""
         while self._shared is None and not self._is_done:
             if trouble := await self._open_next(io):
                 return trouble
@@ -99,7 +99,7 @@ class WaveConfirmation(WaveLedgers):
         return ""
 
     async def _close(self, io: ReleaseIO) -> None:
-        """Leave a batch task of which nobody is left to confirm now."""
+        """Leave a batch task that has no device to confirm now."""
         await self._write_down(io)
         self._shared, self._turned_down = None, []
         self._pauses.forget()
@@ -128,8 +128,8 @@ class WaveConfirmation(WaveLedgers):
 
     def _next_chunk(self, ledger: Ledger) -> list[str]:
         progress = self._watch.progress
-        # Devices that are not online would fill every place under way for a day; whoever was
-        # confirmed a moment ago may be about to start.
+        # Devices that are not online would count as under way for a day; those that were confirmed
+        # a moment ago may be about to start.
         devices = sum(part.devices for part in self.job.parts)
         unstarted = progress.waiting - (devices - self._exposed)
         if self.job.late:
@@ -145,7 +145,7 @@ class WaveConfirmation(WaveLedgers):
         :raises IoTDAError: the platform has refused the call, or has not answered
         """
         ledger = shared.ledger
-        # Should the answer be lost, they may have started: it is written down before.
+        # If the answer is lost, they may have started: so they are written down before.
         ledger.note_asking(chunk)
         if not await shared.write(io):
             ledger.note_answer(chunk, ())
@@ -160,7 +160,7 @@ class WaveConfirmation(WaveLedgers):
             results = await io.confirm(part.batch_task_id, checked_chunk(targets, chunk))
             accepted = [row.target for row in results.succeeded]
             gone = [row.target for row in results.failed if row.error_code == _NOT_THERE]
-            # Of one that could not be read back it is seen later whether it waits still.
+            # Devices with an unknown result are read again later.
             said = [row.target for row in results if not str(row.error_msg).startswith(_UNKNOWN)]
             ledger.note_answer(said, accepted)
             known = {*accepted, *gone}
@@ -184,7 +184,7 @@ class WaveConfirmation(WaveLedgers):
         return None
 
     async def _ask_again(self, io: ReleaseIO, shared: SharedLedger) -> str | None:
-        """Nobody is left in the queue: ask again for those that were turned down, for a while.
+        """The queue is empty: for a while, confirm again the devices that were turned down.
 
         :raises IoTDAError: who waits can't be read
         """
@@ -230,7 +230,7 @@ class WaveConfirmation(WaveLedgers):
             return
         if self._count_others() <= job.outside:
             return
-        # Another process may be at work, too: who is asked for is written down before.
+        # Another process may have confirmed them: it writes its devices down before it asks.
         if not await self._read_again(io) or (found := self._count_others()) <= job.outside:
             return
         self._must_see = True  # some of those in the queue do not wait any more

@@ -19,7 +19,7 @@ LATE_LABEL = "not online lately"
 
 @dataclass(frozen=True)
 class Membership:
-    """Who is in which wave.
+    """Which device is in which wave.
 
     :param seed: what the order was drawn from
     :param labels: each wave in the words in which it was asked for

@@ -1,4 +1,4 @@
-"""What really came of a release: the platform's statuses held against what the devices run."""
+"""How a release has really ended: the platform's statuses compared with what the devices run."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class ReleaseGuard(Watch):
     def seconds_to_next_look(self, end: float, now: float) -> float:
         """Seconds until the next look, which is at the end of the time at the latest.
 
-        A stop that is under way is seen through whatever the time.
+        A stop that is under way is completed even after the end.
         """
         return self.interval if self.is_stopping else min(self.interval, end - now)
 

@@ -1,12 +1,12 @@
-"""Who of a wave runs the version by now, or is gone, in as few calls as possible. No I/O.
+"""Which devices of a wave run the version by now, or are gone, in few calls. No I/O.
 
 The plan writes down how many devices the product has, and how many of them run the version. Before
-each wave both are counted again, in two calls. Only where that does not come out as it has to, the
-wave's devices are read: by pages of the product's list, or by one call each, whatever takes fewer
-calls.
+each wave both are counted again, in two calls. The wave's devices are read only if these counts
+differ from what the release itself explains: by pages of the product's list, or by one call each,
+whichever takes fewer calls.
 
-Where a wave is only for devices of one version, as on the way back, they are read in any case: no
-count tells which other version somebody has brought meanwhile.
+If a wave is only for devices of one version, as on the way back, its devices are always read: no
+count tells which other version somebody has installed meanwhile.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class SecondLook:
     :param counted: what was counted before
     :param ids: the wave's devices
     :param log: where its lines go
-    :param from_version: whoever is not known to run this version is left out; None: whoever runs
-        the one that the release brings
+    :param from_version: a device that is not known to run this version is left out; None: a device
+        that runs the version of the release is left out
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SecondLook:
         self._before: tuple[Counted, int] | None = None
         self._reading: DeviceReading | None = None
         self.is_done = not ids
-        #: Which devices are to be left out, by why.
+        #: The devices to leave out, by the reason.
         self.left_out: dict[str, list[str]] = {}
 
     @property

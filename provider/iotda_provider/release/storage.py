@@ -119,7 +119,7 @@ class ReleaseFiles:
         return manifest
 
     def write_waves(self, release: str, plan: Membership) -> Manifest:
-        """Write down who is in which wave; the manifest comes last.
+        """Write down which device is in which wave; the manifest comes last.
 
         :raises IoTDAConfigError: there are too many for XComs
         """
@@ -255,7 +255,7 @@ class ReleaseFiles:
             for key in keys:
                 for record in self.read(key)[:1]:
                     self.write(key, record)
-        # Airflow may be down, in many ways. Who does not find it confirms nobody.
+        # Airflow may be down, in many ways. A task that finds no copy confirms no device.
         except Exception as error:  # noqa: BLE001
             log.warning("What was written down of the release could not be copied: %r", error)
 
@@ -274,7 +274,7 @@ class ReleaseFiles:
                 found = [self._pull(task_id, key) for task_id in self._keepers]
         except IoTDAError:
             raise
-        # Storage or Airflow may be down, in many ways; whoever asks waits until it is back.
+        # Storage or Airflow may be down, in many ways; the caller waits until it is back.
         except Exception as error:
             raise IoTDATransportError(
                 f"{key} of the release can't be read at {self._place}: {one_line(repr(error), 300)}"

@@ -259,7 +259,7 @@ class WaveTrial:
         del notes[: -2 * _NOTES]
 
     def _without_recent(self, known: Group, devices: int, progress: TaskProgress) -> Group:
-        """A group whose devices that have succeeded lately are unknown, whoever they are."""
+        """A group without the devices that have succeeded lately: which they are is unknown."""
         within = self.job.trial.online_within
         recent = 0
         if within is not None:

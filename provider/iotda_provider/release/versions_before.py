@@ -50,7 +50,7 @@ def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
 
 
 def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
-    """What each device of a wave ran before the release; of which that is unknown are left out.
+    """What each device of a wave ran before the release, without those of an unknown version.
 
     The last wave has also the devices of earlier ones that were held elsewhere when these began.
 

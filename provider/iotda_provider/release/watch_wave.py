@@ -39,13 +39,13 @@ class WatchJob:
     :param batch_task_ids: the batch tasks of this wave and those before it
     :param members: devices in these
     :param is_last: whether no other wave follows
-    :param bake: before when it can't pass, in seconds since 1970
-    :param end: when it is unproven
+    :param bake: the earliest time at which it can pass, in seconds since 1970
+    :param end: the time from which it is unproven
     :param already_current: devices of these that ran the version before
     :param asks: whether there is external evidence to ask for
-    :param ask_every: seconds between two questions for it, at least
-    :param ask_after: before when it is not asked for again
-    :param evidence_told: whether a person was told that it can't be asked for
+    :param ask_every: the fewest seconds between two questions for it
+    :param ask_after: the earliest time of the next question
+    :param evidence_told: whether a person was told that the question fails
     :param unconfirmed: devices of these that could not be confirmed
     :param outside: devices that somebody else has started
     :param trial: whether its devices are worse off than those of later waves; None: it is not asked
@@ -150,7 +150,7 @@ class WaveDecision:
                     return self._result(UNPROVEN, reading)
             elif ended and now >= job.bake:  # what holds it does not pass any more
                 return self._result(UNPROVEN, reading, f"{why.rstrip('.')}.")
-            # A stop that is under way is seen through, or a person is asked about a broken release.
+            # Complete a stop first, or a person would be asked about a broken release.
             if now >= job.end and not watch.is_stopping:
                 why = f"Its time is over; {why.rstrip('.')}." if why else ""
                 return self._result(UNPROVEN, reading, why)
@@ -263,7 +263,8 @@ class LastLook:
     """The look after a person's yes to the last wave, which no wave's guard follows.
 
     The person may have taken days, and the devices may have failed meanwhile, or somebody may have
-    stopped the batch task. It waits until the guard sees; a breach is stopped, and seen through.
+    stopped the batch task. It waits until the guard sees; a breach is stopped, and the stop is
+    completed.
 
     :param wave: the last wave, from 1
     :param deadline: when it gives up, in seconds since 1970

@@ -69,7 +69,7 @@ class WaveLedgers(WaveStep):
         return ""
 
     async def _survey(self, io: ReleaseIO) -> bool:
-        """See of which batch tasks devices are left to confirm; whether that could be read."""
+        """Find the batch tasks with unconfirmed devices; whether they could be read."""
         counts: dict[str, Any] = {}
         for part in self.job.parts:
             records = await io.recall(part.key)
@@ -101,15 +101,15 @@ class WaveLedgers(WaveStep):
         return await self._shared.read(io)
 
     async def _write_down(self, io: ReleaseIO) -> None:
-        """Write down what came of the last calls; who was asked for is written down already."""
+        """Write down the results of the last calls; their devices are written down already."""
         self._note_counts()
         if self._shared is None or self._is_written:
             return
         self._is_written = await self._shared.write(io)
         if not self._is_written:
             self._log.warning(
-                "Who was confirmed last could not be written down; should this process die now, "
-                "they are asked for once more, which changes nothing."
+                "The last confirmations could not be written down; if this process dies now, they "
+                "are sent once more, which changes nothing."
             )
 
     def _note_counts(self) -> None:
@@ -118,7 +118,7 @@ class WaveLedgers(WaveStep):
             self._counts[self._shared.part.key] = [len(ledger.accepted), len(ledger.exposed)]
 
     def _count_others(self) -> int:
-        """How many devices have started, by the last look, that nobody is known to have let."""
+        """How many devices have started, by the last look, that this release has not confirmed."""
         self._note_counts()
         found = 0
         for part in self.job.parts:

@@ -100,7 +100,7 @@ def _explained(path: str, name: str) -> Iterator[None]:
             f"{name}: {shown} can't be read: {one_line(error, _LONGEST_SHOWN)}. Give a local path, "
             "or install the provider of that storage."
         ) from None
-    # A storage may be down, in many ways; whoever asks tries again.
+    # A storage may be down, in many ways; the caller tries again.
     except Exception as error:
         raise IoTDATransportError(
             f"{name}: {shown} can't be read now: {type(error).__name__}: "

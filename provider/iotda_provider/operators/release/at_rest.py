@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
-    """Wait until nothing of some batch tasks is under way, and a while longer after a stop.
+    """Wait until no device of some batch tasks is installing, and a while longer after a stop.
 
-    A stop does not reach into a device that is installing: it may finish afterwards, which the
-    platform does not show. When the time is over it succeeds all the same and says how many devices
-    are left; whoever reads the devices next will find them ``unfinished``. ``lost`` lists batch
-    tasks that are gone: then ``at_rest`` is false, and the counts are those of the others, which
-    ``found`` lists.
+    A stop does not interrupt a device that is installing: it may finish afterwards, and the
+    platform does not show that. When its time is over the task succeeds all the same, and says how
+    many devices are left; reconciling counts them as ``unfinished``. ``lost`` lists the batch tasks
+    that are gone: then ``at_rest`` is false, and the counts are those of the batch tasks in
+    ``found``.
 
     XCom: the return value ``{"batch_task_ids", "at_rest", "under_way", "status", "found", "lost",
     "progress"}``.

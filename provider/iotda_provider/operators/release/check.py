@@ -1,4 +1,4 @@
-"""The operator that looks before a release: is there such a package, and for whom is it?"""
+"""The operator that checks a release before it begins: its parameters, its package, its devices."""
 
 from __future__ import annotations
 
@@ -56,25 +56,28 @@ _MOST_HOURS = 1e6
 class CheckReleaseOperator(IoTDABaseOperator):
     """Check a release before anything is created, and say which devices it is for.
 
-    It fails, without retries, where a parameter of the rollout makes no sense (it reads those that
-    it is given as the rollout will, and looks up the groups that are waves), where the package does
-    not exist or is neither firmware nor software, where no device is left, where there are more
-    than 30,000 and no ``manifest_path``, and where other upgrades that have not ended have any of
-    the devices: the error names them, and says whether they run or wait to be confirmed, as that
-    task does which a failed release leaves behind. At most as many pages of their rows are read as
-    the release has devices, newest batch tasks first; the log says what was not read. Devices that
-    run the version already, and those of another product, are left out. The batch tasks that this
-    DAG run has made before, at an earlier try, are no others.
+    Devices that run the version already, and those of another product, are left out.
 
-    Where this run has made a batch task of the release already, and is cleared, the release is
-    under way, and its devices must not be left without their guard: who is in which wave stays as
-    it was planned. Then neither the number of devices, nor other upgrades, nor a group that does
-    not exist any more are a reason to fail; these are told in the log.
+    It fails, without retries, if
 
-    Since when a device is offline is only in its details, which take a call for each device that is
-    offline now: sixteen at a time, as fast as the connection's ``max_requests_per_second`` lets
-    them, so 30,000 of them at 50 a second take ten minutes. The log says how long before it begins.
-    A device of which that can't be read comes last.
+    - a parameter of the rollout is wrong: it reads the parameters as the rollout will, and looks up
+      the groups that are waves
+    - the package does not exist, or is neither firmware nor software
+    - no device is left, or more than 30,000 are left and there is no ``manifest_path``
+    - other upgrades that have not ended hold some of the devices. The error names them, and says
+      whether they run or wait to be confirmed, as a failed release leaves them. It reads the newest
+      batch tasks first, and at most as many pages of their rows as the release has devices; the log
+      says what was not read. Batch tasks that an earlier try of this DAG run has created are the
+      release's own
+
+    If this run is cleared after it has created a batch task, the release is under way, and its
+    devices must not be left without their guard. The waves stay as they were planned. Then the
+    number of devices, other upgrades and missing groups are warnings in the log, not errors.
+
+    The platform shows only in a device's details since when it is offline. That takes one call for
+    each device that is offline now, sixteen at a time and within the connection's
+    ``max_requests_per_second``: 30,000 of them at 50 a second take ten minutes. The log says
+    beforehand how long it will take. A device whose details can't be read comes last.
 
     XComs: the return value ``{"package_id", "version", "kind", "task_type", "product_id",
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are

@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 class ConfirmWaveOperator(WindowedOperator):
     """Confirm the devices of one wave: at most 100 in a call, and a look before each call.
 
-    Whom to confirm are the devices of this wave's batch tasks, *and of those before it*, without
-    those whose confirmation the platform has accepted already. That is written down, and who is
-    asked for is written down before each call. So a task that was killed in the middle and started
-    again, or was cleared, confirms no device twice and forgets none; only those whose answer was
-    lost are asked for again, which changes nothing. Nobody is confirmed while the guard is blind or
-    holds, while ``max_in_flight`` devices are under way, or outside of the maintenance window; it
-    waits then.
+    It confirms the devices of this wave's batch tasks, *and of those before it*, but for devices
+    whose confirmation the platform has accepted already. Accepted confirmations are written down,
+    and before each call also its devices. So a task that was killed and started again, or was
+    cleared, confirms no device twice and forgets none. Devices whose answer was lost are confirmed
+    again, which changes nothing. It waits while the guard is blind or holds, while
+    ``max_in_flight`` devices are under way, and outside of the maintenance window.
 
     XComs: the return value ``{"wave", "verdict": "confirmed" | "breached" | "stopped_elsewhere" |
     "lost" | "completed" | "surplus", "batch_task_ids", "requested", "confirmed", "refused",
@@ -44,9 +43,9 @@ class ConfirmWaveOperator(WindowedOperator):
     release was over or because the platform has refused them for two minutes: a list, or the
     reference of a file with them. The next wave asks for those again.
 
-    A platform that refuses a call does not end this task: the guard goes on looking, a person is
-    told, and it keeps trying. ``started_elsewhere`` counts devices that have started by somebody
-    else's doing, which a person is told once.
+    If the platform refuses a call, this task goes on: the guard looks, a person is told, and the
+    call is repeated. ``started_elsewhere`` counts devices that somebody else has started; a person
+    is told of them once.
 
     :param chunk: the most devices in one call, up to 100
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
@@ -57,8 +56,8 @@ class ConfirmWaveOperator(WindowedOperator):
         connection may stop it: the stop is asked for a target that is in no task, so that nothing
         is stopped. Where it may not, the release does not begin (``StopNotAllowedError``)
     :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
-        week, in which the time counts little in which the window is closed: a week divided by the
-        share of a week in which it is open, and 16 days more, and 366 days at most
+        week; with a window, a week divided by the share of a week in which it is open, plus 16
+        days, at most 366 days
     """
 
     template_fields: Sequence[str] = (*WindowedOperator.template_fields, "max_in_flight")

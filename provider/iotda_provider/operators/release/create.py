@@ -33,20 +33,19 @@ if TYPE_CHECKING:
 
 
 class CreateWaveOperator(WindowedOperator):
-    """Create the batch tasks of one wave, held until they are confirmed, each of them once.
+    """Create the batch tasks of one wave, each of them once; their devices wait to be confirmed.
 
-    A wave of more than 30,000 devices has several. Who is in the wave is written down before the
-    first is created. Each name ends with a stamp that is the same at every try, so a task that was
-    killed between two of them, or whose answer was lost, finds what it has created before. The
-    guard of the waves before goes on looking, and stops.
+    A wave of more than 30,000 devices has several batch tasks. The devices of the wave are written
+    down before the first is created. Each name ends with a stamp that is the same at every try, so
+    a task that was killed between two of them, or whose answer was lost, finds what it has created
+    before. Meanwhile the guard watches the earlier waves, and stops them if a rule breaks.
 
-    Before, the devices are looked at again. Left out are those that run the version by now
-    (``already_current``), those that are gone (``gone``), and those that another upgrade holds that
-    has not ended (``held_elsewhere``), which come again with the last wave. With a ``from_version``
-    also all others that do not run it (``runs_another_version``), or of which nobody can say
-    (``version_unread``). At most as many pages
-    of others' rows are read as the release has devices, newest batch tasks first; the log says what
-    was not read.
+    Before that, the devices are looked at again. Left out are those that run the version by now
+    (``already_current``), those that do not exist any more (``gone``), and those that another
+    unfinished upgrade holds (``held_elsewhere``), which are added to the last wave. With a
+    ``from_version``, devices of another version (``runs_another_version``) and of an unknown one
+    (``version_unread``) are left out, too. Of other upgrades the newest batch tasks are read first,
+    and at most as many pages of rows as the release has devices; the log says what was not read.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. Where no device was confirmed yet, and the request

@@ -14,11 +14,11 @@ from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.way_back import GATE
-from iotda_provider.release.versions_before import read_before
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.storage import ReleaseFiles
+from iotda_provider.release.versions_before import read_before
 from iotda_provider.release.way_back import (
     Versions,
     WayBack,
@@ -44,10 +44,10 @@ _UNFINISHED = (SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskS
 class FindDevicesToRollBackOperator(IoTDABaseOperator):
     """Find the devices of a release that get the old package back, and change nothing.
 
-    Of the devices that the release has confirmed, these are those that run its version now and ran
-    another one before. What they run is read from IoTDA, and what they ran before was written down
-    when the release was planned. A device that is still installing, that failed without changing
-    its version, or of which one of both can't be read, stays as it is.
+    These are the devices that the release has confirmed, that run its version now, and that ran
+    another one before. The present version is read from IoTDA; the earlier one was written down
+    when the release was planned. A device stays as it is if it is still installing, if it failed
+    without changing its version, or if one of its two versions can't be read.
 
     XComs: the return value ``{"devices", "counts", "from_another", "waves", "at_a_time",
     "package_id", "version", "old_version", "kind", "task_type", "product_id", "summary",

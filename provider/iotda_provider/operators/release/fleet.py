@@ -30,12 +30,12 @@ MOST_NAMED = 1000
 class Needed:
     """The devices that need a package.
 
-    :param ids: of all of them
-    :param not_online: of those that are not online now
-    :param offline: of those among these of which the platform knows since when
-    :param current: how many others have it already
-    :param others: how many others can't take it
-    :param versions: the ids by the version that they run; of which it is unknown are left out
+    :param ids: all of them
+    :param not_online: the ids of those that are not online now
+    :param offline: those of ``not_online`` of which the platform knows since when they are offline
+    :param current: how many devices besides have the package already
+    :param others: how many devices besides can't take it
+    :param versions: the ids by the version that they run, without those of an unknown version
     :param left_out: the first ids of ``already_current`` and ``other_product``
     """
 

@@ -1,4 +1,4 @@
-"""The operator that decides who is in which wave, and writes it down before the first one."""
+"""The operator that puts the devices into waves, and writes that down before the first one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamp
 from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
 from iotda_provider.procedures.create_once import stamp_of
-from iotda_provider.release.versions_before import write_before
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.gate import as_gate, forecast
 from iotda_provider.release.manifest import LOOKED, TRIAL, Manifest, Part
@@ -28,6 +27,7 @@ from iotda_provider.release.planning import late_warning, plan_waves, split_late
 from iotda_provider.release.second_look import Counted, count
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.trial_job import TrialPlan
+from iotda_provider.release.versions_before import write_before
 from iotda_provider.release.wave_specs import GROUP, wave_specs
 from iotda_provider.rollout_guard.live_record import HEADER_KEY, header
 from iotda_provider.rollout_guard.plan import read_rules
@@ -70,10 +70,9 @@ class PlanWavesOperator(IoTDABaseOperator):
     Nothing is created: the devices of a wave get batch tasks when it begins. The same devices, seed
     and parameters give the same waves at every try. With a ``manifest_path`` the membership is in
     files beside it; otherwise it is in this task's XComs ``wave_1``, ``wave_2``, ..., with a copy
-    in those of ``keeper_task_id``. What is there already is obeyed rather than written again: who
-    is in which wave stays as it was planned first, whatever is cleared, whoever is online by then,
-    and whichever parameter was changed. Where this run has created batch tasks and who is in which
-    wave is gone, it fails.
+    in those of ``keeper_task_id``. The first plan stays, even if the task is cleared, other devices
+    are online by then, or a parameter was changed. If this run has created batch tasks and its plan
+    is lost, the task fails.
 
     XComs: the return value ``{"release", "installation", "devices", "waves": [{"wave", "label",
     "devices", "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed",
@@ -287,9 +286,9 @@ class PlanWavesOperator(IoTDABaseOperator):
         if found := find_own_tasks(hook, stamps, not_before(context)) if stamps else []:
             raise IoTDAConfigError(
                 f"This run has created batch task {found[0].task_id} ({found[0].task_name}, "
-                f"{found[0].status}), and who is in which wave is gone: other waves would let more "
-                "devices start than has been shown to be right. Stop its batch tasks, and start "
-                "the release anew."
+                f"{found[0].status}), and the plan of its waves is lost: waves planned anew could "
+                "hold more devices than were proven safe. Stop its batch tasks, and start the "
+                "release anew."
             )
 
     def _plan(

@@ -59,24 +59,23 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
     that this release has confirmed, and that failed by their environment; none where the release
     was stopped for the firmware's fault), ``to_quarantine`` (failed by the firmware),
     ``success_with_old_version``, ``unread``, ``wave_not_begun`` and ``left_out``: device ids, as a
-    list or as the reference of a file with them. ``proven``: it may be announced, as the gate opens
-    for the devices that really run the version too (or a person has said yes to the last wave), no
-    more than ``tolerated_rate`` of the successes are false or of a version that nobody could read,
-    and no batch task is stopped; where it is not, ``unproven_because`` says why, and so does the
-    summary.
+    list or as the reference of a file with them. ``proven``: the version may be announced. For
+    that, the gate must also open for the devices that really run the version (or a person has said
+    yes to the last wave), at most ``tolerated_rate`` of the successes may be false or unreadable,
+    and no batch task may be stopped. Otherwise ``unproven_because`` and the summary say why.
 
-    The release was stopped for the firmware's fault where its guard has stopped it, and not all
-    failures are of the environment.
+    The release was stopped for the firmware's fault if its guard has stopped it, and not all
+    failures are the environment's.
 
     :param version: what its devices were to run (templated)
     :param outcome: the result of the rollout's ``outcome`` task (templated)
     :param plan_task_id: the rollout's ``plan`` task
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
-    :param tolerated_rate: the share of false and unread successes that is no reason to keep quiet
-        (templated)
+    :param tolerated_rate: the largest share of false and unread successes with which the version
+        may be announced (templated)
     :param kind: which version it is: ``firmware`` or ``software`` (templated)
-    :param from_version: what they ran before, where the release is only for devices of that
-        version, as on the way back: whoever was left out, and runs yet another one now, counts as
+    :param from_version: what they ran before, if the release is only for devices of that version,
+        as on the way back: a device that was left out, and now runs a third version, counts as
         ``runs_another_version`` (templated)
     :param product_id: read only this product's devices; empty: all (templated)
     :param failure_classes: how failures are classed, where the default does not fit

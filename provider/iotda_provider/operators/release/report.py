@@ -65,12 +65,12 @@ class _ReportOperator(TellingTask, IoTDABaseOperator):
 
 
 class ReportReleaseOperator(_ReportOperator):
-    """Tell people what came of a release, in any case; fail if its version is not announced.
+    """Tell people how a release has ended, in any case; fail if its version is not announced.
 
     It is the last task of ``dags/firmware_release.py``, and reads what the tasks ``check``,
     ``preview``, ``rollout.outcome``, ``collect``, ``reconcile``, ``announce``, ``try_again``,
-    ``quarantine`` and ``way_back`` have left since the last clear. Those that a DAG does not have,
-    but for ``announce``, are nothing to tell.
+    ``quarantine`` and ``way_back`` have left since the last clear. A DAG may lack any of these but
+    ``announce``.
 
     XComs: the return value is that of ``rollout.outcome`` with ``announced``, ``failed_tasks`` and
     the ``counts`` of ``reconcile``; of a dry run it is that of ``preview``.
@@ -123,11 +123,11 @@ class ReportReleaseOperator(_ReportOperator):
 
 
 class ReportWayBackOperator(_ReportOperator):
-    """Tell people what came of a way back; fail unless its devices have left the bad version.
+    """Tell people how a way back has ended; fail unless its devices have left the bad version.
 
-    Whoever was left out, as it ran the old version by then, is done; and so is whoever runs yet
-    another one by now, such as a fix, which it keeps. Where a person has said no, or nobody has
-    answered, it does not fail. It is the last task of
+    A device that was left out because it ran the old version already has left the bad one. So has a
+    device that runs a third version now, such as a fix, and keeps it. If a person has said no, or
+    nobody has answered, this task does not fail. It is the last task of
     ``dags/roll_back_release.py``, and reads what the tasks ``find``, ``ask``, ``find_again``,
     ``way_back.plan``, ``way_back.outcome`` and ``reconcile`` have left since the last clear.
 

@@ -10,7 +10,7 @@ from iotda_provider.models.text import one_line, what_is
 
 
 class TaskResult(dict[str, Any]):
-    """The return value of a task; whoever asks for a field that it lacks is told what to do.
+    """The return value of a task; the error for a missing field says what to do.
 
     :param found: the XCom
     :param task_id: whose it is

@@ -135,11 +135,11 @@ def staged_rollout(
     :param from_version: only for devices that still run this version when their wave begins, as on
         the way back; None: whatever they run (templated)
     :param seed: what the order is drawn from; None: what names the release (templated)
-    :param manifest_path: URL of a file for who is in which wave, with others beside it; needed for
+    :param manifest_path: URL of a file for the plan of the waves, with others beside it; needed for
         more than 30,000 devices; None: in XCom (templated)
     :param bake_time: seconds after its last confirmation before which no wave passes (templated)
     :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
-    :param evidence: a function, or the dotted path of one, with a say beside the numbers: see
+    :param evidence: a function, or the dotted path of one, that must agree, too: see
         :class:`~iotda_provider.operators.release.watch.WatchWaveOperator`
     :param evidence_interval: seconds between two questions for it; None: six looks
     :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or

@@ -38,9 +38,9 @@ def roll_back(
     :param document: ``{"package_ids": [...]}`` with the old package (templated)
     :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
     :param rules: the guard's rules; None: ``SequentialFailureTest(0.02)`` (templated)
-    :param from_version: the version that they go back from: whoever does not run it any more when
-        its wave begins is left out, as after the release of a fix; None: whatever they run, which
-        takes devices off a fix (templated)
+    :param from_version: the version that they go back from: a device that does not run it any more
+        when its wave begins is left out, as after the release of a fix; None: whatever they run,
+        which takes devices off a fix (templated)
     :param waves: see ``staged_rollout`` (templated)
     :param gate: the failure rate that a wave must rule out (templated)
     :param max_waves: the most waves

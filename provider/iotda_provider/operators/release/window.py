@@ -14,8 +14,8 @@ from iotda_provider.task_io.parameters import none_if_blank, optional_text, posi
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: Seconds of an open window in which a step must be done, where no ``timeout`` is given, and those
-#: that it may take longer: a window that opens late, and no step for more than a year.
+#: Parts of the default of ``timeout``, in seconds: of an open window; more, as a window may open
+#: late; and the most of both.
 _TIMEOUT, _SLACK, _LONGEST = 7 * 86400.0, 16 * 86400.0, 366 * 86400.0
 
 
@@ -25,9 +25,8 @@ class WindowedOperator(WaveOperator):
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00``; None: at any
         time (templated)
     :param timezone: the timezone of a window that is given as text (templated)
-    :param timeout: seconds after which it gives up waiting. None: a week, in which the time counts
-        little in which the window is closed: a week divided by the share of a week in which it is
-        open, and 16 days more, and 366 days at most
+    :param timeout: seconds after which it gives up waiting. None: a week; with a window, a
+        week divided by the share of a week in which it is open, plus 16 days, at most 366 days
     """
 
     template_fields: Sequence[str] = (*WaveOperator.template_fields, "window", "timezone")
