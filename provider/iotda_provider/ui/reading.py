@@ -41,7 +41,6 @@ class Record:
     at: datetime
     run_state: str
     run_began: datetime | None
-    run_ended: datetime | None
     run_by: str | None
     task_state: str | None
 
@@ -114,7 +113,6 @@ def records(
             XComModel.timestamp,
             DagRun.state,
             DagRun.start_date,
-            DagRun.end_date,
             DagRun.triggering_user_name,
             TaskInstance.state.label("task_state"),
         )
@@ -144,7 +142,6 @@ def records(
                     at=row.timestamp,
                     run_state=_word(row.state) or "",
                     run_began=row.start_date,
-                    run_ended=row.end_date,
                     run_by=row.triggering_user_name,
                     task_state=_word(row.task_state),
                 )

@@ -48,7 +48,7 @@ class Runs:
         at = NOW - timedelta(seconds=ago)
         record = Record(
             *("dag", run, kind, -1, len(self.seen.records)),
-            *(found, at, run_state, at, None, "somebody", task_state),
+            *(found, at, run_state, at, "somebody", task_state),
         )
         self.seen.records.append(record)  # type: ignore[attr-defined]
         if live is not None:

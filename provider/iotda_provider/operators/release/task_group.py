@@ -28,8 +28,6 @@ from iotda_provider.task_io.parameters import positive, whole_number
 
 _JOIN = "none_failed_min_one_success"
 _LIMIT = "execution_timeout"
-#: The steps of a wave that have a guard, in order.
-GUARDED = ("create", "confirm", "watch")
 #: Airflow's own limit, less the names of the tasks; and more waves than a page of Airflow can show.
 _LONGEST_ID, _MOST_WAVES = 200, 100
 
