@@ -60,8 +60,8 @@ def refuse_a_copy(planned_by: Any) -> None:
     if setting not in (None, planned_by):
         raise IoTDAConfigError(
             f"This release was planned by the installation {one_line(planned_by, 100)}, and "
-            f"[iotda] installation_id says that this is {one_line(setting, 100)}. It lets no "
-            "device start here: start a new run."
+            f"[iotda] installation_id says that this is {one_line(setting, 100)}. No "
+            "device is confirmed here: start a new run."
         )
 
 

@@ -161,7 +161,7 @@ class SharedLedger:
             return False
         merged = [self.ledger.merge(record) for record in records]
         if not all(merged):
-            self._log.warning("What was noted of confirmations is about another batch task.")
+            self._log.warning("The noted confirmations are of another batch task: not used.")
         mine = self.ledger.to_json()
         self.is_written = bool(records) and all(record == mine for record in records)
         return True

@@ -149,7 +149,7 @@ class ReleaseFiles:
                 yield from ids
                 return
         raise IoTDAConfigError(
-            f"The devices of wave {wave} that {self.plan_task_id} has planned are gone, or others. "
+            f"The devices of wave {wave} that {self.plan_task_id} has planned are lost or changed. "
             "Clear this task to go on with those."
         )
 
@@ -237,7 +237,7 @@ class ReleaseFiles:
         ledger = Ledger(part.batch_task_id, self.read_members(part))
         for record in self.read(part.key):
             if not ledger.merge(record):
-                log.warning("What was noted of confirmations is about another batch task.")
+                log.warning("The noted confirmations are of another batch task: not used.")
         return ledger
 
     def copy_all(self, log: Log) -> None:

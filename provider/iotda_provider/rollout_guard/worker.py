@@ -269,7 +269,7 @@ class WorkerRecall:
         recalled, self._recalling = self._recalling, None
         self._watch.awaits_memory = False
         if (error := recalled.exception()) is not None:
-            self._log.warning("What an earlier try knew can't be read: %s", short(error))
+            self._log.warning("The memory of an earlier try can't be read: %s", short(error))
             return
         self._watch.memory.adopt(recalled.result())
 

@@ -302,7 +302,7 @@ def test_waves_that_were_planned_anew_are_not_taken_for_those_that_were_deferred
     for task_id in ("plan", "outcome"):
         run.xcoms.put(task_id, "wave_1", [two[0], *one[1:]])
         run.xcoms.put(task_id, "wave_2", [one[0], *two[1:]])
-    with pytest.raises(IoTDAConfigError, match="are gone, or others"):
+    with pytest.raises(IoTDAConfigError, match="are lost or changed"):
         run.confirm(1)
     assert not run.emulator.journal("create_batch_task")
 

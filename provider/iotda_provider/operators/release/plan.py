@@ -236,8 +236,8 @@ class PlanWavesOperator(IoTDABaseOperator):
             )
         if known is not None:
             self.log.info(
-                "The waves are as they were planned first. What has changed since, in parameters "
-                "or in who is online, changes nothing of them."
+                "The waves stay as they were planned first, whatever parameters or devices have "
+                "changed since."
             )
             files.copy_all(self.log)
         found = forecast(gate, manifest.labels, manifest.cumulative)

@@ -181,7 +181,7 @@ def staged_rollout(
     positive(poll_interval, "poll_interval")
     one_of(on_no_answer, "on_no_answer", ("hold", "stop"))
     if (on_no_answer == "stop") != (answer_within is not None):
-        raise ValueError("answer_within goes with on_no_answer='stop', and that with it")
+        raise ValueError("give answer_within and on_no_answer='stop' together, or neither")
     silence: Any = answer_within
     if silence is not None and not isinstance(silence, timedelta):
         what = what_is(silence, instead_of="a timedelta")
