@@ -100,8 +100,8 @@ TIMES, WAY_BACK = "Which devices start when", "The way back"
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    # Two runs that begin at the same moment do not see each other. Allow more where your releases
-    # never share a device.
+    # Of two runs that begin at the same moment, the later one leaves out the devices in the groups
+    # of the other. Allow more where your releases seldom share a device.
     max_active_runs=1,
     default_args={
         "retries": RETRIES,

@@ -24,7 +24,7 @@ OPTIONAL = frozenset(
     {
         *("took", "until", "looks", "omitted", "deficit", "surplus", "being_stopped", "attempted"),
         *("undecided", "failures_by_class", "clusters", "already_current", "signature"),
-        *("unanswered", "elsewhere", "lately"),
+        *("unanswered", "elsewhere", "lately", "note", "iotda_provider.releases_under_way"),
     }
 )
 #: Objects by these names have keys of their own: classes, and why devices were left out.

@@ -15,6 +15,8 @@ class Variables(dict[str, str]):
         self.descriptions: dict[str, str] = {}
         self.calls: list[str] = []
         self.is_down = False
+        #: The DAG runs, by dag_id and run_id, that have ended.
+        self.runs_over: set[tuple[str, str]] = set()
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
@@ -43,4 +45,8 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
     """The Variables of this test."""
     made = Variables()
     monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: made)
+    over = made.runs_over
+    monkeypatch.setattr(
+        "iotda_provider.release.under_way.is_under_way", lambda dag, run: (dag, run) not in over
+    )
     return made

@@ -1,4 +1,4 @@
-"""The states and results of a DAG run's tasks, for a last task that reports on them."""
+"""The states of DAG runs, and of their tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+_UNDER_WAY = ("queued", "running")
 
 
 class TasksOfRun:
@@ -45,3 +47,23 @@ def _states(context: Mapping[str, Any]) -> dict[str, str]:
         found = context["dag_run"].get_task_instances()
         states = {each.task_id: each.state for each in found}
     return {task_id: str(getattr(state, "value", state)) for task_id, state in states.items()}
+
+
+def is_under_way(dag_id: str, run_id: str) -> bool:
+    """Whether a DAG run exists, and has not ended; for workers and triggerers.
+
+    :raises Exception: Airflow can't be asked
+    """
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        found = RuntimeTaskInstance.get_dr_count(
+            dag_id=dag_id, run_ids=[run_id], states=list(_UNDER_WAY)
+        )
+        return int(found) > 0
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        wanted = DagRun.dag_id == dag_id, DagRun.run_id == run_id, DagRun.state.in_(_UNDER_WAY)
+        return bool(session.query(DagRun).filter(*wanted).count())

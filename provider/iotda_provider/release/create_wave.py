@@ -24,6 +24,7 @@ from iotda_provider.procedures.create_once import create_batch_task_once, stamp_
 from iotda_provider.release.confirm_job import read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
+from iotda_provider.release.other_releases import OtherReleases, ReleaseNote
 from iotda_provider.release.other_upgrades import OtherUpgrades
 from iotda_provider.release.package_kinds import COLUMN_OF_TASK_TYPE
 from iotda_provider.release.release_guard import ReleaseGuard
@@ -36,6 +37,9 @@ from iotda_provider.task_io.parameters import as_list, as_mapping
 from iotda_provider.waiting.outage import is_task_gone, is_transient
 
 CREATED = "created"
+#: What becomes of devices that another release will reach.
+_LATER = "they are left out, and come again with the last wave, if that run is over by then."
+_LAST = "they are left out of this release."
 
 
 @dataclass
@@ -56,6 +60,7 @@ class CreateJob:
         time
     :param from_version: only for devices that run this version when the wave begins; None: for all
         that do not run the new one
+    :param note: the release's note for others; None: it has none
     """
 
     wave: int
@@ -70,12 +75,14 @@ class CreateJob:
     timeout: float
     window: MaintenanceWindow | None = None
     from_version: str | None = None
+    note: ReleaseNote | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        window = None if self.window is None else self.window.to_json()
-        return {**plain, "window": window, "earlier": [dict(vars(part)) for part in self.earlier]}
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "note"}
+        plain["window"] = None if self.window is None else self.window.to_json()
+        plain["earlier"] = [dict(vars(part)) for part in self.earlier]
+        return {**plain, "note": self.note.to_json()} if self.note else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CreateJob:
@@ -83,7 +90,7 @@ class CreateJob:
 
         :raises ValueError: it is not what that returns
         """
-        read_here = ("window", "earlier", "task", "identity")
+        read_here = ("window", "earlier", "task", "identity", "note")
         values = checked_fields(cls, data, "job", read_by_caller=read_here)
         earlier = map(Part.from_json, as_list(values["earlier"], "job: earlier"))
         return cls(
@@ -93,6 +100,9 @@ class CreateJob:
                 "earlier": tuple(earlier),
                 "task": as_mapping(values["task"], "job: task"),
                 "identity": as_mapping(values["identity"], "job: identity"),
+                "note": None
+                if values.get("note") is None
+                else ReleaseNote.from_json(values["note"]),
             }
         )
 
@@ -132,6 +142,7 @@ class WaveCreation(WaveStep):
         self._was_read = False
         self._ids: list[str] | None = None
         self._others: OtherUpgrades | None = None
+        self._releases: OtherReleases | None = None
         self._look: SecondLook | None = None
         self._came_again = False
         self._look_again = 0.0
@@ -155,7 +166,8 @@ class WaveCreation(WaveStep):
             if not why and self._was_read and self._begun is None:
                 why = self.closed()
                 if why:
-                    self._others = self._look = None  # they are old once it is open again
+                    # They are old once it is open again.
+                    self._others = self._releases = self._look = None
             why = why or await self._go_on(io)
             if why is None and self._begun is not None:
                 if self._begun.created < len(self._begun.parts):
@@ -195,6 +207,22 @@ class WaveCreation(WaveStep):
         job = self.job
         if self._ids is None:
             self._ids = await self._candidates(io)
+        if self._look is None:
+            copies = await io.recall(LOOKED)
+            if copies is None:
+                return "what the plan has counted can't be read"
+            self._look = self._second_look(copies, self._ids)
+        if self._releases is None:
+            # The way back takes nothing from anybody: it is for devices of one version alone.
+            notes = [] if job.from_version else await io.other_releases(job.identity, job.note)
+            if notes is None:
+                return "which other releases are under way can't be read"
+            product = self._look.counted.product_id
+            self._releases = OtherReleases(notes, product, frozenset(self._ids))
+        while not self._releases.is_done:
+            await self._releases.step(io)
+            if self._clock() >= self._look_again:
+                return None  # the guard looks meanwhile
         # Before the versions: whose other upgrade is over by then runs what it has brought.
         if self._others is None:
             own = frozenset(job.batch_task_ids)
@@ -203,19 +231,16 @@ class WaveCreation(WaveStep):
             self._others.take(await io.perform(call))
             if self._clock() >= self._look_again:
                 return None  # the guard looks meanwhile
-        if self._look is None:
-            copies = await io.recall(LOOKED)
-            if copies is None:
-                return "what the plan has counted can't be read"
-            self._look = self._second_look(copies, self._ids)
         while not self._look.is_done:
             await self._look.step(io, self._watch.progress.success)
             if self._look.must_wait or self._clock() >= self._look_again:
                 return None  # the guard looks meanwhile
         if self._others.not_read:
             self._log.warning("%s", self._others.not_read)
+        for sentence in self._releases.said(_LAST if job.wave == job.waves else _LATER):
+            self._log.warning("%s", sentence)
         absent = self._look.absent
-        held = self._others.devices - absent
+        held = (self._others.devices | self._releases.devices) - absent
         ids = [device for device in self._ids if device not in held and device not in absent]
         left_out = dict(self._look.left_out)
         if held:
@@ -234,7 +259,7 @@ class WaveCreation(WaveStep):
             {why: len(devices) for why, devices in left_out.items()},
             self._clock(),
         )
-        look, self._others, self._look = self._look, None, None
+        look, self._others, self._releases, self._look = self._look, None, None, None
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"
         self._begun, self._ids = begun, None

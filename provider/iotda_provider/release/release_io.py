@@ -9,6 +9,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import SubtaskStatus, TargetResults
 from iotda_provider.procedures import CallsIO
 from iotda_provider.release.manifest import BegunWave, Part
+from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: The answers of :meth:`ReleaseIO.ask`.
@@ -38,6 +39,16 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         """Read what a wave is for, and its batch tasks; None: it has not begun.
 
         :raises IoTDAError: it could not be read
+        """
+
+    async def other_releases(
+        self, run: Mapping[str, Any], note: ReleaseNote | None
+    ) -> list[ReleaseNote] | None:
+        """Read which other releases have begun before, after noting this one anew.
+
+        :param run: ``dag_id`` and ``run_id`` of this release
+        :param note: its note; None: it has none
+        :return: None: they can't be read, which is not the same as none
         """
 
     async def read_members(self, part: Part) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iotda_provider.models import Subtask, SubtaskStatus, TargetResults
     from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.manifest import BegunWave, Part
+    from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.failure_tally import Tally
@@ -123,6 +124,17 @@ class TriggererReleaseIO(TriggererGuardIO):
 
     async def read_begun(self, wave: int) -> BegunWave | None:
         return await self._stored(lambda files: files.read_begun(wave))
+
+    async def other_releases(
+        self, run: Mapping[str, Any], note: ReleaseNote | None
+    ) -> list[ReleaseNote] | None:
+        from iotda_provider.release.under_way import VARIABLE, recall
+
+        in_turn = one_at_a_time(VARIABLE, recall, run, note, self._log)
+        with suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(in_turn, _AIRFLOWS_SECONDS)
+        self._log.warning("Airflow does not answer about other releases (%s).", VARIABLE)
+        return None
 
     async def read_members(self, part: Part) -> list[str]:
         return await self._stored(lambda files: files.read_members(part))

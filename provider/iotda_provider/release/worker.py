@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.procedure_io import BlockingIO
+from iotda_provider.release import under_way
 from iotda_provider.release.release_io import EvidenceFailedError
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
     from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.manifest import BegunWave, Part
+    from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
     from iotda_provider.rollout_guard.failure_tally import Tally
@@ -153,6 +155,11 @@ class WorkerReleaseIO(WorkerGuardIO):
 
     async def read_begun(self, wave: int) -> BegunWave | None:
         return self.call(self.files.read_begun, wave)
+
+    async def other_releases(
+        self, run: Mapping[str, Any], note: ReleaseNote | None
+    ) -> list[ReleaseNote] | None:
+        return self.call(under_way.recall, run, note, self._log)
 
     async def read_members(self, part: Part) -> list[str]:
         return self.call(self.files.read_members, part)

@@ -69,10 +69,11 @@ class CheckReleaseOperator(IoTDABaseOperator):
       batch tasks first, and at most as many pages of their rows as the release has devices; the log
       says what was not read. Batch tasks that an earlier try of this DAG run has created are the
       release's own
+    - another release of this Airflow is under way to groups that have some of the devices
 
     If this run is cleared after it has created a batch task, the release is under way, and its
     devices must not be left without their guard. The waves stay as they were planned. Then the
-    number of devices, other upgrades and missing groups are warnings in the log, not errors.
+    number of devices, other upgrades, other releases and missing groups are warnings in the log, not errors.
 
     The platform shows only in a device's details since when it is offline. That takes one call for
     each device that is offline now, sixteen at a time and within the connection's
@@ -231,7 +232,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 )
             if task is None:
                 _refuse_number(len(ids), path)
-            conflicts, not_read = conflicts_of(hook, set(ids), own)
+            about = own, package.product_id, ti, self.log
+            conflicts, not_read = conflicts_of(hook, set(ids), *about)
             if task is None:
                 refuse_conflicts(conflicts, own, created)
             for sentence in filter(None, (*conflicts, not_read)):

@@ -1,39 +1,93 @@
-"""The batch tasks that stand beside a release: other upgrades of its devices, and whose."""
+"""What stands beside a release: other upgrades of its devices, and other releases to them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.log import Log
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.create_once import stamp_in
+from iotda_provider.release import under_way
+from iotda_provider.release.other_releases import OtherReleases, ReleaseNote, read_to_the_end
 from iotda_provider.release.other_upgrades import OtherUpgrades
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import OtaPackage
 
-#: The most other batch tasks that an error names.
+_LET_IT_END = (
+    "its later waves would meet these. Let that run end, or mark it as failed if nothing of it is "
+    "to go on."
+)
+#: The most others that an error names.
 _MOST_NAMED = 5
 
 
 def conflicts_of(
-    hook: IoTDAHook, wanted: set[str], own: Mapping[str, str]
+    hook: IoTDAHook,
+    wanted: set[str],
+    own: Mapping[str, str],
+    product_id: str | None,
+    ti: Any,
+    log: Log,
 ) -> tuple[list[str], str]:
-    """What other upgrades that have not ended have of these devices, and what was not read of them.
+    """What others that have not ended have of these devices, and what was not read of them.
 
-    At most as many pages of their rows are read as these devices have, newest batch tasks first.
+    These are other upgrades, and the releases of this Airflow that have begun before. At most as
+    many pages of the upgrades' rows are read as these devices have, newest batch tasks first.
 
     :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
+    :param product_id: of the devices; None: of any
+    :param ti: the task instance that asks
     """
     others = OtherUpgrades(wanted, lambda task: stamp_in(task.task_name) in own, len(wanted))
     run_blocking(_read(BlockingIO(hook), others))
     said = [_conflict(hook, task_id, held) for task_id, held in others.held.items()]
-    return said, others.not_read
+    releases = OtherReleases(under_way.others(ti.dag_id, ti.run_id, log), product_id, wanted)
+    run_blocking(read_to_the_end(BlockingIO(hook), releases))
+    return [*said, *releases.said(_LET_IT_END)], others.not_read
+
+
+def note_release(
+    ti: Any,
+    release: str,
+    group_ids: Sequence[str],
+    package: OtaPackage | None,
+    log: Log,
+) -> dict[str, Any]:
+    """Note for later releases that this one is under way.
+
+    :param ti: the task instance that has planned it
+    :param release: names the release
+    :param group_ids: what it is for; none: others see nothing of it but its batch tasks
+    :return: ``{"note": ...}`` for the plan's result; empty where there is none
+    """
+    if not group_ids:
+        return {}
+    plain = {
+        "release": release,
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "version": "" if package is None else package.version,
+        "product_id": None if package is None else package.product_id,
+        "group_ids": list(group_ids),
+        "end": 0.0,
+    }
+    try:
+        note = ReleaseNote.from_json(plain)
+    except ValueError as error:
+        log.warning("Other releases see nothing of this one but its batch tasks: %s", error)
+        return {}
+    others = under_way.enter(note, log)
+    if others:
+        log.info("Under way since before: %s.", "; ".join(map(str, others)))
+    return {"note": plain}
 
 
 async def _read(io: CallsIO, others: OtherUpgrades) -> None:

@@ -17,6 +17,7 @@ from iotda_provider.operators.release.results import number_in
 from iotda_provider.operators.release.window import WindowedOperator
 from iotda_provider.release.create_wave import CreateJob, WaveCreation
 from iotda_provider.release.gate import GO_ON
+from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.rollout_guard.live_record import HEADER_KEY
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import object_or_template, text_or_template
@@ -46,6 +47,9 @@ class CreateWaveOperator(WindowedOperator):
     ``from_version``, devices of another version (``runs_another_version``) and of an unknown one
     (``version_unread``) are left out, too. Of other upgrades the newest batch tasks are read first,
     and at most as many pages of rows as the release has devices; the log says what was not read.
+    Also held are the devices in the groups of a release in this Airflow that began before and is
+    under way, unless it is for another product; the log names it. A ``from_version`` leaves other
+    releases' groups aside.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. Where no device was confirmed yet, and the request
@@ -154,6 +158,7 @@ class CreateWaveOperator(WindowedOperator):
             timeout=timeout,
             window=self.open_window(),
             from_version=only,
+            note=None if plan.get("note") is None else ReleaseNote.from_json(plan["note"]),
         )
 
     def _check_opened(self, ti: Any) -> None:

@@ -15,6 +15,7 @@ from iotda_provider.models import TaskType
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.batch_task.create import not_before
+from iotda_provider.operators.release.conflicts import note_release
 from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamps
 from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.trial import plan_trial, summary, trial_parameter
@@ -76,9 +77,10 @@ class PlanWavesOperator(IoTDABaseOperator):
 
     XComs: the return value ``{"release", "installation", "devices", "waves": [{"wave", "label",
     "devices", "cumulative", "can_pass", "may_fail", "needed"}], "late", "warnings", "seed",
-    "digest", "manifest_path"}``: ``release`` names it, and ``installation`` this Airflow; ``late``,
-    how many waves at the end hold devices that were not online lately; ``warnings``, sentences that
-    a person should read before the first wave; and ``rollout``, what is released.
+    "digest", "manifest_path", "note"}``: ``release`` names it, and ``installation`` this Airflow;
+    ``late``, how many waves at the end hold devices that were not online lately; ``warnings``,
+    sentences that a person should read before the first wave; ``note``, what later releases in this
+    Airflow see of it, where it has ``group_ids``; and ``rollout``, what is released.
 
     :param devices: the devices to release to, up to a million: a list, an XCom of one, text that
         begins with ``[``, or the URL of a file with one id a line (templated)
@@ -240,6 +242,7 @@ class PlanWavesOperator(IoTDABaseOperator):
                 "changed since."
             )
             files.copy_all(self.log)
+        note = note_release(ti, release, group_ids, package, self.log)
         found = forecast(gate, manifest.labels, manifest.cumulative)
         warning = late_warning([wave.devices for wave in manifest.waves], manifest.late)
         trial, warnings = summary(
@@ -261,6 +264,7 @@ class PlanWavesOperator(IoTDABaseOperator):
             "seed": manifest.seed,
             "digest": manifest.digest,
             "manifest_path": path,
+            **note,
         }
 
     def _package(self, hook: IoTDAHook, packages: Sequence[str]) -> OtaPackage | None:

@@ -1,0 +1,165 @@
+"""Which devices other releases of this Airflow will reach, whose later waves nobody sees yet.
+
+A wave's batch tasks show nothing of the waves after it. So each release leaves a note of what it is
+for (``under_way.py``), and one that has begun later leaves the devices of its groups alone. No
+Airflow, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iotda_provider import api
+from iotda_provider.api import pagination
+from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
+from iotda_provider.models import Device
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.text import one_line
+from iotda_provider.procedures import CallsIO
+
+#: Seconds for which a note counts since its release's last wave began: 30 days.
+LIFETIME = 30 * 86400.0
+_LONGEST = 256
+_MOST_GROUPS = 1000
+
+
+@dataclass(frozen=True)
+class ReleaseNote:
+    """What a release that is under way is for.
+
+    :param release: names the release: the stamp of the task that has planned it
+    :param dag_id: with ``run_id``: its DAG run, with which the note ends at the latest
+    :param version: what it brings; empty: that is not known
+    :param product_id: of its devices; None: that is not known
+    :param group_ids: the device groups that it is for
+    :param end: after this it counts no more, in seconds since 1970
+    """
+
+    release: str
+    dag_id: str
+    run_id: str
+    version: str
+    product_id: str | None
+    group_ids: tuple[str, ...]
+    end: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**vars(self), "group_ids": list(self.group_ids)}
+
+    @classmethod
+    def from_json(cls, data: object) -> ReleaseNote:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "note", read_by_caller=("group_ids",))
+        for name, value in values.items():
+            if isinstance(value, str) and len(value) > _LONGEST:
+                raise ValueError(f"note: {name} must be at most {_LONGEST} characters")
+        groups = values["group_ids"]
+        if not isinstance(groups, list) or not 0 < len(groups) <= _MOST_GROUPS:
+            raise ValueError(f"note: group_ids must be a list of 1 to {_MOST_GROUPS} ids")
+        try:
+            return cls(**{**values, "group_ids": tuple(api.check_group_ids(groups))})
+        except IoTDAConfigError as error:
+            raise ValueError(f"note: {error}") from error
+
+    def __str__(self) -> str:
+        what = f"version {one_line(self.version, 60)}" if self.version else "another version"
+        groups = ", ".join(self.group_ids[:3]) + (", ..." if len(self.group_ids) > 3 else "")
+        return (
+            f"The release of {what} by {one_line(self.dag_id, 100)}, run "
+            f"{one_line(self.run_id, 100)}, to the group(s) {groups}"
+        )
+
+
+class OtherReleases:
+    """One reading of their groups: :meth:`step` until ``is_done``.
+
+    :param notes: the releases that have begun before
+    :param product_id: of the wanted devices; None: of any. Those for another one reach none
+    :param wanted: the devices that are asked about
+    """
+
+    def __init__(
+        self, notes: Sequence[ReleaseNote], product_id: str | None, wanted: Collection[str]
+    ) -> None:
+        self._wanted = wanted
+        self._lists = deque(
+            (note, pagination.iter_group_devices(group_id))
+            for note in notes
+            if product_id is None or note.product_id in (None, product_id)
+            for group_id in note.group_ids
+        )
+        #: The wanted devices in the groups of each release, as far as that was read.
+        self.held: dict[ReleaseNote, set[str]] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it was read."""
+        while self._lists and self._lists[0][1].next is None:
+            self._lists.popleft()
+        return not self._lists
+
+    async def step(self, io: CallsIO) -> None:
+        """Make the next call.
+
+        :raises IoTDAError: the devices of a group can't be read now
+        """
+        note, devices = self._lists[0]
+        assert devices.next is not None
+        try:
+            page: api.Page[Device] = await io.perform(devices.next)
+        except IoTDAApiError as error:
+            if error.status_code not in (400, 404):
+                raise
+            self._lists.popleft()  # there is no such group any more
+            return
+        found = {one.device_id for one in devices.take(page)}
+        if shared := found.intersection(self._wanted):
+            self.held.setdefault(note, set()).update(shared)
+
+    @property
+    def devices(self) -> set[str]:
+        """The wanted devices that any of them will reach."""
+        return {device for held in self.held.values() for device in held}
+
+    def said(self, and_so: str) -> list[str]:
+        """A sentence for each of them that will reach some of the wanted devices.
+
+        :param and_so: what becomes of these, as the sentence's end
+        """
+        return [
+            f"{note} is under way, and has {len(held)} of these devices in its groups, first "
+            f"{min(held)}: {and_so}"
+            for note, held in self.held.items()
+        ]
+
+
+async def read_to_the_end(io: CallsIO, others: OtherReleases) -> None:
+    """Read all of it at once.
+
+    :raises IoTDAError: the devices of a group can't be read
+    """
+    while not others.is_done:
+        await others.step(io)
+
+
+def notes_in(data: Any) -> tuple[list[ReleaseNote], list[str]]:
+    """The notes of a list as plain JSON, in its order, and what is wrong with others of it."""
+    if not isinstance(data, list):
+        return [], ["it is no list"] if data is not None else []
+    notes, faults = [], []
+    for one in data:
+        try:
+            notes.append(ReleaseNote.from_json(one))
+        except (ValueError, IoTDAError) as error:
+            faults.append(one_line(str(error), 200))
+    return notes, faults
+
+
+__all__ = ["LIFETIME", "OtherReleases", "ReleaseNote", "notes_in", "read_to_the_end"]

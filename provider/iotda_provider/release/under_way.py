@@ -1,0 +1,114 @@
+"""The releases that are under way in this Airflow: a list in an Airflow Variable. Its calls block.
+
+The list is in the order in which they have begun: a release stands back for those before it, and
+no two for each other. Two that write at the same moment may overwrite each other's note, as Airflow
+can't lock a Variable: so each wave writes its release's note again before it reads the others'.
+
+A note counts until its ``end``, and only while Airflow says that its DAG run is under way: a
+release that is dead blocks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any
+
+from iotda_provider.airflow_support import task_notes
+from iotda_provider.airflow_support.dag_runs import is_under_way
+from iotda_provider.models.json_text import read_json
+from iotda_provider.models.log import Log
+from iotda_provider.models.text import one_line
+from iotda_provider.release.other_releases import LIFETIME, ReleaseNote, notes_in
+
+#: The Variable with the list.
+VARIABLE = f"{task_notes.PREFIX}releases_under_way"
+_DESCRIPTION = (
+    "Made by the IoTDA provider: the releases that are under way, so that later ones leave the "
+    "devices of their groups alone. A note counts while its DAG run is under way. It may be "
+    "deleted while there is none."
+)
+#: Characters that a list may have, and how many of its notes are looked at.
+_LONGEST, _MOST = 1_000_000, 200
+
+
+def others(dag_id: str, run_id: str, log: Log) -> list[ReleaseNote]:
+    """The releases of other DAG runs that have begun before this one.
+
+    Where it has no note of its own, these are all that are under way.
+
+    :raises Exception: Airflow's database or API is down
+    """
+    alive = [one for one in _read(log) if _is_under_way(one, log)]
+    return _before(alive, dag_id, run_id)
+
+
+def enter(note: ReleaseNote, log: Log) -> list[ReleaseNote]:
+    """Note that a release is under way, and return :func:`others`.
+
+    Its place in the list stays; notes of releases that are over are removed.
+
+    :raises Exception: Airflow's database or API is down
+    """
+    own = replace(note, end=time.time() + LIFETIME)
+    notes = [
+        own if one.release == own.release else one
+        for one in _read(log)
+        if one.release == own.release or _is_under_way(one, log)
+    ]
+    if own not in notes:
+        notes.append(own)
+    text = json.dumps([one.to_json() for one in notes], separators=(",", ":"))
+    task_notes._variables().set(VARIABLE, text, description=_DESCRIPTION)
+    return _before(notes, note.dag_id, note.run_id)
+
+
+def recall(run: Mapping[str, Any], note: ReleaseNote | None, log: Log) -> list[ReleaseNote] | None:
+    """:func:`enter`, or :func:`others` where there is no note; None: they can't be read.
+
+    :param run: ``dag_id`` and ``run_id`` of this release
+    """
+    try:
+        return enter(note, log) if note else others(run["dag_id"], run["run_id"], log)
+    except Exception as error:  # noqa: BLE001 - Airflow may fail in many ways
+        said = one_line(repr(error), 300)
+        log.warning("The notes of other releases (%s) can't be read: %s", VARIABLE, said)
+        return None
+
+
+def _before(notes: list[ReleaseNote], dag_id: str, run_id: str) -> list[ReleaseNote]:
+    # No release of the same DAG run is another one: the way back is not held up by what it is for.
+    return list(takewhile(lambda one: (one.dag_id, one.run_id) != (dag_id, run_id), notes))
+
+
+def _is_under_way(note: ReleaseNote, log: Log) -> bool:
+    if note.end < time.time():
+        return False
+    try:
+        return is_under_way(note.dag_id, note.run_id)
+    except Exception as error:  # noqa: BLE001 - Airflow may fail in many ways
+        said = one_line(repr(error), 200)
+        log.warning("%s counts as under way, as Airflow can't be asked: %s", note, said)
+        return True
+
+
+def _read(log: Log) -> list[ReleaseNote]:
+    text = task_notes._variables().get(VARIABLE, None)
+    try:
+        if text is not None and len(str(text)) > _LONGEST:
+            raise ValueError(f"it has {len(str(text))} characters")
+        notes, faults = notes_in(read_json(str(text)) if text else None)
+    except ValueError as error:
+        notes, faults = [], [str(error)]
+    if faults:
+        log.warning(
+            "The Variable %s has %d note(s) of releases that can't be used, and are passed over, "
+            "first: %s",
+            VARIABLE,
+            len(faults),
+            faults[0],
+        )
+    return notes[:_MOST]

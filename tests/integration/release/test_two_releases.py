@@ -1,0 +1,282 @@
+"""Two releases to overlapping groups at a time: the later one stands back, and nobody is twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from tests.integration.release.conftest import PACKAGE, Rollout, XComs
+
+from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.release.under_way import VARIABLE
+
+NORTH, SOUTH, ISLES = "0000000a-0000", "0000000b-0000", "0000000c-0000"
+DEVICES = [f"device-{n:05}" for n in range(400)]
+PRODUCT = "64f0c1d2e3a4b5c6d7e8f900"
+#: The first 240, the last 240, and 40 devices that are in none of them.
+MEMBERS = {NORTH: DEVICES[:240], SOUTH: DEVICES[120:360], ISLES: DEVICES[360:]}
+SHARED = set(DEVICES[120:240])
+WORLD: dict[str, Any] = {
+    "devices": 400,
+    "product_id": PRODUCT,
+    "packages": [{"package_id": PACKAGE, "version": "2.0.0", "product_id": PRODUCT}],
+    "groups": [
+        {"name": group_id, "group_id": group_id, "devices": ids}
+        for group_id, ids in MEMBERS.items()
+    ],
+}
+
+
+class Named(Rollout):
+    """One of several rollouts of one platform, by the id of its DAG."""
+
+    dag_id = "dag"
+
+    def context(self, operator: Any) -> Any:
+        """As it is, for the DAG of this one."""
+        context = super().context(operator)
+        context["ti"].dag_id = self.dag_id
+        return context
+
+    def goes_through(self, wave: int) -> dict[str, Any]:
+        """Let a wave pass; what its creation came to."""
+        self.create(wave)
+        self.confirm(wave)
+        assert self.watch(wave)["verdict"] == "passed"
+        created: dict[str, Any] = self.xcoms[f"create_{wave}", "return_value"]
+        return created
+
+    @property
+    def exposed(self) -> list[str]:
+        """Every device that this release has confirmed, as often as it has."""
+        own = {part["batch_task_id"] for wave in range(1, 7) for part in self._parts(wave)}
+        calls = self.emulator.journal("confirm_batch_task")
+        return [
+            device
+            for call in calls
+            if call["path"].split("/")[-2] in own
+            for device in call["body"]["targets"]
+        ]
+
+    def _parts(self, wave: int) -> Any:
+        return self.xcoms.get((f"create_{wave}", "return_value"), {}).get("parts", ())
+
+
+class AllXComs:
+    """The XComs of several DAGs."""
+
+    def __init__(self, releases: dict[str, Named]) -> None:
+        self._releases = releases
+
+    def _of(self, ids: dict[str, Any]) -> XComs:
+        return self._releases[ids.pop("dag_id")].xcoms
+
+    def set(self, key: str, value: Any, **ids: Any) -> None:
+        self._of(ids).set(key, value, dag_id="dag", **ids)
+
+    def get_one(self, **ids: Any) -> Any:
+        return self._of(ids).get_one(dag_id="dag", **ids)
+
+
+Start = Callable[..., Named]
+
+
+@pytest.fixture
+def release(rollout: Any, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Makes the rollouts of one platform, and plans them."""
+    first = rollout(**WORLD)
+    known: dict[str, Named] = {}
+    own = "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore."
+    monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: AllXComs(known))
+
+    def put(store: Any, key: str, value: Any) -> None:
+        known[store._owner["dag_id"]].xcoms.put(store._owner["task_id"], key, value)
+
+    def get(store: Any, key: str) -> Any:
+        return known[store._owner["dag_id"]].xcoms.get((store._owner["task_id"], key))
+
+    monkeypatch.setattr(own + "_set_xcom", put)
+    monkeypatch.setattr(own + "_get_xcom", get)
+
+    def start(dag_id: str, *group_ids: str, **given: Any) -> Named:
+        made = Named(first.emulator, first.time, first.deferrable, first.has_store)
+        known[dag_id], made.dag_id = made, dag_id
+        made.devices = sorted({one for group in group_ids for one in MEMBERS[group]})
+        given = {"waves": "50%, 100%", "gate": 0.2, "group_ids": list(group_ids), **given}
+        made.plan(**given)
+        return made
+
+    return start
+
+
+def check(release: Named, *group_ids: str) -> Any:
+    """Check a release as the shipped DAG does."""
+    task = CheckReleaseOperator(
+        task_id="check", package_id=PACKAGE, group_ids=list(group_ids), online_within=0
+    )
+    return release.run(task)
+
+
+def nobody_twice(*releases: Named) -> None:
+    exposed = [device for one in releases for device in one.exposed]
+    assert len(exposed) == len(set(exposed))
+
+
+@pytest.mark.parametrize("has_store", [True, False], ids=["store", "no store"])
+def test_the_later_one_leaves_the_devices_of_the_earlier_ones_groups_to_it(
+    release: Start, logged: Any, variables: Any
+) -> None:
+    north = release("north", NORTH)
+    assert north.goes_through(1)["left_out"] == {}
+    south = release("south", SOUTH)
+    first = south.wave(1)
+    updated = set(first) & set(north.exposed)
+    held = SHARED & set(first) - updated
+
+    # Nobody of the second wave of the north is in any batch task yet.
+    created = south.goes_through(1)
+    lines = " ".join(logged().split())
+    left_out = {"held_elsewhere": len(held), "already_current": len(updated)}
+    assert created["left_out"] == left_out
+    assert min(left_out.values()) > 0
+    assert sorted(south.exposed) == sorted(set(first) - SHARED)
+    assert "The release of version 2.0.0 by north, run run, to the group(s) " + NORTH in lines
+    assert "come again with the last wave, if that run is over by then" in lines
+
+    # The north goes on undisturbed: it has begun before.
+    assert north.goes_through(2)["left_out"] == {}
+    assert sorted(north.exposed) == sorted(MEMBERS[NORTH])
+    variables.runs_over.add(("north", "run"))
+
+    assert south.goes_through(2)["left_out"] == {"already_current": len(SHARED - updated)}
+    assert sorted(south.exposed) == sorted(set(MEMBERS[SOUTH]) - SHARED)
+    nobody_twice(north, south)
+
+
+def test_what_the_earlier_one_never_reaches_comes_with_the_last_wave(
+    release: Start, variables: Any
+) -> None:
+    north, south = release("north", NORTH), release("south", SOUTH)
+    assert south.goes_through(1)["left_out"]["held_elsewhere"] == len(SHARED & set(south.wave(1)))
+    # Somebody marks the run of the north as failed, before it has let anybody start.
+    variables.runs_over.add(("north", "run"))
+    assert south.goes_through(2)["left_out"] == {}
+    assert sorted(south.exposed) == sorted(MEMBERS[SOUTH])
+    nobody_twice(north, south)
+
+
+def test_whom_the_earlier_one_still_has_at_the_end_is_named(release: Start, logged: Any) -> None:
+    release("north", NORTH)
+    south = release("south", SOUTH)
+    south.goes_through(1)
+    assert south.goes_through(2)["left_out"] == {"held_elsewhere": len(SHARED)}
+    assert "they are left out of this release" in " ".join(logged().split())
+    south.reconcile(south.outcome(2))
+    assert sorted(south.xcoms["reconcile", "left_out"]) == sorted(SHARED)
+
+
+def test_the_check_refuses_what_would_meet_a_release_that_is_under_way(
+    release: Start, variables: Any
+) -> None:
+    north = release("north", NORTH)
+    assert north.goes_through(1)["verdict"] == "created"
+    south = release("south", ISLES)
+    with pytest.raises(AirflowFailException) as refusal:
+        check(south, SOUTH)
+    said = str(refusal.value)
+    assert f"The release of version 2.0.0 by north, run run, to the group(s) {NORTH} " in said
+    left = SHARED - set(north.exposed)  # the others run the version
+    assert f"has {len(left)} of these devices in its groups, first {min(left)}: " in said
+    assert "Let that run end, or mark it as failed" in said
+    assert "Nothing was created" in said
+    assert len(said) < 1500
+    # What shares no device, and what is over, is in nobody's way.
+    assert check(south, ISLES)["devices"] == 40
+    assert check(north, NORTH, SOUTH)["devices"] > 0, "a run's own release is no other one"
+    variables.runs_over.add(("north", "run"))
+    assert check(south, SOUTH)["devices"] == 240 - len(SHARED & set(north.exposed))
+
+
+def test_a_release_for_another_product_is_in_nobodys_way(release: Start, variables: Any) -> None:
+    release("north", NORTH)
+    (note,) = json.loads(variables[VARIABLE])
+    assert note["product_id"] == PRODUCT
+    variables[VARIABLE] = json.dumps([{**note, "product_id": "another"}])
+    assert release("south", SOUTH).goes_through(1)["left_out"] == {}
+
+
+def test_of_two_that_lose_their_notes_the_first_to_write_again_comes_first(
+    release: Start, variables: Any
+) -> None:
+    """Two that plan at the same moment: the Variable holds what was written last."""
+    north = release("north", NORTH)
+    del variables[VARIABLE]
+    south = release("south", SOUTH)
+    assert len(json.loads(variables[VARIABLE])) == 1
+    created = north.goes_through(1)
+    assert created["left_out"]["held_elsewhere"] == len(SHARED & set(north.wave(1)))
+    assert [one["dag_id"] for one in json.loads(variables[VARIABLE])] == ["south", "north"]
+    assert south.goes_through(1)["left_out"] == {}
+    nobody_twice(north, south)
+
+
+def test_a_group_that_is_gone_holds_nobody_and_one_that_exists_holds_its_devices(
+    release: Start, variables: Any
+) -> None:
+    release("north", NORTH)
+    (note,) = json.loads(variables[VARIABLE])
+    variables[VARIABLE] = json.dumps([{**note, "group_ids": ["0000000e-0000", ISLES]}])
+    south = release("south", SOUTH, ISLES)
+    held = len(set(MEMBERS[ISLES]) & set(south.wave(1)))
+    assert south.goes_through(1)["left_out"] == {"held_elsewhere": held}
+
+
+def test_while_airflow_can_not_be_asked_no_wave_is_created(
+    release: Start, variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    south = release("south", SOUTH)
+    really, failures = variables.get, iter(range(3))
+
+    def get(name: str, default: Any = None) -> Any:
+        if name == VARIABLE and next(failures, None) is not None:
+            assert not south.emulator.journal("create_batch_task")
+            raise RuntimeError("Airflow's database is down")
+        return really(name, default)
+
+    monkeypatch.setattr(variables, "get", get)
+    assert south.goes_through(1)["left_out"] == {}
+    assert next(failures, None) is None, "it was asked again"
+
+
+def test_a_run_of_which_airflow_does_not_say_that_it_is_over_counts(
+    release: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release("north", NORTH)
+
+    def is_under_way(dag_id: str, run_id: str) -> bool:
+        raise RuntimeError("Airflow's API is down")
+
+    monkeypatch.setattr("iotda_provider.release.under_way.is_under_way", is_under_way)
+    south = release("south", SOUTH)
+    held = len(SHARED & set(south.wave(1)))
+    assert south.goes_through(1)["left_out"] == {"held_elsewhere": held}
+
+
+def test_a_release_without_groups_leaves_no_note_and_sees_those_of_others(
+    release: Start, variables: Any
+) -> None:
+    quiet = release("quiet", SOUTH, group_ids=None)
+    assert VARIABLE not in variables
+    release("north", NORTH)
+    held = len(SHARED & set(quiet.wave(1)))
+    assert quiet.goes_through(1)["left_out"] == {"held_elsewhere": held}
+
+
+def test_the_way_back_takes_its_devices_whoever_is_under_way(release: Start) -> None:
+    release("north", NORTH)
+    back = release("back", SOUTH, group_ids=None)
+    back.create(1, from_version="1.0.0")
+    assert back.xcoms["create_1", "return_value"]["left_out"] == {}
