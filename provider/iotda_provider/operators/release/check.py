@@ -73,7 +73,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     If this run is cleared after it has created a batch task, the release is under way, and its
     devices must not be left without their guard. The waves stay as they were planned. Then the
-    number of devices, other upgrades, other releases and missing groups are warnings in the log, not errors.
+    number of devices, other upgrades, other releases and missing groups are warnings in the log,
+    not errors.
 
     The platform shows only in a device's details since when it is offline. That takes one call for
     each device that is offline now, sixteen at a time and within the connection's
