@@ -37,7 +37,6 @@ from iotda_provider.task_io.parameters import as_list, as_mapping
 from iotda_provider.waiting.outage import is_task_gone, is_transient
 
 CREATED = "created"
-#: What becomes of devices that another release will reach.
 _LATER = "they are left out, and come again with the last wave, if that run is over by then."
 _LAST = "they are left out of this release."
 
@@ -217,12 +216,11 @@ class WaveCreation(WaveStep):
             notes = [] if job.from_version else await io.other_releases(job.identity, job.note)
             if notes is None:
                 return "which other releases are under way can't be read"
-            product = self._look.counted.product_id
-            self._releases = OtherReleases(notes, product, frozenset(self._ids))
+            self._releases = OtherReleases(notes, self._look.counted.product_id, set(self._ids))
         while not self._releases.is_done:
             await self._releases.step(io)
             if self._clock() >= self._look_again:
-                return None  # the guard looks meanwhile
+                return None
         # Before the versions: whose other upgrade is over by then runs what it has brought.
         if self._others is None:
             own = frozenset(job.batch_task_ids)
