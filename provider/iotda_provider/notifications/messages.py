@@ -10,6 +10,11 @@ from iotda_provider.models.text import one_line
 MOST_CHARACTERS, MOST_BYTES = 1_000, 2_000
 #: The longest address in a message.
 LONGEST_LINK = 600
+#: What a sentence begins with that says how a watch ended (``rollout_guard/outcome.py``).
+OUTCOMES = {
+    *("STOPPED", "STOPPING", "STOP FAILED", "ENDED", "BREACHED", "WOULD HAVE STOPPED"),
+    *("STOPPED ELSEWHERE", "COMPLETED", "LOST", "NOT GUARDED"),
+}
 # Chats and e-mail take <...> for a mention or a tag, and a device may report any text.
 _NO_TAGS = str.maketrans("<>", "\u2039\u203a")
 
@@ -19,16 +24,21 @@ def outcome_of(kind: str) -> str:
     return kind.replace("_", " ").upper()
 
 
+def with_outcome(kind: str, sentence: str) -> str:
+    """The sentence of an event; the outcome comes first, and comes once."""
+    outcome = outcome_of(kind)
+    begins_with_it = sentence.partition(":")[0] in OUTCOMES or sentence.startswith(outcome)
+    return sentence if begins_with_it else f"{outcome}: {sentence}"
+
+
 def message_of(kind: str, sentence: str, link: str) -> str:
     """The outcome, the sentence and the link in one line; if it is too long, the sentence is cut.
 
     :param kind: the event's kind
     :param link: an address of at most :data:`LONGEST_LINK` characters; empty: there is none
     """
-    outcome = outcome_of(kind)
-    said = sentence if sentence.startswith(outcome) else f"{outcome}: {sentence}"
     end = f" {link}" if link else ""
-    said = one_line(said, MOST_CHARACTERS - len(end)).translate(_NO_TAGS)
+    said = one_line(with_outcome(kind, sentence), MOST_CHARACTERS - len(end)).translate(_NO_TAGS)
     return f"{_cut(said, MOST_BYTES - len(end.encode()))}{end}"
 
 

@@ -10,7 +10,7 @@ from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask
 from iotda_provider.models.log import Log
-from iotda_provider.notifications.messages import outcome_of
+from iotda_provider.notifications.messages import with_outcome
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
@@ -114,7 +114,7 @@ class Rollout:
             "time": to_text(self._clock()),
             "progress": [self.progress_json] if len(counts) == 1 else counts,
         }
-        await io.tell(Alert(kind, f"{outcome_of(kind)}: {sentence}", facts))
+        await io.tell(Alert(kind, with_outcome(kind, sentence), facts))
 
 
 def in_words(tasks: Sequence[BatchTask]) -> str:

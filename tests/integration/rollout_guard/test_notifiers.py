@@ -89,8 +89,9 @@ def test_people_are_told_once_of_a_breach_and_of_the_stop(
     breach, stopped = (one for one in told if one["text"] != "async")
     assert breach["text"].startswith("BREACH: SequentialFailureTest: ")
     assert stopped["text"].startswith("STOPPED: ")
-    assert xcoms["summary"] in stopped["text"]
-    assert stopped["text"].endswith(" " + stopped["event"]["link"])
+    # The task's own sentence, word for word.
+    assert stopped["text"] == f"{xcoms['summary']} {stopped['event']['link']}"
+    assert stopped["event"]["sentence"] == xcoms["summary"]
     assert stopped["event"]["link"].startswith("https://airflow.example.com/")
     ids = {name: stopped[name] for name in ("dag_id", "run_id", "task_id", "try_number")}
     assert ids == {"dag_id": "dag", "run_id": "run", "task_id": "guard", "try_number": 3}
@@ -115,9 +116,14 @@ def test_of_a_rollout_that_ends_well_nobody_is_told(fleet: Any, ti: Any) -> None
     assert not told
 
 
-def test_a_breach_without_a_stop_is_told(fleet: Any, ti: Any) -> None:
-    fleet(BAD).run(ti, notifiers=[Chat()])
+@pytest.mark.parametrize(
+    ("shadow", "begins"), [(False, "BREACHED: 7 of 50 "), (True, "WOULD HAVE STOPPED: 7 of 50 ")]
+)
+def test_a_breach_without_a_stop_is_told(fleet: Any, ti: Any, shadow: bool, begins: str) -> None:
+    xcoms = fleet(BAD).run(ti, shadow=shadow, notifiers=[Chat()])
     assert kinds() == ["breach"]
+    assert told[0]["text"] == xcoms["summary"]
+    assert told[0]["text"].startswith(begins)
 
 
 def test_somebody_elses_stop_is_told(fleet: Any, ti: Any) -> None:
@@ -126,9 +132,11 @@ def test_somebody_elses_stop_is_told(fleet: Any, ti: Any) -> None:
     ti.new_try()
     ti.store.clear()
 
-    bad.run(ti, stop_on_breach=True, notifiers=[Chat()])
+    xcoms = bad.run(ti, stop_on_breach=True, notifiers=[Chat()])
 
     assert kinds() == ["stopped_elsewhere"]
+    assert told[0]["text"] == xcoms["summary"]
+    assert told[0]["text"].startswith("STOPPED ELSEWHERE: Somebody else ")
 
 
 def test_blind_guards_and_lost_ones_are_told(fleet: Any, ti: Any) -> None:
@@ -138,7 +146,8 @@ def test_blind_guards_and_lost_ones_are_told(fleet: Any, ti: Any) -> None:
         slow.run(ti, notifiers=[Chat()], max_outage=60, timeout=600)
 
     assert kinds() == ["blind", "guard_lost"]
-    assert told[0]["text"].startswith("BLIND: ")
+    assert told[0]["text"].startswith("BLIND: Since ")
+    assert told[1]["text"].startswith("NOT GUARDED: The guard's ")
     assert told[0]["event"]["severity"] == "error"
 
 

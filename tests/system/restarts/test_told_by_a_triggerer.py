@@ -148,6 +148,6 @@ def test_metrics_and_messages_of_a_deferred_guard_arrive(
     pid, number, run_id, its_task, message = line.split("|", 4)
     assert int(pid) in {process.pid for process in airflow.tree("triggerer")}
     assert (number, run_id, its_task) == ("1", airflow.run_id("measured"), "guard")
-    assert message.startswith("BREACH: ")
+    assert message.startswith("BREACHED: ")
     if not IS_AIRFLOW_2:  # whose address is elsewhere in its configuration
         assert f"{airflow.url}/plugin/rollouts#/run/measured/" in message

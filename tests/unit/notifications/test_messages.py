@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from iotda_provider.notifications.audience import About, Audience
+from iotda_provider.notifications.messages import OUTCOMES
+from iotda_provider.rollout_guard import outcome
 
 BASE = "https://airflow.example.com"
 LONG = "16 of 260 devices failed (6.2 %; 2 % tolerated)."
@@ -40,6 +45,16 @@ def test_the_longest_message_keeps_outcome_and_link(
     assert len(message.encode()) <= 2000
     assert message.isprintable()
     assert told["sentence"] == sentence, "the event has all of it"
+
+
+@pytest.mark.parametrize("kind", ["stopped", "breach", "guard_lost", "ended"])
+def test_a_sentence_that_says_how_a_watch_ended_gets_no_second_outcome(kind: str) -> None:
+    source = inspect.getsource(outcome)
+    words = set(re.findall(r'[("]([A-Z][A-Z ]+[A-Z])(?:"|: )', source))
+    assert words == OUTCOMES
+    for word in OUTCOMES:
+        sentence = f"{word}: 16 of 260 devices failed."
+        assert event(sentence, kind)["message"].startswith(f"{sentence} http")
 
 
 def test_as_much_of_a_long_sentence_is_said_as_there_is_room_for() -> None:

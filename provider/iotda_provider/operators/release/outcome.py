@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.models.text import what_is
+from iotda_provider.notifications.messages import with_outcome
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
 from iotda_provider.release.gate import GO_ON, STOP
@@ -79,14 +80,14 @@ class RolloutOutcomeOperator(GuardedOperator):
                 result["summary"] += (
                     f" But the last look, after a person has said yes: {look['summary']}"
                 )
-        level = self.log.info if result["verdict"] == RELEASED else self.log.warning
-        level("The release is %s. %s", result["verdict"], result["summary"])
         kind = self.released_as if result["verdict"] == RELEASED else f"not_{self.released_as}"
         said = f"{result['exposed']} of {result['devices']} devices were confirmed. "
         if result["verdict"] != RELEASED:
             said = f"The release has ended as {result['verdict']}. {said}"
-        ids = result["batch_task_ids"]
-        self.tell(context, kind, f"{said}{result['summary']}", batch_task_ids=ids)
+        sentence = with_outcome(kind, f"{said}{result['summary']}")
+        level = self.log.info if result["verdict"] == RELEASED else self.log.warning
+        level("%s", sentence)
+        self.tell(context, kind, sentence, batch_task_ids=result["batch_task_ids"])
         return result
 
     def _ended(self, ti: Any, plan: Mapping[str, Any]) -> dict[str, Any]:
