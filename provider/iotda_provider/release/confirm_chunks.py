@@ -28,7 +28,7 @@ def next_chunk(
 
 
 def checked_chunk(chunk: Sequence[str], members: Collection[str]) -> list[str]:
-    """What is about to be confirmed, refused where it could reach anybody else.
+    """The devices of a call, refused if the call could confirm others, too.
 
     An empty list would be one mistake away from ``{}``, which confirms a whole fleet.
 

@@ -67,8 +67,8 @@ def read_devices(value: Any, name: str = "devices") -> list[str]:
 def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
     """The ids in a file, each once, read block by block.
 
-    What is there more than once takes some 60 bytes for each id to find out; by a reference of
-    :func:`write_ids` nothing is kept. Its digest is compared after the last id.
+    To find repeated ids takes some 60 bytes of memory for each id. Files of :func:`write_ids` have
+    none, so nothing is kept; their digest is compared after the last id.
 
     :param url: its path or URL, or a reference
     :param name: the parameter that has named it, for errors

@@ -19,16 +19,16 @@ _VERSION = 2
 class Ledger:
     """The confirmed devices of one batch task of a release, as far as is known.
 
-    ``accepted``: the platform has accepted their confirmation. A device that is confirmed and
-    offline still waits at the platform, which is why that can't be asked.
+    ``accepted``: the platform has accepted their confirmation. The platform can't be asked for
+    this: a device that is confirmed and offline still waits there.
 
-    ``unanswered``: they were asked for, and no answer has told what came of it. It is written down
-    before each call. They may have started; they are asked for again, which is harmless.
+    ``unanswered``: their confirmation was sent, and its answer is unknown. They are written down
+    before each call. They may have started, so they are confirmed again, which is harmless.
 
     ``elsewhere``: somebody else has confirmed them, at the console for example.
 
-    Two processes may work on one wave, where one of them was only thought to be dead. Their records
-    are merged: what one has written, the other one writes down too.
+    Two processes may work on one wave, if one of them was wrongly thought to be dead. Each merges
+    the records of the other into its own.
 
     ``lately`` says how many confirmations were accepted when, by moment in seconds since 1970, for
     as long as anybody asks for it.
@@ -59,12 +59,12 @@ class Ledger:
         return [device for device in self.members if device not in known]
 
     def note_asking(self, devices: Iterable[str]) -> None:
-        """Note devices that are asked for now."""
+        """Note devices whose confirmation is sent now."""
         self.unanswered.update(devices)
         self._answered.difference_update(devices)
 
     def note_answer(self, devices: Iterable[str], accepted: Iterable[str]) -> None:
-        """Note what came of the devices that were asked for."""
+        """Note the answer for devices whose confirmation was sent."""
         self._answered.update(devices)
         self.unanswered.difference_update(devices)
         self.accepted.update(accepted)
@@ -73,7 +73,7 @@ class Ledger:
     def note_seen(self, waiting: Iterable[str], started: Iterable[str]) -> None:
         """Note which devices the platform shows as waiting, and which have started.
 
-        A device that was not asked for and has started was confirmed by somebody else.
+        Somebody else has confirmed a device that has started without a confirmation of ours.
         """
         self._answered.update(waiting)
         self.unanswered.difference_update(waiting)
@@ -167,9 +167,9 @@ class SharedLedger:
         return True
 
     async def write(self, io: ReleaseIO) -> bool:
-        """Read what others have written meanwhile, and write all of it down; whether that worked.
+        """Merge what others have written meanwhile, and write it down; whether that worked.
 
-        Nothing is written where it can't be read: that could take away what others have written.
+        If it can't be read, nothing is written: that could remove what others have written.
         """
         if not await self.read(io):
             return False

@@ -25,9 +25,9 @@ _LONGEST_WAIT = timedelta(days=16)
 class MaintenanceWindow:
     """A span of local time on some days of the week, such as 22:00 to 05:00 on weekdays.
 
-    Local means by the clock on the wall: on a day when clocks change, 02:00 to 04:00 is as long as
-    it is there. A window over midnight belongs to the day on which it begins; one whose times are
-    equal lasts a whole day.
+    Local time is that of the clock on the wall: on a day when clocks change, 02:00 to 04:00 lasts
+    one or three hours. A window over midnight belongs to the day on which it begins. A window with
+    two equal times lasts a whole day.
 
     :param start: ``HH:MM``
     :param end: ``HH:MM``, not included
@@ -123,9 +123,9 @@ class MaintenanceWindow:
         return late or (yesterday in self.days and minute < self._to)
 
     def opens(self, at: datetime) -> datetime:
-        """The moment at which it is open next: this one, where it is; to the minute.
+        """The next moment at which it is open, to the minute; now, if it is open.
 
-        Should a zone's clocks skip it again and again, it is the moment to ask again.
+        If a zone's clocks skip the window again and again, it is the moment to ask again.
         """
         if self.is_open(at):
             return at

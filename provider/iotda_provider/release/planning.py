@@ -49,8 +49,8 @@ class Membership:
 def shuffled(devices: Iterable[str], seed: str) -> list[str]:
     """The devices, each once, in an order that only the seed and each device's own id decide.
 
-    The guarantees of guard and gate hang on this order being unrelated to how devices fare. A
-    device more or less moves no other.
+    Guard and gate keep their promises because this order has nothing to do with how devices fare.
+    One device more or less changes the place of no other.
     """
 
     def place(device: str) -> bytes:
@@ -122,9 +122,9 @@ def cut_waves(
 
 
 def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
-    """Whether a device is online, or was until so long ago.
+    """Whether a device is online, or was within the last hours.
 
-    A device that is offline since nobody knows when was not.
+    If it is unknown since when a device is offline, it was not.
 
     :param device: with its details, as lists leave out since when it is offline
     """

@@ -71,8 +71,8 @@ class ReleaseParameters:
     ) -> str:
         """Why these devices don't fit into the waves that there is room for; empty: they do.
 
-        Waves that would be empty don't count. Where some are device groups, who is left for the
-        others is drawn only later, so that those count in any case.
+        Waves that would be empty don't count. If some waves are device groups, the devices of the
+        others are drawn later, so all of the others count.
 
         :param groups: the devices of each group that is a wave
         :param late: devices that come last, in a wave of their own

@@ -78,7 +78,7 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
     async def recall(self, key: str) -> list[Any] | None:
         """Read what was written down under a key, as plain JSON: each copy.
 
-        None: it can't be read, which is not the same as none.
+        None: it can't be read; an empty list: nothing was written down.
         """
 
     async def note(self, key: str, record: Mapping[str, Any]) -> bool:

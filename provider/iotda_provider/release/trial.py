@@ -26,9 +26,9 @@ State = bool | None
 class WaveTrial:
     """The looks at the gate after one wave.
 
-    Their times are fixed when the wave begins, so that no look waits for devices to fare well, and
-    each look has a number of its own, which is written down before its states are read: whatever is
-    killed or cleared, no number is used twice.
+    Their times are fixed when the wave begins, so that no look waits until devices fare well. Each
+    look has a number, which is written down before the devices' states are read. So no number is
+    used twice, even after a kill or a clear.
 
     :param wave: which wave, from 1
     :param job: the trial

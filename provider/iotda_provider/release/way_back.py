@@ -173,8 +173,9 @@ def why_not_back(new: OtaPackage, old: OtaPackage) -> str:
 def way_back_waves(devices: int, gate: EnoughSuccess) -> tuple[list[str], int]:
     """The waves for the way back, and how many devices may be under way at the same time.
 
-    Each wave is large enough to pass by its numbers. Where there are too few devices for two waves,
-    there is one, and only some devices at a time show that a bad package is stopped.
+    Each wave is large enough to pass by its numbers. If there are too few devices for two waves,
+    there is one, and few of its devices are under way at a time, so that a bad package is stopped
+    early.
 
     :param devices: how many devices get the old package
     :param gate: what a wave must show

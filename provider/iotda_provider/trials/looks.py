@@ -14,12 +14,12 @@ _FORMS = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%M%SZ")
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the looks of one gate are; it hangs on the clock alone.
+    """When the looks of one gate are: only the clock decides.
 
-    Look j is j² bake times after the wave has begun. A wave whose time is over may be watched
-    again, as a cleared run does: then the same begins anew with each ``span``, and the numbers go
-    on. With ``online_within`` all of it is that much later, so that the time that is looked back
-    over lies after the beginning.
+    Look j is j² bake times after the beginning of the wave. If a wave is watched again after its
+    time is over, because its run was cleared, the schedule starts anew with each ``span``, and the
+    numbers j go on. With ``online_within`` all looks are that much later, so that the time that a
+    look covers lies after the beginning.
 
     :param begun: when the wave has begun, before its first device was confirmed, in seconds since
         1970

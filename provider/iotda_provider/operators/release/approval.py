@@ -57,10 +57,10 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
 
     While the question is open, the guard goes on in the triggerer, whatever the release's
     ``deferrable``. A breach stops all batch tasks at once and closes the question: its answer is
-    then *Stop the release*, given by nobody, with the reason beside it. The same goes for batch
-    tasks that somebody else has stopped or deleted. Whatever is answered in that moment, the breach
-    counts. Without a triggerer Airflow 3.3 still takes the answer, and nobody guards meanwhile; so
-    it is in ``dag.test()``, which has none.
+    then *Stop the release*, given by nobody, with the reason beside it. It does the same if
+    somebody else has stopped or deleted a batch task. A breach counts more than an answer at the
+    same moment. Without a triggerer, as in ``dag.test()``, Airflow 3.3 still takes the answer, and
+    nobody guards meanwhile.
 
     Notifiers, or an ``on_alert``, that the triggerer can't import are called once the task resumes.
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class WaveGateOperator(TellingTask, BranchOperator):
     """Follow the path that a wave's result opens.
 
-    ``passed`` goes on (past a person where ``approval`` is ``before every wave``), ``unproven``
-    asks a person or, where nobody is to be asked, stops; ``rejected`` stops; and a release that is
-    over already goes to the end. Nothing but ``passed`` ever goes on by itself.
+    ``passed`` leads to the next wave, after a person's answer if ``approval`` is ``before every
+    wave``. ``unproven`` leads to that question or, if nobody is to be asked, to the stop.
+    ``rejected`` leads to the stop. A release that is over already goes to its end. Only ``passed``
+    leads to the next wave without a person.
 
     It tells people of a wave that has passed, and of a question that is open.
 

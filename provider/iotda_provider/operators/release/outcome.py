@@ -28,9 +28,9 @@ RELEASED, REFUSED = "released", "refused"
 class RolloutOutcomeOperator(GuardedOperator):
     """Say how a staged rollout has ended.
 
-    ``released`` only where every wave has passed by its numbers or by a person's word. A person may
-    have taken days for a yes to the last wave, so that after one the guard looks once more, from
-    its worker: what has broken a rule meanwhile, or was stopped, is not released.
+    ``released`` only if every wave has passed, by its numbers or by a person's answer. The answer
+    to the last wave may have taken days. So after it the guard looks once more, in this task's
+    worker: a release that has broken a rule meanwhile, or was stopped, is not ``released``.
 
     XComs: the return value ``{"batch_task_ids", "verdict": "released" | "breached" | "refused" |
     "unproven" | "rejected" | "stopped_elsewhere" | "lost", "rule", "wave", "waves", "devices",

@@ -37,21 +37,20 @@ _STATIC = "STATIC"
 class QuarantineDevicesOperator(IoTDABaseOperator):
     """Put devices into a device group, which is made where it does not exist.
 
-    It takes one call for each device, of any number. Asking twice changes nothing more. A device
-    that can't be put there is told and does not keep the others out; where that is the platform's
-    trouble rather than the device's, the task fails once the others are in, so that a retry brings
-    the rest.
+    It takes one call for each device. Adding a device twice changes nothing. If a device is
+    refused, it is reported, and the others are added. If the platform fails, the task fails after
+    the others were added, so that a retry adds the rest.
 
     The platform takes names of up to 64 characters: letters, digits, Chinese, ``_? '#().,&%@!-``.
-    Where ``group_name`` has others, such as a version with a ``+``, or more of them, they are
-    replaced by ``_`` or cut off, and a digest of the whole comes after them: the same name for the
-    same ``group_name``, and another for another.
+    In a longer ``group_name``, or one with other characters, such as a version with a ``+``, these
+    are cut off or replaced by ``_``, and a digest of the whole is added: equal names stay equal,
+    and different names stay different.
 
     XCom: the return value ``{"group_id", "name", "requested", "added", "already_in", "failed":
     [{"target", "error_msg"}, ...]}``; ``name`` is the group's own, ``added`` counts the devices
-    that are in it now, ``already_in`` of them those that were before. An empty list of devices
-    makes no group. A group that bears the name and is another one (dynamic, or with another
-    description), or several of that name, are an error.
+    that are in it now, ``already_in`` those of them that were in it before. An empty list of
+    devices makes no group. It is an error if a group of that name is dynamic or has another
+    description, or if there are several of that name.
 
     :param targets: device ids, in any form of the release's ``devices`` (templated)
     :param group_name: the group (templated)

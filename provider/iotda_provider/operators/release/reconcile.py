@@ -45,13 +45,13 @@ _MOST_READINGS = 3
 
 
 class ReconcileReleaseOperator(IoTDABaseOperator):
-    """Hold what the platform says of a release against the versions that its devices run.
+    """Compare what the platform says of a release with the versions that its devices run.
 
-    It finds devices that finished after a stop, devices that report success and run the old
-    version, or nobody can say which, and sorts the rest: failed by their environment or by the
-    firmware, never started, interrupted, unfinished, and those of waves that never began, which are
-    in no batch task. Of each batch task the subtasks are read, fifty a call, but for those with the
-    most frequent status; and the list of devices with their versions.
+    It finds devices that finished after a stop, and devices that report success and run the old
+    version or an unknown one. It sorts the others: failed by their environment or by the firmware,
+    never started, interrupted, unfinished, or in a wave that never began. It reads the list of
+    devices with their versions, and of each batch task the subtasks, fifty a call, without those of
+    the most frequent status.
 
     XComs: the return value ``{"batch_task_ids", "status", "version", "counts", "exposed",
     "running", "left_out", "proven", "unproven_because", "summary", "report_path"}``, where
