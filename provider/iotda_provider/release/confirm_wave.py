@@ -289,7 +289,7 @@ class WaveConfirmation(WaveLedgers):
         exposed = self._exposed - later if self._counts else job.members
         what = f"{exposed} of {job.members} device(s) in the waves so far were confirmed"
         if not self._counts:
-            what = f"at most {job.members} device(s) were confirmed; which can't be read now"
+            what = f"at most {job.members} device(s) were confirmed (which can't be read now)"
         if outcome is not None:
             said = f"Wave {job.wave}, {what}: {outcome.summary}"
         else:

@@ -79,7 +79,7 @@ def test_no_device_is_confirmed_where_the_planned_waves_are_gone(rollout: Any) -
     run.plan("10%, 100%")
     run.confirm(1)
     run.xcoms.forget("outcome")
-    with pytest.raises(IoTDAConfigError, match="who is in which wave"):
+    with pytest.raises(IoTDAConfigError, match="the plan of its waves is lost"):
         run.plan("50%, 100%")
 
 

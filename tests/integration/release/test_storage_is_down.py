@@ -60,7 +60,7 @@ def test_a_wave_that_goes_on_after_a_death_is_stopped_all_the_same(
     down_while(lambda: True)
     result = run.confirm(1)
     assert (result["verdict"], result["stop"]["outcome"], run.stops) == ("breached", "stopped", 1)
-    assert "who can't be read" in result["summary"]
+    assert "which can't be read" in result["summary"]
     assert len(run.confirmed) == 200
 
 

@@ -142,7 +142,7 @@ def _conflict(hook: IoTDAHook, batch_task_id: str, both: Sequence[str]) -> str:
         return f"{what} is not finished with {some}. Let it end, or {stop}."
     return (
         f"{what} holds {some}: none of its devices has been confirmed, so it waits for somebody to "
-        f"do that. {_whose(task)} Confirm it, "
+        f"confirm it. {_whose(task)} Confirm it, "
         "to give these devices the package of that release, and let it end; "
         f"or {stop}, to give them this one."
     )
