@@ -3,10 +3,10 @@
 There are two DAGs. `rollout_guard` finds, every minute, the running firmware and software upgrades
 that have no guard, and starts one run of `guard_one_rollout` for each. If a guard run has ended and
 its rollout runs again, because somebody has retried failed devices, another one takes its place
-(`guard__<id>__<mark>__2` and so on). After MOST_FAILED_GUARDS failed guard runs the rollout is
-unguarded until somebody clears one of them. The log then says so every minute, and also if a
-rollout waits too long for its guard. If a guard no longer watches, because its triggerer is dead,
-people are told as well.
+(`guard__<id>__<mark>__2` and so on). After MOST_FAILED_GUARDS failed guard runs of a rollout the
+next one starts after an hour. Until then the log says every minute that the rollout is not guarded,
+and also if a rollout waits too long for its guard. If a guard no longer watches, because its
+triggerer is dead, people are told as well.
 
 Two kinds of rollouts get no guard run: those of which every device waits to be confirmed, until the
 first device has started, and the batch tasks of a release, which guards them itself.
@@ -20,7 +20,9 @@ start a guard by hand:
 
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 
-That guard watches the rollout in addition to the one that `rollout_guard` starts.
+That guard watches the rollout in addition to those that `rollout_guard` starts. Where a guard run
+has failed, start another one in this way rather than to run its tasks again: the second try that it
+may have created is for the devices that had failed by then, and is not taken for one of today's.
 
 After a breach an asset event is emitted, on which other DAGs can start.
 """
@@ -74,7 +76,9 @@ MINUTES_TO_REPORT, MOST_MINUTES_TO_REPORT = 26 * 60, 9 * 24 * 60
 FALSE_ALARM, LEAST_FALSE_ALARM, HIGHEST_FALSE_ALARM = 0.01, 0.0001, 0.1
 # A task outlives five minutes without the platform, the broker or workers.
 RETRY_FOR_MINUTES = {"retries": 10, "retry_delay": timedelta(seconds=30)}
-MOST_FAILED_GUARDS = 5  # how many guard runs of one rollout may fail, each after its own retries
+# How many guard runs of one rollout may fail, each after its own retries, until there is an hour
+# before each further one.
+MOST_FAILED_GUARDS = 5
 # In a busy Airflow a pool of its own, which you must create, keeps slots free for guards.
 POOL = "default_pool"
 # The URL of a service that calls people when it has got no request for some minutes: a dead Airflow
@@ -257,7 +261,7 @@ def guard_one_rollout() -> None:
         if rows is None:
             lines = [
                 "Which devices failed, and why, could not be found out: see the log of the task "
-                "collect_failures, and clear it."
+                f"collect_failures, and then start {GUARD} for this rollout once more."
             ]
         summary = "Its guard has left no result." if result is None else result["summary"]
         tell_people(

@@ -35,14 +35,15 @@ class GuardRuns:
     :param missing: for each rollout without a guard run, the id of the run to start
     :param unwatched: for each rollout whose guard run does not watch yet, the run's id
     :param watched: for each rollout that a guard watches, the run's id
-    :param given_up: the rollouts with too many failed guard runs
+    :param given_up: for each rollout without a guard run, of which too many have failed, the next
+        run's id
     :param replaced: for each rollout in ``missing`` whose guard run has ended, the next run's id
     """
 
     missing: Mapping[str, str] = field(default_factory=dict)
     unwatched: Mapping[str, str] = field(default_factory=dict)
     watched: Mapping[str, str] = field(default_factory=dict)
-    given_up: Sequence[str] = ()
+    given_up: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,30 +82,33 @@ def find_guard_runs(
 
     :param ti: the running task instance, which sends the queries
     :param dag_id: the DAG that guards one rollout
-    :param most_failed: after so many failed guard runs, a rollout gets no further one
+    :param most_failed: a rollout with so many failed guard runs, and no other, is given up
     """
     secret = guard_run_secret()
     ask = _Queries(ti, dag_id)
     runs = {each: guard_run_id(secret, each) for each in batch_task_ids}
     ended = ask.which(runs.values(), _ENDED)
-    given_up, replaced = [], {}
+    failed: dict[str, int] = {}  # of those whose first run has ended
     for each in [each for each, run_id in runs.items() if run_id in ended]:
         of_it = [runs[each]]
         while ask.which(of_it[-1:], _ENDED):
             of_it.append(guard_run_id(secret, each, len(of_it) + 1))
-        if len(ask.which(of_it[:-1], ("failed",))) >= most_failed:
-            given_up.append(each)
-            del runs[each]
-        else:
-            runs[each] = replaced[each] = of_it[-1]
+        runs[each] = of_it[-1]
+        failed[each] = len(ask.which(of_it[:-1], ("failed",)))
     there = ask.which(runs.values())
+    given_up = {
+        each: runs.pop(each)
+        for each, count in failed.items()
+        if count >= most_failed and runs[each] not in there
+    }
     watched = ask.watching(there)
+    missing = {each: run_id for each, run_id in runs.items() if run_id not in there}
     return GuardRuns(
-        missing={each: run_id for each, run_id in runs.items() if run_id not in there},
+        missing=missing,
         unwatched={each: run_id for each, run_id in runs.items() if run_id in there - watched},
         watched={each: run_id for each, run_id in runs.items() if run_id in watched},
         given_up=given_up,
-        replaced={each: run_id for each, run_id in replaced.items() if run_id not in there},
+        replaced={each: run_id for each, run_id in missing.items() if each in failed},
     )
 
 

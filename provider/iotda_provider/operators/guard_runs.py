@@ -34,6 +34,10 @@ _UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING)
 #: Key of the XCom that says since when each rollout has had no guard that watches it.
 _SINCE = "without_guard_since"
+#: Key of the XCom that says since when each rollout waits for its next guard run.
+_GIVEN_UP = "given_up_since"
+#: Seconds until the next guard run of a rollout of which many have failed.
+_PAUSE = 3600.0
 
 
 class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
@@ -50,8 +54,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     the release guards itself.
 
     If a guard run has ended and its rollout runs (again), another one takes its place (``...__2``
-    and so on). After ``most_failed`` failed guard runs of a rollout no further one is started, and
-    each look logs an error that the rollout is not guarded.
+    and so on). After ``most_failed`` failed guard runs of a rollout the next one starts after an
+    hour, and so on; until then each look logs an error that the rollout is not guarded.
 
     Each look logs an error for a rollout that has had no guard for longer than
     ``most_seconds_without_guard``: nothing starts the run, or its guard does not watch. It also
@@ -61,7 +65,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     :param guard_dag_id: the DAG that guards one rollout; its parameter is ``batch_task_id``, and
         its task ``guard`` watches
     :param task_types: the types of batch tasks that are guarded
-    :param most_failed: how many guard runs of one rollout may fail, each after its own retries
+    :param most_failed: how many guard runs of one rollout may fail, each after its own retries,
+        until there is an hour before each further one
     :param most_seconds_without_guard: how many seconds a rollout may run until its guard watches
     :param notifiers: Airflow's notifiers that tell people of overdue guards (the event is
         ``overdue``, as of ``RolloutGuardSensor``)
@@ -112,6 +117,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 if batch_task_id not in runs.replaced
                 or _may_be(hook, batch_task_id, lambda status: status in _UNDER_WAY)
             }
+        missing |= self._after_a_pause(context, rollouts, runs.given_up)
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
         overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log)
@@ -161,25 +167,33 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 log = self.log.warning
                 line = "%s (%s) runs, and its guard has ended: %s takes its place. %s"
             log(line, batch_task_id, task.task_name, run_id, task.progress)
-        for batch_task_id in runs.given_up:
+
+    def _after_a_pause(
+        self, context: Context, rollouts: Mapping[str, BatchTask], given_up: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The next guard runs of rollouts of which many have failed, where the last is long ago."""
+        now, due = time.time(), {}
+        for batch_task_id, moment in _keep_since(context, _GIVEN_UP, given_up, now).items():
+            left = moment + _PAUSE - now
+            if left <= 0:
+                due[batch_task_id] = given_up[batch_task_id]
             self.log.error(
-                "%s (%s) IS NOT GUARDED: %d guard runs have failed. Clear one of them.",
+                "%s (%s) IS NOT GUARDED: %d guard runs or more have failed; their logs say why. "
+                "The next one starts %s. To start one at once, trigger %s with "
+                '{"batch_task_id": "%s"}.',
                 batch_task_id,
                 rollouts[batch_task_id].task_name,
                 self.most_failed,
+                f"in {left / 60:.0f} minutes" if left > 0 else "now",
+                self.guard_dag_id,
+                batch_task_id,
             )
+        return due
 
     def _log_long_waits(self, context: Context, waiting: Mapping[str, str]) -> None:
-        """Log an error for each rollout without a guard for too long; an XCom keeps since when."""
-        ti: Any = context["ti"]
-        # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
-        before = ti.xcom_pull(
-            task_ids=ti.task_id, key=_SINCE, include_prior_dates=True, map_indexes=-1
-        )
+        """Log an error for each rollout without a guard for too long."""
         now = time.time()
-        since = _since(before if isinstance(before, Mapping) else {}, waiting, now)
-        ti.xcom_push(key=_SINCE, value=since)
-        for batch_task_id, moment in since.items():
+        for batch_task_id, moment in _keep_since(context, _SINCE, waiting, now).items():
             waited = now - moment
             if waited > self.most_seconds_without_guard:
                 self.log.error(
@@ -190,6 +204,18 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                     waiting[batch_task_id],
                     self.guard_dag_id,
                 )
+
+
+def _keep_since(
+    context: Context, key: str, waiting: Collection[str], now: float
+) -> dict[str, float]:
+    """Since when each of these has waited, in seconds since the epoch; an XCom keeps that."""
+    ti: Any = context["ti"]
+    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
+    before = ti.xcom_pull(task_ids=ti.task_id, key=key, include_prior_dates=True, map_indexes=-1)
+    since = _since(before if isinstance(before, Mapping) else {}, waiting, now)
+    ti.xcom_push(key=key, value=since)
+    return since
 
 
 def _since(before: Mapping[str, Any], waiting: Collection[str], now: float) -> dict[str, float]:
@@ -286,7 +312,8 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
             self.log.info("No batch task of this release goes on.")
             return []
         runs = find_guard_runs(ti, unfinished, dag_id=self.guard_dag_id)
-        for batch_task_id, run_id in runs.missing.items():
+        missing = {**runs.missing, **runs.given_up}  # there is no later look
+        for batch_task_id, run_id in missing.items():
             self.log.warning(
                 "The release is over, and its batch task %s is not: %s guards it.",
                 batch_task_id,
@@ -294,7 +321,7 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
             )
         return [
             {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
-            for batch_task_id, run_id in runs.missing.items()
+            for batch_task_id, run_id in missing.items()
         ]
 
     def _by_stamp(self, hook: IoTDAHook, context: Context) -> list[str]:

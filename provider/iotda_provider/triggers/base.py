@@ -67,7 +67,7 @@ class _MadeOfStoredArguments(ABCMeta):
         except TypeError as error:  # one is missing, or unknown
             raise IoTDAParameterError(
                 f"{cls.__name__} can't be made of the arguments that Airflow has saved: "
-                f"{one_line(error, 300)}. Clear the task instance: its next try makes new ones."
+                f"{one_line(error, 300)}. The next try of its task makes new ones."
             ) from error
 
 

@@ -187,7 +187,7 @@ def test_every_running_rollout_gets_one_guard_however_many_runs_overlap(
     },
     speed=0,
 )
-def test_a_guard_that_has_ended_is_replaced_while_its_rollout_runs(guard_runs, look):
+def test_a_guard_that_has_ended_is_replaced_while_its_rollout_runs(guard_runs, look, monkeypatch):
     look()
     assert guard_runs() == {run_id(TASK): "queued", run_id(OTHER): "queued"}
     guard_runs.become(run_id(TASK), "failed")
@@ -209,8 +209,19 @@ def test_a_guard_that_has_ended_is_replaced_while_its_rollout_runs(guard_runs, l
         guard_runs.become(run_id(TASK, number), "failed")
         run = look()
     assert set(guard_runs()) == {run_id(TASK, n) for n in range(1, 7)} | {run_id(OTHER)}
-    assert f"{TASK} (rollout) IS NOT GUARDED: 5 guard runs have failed." in run.log
+    assert f"{TASK} (rollout) IS NOT GUARDED: 5 guard runs or more have failed" in run.log
+    assert "The next one starts in 60 minutes." in run.log
+    assert f'trigger guard_one_rollout with {{"batch_task_id": "{TASK}"}}.' in run.log
     assert f"{OTHER} (rollout) IS NOT" not in run.log
+
+    # Nobody has to clear any of them: in time the next one starts by itself.
+    now = time.time()
+    clock = SimpleNamespace(time=lambda: now + 3600)
+    monkeypatch.setattr("iotda_provider.operators.guard_runs.time", clock)
+    look()
+    assert guard_runs()[run_id(TASK, 7)] == "queued"
+    run = look()
+    assert "IS NOT GUARDED" not in run.log
 
 
 @pytest.mark.iotda_emulator(

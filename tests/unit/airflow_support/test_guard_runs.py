@@ -66,7 +66,7 @@ def test_three_hundred_guarded_rollouts_take_nine_questions() -> None:
 
     found = find_guard_runs(ti, ids(300))
 
-    assert (found.missing, found.unwatched, found.given_up) == ({}, {}, [])
+    assert (found.missing, found.unwatched, found.given_up) == ({}, {}, {})
     assert ti.questions == 9
     assert ti.longest == 100
 
@@ -97,8 +97,18 @@ def test_one_whose_guard_has_ended_gets_the_next_and_one_that_waits_is_told() ->
     found = find_guard_runs(ti, every, most_failed=2)
 
     assert found.missing == found.replaced == {ended: run(ended, 2)}
-    assert found.given_up == [failed]
+    assert found.given_up == {failed: run(failed, 3)}
     assert found.unwatched == {waiting: run(waiting)}
+
+
+def test_whoever_has_the_next_run_by_now_is_not_given_up() -> None:
+    (each,) = ids(1)
+    runs = {**{run(each, n): "failed" for n in (1, 2)}, run(each, 3): "running"}
+
+    found = find_guard_runs(TaskInstance(runs), [each], most_failed=2)
+
+    assert (found.given_up, found.missing) == ({}, {})
+    assert found.watched == {each: run(each, 3)}
 
 
 def test_guards_that_ended_well_are_not_counted_as_failed() -> None:
