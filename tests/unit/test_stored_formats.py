@@ -25,7 +25,7 @@ from iotda_provider.guards import rules_from_json, rules_to_json
 from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.create_wave import CreateJob
+from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.ledger import Ledger
 from iotda_provider.release.manifest import BegunWave, Manifest
 from iotda_provider.release.open_question import QuestionJob

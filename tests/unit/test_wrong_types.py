@@ -55,7 +55,7 @@ from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.create_wave import CreateJob
+from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.storage import ReleaseFiles

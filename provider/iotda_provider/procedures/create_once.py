@@ -185,7 +185,7 @@ async def _keep_the_oldest(
     :raises BatchTaskDiffersError: a task in ``found`` is for something else
     """
     for one in found:
-        different = await _compare(io, one, wanted)
+        different = await compare(io, one, wanted)
         if different:
             ours = f" Batch task {made.task_id} was created beside it." if made else ""
             raise BatchTaskDiffersError(
@@ -213,8 +213,10 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
 
     The targets are not compared: the platform's description of a task need not name them all.
 
-    :param wanted: arguments of ``create_batch_task``; only these are compared
+    :param wanted: arguments of ``create_batch_task``; what it leaves out must not be in the batch
+        task, except that a name, a type or a resource space that it leaves out is not compared
     """
+    wanted = {**_DEFAULTS, **wanted}
     raw, different = task.raw, []
     found = {name: raw.get(name) for name in _DEFAULTS}
     if isinstance(raw.get("targets_filter"), Mapping):
@@ -234,10 +236,10 @@ def differences(task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
     return sorted(different)
 
 
-async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
-    """The differences of a batch task, targets included, read again from the platform."""
+async def compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> list[str]:
+    """:func:`differences` of a batch task as it is now, with its targets if any are wanted."""
     task = await io.perform(api.show_batch_task(task.task_id))
-    different = differences(task, {**_DEFAULTS, **wanted})
+    different = differences(task, wanted)
     app_id = wanted.get("app_id")
     if app_id and not task.app_id and not await _is_in_space(io, task, app_id):
         different.append(f"app_id: it is not in the resource space {app_id}, which is wanted")
@@ -245,7 +247,7 @@ async def _compare(io: CallsIO, task: BatchTask, wanted: Mapping[str, Any]) -> l
         return different
     asked = set(wanted["targets"])
     for pause in (*_INITIALIZING_PAUSES, None):
-        has = await _targets_of(io, task)
+        has = await targets_of(io, task)
         if has == asked:
             return []
         # While it is Initializing, the platform may still be creating its subtasks.
@@ -273,7 +275,7 @@ async def _is_in_space(io: CallsIO, task: BatchTask, app_id: str) -> bool:
     return False
 
 
-async def _targets_of(io: CallsIO, task: BatchTask) -> set[str]:
+async def targets_of(io: CallsIO, task: BatchTask) -> set[str]:
     """The targets of a batch task: from its description if it names all, else from its subtasks."""
     named = task.raw.get("targets")
     if isinstance(named, list) and len(named) == task.progress.total > 0:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from iotda_provider.release.at_rest import RestJob, UntilAtRest
     from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirmation
-    from iotda_provider.release.create_wave import CreateJob, WaveCreation
+    from iotda_provider.release.create_job import CreateJob
+    from iotda_provider.release.create_wave import WaveCreation
     from iotda_provider.release.open_question import OpenQuestion, QuestionJob
     from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.triggerer import TriggererReleaseIO
@@ -183,7 +184,8 @@ class CreateWaveTrigger(WaveTrigger):
     """Goes on creating the batch tasks of one wave."""
 
     def begin(self, watch: ReleaseGuard) -> tuple[CreateJob, WaveCreation]:
-        from iotda_provider.release.create_wave import CreateJob, WaveCreation
+        from iotda_provider.release.create_job import CreateJob
+        from iotda_provider.release.create_wave import WaveCreation
 
         job = CreateJob.from_json(self.job)
         return job, WaveCreation(job, watch, self.log, clock=time.time)

@@ -241,12 +241,16 @@ class Rollout:
             plan_task_id="plan",
             create_task_id=f"create_{wave - 1}" if wave > 1 else None,
             task_name="release",
-            task_type="firmwareUpgrade",
-            document=DOCUMENT,
             after=[f"watch_{wave - 1}"],
             keeper_task_id="outcome",
             deferrable=self.deferrable,
-            **{"rules": RULES, "poll_interval": 0.05, **given},
+            **{
+                "task_type": "firmwareUpgrade",
+                "document": DOCUMENT,
+                "rules": RULES,
+                "poll_interval": 0.05,
+                **given,
+            },
         )
 
     def create(self, wave: int = 1, **given: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.exceptions import BatchTaskDiffersError, IoTDAConfigError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.release.device_ids import read_devices
 
@@ -81,6 +81,30 @@ def test_no_device_is_confirmed_where_the_planned_waves_are_gone(rollout: Any) -
     run.xcoms.forget("outcome")
     with pytest.raises(IoTDAConfigError, match="the plan of its waves is lost"):
         run.plan("50%, 100%")
+
+
+@pytest.mark.parametrize("wave", [1, 2])
+def test_a_wave_does_not_go_on_with_batch_tasks_that_are_for_something_else(
+    rollout: Any, wave: int
+) -> None:
+    """Its batch tasks are known by their ids; what they bring is compared all the same."""
+    run = rollout()
+    run.plan("10%, 100%")
+    for number in range(1, wave + 1):
+        run.create(number)
+    made = run.task_ids
+    others = (
+        ({"document": {"package_ids": ["b1b2c3d4e5f60718293a4b5c"]}}, "document is"),
+        ({"task_policy": {"retry_count": 1, "retry_interval": 5}}, "task_policy is"),
+        ({"task_type": "softwareUpgrade"}, "task_type is"),
+    )
+    for given, said in others:
+        with pytest.raises(BatchTaskDiffersError, match=said) as refusal:
+            run.run(run.creating(wave, **given))
+        assert made[wave - 1] in str(refusal.value)
+    assert run.create(wave)["verdict"] == "created"
+    assert run.task_ids == made
+    assert run.stops == 0
 
 
 # --- what came of it ------------------------------------------------------------------------------

@@ -117,18 +117,54 @@ def test_a_task_of_an_earlier_pass_for_other_devices_is_not_taken_for_what_is_as
     assert "it has 1 target(s), but 2 are wanted, 1 are missing, first device-00002" in said
 
 
+OTHER_PACKAGE = {"package_id": "b1b2c3d4e5f60718293a4b5c", "version": "1.9.0"}
+SOFTWARE = {**OTHER_PACKAGE, "package_id": "c1b2c3", "package_type": "softwarePackage"}
+
+
 @pytest.mark.parametrize("name", ["release_wave_1_of_4_part_1", "again"])
-def test_a_check_refuses_what_bears_its_stamp_and_holds_another_package(
-    rollout: Any, name: str
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"document": {"package_ids": [OTHER_PACKAGE["package_id"]]}}, OTHER_PACKAGE["package_id"]),
+        (
+            {"task_type": "softwareUpgrade", "document": {"package_ids": [SOFTWARE["package_id"]]}},
+            "task_type is 'softwareUpgrade', but 'firmwareUpgrade'",
+        ),
+        (
+            {"task_policy": {"retry_count": 5, "retry_interval": 60}},
+            "task_policy is {'retry_count': '5', 'retry_interval': '60'}, but {} is wanted",
+        ),
+        ({"need_confirm": False}, "need_confirm is False, but True is wanted"),
+        (
+            {"targets": ["device-00001", "device-00098"]},
+            "1 of its targets are in none of the groups, first device-00098",
+        ),
+    ],
+    ids=["document", "type", "policy", "confirmation", "targets"],
+)
+def test_a_check_refuses_what_bears_its_stamp_and_is_for_something_else(
+    rollout: Any, name: str, differs: dict[str, Any], said: str
 ) -> None:
-    """Somebody has corrected the package's id, and cleared the run."""
+    """Say, somebody has corrected the package's id, and cleared the run."""
     mine = stamped_name(name, stamp_of("tests", "dag", "run", CREATE, -1), of_release=True)
-    other = {"package_id": "b1b2c3d4e5f60718293a4b5c", "version": "1.9.0"}
-    held = {**waiting(mine), "document": {"package_ids": [other["package_id"]]}}
-    run = rollout(**{**WORLD, "packages": [*WORLD["packages"], other]}, batch_tasks=[held])
+    held = {**waiting(mine), "document": {"package_ids": [PACKAGE]}, **differs}
+    world = {
+        **WORLD,
+        "packages": [*WORLD["packages"], OTHER_PACKAGE, SOFTWARE],
+        "groups": [{"name": "most", "group_id": GROUP, "count": 90}],
+    }
+    run = rollout(**world, batch_tasks=[held])
     with pytest.raises(AirflowFailException) as refusal:
         check(run)
-    said = str(refusal.value)
-    assert f"Batch task {TASK_ID} ({mine}, Waitting) bears the stamp of this run's {CREATE}" in said
-    assert PACKAGE in said
-    assert other["package_id"] in said
+    assert f"Batch task {TASK_ID} ({mine}, " in str(refusal.value)
+    assert f"bears the stamp of this run's {CREATE}" in str(refusal.value)
+    assert said in str(refusal.value)
+    assert run.stops == 0
+
+
+def test_a_check_takes_what_bears_its_stamp_and_is_the_same(rollout: Any) -> None:
+    mine = stamped_name("again", stamp_of("tests", "dag", "run", CREATE, -1), of_release=True)
+    policy = {"retry_count": 5, "retry_interval": 60}
+    held = {**waiting(mine), "document": {"package_ids": [PACKAGE]}, "task_policy": policy}
+    run = rollout(**WORLD, batch_tasks=[held])
+    assert check(run, task_policy=policy)["devices"] == 100

@@ -95,3 +95,37 @@ def test_parameters_that_make_no_sense_are_refused_all_the_same(cleared: Any) ->
         check(run, waves="many")
     assert "Nothing was created" not in str(refusal.value)
     assert run.task_of(1) in str(refusal.value)
+
+
+@pytest.mark.parametrize("manifest", ["xcom", "file"])
+def test_its_batch_task_is_for_the_devices_that_were_written_down(
+    cleared: Any, manifest: str, tmp_path: Any
+) -> None:
+    """A device that has left the group since is one of them; one that was added is not."""
+    path = (tmp_path / "releases" / "manifest.json").as_uri() if manifest == "file" else None
+    run, _ = cleared(400, 0, manifest_path=path)
+    run.plan("10%, 100%", devices=run.xcoms["check", "targets"], manifest_path=path)
+    run.create(1)
+    part = run.xcoms["create_1", "return_value"]["parts"][0]
+    with IoTDAHook() as hook:
+        members = [row.target for row in hook.iter_subtasks(part["batch_task_id"])]
+        another = next(device for device in run.devices if device not in members)
+        hook.change_device_group(GROUP, members[0], add=False)
+        assert check(run, manifest_path=path)["version"] == "2.0.0"
+
+        hook.stop_batch_task(part["batch_task_id"])
+        run.emulator.advance(60)
+        hook.delete_batch_task(part["batch_task_id"])
+        made = hook.create_batch_task(
+            task_name=part["task_name"],
+            task_type="firmwareUpgrade",
+            targets=[*members, another],
+            document={"package_ids": [PACKAGE]},
+            need_confirm=True,
+        )
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run, manifest_path=path)
+    assert made.task_id in str(refusal.value)
+    assert f"it has {len(members) + 1} target(s), but {len(members)} are wanted" in str(
+        refusal.value
+    )

@@ -18,7 +18,7 @@ from iotda_provider.emulator import Emulator
 from iotda_provider.guards import EnoughSuccess, SequentialFailureTest, rules_to_json
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.create_wave import CreateJob
+from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.open_question import QuestionJob
 from iotda_provider.release.storage import ReleaseFiles

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import (
-    IoTDAConfigError,
-    IoTDANotFoundError,
-)
-from iotda_provider.models import (
-    BatchTask,
-    OtaPackage,
-)
+from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
+from iotda_provider.models import OtaPackage
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.conflicts import (
@@ -25,24 +19,31 @@ from iotda_provider.operators.release.conflicts import (
 )
 from iotda_provider.operators.release.fleet import find_late, members_of, sort_devices
 from iotda_provider.operators.release.own_tasks import (
+    OwnTasks,
     create_task_ids,
     find_own_tasks,
     own_stamps,
 )
 from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.trial import trial_parameter
-from iotda_provider.procedures.create_once import differences
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
 from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.preflight import ReleaseParameters
 from iotda_provider.release.way_back import NEVER_BACK, ROLLBACKS, why_not_back
 from iotda_provider.task_io.dag_parameters import (
     list_or_template,
+    object_or_template,
     one_of,
     text_or_template,
     texts,
 )
-from iotda_provider.task_io.parameters import as_list, none_if_blank, positive, read_number
+from iotda_provider.task_io.parameters import (
+    as_list,
+    as_mapping,
+    none_if_blank,
+    positive,
+    read_number,
+)
 from iotda_provider.task_io.reports import check_report_path
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class CheckReleaseOperator(IoTDABaseOperator):
     number of devices, other upgrades, other releases and missing groups are warnings in the log,
     not errors.
 
+    The stamp of one of its waves proves nothing alone. If the batch task has another type, document
+    or policy than this run asks for, or other targets than were written down for the wave (if
+    nothing was, targets outside of the groups), it fails, and the error names both.
+
     The platform shows only in a device's details since when it is offline. That takes one call for
     each device that is offline now, sixteen at a time and within the connection's
     ``max_requests_per_second``: 30,000 of them at 50 a second take ten minutes. The log says
@@ -96,6 +101,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param create_task_id: the tasks of this DAG that will create batch tasks for these devices,
         those of the release first (:func:`~iotda_provider.operators.release.create_task_ids`)
     :param manifest_path: the rollout's: where ids go by file; None: they are in XComs (templated)
+    :param task_policy: the rollout's; None: it has none (templated)
     :param waves: the rollout's, to be checked here; None: they are not (templated)
     :param max_waves: the most waves that the rollout has room for, the late one included
         (templated)
@@ -130,6 +136,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "approval",
         "trial",
         "manifest_path",
+        "task_policy",
         "rollback",
         "rollback_package_id",
         *CONNECTION_FIELDS,
@@ -143,6 +150,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         online_within: Any = 24,
         create_task_id: str | Sequence[str] = (*create_task_ids("rollout"), "try_again"),
         manifest_path: str | None = None,
+        task_policy: Mapping[str, Any] | str | None = None,
         waves: Any = None,
         max_waves: Any = 6,
         window: Any = None,
@@ -165,6 +173,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         if not self.create_task_ids:
             raise ValueError("create_task_id must name the tasks that create batch tasks")
         self.manifest_path = text_or_template(manifest_path, "manifest_path", optional=True)
+        self.task_policy = object_or_template(task_policy, "task_policy")
         self.waves = waves
         self.max_waves = max_waves
         self.window = window
@@ -214,14 +223,19 @@ class CheckReleaseOperator(IoTDABaseOperator):
         except ValueError as error:
             asked.faults.append(f"{error}.")
         with self.hook() as hook:
-            task = self._made_before(hook, context, own)
+            made = OwnTasks(
+                find_own_tasks(hook, own, not_before(context)), own, self.create_task_ids[0]
+            )
+            task = next(iter(made.of_first_wave), None)
             created = what_was_created(task)
             wave_groups = {} if task else _wave_groups(hook, asked)
             _refuse(asked.faults, created)
-            package = read_package(hook, package_id)
+            package = read_package(hook, package_id, created if task else "")
             kind, task_type, column = kind_of(package)
             _refuse(self._faults_of_way_back(hook, package), created)
             members = self._members(hook, group_ids, is_under_way=task is not None)
+            if task is not None:
+                self._refuse_what_differs(hook, ti, made, str(task_type), members)
             in_groups = len(members)
             needed = sort_devices(hook, package, members, column)
             del members
@@ -277,33 +291,29 @@ class CheckReleaseOperator(IoTDABaseOperator):
             "late": len(late),
         }
 
-    def _made_before(
-        self, hook: IoTDAHook, context: Context, own: Mapping[str, str]
-    ) -> BatchTask | None:
-        """The first batch task of the release, where this run has created one; else None.
-
-        :raises AirflowFailException: it is for something else
+    def _refuse_what_differs(
+        self, hook: IoTDAHook, ti: Any, own: OwnTasks, task_type: str, members: set[str]
+    ) -> None:
         """
-        stamps = [stamp for stamp in own if own[stamp] == self.create_task_ids[0]]
-        found = find_own_tasks(hook, stamps, not_before(context))
-        if not found:
-            return None
-        task = found[0]
-        wanted = {"document": {"package_ids": [self.package_id]}, "need_confirm": True}
-        if different := differences(hook.get_batch_task(task.task_id), wanted):
-            raise AirflowFailException(
-                f"Batch task {task.task_id} ({task.task_name}, {task.status}) bears the stamp of "
-                f"this run's {self.create_task_ids[0]}, and is for something else: "
-                f"{'; '.join(different)}. It stays as it is. Start a new DAG run for what this one "
-                "asks for now."
+        :raises AirflowFailException: a wave's batch task of an earlier pass is for something else
+        """
+        policy = none_if_blank(self.task_policy)
+        wanted = {
+            "task_type": task_type,
+            "document": {"package_ids": [self.package_id]},
+            "task_policy": None if policy is None else as_mapping(policy, "task_policy"),
+            "need_confirm": True,
+        }
+        path = check_report_path(self.manifest_path, "manifest_path")
+        own.refuse_what_differs(hook, ti, wanted, path, members)
+        for task in own.made:
+            self.log.info(
+                "This run has made batch task %s before (%s, %s): the release is under way, and "
+                "goes on with the waves as they were planned.",
+                task.task_id,
+                task.task_name,
+                task.status,
             )
-        self.log.info(
-            "This run has made batch task %s before (%s): the release is under way, and goes on "
-            "with the waves as they were planned.",
-            task.task_id,
-            task.status,
-        )
-        return task
 
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool

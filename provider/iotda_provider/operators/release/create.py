@@ -15,7 +15,8 @@ from iotda_provider.models.text import what_is
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.results import number_in
 from iotda_provider.operators.release.window import WindowedOperator
-from iotda_provider.release.create_wave import CreateJob, WaveCreation
+from iotda_provider.release.create_job import CreateJob
+from iotda_provider.release.create_wave import WaveCreation
 from iotda_provider.release.gate import GO_ON
 from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.rollout_guard.live_record import HEADER_KEY

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from iotda_provider.models import OtaPackage
 
 
-def read_package(hook: IoTDAHook, package_id: str) -> OtaPackage:
+def read_package(hook: IoTDAHook, package_id: str, created: str = "") -> OtaPackage:
     """Read a package that can be released.
 
+    :param created: what the run has created before, as a sentence for the error
     :raises AirflowFailException: there is none, or it is neither firmware nor software
     """
     try:
         package = hook.get_ota_package(package_id)
     except IoTDANotFoundError as error:
-        raise AirflowFailException(f"There is no package {package_id}: {error}") from error
+        said = f"There is no package {package_id}: {error} {created}"
+        raise AirflowFailException(said.rstrip()) from error
     if package.package_type not in KINDS:
         raise AirflowFailException(
             f"Package {package_id} is a {package.package_type}; only firmware and software can be "
-            "released in waves."
+            f"released in waves. {created}".rstrip()
         )
     return package

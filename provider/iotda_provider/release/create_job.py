@@ -1,0 +1,92 @@
+"""Which wave's batch tasks are to be created: what its procedure is told, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.procedures.create_once import stamp_of, stamped_name
+from iotda_provider.release.confirm_job import read_window
+from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.manifest import Part
+from iotda_provider.release.other_releases import ReleaseNote
+from iotda_provider.task_io.parameters import as_list, as_mapping
+
+
+@dataclass
+class CreateJob:
+    """Which wave's batch tasks are to be created; a trigger's argument.
+
+    :param wave: which wave, from 1
+    :param waves: how many waves there are
+    :param devices: how many devices the release has
+    :param earlier: the batch tasks of the other waves so far
+    :param task_name: how the names of the release's batch tasks begin
+    :param task: the other arguments of ``create_batch_task``, without the targets
+    :param identity: ``installation``, ``dag_id``, ``run_id`` and ``task_id``, for the stamps
+    :param not_before: no batch task of this run is older, as the platform writes times
+    :param deadline: when it gives up waiting, in seconds since 1970
+    :param timeout: the same in seconds from the beginning, for the error
+    :param window: when devices may be confirmed: nothing is created outside of it; None: at any
+        time
+    :param from_version: only for devices that run this version when the wave begins; None: for all
+        that do not run the new one
+    :param note: the release's note for others; None: it has none
+    """
+
+    wave: int
+    waves: int
+    devices: int
+    earlier: tuple[Part, ...]
+    task_name: str
+    task: dict[str, Any]
+    identity: dict[str, Any]
+    not_before: str | None
+    deadline: float
+    timeout: float
+    window: MaintenanceWindow | None = None
+    from_version: str | None = None
+    note: ReleaseNote | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "note"}
+        plain["window"] = None if self.window is None else self.window.to_json()
+        plain["earlier"] = [dict(vars(part)) for part in self.earlier]
+        return {**plain, "note": self.note.to_json()} if self.note else plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CreateJob:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        read_here = ("window", "earlier", "task", "identity", "note")
+        values = checked_fields(cls, data, "job", read_by_caller=read_here)
+        earlier = map(Part.from_json, as_list(values["earlier"], "job: earlier"))
+        return cls(
+            **{
+                **values,
+                "window": read_window(values.get("window")),
+                "earlier": tuple(earlier),
+                "task": as_mapping(values["task"], "job: task"),
+                "identity": as_mapping(values["identity"], "job: identity"),
+                "note": None
+                if values.get("note") is None
+                else ReleaseNote.from_json(values["note"]),
+            }
+        )
+
+    @property
+    def batch_task_ids(self) -> tuple[str, ...]:
+        """The batch tasks of the other waves so far."""
+        return tuple(part.batch_task_id for part in self.earlier if part.batch_task_id)
+
+    def stamped(self, part: Part) -> str:
+        """The name of one of the wave's batch tasks, with its stamp."""
+        ids = self.identity
+        owner = (ids["installation"], ids["dag_id"], ids["run_id"], ids["task_id"])
+        stamp = stamp_of(*owner, -1, part.part - 1)
+        return stamped_name(part.task_name, stamp, of_release=True)
