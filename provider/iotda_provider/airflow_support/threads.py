@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -96,6 +97,7 @@ class _ThreadPerCall(Executor):
 
 
 _thread_per_call = _ThreadPerCall()
+_asgiref_is_loaded = False
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -104,10 +106,14 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     If the caller is cancelled, the call still runs to its end. asgiref starts it: before 3.3,
     Airflow's functions find their event loop only from asgiref's threads.
     """
-    # Not with a trigger's module, whose import holds up Airflow's event loop.
+    global _asgiref_is_loaded
+    executor: Any = _thread_per_call  # asgiref's annotation demands a pool
+    if not _asgiref_is_loaded:  # an import here would hold up Airflow's event loop
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(executor, import_module, "asgiref.sync")
+        _asgiref_is_loaded = True
     from asgiref.sync import sync_to_async
 
-    executor: Any = _thread_per_call  # asgiref's annotation demands a pool
     call = sync_to_async(function, thread_sensitive=False, executor=executor)
     return await finish_even_if_cancelled(call(*args))
 

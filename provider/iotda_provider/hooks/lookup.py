@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
@@ -97,12 +98,18 @@ async def _look_up_async(
 
 
 async def _load_backends() -> None:
-    """Have Airflow load its secrets backends in a thread, not on the event loop."""
+    """Have Airflow load its secrets backends, and what it needs, in a thread."""
     global _has_loaded_backends
     if not _has_loaded_backends:
         with suppress(Exception):  # Airflow will meet the same error
-            await asyncio.wait_for(in_import_thread(_backends), LOOKUP_SECONDS)
+            await asyncio.wait_for(in_import_thread(_load), LOOKUP_SECONDS)
         _has_loaded_backends = True
+
+
+def _load() -> None:
+    _backends()
+    # Airflow 3 imports it when it looks a connection up.
+    import_module("airflow.sdk.execution_time.cache")
 
 
 async def _second_look_async(conn_id: str) -> Exception | str | None:

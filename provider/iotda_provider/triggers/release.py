@@ -46,7 +46,10 @@ class ReleaseTrigger(IoTDATrigger):
         "iotda_provider.release.confirm_wave",
         "iotda_provider.release.watch_wave",
         "iotda_provider.release.at_rest",
+        "iotda_provider.release.storage",
         "iotda_provider.release.triggerer",
+        "iotda_provider.rollout_guard.guard_metrics",
+        "iotda_provider.triggers.events",
         "iotda_provider.triggers.live_in_triggerer",
     )
 

@@ -92,6 +92,7 @@ class RolloutGuardTrigger(GuardingTrigger):
     needs = (
         "iotda_provider.rollout_guard.triggerer",
         "iotda_provider.rollout_guard.guard_metrics",
+        "iotda_provider.triggers.events",
         "iotda_provider.triggers.shared_reads",
         "iotda_provider.triggers.live_in_triggerer",
     )

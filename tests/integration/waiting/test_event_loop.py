@@ -43,16 +43,20 @@ class Measuring:
 
     def gap(self, path: str, arguments: dict[str, Any], requests: int = 0) -> float:
         """The largest gap until so many requests were made."""
+        return float(self.measure("gap", path, arguments, requests))
+
+    def measure(self, wanted: str, path: str, arguments: dict[str, Any], requests: int) -> Any:
+        """What is wanted (``gap`` or ``blocking``) until so many requests were made."""
         assert self._process.stdout is not None
         before = len(self._emulator.journal())
-        self._write(json.dumps({"path": path, "arguments": arguments}))
+        self._write(json.dumps({"path": path, "arguments": arguments, "wanted": wanted}))
         ends = time.monotonic() + 120
         while len(self._emulator.journal()) < before + requests:
             assert time.monotonic() < ends, f"{path} does not look at the platform"
             time.sleep(0.05)
         time.sleep(0.5)  # they judge what they have read
         self._write("enough")
-        return float(self._process.stdout.readline())
+        return json.loads(self._process.stdout.readline())
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -116,7 +120,7 @@ def arguments_of(path: str) -> dict[str, Any]:
     return made[path]
 
 
-@pytest.mark.parametrize(
+of_each_class = pytest.mark.parametrize(
     ("path", "requests"),
     [
         ("batch_task.BatchTaskTrigger", 50),
@@ -134,6 +138,9 @@ def arguments_of(path: str) -> dict[str, Any]:
         ),
     ],
 )
+
+
+@of_each_class
 def test_fifty_that_begin_at_once_leave_the_event_loop_free(
     path: str, requests: int, measuring: Measuring
 ) -> None:
@@ -147,3 +154,21 @@ def test_fifty_that_begin_at_once_leave_the_event_loop_free(
             return
 
     pytest.fail(f"seconds of ours, and of Airflow's: {measured}")
+
+
+@of_each_class
+def test_they_import_nothing_and_touch_no_file_and_wait_for_no_lock_on_it(
+    path: str, requests: int, measuring: Measuring
+) -> None:
+    seen = measuring.measure("blocking", OURS + path, arguments_of(path), requests)
+
+    assert seen == []
+
+
+def test_what_may_block_is_seen(measuring: Measuring) -> None:
+    """Airflow's own trigger for files looks at them on the event loop's thread."""
+    path = "airflow.providers.standard.triggers.file.FileTrigger"
+
+    seen = measuring.measure("blocking", path, {"filepath": "/nowhere"}, 0)
+
+    assert seen
