@@ -162,6 +162,7 @@ def test_open_telemetry_gets_them_from_a_process_of_its_own() -> None:
         "AIRFLOW__METRICS__OTEL_DEBUGGING_ON": "True",  # prints them
         "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
         "AIRFLOW__METRICS__OTEL_PORT": "9",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",  # seconds; nobody listens there
         "AIRFLOW_CTX_DAG_ID": "dag",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

@@ -451,6 +451,7 @@ class TestManyTargets:
         assert sorted(sizes) == [50, *[100] * 50]
         assert 1 < fake.most_under_way <= MAX_IN_FLIGHT
 
+    @pytest.mark.usefixtures("no_backoff")
     def test_one_failing_call_does_not_lose_the_results_of_the_others(
         self, client: Any, fake: Any, reply: Any
     ) -> None:

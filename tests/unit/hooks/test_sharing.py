@@ -290,7 +290,8 @@ class TestClosing:
         fake.answer(type(fake.answers[0])(status=401, body={"error_code": "APIGW.0301"}))
 
         async def guard(number: int) -> Any:
-            plan = GuardPlan(batch_task_ids=(f"{TASK_ID[:-1]}{number}",), rules=(MaxFailures(5),))
+            ids = (f"{TASK_ID[:-1]}{number}",)
+            plan = GuardPlan(batch_task_ids=ids, rules=(MaxFailures(5),), poll_interval=0.2)
             owner = {"dag_id": "d", "run_id": "r", "task_id": f"t{number}", "map_index": -1}
             trigger = RolloutGuardTrigger(plan=plan.to_dict(), owner=owner)
             return (await anext(trigger.run())).payload["error"]
