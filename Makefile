@@ -87,7 +87,7 @@ translations: venv ## bring the Chinese catalogues in docs/locale up to date wit
 	@$(PY) scripts/translations.py $(ARGS)
 
 .PHONY: package
-package: venv ## build wheel and sdist, check them, and try the wheel alone with AIRFLOW: a minute or two
+package: venv ## build wheel and sdist, and try the wheel alone: two minutes (ARGS="3.2 3.1 2.11": with these, too)
 	@$(PY) scripts/package.py --airflow $(AIRFLOW) $(ARGS)
 
 .PHONY: licences

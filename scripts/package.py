@@ -1,8 +1,9 @@
 """A release of the package: builds it, looks into it, and tries it where there is nothing else.
 
-    package.py --airflow 3.3
+    package.py --airflow 3.3 3.2
 
-1. Wheel and source distribution are built from a copy without anything that was made before.
+1. Wheel and source distribution are built from a copy without anything that was made before, and
+   with a README whose links to files of the checkout are text.
 2. ``twine check``, and what is in them: all modules and data files, the licence, and no more.
 3. The wheel alone is installed in an empty environment, with the versions of the lock file.
 4. There, outside of the checkout: ``airflow providers list``, the plugin, the console scripts, the
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,18 +51,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--airflow", required=True, help="whose lock file names the versions")
-    airflow = parser.parse_args().airflow
+    parser.add_argument(
+        "--airflow", nargs="+", required=True, help="whose lock files name the versions"
+    )
+    airflows = parser.parse_args().airflow
     began = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
     try:
         wheel = build()
-        python = install(wheel, airflow)
-        try_out(python, airflow)
+        for airflow in airflows:
+            try_out(install(wheel, airflow), airflow)
     except (PackageError, subprocess.SubprocessError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
-    say(f"{wheel.name} works with Airflow {airflow}: {time.monotonic() - began:.0f} s.")
+    named = ", ".join(airflows)
+    say(f"{wheel.name} works with Airflow {named}: {time.monotonic() - began:.0f} s.")
     return 0
 
 
@@ -78,6 +83,8 @@ def build() -> Path:
             shutil.copytree(ROOT / name, source / name, ignore=MADE)
         else:
             shutil.copy(ROOT / name, source / name)
+    readme = source / "README.md"
+    readme.write_text(for_an_index(readme.read_text(encoding="utf-8")), encoding="utf-8")
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is made from the source distribution. Isolated, it would download without hashes.
     command = ("-m", "build", "--no-isolation", "--outdir", DIST, source)
@@ -88,6 +95,16 @@ def build() -> Path:
     (wheel,) = DIST.glob("*.whl")
     check_contents(wheel, archive)
     return wheel
+
+
+def for_an_index(readme: str) -> str:
+    """The README as an index of packages shows it, which has no files of the checkout.
+
+    A link or a picture of such a file becomes its text.
+    """
+    readme = re.sub(r"(?m)^English \| .*\n\n", "", readme)
+    readme = re.sub(r"!\[([^]]*)\]\((?!https:)[^)]*\)", r"*\1*", readme)
+    return re.sub(r"\[([^]]+)\]\((?!https:)[^)]+\)", r"\1", readme)
 
 
 def check_contents(wheel: Path, archive: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import tarfile
 import zipfile
@@ -66,6 +67,25 @@ def test_a_licence_is_compatible_or_refused(
         return
     with pytest.raises(licences.LicenceError, match="not known to be compatible"):
         licences.compatible(licence)
+
+
+def test_the_readme_for_an_index_leads_to_no_file_of_the_checkout(
+    script: Callable[[str], ModuleType],
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = script("package").for_an_index(readme)
+    assert set(re.findall(r"\]\((.*?)\)", shown)) == set(re.findall(r"\]\((https:.*?)\)", readme))
+    for text in (
+        "([the Rollouts page](docs/rollouts-page.md), ",
+        "[`dags/`](dags)",
+        "![",
+        ".zh-CN",
+    ):
+        assert text in readme
+    for text in ("(the Rollouts page, ", " `dags/` ", "*The Rollouts page: "):
+        assert text in shown
+    for text in ("![", ".zh-CN"):
+        assert text not in shown
 
 
 @pytest.fixture
