@@ -1,7 +1,8 @@
 """Both hooks beside the official SDK's clients: calls a second, CPU per call, many targets, memory.
 
 ``python benchmarks/bench_hooks.py`` runs everything, ``... get stop iterate`` parts of it. Client
-and server share this machine's cores. Server and work are the same for all clients.
+and server share this machine's cores. Server and work are the same for all clients. It fails where
+the blocking hook needs more CPU per call than the SDK's blocking client, or more time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -152,33 +154,51 @@ def get_async_hook(url: str, calls: int) -> Measured:
     return asyncio.run(measure())
 
 
+SDK, HOOK = f"SDK, sync, {THREADS} threads", f"IoTDAHook, {THREADS} threads"
 CLIENTS: dict[str, Callable[[str, int], Measured]] = {
-    f"SDK, sync, {THREADS} threads": get_sdk_sync,
+    SDK: get_sdk_sync,
     "SDK, async client": get_sdk_async,
-    f"IoTDAHook, {THREADS} threads": get_hook,
+    HOOK: get_hook,
     f"IoTDAAsyncHook, {IN_FLIGHT} in flight": get_async_hook,
 }
 
 
-def bench_get(calls: int, rounds: int) -> None:
+def bench_get(calls: int, rounds: int) -> bool:
+    """Whether the blocking hook needs no more than the SDK's client, in calls that take turns."""
+    holds = True
     for latency in (0.0, 0.05):
         print(f"\nget_batch_task, {latency * 1000:.0f} ms of server latency, median of {rounds}:")
+        taken: dict[str, list[Measured]] = {name: [] for name in CLIENTS}
         with fast_server.running(latency) as url:
             connect(url)
-            # In turns, so that other work on the machine slows all of them.
-            rounds_of = {
-                name: [client(url, calls) for client in (CLIENTS[name],)] for name in CLIENTS
-            }
-            for _ in range(rounds - 1):
-                for name, client in CLIENTS.items():
-                    rounds_of[name].append(client(url, calls))
+            for turn in range(rounds):
+                # In turns, and each is the first now and then, so that other work on the machine
+                # slows all of them.
+                names = list(CLIENTS)
+                for name in names if turn % 2 else reversed(names):
+                    taken[name].append(CLIENTS[name](url, calls))
         middle = {
-            name: sorted(taken, key=lambda one: one.rate)[len(taken) // 2]
-            for name, taken in rounds_of.items()
+            name: sorted(each, key=lambda one: one.rate)[rounds // 2]
+            for name, each in taken.items()
         }
-        base = next(iter(middle.values()))
-        for name, taken in middle.items():
-            print(f"  {name:32} {taken}   x {taken.rate / base.rate:.1f}")
+        base = middle[SDK]
+        for name, one in middle.items():
+            print(f"  {name:32} {one}   x {one.rate / base.rate:.1f}")
+        holds &= compare(taken[HOOK], taken[SDK])
+    return holds
+
+
+def compare(ours: list[Measured], theirs: list[Measured]) -> bool:
+    """Say how the hook stands to the SDK's client, round by round; whether it needs no more."""
+    pairs = list(zip(ours, theirs, strict=True))
+    cpu = statistics.median(a.cpu / a.calls / (b.cpu / b.calls) for a, b in pairs)
+    seconds = statistics.median(b.rate / a.rate for a, b in pairs)
+    holds = cpu <= 1 and seconds <= 1
+    print(
+        f"  IoTDAHook to the SDK's blocking client, median of the rounds' ratios: CPU per call "
+        f"{cpu:.2f}, time {seconds:.2f}; at most 1.00 each: {'yes' if holds else 'NO'}"
+    )
+    return holds
 
 
 # --- stopping many targets ------------------------------------------------------------------------
@@ -288,22 +308,22 @@ def bench_iterate(subtasks: int) -> None:
             )
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=["get", "stop", "iterate", []], default=[])
     parser.add_argument("--calls", type=int, default=3000, help="of get_batch_task in each round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--targets", type=int, default=30_000)
     parser.add_argument("--subtasks", type=int, default=1_000_000)
     arguments = parser.parse_args()
     parts = arguments.parts or ["get", "stop", "iterate"]
-    if "get" in parts:
-        bench_get(arguments.calls, arguments.rounds)
+    holds = "get" not in parts or bench_get(arguments.calls, arguments.rounds)
     if "stop" in parts:
         bench_stop(arguments.targets)
     if "iterate" in parts:
         bench_iterate(arguments.subtasks)
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
