@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from iotda_provider.emulator import Emulator
+
+#: Those that ask what time it is in a release: for its bake times, deadlines and looks.
+_ASKING = (
+    *(f"operators.release.{name}" for name in ("at_rest", "confirm", "create", "outcome")),
+    *("operators.release.watch", "operators.release.wave"),
+    *("release.triggerer", "triggers.base", "triggers.release"),
+)
 
 
 def after_each(emulator: Emulator, call: str, act: Callable[[dict[str, Any]], object]) -> None:
@@ -31,3 +41,27 @@ def pass_with_looks(emulator: Emulator, seconds: float) -> None:
     So a guard sees the same, however long Airflow takes to start or to resume it.
     """
     after_each(emulator, "show_batch_task", lambda _: emulator.instance.advance(seconds))
+
+
+class _PlatformsTime:
+    """In the place of ``time``: what time it is at the platform; everything else is real."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._world = emulator.instance.world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def time(self) -> float:
+        """The moment, in seconds since 1970."""
+        return self._world.moment()
+
+
+def share_time(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a release's time pass with its platform's, where ``dag.test()`` runs it in this process.
+
+    With :func:`pass_with_looks` a wave's bake time is so many looks, on any machine.
+    """
+    shared = _PlatformsTime(emulator)
+    for name in _ASKING:
+        monkeypatch.setattr(f"iotda_provider.{name}.time", shared)

@@ -57,12 +57,12 @@ def many(rollout: Start, kind: str, **scenario: Any) -> list[dict[str, Any]]:
     results = []
     for seed in range(FIRST_SEED, FIRST_SEED + RELEASES):
         run = rollout(speed=1, devices=DEVICES, seed=seed, **scenario)
-        results.append({**released(run, seed=f"{kind} {seed}"), "run": run})
+        results.append(released(run, seed=f"{kind} {seed}"))
         run.emulator.close()
-    if path := os.environ.get("IOTDA_RELEASES_TO"):
-        lines = [json.dumps({key: r[key] for key in r if key != "run"}) for r in results]
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write("".join(f'{{"kind": "{kind}", "result": {line}}}\n' for line in lines))
+        if path := os.environ.get("IOTDA_RELEASES_TO"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                line = {"kind": kind, "seed": seed, "result": results[-1]}
+                file.write(json.dumps(line) + "\n")
     return results
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.virtual_time import pass_with_looks
+from tests.system.virtual_time import pass_with_looks, share_time
 
 from iotda_provider.emulator import Emulator
 
@@ -20,16 +20,17 @@ FIVE_PERCENT = {"asleep_share": 0.05, "sleep_period": PERIOD}
 
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Emulator]]:
-    """Starts a fleet whose time passes with the looks at it."""
+    """Starts a fleet whose time, and that of its releases, passes with the looks at it."""
     running: list[Emulator] = []
 
-    def start(seconds_a_look: float = 60, **scenario: Any) -> Emulator:
+    def start(**scenario: Any) -> Emulator:
         whole = {"devices": 900, "success_after": 60, "packages": [PACKAGE], **scenario}
         emulator = Emulator(whole, speed=0, seed=3)
         emulator.start()
         running.append(emulator)
         emulator.advance(5)
-        pass_with_looks(emulator, seconds_a_look)
+        pass_with_looks(emulator, 60)
+        share_time(emulator, monkeypatch)
         monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
         return emulator
 
@@ -65,7 +66,7 @@ def test_firmware_that_takes_devices_offline_reaches_one_wave(run_dag: Any, flee
 
 def test_an_outage_of_everything_stops_nothing_and_opens_nothing(run_dag: Any, fleet: Any) -> None:
     # By its beginning the first wave's devices have been updated.
-    emulator = fleet(600, outages=[{"begins": 3700, "lasts": 1e6}], **FIVE_PERCENT)
+    emulator = fleet(outages=[{"begins": 800, "lasts": 1e6}], **FIVE_PERCENT)
     run = run_dag(DAG_FILE)
     watched = run.xcom("rollout.wave_1_watch")
     assert watched["verdict"] == "unproven"

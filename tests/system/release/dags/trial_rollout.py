@@ -19,9 +19,9 @@ with DAG("trial_rollout", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), sc
         waves=["200", "500", "100%"],
         gate=0.1,
         max_waves=3,
-        bake_time=2,
-        wave_timeout=6,
-        poll_interval=0.2,
+        bake_time=900,
+        wave_timeout=4000,
+        poll_interval=0.05,
         trial=DeviceTrial(required=True, margin=0.15, method="product"),
         deferrable=True,
     )
