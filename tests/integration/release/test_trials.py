@@ -21,6 +21,8 @@ FIRST_SEED = int(os.environ.get("IOTDA_FIRST_SEED", "0"))
 DEVICES, WAVES = 2000, "400, 1000, 100%"
 BAKE, WAVE_TIMEOUT = 900.0, 9000.0
 REQUIRED = DeviceTrial(required=True, method="product")
+#: As the fixture's, and searches without the platform's limit, which is one of the real clock.
+SWITCHES = {"initializing": 0, "stop_after": 0, "search_per_second": None}
 #: Each device is offline for a twentieth of the time, at a phase of its own.
 PERIOD = {"distribution": "uniform", "min": 600, "max": 3000}
 FIVE_PERCENT = {"asleep_share": 0.05, "sleep_period": PERIOD}
@@ -56,7 +58,7 @@ def many(rollout: Start, kind: str, **scenario: Any) -> list[dict[str, Any]]:
     """The results of many releases, each to a fleet of its own."""
     results = []
     for seed in range(FIRST_SEED, FIRST_SEED + RELEASES):
-        run = rollout(speed=1, devices=DEVICES, seed=seed, **scenario)
+        run = rollout(speed=1, devices=DEVICES, seed=seed, switches=SWITCHES, **scenario)
         results.append(released(run, seed=f"{kind} {seed}"))
         run.emulator.close()
         if path := os.environ.get("IOTDA_RELEASES_TO"):
