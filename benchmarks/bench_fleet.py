@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -90,18 +89,11 @@ def add_guards(cluster: Cluster, rollouts: Rollouts, count: int, stage: int) -> 
 
     :param stage: of the rollouts that will go bad, which come on top
     """
-    for dag_id in ("rollout_guard", "guard_one_rollout"):
-        cluster.call("PATCH", f"dags/{dag_id}", {"is_paused": True})
+    cluster.call("PATCH", "dags/rollout_guard", {"is_paused": True})
     before = set(rollouts.all)
     rollouts.begin(count, bad=BAD, stage=stage)
-    rollouts.start_guards(cluster, [key for key in rollouts.all if key not in before])
-    subprocess.run(
-        [sys.executable, "-m", "tests.distributed.defer_guards"],
-        env=cluster.environment,
-        check=True,
-    )
-    for dag_id in ("rollout_guard", "guard_one_rollout"):
-        cluster.unpause(dag_id)
+    rollouts.defer_guards(cluster, [key for key in rollouts.all if key not in before])
+    cluster.unpause("rollout_guard")
 
 
 def wait_for_guards(cluster: Cluster, rollouts: Rollouts) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -146,6 +148,20 @@ class Rollouts:
                 "conf": {"batch_task_id": batch_task_id},
             }
             cluster.call("POST", f"dags/{_GUARD}/dagRuns", body)
+
+    def defer_guards(self, cluster: Cluster, batch_task_ids: list[str]) -> None:
+        """Start such a guard run for each, and let its guard wait at once: no worker begins it.
+
+        One guard at least must be deferred already.
+        """
+        cluster.call("PATCH", f"dags/{_GUARD}", {"is_paused": True})
+        self.start_guards(cluster, batch_task_ids)
+        subprocess.run(
+            [sys.executable, "-m", "tests.distributed.defer_guards"],
+            env=cluster.environment,
+            check=True,
+        )
+        cluster.unpause(_GUARD)
 
     @staticmethod
     def guarded(cluster: Cluster) -> dict[str, int | None]:
