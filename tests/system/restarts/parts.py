@@ -249,7 +249,9 @@ class Airflow:
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> None:
-        """Begin a run of a DAG, once Airflow knows it."""
+        """Begin a run of a DAG, once Airflow knows it and workers can reach its API server."""
+        if "api-server" in self.processes:
+            self.wait_for("an answer of the API server", self._answers)
         self.wait_for(
             f"DAG {dag_id}",
             lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id),
@@ -289,6 +291,13 @@ class Airflow:
             return False
 
         self.wait_for(f"an answer to {task_id}", is_taken)
+
+    def _answers(self) -> bool:
+        """Whether the API server answers workers; on a busy machine its first answer takes long."""
+        try:
+            return requests.get(f"{self.url}/execution/health", timeout=PATIENCE).ok
+        except requests.RequestException:
+            return False
 
     def _call(self, method: str, path: str, body: Any) -> None:
         """Call Airflow 3's own API."""
