@@ -25,6 +25,7 @@ OPTIONAL = frozenset(
         *("took", "until", "looks", "omitted", "deficit", "surplus", "being_stopped", "attempted"),
         *("undecided", "failures_by_class", "clusters", "already_current", "signature"),
         *("unanswered", "elsewhere", "lately", "note", "iotda_provider.releases_under_way"),
+        "rehearse_stop",
     }
 )
 #: Objects by these names have keys of their own: classes, and why devices were left out.

@@ -31,8 +31,8 @@ class ConfirmJob:
     :param counts: of each batch task, how many confirmations were accepted, and how many of its
         devices may have started, as far as that was read
     :param outside: devices that somebody else has started, as far as a person was told
-    :param rehearse_stop: whether to see, before the first confirmation, that the release could be
-        stopped
+    :param rehearse_stop: whether to find out if the release could be stopped: before the first
+        confirmation, and then, until the platform has said so clearly, by the guard
     """
 
     wave: int

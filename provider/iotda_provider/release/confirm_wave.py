@@ -71,7 +71,9 @@ class WaveConfirmation(WaveLedgers):
         while True:
             trouble = await self._next_batch_task(io)
             watch.never_abort = not self._is_untouched
+            watch.rehearses = self.job.rehearse_stop and self._exposed > 0
             outcome = await watch.poll(io)
+            self._note_rehearsal()
             if outcome is None or outcome.verdict == COMPLETED:
                 await self._look_for_others(io)
             if outcome is not None:
@@ -250,12 +252,17 @@ class WaveConfirmation(WaveLedgers):
 
         :raises StopNotAllowedError: it could not
         """
-        if not self.job.rehearse_stop or not self._is_untouched or self._watch.has_rehearsed:
+        if not self.job.rehearse_stop or not self._is_untouched:
             return
-        if (refusal := (await self._watch.rehearse(io))) is not None:
+        refusal = await self._watch.rehearse(io)
+        self._note_rehearsal()
+        if refusal is not None:
             sentence = f"{refusal} So the release does not begin: no device was confirmed."
             await self._watch.tell(io, "may_not_stop", sentence)
             raise StopNotAllowedError(sentence)
+
+    def _note_rehearsal(self) -> None:
+        self.job.rehearse_stop = self.job.rehearse_stop and not self._watch.has_rehearsed
 
     async def _tell_unreached(self, io: ReleaseIO) -> None:
         """Tell a person where some could not be confirmed."""
@@ -311,6 +318,8 @@ class WaveConfirmation(WaveLedgers):
             "progress": watch.progress_json,
             "summary": f"{said} {in_words(job.outside)}".strip(),
         }
+        if job.rehearse_stop:
+            result["rehearse_stop"] = True
         if outcome is not None:
             result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
         return result
@@ -327,4 +336,5 @@ def nobody_to_confirm(job: ConfirmJob) -> dict[str, Any]:
         "confirmed_at": 0.0,
         "progress": None,
         "summary": f"Wave {job.wave} has no device, nor has one before it.",
+        **({"rehearse_stop": True} if job.rehearse_stop else {}),
     }

@@ -49,6 +49,7 @@ class WatchJob:
     :param unconfirmed: devices of these that could not be confirmed
     :param outside: devices that somebody else has started
     :param trial: whether its devices are worse off than those of later waves; None: it is not asked
+    :param rehearse_stop: whether the guard still has to find out if the release could be stopped
     """
 
     wave: int
@@ -66,6 +67,7 @@ class WatchJob:
     unconfirmed: int = 0
     outside: int = 0
     trial: TrialJob | None = None
+    rehearse_stop: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -116,6 +118,7 @@ class WaveDecision:
         self._said = ""
         self._why_wait = "the external evidence says wait"
         self._trial = None if job.trial is None else WaveTrial(job.wave, job.trial, log, clock)
+        watch.rehearses = job.rehearse_stop
         if job.trial is not None:
             watch.trial = job.trial.answer
 
@@ -124,6 +127,7 @@ class WaveDecision:
         job, watch = self.job, self._watch
         while True:
             outcome = await watch.poll(io)
+            job.rehearse_stop = job.rehearse_stop and not watch.has_rehearsed
             if outcome is not None and outcome.verdict != COMPLETED:
                 return {
                     **self._result(outcome.verdict, None, outcome.summary),
@@ -255,6 +259,7 @@ class WaveDecision:
             "trial": None if self._trial is None else self._trial.job.answer,
             "progress": self._watch.progress_json,
             "started_elsewhere": self.job.outside,
+            **({"rehearse_stop": True} if self.job.rehearse_stop else {}),
             "summary": f"Wave {self.job.wave} {_WORDS.get(verdict, verdict)}. {said}",
         }
 

@@ -24,6 +24,8 @@ _MOST_VERIFICATIONS = 3
 #: Airflow's own timeout of a deferral comes a minute after the guard's (``waiting/deadline.py``).
 _LAST_TRIES, _LAST_PAUSE = 9, 5.0
 _FORBIDDEN = 403
+#: Seconds until a rehearsal without a clear answer is repeated.
+_REHEARSE_EVERY = 60.0
 
 
 class StoppableRollout(Rollout):
@@ -41,8 +43,11 @@ class StoppableRollout(Rollout):
         if memory.intent is not None:
             memory.intent["earlier"] = True
         self._failed_at = 0.0
-        #: Whether the guard has asked the platform if it may stop the rollout.
+        #: Whether the guard finds out if it may stop the rollout.
+        self.rehearses = plan.rehearse_stop
+        #: Whether the platform has said clearly that the guard may, or may not, stop the rollout.
         self.has_rehearsed = False
+        self._rehearsed_at: float | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -51,25 +56,38 @@ class StoppableRollout(Rollout):
         return intent is not None and not intent.get("earlier") and self._may_stop
 
     async def rehearse(self, io: GuardIO) -> str | None:
-        """Ask the platform whether this connection may stop the rollout.
+        """Ask the platform whether this connection may stop the rollout, at most once a minute.
+
+        After a clear answer, :attr:`has_rehearsed` is true.
 
         :returns: the refusal as a sentence; None: it may, or the platform gave no clear answer,
-            which is logged
+            which is logged once
         """
-        running = self._going_on()
+        running, now = self._going_on(), self._clock()
         if not running or self.is_stopping:
             return None
-        self.has_rehearsed = True
+        last = self._rehearsed_at
+        if last is not None and now - last < _REHEARSE_EVERY:
+            return None
+        self._rehearsed_at = now
         try:
             await io.rehearse_stop(running[0].task_id)
         except IoTDAError as error:
             if isinstance(error, IoTDAAuthError) and error.status_code == _FORBIDDEN:
+                self.has_rehearsed = True
                 return (
                     f"{capitalised(self.plan.label)} can NOT be stopped by this connection; give "
                     f"its user the right iotda:batchtasks:stop. {error}"
                 )
-            self.log.warning("The guard can't find out whether it may stop the rollout: %s", error)
+            if last is None:
+                self.log.warning(
+                    "The guard can't find out whether it may stop the rollout; it asks again "
+                    "every %.0f s: %s",
+                    _REHEARSE_EVERY,
+                    error,
+                )
         else:
+            self.has_rehearsed = True
             self.log.info("The guard may stop the rollout: a rehearsal stopped nothing.")
         return None
 

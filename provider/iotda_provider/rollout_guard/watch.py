@@ -105,7 +105,7 @@ class Watch(StoppableRollout):
         :raises IoTDAError: the very first look failed with an error that will not pass by itself
         """
         outcome = await self._look(io)
-        if outcome is None and self.plan.rehearse_stop and not self.has_rehearsed:
+        if outcome is None and self.rehearses and not self.has_rehearsed:
             refusal = await self.rehearse(io)
             if refusal is not None:
                 await self.tell(io, "may_not_stop", f"{refusal} The guard goes on watching.")

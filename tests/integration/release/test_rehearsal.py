@@ -37,3 +37,25 @@ def test_a_platform_that_does_not_say_so_keeps_nobody_back(rollout: Any, status:
     run.plan("50%, 100%")
     run.emulator.add_fault("status", call="stop_batch_task", status=status, body={})
     assert run.confirm(1, rehearse_stop=True)["verdict"] == "confirmed"
+
+
+@pytest.mark.parametrize("answer", [200, 403])
+def test_the_guard_asks_again_until_the_platform_says_so(rollout: Any, answer: int) -> None:
+    run = rollout(success_after=150)
+    run.plan("50%, 100%")
+    run.emulator.add_fault("status", call="stop_batch_task", status=503, body={})
+    confirmed = run.confirm(1, rehearse_stop=True)
+    assert (confirmed["verdict"], confirmed["rehearse_stop"]) == ("confirmed", True)
+    run.emulator.clear_faults()
+    if answer == 403:
+        run.emulator.add_fault("status", call="stop_batch_task", status=403, body={})
+    before = len(run.emulator.journal("stop_batch_task"))
+
+    watched = run.watch(1, wave_timeout=1000)
+    run.confirm(2, rehearse_stop=True)
+
+    assert watched["verdict"] == "passed"
+    assert "rehearse_stop" not in watched
+    assert len(run.emulator.journal("stop_batch_task")) - before == 1
+    told = run.xcoms.get(("watch_1", "alert"))
+    assert (told and told["kind"]) == (None if answer == 200 else "may_not_stop")

@@ -53,10 +53,24 @@ def test_a_guard_that_may_not_stop_tells_people_at_once_and_goes_on(
         IoTDAAuthError(401, "APIGW.0301", "bad signature"),
     ],
 )
-def test_any_other_answer_is_no_verdict(platform: Any, guard: Any, answer: Any) -> None:
+def test_after_any_other_answer_it_is_asked_again_once_a_minute(
+    platform: Any, guard: Any, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     platform.rehearsal = answer
-    assert watched(platform, guard).poll() is None
+    begun = watched(platform, guard)
+    rehearsal = f"rehearse {platform.task_id}"
+
+    for after in [0, *[10] * 12]:
+        assert begun.poll(after) is None
+    assert platform.asked.count(rehearsal) == 3  # at 0, 60 and 120 s
     assert not platform.told
+    assert caplog.text.count("can't find out") == 1
+
+    platform.rehearsal = IoTDAAuthError(403, "APIGW.0302", "not allowed")
+    for _ in range(12):
+        begun.poll(10)
+    assert platform.asked.count(rehearsal) == 4
+    assert [told.kind for told in platform.told] == ["may_not_stop"]
 
 
 @pytest.mark.parametrize("plan", [{"rehearse_stop": False}, {"status": "Success"}])

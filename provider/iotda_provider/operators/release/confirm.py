@@ -39,9 +39,11 @@ class ConfirmWaveOperator(WindowedOperator):
     XComs: the return value ``{"wave", "verdict": "confirmed" | "breached" | "stopped_elsewhere" |
     "lost" | "completed" | "surplus", "batch_task_ids", "requested", "confirmed", "refused",
     "unconfirmed", "let_start", "members", "started_elsewhere", "confirmed_at", "progress",
-    "summary"}``; ``unconfirmed``, the ids of the devices that were not confirmed, because the
-    release was over or because the platform has refused them for two minutes: a list, or the
-    reference of a file with them. The next wave asks for those again.
+    "summary"}``, and ``"rehearse_stop": True`` if the platform has not said yet whether the release
+    could be stopped, so that the next guard asks again; ``unconfirmed``, the ids of the devices
+    that were not confirmed, because the release was over or because the platform has refused them
+    for two minutes: a list, or the reference of a file with them. The next wave asks for those
+    again.
 
     If the platform refuses a call, this task goes on: the guard looks, a person is told, and the
     call is repeated. ``started_elsewhere`` counts devices that somebody else has started; a person
@@ -54,7 +56,8 @@ class ConfirmWaveOperator(WindowedOperator):
     :param timezone: the timezone of a window that is given as text (templated)
     :param rehearse_stop: before the first device of the release is confirmed, find out whether the
         connection may stop it: the stop is asked for a target that is in no task, so that nothing
-        is stopped. Where it may not, the release does not begin (``StopNotAllowedError``)
+        is stopped. Where it may not, the release does not begin (``StopNotAllowedError``). Where
+        the platform does not say so clearly, it begins, and the guard asks again once a minute
     :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
         week; with a window, a week divided by the share of a week in which it is open, plus 16
         days, at most 366 days
@@ -99,9 +102,17 @@ class ConfirmWaveOperator(WindowedOperator):
             max_in_flight=None if limit is None else read_whole_number(limit, "max_in_flight"),
             window=self.open_window(),
             outside=started_elsewhere_so_far(ti, self.after),
-            rehearse_stop=self.rehearse_stop,
+            rehearse_stop=self.rehearse_stop and self._is_right_unknown(ti),
         )
         return job if parts else nobody_to_confirm(job)
+
+    def _is_right_unknown(self, ti: Any) -> bool:
+        """Whether no wave before this one has found out if the release could be stopped."""
+        for task_id in reversed(self.after):
+            result = ti.xcom_pull(task_ids=task_id)
+            if isinstance(result, Mapping) and "started_elsewhere" in result:
+                return result.get("rehearse_stop") is True
+        return self.wave == 1
 
     def job_from_json(self, data: Mapping[str, Any]) -> ConfirmJob:
         return ConfirmJob.from_json(data)

@@ -44,8 +44,8 @@ class WatchWaveOperator(WaveOperator):
 
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
     "stopped_elsewhere" | "lost" | "surplus", "is_last", "batch_task_ids", "gate", "progress",
-    "started_elsewhere", "summary"}``; ``is_last``: no wave follows. And ``live``, how it stands, as
-    a guard's.
+    "started_elsewhere", "summary"}``; ``is_last``: no wave follows; ``"rehearse_stop": True`` as of
+    ``ConfirmWaveOperator``. And ``live``, how it stands, as a guard's.
 
     :param confirm_task_id: the task of the wave's ``ConfirmWaveOperator``
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
@@ -116,12 +116,14 @@ class WatchWaveOperator(WaveOperator):
             return {**confirm, "gate": None, "is_last": is_last}
         if not any(part.wave == self.wave for part in parts):
             said = f"Wave {self.wave} has no device left, so nothing is to be shown in it."
+            asks = confirm.get("rehearse_stop") is True
             return {
                 **{key: confirm[key] for key in ("wave", "progress", "batch_task_ids")},
                 "verdict": PASSED,
                 "is_last": is_last,
                 "gate": None,
                 "started_elsewhere": confirm["started_elsewhere"],
+                **({"rehearse_stop": True} if asks else {}),
                 "summary": said,
             }
         since = number_in(confirm, "confirmed_at")
@@ -140,6 +142,7 @@ class WatchWaveOperator(WaveOperator):
             unconfirmed=int(confirm.get("unconfirmed") or 0),
             outside=started_elsewhere_so_far(ti, self.after),
             trial=self._trial_job(context, plan, is_last),
+            rehearse_stop=confirm.get("rehearse_stop") is True,
         )
 
     def _trial_job(
