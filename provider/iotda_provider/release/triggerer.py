@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from iotda_provider.api import Call
     from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import Subtask, SubtaskStatus, TargetResults
+    from iotda_provider.models import SubtaskStatus, TargetResults
     from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
-    from iotda_provider.rollout_guard.failure_tally import Tally
     from iotda_provider.rollout_guard.memory_store import NoMemoryStore, TriggererMemoryStore
     from iotda_provider.rollout_guard.triggerer import TriggererRecall
 
@@ -88,23 +87,9 @@ class TriggererReleaseIO(TriggererGuardIO):
             await self._hook.close()
             raise
 
-    async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
-        async with self._reading_new_keys():
-            await super().read_failed(batch_task_id, tally)
-
-    async def read_retrying(
-        self, batch_task_id: str, add: Callable[[Subtask], None], most: int
-    ) -> None:
-        async with self._reading_new_keys():
-            await super().read_retrying(batch_task_id, add, most)
-
     async def stop_task(self, batch_task_id: str) -> None:
         async with self._reading_new_keys():
             await super().stop_task(batch_task_id)
-
-    async def rehearse_stop(self, batch_task_id: str) -> None:
-        async with self._reading_new_keys():
-            await super().rehearse_stop(batch_task_id)
 
     async def perform(self, call: Call[T]) -> T:
         async with self._reading_new_keys():

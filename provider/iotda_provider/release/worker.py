@@ -98,12 +98,6 @@ class WorkerReleaseIO(WorkerGuardIO):
         return run_blocking(procedure)
 
     @contextmanager
-    def _as_guard(self) -> Iterator[None]:
-        """Within it, the guard makes a call: what a guard asks again and again is not logged."""
-        with self._reading_new_keys(), self.quietly():
-            yield
-
-    @contextmanager
     def _reading_new_keys(self) -> Iterator[None]:
         try:
             yield
@@ -113,25 +107,25 @@ class WorkerReleaseIO(WorkerGuardIO):
             raise
 
     async def read_tasks(self, batch_task_ids: Sequence[str]) -> list[BatchTask | IoTDAError]:
-        with self._as_guard():
+        with self.quietly():  # what a guard asks again and again is not logged
             return await super().read_tasks(batch_task_ids)
 
     async def read_failed(self, batch_task_id: str, tally: Tally) -> None:
-        with self._as_guard():
+        with self.quietly():
             await super().read_failed(batch_task_id, tally)
 
     async def read_retrying(
         self, batch_task_id: str, add: Callable[[Subtask], None], most: int
     ) -> None:
-        with self._as_guard():
+        with self.quietly():
             await super().read_retrying(batch_task_id, add, most)
 
     async def stop_task(self, batch_task_id: str) -> None:
-        with self._as_guard():
+        with self._reading_new_keys(), self.quietly():
             await super().stop_task(batch_task_id)
 
     async def rehearse_stop(self, batch_task_id: str) -> None:
-        with self._as_guard():
+        with self.quietly():
             await super().rehearse_stop(batch_task_id)
 
     async def perform(self, call: Call[T]) -> T:

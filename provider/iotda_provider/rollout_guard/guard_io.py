@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, Subtask
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.failure_tally import Tally
@@ -61,3 +61,12 @@ class GuardIO(Protocol):
 
     async def tell(self, alert: Alert) -> None:
         """Begin to tell a person, and return without waiting for the end of it."""
+
+
+def are_all_refused(answers: Sequence[BatchTask | IoTDAError]) -> bool:
+    """Whether the platform has refused the credentials for every batch task.
+
+    If only some are refused, the keys are good. Then the hook stays open, because a stop of the
+    others must not wait until Airflow has looked the connection up again.
+    """
+    return bool(answers) and all(isinstance(answer, IoTDAAuthError) for answer in answers)

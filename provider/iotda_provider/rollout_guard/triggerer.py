@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.exceptions import (
-    IoTDAAuthError,
     IoTDAConfigError,
     IoTDAError,
     IoTDATransportError,
@@ -22,6 +21,7 @@ from iotda_provider.notifications.audience import Audience, Member, without_addr
 from iotda_provider.notifications.in_triggerer import tell
 from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
+from iotda_provider.rollout_guard.guard_io import are_all_refused
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
     NoMemoryStore,
@@ -113,6 +113,9 @@ class TriggererGuardIO:
         left = [one for one in batch_task_ids if one not in listed]
         shown = dict(zip(left, await asyncio.gather(*map(self._read, left)), strict=True))
         answers = [listed.get(one) or shown[one] for one in batch_task_ids]
+        if self._read_task == self._read_by_hook and are_all_refused(answers):
+            # The next look reads the connection again, which may have new keys by then.
+            await self._hook.close()
         self._listed.note(answers)
         # If the connection can't be read, the earlier memory must not wait for it.
         permanent = any(isinstance(answer, IoTDAConfigError) for answer in answers)
@@ -182,12 +185,7 @@ class TriggererGuardIO:
             return error
 
     async def _read_by_hook(self, batch_task_id: str) -> BatchTask:
-        try:
-            return await self._hook.get_batch_task(batch_task_id)
-        except IoTDAAuthError:
-            # The next look reads the connection again, which may have new keys by then.
-            await self._hook.close()
-            raise
+        return await self._hook.get_batch_task(batch_task_id)
 
     def _tell(self, alert: Alert) -> None:
         if not alert.is_news:

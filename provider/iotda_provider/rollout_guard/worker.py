@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import CallQueue
-from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.notifications.audience import Audience, without_addresses
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
+from iotda_provider.rollout_guard.guard_io import are_all_refused
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.outcome import to_text
 from iotda_provider.rollout_guard.package_version import read_package_version
@@ -154,6 +155,9 @@ class WorkerGuardIO:
 
         listed = await self._listed.read(BlockingIO(self._hook), batch_task_ids)
         answers = [listed.get(one) or self._read(one) for one in batch_task_ids]
+        if are_all_refused(answers):
+            # The next look reads the connection again, which may have new keys by then.
+            self._hook.close()
         self._listed.note(answers)
         if self._earlier_memory is not None:
             self._earlier_memory.give_to_watch()
@@ -211,10 +215,6 @@ class WorkerGuardIO:
     def _read(self, batch_task_id: str) -> BatchTask | IoTDAError:
         try:
             return self._hook.get_batch_task(batch_task_id)
-        except IoTDAAuthError as error:
-            # The next look reads the connection again, which may have new keys by then.
-            self._hook.close()
-            return error
         except IoTDAError as error:
             return error
 

@@ -60,6 +60,7 @@ class SharedReads:
         self.hook = hook
         self._waiting: _Waiting = {}
         self._kinds: dict[str, _Kind] = {}
+        self._readable: set[str] = set()  # those whose last reading was not refused
         self._flushes: set[asyncio.Task[None]] = set()
         self._resting: dict[_Kind, tuple[int, int]] = {}  # how many tasks; for how many readings
         self._list_has_counts = True
@@ -83,6 +84,7 @@ class SharedReads:
         """Note that nobody guards these batch tasks any more."""
         for batch_task_id in batch_task_ids:
             self._kinds.pop(batch_task_id, None)
+            self._readable.discard(batch_task_id)
 
     async def close(self) -> None:
         """Cancel the readings, and close the hook."""
@@ -101,7 +103,11 @@ class SharedReads:
             by_kind[self._kinds.get(batch_task_id, _USUAL)].add(batch_task_id)
         with quiet_retries():  # each guard logs the error in its own log
             await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
-            await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
+            refused = await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
+        if any(refused) and not self._readable:
+            # The next look reads the connection again, which may have new keys by then. Where only
+            # some are refused, the keys are good, and other guards may need the hook for a stop.
+            await self.hook.close()
 
     def _settle(self, flush: asyncio.Task[None], wanted: _Waiting) -> None:
         """At the end of a reading: end the wait of those that have got no answer."""
@@ -145,24 +151,27 @@ class SharedReads:
         if len(ids) - len(missing) < 2 * -(-rows // MAX_PAGE):
             self._resting[kind] = (len(ids), _REST)
 
-    async def _show(self, batch_task_id: str, wanted: _Waiting) -> None:
+    async def _show(self, batch_task_id: str, wanted: _Waiting) -> bool:
+        """Answer by reading one batch task; whether the platform has refused the credentials."""
         try:
             task = await self.hook.get_batch_task(batch_task_id)
         except IoTDAError as error:
-            if isinstance(error, IoTDAAuthError):
-                # The next look reads the connection again, which may have new keys by then.
-                await self.hook.close()
+            is_refused = isinstance(error, IoTDAAuthError)
+            if is_refused:
+                self._readable.discard(batch_task_id)
             for future in wanted.pop(batch_task_id, ()):
                 if not future.done():
                     future.set_exception(error)
-        else:
-            self._serve(task, wanted)
+            return is_refused
+        self._serve(task, wanted)
+        return False
 
     def _serve(self, task: BatchTask, wanted: _Waiting) -> None:
         if task.task_type in UPGRADES and task.status in UNDER_WAY:
             self._kinds[task.task_id] = (TaskType(task.task_type), task.status)
         else:
             self._kinds.pop(task.task_id, None)
+        self._readable.add(task.task_id)
         for future in wanted.pop(task.task_id, ()):
             if not future.done():
                 future.set_result(task)

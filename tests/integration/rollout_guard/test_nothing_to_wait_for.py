@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks import iotda_async
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
+from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
 BAD = {"devices": 200, "failure_rate": 0.5, "failure_after": 60, "success_after": 600}
 
@@ -138,3 +143,50 @@ def test_no_connection_is_looked_up_after_the_first_look(
     assert result["return_value"]["stop"]["outcome"] == "stopped"
     assert len(seen_before) == 1
     assert seen_before[0] <= looks + 1  # the worker's own look, and none of the trigger's
+
+
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_guard_that_is_refused_takes_no_connection_from_one_that_must_stop(
+    fleet: Any, ti: Any, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {"task_name": "refused", "targets": "all"}
+    bad = fleet({**BAD, "batch_tasks": [{"task_name": "bad", "targets": "all"}, refused]})
+    bad_id, refused_id = bad.task_ids
+    lookup, show = iotda_async.get_async_connection, IoTDAAsyncHook.get_batch_task
+    lookups, shown = [], []
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        lookups.append(len(shown))
+        return await lookup(*args, **kwargs)
+
+    async def shown_to_some(hook: Any, batch_task_id: str) -> Any:
+        shown.append(batch_task_id)
+        if shown.count(refused_id) > 1 and batch_task_id == refused_id:
+            raise IoTDAAuthError(status)
+        return await show(hook, batch_task_id)
+
+    monkeypatch.setattr(iotda_async, "get_async_connection", counted)
+    monkeypatch.setattr(IoTDAAsyncHook, "get_batch_task", shown_to_some)
+    triggers = [_trigger(ti, one) for one in (refused_id, bad_id)]
+
+    async def both() -> Any:
+        beside = asyncio.ensure_future(anext(triggers[0].run()))
+        try:
+            return (await anext(triggers[1].run())).payload
+        finally:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+
+    with ti.as_own_xcoms():
+        event = asyncio.run(both())
+
+    assert event["result"]["stop"]["outcome"] == "stopped"
+    assert shown.count(refused_id) > 1
+    assert len(lookups) == 1
+
+
+def _trigger(ti: Any, batch_task_id: str) -> RolloutGuardTrigger:
+    plan = GuardPlan(batch_task_ids=(batch_task_id,), rules=(MaxFailures(40),), stop_on_breach=True)
+    owner = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+    return RolloutGuardTrigger(plan=plan.to_dict(), owner={**owner, "task_id": batch_task_id})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import IoTDANotFoundError, IoTDAServerError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDANotFoundError, IoTDAServerError
 from iotda_provider.models import BatchTask
 from iotda_provider.triggers import shared_reads
 from iotda_provider.triggers.shared_reads import SharedReads, open_shared_reads, seconds_to_tick
@@ -31,6 +31,7 @@ class Platform:
         self.counts_in_list = counts_in_list
         self.calls: Counter[str] = Counter()
         self.error: Exception | None = None
+        self.refused: set[str] = set()
         self.closed = False
         self.was_asked, self.answers = asyncio.Event(), asyncio.Event()
         self.answers.set()
@@ -40,6 +41,8 @@ class Platform:
         await self._answer()
         if self.error:
             raise self.error
+        if batch_task_id in self.refused:
+            raise IoTDAAuthError(403)
         if batch_task_id not in self.wire:
             raise IoTDANotFoundError(404)
         return BatchTask.from_wire(self.wire[batch_task_id])
@@ -212,6 +215,35 @@ async def test_an_outage_reaches_all_and_passes() -> None:
     assert {type(answer) for answer in await look(reads, platform.ids)} == {IoTDAServerError}
     platform.error = None
     assert all(isinstance(task, BatchTask) for task in await look(reads, platform.ids))
+
+
+async def test_the_connection_is_read_anew_only_where_every_guard_is_refused() -> None:
+    platform = Platform(3)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
+
+    platform.refused = {platform.ids[0]}
+    await look(reads, platform.ids)
+    await look(reads, platform.ids[:1])  # the others look at other times
+    assert not platform.closed
+    platform.refused = set(platform.ids)
+    await look(reads, platform.ids[:2])
+    assert not platform.closed
+    answers = await look(reads, platform.ids[2:])
+    assert platform.closed
+    assert isinstance(answers[0], IoTDAAuthError)
+
+
+async def test_a_guard_that_has_ended_is_no_sign_of_good_keys() -> None:
+    platform = Platform(2)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    await look(reads, platform.ids)
+
+    reads.forget(platform.ids[1:])
+    platform.refused = {platform.ids[0]}
+    await look(reads, platform.ids[:1])
+
+    assert platform.closed
 
 
 async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
