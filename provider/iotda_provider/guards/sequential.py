@@ -125,12 +125,15 @@ class EvidenceRule(ClassedRule):
 
 
 def odds(log: float) -> str:
-    """Evidence as odds: ``195 to 1``."""
+    """Evidence as odds: ``195 to 1``, ``1,110 to 1``."""
     if math.isnan(log):
         return "unknown"
     if log > math.log(1e6):
         return f"10^{log / math.log(10):.0f} to 1"
-    return f"{math.exp(log):.3g} to 1"
+    if log < math.log(0.001):
+        return "less than 0.001 to 1"
+    shown = f"{math.exp(log):.3g}"
+    return f"{float(shown):,.0f} to 1" if "e" in shown else f"{shown} to 1"
 
 
 def _odds_between(least: float, most: float) -> str:

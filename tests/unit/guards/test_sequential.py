@@ -35,6 +35,20 @@ def test_a_breach_is_told_in_one_sentence_with_counts_rate_evidence_and_bound() 
     assert verdict.evidence["parameters"]["tolerated_rate"] == 0.02
 
 
+@pytest.mark.parametrize(
+    ("failed", "devices", "words"),
+    [
+        (0, 1_000_000, "less than 0.001 to 1"),
+        (2, 40, "1.03 to 1"),
+        (7, 50, "1,110 to 1"),
+        (50, 100, "10^53 to 1"),
+    ],
+)
+def test_evidence_is_a_number_that_people_read(failed: int, devices: int, words: str) -> None:
+    sentence = SequentialFailureTest(0.02).check(progress(failed, devices)).sentence
+    assert f": evidence against the rollout {words}, it" in sentence
+
+
 def test_no_level_to_hold_at_by_default() -> None:
     assert SequentialFailureTest(0.02).check(progress(12, 200)).decision is Decision.CONTINUE
 
