@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { badge, bar, nameOf, sentence, since, todo } from "./pieces.js";
-import { number, t } from "./words.js";
+import { joined, number, t } from "./words.js";
 
 // A row with this need, or a smaller one, waits for somebody.
 const URGENT = 3;
@@ -84,7 +84,7 @@ function line(row, isSecond) {
         }),
       ),
     ),
-    h("td", { class: "says" }, row.need <= URGENT ? h("strong", {}, t(`says.${row.state}`)) : null, sentence(row), row.need <= URGENT ? h("span", { class: "todo" }, `${t("todo")} ${todo(row)}`) : null),
+    h("td", { class: "says" }, row.need <= URGENT ? h("strong", {}, t(`says.${row.state}`)) : null, sentence(row), row.need <= URGENT ? h("span", { class: "todo" }, joined([t("todo"), todo(row)])) : null),
     h("td", { class: "as-of" }, row.looked_at ? since(row.looked_at, "ago") : "–"),
   );
 }

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { airflowPage, taskPage, toAirflow } from "./host.js";
 import { badge, bar, legend, nameOf, ruleWords, sentence, since, todo } from "./pieces.js";
 import { openStop } from "./stop.js";
-import { number, t, when } from "./words.js";
+import { joined, number, t, when } from "./words.js";
 
 // In these somebody has to look at the guard's task itself.
 const AT_THE_TASK = ["guard_failed", "stop_failed", "stale", "blind"];
@@ -54,7 +54,7 @@ function verdict(row) {
     { class: `card verdict ${row.state}`, "aria-label": t("verdict") },
     h("h2", {}, t(`says.${row.state}`)),
     h("p", {}, sentence(row)),
-    h("p", { class: "todo" }, h("strong", {}, `${t("todo")} `), todo(row)),
+    h("p", { class: "todo" }, h("strong", {}, joined([t("todo"), ""])), todo(row)),
     answer ? h("p", {}, h("a", { class: "button", "data-key": "answer", ...answer }, t("answer"))) : null,
     AT_THE_TASK.includes(row.state) ? h("p", {}, h("a", { "data-key": "task", ...toAirflow(taskPage(row)) }, t("to_the_task"))) : null,
   );
