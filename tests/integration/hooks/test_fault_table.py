@@ -89,6 +89,14 @@ FAULTS = (
         acted=True,
         count=1,
     ),
+    fault(
+        "acted, one attempt hangs",
+        *(DONE, DONE, READ_BACK, DONE, READ_BACK, WAITS, GOES_ON),
+        kind="latency",
+        seconds=20,
+        acted=True,
+        count=1,
+    ),
     fault("connection reset before acting", *NOT_ACTED_ONCE, kind="reset", count=1),
     fault("HTTP 503 before acting", *NOT_ACTED_ONCE, kind="status", status=503, count=1),
     fault(
@@ -352,13 +360,15 @@ def test_cell(
     emulator = iotda_emulator_factory(scenario, speed=0 if operation in ("retry", "wait") else 100)
     connection = emulator.airflow_connection
     connection["extra"] |= {"timeout": 60, "max_attempts": 3}
+    if row.name == "acted, one attempt hangs":
+        connection["extra"]["attempt_timeout"] = 2
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
     monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     monkeypatch.setattr("iotda_provider.procedures.target_results._STOP_PAUSES", (0.1, 0.2))
     if operation != "retry":
         emulator.advance(5)
     world = World(emulator, row.rule)
-    if row.rule["kind"] == "latency":
+    if row.name == "acted, no answer in time":
         monkeypatch.setattr("iotda_provider.transport.retrying._LEAST_SECONDS", 0.1)
         real = pipeline._attempt
 

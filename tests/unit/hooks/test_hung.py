@@ -70,6 +70,29 @@ class TestOnce:
         assert [seen.body for seen in fake.seen] == [{}, {}]
 
 
+class TestOfSixSeconds:
+    """An attempt has a third of them; the server would hang for longer than all."""
+
+    @pytest.fixture(autouse=True)
+    def six(self, connect: Callable[..., None]) -> None:
+        connect(timeout=6)
+
+    def test_a_read(self, client: Any, fake: Any, reply: Any) -> None:
+        fake.answer(reply(fault="hang"), reply(body=TASK))
+        assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+
+    @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
+    def test_a_call_for_61_targets_and_then_for_all(
+        self, client: Any, fake: Any, reply: Any, call: str
+    ) -> None:
+        targets = [f"d{number}" for number in range(61)]
+        fake.answer(reply(fault="hang"), lambda seen: reply(body={"targets": rows(seen)}))
+        assert len(getattr(client, call)(TASK_ID, targets).succeeded) == 61
+
+        fake.answer(reply(fault="hang"), reply(body={}))
+        assert list(getattr(client, call)(TASK_ID)) == []
+
+
 class TestWhatIsNotSentTwice:
     def test_a_retry_is_judged_by_reading(self, client: Any, fake: Any, reply: Any) -> None:
         fake.answer(reply(fault="hang"), reply(body=TASK))
