@@ -6,6 +6,7 @@ What is set here is set before anything imports Airflow, which reads its configu
 from __future__ import annotations
 
 import atexit
+import gc
 import ipaddress
 import os
 import shutil
@@ -84,6 +85,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, found in enumerate(starts) if found), len(longest_first))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Airflow and thousands of tests stay until the end: collections need not look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 class NetworkBlockedError(RuntimeError):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema.validators import validator_for
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 #: In dag.test() of Airflow 3.1 a trigger has no supervisor, through which it would write XComs.
@@ -72,10 +73,34 @@ def airflow_database() -> Path:
     shutil.copyfile(migrated_template(), database)
 
     from airflow import settings
+    from sqlalchemy import event
 
     # Connections that were opened on the empty database before.
     settings.engine.dispose()
+    event.listen(settings.engine, "connect", _do_not_wait_for_the_disk)
     return database
+
+
+def _do_not_wait_for_the_disk(connection: Any, record: Any) -> None:
+    """No test reads this database after a crash of the machine."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_are_checked_once() -> Iterator[None]:
+    """A ``Param`` checks its schema whenever its value is read: a fifth of a release's time."""
+    kind: Any = validator_for({})
+    check, valid = kind.check_schema, set()
+
+    def check_once(schema: Any, *args: Any, **kwargs: Any) -> None:
+        text = repr(schema)
+        if text not in valid:
+            check(schema, *args, **kwargs)
+            valid.add(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "check_schema", check_once)
+        yield
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,6 @@ with DAG(
         gate=0.1,
         max_waves=3,
         wave_timeout=1,
-        poll_interval=0.1,
+        poll_interval=0.02,
         approval="when unproven",
     )

@@ -27,7 +27,7 @@ with DAG(
         max_waves=4,
         chunk=15,
         wave_timeout=3600,
-        poll_interval=0.1,
+        poll_interval=0.02,
         deferrable=False,
         retries=4,
         retry_delay=timedelta(0),

@@ -26,7 +26,7 @@ with DAG(
         gate=0.12,
         max_waves=2,
         window="{{ '' if '_1_' in ti.task_id else params.closed }}",
-        poll_interval=0.1,
+        poll_interval=0.02,
         deferrable=True,
         # Whatever sleeps until the window opens is found out sooner than it opens.
         execution_timeout=timedelta(minutes=5),
