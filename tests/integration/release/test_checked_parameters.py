@@ -187,3 +187,35 @@ def test_a_first_wave_within_its_share_or_of_one_device_is_taken(
     rollout: Any, waves: str, share: float
 ) -> None:
     assert check(rollout(**WORLD), waves=waves, largest_first_wave=share)["devices"] == 100
+
+
+OLD = {"package_id": "01d", "version": "1.0.0"}
+PACKAGES = [
+    {"package_id": PACKAGE, "version": "2.0.0"},
+    {**OLD, "support_source_versions": ["0.9.0"]},
+    {**OLD, "package_id": "02d", "product_id": "other"},
+    {**OLD, "package_id": "03d", "package_type": "softwarePackage"},
+]
+
+
+@pytest.mark.parametrize(
+    ("package_id", "says"),
+    [
+        (None, "needs rollback_package_id"),
+        ("04d", "04d"),
+        (PACKAGE, "brings version 2.0.0"),
+        ("01d", "can be installed on 0.9.0 only"),
+        ("02d", "its product is other"),
+        ("03d", "its type is softwarePackage"),
+    ],
+)
+def test_a_way_back_that_is_none_is_refused(
+    rollout: Any, package_id: str | None, says: str
+) -> None:
+    run = rollout(**{**WORLD, "packages": PACKAGES})
+    run.emulator.clear_journal()
+    with pytest.raises(AirflowFailException) as refusal:
+        check(run, rollback="at once", rollback_package_id=package_id)
+    assert says in str(refusal.value)
+    assert run.xcoms["check", "refused"] == str(refusal.value)
+    assert {entry["method"] for entry in run.emulator.journal()} == {"GET"}

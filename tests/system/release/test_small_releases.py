@@ -77,6 +77,11 @@ def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_
     assert len(platform.confirmed) == begun
 
 
+#: Nothing waits before the check refuses.
+in_the_worker = pytest.mark.parametrize("is_deferred", [False], ids=["worker"])
+
+
+@in_the_worker
 def test_devices_of_another_product_are_no_reason_to_begin(release: Any, fleet: Any) -> None:
     fleet(devices=200, packages=[{"package_id": PACKAGE, "version": "2.0.0", "product_id": "p1"}])
     run = release(waves="100%")
@@ -84,6 +89,7 @@ def test_devices_of_another_product_are_no_reason_to_begin(release: Any, fleet: 
     assert not events(run)
 
 
+@in_the_worker
 def test_another_upgrade_of_the_same_devices_ends_it_before_anything_is_made(
     release: Any, fleet: Any
 ) -> None:

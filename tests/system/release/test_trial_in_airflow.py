@@ -1,4 +1,7 @@
-"""Every wave as a trial, in real Airflow: one release of each kind of firmware and fleet."""
+"""Every wave as a trial, in real Airflow: one release of good firmware, and one of bad.
+
+Outages, and fleets that sleep: tests/integration/release/test_trials.py.
+"""
 
 from __future__ import annotations
 
@@ -62,21 +65,3 @@ def test_firmware_that_takes_devices_offline_reaches_one_wave(run_dag: Any, flee
     assert run.states["rollout.wave_1_stop"] == "success"
     confirmed = [entry["body"]["targets"] for entry in emulator.journal("confirm_batch_task")]
     assert sum(map(len, confirmed)) == 200
-
-
-def test_an_outage_of_everything_stops_nothing_and_opens_nothing(run_dag: Any, fleet: Any) -> None:
-    # By its beginning the first wave's devices have been updated.
-    emulator = fleet(outages=[{"begins": 800, "lasts": 1e6}], **FIVE_PERCENT)
-    run = run_dag(DAG_FILE)
-    watched = run.xcom("rollout.wave_1_watch")
-    assert watched["verdict"] == "unproven"
-    assert "not decided" in watched["summary"]
-    assert run.xcom("rollout.wave_2_confirm") is None
-    assert len(emulator.journal("create_batch_task")) == 1
-
-
-def test_a_fleet_that_sleeps_is_not_stopped_by_the_trial(run_dag: Any, fleet: Any) -> None:
-    fleet(asleep_share=0.8, sleep_period=PERIOD)
-    run = run_dag(DAG_FILE)
-    assert run.xcom("rollout.wave_1_watch")["verdict"] == "unproven"
-    assert run.xcom("rollout.wave_2_confirm") is None
