@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from tests import stored_formats
 from tests.integration.release import conftest
@@ -32,6 +32,7 @@ from iotda_provider.operators.batch_task import (
 )
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
 from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator
@@ -212,6 +213,44 @@ def breached(it: Left, path: Path) -> dict[str, Any]:
     return dict(it.run.outcome(1, rules=RULES))
 
 
+#: The package that is released, the one before, and one for another product.
+PACKAGES = [
+    {"package_id": PACKAGE, "version": "2.0.0"},
+    {"package_id": "01d", "version": "1.0.0"},
+    {"package_id": "02d", "version": "1.0.0", "product_id": "other"},
+]
+
+
+def found_back(it: Left, path: Path) -> dict[str, Any]:
+    """Who gets the old package back after a release that was stopped; a check that refuses."""
+    run = it.run
+    refuses = CheckReleaseOperator(
+        task_id="refuses",
+        package_id=PACKAGE,
+        group_ids=[GROUP],
+        rollback="at once",
+        rollback_package_id="02d",
+    )
+    with pytest.raises(AirflowFailException):
+        it(refuses)
+    plan(it)
+    it(run.creating(1, rules=RULES))
+    it(run.confirming(1, rules=RULES))
+    run.time.sleep(1000)
+    run.said("breached")
+    run.outcome(1, rules=RULES)
+    find = FindDevicesToRollBackOperator(
+        task_id="find",
+        release_dag_id="dag",
+        release_run_id="run",
+        plan_task_id="plan",
+        keeper_task_id="outcome",
+        package_id="01d",
+        report_path=path.as_uri(),
+    )
+    return dict(it(find))
+
+
 def asked(it: Left) -> Any:
     """A release that a person lets go on, or whose guard breaks it meanwhile; the answer."""
     from tests.integration.release.test_guard_while_asked import asking
@@ -274,6 +313,33 @@ def test_a_release_that_is_stopped_leaves_what_the_golden_file_says(
     assert breached(it, path)["verdict"] == "breached"
     text = json.dumps({**it.as_json(), "files": files_of(path)})
     stored_formats.check("breached_release", json.loads(text.replace(str(tmp_path), "/tmp/there")))
+
+
+@pytest.mark.parametrize("deferrable", [False])
+def test_a_way_back_and_a_refusal_leave_what_the_golden_file_says(
+    begin: Callable[..., Left], tmp_path: Path
+) -> None:
+    it = begin(**GOOD, packages=PACKAGES)
+    path = tmp_path / "decisions.jsonl"
+    found = found_back(it, path)
+    assert found["devices"] > found["from_another"] > 0
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["outcome"] for row in rows} >= {"roll_back", "runs_another_version"}
+    text = json.dumps({**it.as_json(), "rows": rows})
+    stored_formats.check("way_back", json.loads(text.replace(str(tmp_path), "/tmp/there")))
+
+
+@pytest.mark.parametrize("deferrable", [False])
+@pytest.mark.parametrize("version", stored_formats.versions("way_back"))
+def test_the_way_back_from_a_release_of_an_earlier_version_is_found(
+    begin: Callable[..., Left], tmp_path: Path, version: str
+) -> None:
+    """All that it reads of the release was left by the earlier version."""
+    old = stored_formats.golden("way_back", version)
+    found = found_back(begin(old, **GOOD, packages=PACKAGES), tmp_path / "decisions.jsonl")
+    then = old["xcoms"]["find return_value"]
+    for name in ("devices", "counts", "from_another", "version", "old_version", "waves"):
+        assert found[name] == then[name]
 
 
 @pytest.mark.parametrize("version", stored_formats.versions("release"))

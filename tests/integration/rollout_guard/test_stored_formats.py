@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Stalled,
 )
+from iotda_provider.operators import guard_liveness, guard_runs
 
 KEY = "guard_memory"
 #: A third of the devices fails at first, and most of those again.
@@ -189,3 +191,54 @@ def test_a_guard_that_an_earlier_version_has_deferred_goes_on(
         assert result[name] == then[name]
     assert it.events[0]["result"]["verdict"] == then["verdict"]
     assert it.ti.xcoms["audit"] == old["xcoms"]["audit"]
+
+
+class Look:
+    """A task instance that looks for rollouts without a guard, and its XComs of all looks."""
+
+    dag_id, run_id, task_id, map_index, try_number = "dag", "run", "running_rollouts", -1, 1
+
+    def __init__(self, before: dict[str, Any], records: dict[str, Any]) -> None:
+        self.xcoms, self._records = dict(before), records
+
+    def xcom_pull(self, *, key: str, run_id: str | None = None, **_: Any) -> Any:
+        """An XCom of an earlier look, or the record of a guard's run."""
+        return self.xcoms.get(key) if run_id is None else self._records[run_id]
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep an XCom as JSON, as Airflow does."""
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, seconds: float, before: Any, ids: list[str]) -> Look:
+    """A look at rollouts of which the first has no guard, and the second's guard is overdue."""
+    now = SimpleNamespace(time=lambda: START + seconds)
+    monkeypatch.setattr(guard_liveness, "time", now)
+    monkeypatch.setattr(guard_runs, "time", now)
+    runs = guard_runs.GuardRuns(missing={ids[0]: "guard__0"}, watched={ids[1]: "guard__1"})
+    monkeypatch.setattr(guard_runs, "find_guard_runs", lambda *args, **kwargs: runs)
+    ti = Look(before, {"guard__1": {"due": "2026-09-21T14:13:20Z"}})
+    operator = guard_runs.FindUnguardedRolloutsOperator(task_id=ti.task_id, notifiers=[Chat()])
+    rows = operator.execute({"ti": ti})  # type: ignore[arg-type]
+    assert [row["conf"]["batch_task_id"] for row in rows] == ids[:1]
+    return ti
+
+
+@pytest.mark.parametrize("deferrable", [False])
+def test_a_look_for_guards_leaves_what_the_golden_file_says_and_reads_it(
+    fleet: Callable[..., Fleet],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ids = ["0123456789abcdef01234567", "0123456789abcdef01234568"]
+    tasks = [{"task_id": each, "task_name": "rollout", "targets": 5} for each in ids]
+    fleet({"devices": 10, "start_time": WORLD["start_time"], "batch_tasks": tasks})
+    written = looked(monkeypatch, 3600, {}, ids).xcoms
+    stored_formats.check("look_for_guards", {"xcoms": written})
+    for version in stored_formats.versions("look_for_guards"):
+        old = stored_formats.golden("look_for_guards", version)["xcoms"]
+        again = looked(monkeypatch, 4200, old, ids).xcoms
+        assert again == old, "since when, and who was told, is known"
+        said = "".join(capsys.readouterr()) + caplog.text
+        assert f"{ids[0]} HAS HAD NO GUARD FOR 10 MINUTES" in said
