@@ -211,11 +211,13 @@ class Look:
 
 
 def looked(monkeypatch: pytest.MonkeyPatch, seconds: float, before: Any, ids: list[str]) -> Look:
-    """A look at rollouts of which the first has no guard, and the second's guard is overdue."""
+    """A look at rollouts: one without a guard, one whose guard is overdue, one that is given up."""
     now = SimpleNamespace(time=lambda: START + seconds)
     monkeypatch.setattr(guard_liveness, "time", now)
     monkeypatch.setattr(guard_runs, "time", now)
-    runs = guard_runs.GuardRuns(missing={ids[0]: "guard__0"}, watched={ids[1]: "guard__1"})
+    runs = guard_runs.GuardRuns(
+        missing={ids[0]: "guard__0"}, watched={ids[1]: "guard__1"}, given_up={ids[2]: "guard__2"}
+    )
     monkeypatch.setattr(guard_runs, "find_guard_runs", lambda *args, **kwargs: runs)
     ti = Look(before, {"guard__1": {"due": "2026-09-21T14:13:20Z"}})
     operator = guard_runs.FindUnguardedRolloutsOperator(task_id=ti.task_id, notifiers=[Chat()])
@@ -231,14 +233,14 @@ def test_a_look_for_guards_leaves_what_the_golden_file_says_and_reads_it(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ids = ["0123456789abcdef01234567", "0123456789abcdef01234568"]
-    tasks = [{"task_id": each, "task_name": "rollout", "targets": 5} for each in ids]
+    ids = [f"0123456789abcdef0123456{number}" for number in (7, 8, 9)]
+    tasks = [{"task_id": each, "task_name": "rollout", "targets": 3} for each in ids]
     fleet({"devices": 10, "start_time": WORLD["start_time"], "batch_tasks": tasks})
     written = looked(monkeypatch, 3600, {}, ids).xcoms
     stored_formats.check("look_for_guards", {"xcoms": written})
     for version in stored_formats.versions("look_for_guards"):
         old = stored_formats.golden("look_for_guards", version)["xcoms"]
-        again = looked(monkeypatch, 4200, old, ids).xcoms
+        again = looked(monkeypatch, 3840, old, ids).xcoms
         assert again == old, "since when, and who was told, is known"
         said = "".join(capsys.readouterr()) + caplog.text
-        assert f"{ids[0]} HAS HAD NO GUARD FOR 10 MINUTES" in said
+        assert f"{ids[0]} HAS HAD NO GUARD FOR 4 MINUTES" in said

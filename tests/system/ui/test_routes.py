@@ -51,7 +51,7 @@ def path_of(run: Any) -> str:
             id="triggerer",
             marks=pytest.mark.skipif(
                 not TRIGGERS_WRITE_XCOMS,
-                reason="dag.test() of Airflow 3.1 lets no trigger write the page's data",
+                reason="dag.test() of Airflow 3.1 and 3.2 lets no trigger write the page's data",
             ),
         ),
     ],
