@@ -118,6 +118,26 @@ class Notes:
         self._kept.delete("note", self._task_id, key)
 
 
+class Variables:
+    """In the place of Airflow's ``Variable``."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A Variable's text."""
+        found = self._kept.get("variable", "", name)
+        return default if found is None else found
+
+    def set(self, name: str, text: str, **_: Any) -> None:
+        """Keep a Variable."""
+        self._kept.put("variable", "", name, text)
+
+    def delete(self, name: str) -> None:
+        """Forget a Variable."""
+        self._kept.delete("variable", "", name)
+
+
 class FastTime:
     """In the place of ``time``: it passes ``speed`` times as fast.
 
@@ -307,13 +327,16 @@ def main() -> int:
     kept = Kept(options.home / "airflow.db")
     fast = FastTime(run["real"], run["virtual"], run["speed"])
     let_time_fly(fast, run["speed"])
-    from iotda_provider.release import storage
+    from iotda_provider.airflow_support import task_notes
+    from iotda_provider.release import storage, under_way
     from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
     made: Any = TriggererMemoryStore
     made._set_xcom = lambda state, key, value: kept.put("xcom", options.task_id, key, value)
     made._get_xcom = lambda state, key: kept.get("xcom", options.task_id, key)
     storage._xcom = lambda: kept
+    task_notes._variables = lambda: Variables(kept)
+    under_way.is_under_way = lambda dag_id, run_id: True
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.time()
     if options.how == "fire":
