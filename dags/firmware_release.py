@@ -292,9 +292,8 @@ def firmware_release() -> None:
     # What the check and the dry run must take as the waves do.
     planned: Any = {
         "rules": rules,
-        "waves": "{{ params.waves }}",
         "gate": "{{ params.gate_rate }}",
-        "max_waves": MOST_WAVES,
+        "trial": "{{ params.trial }}",
         "window": "{{ params.window or '' }}",
         "timezone": "{{ params.timezone }}",
     }
@@ -305,11 +304,13 @@ def firmware_release() -> None:
         online_within="{{ params.online_within_hours }}",
         create_task_id=[*create_task_ids("rollout", MOST_WAVES), "try_again"],
         manifest_path=MANIFEST_PATH,
+        waves="{{ params.waves }}",
+        max_waves=MOST_WAVES,
         approval="{{ params.approval }}",
-        trial="{{ params.trial }}",
         largest_first_wave=LARGEST_FIRST_WAVE,
         rollback="{{ params.rollback }}",
         rollback_package_id="{{ params.rollback_package_id or '' }}",
+        is_dry_run="{{ params.dry_run }}",
         **planned,
     )
     checked: Any = check.output
@@ -320,13 +321,14 @@ def firmware_release() -> None:
         document={"package_ids": ["{{ params.package_id }}"]},
         group_ids="{{ params.group_ids | tojson }}",
         manifest_path=MANIFEST_PATH,
+        waves="{{ params.waves }}",
+        max_waves=MOST_WAVES,
         late=checked["late"],
         versions=checked["versions"],
         bake_time="{{ params.bake_minutes * 60 }}",
         wave_timeout="{{ params.wave_hours * 3600 }}",
         max_in_flight="{{ params.max_in_flight or '' }}",
         evidence=external_evidence,
-        trial="{{ params.trial }}",
         # Airflow 2: can't ask.
         approval="{{ params.approval }}" if AIRFLOW_V_3_1_PLUS else "never",
         on_no_answer="hold",
@@ -350,8 +352,6 @@ def firmware_release() -> None:
     preview = PreviewReleaseOperator(
         task_id="preview",
         checked=checked,
-        devices=checked["targets"],
-        late=checked["late"],
         left_out=checked["left_out"],
         bake_time="{{ params.bake_minutes * 60 }}",
         poll_interval=SECONDS_BETWEEN_LOOKS,

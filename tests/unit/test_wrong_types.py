@@ -122,6 +122,13 @@ WRONG: dict[str, Callable[[], Any]] = {
     "a date": lambda: datetime.now(timezone.utc),
     "something odd": Odd,
 }
+OUTLINE = {
+    "labels": ["100%"],
+    "cumulative": [1],
+    "has_groups": False,
+    **dict.fromkeys(("late", "late_waves", "in_groups", "groups"), 0),
+    **dict.fromkeys(("of_product", "asked_when_online", "packages"), 1),
+}
 OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (batch_task.StopBatchTaskOperator, ONE),
     (StopReleaseOperator, {"create_task_id": "c"}),
@@ -152,7 +159,7 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (FindDevicesToRollBackOperator, {"release_run_id": "r", "package_id": "a"}),
     (
         PreviewReleaseOperator,
-        {"checked": {"in_groups": 1}, "devices": ["a"], "rules": RULES, "waves": "100%"},
+        {"checked": {"outline": OUTLINE, "late": 0}, "rules": RULES},
     ),
     (PlanWavesOperator, {**UPGRADE, "waves": "100%", "gate": 0.05}),
     (CreateWaveOperator, {**WAVE, **UPGRADED}),

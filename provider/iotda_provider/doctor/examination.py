@@ -17,6 +17,7 @@ from iotda_provider.doctor import facts, permissions
 from iotda_provider.doctor.caller import Asked, Caller, said
 from iotda_provider.doctor.findings import Finding, Report, Result
 from iotda_provider.hooks import shared
+from iotda_provider.models import Device, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,6 +160,11 @@ def _look_around(caller: Caller, batch_task_id: str | None) -> facts.Seen:
         for kind in ("firmwarePackage", "softwarePackage")
     }
     package = next((p for one in packages.values() if one.result for p in one.result.rows), None)
+    product = {"product_id": product_id} if (product_id := _product_of(devices)) else {}
+    known = next((row for row in listed if row.status.name != "UNKNOWN"), None)
+    kind, status = (
+        (str(known.task_type), known.status) if known else (UPGRADES[0], TaskStatus.WAITING)
+    )
     failed = next((row for row in listed if row.progress.fail), None)
     rehearsed_with = batch_task_id or chosen or nowhere
     return facts.Seen(
@@ -178,11 +184,23 @@ def _look_around(caller: Caller, batch_task_id: str | None) -> facts.Seen:
         members=caller.ask(api.list_devices_in_group(group or str(uuid4()))),
         packages=packages,
         package=caller.ask(api.show_package(package.package_id if package else nowhere)),
-        search=caller.ask(api.search_devices("select * from device limit 0,1")),
+        unknown_device=caller.ask(api.show_device(f"nobody-{uuid4().hex}")),
+        unknown_package=caller.ask(api.show_package(nowhere)),
+        unknown_group=caller.ask(api.list_devices_in_group(str(uuid4()), limit=1)),
+        by_status=caller.ask(api.list_batch_tasks(task_type=kind, status=status)),
+        status=status,
+        of_product=caller.ask(api.list_devices(**product, limit=1)),
+        search=caller.ask(api.count_devices(product)),
         rehearsed_with=rehearsed_with,
         stop=caller.ask(api.stop_batch_task(rehearsed_with, (facts.rehearsal_target(),))),
         untyped=caller.ask(_untyped_list()),
     )
+
+
+def _product_of(devices: Asked[api.Page[Device]]) -> str:
+    """The product of the first device in a list; empty: there is none that can be searched for."""
+    ids = [one.product_id for one in devices.result.rows] if devices.result else []
+    return next((one for one in ids if one and one.isalnum() and one.isascii()), "")
 
 
 def _untyped_list() -> api.Call[Any]:

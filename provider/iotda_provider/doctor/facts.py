@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,20 @@ from uuid import uuid4
 from iotda_provider.api import Page
 from iotda_provider.doctor.caller import Asked, Caller
 from iotda_provider.doctor.findings import Finding, Result
-from iotda_provider.models import BatchTask, Device, DeviceGroup, OtaPackage, Subtask, TaskType
+from iotda_provider.models import (
+    BatchTask,
+    Device,
+    DeviceGroup,
+    OtaPackage,
+    Subtask,
+    TaskStatus,
+    TaskType,
+)
 from iotda_provider.procedures.batch_tasks import REHEARSAL
 
 _MOST_GROUPS = 1000
 _NOT_IN_TASK = "IOTDA.014219"
+_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
 def rehearsal_target() -> str:
@@ -29,6 +39,8 @@ class Seen:
     :param task: a batch task read by itself; its id may be invented
     :param subtasks_of: the batch task whose failed subtasks were listed; None: no status was asked
         for
+    :param by_status: a list of batch tasks with one status, ``status``
+    :param of_product: a page of one product's devices, or of all, which ``search`` has counted
     :param rehearsed_with: the batch task whose stop was rehearsed
     :param untyped: a list of batch tasks without a type
     """
@@ -45,7 +57,13 @@ class Seen:
     members: Asked[Page[Device]]
     packages: Mapping[str, Asked[Page[OtaPackage]]]
     package: Asked[OtaPackage]
-    search: Asked[tuple[Device, ...]]
+    unknown_device: Asked[Device]
+    unknown_package: Asked[OtaPackage]
+    unknown_group: Asked[Page[Device]]
+    by_status: Asked[Page[BatchTask]]
+    status: TaskStatus
+    of_product: Asked[Page[Device]]
+    search: Asked[int]
     rehearsed_with: str
     stop: Asked[Any]
     untyped: Asked[Any]
@@ -60,12 +78,18 @@ def findings(seen: Seen) -> list[Finding]:
     """One row for each fact."""
     facts = (
         ("deleted task is 404", _unknown_task),
+        ("deleted device is 404", _unknown_device),
+        ("deleted package is 404", _unknown_package),
+        ("deleted group is 404", _unknown_group),
         ("counts add up", _counts),
         ("newest first", _order),
+        ("times can be compared", _times),
+        ("lists by status", _by_status),
         ("statuses are known", _statuses),
         ("failed subtasks only", _filter),
         ("stop of an unknown target", _stop),
         ("lists count their rows", _totals),
+        ("search counts as lists do", _search),
         ("lists have versions", _versions),
         ("time of going online", _online),
         ("members lack versions", _members),
@@ -105,17 +129,49 @@ def _nothing(what: str, asked: Asked[Any] | None = None) -> _Fact:
 
 
 def _unknown_task(seen: Seen) -> _Fact:
-    if seen.unknown_task.status == 404:
-        return (
-            Result.OK,
-            f"a batch task that does not exist is answered with {seen.unknown_task.code}",
-        )
-    if seen.unknown_task.status in (401, 403) or seen.unknown_task.status is None:
-        return _nothing("answer", seen.unknown_task)
-    return Result.WARNING, (
-        f"it is answered with {seen.unknown_task.code}: a guard takes a deleted batch task for "
-        "one that can't be read, and says blind instead of lost"
+    consequence = (
+        "a guard takes a deleted batch task for one that can't be read, and says blind instead of "
+        "lost"
     )
+    return _unknown(seen.unknown_task, "a batch task", consequence)
+
+
+def _unknown_device(seen: Seen) -> _Fact:
+    asked = seen.unknown_device
+    if asked.status is not None and asked.status >= 500:
+        return Result.FAILS, (
+            f"it is answered with {asked.code}, as by a platform that is down: a release that "
+            "reads a wave's devices waits for a deleted one, and its next wave never begins"
+        )
+    return _unknown(asked, "a device", "a release keeps a deleted device in its wave")
+
+
+def _unknown_package(seen: Seen) -> _Fact:
+    consequence = "the check of a release tries again, and fails in the platform's words"
+    return _unknown(seen.unknown_package, "a package", consequence)
+
+
+def _unknown_group(seen: Seen) -> _Fact:
+    consequence = "the check of a release tries again, and fails in the platform's words"
+    return _unknown(seen.unknown_group, "a device group", consequence, good=(400, 404))
+
+
+def _unknown(
+    asked: Asked[Any], what: str, consequence: str, good: tuple[int, ...] = (404,)
+) -> _Fact:
+    """How the platform answers a call for something that does not exist.
+
+    :param what: what it was asked for
+    :param consequence: of another answer, in words
+    :param good: the statuses that are understood
+    """
+    if asked.status in good:
+        return Result.OK, f"{what} that does not exist is answered with {asked.code}"
+    if asked.error is None:
+        return Result.WARNING, f"{what} that does not exist is answered as if it did: {consequence}"
+    if asked.status in (401, 403) or asked.status is None:
+        return _nothing("answer", asked)
+    return Result.WARNING, f"it is answered with {asked.code}: {consequence}"
 
 
 def _counts(seen: Seen) -> _Fact:
@@ -142,6 +198,47 @@ def _order(seen: Seen) -> _Fact:
             "created before may end too early, and a second one be created"
         )
     return Result.OK, "batch tasks are listed newest first, on which the search for one relies"
+
+
+def _times(seen: Seen) -> _Fact:
+    times = [row.create_time for row in seen.listed if row.create_time]
+    if not times:
+        return _nothing("batch task with a time", next(iter(seen.tasks.values())))
+    odd = [one for one in times if not _TIME.fullmatch(one)]
+    if odd:
+        return Result.FAILS, (
+            f"a batch task was created at {odd[0]!r}, which is not written as 20261129T100000Z: "
+            "the search for a batch task that was created before may end too early, and a second "
+            "one be created"
+        )
+    return Result.OK, f"they are written as {times[0]}"
+
+
+def _by_status(seen: Seen) -> _Fact:
+    rows = seen.by_status.result.rows if seen.by_status.result else ()
+    if not rows:
+        return _nothing(f"batch task in the status {seen.status}", seen.by_status)
+    others = [row for row in rows if row.status != seen.status]
+    # One may have changed between the two lists.
+    if len(others) == len(rows) > 1:
+        return Result.FAILS, (
+            f"a list of batch tasks that are {seen.status} has one that is {others[0].status}: "
+            "which other upgrades are under way can't be read"
+        )
+    return Result.OK, f"of those that are {seen.status}"
+
+
+def _search(seen: Seen) -> _Fact:
+    counted, page = seen.search.result, seen.of_product.result
+    if counted is None or page is None or page.total is None:
+        return _nothing("count", seen.search if counted is None else seen.of_product)
+    if counted != page.total:
+        return Result.WARNING, (
+            f"the search counts {counted:,} device(s) of a product, and the list {page.total:,}: "
+            "before each wave a release may have to read its devices, where it otherwise counts "
+            "them"
+        )
+    return Result.OK, f"both count {counted:,} device(s) of a product"
 
 
 def _statuses(seen: Seen) -> _Fact:

@@ -45,7 +45,12 @@ def findings(seen: Seen) -> list[Finding]:
         _of_reads(
             "iotda:devices:queryList", [seen.devices], "the versions before and after a release"
         ),
-        _of_reads("iotda:devices:query", [seen.device], "releases with online_within"),
+        _of_reads(
+            "iotda:devices:query",
+            [seen.device],
+            "releases with online_within, and reading a small wave's devices before it begins",
+        ),
+        _of_search(seen.search),
     ]
     return rows + [
         Finding(
@@ -86,6 +91,17 @@ def _of_reads(action: str, asked: list[Asked[Any]], what: str) -> Finding:
 def _is_forbidden(asked: Asked[Any]) -> bool:
     """Whether a refusal is about the caller: IoTDA reports its rate limits with a 403, too."""
     return not isinstance(asked.error, IoTDAThrottledError)
+
+
+def _of_search(asked: Asked[Any]) -> Finding:
+    """Whether devices may be searched for. Releases go without, by reading them."""
+    action, what = "iotda:devices:search", "the look at devices before each wave of a release"
+    if asked.error is None:
+        return Finding("permissions", action, Result.OK, f"for {what}")
+    if asked.status == 403 and _is_forbidden(asked):
+        text = f"{what} reads them, which takes more calls. {said(asked.error)}"
+        return Finding("permissions", action, Result.WARNING, text)
+    return Finding("permissions", action, Result.UNKNOWN, said(asked.error))
 
 
 def _of_stop(seen: Seen) -> Finding:

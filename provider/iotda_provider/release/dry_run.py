@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from iotda_provider.api import MAX_PAGE, MAX_TARGETS_PER_CALL, MAX_TARGETS_PER_TASK
-from iotda_provider.guards import EnoughSuccess
+from iotda_provider.api import MAX_TARGETS_PER_CALL, MAX_TARGETS_PER_TASK
+from iotda_provider.guards import Combined, EnoughSuccess
 from iotda_provider.guards.lab import exact
 from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.reports import duration
 from iotda_provider.guards.rule import Rule
+from iotda_provider.release.expected_calls import WaveSize, expected_calls
 from iotda_provider.release.gate import forecast
 from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.outline import Outline
+from iotda_provider.release.planning import late_warning
 
 #: The failure rates for which the exposure is computed.
 RATES = (0.01, 0.02, 0.05, 0.1)
-# Calls that each wave takes besides those that its devices take: its task is looked for (a page of
-# each type of upgrade), created, looked for again and read.
-_CALLS_TO_CREATE = 6
+#: The row of all rules at once.
+TOGETHER = "All rules together"
 _MOST_WAITS = 10_000
 
 
@@ -70,8 +72,9 @@ class DryRun:
     :param devices: how many devices it would be for
     :param left_out: why devices are left out, and how many
     :param late: devices that were not online lately
-    :param exposed: for each rule its notation, and for each of ``RATES`` how many devices would be
-        confirmed on average before it stops the release, and the chance that it ever does
+    :param exposed: for each rule, and for all of them together, its notation, and for each of
+        ``RATES`` how many devices would be confirmed on average before it stops the release, and
+        the chance that it ever does
     :param calls: API calls, by what they are for
     :param seconds: the shortest time from the start to the last wave's end
     :param warnings: what a person should read before the start
@@ -123,37 +126,34 @@ class DryRun:
 
 
 def dry_run(
+    outline: Outline,
     *,
-    labels: Sequence[str],
-    cumulative: Sequence[int],
-    late: int,
     left_out: Mapping[str, int],
     rules: Sequence[Rule],
     gate: EnoughSuccess,
     times: Times,
-    reads: Mapping[str, int],
-    warnings: Sequence[str] = (),
+    compared: int = 0,
 ) -> DryRun:
     """Compute what a release would do.
 
-    :param labels: of each wave
-    :param cumulative: the devices of each wave with those before it
-    :param late: how many devices were not online lately
+    :param left_out: why devices are left out, and how many
     :param rules: of the guard; each is evaluated at the end of each wave, as by then it has
         confirmed all of its devices
-    :param reads: calls that reading takes before the first wave and after the last one, by what
-        they are for
+    :param compared: the most devices of either group of the trial; 0: there is no trial
     """
-    found = forecast(gate, labels, cumulative)
-    waves, moment = [], times.start
-    confirmations = creations = 0
+    found = forecast(gate, outline.labels, outline.cumulative)
+    looks = math.ceil(times.bake / times.between_looks) + 1
+    waves, sizes, moment, tasks = [], [], times.start, 0
     for wave in found:
         begins = _opens(times, moment)
-        calls = math.ceil(wave.devices / MAX_TARGETS_PER_CALL)
         parts = math.ceil(wave.devices / MAX_TARGETS_PER_TASK)
-        confirmations += calls
-        creations += parts * _CALLS_TO_CREATE
+        tasks += parts
+        # The guard looks at each batch task before each confirmation.
+        calls = math.ceil(wave.devices / MAX_TARGETS_PER_CALL) * (1 + tasks)
         ends = _confirmed(times, begins, calls) + timedelta(seconds=times.bake)
+        sizes.append(
+            WaveSize(wave.devices, parts, looks, wave.wave > len(found) - outline.late_waves)
+        )
         waves.append(
             PlannedStep(
                 wave.wave,
@@ -168,59 +168,70 @@ def dry_run(
             )
         )
         moment = ends
-    seconds = (moment - times.start).total_seconds()
-    tasks = sum(wave.batch_tasks for wave in waves)
-    looks = math.ceil(seconds / times.between_looks) * max(1, tasks)
+    warning = late_warning([wave.devices for wave in found], outline.late_waves)
     return DryRun(
-        devices=cumulative[-1],
+        devices=outline.cumulative[-1],
         left_out=left_out,
-        late=late,
+        late=outline.late,
         waves=waves,
-        exposed=exposed(rules, cumulative),
-        calls={**reads, "creating": creations, "confirming": confirmations, "watching": looks},
-        seconds=seconds,
-        warnings=warnings,
+        exposed=exposed(rules, outline.cumulative),
+        calls=expected_calls(outline, sizes, compared),
+        seconds=(moment - times.start).total_seconds(),
+        warnings=[warning] if warning else [],
     )
 
 
 def exposed(rules: Sequence[Rule], cumulative: Sequence[int]) -> list[dict[str, Any]]:
     """How many devices are confirmed under each rule, by the true failure rate.
 
-    It is looked at when a wave has ended: then all of its devices are confirmed.
+    It is looked at when a wave has ended: then all of its devices are confirmed. A rule of
+    ``Combined`` stands for what it does by itself, with its share of the common false-alarm bound.
+    Where there are several rules, the last row is that of all of them together.
 
     :param cumulative: the devices of each wave with those before it
     """
     looks = tuple(dict.fromkeys(cumulative))
-    rows = []
-    for rule in rules:
-        cells = [exact.exposure(rule, rate, looks[-1], looks=looks) for rate in RATES]
-        rows.append(
-            {
-                "rule": notation(rule),
-                "exposures": [
-                    {
-                        "failure_rate": rate,
-                        "devices": round(cell.mean_devices, 1),
-                        "stopped": round(cell.stopped, 4),
-                    }
-                    for rate, cell in zip(RATES, cells, strict=True)
-                ],
-            }
-        )
+
+    def fewest(rule: Rule) -> Sequence[int | None]:
+        return exact.critical_failures(rule, looks, looks[-1])
+
+    alone = [part for rule in rules for part in _parts(rule)]
+    rows = [_row(name, fewest(rule), looks) for name, rule in alone]
+    if len(rows) > 1:
+        at_looks = zip(*map(fewest, rules), strict=True)
+        first = [min((n for n in at if n is not None), default=None) for at in at_looks]
+        rows.append(_row(TOGETHER, first, looks))
     return rows
 
 
-def reads_of(in_groups: int, devices: int, asked_when_online: int) -> dict[str, int]:
-    """The calls that read devices before the first wave and after the last one.
+def _parts(rule: Rule) -> list[tuple[str, Rule]]:
+    """A rule, or those that it combines, each with what it is called."""
+    if not isinstance(rule, Combined):
+        return [(notation(rule), rule)]
+    found: list[tuple[str, Rule]] = []
+    for part, share in zip(rule.rules, rule.shares, strict=True):
+        bound = share * float(rule.false_alarm or 0)
+        shown = replace(part, false_alarm=float(f"{bound:.3g}"))  # type: ignore[type-var]
+        found.append((notation(shown), replace(part, false_alarm=bound)))  # type: ignore[type-var]
+    return found
 
-    :param in_groups: devices in the groups of the release
-    :param devices: devices of the release
-    :param asked_when_online: devices whose details were read, for when they were online last
+
+def _row(rule: str, critical: Sequence[int | None], looks: Sequence[int]) -> dict[str, Any]:
+    """One rule's exposure at each failure rate.
+
+    :param critical: the number of failures at which it stops, at each look
     """
-    pages = math.ceil(max(1, in_groups) / MAX_PAGE)
+    cells = [exact.exposure_of(critical, looks, rate, looks[-1]) for rate in RATES]
     return {
-        "checking": 2 * pages + asked_when_online + 8,
-        "reconciling": 2 * math.ceil(max(1, devices) / MAX_PAGE),
+        "rule": rule,
+        "exposures": [
+            {
+                "failure_rate": rate,
+                "devices": round(cell.mean_devices, 1),
+                "stopped": round(cell.stopped, 4),
+            }
+            for rate, cell in zip(RATES, cells, strict=True)
+        ],
     }
 
 
@@ -229,11 +240,8 @@ def _opens(times: Times, moment: datetime) -> datetime:
 
 
 def _confirmed(times: Times, begins: datetime, calls: int) -> datetime:
-    """When the last of so many calls is made: only within the window, at most so many a second.
-
-    The guard looks before each call, which takes a call, too.
-    """
-    left = 2 * calls / times.per_second if times.per_second else 0.0
+    """When the last of so many calls is made: only within the window, at most so many a second."""
+    left = calls / times.per_second if times.per_second else 0.0
     moment = begins
     for _ in range(_MOST_WAITS):
         if left <= 0 or times.window is None:

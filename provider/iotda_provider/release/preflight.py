@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -11,7 +11,13 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.release.gate import APPROVALS, NEVER, as_gate
 from iotda_provider.release.maintenance_window import MaintenanceWindow
-from iotda_provider.release.planning import LATE_LABEL, cut_waves, split_late
+from iotda_provider.release.planning import (
+    LATE_LABEL,
+    Membership,
+    cut_waves,
+    shuffled,
+    split_late,
+)
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import one_of
@@ -151,6 +157,27 @@ class ReleaseParameters:
             "(largest_first_wave): begin with fewer, such as 1%."
         )
 
+    def waves(
+        self,
+        devices: Collection[str],
+        groups: Mapping[str, Collection[str]],
+        late: Collection[str],
+    ) -> Membership:
+        """The waves that these devices will form, by their sizes.
+
+        Who is in which is drawn when the release starts. The sizes hang on it only where waves that
+        are device groups come after others.
+
+        :param groups: the devices of each group that is a wave
+        :param late: devices that come last
+        """
+        waiting = frozenset(late)
+        on_time: Sequence[str] = [device for device in devices if device not in waiting]
+        if groups:
+            on_time = shuffled(on_time, seed="")
+        plan = cut_waves(on_time, range(len(late)), self.specs, groups=groups)
+        return split_late(plan, self.specs, self.max_waves)
+
     def _first_wave(
         self,
         devices: Collection[str],
@@ -158,11 +185,7 @@ class ReleaseParameters:
         late: Collection[str],
     ) -> tuple[str, int]:
         """The first wave's label, and how many devices it holds."""
-        waiting = frozenset(late)
-        # Their order is drawn later; how many the first wave holds does not hang on it.
-        on_time = [device for device in devices if device not in waiting]
-        plan = cut_waves(on_time, range(len(late)), self.specs, groups=groups)
-        plan = split_late(plan, self.specs, self.max_waves)
+        plan = self.waves(devices, groups, late)
         return plan.labels[0], len(plan.waves[0])
 
     def _read(self, name: str, read: Any, value: Any) -> None:

@@ -39,6 +39,15 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
+def read_flag(value: Any, name: str) -> bool:
+    """Read True or False, or the text of one as Jinja renders it.
+
+    :raises ValueError: it is anything else
+    """
+    rendered = {"True": True, "False": False}
+    return flag(rendered.get(value, value) if isinstance(value, str) else value, name)
+
+
 def texts(value: Any, name: str) -> tuple[str, ...]:
     """Check a list of texts.
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import iotda_provider
+from iotda_provider.doctor import facts
+from iotda_provider.doctor.caller import Asked
 from iotda_provider.doctor.cli import main
+from iotda_provider.models import TaskStatus
 from iotda_provider.procedures.batch_tasks import REHEARSAL
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -156,7 +160,7 @@ def test_every_action_that_a_call_needs_has_a_row(doctor: Doctor) -> None:
         for action in re.findall(r'permission="(iotda:[^"]+)"', source.read_text())
     }
     named |= {f"iotda:batchtasks:{verb}" for verb in ("stop", "confirm", "retry")}
-    assert named - {"iotda:devices:search"} == {row for row in rows if row.startswith("iotda:")}
+    assert named == {row for row in rows if row.startswith("iotda:")}
 
 
 @pytest.mark.parametrize("action", sorted(TRIED))
@@ -192,6 +196,10 @@ def test_searching_is_no_part_of_every_edition(doctor: Doctor) -> None:
         "not available to this caller (HTTP 403 IOTDA.000022). Before each wave a release reads "
         "its devices, where it otherwise counts them",
     )
+    result, said = rows["iotda:devices:search"]
+    assert result == "warning"
+    assert "needs the IAM action iotda:devices:search" in said
+    assert rows["search counts as lists do"][0] == "unknown"
 
 
 def test_wrong_keys_are_tried_no_more_than_needed(doctor: Doctor) -> None:
@@ -339,6 +347,73 @@ def test_what_the_platform_does_otherwise_is_said(doctor: Doctor) -> None:
     assert rows["deleted task is 404"][0] == "warning"
     assert "HTTP 400 IOTDA.014999" in rows["deleted task is 404"][1]
     assert "without a task_type, too" in rows["list without a type"][1]
+
+
+@pytest.mark.parametrize(
+    ("gone", "code", "result"),
+    [
+        ("device", 400, "warning"),
+        ("device", 503, "FAILS"),
+        ("package", 400, "warning"),
+        ("group", 400, "ok"),
+        ("group", 409, "warning"),
+    ],
+)
+def test_how_what_is_gone_is_answered_is_said(
+    doctor: Doctor, gone: str, code: int, result: str
+) -> None:
+    codes = {f"{gone}_not_found": f"{code} IOTDA.014999"}
+    doctor.start({**FLEET, "switches": {"error_codes": codes}})
+
+    exit_code, rows = doctor.examine(max_attempts=1)
+
+    found, said = rows[f"deleted {gone} is 404"]
+    assert (found, exit_code) == (result, 1 if result == "FAILS" else 0)
+    assert f"HTTP {code} IOTDA.014999" in said
+
+
+@pytest.fixture
+def seen(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> facts.Seen:
+    """The answers of a platform that does what its documentation says."""
+    kept: list[facts.Seen] = []
+    really_find = facts.findings
+    monkeypatch.setattr(facts, "findings", lambda one: kept.append(one) or really_find(one))
+    doctor.examine()
+    monkeypatch.undo()
+    return kept[0]
+
+
+def fact(seen: facts.Seen, name: str, **answers: Any) -> tuple[str, str]:
+    """What is said of one fact, where some answers are others."""
+    found = facts.findings(replace(seen, **answers))
+    return next((one.result.value, one.detail) for one in found if one.check == name)
+
+
+def test_a_list_that_does_not_mind_the_status_fails(seen: facts.Seen) -> None:
+    every = seen.by_status.result
+    assert every is not None
+    (row, *_) = every.rows
+    other = replace(row, status=TaskStatus.STOPPED)
+    assert fact(seen, "lists by status")[0] == "ok"
+    mixed = replace(every, rows=(other, other))
+    assert fact(seen, "lists by status", by_status=Asked(mixed))[0] == "FAILS"
+
+
+def test_times_in_another_form_fail(seen: facts.Seen) -> None:
+    assert fact(seen, "times can be compared")[0] == "ok"
+    kind, asked = next((kind, one) for kind, one in seen.tasks.items() if one.result.rows)
+    odd = replace(asked.result.rows[0], create_time="2026-11-29T10:00:00Z")
+    tasks = {**seen.tasks, kind: Asked(replace(asked.result, rows=(odd,)))}
+    result, said = fact(seen, "times can be compared", tasks=tasks)
+    assert result == "FAILS"
+    assert "'2026-11-29T10:00:00Z'" in said
+
+
+def test_a_search_that_counts_otherwise_is_a_warning(seen: facts.Seen) -> None:
+    assert fact(seen, "search counts as lists do") == ("ok", "both count 60 device(s) of a product")
+    result, said = fact(seen, "search counts as lists do", search=Asked(59))
+    assert result == "warning"
+    assert "counts 59 device(s) of a product, and the list 60" in said
 
 
 def test_a_batch_task_can_be_named_and_json_be_had(doctor: Doctor) -> None:

@@ -255,6 +255,7 @@ def test_a_release_that_is_no_fault_of_the_firmware_starts_no_way_back(
     fleet: Any, release: Any, run_dag: Any, way_back_file: Path
 ) -> None:
     fleet(devices=200)
+    run_dag(way_back_file, conf={"release_run_id": "none", "package_id": OLD, "how": HOW[-1]})
     good = release(waves="100%", rollback="at once", rollback_package_id=PACKAGE)
     assert good.states["check"] == "failed", "the package is no way back from itself"
     fleet(devices=200, packages=FLEET["packages"])

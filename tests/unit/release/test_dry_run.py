@@ -12,11 +12,13 @@ from iotda_provider.guards import (
     EnoughSuccess,
     MaxFailures,
     SequentialFailureTest,
+    Stalled,
     rules_from_json,
 )
 from iotda_provider.guards.lab.exact import exposure
-from iotda_provider.release.dry_run import RATES, Times, dry_run, exposed, reads_of
+from iotda_provider.release.dry_run import RATES, Times, dry_run, exposed
 from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.release.outline import Outline
 
 #: A Sunday, 12:00.
 START = datetime(2026, 11, 29, 12, 0, tzinfo=timezone.utc)
@@ -28,21 +30,36 @@ FORM = (
 )
 
 
+def outline(cumulative: tuple[int, ...] = (100, 500, 2500, 10_000), **more: Any) -> Outline:
+    return Outline(
+        **{
+            "labels": tuple(f"wave of {size}" for size in cumulative),
+            "cumulative": cumulative,
+            "late": 40,
+            "late_waves": 0,
+            "has_groups": False,
+            "in_groups": 10_015,
+            "groups": 1,
+            "of_product": 20_000,
+            "asked_when_online": 0,
+            "packages": 1,
+            **more,
+        }
+    )
+
+
 def planned(
     cumulative: tuple[int, ...] = (100, 500, 2500, 10_000), times: Any = None, **more: Any
 ) -> dict[str, Any]:
     found = dry_run(
+        outline(cumulative),
         **{
-            "labels": [f"wave of {size}" for size in cumulative],
-            "cumulative": cumulative,
-            "late": 40,
             "left_out": {"already_current": 12, "other_product": 3},
             "rules": [SequentialFailureTest(0.02), MaxFailures(5)],
             "gate": EnoughSuccess(0.05),
             "times": times or Times(START, bake=1800, between_looks=10),
-            "reads": reads_of(10_015, cumulative[-1], 0),
             **more,
-        }
+        },
     )
     return json.loads(json.dumps(found.to_json()))
 
@@ -99,10 +116,41 @@ def test_a_limit_of_calls_makes_it_longer_also_beyond_a_window() -> None:
 def test_the_calls_are_those_that_devices_and_batch_tasks_take(devices: int) -> None:
     found = planned((devices,))
 
-    assert found["calls"]["confirming"] == -(-devices // 100)
-    assert found["waves"][0]["batch_tasks"] == -(-devices // 30_000)
-    parts = [count for name, count in found["calls"].items() if name != "all"]
-    assert found["calls"]["all"] == sum(parts)
+    chunks, parts = -(-devices // 100), -(-devices // 30_000)
+    assert found["waves"][0]["batch_tasks"] == parts
+    # Each after a look at every batch task, and a rehearsed stop.
+    assert found["calls"]["confirming"] == chunks + (chunks + parts + 1) * parts + 1
+    counts = [count for name, count in found["calls"].items() if name != "all"]
+    assert found["calls"]["all"] == sum(counts)
+
+
+def test_a_trial_compares_at_each_gate_with_later_waves() -> None:
+    assert planned()["calls"]["comparing"] == 0
+    # A product of 20,000 has 400 pages.
+    assert planned(compared=1000)["calls"]["comparing"] == 3 * 400
+    assert planned((100, 10_000), compared=100)["calls"]["comparing"] == 201
+    late = outline((100, 500, 600), late_waves=1, of_product=600)
+    times = Times(START, bake=60, between_looks=10)
+    found = dry_run(
+        late, left_out={}, rules=[MaxFailures(5)], gate=EnoughSuccess(0.05), times=times, compared=9
+    )
+    assert found.calls["comparing"] == 12, "the late wave is compared with nobody"
+
+
+def test_an_outline_survives_an_xcom_and_nonsense_is_refused() -> None:
+    made = outline((5, 9))
+    data = json.loads(json.dumps(made.to_json()))
+    assert Outline.from_json(data) == made
+    for wrong in (
+        {**data, "cumulative": [9, 5]},
+        {**data, "cumulative": []},
+        {**data, "labels": ["one"]},
+        {**data, "of_product": "many"},
+        {**data, "more": 1},
+        [],
+    ):
+        with pytest.raises(ValueError, match="outline"):
+            Outline.from_json(wrong)  # type: ignore[arg-type]
 
 
 def test_the_exposure_is_the_laboratorys_at_the_ends_of_waves() -> None:
@@ -118,7 +166,42 @@ def test_the_exposure_is_the_laboratorys_at_the_ends_of_waves() -> None:
     assert bad["devices"] < 600, "a bad one is stopped in the first waves"
 
 
+def test_each_rule_that_is_combined_has_a_row_and_all_of_them_one() -> None:
+    rules = rules_from_json(FORM)
+    rows = {row["rule"]: row["exposures"] for row in exposed(rules, (100, 500, 2500, 10_000))}
+
+    failures = "SequentialFailureTest(0.02, false_alarm=0.00333)"
+    attempts = "SequentialFailureTest(0.2, false_alarm=0.00333, counts='attempts')"
+    overdue = "Overdue(14400.0, tolerated_rate=0.02, false_alarm=0.00333)"
+    assert list(rows) == [failures, attempts, overdue, "All rules together"]
+    for place, rate in enumerate(RATES):
+        whole = exposure(rules[0], rate, 10_000, looks=(100, 500, 2500, 10_000))
+        together = rows["All rules together"][place]
+        assert together["devices"] == pytest.approx(whole.mean_devices, abs=0.1)
+        assert together["devices"] <= min(row[place]["devices"] for row in rows.values())
+    assert {cell["stopped"] for cell in rows[attempts]} == {0}, "a tenth is below its fifth"
+    assert rows[failures] == rows[overdue]
+
+
+def test_a_list_of_rules_has_a_row_for_each_and_stops_at_the_first() -> None:
+    rows = exposed([MaxFailures(5), SequentialFailureTest(0.02), Stalled(600)], (100, 500, 2500))
+
+    assert [row["rule"] for row in rows] == [
+        "MaxFailures(5)",
+        "SequentialFailureTest(0.02)",
+        "Stalled(600.0)",
+        "All rules together",
+    ]
+    *alone, together = ([cell["devices"] for cell in row["exposures"]] for row in rows)
+    assert alone[2] == [2500] * 4, "by the end of a wave nothing is stalled"
+    assert all(both <= min(one) + 0.1 for both, *one in zip(together, *alone, strict=True))
+    (only,) = exposed([MaxFailures(5)], (100,))
+    assert only["rule"] == "MaxFailures(5)"
+
+
 def test_the_forms_rules_and_a_million_devices_are_computed_in_seconds() -> None:
     rows = exposed(rules_from_json(FORM), (10_000, 50_000, 250_000, 1_000_000))
 
-    assert rows[0]["exposures"][-1]["devices"] == pytest.approx(10_000, rel=0.01)
+    for row in (rows[0], rows[-1]):
+        assert row["exposures"][-1]["devices"] == pytest.approx(10_000, rel=0.01)
+    assert rows[1]["exposures"][-1]["devices"] == 1_000_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from iotda_provider.guards.heavy_libraries import numpy, special
@@ -67,13 +67,33 @@ def critical_failures(
             found.append(None)
             continue
         # The number changes little between looks: search from the last one.
-        fewest = min(fewest, finished)
-        while fewest > 0 and breaks_at(rule, fewest - 1, **sizes):
-            fewest -= 1
-        while not breaks_at(rule, fewest, **sizes):
-            fewest += 1
+        breaks = partial(breaks_at, rule, **sizes)
+        fewest = _first_true(breaks, near=min(fewest, finished), last=finished)
         found.append(fewest)
     return tuple(found)
+
+
+def _first_true(test: Callable[[int], bool], *, near: int, last: int) -> int:
+    """The first number from 0 for which a test is true, as it is for all after it.
+
+    It goes from one number in ever larger steps, and then halves what is left.
+
+    :param near: where to begin
+    :param last: a number for which it is true
+    """
+    low, high, step = -1, last, 1
+    if test(near):
+        high = near
+        while (low := max(-1, high - step)) >= 0 and test(low):
+            high, step = low, 2 * step
+    else:
+        low = near
+        while (high := min(last, low + step)) < last and not test(high):
+            low, step = high, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if test(middle) else (middle, high)
+    return high
 
 
 def every_device(devices: int, most_looks: int = 20_000) -> tuple[int, ...]:
@@ -120,7 +140,7 @@ def exposure_of(
     stopped = mean = 0.0
     median: int | None = None
     for known, fewest in zip(looks, critical, strict=True):
-        alive = _after(alive, known - before, rate)
+        alive, lowest = _after(alive, lowest, known - before, rate)
         before = known
         if fewest is None:
             continue
@@ -140,27 +160,34 @@ def exposure_of(
     return Exposure(stopped, mean + max(0.0, 1.0 - stopped) * devices, median)
 
 
-def _after(alive: Any, more: int, rate: float) -> Any:
-    """The chances of each number of failures once ``more`` devices have reported."""
+def _after(alive: Any, lowest: int, more: int, rate: float) -> tuple[Any, int]:
+    """The chances of each number of failures once ``more`` devices have reported.
+
+    :return: the chances of ``lowest``, ``lowest`` + 1, ... failures, and that ``lowest``
+    """
     np: Any = numpy()
     if more != 1:
-        return np.convolve(alive, _binomial(more, rate))
+        first, chances = _binomial(more, rate)
+        return np.convolve(alive, chances), lowest + first
     after = np.empty(len(alive) + 1)
     after[:-1] = alive * (1.0 - rate)
     after[-1] = 0.0
     after[1:] += alive * rate
-    return after
+    return after, lowest
 
 
 @lru_cache(maxsize=256)
-def _binomial(trials: int, rate: float) -> Any:
-    """The chances of 0, 1, ... failures among so many devices."""
+def _binomial(trials: int, rate: float) -> tuple[int, Any]:
+    """The chances of so many failures among so many devices, but for those that never occur.
+
+    :return: the fewest failures that occur, and the chances from there on
+    """
     np: Any = numpy()
     if rate in (0.0, 1.0):
-        chances = np.zeros(trials + 1)
-        chances[0], chances[-1] = 1.0 - rate, rate
-        return chances
+        return (0 if rate == 0.0 else trials), np.ones(1)
     gammaln = special().gammaln
     counts = np.arange(trials + 1)
     ways = gammaln(trials + 1) - gammaln(counts + 1) - gammaln(trials - counts + 1)
-    return np.exp(ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate))
+    every = np.exp(ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate))
+    occur = np.nonzero(every > _NEVER)[0]
+    return int(occur[0]), every[occur[0] : occur[-1] + 1]

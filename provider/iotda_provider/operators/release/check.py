@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
-from iotda_provider.models import OtaPackage
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.conflicts import (
@@ -17,7 +16,13 @@ from iotda_provider.operators.release.conflicts import (
     refuse_conflicts,
     what_was_created,
 )
-from iotda_provider.operators.release.fleet import find_late, members_of, sort_devices
+from iotda_provider.operators.release.fleet import (
+    find_late,
+    members_of,
+    refuse_number,
+    sort_devices,
+    wave_groups_of,
+)
 from iotda_provider.operators.release.own_tasks import (
     OwnTasks,
     create_task_ids,
@@ -26,14 +31,21 @@ from iotda_provider.operators.release.own_tasks import (
 )
 from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.trial import trial_parameter
-from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM, hand_over
+from iotda_provider.operators.release.way_back_check import (
+    WAY_BACK_DAG,
+    fault_of_its_dag,
+    fault_of_way_back,
+)
+from iotda_provider.release.device_ids import hand_over
+from iotda_provider.release.outline import Outline
 from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.preflight import ReleaseParameters
-from iotda_provider.release.way_back import NEVER_BACK, ROLLBACKS, why_not_back
+from iotda_provider.release.way_back import NEVER_BACK
 from iotda_provider.task_io.dag_parameters import (
+    airflow_id,
     list_or_template,
     object_or_template,
-    one_of,
+    read_flag,
     text_or_template,
     texts,
 )
@@ -118,6 +130,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
         back if the release is stopped for the firmware's fault (templated)
     :param rollback_package_id: that package: it must exist, be of the same type and product, bring
         another version, and be for devices that run the new one (templated)
+    :param rollback_dag_id: the DAG that gives it to them; without it such a release is refused
+    :param is_dry_run: nothing will be created: it hands over no ids, so that it writes no file, but
+        the release in numbers for ``PreviewReleaseOperator``, as ``outline`` (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -139,6 +154,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         "task_policy",
         "rollback",
         "rollback_package_id",
+        "is_dry_run",
         *CONNECTION_FIELDS,
     )
 
@@ -162,6 +178,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         largest_first_wave: float = 1,
         rollback: str = NEVER_BACK,
         rollback_package_id: str | None = None,
+        rollback_dag_id: str = WAY_BACK_DAG,
+        is_dry_run: Any = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -187,6 +205,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         self.rollback_package_id = text_or_template(
             rollback_package_id, "rollback_package_id", optional=True
         )
+        self.rollback_dag_id = airflow_id(rollback_dag_id, "rollback_dag_id")
+        self.is_dry_run = is_dry_run
         # A template that is rendered to nothing is no parameter that was left out.
         self._checked = [
             name
@@ -217,9 +237,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
             self.max_waves,
             self.largest_first_wave,
         )
-        within = None
+        within, is_dry_run = None, False
         try:
-            within = self._within()
+            within, is_dry_run = self._within(), read_flag(self.is_dry_run, "is_dry_run")
         except ValueError as error:
             asked.faults.append(f"{error}.")
         with self.hook() as hook:
@@ -228,11 +248,16 @@ class CheckReleaseOperator(IoTDABaseOperator):
             )
             task = next(iter(made.of_first_wave), None)
             created = what_was_created(task)
-            wave_groups = {} if task else _wave_groups(hook, asked)
+            wave_groups = {} if task else wave_groups_of(hook, asked)
             _refuse(asked.faults, created)
             package = read_package(hook, package_id, created if task else "")
             kind, task_type, column = kind_of(package)
-            _refuse(self._faults_of_way_back(hook, package), created)
+            if fault := fault_of_way_back(hook, package, self.rollback, self.rollback_package_id):
+                _refuse([fault], created)
+            if fault := fault_of_its_dag(ti, self.rollback, self.rollback_dag_id, self.log):
+                if task is None:
+                    _refuse([fault], created)
+                self.log.warning("%s", fault)  # a release under way must not lose its guard
             members = self._members(hook, group_ids, is_under_way=task is not None)
             if task is not None:
                 self._refuse_what_differs(hook, ti, made, str(task_type), members)
@@ -246,7 +271,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
                     f"group(s), {current} run it already, {others} are of another product."
                 )
             if task is None:
-                _refuse_number(len(ids), path)
+                refuse_number(len(ids), path)
             about = own, package.product_id, ti, self.log
             conflicts, not_read = conflicts_of(hook, set(ids), *about)
             if task is None:
@@ -263,12 +288,25 @@ class CheckReleaseOperator(IoTDABaseOperator):
                     "waves: none of the devices is in group %s, so there will be no such wave.",
                     group_id,
                 )
-        ti.xcom_push(key="targets", value=hand_over(ids, path, "targets"))
-        ti.xcom_push(key="late", value=hand_over(late, path, "late"))
-        running = enumerate(needed.versions.items())
-        versions = {v: hand_over(own, path, f"runs_{n}") for n, (v, own) in running}
-        ti.xcom_push(key="versions", value=versions)
         ti.xcom_push(key="left_out", value=needed.left_out)
+        outline = None
+        if is_dry_run:
+            outline = Outline.of(
+                asked.waves(ids, wave_groups, late),
+                len(late),
+                has_groups=bool(wave_groups),
+                in_groups=in_groups,
+                groups=len(group_ids) + len(wave_groups),
+                of_product=needed.of_product,
+                asked_when_online=0 if within is None else len(needed.offline),
+                packages=1 if self.rollback == NEVER_BACK else 2,
+            )
+        else:
+            ti.xcom_push(key="targets", value=hand_over(ids, path, "targets"))
+            ti.xcom_push(key="late", value=hand_over(late, path, "late"))
+            running = enumerate(needed.versions.items())
+            versions = {v: hand_over(own, path, f"runs_{n}") for n, (v, own) in running}
+            ti.xcom_push(key="versions", value=versions)
         self.log.info(
             "Version %s is for %d device(s); %d run it already and %d are of another product; %d "
             "were not online lately and come last.",
@@ -289,6 +327,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
             "other_product": others,
             "devices": len(ids),
             "late": len(late),
+            **({} if outline is None else {"outline": outline.to_json()}),
         }
 
     def _refuse_what_differs(
@@ -332,25 +371,6 @@ class CheckReleaseOperator(IoTDABaseOperator):
                 self.log.warning("%s", error)
         return found
 
-    def _faults_of_way_back(self, hook: IoTDAHook, package: OtaPackage) -> list[str]:
-        """Why the package for the way back can't be one: one sentence, or none."""
-        from iotda_provider.api import check_package_id
-
-        try:
-            if one_of(self.rollback, "rollback", ROLLBACKS) == NEVER_BACK:
-                return []
-        except ValueError as error:
-            return [f"{error}."]
-        if none_if_blank(self.rollback_package_id) is None:
-            return [f"rollback: {self.rollback!r} needs rollback_package_id: the old package."]
-        name = "rollback_package_id"
-        try:
-            back = hook.get_ota_package(check_package_id(self.rollback_package_id, name))
-        except (IoTDANotFoundError, IoTDAConfigError) as error:
-            return [f"{name}: {str(error).rstrip('.')}."]
-        why = why_not_back(package, back)
-        return [f"{name}: package {back.package_id} is no way back: {why}."] if why else []
-
     def _within(self) -> timedelta | None:
         """How long ago is lately; None: only now."""
         if none_if_blank(self.online_within) is None:
@@ -368,33 +388,4 @@ def _refuse(faults: Sequence[str], created: str) -> None:
         raise AirflowFailException(
             f"{' '.join(faults)} {created} Start the release anew, with "
             f"{'that' if len(faults) == 1 else 'those'} put right."
-        )
-
-
-def _wave_groups(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str]]:
-    """The devices of each group that is a wave; one that does not exist is a fault."""
-    found: dict[str, set[str]] = {}
-    for group_id in asked.group_ids:
-        try:
-            found[group_id] = members_of(hook, [group_id])
-        except (AirflowFailException, IoTDAConfigError) as error:
-            asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
-    return found
-
-
-def _refuse_number(devices: int, manifest_path: str | None) -> None:
-    """
-    :raises AirflowFailException: there are more devices than a release takes
-    """
-    if devices > MOST_DEVICES:
-        raise AirflowFailException(
-            f"{devices} devices are more than a release takes ({MOST_DEVICES}): release to fewer "
-            "groups at a time."
-        )
-    if devices > MOST_IN_XCOM and manifest_path is None:
-        raise AirflowFailException(
-            f"{devices} devices are more than the {MOST_IN_XCOM} whose ids XComs may hold: set "
-            "manifest_path (MANIFEST_PATH at the top of firmware_release) to the URL of a file "
-            "that all workers can read and write, such as s3://bucket/releases/{{ run_id }}.json. "
-            "Nothing was created."
         )

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDANotFoundError
+from iotda_provider.exceptions import (
+    IoTDAApiError,
+    IoTDAConfigError,
+    IoTDAError,
+    IoTDANotFoundError,
+)
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.log import Log
+from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM
 from iotda_provider.release.planning import was_online_lately
+from iotda_provider.release.preflight import ReleaseParameters
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -35,6 +42,7 @@ class Needed:
     :param offline: those of ``not_online`` of which the platform knows since when they are offline
     :param current: how many devices besides have the package already
     :param others: how many devices besides can't take it
+    :param of_product: how many devices the package's product has
     :param versions: the ids by the version that they run, without those of an unknown version
     :param left_out: the first ids of ``already_current`` and ``other_product``
     """
@@ -44,6 +52,7 @@ class Needed:
     offline: list[str] = field(default_factory=list)
     current: int = 0
     others: int = 0
+    of_product: int = 0
     versions: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,6 +74,35 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> set[str]:
     return found
 
 
+def wave_groups_of(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str]]:
+    """The devices of each group that is a wave; one that does not exist is a fault."""
+    found: dict[str, set[str]] = {}
+    for group_id in asked.group_ids:
+        try:
+            found[group_id] = members_of(hook, [group_id])
+        except (AirflowFailException, IoTDAConfigError) as error:
+            asked.faults.append(f"waves: {error} group: takes a group's ID, not its name.")
+    return found
+
+
+def refuse_number(devices: int, manifest_path: str | None) -> None:
+    """
+    :raises AirflowFailException: there are more devices than a release takes
+    """
+    if devices > MOST_DEVICES:
+        raise AirflowFailException(
+            f"{devices} devices are more than a release takes ({MOST_DEVICES}): release to fewer "
+            "groups at a time."
+        )
+    if devices > MOST_IN_XCOM and manifest_path is None:
+        raise AirflowFailException(
+            f"{devices} devices are more than the {MOST_IN_XCOM} whose ids XComs may hold: set "
+            "manifest_path (MANIFEST_PATH at the top of firmware_release) to the URL of a file "
+            "that all workers can read and write, such as s3://bucket/releases/{{ run_id }}.json. "
+            "Nothing was created."
+        )
+
+
 def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column: str) -> Needed:
     """The devices that need the package, and how many have it or can't take it.
 
@@ -74,6 +112,7 @@ def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column
     current: list[str] = []
     # Lists of groups leave the versions out. Of a million devices none is kept but its id.
     for device in hook.list_devices(product_id=package.product_id):
+        needed.of_product += 1
         if device.device_id not in members:
             continue
         members.discard(device.device_id)

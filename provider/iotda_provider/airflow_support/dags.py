@@ -1,0 +1,43 @@
+"""Whether Airflow knows a DAG, so that a run of it can be started later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: What can be found out of a DAG. Airflow 3.1 tells a task of no DAG that has not run yet.
+READY, PAUSED, MISSING, UNKNOWN = "ready", "paused", "missing", "unknown"
+_NOT_FOUND = 404
+
+
+def find_dag(ti: Any, dag_id: str) -> str:
+    """What Airflow knows of a DAG: ``ready``, ``paused``, ``missing`` or ``unknown``.
+
+    :param ti: the running task instance, which asks
+    :raises Exception: Airflow's database or API is down
+    """
+    if not hasattr(ti, "get_dr_count"):
+        return _in_database(dag_id)
+    if not hasattr(ti, "get_dag"):
+        return READY if ti.get_dr_count(dag_id=dag_id) else UNKNOWN
+    try:
+        found = ti.get_dag(dag_id)
+    except Exception as error:
+        # Of real tasks, and of those of dag.test().
+        detail = getattr(getattr(error, "error", None), "detail", None) or {}
+        response = getattr(error, "response", None)
+        if _NOT_FOUND in (detail.get("status_code"), getattr(response, "status_code", None)):
+            return MISSING
+        raise
+    return PAUSED if found.is_paused else READY
+
+
+def _in_database(dag_id: str) -> str:
+    """The same in Airflow 2, where a task can reach the database."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.get(DagModel, dag_id)
+        if found is None or not found.is_active:
+            return MISSING
+        return PAUSED if found.is_paused else READY

@@ -1,0 +1,65 @@
+"""A release by its numbers alone: what its check leaves for a dry run. No Airflow, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iotda_provider.models.json_text import checked_fields
+from iotda_provider.release.planning import Membership
+from iotda_provider.task_io.parameters import as_list, whole_number
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How large a release is, and what its check had to read.
+
+    :param labels: of each wave
+    :param cumulative: the devices of each wave with those before it
+    :param late: devices that were not online lately
+    :param late_waves: how many waves at the end hold these
+    :param has_groups: whether some waves are device groups
+    :param in_groups: devices in the groups of the release
+    :param groups: how many groups were read, those that are waves included
+    :param of_product: devices of the package's product
+    :param asked_when_online: devices that were asked, one by one, since when they are offline
+    :param packages: packages that were read: with that of the way back two
+    """
+
+    labels: tuple[str, ...]
+    cumulative: tuple[int, ...]
+    late: int
+    late_waves: int
+    has_groups: bool
+    in_groups: int
+    groups: int
+    of_product: int
+    asked_when_online: int
+    packages: int
+
+    @classmethod
+    def of(cls, waves: Membership, late: int, **counts: Any) -> Outline:
+        """That of some waves.
+
+        :param counts: the other fields
+        """
+        return cls(waves.labels, waves.cumulative, late, waves.late, **counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "labels": [*self.labels], "cumulative": [*self.cumulative]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outline:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        values = checked_fields(cls, data, "outline", read_by_caller=("labels", "cumulative"))
+        labels = tuple(map(str, as_list(values["labels"], "outline: labels")))
+        cumulative = as_list(values["cumulative"], "outline: cumulative")
+        sizes = tuple(whole_number(one, "outline: cumulative") for one in cumulative)
+        if not sizes or len(labels) != len(sizes) or sorted(set(sizes)) != [*sizes]:
+            raise ValueError("outline: each wave has a label and a device more than those before")
+        return cls(**{**values, "labels": labels, "cumulative": sizes})
