@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import DeviceGroup
+from iotda_provider.operators.release import quarantine as quarantine_module
 from iotda_provider.operators.release.quarantine import QuarantineDevicesOperator, group_name_of
 
 #: What AddDeviceGroupDTO says of a name.
@@ -77,6 +80,38 @@ def test_any_number_of_devices_is_put_there_past_some_that_are_refused(rollout: 
     assert (found["requested"], found["added"]) == (300, 297)
     assert [row["target"] for row in found["failed"]] == ["gone-0", "gone-120", "gone-299"]
     assert members(run, found["group_id"]) == 297
+
+
+def test_more_devices_than_a_group_takes_are_in_several(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(quarantine_module, "MOST_IN_GROUP", 40)
+    run = rollout(devices=100, batch_tasks=[])
+    file = tmp_path / "to_quarantine.txt"
+    file.write_text("".join(f"{device}\n" for device in run.devices[:30]))
+    first = quarantine(run, file.as_uri())
+    assert "more_groups" not in first
+    file.write_text("".join(f"{device}\n" for device in run.devices))
+    found = quarantine(run, file.as_uri())
+    assert (found["requested"], found["added"], found["already_in"]) == (100, 100, 30)
+    assert found["group_id"] == first["group_id"]
+    groups = [found["group_id"], *found["more_groups"]]
+    assert [members(run, group_id) for group_id in groups] == [40, 40, 20]
+    by_id = run.emulator.instance.present().groups.by_id
+    name = by_id[groups[0]].name
+    assert [by_id[one].name for one in groups[1:]] == [f"{name}_part_2", f"{name}_part_3"]
+    # Cleared, it finds all of them where they are.
+    calls = len(run.emulator.journal("change_device_group"))
+    again = quarantine(run, file.as_uri())
+    assert (again["already_in"], again["more_groups"]) == (100, found["more_groups"])
+    assert len(run.emulator.journal("change_device_group")) == calls
+
+
+def test_so_many_devices_that_are_refused_fit_into_an_xcom(rollout: Any) -> None:
+    run = rollout(devices=1, batch_tasks=[])
+    found = quarantine(run, [f"gone-{n}" for n in range(600)])
+    assert (found["requested"], found["added"], len(found["failed"])) == (600, 0, 250)
+    assert len(json.dumps(found)) < 100_000
 
 
 def test_trouble_with_one_device_does_not_keep_the_others_out(

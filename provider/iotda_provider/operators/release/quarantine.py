@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import DeviceGroup
 
+#: Devices that the platform takes in one group.
+MOST_IN_GROUP = 20_000
+#: Devices that the result names as refused: it is an XCom.
+MOST_NAMED = 250
 _LONGEST_NAME = 64
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
 #: Longer text is no group's name, whatever becomes of it.
@@ -46,11 +50,16 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
     are cut off or replaced by ``_``, and a digest of the whole is added: equal names stay equal,
     and different names stay different.
 
+    The platform takes 20,000 devices in a group. Where that is full, others are made, with the name
+    and ``_part_2``, ``_part_3``, ...
+
     XCom: the return value ``{"group_id", "name", "requested", "added", "already_in", "failed":
     [{"target", "error_msg"}, ...]}``; ``name`` is the group's own, ``added`` counts the devices
-    that are in it now, ``already_in`` those of them that were in it before. An empty list of
-    devices makes no group. It is an error if a group of that name is dynamic or has another
-    description, or if there are several of that name.
+    that are in it now, ``already_in`` those of them that were in it before, and ``failed`` names
+    the first 250 that are not. With several groups also ``more_groups``, their ids but the first;
+    the counts are then about all of them. An empty list of devices makes no group. It is an error
+    if a group of that name is dynamic or has another description, or if there are several of that
+    name.
 
     :param targets: device ids, in any form of the release's ``devices`` (templated)
     :param group_name: the group (templated)
@@ -73,7 +82,6 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         targets = read_devices(self.targets, "targets")
         name = group_name_of(self.group_name)
-        description = optional_text(self.description, "description") or ""
         result: dict[str, Any] = {
             "group_id": None,
             "name": name,
@@ -86,20 +94,44 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
             self.log.info("No device is to be put into %s.", name)
             return result
         with self.hook() as hook:
+            groups, left = self._groups(hook, targets)
+            result["group_id"] = groups[0][0]
+            if len(groups) > 1:
+                result["more_groups"] = [group_id for group_id, _ in groups[1:]]
+            result["already_in"] = len(targets) - len(left)
+            failed: list[dict[str, Any]] = []
+            for group_id, room in groups:
+                failed += self._add(hook, group_id, left[:room])
+                left = left[room:]
+        result["failed"] = failed[:MOST_NAMED]
+        result["added"] = len(targets) - len(failed)
+        self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), name)
+        return result
+
+    def _groups(
+        self, hook: IoTDAHook, targets: Sequence[str]
+    ) -> tuple[list[tuple[str, int]], list[str]]:
+        """The groups, each with how many devices it still takes, and who is in none of them.
+
+        The second one and further ones are there only where those before are full.
+        """
+        description = optional_text(self.description, "description") or ""
+        wanted, left = as_text(self.group_name, "group_name").strip(), list(targets)
+        found: list[tuple[str, int]] = []
+        room = 0
+        while not found or room < len(left):
+            name = group_name_of(f"{wanted}_part_{len(found) + 1}" if found else wanted)
             groups = [group for group in hook.list_device_groups(name=name) if group.name == name]
             if groups:
                 group = _the_same(groups, name, description)
             else:
                 group = hook.create_device_group(name=name, description=description)
-            result["group_id"] = group.group_id
             self.log.info("The group is %s (%s).", name, group.group_id)
             inside = {device.device_id for device in hook.iter_group_devices(group.group_id)}
-            result["already_in"] = sum(target in inside for target in targets)
-            wanted = [target for target in targets if target not in inside]
-            result["failed"] = self._add(hook, group.group_id, wanted)
-        result["added"] = len(targets) - len(result["failed"])
-        self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), name)
-        return result
+            left = [target for target in left if target not in inside]
+            found.append((group.group_id, max(0, MOST_IN_GROUP - len(inside))))
+            room += found[-1][1]
+        return found, left
 
     def _add(self, hook: IoTDAHook, group_id: str, targets: Sequence[str]) -> list[dict[str, Any]]:
         """Put devices into the group; those that the platform refuses.
