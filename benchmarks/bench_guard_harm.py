@@ -259,24 +259,36 @@ def reporting(
     return (delay.name, *cells, shown), ratios, max(harm.false for harm in ours[1:])
 
 
+#: How many times as many devices as the best percentage rule may be harmed, as the columns are.
+GOALS = {"F known": 1.10, "F 30 % too fast": 1.25, "F learned": 1.20}
+
+
 def reporting_table(rows: list[int], fleets: int, seed: int, slack: float, arrival: float) -> bool:
-    """Print the table; whether it reaches the goals against the rules with at most 0.54 %."""
-    lines, good, known = [], True, []
+    """Print the table, and each goal; whether all are reached.
+
+    The goals are against the percentage rules with as few false stops, at most 0.54 %.
+    """
+    lines, known, goals = [], [], []
     for number in rows:
+        name = DELAYS[number - 1].name
         line, ratios, false = reporting(DELAYS[number - 1], fleets, seed, slack, arrival)
         lines.append(line)
-        good &= false <= 0.01
-        goals = zip(ratios[0], (1.10, 1.25, 1.20), strict=True)
-        good &= all(ratio <= goal + 2 * error for (ratio, error), goal in goals)
+        goals.append((false <= 0.01, f"{name}: false stops at most 1 %: {false:.2%}"))
+        for (which, goal), (ratio, error) in zip(GOALS.items(), ratios[0], strict=True):
+            said = f"{name}: {which}: harmed at most {goal:.2f} ± 2·{error:.3f} times as many"
+            goals.append((ratio <= goal + 2 * error, f"{said}: {ratio:.3f}"))
         known.append([row[0][0] for row in ratios])
     print(table(REPORTING_HEAD, lines))
     means = [sum(row) / len(rows) for row in zip(*known, strict=True)]
     for most, mean in zip(ALLOWED, means, strict=True):
         print(f"F known, against rules with at most {most:.2%} false stops: {mean:.3f} on average")
     # If all devices start at once, every rule harms all of them.
-    good &= means[0] < 1 or len(rows) < len(DELAYS) or arrival < 60
-    print("The goals are reached." if good else "A goal is MISSED.")
-    return good
+    if len(rows) == len(DELAYS) and arrival >= 60:
+        goals.append((means[0] < 1, f"F known: below 1 on average of the rows: {means[0]:.3f}"))
+    print()
+    for reached, goal in goals:
+        print(f"{'reached' if reached else 'MISSED':8} {goal}")
+    return all(reached for reached, _ in goals)
 
 
 def main() -> int:

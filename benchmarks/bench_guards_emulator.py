@@ -254,12 +254,14 @@ def reporting_row(number: int, fleets: int, poll: float) -> bool:
     ratio = sum(ours) / sum(best)
     spread = statistics.stdev(a - ratio * b for a, b in zip(ours, best, strict=True))
     error = spread / math.sqrt(fleets) / statistics.mean(best)
+    reached = false <= 0.01 * fleets and ratio <= 1.1 + 2 * error
     print(
         f"{delay.name:25}  {false / fleets:11.2%}  {statistics.mean(ours):6.1f}  "
-        f"{statistics.mean(best):16.1f}  {ratio:.2f}±{error:.2f}",
+        f"{statistics.mean(best):16.1f}  {ratio:.2f}±{error:.2f}  "
+        f"{'reached' if reached else 'MISSED'}",
         flush=True,
     )
-    return false <= 0.01 * fleets and ratio <= 1.1 + 2 * error
+    return reached
 
 
 def main() -> int:
@@ -273,7 +275,7 @@ def main() -> int:
     if chosen.reporting:
         fleets = chosen.fleets or 300
         print(f"{fleets} fleets of 2,000 devices, a look every {chosen.poll:g} s\n")
-        print("delay                      false stops  harmed  percentage rule  ratio")
+        print("delay                      false stops  harmed  percentage rule  ratio      goals")
         rows = [int(number) for number in chosen.rows.split(",")]
         reached = [reporting_row(number, fleets, chosen.poll) for number in rows]
         return 0 if all(reached) else 1
