@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 #: The prefix of all Variables of the provider.
 PREFIX = "iotda_provider."
-#: Bytes of JSON that a note should have at most: hundreds of guards rewrite theirs all day.
-LARGEST = 9_000
+#: Bytes of JSON that the value of a note should have at most: hundreds of guards rewrite theirs all
+#: day, and a waiting guard keeps 10 kB at most, with its XComs ``live`` and ``rollout``.
+LARGEST = 5_500
 
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
 

@@ -258,9 +258,17 @@ def _age(memory: Mapping[str, Any]) -> tuple[int, bool]:
     return (looks if isinstance(looks, int) else 0), bool(memory.get("intent"))
 
 
+#: Bytes that each batch task but the first takes in a guard's XComs.
+_FOR_EACH_FURTHER = 150
+
+
 def fitted(memory: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """The memory as JSON of at most ``most_bytes``: its trail is thinned, if need be to nothing."""
+    """The memory as JSON of at most ``most_bytes``: its trail is thinned, if need be to nothing.
+
+    A guard of several batch tasks gets less, because each of them takes room in its XComs.
+    """
     made = dict(memory)
+    most_bytes -= _FOR_EACH_FURTHER * max(0, len(made.get("batch_task_ids", ())) - 1)
     while (size := _size(made)) > most_bytes and made.get("trail"):
         records = made["trail"]
         limit = int(len(records) * most_bytes / size * 0.9)

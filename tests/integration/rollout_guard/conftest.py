@@ -182,6 +182,10 @@ class Store(dict[str, Any]):
         """Keep a value."""
         self[key] = json.loads(json.dumps(value))
 
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.pop(key, None)
+
 
 @pytest.fixture
 def has_store() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.task_notes import VariableNotes, owner_of
-from iotda_provider.guards import Stalled
+from iotda_provider.guards import Combined, Overdue, SequentialFailureTest, Stalled
 from iotda_provider.guards.lab.recorded_looks import looks_of
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
@@ -147,25 +147,72 @@ def test_an_old_note_is_not_taken_for_what_the_worker_has_just_seen(
     assert not good.calls("stop_batch_task")
 
 
+#: The rules of the shipped guard.
+SHIPPED = Combined(
+    [
+        SequentialFailureTest(0.02),
+        SequentialFailureTest(0.2, counts="attempts"),
+        Overdue(93_600, 0.02),
+    ],
+    false_alarm=0.01,
+)
+
+
+def weigh_while_it_waits(ti: Any, variables: Any, has_store: bool) -> list[int]:
+    """The bytes of a guard's note and XComs together, at each time that it has written one."""
+    weights: list[int] = []
+
+    def weigh() -> None:
+        if not {"return_value", "audit", KEY} & set(ti.xcoms):  # at its end it waits no more
+            notes = [*variables.values(), *(json.dumps(note) for note in ti.store.values())]
+            texts = [*notes, *map(json.dumps, ti.xcoms.values())]
+            weights.append(sum(len(text.encode()) for text in texts))
+
+    def weighed(write: Any) -> Any:
+        def then_weighed(*args: Any, **named: Any) -> Any:
+            done = write(*args, **named)
+            weigh()
+            return done
+
+        return then_weighed
+
+    variables.set, ti.store.set = weighed(variables.set), weighed(ti.store.set)
+    ti.xcom_push = weighed(ti.xcom_push)
+    return weights
+
+
+@pytest.mark.parametrize("batch_tasks", [1, 10])
+def test_a_waiting_guard_keeps_ten_kilobytes(
+    fleet: Any, ti: Any, variables: Any, has_store: bool, batch_tasks: int
+) -> None:
+    """Its note and its XComs together, at each moment; 300 bytes more for each further task."""
+    tasks = [{"task_name": f"rollout_{n}", "targets": "all"} for n in range(batch_tasks)]
+    good = fleet(
+        {
+            "devices": 2000 // batch_tasks,
+            "failure_rate": 0.005,
+            "dispatch_rate": 2.0 / batch_tasks,
+            "batch_tasks": tasks,
+        }
+    )
+    weights = weigh_while_it_waits(ti, variables, has_store)
+
+    good.run(ti, rules=SHIPPED, poke_interval=10, stop_on_breach=True)
+
+    assert len(weights) > 10, weights
+    assert max(weights) <= 10_000 + 300 * (batch_tasks - 1), max(weights)
+
+
 @pytest.mark.parametrize("report", [False, True])
 def test_what_stays_is_small_and_kept_once(
     fleet: Any, ti: Any, variables: Any, has_store: bool, report: bool, tmp_path: Any
 ) -> None:
     """A rollout at which each of some hundred looks saw something else."""
     good = fleet({"devices": 2000, "failure_rate": 0.005, "dispatch_rate": 2.0})
-    waiting: list[int] = []
-    variables_set = variables.set
-
-    def keep(name: str, text: str, *args: Any, **more: Any) -> Any:
-        waiting.append(len(text))
-        return variables_set(name, text, *args, **more)
-
-    variables.set = keep
     path = {"report_path": str(tmp_path / "audit.jsonl")} if report else {}
 
     xcoms = good.run(ti, rules=Stalled(9000), poke_interval=10, **path)
 
-    assert max(waiting, default=0) <= 10_000
     left = {**xcoms, **ti.store} if has_store else {**xcoms, **variables}
     assert sum(len(json.dumps(value)) for value in left.values()) <= 30_000
     assert not xcoms.get(KEY)
