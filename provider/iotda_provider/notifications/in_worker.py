@@ -25,17 +25,19 @@ def tell(
     event: Mapping[str, Any],
     log: Log,
     is_urgent: Callable[[], bool] = lambda: False,
-) -> None:
+) -> bool:
     """Tell everybody, one after the other; an error is logged, and fails nothing.
 
     Each has ten seconds. Afterwards it goes on by itself, and the next one is told.
 
     :param is_urgent: whether something else waits for the end of this call; then it goes on at once
+    :returns: whether anybody was certainly told by the end of this call
     """
     context = audience.context(event)
+    told: list[str] = []
     for member in list(audience.members):
         done = threading.Event()
-        start_thread(partial(_tell_one, member, context, log, done))
+        start_thread(partial(_tell_one, member, context, log, done, told))
         ends = time.monotonic() + SECONDS_FOR_EACH
         while not done.wait(0.05):
             if is_urgent():
@@ -43,9 +45,16 @@ def tell(
             if time.monotonic() >= ends:
                 log.error("%s has not returned for %.0f s.", member.name, SECONDS_FOR_EACH)
                 break
+    return bool(told)
 
 
-def _tell_one(member: Member, context: Mapping[str, Any], log: Log, done: threading.Event) -> None:
+def _tell_one(
+    member: Member,
+    context: Mapping[str, Any],
+    log: Log,
+    done: threading.Event,
+    told: list[str],
+) -> None:
     try:
         ready = member.prepare(context)
         try:
@@ -55,6 +64,7 @@ def _tell_one(member: Member, context: Mapping[str, Any], log: Log, done: thread
             ready = Prepared(None, ready.coroutine)
         if ready.call is None and ready.coroutine is not None:
             asyncio.run(asyncio.wait_for(ready.coroutine(), SECONDS_FOR_EACH))
+        told.append(member.name)
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         log.error("%s failed; the task goes on. %s", member.name, without_addresses(error))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from iotda_provider.notifications.audience import Audience
 
 #: At most so many records are read in one look, with one request each. With more guards, each is
-#: read less often.
+#: read less often: each look goes on where the one before has stopped.
 _MOST_READ = 300
+#: Key of the XCom ``{"last", "without_record"}``: the last guard that was read, and since when each
+#: guard that watches has had no record.
+_READ = "read_guards"
+#: A guard writes its first record within seconds; without one after so many, it is overdue.
+_SECONDS_WITHOUT_RECORD = 600.0
 #: Key of the XCom that says when people were last told of each overdue guard.
 _TOLD = "told_of_overdue_guards"
 _TELL_EVERY = 3600.0
@@ -35,30 +40,44 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def find_overdue_guards(
-    context: Context, watched: Mapping[str, str], dag_id: str, log: Log
+    context: Context,
+    watched: Mapping[str, str],
+    dag_id: str,
+    log: Log,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """The guards whose XCom ``live`` is overdue, and by how many seconds.
 
     After the death of a triggerer another one takes its guards over and writes all their records,
-    five in a second. So a guard is overdue only after the time that all guards together need.
+    five in a second. So a guard is overdue only after the time that all guards together need. A
+    guard without any record is overdue after ten minutes.
 
     :param watched: the id of the guard's run, by batch task
     :param dag_id: the DAG of these runs
+    :param is_over: whether there is no time to read a further record in this look
     :returns: the seconds by which a guard is overdue, by batch task
     """
     ti: Any = context["ti"]
     now = time.time()
-    parts = -(-len(watched) // _MOST_READ) or 1
-    part = int(now // 60) % parts
+    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
+    left = ti.xcom_pull(task_ids=ti.task_id, key=_READ, include_prior_dates=True, map_indexes=-1)
+    before: Mapping[str, Any] = left if isinstance(left, Mapping) else {}
+    last, without = str(before.get("last")), before.get("without_record")
+    since = {
+        batch_task_id: min(now, float(moment))
+        for batch_task_id, moment in (without if isinstance(without, Mapping) else {}).items()
+        if batch_task_id in watched and isinstance(moment, (int, float))
+    }
     patience = STALE_SECONDS + len(watched) / WRITES_PER_SECOND
     overdue: dict[str, float] = {}
-    for number, (batch_task_id, run_id) in enumerate(sorted(watched.items())):
-        if number % parts != part:
-            continue
+    in_turn = sorted(watched, key=lambda batch_task_id: (batch_task_id <= last, batch_task_id))
+    for batch_task_id in in_turn[:_MOST_READ]:
+        if is_over():
+            break
         try:
             record = ti.xcom_pull(
                 dag_id=dag_id,
-                run_id=run_id,
+                run_id=watched[batch_task_id],
                 task_ids=GUARD_TASK_ID,
                 key=LIVE_KEY,
                 map_indexes=-1,
@@ -66,10 +85,18 @@ def find_overdue_guards(
         except Exception as error:  # noqa: BLE001 - a record that can't be read is no alarm
             log.warning("The records of guards can't be read now: %s", error)
             break
+        last = batch_task_id
+        if record is None:
+            waited = now - since.setdefault(batch_task_id, now)
+            if waited > max(patience, _SECONDS_WITHOUT_RECORD):
+                overdue[batch_task_id] = waited
+            continue
+        since.pop(batch_task_id, None)
+        # None: the guard has ended.
         due = _seconds(record.get("due")) if isinstance(record, Mapping) else None
-        # None: the guard has ended, or an older release of the provider runs it without a record.
         if due is not None and now - due > patience:
             overdue[batch_task_id] = now - due
+    ti.xcom_push(key=_READ, value={"last": last, "without_record": since})
     return overdue
 
 
@@ -79,12 +106,16 @@ def report_overdue_guards(
     rollouts: Mapping[str, BatchTask],
     audience: Audience,
     log: Log,
+    is_urgent: Callable[[], bool] = lambda: False,
 ) -> None:
     """Log an error for each overdue guard, and tell people of each once an hour.
+
+    If nobody could be told, the next look tries again.
 
     :param overdue: the seconds by which a guard is overdue, by batch task
     :param rollouts: the running rollouts, by batch task
     :param audience: whom to tell
+    :param is_urgent: whether rollouts without a guard wait for the end of this call
     """
     ti: Any = context["ti"]
     lines = {
@@ -107,8 +138,9 @@ def report_overdue_guards(
         said = " ".join(lines[batch_task_id] for batch_task_id in news[:_MOST_NAMED])
         facts = {"batch_task_ids": news, "time": to_text(now), "progress": []}
         alert = Alert("overdue", f"{len(news)} rollout(s) MAY BE UNGUARDED. {said}", facts)
-        tell(audience, audience.event(alert.to_json()), log)
-    ti.xcom_push(key=_TOLD, value={**told, **dict.fromkeys(news, now)})
+        if tell(audience, audience.event(alert.to_json()), log, is_urgent):
+            told |= dict.fromkeys(news, now)
+    ti.xcom_push(key=_TOLD, value=told)
 
 
 def check_heartbeat_url(url: object) -> str | None:
@@ -133,17 +165,19 @@ def check_heartbeat_url(url: object) -> str | None:
     return url
 
 
-def send_heartbeat(url: str, log: Log) -> None:
+def send_heartbeat(url: str, log: Log, seconds: float = 2 * _HEARTBEAT_SECONDS) -> None:
     """Request the URL (GET). If that fails, log one line without the URL's path.
 
     The request runs in a thread, because a server that answers very slowly must not hold up the
     look.
+
+    :param seconds: how long to wait for the answer at most
     """
     thread = threading.Thread(target=_get, args=(url, log), daemon=True)
     thread.start()
-    thread.join(2 * _HEARTBEAT_SECONDS)
+    thread.join(seconds)
     if thread.is_alive():
-        host, seconds = urlsplit(url).hostname, 2 * _HEARTBEAT_SECONDS
+        host = urlsplit(url).hostname
         log.warning("heartbeat_url: %s has not answered within %.0f s.", host, seconds)
 
 

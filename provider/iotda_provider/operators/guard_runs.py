@@ -36,6 +36,9 @@ _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING
 _SINCE = "without_guard_since"
 #: Key of the XCom that says since when each rollout waits for its next guard run.
 _GIVEN_UP = "given_up_since"
+#: Seconds for reading whether guards still watch; and for all that, with messages and heartbeat, if
+#: rollouts wait for their guards meanwhile.
+_SECONDS_TO_READ, _SECONDS_IF_ROLLOUTS_WAIT = 30.0, 5.0
 #: Seconds until the next guard run of a rollout of which many have failed.
 _PAUSE = 3600.0
 
@@ -120,10 +123,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
         missing |= self._after_a_pause(context, rollouts, runs.given_up)
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
-        overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log)
-        report_overdue_guards(context, overdue, rollouts, self.audience(context), self.log)
-        if self.heartbeat_url is not None:
-            send_heartbeat(self.heartbeat_url, self.log)
+        self._see_that_guards_watch(context, rollouts, runs, waits=bool(missing))
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(missing) > most:
             self.log.error(
@@ -136,6 +136,31 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
             for batch_task_id, run_id in missing.items()
         ]
         return rows[:most]
+
+    def _see_that_guards_watch(
+        self, context: Context, rollouts: Mapping[str, BatchTask], runs: GuardRuns, *, waits: bool
+    ) -> None:
+        """Report overdue guards, and send the heartbeat.
+
+        :param waits: whether rollouts get their guards only after this
+        """
+        ends = time.monotonic() + (_SECONDS_IF_ROLLOUTS_WAIT if waits else _SECONDS_TO_READ)
+
+        def is_over() -> bool:
+            return time.monotonic() >= ends
+
+        overdue = find_overdue_guards(context, runs.watched, self.guard_dag_id, self.log, is_over)
+        report_overdue_guards(
+            context,
+            overdue,
+            rollouts,
+            self.audience(context),
+            self.log,
+            is_urgent=lambda: waits and is_over(),
+        )
+        if self.heartbeat_url is not None:
+            left = max(1.0, ends - time.monotonic()) if waits else 10.0
+            send_heartbeat(self.heartbeat_url, self.log, left)
 
     def _rollouts_to_guard(self, hook: IoTDAHook) -> dict[str, BatchTask]:
         """The running rollouts by id, without those that need no guard run."""

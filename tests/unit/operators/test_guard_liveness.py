@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
 
+from iotda_provider.airflow_support.guard_runs import GuardRuns
 from iotda_provider.notifications.audience import Audience
 from iotda_provider.notifications.recorded import record
 from iotda_provider.operators.guard_liveness import (
@@ -36,15 +37,19 @@ def due(seconds_ago: float) -> dict[str, Any]:
 class TaskInstance:
     """Answers from a dictionary of XComs by (run id, key)."""
 
-    task_id = "running_rollouts"
+    dag_id, run_id, task_id = "rollout_guard", "run", "running_rollouts"
+    map_index, try_number = -1, 1
 
     def __init__(self, records: dict[str, Any]) -> None:
-        self.records, self.kept, self.asked = records, {}, 0
+        self.records, self.asked = records, 0
+        self.kept: dict[str, Any] = {}
+        self.before_each: Callable[[], None] = lambda: None
 
     def xcom_pull(self, *, key: str, run_id: str | None = None, **_: Any) -> Any:
         if run_id is None:
             return self.kept.get(key)
         self.asked += 1
+        self.before_each()
         found = self.records.get(run_id)
         if isinstance(found, Exception):
             raise found
@@ -67,7 +72,7 @@ def overdue(records: dict[str, Any], watched: dict[str, str] = GUARDS) -> dict[s
         (61, True),
         (7200, True),
         ({"due": None}, False),  # it has ended
-        (None, False),  # a guard of an earlier version
+        (None, False),  # it has just begun
         ({"due": "nonsense"}, False),
     ],
 )
@@ -96,13 +101,40 @@ def test_each_of_many_guards_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) ->
     found: set[str] = set()
     now = time.time()
     late = {run_id: due(7200) for run_id in many.values()}
+    ti = TaskInstance(late)
     for minute in range(4):
         clock = SimpleNamespace(time=lambda minute=minute: now + 60 * minute)
         monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
-        ti = TaskInstance(late)
+        ti.asked = 0
         found |= set(find_overdue_guards({"ti": ti}, many, "guard_one_rollout", LOG))
         assert ti.asked <= 300
     assert found == set(many)
+
+
+def test_a_look_without_time_reads_a_few_and_the_next_one_goes_on() -> None:
+    watched = {f"{number:04}": f"guard__{number:04}__x" for number in range(10)}
+    ti = TaskInstance({run_id: due(7200) for run_id in watched.values()})
+    found: list[str] = []
+    for most in (4, 8, 12):
+        is_over = lambda most=most: ti.asked >= most  # noqa: E731
+        found += find_overdue_guards({"ti": ti}, watched, "guard_one_rollout", LOG, is_over)
+
+    assert found == [*sorted(watched), "0000", "0001"]
+
+
+def test_a_guard_that_never_writes_a_record_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
+    ti = TaskInstance({"guard__b2__y": due(-9000)})
+    now = time.time()
+    seen = {}
+    for minutes in (0, 5, 9, 11, 12, 13):
+        clock = SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes)
+        monkeypatch.setattr("iotda_provider.operators.guard_liveness.time", clock)
+        if minutes == 12:
+            ti.records["guard__a1__x"] = due(-9000)
+        seen[minutes] = find_overdue_guards({"ti": ti}, GUARDS, "guard_one_rollout", LOG)
+
+    assert [minutes for minutes, overdue in seen.items() if overdue] == [11]
+    assert seen[11] == {"a1": pytest.approx(660, abs=1)}
 
 
 class Chat(BaseNotifier):
@@ -150,6 +182,58 @@ def test_a_notifier_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -
     report_overdue_guards({"ti": TaskInstance({})}, {"a1": 90.0}, rollouts, told, LOG)
     assert "Chat failed" in caplog.text
     assert len(Chat.said) == 1
+
+
+def test_who_could_not_be_told_is_told_at_the_next_look() -> None:
+    Chat.said.clear()
+    ti = TaskInstance({})
+    rollouts: Any = {"a1": SimpleNamespace(task_name="rollout")}
+    for notifier in (Chat(fails=True), Chat(fails=True), Chat(), Chat()):
+        report_overdue_guards({"ti": ti}, {"a1": 90.0}, rollouts, audience(notifier), LOG)
+
+    assert len(Chat.said) == 1
+
+
+class Slow(Chat):
+    """Takes longer than a rollout may wait."""
+
+    let_go: ClassVar[threading.Event] = threading.Event()
+
+    def notify(self, context: Any) -> None:
+        """Hang."""
+        self.let_go.wait(30)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_rollout_without_a_guard_waits_for_no_more_than_seconds(
+    monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """Three hundred guards are read, which takes a second each, and the notifier hangs."""
+    Slow.let_go.clear()
+    watched = {f"{number:04}": f"guard__{number:04}__x" for number in range(300)}
+    ti = TaskInstance({run_id: due(7200) for run_id in watched.values()})
+    now = [time.monotonic()]
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
+    ti.before_each = lambda: now.__setitem__(0, now[0] + 1.0)
+    monkeypatch.setattr("iotda_provider.operators.guard_runs.time", clock)
+    monkeypatch.setattr("iotda_provider.notifications.in_worker.SECONDS_FOR_EACH", 0.2)
+    heartbeats: list[float] = []
+    monkeypatch.setattr(
+        "iotda_provider.operators.guard_runs.send_heartbeat",
+        lambda url, log, seconds: heartbeats.append(seconds),
+    )
+    find = FindUnguardedRolloutsOperator(
+        task_id="look", notifiers=[Slow()], heartbeat_url="https://hc.example.com/x"
+    )
+    rollouts: Any = dict.fromkeys(watched, SimpleNamespace(task_name="rollout"))
+    try:
+        find._see_that_guards_watch({"ti": ti}, rollouts, GuardRuns(watched=watched), waits=waits)
+    finally:
+        Slow.let_go.set()
+
+    assert ti.asked == (5 if waits else 30)
+    assert heartbeats == [1.0 if waits else 10.0]
+    assert ti.kept["told_of_overdue_guards"] == {}
 
 
 class Answer(BaseHTTPRequestHandler):
