@@ -55,6 +55,7 @@ class Rollouts:
         self.healthy: list[str] = []
         self.bad: dict[int, list[str]] = {}
         self.failed: list[str] = []
+        self.created: dict[str, float] = {}  # by batch task, in seconds since the epoch
         self._advanced = 0.0
         self._zero = time.monotonic()
         self._begun: dict[int, float] = {}  # by stage, in virtual time
@@ -99,12 +100,15 @@ class Rollouts:
         number = next(self._numbers)
         first = _STAGES * _MOST_BAD * _BAD + number * _HEALTHY
         devices = [*bad, *range(first, first + _HEALTHY)]
-        return hook.create_batch_task(
+        now = time.time()
+        task_id = hook.create_batch_task(
             task_name=f"rollout_{number}",
             task_type="firmwareUpgrade",
             targets=[f"device-{device:05}" for device in devices],
             document={"package_ids": ["32822e5744a45ede319d2c50"]},
         ).task_id
+        self.created[task_id] = now
+        return task_id
 
     @property
     def all(self) -> list[str]:
@@ -175,6 +179,18 @@ class Rollouts:
                 _GUARD,
             )
         )
+
+    @staticmethod
+    def guarded_since(cluster: Cluster, batch_task_id: str) -> float:
+        """When this rollout's guard was deferred, in seconds since the epoch."""
+        ((moment,),) = cluster.query(
+            "select extract(epoch from t.created_date) from dag_run r "
+            "join task_instance i on i.dag_id = r.dag_id and i.run_id = r.run_id "
+            "join trigger t on t.id = i.trigger_id "
+            "where r.dag_id = %s and r.conf ->> 'batch_task_id' = %s and i.task_id = 'guard'",
+            *(_GUARD, batch_task_id),
+        )
+        return float(moment)
 
     @staticmethod
     def runs(cluster: Cluster, batch_task_ids: list[str]) -> dict[str, str]:
