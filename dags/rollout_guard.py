@@ -13,7 +13,7 @@ first device has started, and the batch tasks of a release, which guards them it
 
 `guard_one_rollout` watches one rollout until it ends. When more devices fail than are tolerated, or
 have a failed attempt, or do not report in time, it stops the rollout, tells people at once,
-collects the failed devices and the reasons, opens a ticket, and branches. A faulty firmware is
+collects the failed devices, tells the reasons, and branches. A faulty firmware is
 reported to the people who built it. Devices that failed for environmental reasons (offline, low
 battery) get a new batch task, which waits for somebody to confirm it in the console. You can also
 start a guard by hand:
