@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 from types import ModuleType
@@ -84,3 +85,13 @@ def test_nothing_but_the_project_itself_is_installed_without_a_hash(
         # Nor is anything resolved, and so looked for, that the file does not name.
         assert {"--require-hashes", "--no-deps", "--no-build-isolation"} <= set(command)
     assert own[-4:] == ["--no-build-isolation", "--no-deps", "--editable", str(ROOT)]
+
+
+def test_the_tests_that_ci_names_are_there() -> None:
+    """Who moves a test also changes .ci/run."""
+    named = re.findall(r"tests/[\w/.{},*]+", (ROOT / ".ci" / "run").read_text())
+    assert named
+    for path in named:
+        parts = (part.split(",") for part in re.split(r"\{(.*?)\}", path))
+        for choice in itertools.product(*parts):
+            assert list(ROOT.glob("".join(choice))), path
