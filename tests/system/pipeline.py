@@ -39,7 +39,7 @@ def hurried_release(*, looks: float, grace: float, retries: float, dag_id: str =
 
 
 def hurried_way_back(
-    *, looks: float = 0.1, grace: float = 1, retries: float = 0.1, deferrable: bool = False
+    *, looks: float = 0.02, grace: float = 1, retries: float = 0.1, deferrable: bool = False
 ) -> str:
     """The text of ``dags/roll_back_release.py``, where it waits for less; see above.
 

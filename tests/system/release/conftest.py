@@ -30,7 +30,7 @@ def hurried(tmp_path: Path) -> Callable[[], Path]:
 
     def copy() -> Path:
         file = tmp_path / "firmware_release.py"
-        file.write_text(hurried_release(looks=0.1, grace=1, retries=0.1))
+        file.write_text(hurried_release(looks=0.02, grace=1, retries=0.1))
         return file
 
     return copy
