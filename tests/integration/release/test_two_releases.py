@@ -161,7 +161,7 @@ def test_what_the_earlier_one_never_reaches_comes_with_the_last_wave(
 ) -> None:
     north, south = release("north", NORTH), release("south", SOUTH)
     assert south.goes_through(1)["left_out"]["held_elsewhere"] == len(SHARED & set(south.wave(1)))
-    # Somebody marks the run of the north as failed, before it has let anybody start.
+    # Somebody marks the run of the north as failed, before it has confirmed any device.
     variables.runs_over.add(("north", "run"))
     assert south.goes_through(2)["left_out"] == {}
     assert sorted(south.exposed) == sorted(MEMBERS[SOUTH])
