@@ -157,6 +157,7 @@ def roll_back_release() -> None:
     way_back = roll_back(
         "way_back",
         devices=found["targets"],
+        late=found["late"],
         document={"package_ids": ["{{ params.package_id }}"]},
         task_type="{{ ti.xcom_pull('find_again')['task_type'] }}",
         # Some may run a fix when their wave begins: these keep it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,7 +170,7 @@ def why_not_back(new: OtaPackage, old: OtaPackage) -> str:
     return ""
 
 
-def way_back_waves(devices: int, gate: EnoughSuccess) -> tuple[list[str], int]:
+def way_back_waves(devices: int, gate: EnoughSuccess, late: int = 0) -> tuple[list[str], int]:
     """The waves for the way back, and how many devices may be under way at the same time.
 
     Each wave is large enough to pass by its numbers. If there are too few devices for two waves,
@@ -179,9 +179,26 @@ def way_back_waves(devices: int, gate: EnoughSuccess) -> tuple[list[str], int]:
 
     :param devices: how many devices get the old package
     :param gate: what a wave must show
+    :param late: how many of them come after all others
     """
     needed = gate.smallest_passing_sample()
-    first = max(needed, math.ceil(_FIRST_WAVE * devices))
-    waves = ["100%"] if 2 * first > devices else [str(first), "100%"]
+    others = devices - late if devices > late else devices
+    first = max(needed, math.ceil(_FIRST_WAVE * others))
+    waves = ["100%"] if 2 * first > others else [str(first), "100%"]
     at_a_time = max(_LEAST_AT_A_TIME, math.ceil(_SHARE_AT_A_TIME * devices))
     return waves, at_a_time
+
+
+def late_of(devices: Sequence[str], offline: Collection[str], gate: EnoughSuccess) -> list[str]:
+    """Who comes after all others, so that nobody waits for devices that are offline.
+
+    These are the devices that are offline. If the others are too few for a wave that can pass, all
+    devices are together: in such a wave, too, a device holds its place only for a few minutes.
+
+    :param devices: the devices that get the old package
+    :param offline: those of them that are not online now
+    :param gate: what a wave must show
+    """
+    late = [device for device in devices if device in offline]
+    are_too_few = len(devices) - len(late) < gate.smallest_passing_sample()
+    return list(devices) if late and are_too_few else late

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import SubtaskStatus
-from iotda_provider.release.way_back import WORDS, Versions, WayBack, sort_out
+from iotda_provider.operators.release.way_back import GATE, roll_back
+from iotda_provider.release.way_back import (
+    WORDS,
+    Versions,
+    WayBack,
+    late_of,
+    sort_out,
+    way_back_waves,
+)
 
 NEW, OLD = "2.0.0", "1.0.0"
 SUCCESS, FAIL, STOPPED = SubtaskStatus.SUCCESS, SubtaskStatus.FAIL, SubtaskStatus.STOPPED
@@ -122,3 +132,24 @@ def test_the_first_thousand_of_the_others_are_named() -> None:
         pass
     assert found.devices == devices[::2]
     assert found.others == {"version_unread": devices[1::2][:1000]}
+
+
+def test_the_first_wave_of_a_way_back_in_a_dag_of_ones_own_can_pass() -> None:
+    first, last = inspect.signature(roll_back).parameters["waves"].default
+    assert (int(first), last) == (EnoughSuccess(GATE).smallest_passing_sample(), "100%")
+
+
+@pytest.mark.parametrize(
+    ("offline", "late", "waves"),
+    [
+        (0, 0, ["19", "100%"]),
+        (60, 60, ["19", "100%"]),
+        (70, 70, ["100%"]),
+        (90, 100, ["19", "100%"]),
+    ],
+)
+def test_who_is_offline_comes_last(offline: int, late: int, waves: list[str]) -> None:
+    devices, gate = [f"d{n}" for n in range(100)], EnoughSuccess(GATE)
+    found = late_of(devices, set(devices[:offline]), gate)
+    assert found == devices[:late]
+    assert way_back_waves(100, gate, len(found)) == (waves, 10)

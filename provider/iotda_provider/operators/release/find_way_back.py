@@ -22,6 +22,7 @@ from iotda_provider.release.versions_before import read_before
 from iotda_provider.release.way_back import (
     Versions,
     WayBack,
+    late_of,
     sort_out,
     way_back_waves,
     why_not_back,
@@ -52,7 +53,8 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
     XComs: the return value ``{"devices", "counts", "from_another", "waves", "at_a_time",
     "package_id", "version", "old_version", "kind", "task_type", "product_id", "summary",
     "report_path"}``; ``targets``, the ids of the devices, as a list or as the reference of a file
-    with them; ``from_another``, those of them that ran yet another version before, likewise; and
+    with them; ``late``, those of them that come after all others because they are offline, and
+    ``from_another``, those that ran yet another version before, likewise; and
     ``left_as_they_are``, the first thousand of the others under the word that says why.
     ``counts`` has the number of devices under each word of
     :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit the number.
@@ -132,14 +134,14 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
                 "there is no way back from it. Is release_run_id right, and manifest_path?"
             )
         parts = files.created_parts()
-        found = WayBack()
+        found, offline = WayBack(), set[str]()
         with self.hook() as hook:
             old = read_package(hook, package_id)
             new = read_package(hook, self._released(files))
             if why := why_not_back(new, old):
                 raise AirflowFailException(f"Package {package_id} is no way back: {why}.")
             kind, task_type, column = kind_of(old)
-            rows = self._decide(hook, files, parts, found, new, old, column)
+            rows = self._decide(hook, files, parts, found, offline, new, old, column)
             if path:
                 write_report(path, rows)
             else:
@@ -149,7 +151,9 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         for key, ids in (("targets", found.devices), ("from_another", found.from_another)):
             ti.xcom_push(key=key, value=hand_over(ids, own, key))
         ti.xcom_push(key="left_as_they_are", value=found.others)
-        waves, at_a_time = way_back_waves(len(found.devices), gate)
+        late = late_of(found.devices, offline, gate)
+        ti.xcom_push(key="late", value=hand_over(late, own, "late"))
+        waves, at_a_time = way_back_waves(len(found.devices), gate, len(late))
         self.log.info("%s", found.summary)
         return {
             "devices": len(found.devices),
@@ -185,6 +189,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         files: ReleaseFiles,
         parts: Sequence[Part],
         found: WayBack,
+        offline: set[str],
         new: OtaPackage,
         old: OtaPackage,
         column: str,
@@ -201,6 +206,8 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         for device in hook.list_devices(product_id=new.product_id) if now else ():
             if device.device_id in now:
                 now[device.device_id] = getattr(device, column)
+                if device.status != "ONLINE":
+                    offline.add(device.device_id)
         before: dict[int, dict[str, str]] = {}
         for part, members, own, statuses in confirmed:
             if part.wave not in before:

@@ -7,7 +7,7 @@ from typing import Any
 from iotda_provider.guards import SequentialFailureTest
 from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
 
-#: The failure rate that a wave of the way back must rule out: 14 devices without a failure do.
+#: The failure rate that a wave of the way back must rule out: 19 devices without a failure do.
 GATE = 0.2
 _TOLERATED = 0.02
 
@@ -20,9 +20,9 @@ def roll_back(
     task_type: str = "firmwareUpgrade",
     rules: Any = None,
     from_version: str | None = None,
-    waves: Any = ("14", "100%"),
+    waves: Any = ("19", "100%"),
     gate: Any = GATE,
-    max_waves: int = 2,
+    max_waves: int = 3,
     task_name: str = "roll_back",
     **more: Any,
 ) -> StagedRollout:
