@@ -92,8 +92,8 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
             yield found.start(), end
 
 
-# In the patterns of the next two functions no alternative begins as another one does, so there is
-# one way at most to match a text, and the time stays linear.
+# In the patterns of the next two functions no alternative is the beginning of another one, so a
+# text can be matched in one way at most, and the time stays linear.
 
 
 @lru_cache(maxsize=256)
