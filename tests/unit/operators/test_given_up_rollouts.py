@@ -1,0 +1,91 @@
+"""Rollouts of which many guard runs have failed: nobody has to do anything for the next one."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
+from iotda_provider.models import BatchTask
+from iotda_provider.operators import guard_runs
+from iotda_provider.operators.guard_runs import (
+    FindUnfinishedOfReleaseOperator,
+    FindUnguardedRolloutsOperator,
+)
+
+TASK_ID = "5c8fb0d3c1a2e45678901234"
+TASK = BatchTask.from_wire(
+    {
+        "task_id": TASK_ID,
+        "task_name": "rollout",
+        "task_type": "firmwareUpgrade",
+        "status": "Processing",
+        "task_progress": {"total": 5, "processing": 5},
+    }
+)
+NEXT = guard_run_id("secret", TASK_ID, 6)
+NOW = 1_790_000_000.0
+
+
+class Hook:
+    def list_batch_tasks(self, *, task_type: str, status: str) -> list[BatchTask]:
+        return [TASK] if (task_type, status) == ("firmwareUpgrade", "Processing") else []
+
+    def get_batch_task(self, batch_task_id: str) -> BatchTask:
+        return TASK
+
+
+class TaskInstance:
+    """Of whose rollout five guard runs have failed; it keeps its XComs from look to look."""
+
+    dag_id, run_id, task_id, map_index = "dag", "run", "look", -1
+
+    def __init__(self) -> None:
+        self.failed = {guard_run_id("secret", TASK_ID, number) for number in range(1, 6)}
+        self.xcoms: dict[str, Any] = {}
+
+    def get_dr_count(self, dag_id: str, run_ids: list[str], states: list[str] | None) -> int:
+        if states is not None and "failed" not in states:
+            return 0
+        return len(self.failed & set(run_ids))
+
+    def get_ti_count(self, **_: Any) -> int:
+        return 0
+
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        return self.xcoms.get(key)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+@pytest.fixture(autouse=True)
+def _secret(variables: Any) -> None:
+    variables[VARIABLE] = "secret"
+
+
+def test_the_next_guard_starts_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = FindUnguardedRolloutsOperator(task_id="look")
+    monkeypatch.setattr(operator, "hook", lambda: nullcontext(Hook()))
+    ti, started = TaskInstance(), []
+    for minutes in (0, 30, 59, 60):
+        clock = SimpleNamespace(time=lambda minutes=minutes: NOW + 60 * minutes)
+        monkeypatch.setattr(guard_runs, "time", clock)
+        started.append([row["trigger_run_id"] for row in operator.execute({"ti": ti})])  # type: ignore[typeddict-item]
+
+    assert started == [[], [], [], [NEXT]]
+
+
+def test_what_a_release_leaves_is_looked_at_once_and_gets_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    operator = FindUnfinishedOfReleaseOperator(task_id="look", batch_task_id=[TASK_ID])
+    monkeypatch.setattr(operator, "hook", lambda: nullcontext(Hook()))
+    monkeypatch.setattr(operator, "_by_stamp", lambda hook, context: [])
+
+    rows = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+
+    assert [row["trigger_run_id"] for row in rows] == [NEXT]
