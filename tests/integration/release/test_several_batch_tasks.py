@@ -221,6 +221,7 @@ def test_a_breach_while_a_quota_is_full_stops_all_that_there_is(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("deferrable", [True])
 def test_70_000_devices_in_three_waves(rollout: Any, tmp_path: Path, deferrable: bool) -> None:
     run = rollout(devices=70_000, speed=3000)
