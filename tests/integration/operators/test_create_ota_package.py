@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+import iotda_provider
 from iotda_provider.exceptions import (
     IoTDAApiError,
+    IoTDAAuthError,
     IoTDAConfigError,
     IoTDAError,
     IoTDANotFoundError,
@@ -273,3 +277,37 @@ async def test_the_asynchronous_hook_does_the_same(
             await hook.create_ota_package(**WHOLE)  # the platform has it
         await hook.delete_ota_package(made.package.package_id)
         assert (await hook.create_ota_package(**WHOLE)).version == "2.0.0"
+
+
+#: What docs/howto/from-build-to-fleet.md says that registering a package needs.
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "from-build-to-fleet.md"
+SAID = re.search(r"`iotda:otapackages:create`, `:query` and `:queryList`", PAGE.read_text("utf-8"))
+NEEDED = [f"iotda:otapackages:{verb}" for verb in ("create", "query", "queryList")]
+ALL = {
+    action
+    for source in (Path(iotda_provider.__file__).parent / "api").glob("*.py")
+    for action in re.findall(r'permission="(iotda:[^"]+)"', source.read_text(encoding="utf-8"))
+}
+
+
+@pytest.mark.parametrize("missing", [None, *NEEDED])
+def test_the_rights_that_the_guide_names_are_enough_and_each_is_needed(
+    iotda_emulator_factory: Any, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    assert SAID
+    assert set(NEEDED) < ALL
+    denied = sorted(ALL - set(NEEDED) if missing is None else {missing})
+    emulator = iotda_emulator_factory({"devices": 1, "iam": {"denied": denied}})
+    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
+
+    def twice() -> list[bool]:
+        """A second try finds the package, and compares it."""
+        context: Any = {"ti": TaskInstance()}
+        operator = CreateOtaPackageOperator(task_id="create", **WHOLE)
+        return [operator.execute(context)["created"] for _ in range(2)]
+
+    if missing is None:
+        assert twice() == [True, False]
+        return
+    with pytest.raises(IoTDAAuthError, match=f"needs the IAM action {missing}"):
+        twice()
