@@ -7,6 +7,7 @@ Source: "Batch Task" of the IoTDA API reference, and the request models of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from iotda_provider.api.call import (
@@ -225,7 +226,8 @@ def stop_batch_task(
     batch_task_id: str, targets: Sequence[str] | None
 ) -> Call[tuple[TargetResult, ...]]:
     """Stop the whole task (``targets`` None) or 1 to 100 of its targets."""
-    return _act_on_targets("stop", batch_task_id, targets, Repeat.HARMLESS)
+    call = _act_on_targets("stop", batch_task_id, targets, Repeat.HARMLESS)
+    return replace(call, goes_first=targets is None)
 
 
 def confirm_batch_task(

@@ -72,6 +72,7 @@ class Call(Generic[T]):
         KeyError, TypeError or AttributeError means that the answer makes no sense
     :param body: plain JSON; None: no body
     :param permission: the IAM action that the caller needs; None: unknown
+    :param goes_first: whether it takes the next moment of the rate limit, before calls that wait
     """
 
     action: str
@@ -82,6 +83,7 @@ class Call(Generic[T]):
     body: Any = None
     repeat: Repeat = Repeat.READ
     permission: str | None = None
+    goes_first: bool = False
 
     def outgoing(self, *, host: str, project_id: str, headers: Mapping[str, str]) -> Outgoing:
         """The request for one project at one host, not yet signed.

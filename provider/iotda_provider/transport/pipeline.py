@@ -193,7 +193,10 @@ async def _attempt(
     limit = shared_limit(settings)
     if limit is not None:
         with policy.not_charged():
-            await transport.sleep(limit.reserve())
+            turn = limit.reserve_turn(urgent=call.goes_first)
+            await transport.sleep(turn.seconds)
+            while not call.goes_first and (more := limit.put_off(turn)):
+                await transport.sleep(more)
         await _get_ready(transport, policy)
     # Last: a request that waits for something else must not hold a slot.
     release_slot = await transport.acquire_slot(call.repeat, policy.remaining)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 import requests
 from airflow.providers.common.compat.connection import get_async_connection
 
-from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
@@ -179,6 +180,33 @@ async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
     assert len(fake.seen) == 10
     assert passing.now >= 9 * 100
     assert given == [29] * 10
+
+
+@pytest.mark.parametrize("hook", [IoTDAHook, IoTDAAsyncHook])
+async def test_a_stop_does_not_queue_behind_looks_for_the_rate_limit(
+    fake: Any, connect: Callable[..., None], hook: Any
+) -> None:
+    connect(max_requests_per_second=4)
+    with ThreadPoolExecutor(12) as threads:
+
+        async def call(method: Any, *args: Any) -> Any:
+            if hook is IoTDAAsyncHook:
+                return await method(*args)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, method, *args)
+
+        opened = hook()
+        looks = [asyncio.ensure_future(call(opened.get_batch_task, TASK_ID)) for _ in range(10)]
+        await asyncio.to_thread(fake.wait_for, 2)
+        with contextlib.suppress(IoTDAError):
+            await call(opened.stop_batch_task, TASK_ID)
+        await asyncio.gather(*looks)
+        if hook is IoTDAAsyncHook:
+            await opened.close()
+        else:
+            opened.close()
+    (place,) = [n for n, seen in enumerate(fake.seen) if seen.path.endswith("/stop")]
+    assert place < 9, "of eleven requests: it waited behind the looks"
 
 
 async def test_cancelling_many_calls_leaves_none_behind(
