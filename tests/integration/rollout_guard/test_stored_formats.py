@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -212,7 +213,7 @@ class Look:
 
 def looked(monkeypatch: pytest.MonkeyPatch, seconds: float, before: Any, ids: list[str]) -> Look:
     """A look at rollouts: one without a guard, one whose guard is overdue, one that is given up."""
-    now = SimpleNamespace(time=lambda: START + seconds)
+    now = SimpleNamespace(time=lambda: START + seconds, monotonic=time.monotonic)
     monkeypatch.setattr(guard_liveness, "time", now)
     monkeypatch.setattr(guard_runs, "time", now)
     runs = guard_runs.GuardRuns(
