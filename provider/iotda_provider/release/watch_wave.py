@@ -75,8 +75,6 @@ class WatchJob:
         ids = list(self.batch_task_ids)
         trial = None if self.trial is None else self.trial.to_json()
         gate = rules_to_json([self.gate])
-        if not self.rehearse_stop:
-            del plain["rehearse_stop"]  # as triggers of before have it
         return {**plain, "gate": gate, "batch_task_ids": ids, "trial": trial}
 
     @classmethod
