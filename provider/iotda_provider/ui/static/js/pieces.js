@@ -143,6 +143,7 @@ export function todo(row) {
     return t(isWatched ? "todo.asks_watched" : "todo.asks", values);
   }
   if (row.state === "stopped_elsewhere" && values.by) return t("todo.stopped_by", values);
+  if (row.state === "guard_failed" && !values.ids) return t("todo.guard_failed_unknown", values);
   if (row.state === "watched" && row.shadow) return t("todo.watched_shadow", values);
   return t(`todo.${row.state}`, values);
 }
