@@ -6,6 +6,7 @@ batch task, so that the platform stops nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,10 @@ from iotda_provider.doctor import facts, permissions
 from iotda_provider.doctor.caller import Asked, Caller, said
 from iotda_provider.doctor.findings import Finding, Report, Result
 from iotda_provider.hooks import shared
-from iotda_provider.models import Device, TaskStatus
+from iotda_provider.models import BatchTask, Device, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -160,11 +161,9 @@ def _look_around(caller: Caller, batch_task_id: str | None) -> facts.Seen:
         for kind in ("firmwarePackage", "softwarePackage")
     }
     package = next((p for one in packages.values() if one.result for p in one.result.rows), None)
-    product = {"product_id": product_id} if (product_id := _product_of(devices)) else {}
-    known = next((row for row in listed if row.status.name != "UNKNOWN"), None)
-    kind, status = (
-        (str(known.task_type), known.status) if known else (UPGRADES[0], TaskStatus.WAITING)
-    )
+    product_id = _product_of(devices)
+    product = {"product_id": product_id} if product_id else {}
+    kind, status = _to_filter_by(listed)
     failed = next((row for row in listed if row.progress.fail), None)
     rehearsed_with = batch_task_id or chosen or nowhere
     return facts.Seen(
@@ -189,11 +188,24 @@ def _look_around(caller: Caller, batch_task_id: str | None) -> facts.Seen:
         unknown_group=caller.ask(api.list_devices_in_group(str(uuid4()), limit=1)),
         by_status=caller.ask(api.list_batch_tasks(task_type=kind, status=status)),
         status=status,
+        product_id=product_id,
         of_product=caller.ask(api.list_devices(**product, limit=1)),
         search=caller.ask(api.count_devices(product)),
         rehearsed_with=rehearsed_with,
         stop=caller.ask(api.stop_batch_task(rehearsed_with, (facts.rehearsal_target(),))),
         untyped=caller.ask(_untyped_list()),
+    )
+
+
+def _to_filter_by(listed: Sequence[BatchTask]) -> tuple[str, TaskStatus]:
+    """A type and a status of a listed batch task; of this type, most have another status."""
+    known = [row for row in listed if row.status.name != "UNKNOWN"]
+    of_type = Counter(str(row.task_type) for row in known)
+    alike = Counter((str(row.task_type), row.status) for row in known)
+    return max(
+        alike,
+        key=lambda one: of_type[one[0]] - alike[one],
+        default=(str(UPGRADES[0]), TaskStatus.WAITING),
     )
 
 

@@ -40,7 +40,8 @@ class Seen:
     :param subtasks_of: the batch task whose failed subtasks were listed; None: no status was asked
         for
     :param by_status: a list of batch tasks with one status, ``status``
-    :param of_product: a page of one product's devices, or of all, which ``search`` has counted
+    :param product_id: a product whose devices were counted; empty: all devices were
+    :param of_product: a page of these devices, which ``search`` has counted
     :param rehearsed_with: the batch task whose stop was rehearsed
     :param untyped: a list of batch tasks without a type
     """
@@ -62,6 +63,7 @@ class Seen:
     unknown_group: Asked[Page[Device]]
     by_status: Asked[Page[BatchTask]]
     status: TaskStatus
+    product_id: str
     of_product: Asked[Page[Device]]
     search: Asked[int]
     rehearsed_with: str
@@ -219,12 +221,19 @@ def _by_status(seen: Seen) -> _Fact:
     if not rows:
         return _nothing(f"batch task in the status {seen.status}", seen.by_status)
     others = [row for row in rows if row.status != seen.status]
-    # One may have changed between the two lists.
-    if len(others) == len(rows) > 1:
+    if len(others) > 1:
         return Result.FAILS, (
             f"a list of batch tasks that are {seen.status} has one that is {others[0].status}: "
             "which other upgrades are under way can't be read"
         )
+    if others:  # it may have changed while it was listed
+        return Result.UNKNOWN, (
+            f"of {len(rows)} batch task(s) listed as {seen.status} one is {others[0].status}: "
+            "examine the connection again"
+        )
+    listed = [row for row in seen.listed if row.task_type == rows[0].task_type]
+    if all(row.status == seen.status for row in listed):
+        return _nothing(f"batch task that is not {seen.status}")
     return Result.OK, f"of those that are {seen.status}"
 
 
@@ -232,13 +241,14 @@ def _search(seen: Seen) -> _Fact:
     counted, page = seen.search.result, seen.of_product.result
     if counted is None or page is None or page.total is None:
         return _nothing("count", seen.search if counted is None else seen.of_product)
+    whose = f" of product {seen.product_id}" if seen.product_id else ""
     if counted != page.total:
         return Result.WARNING, (
-            f"the search counts {counted:,} device(s) of a product, and the list {page.total:,}: "
+            f"the search counts {counted:,} device(s){whose}, and the list {page.total:,}: "
             "before each wave a release may have to read its devices, where it otherwise counts "
             "them"
         )
-    return Result.OK, f"both count {counted:,} device(s) of a product"
+    return Result.OK, f"both count {counted:,} device(s){whose}"
 
 
 def _statuses(seen: Seen) -> _Fact:

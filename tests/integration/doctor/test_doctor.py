@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import iotda_provider
-from iotda_provider.doctor import facts
+from iotda_provider.doctor import examination, facts
 from iotda_provider.doctor.caller import Asked
 from iotda_provider.doctor.cli import main
 from iotda_provider.models import TaskStatus
@@ -395,8 +395,48 @@ def test_a_list_that_does_not_mind_the_status_fails(seen: facts.Seen) -> None:
     (row, *_) = every.rows
     other = replace(row, status=TaskStatus.STOPPED)
     assert fact(seen, "lists by status")[0] == "ok"
-    mixed = replace(every, rows=(other, other))
-    assert fact(seen, "lists by status", by_status=Asked(mixed))[0] == "FAILS"
+    for rows, result in (
+        ((other, other), "FAILS"),
+        ((row, other, *[row] * 47, other), "FAILS"),
+        ((row, other), "unknown"),  # it may have changed while it was listed
+        ((other,), "unknown"),
+    ):
+        found = Asked(replace(every, rows=rows))
+        assert fact(seen, "lists by status", by_status=found)[0] == result
+
+
+def test_a_list_by_status_shows_nothing_where_all_batch_tasks_have_that_status(
+    seen: facts.Seen,
+) -> None:
+    alike = {
+        kind: Asked(
+            replace(
+                asked.result,
+                rows=tuple(replace(row, status=seen.status) for row in asked.result.rows),
+            )
+        )
+        for kind, asked in seen.tasks.items()
+    }
+    result, said = fact(seen, "lists by status", tasks=alike)
+    assert result == "unknown"
+    assert f"no batch task that is not {seen.status}" in said
+
+
+def test_a_platform_that_lists_every_status_fails(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = [{"targets": 5, "package_ids": [PACKAGE]} for _ in range(3)]
+    doctor.start({**FLEET, "batch_tasks": [*ended, FLEET["batch_tasks"][1]]})
+    really_list = examination.api.list_batch_tasks
+    monkeypatch.setattr(
+        examination.api,
+        "list_batch_tasks",
+        lambda **query: really_list(**{**query, "status": None}),
+    )
+
+    code, rows = doctor.examine()
+
+    assert (code, failing(rows)) == (1, {"lists by status"})
 
 
 def test_times_in_another_form_fail(seen: facts.Seen) -> None:
@@ -410,10 +450,18 @@ def test_times_in_another_form_fail(seen: facts.Seen) -> None:
 
 
 def test_a_search_that_counts_otherwise_is_a_warning(seen: facts.Seen) -> None:
-    assert fact(seen, "search counts as lists do") == ("ok", "both count 60 device(s) of a product")
+    of_it = f"device(s) of product {seen.product_id}"
+    assert fact(seen, "search counts as lists do") == ("ok", f"both count 60 {of_it}")
     result, said = fact(seen, "search counts as lists do", search=Asked(59))
     assert result == "warning"
-    assert "counts 59 device(s) of a product, and the list 60" in said
+    assert f"counts 59 {of_it}, and the list 60" in said
+
+
+def test_a_count_of_all_devices_is_not_said_to_be_of_a_product(seen: facts.Seen) -> None:
+    for search in (60, 59):
+        of_all = {"product_id": "", "search": Asked(search)}
+        _, said = fact(seen, "search counts as lists do", **of_all)
+        assert "product" not in said
 
 
 def test_a_batch_task_can_be_named_and_json_be_had(doctor: Doctor) -> None:
