@@ -70,7 +70,7 @@ class WaveConfirmation(WaveLedgers):
         watch = self._watch
         while True:
             trouble = await self._next_batch_task(io)
-            watch.never_abort = not self._is_untouched
+            watch.never_abort = self.job.wave > 1 or not self._is_untouched
             watch.rehearses = self.job.rehearse_stop and self._exposed > 0
             outcome = await watch.poll(io)
             self._note_rehearsal()

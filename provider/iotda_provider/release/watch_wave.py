@@ -118,7 +118,8 @@ class WaveDecision:
         self._said = ""
         self._why_wait = "the external evidence says wait"
         self._trial = None if job.trial is None else WaveTrial(job.wave, job.trial, log, clock)
-        watch.rehearses = job.rehearse_stop
+        # Where nobody was let start, the next wave rehearses before it confirms anybody.
+        watch.rehearses = job.rehearse_stop and job.members > job.unconfirmed
         if job.trial is not None:
             watch.trial = job.trial.answer
 

@@ -133,7 +133,7 @@ class WaveLedgers(WaveStep):
     @property
     def _is_untouched(self) -> bool:
         """Whether it is known that this release has confirmed no device."""
-        return self.job.wave == 1 and self._left is not None and not self._exposed
+        return self._left is not None and not self._exposed
 
     @property
     def _confirmed(self) -> int:

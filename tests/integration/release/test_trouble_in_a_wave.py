@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDATransportError
+from iotda_provider.exceptions import (
+    BatchTaskTimeoutError,
+    IoTDATransportError,
+    StopNotAllowedError,
+)
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.models import TargetResult, TargetResults
@@ -189,6 +193,24 @@ def test_devices_that_stay_refused_are_named_and_the_next_wave_asks_again(
     refusing = False
     after = run.confirm(2)
     assert (after["confirmed"], after["unconfirmed"]) == (200 + len(bad), 0)
+
+
+def test_where_nobody_could_be_confirmed_the_next_wave_rehearses_the_stop_before_it_begins(
+    rollout: Any, refused: Any
+) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    refusing = True
+    refused(lambda device: refusing)
+    run.emulator.add_fault("status", call="stop_batch_task", status=503, body={})
+    assert run.confirm(1, rehearse_stop=True)["let_start"] == 0
+    refusing = False
+    run.emulator.clear_faults()
+    run.emulator.add_fault("status", call="stop_batch_task", status=403, body={})
+    run.watch(1, wave_timeout=1)
+    with pytest.raises(StopNotAllowedError, match="no device was confirmed"):
+        run.confirm(2, rehearse_stop=True)
+    assert not run.confirmed
 
 
 def test_devices_that_were_refused_are_known_where_the_release_is_stopped_meanwhile(
