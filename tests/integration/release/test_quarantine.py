@@ -145,6 +145,35 @@ def test_trouble_with_one_device_does_not_keep_the_others_out(
     assert len(asked) == 3, "where all of them fail, it is no device's fault"
 
 
+def test_trouble_with_one_group_does_not_keep_the_next_ones_empty(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine_module, "MOST_IN_GROUP", 40)
+    run = rollout(devices=100, batch_tasks=[])
+    real = IoTDAHook.change_device_group
+    ill: set[str] = set()
+    first: list[str] = []
+
+    def change(self: Any, group_id: str, device_id: str, *, add: bool) -> None:
+        first.append(group_id)
+        if device_id in ill or (not ill and group_id == first[0]):
+            raise IoTDAServerError(500, "IOTDA.000001", "trouble")
+        real(self, group_id, device_id, add=add)
+
+    monkeypatch.setattr(IoTDAHook, "change_device_group", change)
+    with pytest.raises(IoTDAServerError):
+        quarantine(run, run.devices)
+    by_id = run.emulator.instance.present().groups.by_id
+    assert [len(group.members) for group in by_id.values()] == [0, 40, 20]
+    ill.add("device-00007")
+    with pytest.raises(IoTDAServerError):
+        quarantine(run, run.devices)
+    assert [len(group.members) for group in by_id.values()] == [39, 40, 20]
+    ill.add("nobody")
+    ill.discard("device-00007")
+    assert quarantine(run, run.devices)["added"] == 100
+
+
 def test_another_group_of_that_name_is_no_quarantine(rollout: Any) -> None:
     run = rollout(devices=20, batch_tasks=[])
     with IoTDAHook() as hook:

@@ -100,9 +100,14 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
                 result["more_groups"] = [group_id for group_id, _ in groups[1:]]
             result["already_in"] = len(targets) - len(left)
             failed: list[dict[str, Any]] = []
+            trouble: list[IoTDAError] = []
             for group_id, room in groups:
-                failed += self._add(hook, group_id, left[:room])
+                refused, errors = self._add(hook, group_id, left[:room])
+                failed += refused
+                trouble += errors
                 left = left[room:]
+        if trouble:
+            raise trouble[-1]
         result["failed"] = failed[:MOST_NAMED]
         result["added"] = len(targets) - len(failed)
         self.log.info("%d of %d device(s) are in %s.", result["added"], len(targets), name)
@@ -133,10 +138,13 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
             room += found[-1][1]
         return found, left
 
-    def _add(self, hook: IoTDAHook, group_id: str, targets: Sequence[str]) -> list[dict[str, Any]]:
-        """Put devices into the group; those that the platform refuses.
+    def _add(
+        self, hook: IoTDAHook, group_id: str, targets: Sequence[str]
+    ) -> tuple[list[dict[str, Any]], list[IoTDAError]]:
+        """Put devices into the group.
 
-        :raises IoTDAError: it has trouble of its own with one, after all the others
+        :returns: those that the platform refuses, and the errors of those with which it has trouble
+            of its own; after three of these in a row the rest of the group is left to a retry
         """
         failed: list[dict[str, Any]] = []
         trouble: list[IoTDAError] = []
@@ -158,10 +166,8 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
             in_a_row += 1
             self.log.warning("%s could not be put into the group: %s", target, caught)
             if in_a_row == _MOST_TROUBLE:
-                break  # not with one device: with all of them
-        if trouble:
-            raise trouble[-1]
-        return failed
+                break  # not with one device: with all of this group
+        return failed, trouble
 
 
 def _the_same(groups: Sequence[DeviceGroup], name: str, description: str) -> DeviceGroup:
