@@ -95,6 +95,8 @@ def test_what_can_be_right_is_taken_in_every_form(rollout: Any) -> None:
         ({"online_within": "a day"}, "online_within must be a number"),
         ({"online_within": -1}, "online_within must be 0 or more"),
         ({"max_waves": 2.5}, "max_waves must be a whole number"),
+        ({"waves": None, "is_dry_run": True}, "waves: a dry run needs them"),
+        ({"waves": None, "is_dry_run": "True"}, "waves: a dry run needs them"),
     ],
 )
 def test_a_typo_is_told_by_its_field_and_with_what_is_right(

@@ -114,7 +114,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         those of the release first (:func:`~iotda_provider.operators.release.create_task_ids`)
     :param manifest_path: the rollout's: where ids go by file; None: they are in XComs (templated)
     :param task_policy: the rollout's; None: it has none (templated)
-    :param waves: the rollout's, to be checked here; None: they are not (templated)
+    :param waves: the rollout's, to be checked here; None: they are not, and a dry run is refused
+        (templated)
     :param max_waves: the most waves that the rollout has room for, the late one included
         (templated)
     :param window: the rollout's, to be checked here; None: it is not (templated)
@@ -130,7 +131,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
         back if the release is stopped for the firmware's fault (templated)
     :param rollback_package_id: that package: it must exist, be of the same type and product, bring
         another version, and be for devices that run the new one (templated)
-    :param rollback_dag_id: the DAG that gives it to them; without it such a release is refused
+    :param rollback_dag_id: the DAG that gives it to them. A release that needs one which Airflow
+        does not know is refused. Airflow 3 still knows one whose file was deleted
     :param is_dry_run: nothing will be created: it hands over no ids, so that it writes no file, but
         the release in numbers for ``PreviewReleaseOperator``, as ``outline`` (templated)
     :param iotda_conn_id: the connection (templated)
@@ -242,6 +244,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
             within, is_dry_run = self._within(), read_flag(self.is_dry_run, "is_dry_run")
         except ValueError as error:
             asked.faults.append(f"{error}.")
+        if is_dry_run and "waves" not in self._checked:
+            asked.faults.append("waves: a dry run needs them: give the rollout's.")
         with self.hook() as hook:
             made = OwnTasks(
                 find_own_tasks(hook, own, not_before(context)), own, self.create_task_ids[0]
