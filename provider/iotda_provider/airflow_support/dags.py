@@ -12,6 +12,11 @@ _NOT_FOUND = 404
 def find_dag(ti: Any, dag_id: str) -> str:
     """What Airflow knows of a DAG: ``ready``, ``paused``, ``missing`` or ``unknown``.
 
+    Airflow 3 does not tell a task whether the DAG's file is still there: until somebody deletes the
+    DAG itself, one whose file was deleted is found as before (``airflow-core 3.3.2,
+    api_fastapi/execution_api/routes/dags.py``). In Airflow 3.1 one run, however old, makes it
+    ``ready``. Airflow 2 says it, so there such a DAG is ``missing``.
+
     :param ti: the running task instance, which asks
     :raises Exception: Airflow's database or API is down
     """
