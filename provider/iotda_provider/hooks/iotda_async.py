@@ -81,9 +81,13 @@ class IoTDAAsyncHook(BaseHook):
         for loop in [loop for loop in self._transports if loop is here or loop.is_closed()]:
             await give_back(self._transports.pop(loop).shared)
 
-    async def get_settings(self) -> ConnectionSettings:
-        """The connection, parsed and checked; Airflow's masker knows its secrets."""
-        return (await self._open()).settings
+    async def get_settings(self, *, again: bool = False) -> ConnectionSettings:
+        """The connection, parsed and checked; Airflow's masker knows its secrets.
+
+        :param again: read it again; until that has succeeded, calls use it as it was read before
+        """
+        present = await self._open()
+        return (await self._read_again(present) if again else present).settings
 
     async def create_batch_task(
         self,
@@ -275,20 +279,28 @@ class IoTDAAsyncHook(BaseHook):
             return shared.connection_fails(error)
 
     async def _open(self) -> AsyncTransport:
-        loop = asyncio.get_running_loop()
-        transport = self._transports.get(loop)
+        transport = self._transports.get(asyncio.get_running_loop())
         if transport is None:
             await self.close()  # the transports of closed event loops
-            settings = await single_flight(("settings", id(self)), self._read_connection)
-            self.last_settings = settings
-            authenticator = authenticator_for(settings)
-            session = await borrow(settings)
-            transport = self._transports.get(loop)
-            if transport is None:
-                transport = AsyncTransport(settings, authenticator, session, self.log)
-                self._transports[loop] = transport
-            else:  # another task has opened it meanwhile
-                await give_back(session)
+            transport = await self._read_again(None)
+        return transport
+
+    async def _read_again(self, before: AsyncTransport | None) -> AsyncTransport:
+        """Read the connection, and then use it in place of an earlier reading (None: the first)."""
+        loop = asyncio.get_running_loop()
+        settings = await single_flight(("settings", id(self)), self._read_connection)
+        self.last_settings = settings
+        authenticator = authenticator_for(settings)
+        session = await borrow(settings)
+        present = self._transports.get(loop)
+        if present is not None and present is not before:  # another task has read it meanwhile
+            await give_back(session)
+            return present
+        transport = self._transports[loop] = AsyncTransport(
+            settings, authenticator, session, self.log
+        )
+        if present is not None:
+            await give_back(present.shared)
         return transport
 
     async def _read_connection(self) -> ConnectionSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -52,6 +52,9 @@ class SharedReads:
     A batch task is read by itself if its status has changed, if the list does not show it, if the
     platform's list has no counts, or if the list has so many other tasks that it saves no calls.
 
+    After a refusal (401 or 403) the connection is read again, which may have new keys by then. No
+    call waits for that: until it has succeeded, all use the connection as it was read before.
+
     :param hook: the hook of all guards that share the reads; they may call it too, so that the
         connection is looked up only once
     """
@@ -60,8 +63,8 @@ class SharedReads:
         self.hook = hook
         self._waiting: _Waiting = {}
         self._kinds: dict[str, _Kind] = {}
-        self._readable: set[str] = set()  # those whose last reading was not refused
         self._flushes: set[asyncio.Task[None]] = set()
+        self._renewal: asyncio.Task[None] | None = None
         self._resting: dict[_Kind, tuple[int, int]] = {}  # how many tasks; for how many readings
         self._list_has_counts = True
         self.members = 0
@@ -84,13 +87,13 @@ class SharedReads:
         """Note that nobody guards these batch tasks any more."""
         for batch_task_id in batch_task_ids:
             self._kinds.pop(batch_task_id, None)
-            self._readable.discard(batch_task_id)
 
     async def close(self) -> None:
         """Cancel the readings, and close the hook."""
-        for flush in list(self._flushes):
-            flush.cancel()
-        await asyncio.gather(*self._flushes, return_exceptions=True)
+        under_way = [*self._flushes, *([self._renewal] if self._renewal else [])]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self.hook.close()
 
     async def _flush(self, wanted: _Waiting, before: list[asyncio.Task[None]]) -> None:
@@ -104,10 +107,12 @@ class SharedReads:
         with quiet_retries():  # each guard logs the error in its own log
             await asyncio.gather(*(self._list(kind, ids, wanted) for kind, ids in by_kind.items()))
             refused = await asyncio.gather(*(self._show(key, wanted) for key in list(wanted)))
-        if any(refused) and not self._readable:
-            # The next look reads the connection again, which may have new keys by then. Where only
-            # some are refused, the keys are good, and other guards may need the hook for a stop.
-            await self.hook.close()
+        if any(refused) and (self._renewal is None or self._renewal.done()):
+            self._renewal = shared_task(self._read_connection_again())
+
+    async def _read_connection_again(self) -> None:
+        with suppress(IoTDAError):  # the next refusal tries again
+            await self.hook.get_settings(again=True)
 
     def _settle(self, flush: asyncio.Task[None], wanted: _Waiting) -> None:
         """At the end of a reading: end the wait of those that have got no answer."""
@@ -156,13 +161,10 @@ class SharedReads:
         try:
             task = await self.hook.get_batch_task(batch_task_id)
         except IoTDAError as error:
-            is_refused = isinstance(error, IoTDAAuthError)
-            if is_refused:
-                self._readable.discard(batch_task_id)
             for future in wanted.pop(batch_task_id, ()):
                 if not future.done():
                     future.set_exception(error)
-            return is_refused
+            return isinstance(error, IoTDAAuthError)
         self._serve(task, wanted)
         return False
 
@@ -171,7 +173,6 @@ class SharedReads:
             self._kinds[task.task_id] = (TaskType(task.task_type), task.status)
         else:
             self._kinds.pop(task.task_id, None)
-        self._readable.add(task.task_id)
         for future in wanted.pop(task.task_id, ()):
             if not future.done():
                 future.set_result(task)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import time
 from typing import Any
 
@@ -156,8 +158,10 @@ def test_a_guard_that_is_refused_takes_no_connection_from_one_that_must_stop(
     lookup, show = iotda_async.get_async_connection, IoTDAAsyncHook.get_batch_task
     lookups, shown = [], []
 
-    async def counted(*args: Any, **kwargs: Any) -> Any:
+    async def hanging(*args: Any, **kwargs: Any) -> Any:
         lookups.append(len(shown))
+        while len(lookups) > 1 and not bad.calls("stop_batch_task"):
+            await asyncio.sleep(0.01)
         return await lookup(*args, **kwargs)
 
     async def shown_to_some(hook: Any, batch_task_id: str) -> Any:
@@ -166,27 +170,62 @@ def test_a_guard_that_is_refused_takes_no_connection_from_one_that_must_stop(
             raise IoTDAAuthError(status)
         return await show(hook, batch_task_id)
 
-    monkeypatch.setattr(iotda_async, "get_async_connection", counted)
+    monkeypatch.setattr(iotda_async, "get_async_connection", hanging)
     monkeypatch.setattr(IoTDAAsyncHook, "get_batch_task", shown_to_some)
-    triggers = [_trigger(ti, one) for one in (refused_id, bad_id)]
 
-    async def both() -> Any:
-        beside = asyncio.ensure_future(anext(triggers[0].run()))
-        try:
-            return (await anext(triggers[1].run())).payload
-        finally:
-            beside.cancel()
-            await asyncio.gather(beside, return_exceptions=True)
-
-    with ti.as_own_xcoms():
-        event = asyncio.run(both())
+    event = _run_beside(ti, bad_id, refused_id)
 
     assert event["result"]["stop"]["outcome"] == "stopped"
     assert shown.count(refused_id) > 1
-    assert len(lookups) == 1
+    assert len(lookups) > 1
 
 
-def _trigger(ti: Any, batch_task_id: str) -> RolloutGuardTrigger:
-    plan = GuardPlan(batch_task_ids=(batch_task_id,), rules=(MaxFailures(40),), stop_on_breach=True)
+@pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
+def test_a_guard_that_looks_seldom_keeps_no_other_from_new_keys(
+    fleet: Any, ti: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seldom = {"task_name": "seldom", "targets": "all"}
+    bad = fleet({**BAD, "batch_tasks": [{"task_name": "bad", "targets": "all"}, seldom]})
+    bad_id, seldom_id = bad.task_ids
+    show, refused = IoTDAAsyncHook.get_batch_task, []
+    old = json.loads(os.environ["AIRFLOW_CONN_IOTDA_DEFAULT"])
+    new = {**old, "extra": {**old["extra"], "max_attempts": 2}}
+
+    async def shown_with_new_keys(hook: Any, batch_task_id: str) -> Any:
+        settings = await hook.get_settings()
+        if bad.now > 30 and settings.max_attempts == 1:
+            monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(new))
+            refused.append(batch_task_id)
+            raise IoTDAAuthError(401)
+        return await show(hook, batch_task_id)
+
+    monkeypatch.setattr(IoTDAAsyncHook, "get_batch_task", shown_with_new_keys)
+
+    event = _run_beside(ti, bad_id, seldom_id, poll_interval=3600.0)
+
+    assert event["result"]["stop"]["outcome"] == "stopped"
+    assert set(refused) == {bad_id}
+
+
+def _run_beside(ti: Any, batch_task_id: str, other: str, **plan: Any) -> Any:
+    """The event of a guard, while another one of the same connection watches, too."""
+    trigger, beside = _trigger(ti, batch_task_id), _trigger(ti, other, **plan)
+
+    async def both() -> Any:
+        watching = asyncio.ensure_future(anext(beside.run()))
+        try:
+            return (await anext(trigger.run())).payload
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    with ti.as_own_xcoms():
+        return asyncio.run(both())
+
+
+def _trigger(ti: Any, batch_task_id: str, **more: Any) -> RolloutGuardTrigger:
+    plan = GuardPlan(
+        batch_task_ids=(batch_task_id,), rules=(MaxFailures(40),), stop_on_breach=True, **more
+    )
     owner = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
     return RolloutGuardTrigger(plan=plan.to_dict(), owner={**owner, "task_id": batch_task_id})

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import IoTDAAuthError, IoTDANotFoundError, IoTDAServerError
+from iotda_provider.exceptions import (
+    IoTDAAuthError,
+    IoTDAConfigError,
+    IoTDANotFoundError,
+    IoTDAServerError,
+)
 from iotda_provider.models import BatchTask
 from iotda_provider.triggers import shared_reads
 from iotda_provider.triggers.shared_reads import SharedReads, open_shared_reads, seconds_to_tick
@@ -31,6 +37,10 @@ class Platform:
         self.counts_in_list = counts_in_list
         self.calls: Counter[str] = Counter()
         self.error: Exception | None = None
+        self.key, self.dead_keys = "old", set[str]()
+        self.key_in_airflow = "old"
+        self.lookup_ends = asyncio.Event()
+        self.lookup_ends.set()
         self.refused: set[str] = set()
         self.closed = False
         self.was_asked, self.answers = asyncio.Event(), asyncio.Event()
@@ -41,6 +51,8 @@ class Platform:
         await self._answer()
         if self.error:
             raise self.error
+        if self.key in self.dead_keys:
+            raise IoTDAAuthError(401)
         if batch_task_id in self.refused:
             raise IoTDAAuthError(403)
         if batch_task_id not in self.wire:
@@ -62,6 +74,14 @@ class Platform:
                 shown["task_progress"] = self.counts_in_list
             yield BatchTask.from_wire(shown)
 
+    async def get_settings(self, *, again: bool) -> None:
+        assert again
+        self.calls["lookup"] += 1
+        await self.lookup_ends.wait()
+        if not self.key_in_airflow:
+            raise IoTDAConfigError("There is no connection.")
+        self.key = self.key_in_airflow
+
     async def _answer(self) -> None:
         self.was_asked.set()
         await self.answers.wait()
@@ -78,6 +98,14 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def look(reads: SharedReads, ids: Any) -> list[Any]:
     """Read all of them at the same time."""
     return await asyncio.gather(*map(reads.read, ids), return_exceptions=True)
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        await asyncio.sleep(0)
+        if is_true():
+            return
+    raise AssertionError("it never became true")
 
 
 async def test_a_thousand_that_look_together_cost_a_page_for_fifty() -> None:
@@ -217,33 +245,54 @@ async def test_an_outage_reaches_all_and_passes() -> None:
     assert all(isinstance(task, BatchTask) for task in await look(reads, platform.ids))
 
 
-async def test_the_connection_is_read_anew_only_where_every_guard_is_refused() -> None:
-    platform = Platform(3)
-    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
-    await look(reads, platform.ids)
-
-    platform.refused = {platform.ids[0]}
-    await look(reads, platform.ids)
-    await look(reads, platform.ids[:1])  # the others look at other times
-    assert not platform.closed
-    platform.refused = set(platform.ids)
-    await look(reads, platform.ids[:2])
-    assert not platform.closed
-    answers = await look(reads, platform.ids[2:])
-    assert platform.closed
-    assert isinstance(answers[0], IoTDAAuthError)
-
-
-async def test_a_guard_that_has_ended_is_no_sign_of_good_keys() -> None:
+async def test_new_keys_are_read_after_the_first_refusal_whoever_else_is_there() -> None:
     platform = Platform(2)
     reads: Any = SharedReads(platform)  # type: ignore[arg-type]
-    await look(reads, platform.ids)
+    often, seldom = platform.ids
+    await look(reads, [often, seldom])
+    platform.dead_keys, platform.key_in_airflow = {"old"}, "new"
 
-    reads.forget(platform.ids[1:])
+    (refused,) = await look(reads, [often])
+    await until(lambda: platform.key == "new")
+    (task,) = await look(reads, [often])
+
+    assert isinstance(refused, IoTDAAuthError)
+    assert task.task_id == often
+    assert platform.calls["lookup"] == 1
+    assert not platform.closed
+    await reads.close()
+
+
+async def test_nobody_waits_for_a_lookup_that_hangs_and_it_is_made_once() -> None:
+    platform = Platform(3)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
     platform.refused = {platform.ids[0]}
-    await look(reads, platform.ids[:1])
+    platform.lookup_ends.clear()
 
+    for _ in range(3):
+        answers = await look(reads, platform.ids)
+        assert [type(answer) for answer in answers] == [IoTDAAuthError, BatchTask, BatchTask]
+
+    assert platform.calls["lookup"] == 1
+    assert not platform.closed
+    await reads.close()
     assert platform.closed
+
+
+async def test_a_lookup_that_fails_is_tried_again_after_the_next_refusal() -> None:
+    platform = Platform(1)
+    reads: Any = SharedReads(platform)  # type: ignore[arg-type]
+    platform.dead_keys, platform.key_in_airflow = {"old"}, ""
+    await look(reads, platform.ids)
+    await until(lambda: platform.calls["lookup"] == 1)
+
+    platform.key_in_airflow = "new"
+    await look(reads, platform.ids)
+    await until(lambda: platform.key == "new")
+    (task,) = await look(reads, platform.ids)
+
+    assert task.task_id == platform.ids[0]
+    await reads.close()
 
 
 async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
