@@ -24,8 +24,9 @@ _MOST_VERIFICATIONS = 3
 #: Airflow's own timeout of a deferral comes a minute after the guard's (``waiting/deadline.py``).
 _LAST_TRIES, _LAST_PAUSE = 9, 5.0
 _FORBIDDEN = 403
-#: Seconds until a rehearsal without a clear answer is repeated.
-_REHEARSE_EVERY = 60.0
+#: Seconds until a rehearsal without a clear answer is repeated. They double each time, up to the
+#: second number: a rehearsal that gets no answer holds up the next look.
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 1_800.0
 
 
 class StoppableRollout(Rollout):
@@ -47,7 +48,8 @@ class StoppableRollout(Rollout):
         self.rehearses = plan.rehearse_stop
         #: Whether the platform has said clearly that the guard may, or may not, stop the rollout.
         self.has_rehearsed = False
-        self._rehearsed_at: float | None = None
+        self._rehearse_at = 0.0
+        self._rehearse_pause = _FIRST_PAUSE
 
     @property
     def is_stopping(self) -> bool:
@@ -56,20 +58,17 @@ class StoppableRollout(Rollout):
         return intent is not None and not intent.get("earlier") and self._may_stop
 
     async def rehearse(self, io: GuardIO) -> str | None:
-        """Ask the platform whether this connection may stop the rollout, at most once a minute.
+        """Ask the platform whether this connection may stop the rollout.
 
-        After a clear answer, :attr:`has_rehearsed` is true.
+        After a clear answer, :attr:`has_rehearsed` is true. After an unclear one, a call asks again
+        only after a pause: a minute, then two, four and so on, and half an hour at most.
 
         :returns: the refusal as a sentence; None: it may, or the platform gave no clear answer,
             which is logged once
         """
-        running, now = self._going_on(), self._clock()
-        if not running or self.is_stopping:
+        running = self._going_on()
+        if not running or self.is_stopping or self._clock() < self._rehearse_at:
             return None
-        last = self._rehearsed_at
-        if last is not None and now - last < _REHEARSE_EVERY:
-            return None
-        self._rehearsed_at = now
         try:
             await io.rehearse_stop(running[0].task_id)
         except IoTDAError as error:
@@ -79,13 +78,16 @@ class StoppableRollout(Rollout):
                     f"{capitalised(self.plan.label)} can NOT be stopped by this connection; give "
                     f"its user the right iotda:batchtasks:stop. {error}"
                 )
-            if last is None:
+            pause = self._rehearse_pause
+            if pause == _FIRST_PAUSE:
                 self.log.warning(
-                    "The guard can't find out whether it may stop the rollout; it asks again "
-                    "every %.0f s: %s",
-                    _REHEARSE_EVERY,
+                    "The guard can't find out whether it may stop the rollout; it asks again in "
+                    "%.0f s, and then less and less often: %s",
+                    pause,
                     error,
                 )
+            self._rehearse_at = self._clock() + pause
+            self._rehearse_pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             self.has_rehearsed = True
             self.log.info("The guard may stop the rollout: a rehearsal stopped nothing.")

@@ -9,11 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import in_import_thread
-from iotda_provider.exceptions import (
-    IoTDAConfigError,
-    IoTDAError,
-    IoTDATransportError,
-)
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.hooks.procedure_io import AsyncIO
 from iotda_provider.models import SubtaskStatus, TaskProgress
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
     from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
-#: Time limit of rehearsing a stop, in seconds; then the guard goes on without an answer.
-_REHEARSAL_SECONDS = 10.0
 #: At its end a guard waits at most so many seconds for its last alert.
 _ALERT_SECONDS = 60.0
 #: A verdict that depends on the earlier memory waits at most so many seconds for it.
@@ -141,12 +135,7 @@ class TriggererGuardIO:
         await self._hook.stop_batch_task(batch_task_id)
 
     async def rehearse_stop(self, batch_task_id: str) -> None:
-        try:
-            await asyncio.wait_for(self._hook.rehearse_stop(batch_task_id), _REHEARSAL_SECONDS)
-        except asyncio.TimeoutError:
-            raise IoTDATransportError(
-                f"the platform has not answered within {_REHEARSAL_SECONDS:.0f} s"
-            ) from None
+        await self._hook.rehearse_stop(batch_task_id)
 
     async def save(self, memory: Mapping[str, Any], *, routine: bool = False) -> bool:
         unread = self._earlier_memory is not None and not self._earlier_memory.is_settled

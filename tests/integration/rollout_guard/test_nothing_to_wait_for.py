@@ -160,7 +160,7 @@ def test_a_guard_that_is_refused_takes_no_connection_from_one_that_must_stop(
 
     async def hanging(*args: Any, **kwargs: Any) -> Any:
         lookups.append(len(shown))
-        while len(lookups) > 1 and not bad.calls("stop_batch_task"):
+        while len(lookups) > 1 and not bad.calls("stop_batch_task"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return await lookup(*args, **kwargs)
 
