@@ -200,6 +200,18 @@ def test_the_check_refuses_what_would_meet_a_release_that_is_under_way(
     assert check(south, SOUTH)["devices"] == 240 - len(SHARED & set(north.exposed))
 
 
+def test_the_check_says_beforehand_how_many_groups_of_others_it_reads(
+    release: Start, logged: Any
+) -> None:
+    release("north", NORTH, SOUTH)
+    isles = release("isles", ISLES)
+    logged()
+    assert check(isles, ISLES)["devices"] == 40
+    lines = " ".join(logged().split())
+    assert "1 other release(s) are under way, to 2 group(s)" in lines
+    assert "a call for each 50 devices" in lines
+
+
 def test_a_release_for_another_product_is_in_nobodys_way(release: Start, variables: Any) -> None:
     release("north", NORTH)
     (note,) = json.loads(variables[VARIABLE])

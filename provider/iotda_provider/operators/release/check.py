@@ -82,7 +82,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
       batch tasks first, and at most as many pages of their rows as the release has devices; the log
       says what was not read. Batch tasks that an earlier try of this DAG run has created are the
       release's own
-    - another release of this Airflow is under way to groups that have some of the devices
+    - another release of this Airflow is under way to groups that have some of the devices. To see
+      that, the groups of each such release are read, fifty devices a call; the log says beforehand
+      of how many. Each wave reads them again
 
     If this run is cleared after it has created a batch task, the release is under way, and its
     devices must not be left without their guard. The waves stay as they were planned. Then the

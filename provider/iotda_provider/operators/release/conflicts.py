@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.api import MAX_PAGE
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.log import Log
@@ -49,7 +50,17 @@ def conflicts_of(
     others = OtherUpgrades(wanted, lambda task: stamp_in(task.task_name) in own, len(wanted))
     run_blocking(_read(BlockingIO(hook), others))
     said = [_conflict(hook, task_id, held) for task_id, held in others.held.items()]
-    releases = OtherReleases(under_way.others(ti.dag_id, ti.run_id, log), product_id, wanted)
+    notes = under_way.others(ti.dag_id, ti.run_id, log)
+    if notes:
+        log.info(
+            "%d other release(s) are under way, to %d group(s): to see which of these devices they "
+            "have takes a call for each %d devices of these groups, as far as the product is the "
+            "same.",
+            len(notes),
+            sum(len(note.group_ids) for note in notes),
+            MAX_PAGE,
+        )
+    releases = OtherReleases(notes, product_id, wanted)
     run_blocking(read_to_the_end(BlockingIO(hook), releases))
     return [*said, *releases.said(_LET_IT_END)], others.not_read
 
