@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from tests.integration.release.conftest import PACKAGE, Rollout, XComs
 
 from iotda_provider.operators.release.check import CheckReleaseOperator
+from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.release.under_way import VARIABLE
 
 NORTH, SOUTH, ISLES = "0000000a-0000", "0000000b-0000", "0000000c-0000"
@@ -176,6 +177,41 @@ def test_whom_the_earlier_one_still_has_at_the_end_is_named(release: Start, logg
     assert "they are left out of this release" in " ".join(logged().split())
     south.reconcile(south.outcome(2))
     assert sorted(south.xcoms["reconcile", "left_out"]) == sorted(SHARED)
+
+
+def test_a_wave_of_which_others_hold_every_device_does_not_pass(
+    release: Start, variables: Any, logged: Any
+) -> None:
+    """All of them would come with the last wave, and none before as its canary."""
+    release("first", NORTH)
+    second = release("second", NORTH, waves="5%, 25%, 100%")
+    second.create(1)
+    second.confirm(1)
+    result = second.watch(1)
+    assert (result["verdict"], result["is_last"], result["gate"]) == ("unproven", False, None)
+    assert "Wave 1 is unproven: all of its devices are left out, 12 of them as" in result["summary"]
+    assert result["summary"] in " ".join(logged().split())
+    stop = StopReleaseOperator(task_id="stop_1", create_task_id="create_1")
+    assert second.run(stop)["batch_task_ids"] == []
+    ended = second.outcome(3)
+    assert (ended["verdict"], ended["wave"], ended["exposed"]) == ("unproven", 1, 0)
+    # The first one is over: neither a cleared watch nor a later wave takes that for a proof.
+    variables.runs_over.add(("first", "run"))
+    assert second.watch(1)["verdict"] == "unproven"
+    assert second.exposed == []
+
+
+def test_the_last_wave_does_not_pass_without_those_whom_others_hold(release: Start) -> None:
+    release("first", NORTH)
+    second = release("second", NORTH, waves="100%")
+    second.create(1)
+    second.confirm(1)
+    assert second.watch(1)["verdict"] == "unproven"
+    # A person says yes.
+    second.xcoms.put("gate_1", "branch", ["ask_1"])
+    second.xcoms.put("ask_1", "answer", {"option": "Go on", "verdict": "answered"})
+    ended = second.outcome(1)
+    assert (ended["verdict"], ended["approved_by_person"], ended["exposed"]) == ("released", [1], 0)
 
 
 def test_the_check_refuses_what_would_meet_a_release_that_is_under_way(

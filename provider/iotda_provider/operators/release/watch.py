@@ -13,9 +13,10 @@ from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gate import as_gate
+from iotda_provider.release.manifest import HELD
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.trial_job import TrialJob
-from iotda_provider.release.watch_wave import PASSED, WatchJob, WaveDecision
+from iotda_provider.release.watch_wave import PASSED, UNPROVEN, WatchJob, WaveDecision
 from iotda_provider.release.worker import UsersFunctions
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -40,7 +41,8 @@ class WatchWaveOperator(WaveOperator):
     finished counts as failed. It opens after the bake time at the earliest, never while the guard
     is blind or holds, and in the last wave not before every device has finished or the time is
     over. A wave that has not passed when its time is over, or that can't pass any more once nothing
-    is under way, is ``unproven``: a person must decide.
+    is under way, is ``unproven``: a person must decide. So is a wave that has no device left as
+    others hold them: it shows nothing, and they would come again with the last wave.
 
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
     "stopped_elsewhere" | "lost" | "surplus", "is_last", "batch_task_ids", "gate", "progress",
@@ -116,10 +118,18 @@ class WatchWaveOperator(WaveOperator):
             return {**confirm, "gate": None, "is_last": is_last}
         if not any(part.wave == self.wave for part in parts):
             said = f"Wave {self.wave} has no device left, so nothing is to be shown in it."
+            if held := self._held(ti):
+                # They would come again with the last wave, which no wave would have tried before.
+                said = (
+                    f"Wave {self.wave} is unproven: all of its devices are left out, {held} of them"
+                    " as another upgrade or release has them (held_elsewhere; the log of its create"
+                    " task names it), so nothing was shown. Start the release anew once that is "
+                    "over."
+                )
             asks = confirm.get("rehearse_stop") is True
             return {
                 **{key: confirm[key] for key in ("wave", "progress", "batch_task_ids")},
-                "verdict": PASSED,
+                "verdict": UNPROVEN if held else PASSED,
                 "is_last": is_last,
                 "gate": None,
                 "started_elsewhere": confirm["started_elsewhere"],
@@ -144,6 +154,12 @@ class WatchWaveOperator(WaveOperator):
             trial=self._trial_job(context, plan, is_last),
             rehearse_stop=confirm.get("rehearse_stop") is True,
         )
+
+    def _held(self, ti: Any) -> int:
+        """How many devices were left out of this wave as others hold them."""
+        task_id = str(self.create_task_id)
+        created = TaskResult(ti.xcom_pull(task_ids=task_id), task_id)
+        return int(number_in({HELD: 0, **created["left_out"]}, HELD))
 
     def _trial_job(
         self, context: Context, plan: Mapping[str, Any], is_last: bool
