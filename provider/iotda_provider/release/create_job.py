@@ -14,6 +14,9 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.task_io.parameters import as_list, as_mapping
 
+#: What is stored only where there is something of it.
+_LEFT_OUT = ("note", "is_way_back")
+
 
 @dataclass
 class CreateJob:
@@ -34,6 +37,7 @@ class CreateJob:
     :param from_version: only for devices that run this version when the wave begins; None: for all
         that do not run the new one
     :param note: the release's note for others; None: it has none
+    :param is_way_back: whether it brings the old version back: no other release holds it up
     """
 
     wave: int
@@ -49,13 +53,15 @@ class CreateJob:
     window: MaintenanceWindow | None = None
     from_version: str | None = None
     note: ReleaseNote | None = None
+    is_way_back: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "note"}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
         plain["window"] = None if self.window is None else self.window.to_json()
         plain["earlier"] = [dict(vars(part)) for part in self.earlier]
-        return {**plain, "note": self.note.to_json()} if self.note else plain
+        plain["note"] = None if self.note is None else self.note.to_json()
+        return {name: one for name, one in plain.items() if one or name not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CreateJob:

@@ -132,8 +132,8 @@ class WaveCreation(WaveStep):
                 return "what the plan has counted can't be read"
             self._look = self._second_look(copies, self._ids)
         if self._releases is None:
-            # The way back takes nothing from anybody: it is for devices of one version alone.
-            notes = [] if job.from_version else await io.other_releases(job.identity, job.note)
+            # The run of the release that the way back is for may be under way for hours.
+            notes = [] if job.is_way_back else await io.other_releases(job.identity, job.note)
             if notes is None:
                 return "which other releases are under way can't be read"
             self._releases = OtherReleases(notes, self._look.counted.product_id, set(self._ids))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
-from tests.integration.release.conftest import PACKAGE, Rollout, XComs
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from tests.integration.release.conftest import DOCUMENT, PACKAGE, Rollout, XComs
 
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.stop import StopReleaseOperator
+from iotda_provider.operators.release.way_back import roll_back
 from iotda_provider.release.under_way import VARIABLE
 
 NORTH, SOUTH, ISLES = "0000000a-0000", "0000000b-0000", "0000000c-0000"
@@ -323,8 +324,23 @@ def test_a_release_without_groups_leaves_no_note_and_sees_those_of_others(
     assert quiet.goes_through(1)["left_out"] == {"held_elsewhere": held}
 
 
-def test_the_way_back_takes_its_devices_whoever_is_under_way(release: Start) -> None:
+@pytest.mark.parametrize("only", [None, "1.0.0"])
+def test_the_way_back_takes_its_devices_whoever_is_under_way(
+    release: Start, only: str | None
+) -> None:
     release("north", NORTH)
-    back = release("back", SOUTH, group_ids=None)
-    back.create(1, from_version="1.0.0")
+    back = release("back", NORTH, group_ids=None)
+    made = roll_back_creates(only)
+    back.create(1, from_version=made.from_version, is_way_back=made.is_way_back)
     assert back.xcoms["create_1", "return_value"]["left_out"] == {}
+    # A release that is for one version only, and no way back, stands back.
+    other = release("other", NORTH, group_ids=None)
+    other.create(1, from_version="1.0.0")
+    assert other.xcoms["create_1", "return_value"]["devices"] == 0
+
+
+def roll_back_creates(from_version: str | None) -> Any:
+    """The first task of a way back that creates batch tasks, as a DAG has it."""
+    with DAG("back"):
+        made = roll_back(devices=["a"], document=DOCUMENT, from_version=from_version)
+    return made.group.children[made.create_task_ids[0]]

@@ -21,7 +21,7 @@ from iotda_provider.release.gate import GO_ON
 from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.rollout_guard.live_record import HEADER_KEY
 from iotda_provider.rollout_guard.plan import read_rules
-from iotda_provider.task_io.dag_parameters import object_or_template, text_or_template
+from iotda_provider.task_io.dag_parameters import flag, object_or_template, text_or_template
 from iotda_provider.task_io.parameters import as_mapping, as_text, none_if_blank
 from iotda_provider.task_io.reports import push_xcom
 
@@ -49,7 +49,7 @@ class CreateWaveOperator(WindowedOperator):
     (``version_unread``) are left out, too. Of other upgrades the newest batch tasks are read first,
     and at most as many pages of rows as the release has devices; the log says what was not read.
     Also held are the devices in the groups of a release in this Airflow that began before and is
-    under way, unless it is for another product; the log names it. A ``from_version`` leaves other
+    under way, unless it is for another product; the log names it. The way back leaves other
     releases' groups aside.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
@@ -73,6 +73,7 @@ class CreateWaveOperator(WindowedOperator):
         nothing has to, as for the first wave
     :param from_version: only for devices that run this version when the wave begins, so that nobody
         loses a version that came meanwhile; None: whatever they run (templated)
+    :param is_way_back: whether it brings the old version back: no other release holds it up
     """
 
     template_fields: Sequence[str] = (
@@ -95,6 +96,7 @@ class CreateWaveOperator(WindowedOperator):
         app_id: str | None = None,
         opened_by: Mapping[str, str | None] | None = None,
         from_version: str | None = None,
+        is_way_back: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -110,6 +112,7 @@ class CreateWaveOperator(WindowedOperator):
             )
         self.opened_by = None if opened_by is None else dict(opened_by)
         self.from_version = text_or_template(from_version, "from_version", optional=True)
+        self.is_way_back = flag(is_way_back, "is_way_back")
 
     def _warn_of_retries(self, policy: Any) -> None:
         """Log what the retries of the batch tasks hide from the rules."""
@@ -160,6 +163,7 @@ class CreateWaveOperator(WindowedOperator):
             window=self.open_window(),
             from_version=only,
             note=None if plan.get("note") is None else ReleaseNote.from_json(plan["note"]),
+            is_way_back=self.is_way_back,
         )
 
     def _check_opened(self, ti: Any) -> None:

@@ -64,6 +64,7 @@ def staged_rollout(
     late: Any = (),
     versions: Any = None,
     from_version: str | None = None,
+    is_way_back: bool = False,
     seed: str | None = None,
     manifest_path: str | None = None,
     bake_time: Any = 0,
@@ -132,6 +133,7 @@ def staged_rollout(
         :class:`~iotda_provider.operators.release.plan.PlanWavesOperator` (templated)
     :param from_version: only for devices that still run this version when their wave begins, as on
         the way back; None: whatever they run (templated)
+    :param is_way_back: whether it brings the old version back: no other release holds it up
     :param seed: what the order is drawn from; None: what names the release (templated)
     :param manifest_path: URL of a file for the plan of the waves, with others beside it; needed for
         more than 30,000 devices; None: in XCom (templated)
@@ -290,6 +292,7 @@ def staged_rollout(
                 task_policy=task_policy,
                 app_id=app_id,
                 from_version=from_version,
+                is_way_back=is_way_back,
                 opened_by=opened_by,
                 window=window,
                 timezone=timezone,

@@ -58,5 +58,5 @@ def roll_back(
         gate=gate,
         max_waves=max_waves,
         task_name=task_name,
-        **{"released_as": "rolled_back", **more},
+        **{"released_as": "rolled_back", "is_way_back": True, **more},
     )
