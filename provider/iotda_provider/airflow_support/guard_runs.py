@@ -78,7 +78,8 @@ def find_guard_runs(
 ) -> GuardRuns:
     """Which of some rollouts have a guard run that has not ended.
 
-    If all have one, it takes three queries for a hundred rollouts.
+    If all have one, it takes three queries for a hundred rollouts. The number of ended runs hardly
+    matters.
 
     :param ti: the running task instance, which sends the queries
     :param dag_id: the DAG that guards one rollout
@@ -88,19 +89,27 @@ def find_guard_runs(
     ask = _Queries(ti, dag_id)
     runs = {each: guard_run_id(secret, each) for each in batch_task_ids}
     ended = ask.which(runs.values(), _ENDED)
-    failed: dict[str, int] = {}  # of those whose first run has ended
-    for each in [each for each, run_id in runs.items() if run_id in ended]:
-        of_it = [runs[each]]
-        while ask.which(of_it[-1:], _ENDED):
-            of_it.append(guard_run_id(secret, each, len(of_it) + 1))
-        runs[each] = of_it[-1]
-        failed[each] = len(ask.which(of_it[:-1], ("failed",)))
+    # A run is started after the end of the one before it. So the last ended one is found by
+    # doubling and halving its number, in few queries however many there are.
+    last_ended = {each: 1 for each, run_id in runs.items() if run_id in ended}
+    not_ended: dict[str, int] = {}
+    while numbers := {
+        each: (last + not_ended[each]) // 2 if each in not_ended else 2 * last
+        for each, last in last_ended.items()
+        if not_ended.get(each) != last + 1
+    }:
+        asked = {each: guard_run_id(secret, each, number) for each, number in numbers.items()}
+        ended = ask.which(asked.values(), _ENDED)
+        for each, number in numbers.items():
+            (last_ended if asked[each] in ended else not_ended)[each] = number
+    runs |= {each: guard_run_id(secret, each, last + 1) for each, last in last_ended.items()}
     there = ask.which(runs.values())
-    given_up = {
-        each: runs.pop(each)
-        for each, count in failed.items()
-        if count >= most_failed and runs[each] not in there
-    }
+    given_up = {}
+    for each in [each for each in last_ended if runs[each] not in there]:
+        newest_first = range(last_ended[each], 0, -1)
+        ids = [guard_run_id(secret, each, number) for number in newest_first]
+        if ask.have_failed(ids, most_failed):
+            given_up[each] = runs.pop(each)
     watched = ask.watching(there)
     missing = {each: run_id for each, run_id in runs.items() if run_id not in there}
     return GuardRuns(
@@ -108,7 +117,7 @@ def find_guard_runs(
         unwatched={each: run_id for each, run_id in runs.items() if run_id in there - watched},
         watched={each: run_id for each, run_id in runs.items() if run_id in watched},
         given_up=given_up,
-        replaced={each: run_id for each, run_id in missing.items() if each in failed},
+        replaced={each: run_id for each, run_id in missing.items() if each in last_ended},
     )
 
 
@@ -122,6 +131,15 @@ class _Queries:
     def which(self, run_ids: Collection[str], states: Sequence[str] | None = None) -> set[str]:
         """The runs that exist (in these states), found by counting and halving."""
         return self._which(run_ids, lambda some: self._count_runs(some, states))
+
+    def have_failed(self, run_ids: Sequence[str], number: int) -> bool:
+        """Whether so many of the runs have failed; the first ones are asked about first."""
+        failed = 0
+        for some in _blocks(run_ids):
+            failed += self._count_runs(some, ("failed",))
+            if failed >= number:
+                return True
+        return False
 
     def watching(self, run_ids: Collection[str]) -> set[str]:
         """The runs whose guard watches, or has finished."""

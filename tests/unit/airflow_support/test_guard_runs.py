@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -116,6 +117,43 @@ def test_guards_that_ended_well_are_not_counted_as_failed() -> None:
     ti = TaskInstance({run(each, n): "success" for n in range(1, 9)})
 
     assert find_guard_runs(ti, [each], most_failed=2).missing == {each: run(each, 9)}
+
+
+@pytest.mark.parametrize("runs_on", [False, True])
+def test_guards_that_have_failed_for_a_month_take_hardly_more_questions(runs_on: bool) -> None:
+    def questions(failed: int) -> int:
+        every = ids(20)
+        runs = {run(each, n): "failed" for each in every for n in range(1, failed + 1)}
+        runs |= {run(each, failed + 1): "running" for each in every if runs_on}
+        ti = TaskInstance(runs)
+        found = find_guard_runs(ti, every)
+        of_all = found.watched if runs_on else found.given_up
+        assert of_all == {each: run(each, failed + 1) for each in every}
+        assert ti.longest <= 100
+        return ti.questions
+
+    assert questions(30 * 24) < 3 * questions(6)
+
+
+@pytest.mark.parametrize("lengths", [range(1, 40), [1, 99, 100, 101, 250, 3]])
+def test_each_gets_the_run_after_its_own_last_one(lengths: Sequence[int]) -> None:
+    every = dict(zip(ids(len(lengths)), lengths, strict=True))
+    ti = TaskInstance(
+        {run(each, n): "success" for each, last in every.items() for n in range(1, last + 1)}
+    )
+
+    found = find_guard_runs(ti, every)
+
+    assert found.missing == {each: run(each, last + 1) for each, last in every.items()}
+
+
+def test_failed_runs_are_counted_among_many_that_ended_well() -> None:
+    (each,) = ids(1)
+    runs = {run(each, n): "failed" if n <= 5 else "success" for n in range(1, 300)}
+
+    assert find_guard_runs(TaskInstance(runs), [each]).given_up == {each: run(each, 300)}
+    runs[run(each)] = "success"
+    assert find_guard_runs(TaskInstance(runs), [each]).missing == {each: run(each, 300)}
 
 
 def test_nothing_is_asked_where_nothing_runs() -> None:
