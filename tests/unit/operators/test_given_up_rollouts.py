@@ -72,7 +72,8 @@ def test_the_next_guard_starts_after_an_hour(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(operator, "hook", lambda: nullcontext(Hook()))
     ti, started = TaskInstance(), []
     for minutes in (0, 30, 59, 60):
-        clock = SimpleNamespace(time=lambda minutes=minutes: NOW + 60 * minutes)
+        now = NOW + 60 * minutes
+        clock = SimpleNamespace(time=lambda now=now: now, monotonic=lambda now=now: now)
         monkeypatch.setattr(guard_runs, "time", clock)
         started.append([row["trigger_run_id"] for row in operator.execute({"ti": ti})])  # type: ignore[typeddict-item]
 
