@@ -79,7 +79,7 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
     # Every spelling leaves letters and digits as they are, and searching them is fast.
     if max(_PLAIN.findall(looked_for), key=len, default="") not in text:
         return
-    spellings = (re.escape, _with_backslashes, _with_percent_signs)
+    spellings = (re.escape, _with_percent_signs, _with_backslashes)
     for pattern in dict.fromkeys("".join(map(spell, looked_for)) for spell in spellings):
         end = 0
         for found in re.finditer(pattern, text):
@@ -92,30 +92,35 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
             yield found.start(), end
 
 
-# In the patterns of the next two functions no alternative is the beginning of another one, so a
-# text can be matched in one way at most, and the time stays linear.
-
-
-@lru_cache(maxsize=256)
-def _with_backslashes(char: str) -> str:
-    """A pattern for a character as JSON and reprs of texts and bytes write it."""
-    if _PLAIN.fullmatch(char):
-        return char
-    raw = char.encode("utf-8", "surrogatepass")
-    units = re.findall("....", char.encode("utf-16-be", "surrogatepass").hex())
-    lower = "".join(f"\\u{unit}" for unit in units)
-    forms = {lower, lower.upper().replace("U", "u"), f"\\{char}"}
-    forms |= {json.dumps(char)[1:-1], repr(char)[1:-1], repr(raw)[2:-1]}
-    forms |= {char} - {"\\"}  # which is always doubled
-    return _one_of(forms)
+# A text can be matched in one way at most by the patterns of the next two functions, so the time
+# stays linear: no alternative is the beginning of another one, but for ``%`` and ``%25``, and there
+# the digits up to the next sign that is no digit tell which one it is.
 
 
 @lru_cache(maxsize=256)
 def _with_percent_signs(char: str) -> str:
     """A pattern for a character as URLs and forms write it."""
+    return char if _PLAIN.fullmatch(char) else _one_of({char, *_in_urls(char)})
+
+
+@lru_cache(maxsize=256)
+def _with_backslashes(char: str) -> str:
+    """A pattern for a character as JSON and reprs of texts and bytes write it, and URLs in them."""
+    if _PLAIN.fullmatch(char):
+        return char
+    raw = char.encode("utf-8", "surrogatepass")
+    units = re.findall("....", char.encode("utf-16-be", "surrogatepass").hex())
+    lower = "".join(f"\\u{unit}" for unit in units)
+    forms = {lower, lower.upper().replace("U", "u"), f"\\{char}", *_in_urls(char)}
+    forms |= {json.dumps(char)[1:-1], repr(char)[1:-1], repr(raw)[2:-1]}
+    forms |= {char} - {"\\"}  # which is always doubled
+    return _one_of(forms)
+
+
+def _in_urls(char: str) -> set[str]:
+    """A character, encoded for URLs; a library that leaves ``%cd`` alone encodes the rest."""
     raw = "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
-    forms = {raw, raw.upper(), "+" if char == " " else char} - {"%"}  # which is always encoded
-    return char if _PLAIN.fullmatch(char) else _one_of(forms)
+    return {raw, raw.upper(), *("+" if char == " " else "")}
 
 
 def _one_of(forms: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from requests.utils import requote_uri
 from tests.growth import growth
 
 from iotda_provider.masking.redaction import redact, redacted_line
@@ -36,6 +37,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "URL, lower case": lambda text: re.sub(
         "%..", lambda found: found[0].lower(), quote(text, safe="")
     ),
+    "URL, what looks encoded left alone": requote_uri,
+    "URL in JSON, slashes escaped": lambda text: quote(text).replace("/", "\\/"),
+    "URL in JSON, HTML escaped": lambda text: re.sub(
+        "[&'=+]", lambda found: f"\\u{ord(found[0]):04x}", requote_uri(text)
+    ),
+    "URL in a repr": lambda text: repr(f'"{requote_uri(text)}')[2:-1],
     "form": quote_plus,
     "JSON": lambda text: json.dumps(text)[1:-1],
     "JSON, unicode": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
@@ -59,6 +66,23 @@ def test_a_secret_is_gone_in_every_spelling(spell: str, secret: str) -> None:
     assert redact(f"got {SPELLINGS[spell](secret)} back", [secret]) == "got *** back"
 
 
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("gAAAAAB+x/yz=Q12345", '{"url":"gAAAAAB%2Bx\\/yz%3DQ12345"}'),
+        ("ab%cd ef12345", "https://host/?p=ab%cd%20ef12345"),
+        ("ab%25cd ef12345", "https://host/?p=ab%25cd%20ef12345"),
+        ("ab%25cd ef12345", "https://host/?p=ab%2525cd+ef12345"),
+        ("ab%2525%c ef12345", "https:\\/\\/host\\/?p=ab%2525%c%20ef12345"),
+        ("ab\\c%d ef12345", "https://host/?p=ab\\c%d%20ef12345"),
+    ],
+)
+def test_a_secret_in_a_url_is_gone_however_little_of_it_is_encoded(secret: str, text: str) -> None:
+    told = redact(text, [secret])
+    assert "***" in told
+    assert "12345" not in told
+
+
 def test_looking_for_what_is_not_there_takes_no_time_to_speak_of() -> None:
     text = "{'error_msg': 'Something that is \\\\\\\\ and <else>', 'n': 5}" * 2_000
     secrets = [TOKEN * 40, PASSWORD, f"SDK-HMAC-SHA256 Access=AK, Signature={'a0' * 32}"]
@@ -70,10 +94,12 @@ def test_looking_for_what_is_not_there_takes_no_time_to_speak_of() -> None:
 
 
 FILLINGS = ["\\", "&amp;", "%25", "pa<ss>&w\\", "%20", "&#0000", "x\\\\", "&lt", "\\ud83d", "%c3"]
+FILLINGS += ["%2525", "%", "\\%25", "+"]
 FILLINGS += ["<title>", "secret-beginning", "&#37;26", "\\\\x5c", "'", "\n"]
 # Names of HTML that are equal but for case; bytes; a text that is itself full of spellings.
 SECRETS = ['&<>"' * 4, PASSWORD, "\\" * 20 + "paw", "pa" + "\\/" * 10 + "w", "&amp;%25\\u0026" * 3]
 SECRETS += ["secret-beginning", "secret-beginning" * 256, "ÖöÄä&<>", "%" * 4096]
+SECRETS += ["pa" + "%25" * 80 + "w", "pa" + "%2525" * 40 + "w", "pa" + "% +" * 80 + "w"]
 
 
 @pytest.mark.parametrize("filling", FILLINGS, ids=repr)
@@ -174,3 +200,14 @@ def test_no_secret_is_left(text: str, secrets: list[str]) -> None:
     told = redact(" ".join([text, *secrets]), secrets)
     # What a mask itself, or its neighbours, happen to spell is no leak.
     assert all(secret not in told for secret in secrets if "*" not in secret and " " not in secret)
+
+
+@pytest.mark.parametrize("part", ["%25", "%2525", "%", "%\\", "% ", "%252"])
+def test_percent_signs_before_digits_are_matched_in_one_way(part: str) -> None:
+    def work(size: int) -> Callable[[], str]:
+        secret = part * (size // len(part))
+        texts = (secret, quote(secret), part.replace("%", "%25%") * (size // len(part)))
+        text = "".join(f"x{spelled}! Z" for spelled in texts)
+        return lambda: redact(text * 8, [f"x{secret}Zq9"])
+
+    assert growth(work, 512) < 2.5
