@@ -106,6 +106,10 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     If the caller is cancelled, the call still runs to its end. asgiref starts it: before 3.3,
     Airflow's functions find their event loop only from asgiref's threads.
     """
+    return await finish_even_if_cancelled(_in_thread(function, args))
+
+
+async def _in_thread(function: Callable[..., T], args: tuple[Any, ...]) -> T:
     global _asgiref_is_loaded
     executor: Any = _thread_per_call  # asgiref's annotation demands a pool
     if not _asgiref_is_loaded:  # an import here would hold up Airflow's event loop
@@ -114,8 +118,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
         _asgiref_is_loaded = True
     from asgiref.sync import sync_to_async
 
-    call = sync_to_async(function, thread_sensitive=False, executor=executor)
-    return await finish_even_if_cancelled(call(*args))
+    return await sync_to_async(function, thread_sensitive=False, executor=executor)(*args)
 
 
 async def in_import_thread(function: Callable[..., T], *args: Any) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.airflow_support import threads
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.triggers.shared_reads import SharedReads
@@ -38,6 +39,34 @@ async def test_what_hangs_holds_one_thread_however_often_it_is_asked(
 
     assert len(set(threading.enumerate()) - before) == 1
     assert await one_at_a_time("another path", lambda: "read") == "read"
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+async def test_a_cancelled_call_runs_to_its_end_even_as_the_first_one_of_a_process(
+    is_loaded: bool, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, ended = threading.Event(), threading.Event()
+
+    def load(name: str) -> None:
+        loading.set()
+        released.wait()
+
+    def work() -> None:
+        loading.set()
+        released.wait()
+        ended.set()
+
+    monkeypatch.setattr(threads, "_asgiref_is_loaded", is_loaded)
+    monkeypatch.setattr(threads, "import_module", load)
+    call = asyncio.ensure_future(in_thread(work))
+    assert await asyncio.to_thread(loading.wait, 60)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    released.set()
+
+    assert await asyncio.to_thread(ended.wait, 60)
 
 
 async def test_a_hundred_paths_that_hang_keep_nobody_from_a_thread(
