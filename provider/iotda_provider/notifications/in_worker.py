@@ -25,12 +25,15 @@ def tell(
     event: Mapping[str, Any],
     log: Log,
     is_urgent: Callable[[], bool] = lambda: False,
+    *,
+    least_seconds: float = 0.0,
 ) -> bool:
     """Tell everybody, one after the other; an error is logged, and fails nothing.
 
     Each has ten seconds. Afterwards it goes on by itself, and the next one is told.
 
-    :param is_urgent: whether something else waits for the end of this call; then it goes on at once
+    :param is_urgent: whether something else waits for the end of this call
+    :param least_seconds: how many seconds each has even then; 0: the call goes on at once
     :returns: whether anybody was certainly told by the end of this call
     """
     context = audience.context(event)
@@ -38,9 +41,10 @@ def tell(
     for member in list(audience.members):
         done = threading.Event()
         start_thread(partial(_tell_one, member, context, log, done, told))
-        ends = time.monotonic() + SECONDS_FOR_EACH
+        begins = time.monotonic()
+        ends = begins + SECONDS_FOR_EACH
         while not done.wait(0.05):
-            if is_urgent():
+            if is_urgent() and time.monotonic() >= begins + least_seconds:
                 break
             if time.monotonic() >= ends:
                 log.error("%s has not returned for %.0f s.", member.name, SECONDS_FOR_EACH)

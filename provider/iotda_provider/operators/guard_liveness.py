@@ -33,6 +33,8 @@ _SECONDS_WITHOUT_RECORD = 600.0
 #: Key of the XCom that says when people were last told of each overdue guard.
 _TOLD = "told_of_overdue_guards"
 _TELL_EVERY = 3600.0
+#: Even if rollouts wait, a notifier has so many seconds: it may not end after the task has ended.
+_SECONDS_FOR_EACH_IF_URGENT = 2.0
 #: The most rollouts that a message names.
 _MOST_NAMED = 5
 _HEARTBEAT_SECONDS = 5.0
@@ -110,12 +112,13 @@ def report_overdue_guards(
 ) -> None:
     """Log an error for each overdue guard, and tell people of each once an hour.
 
-    If nobody could be told, the next look tries again.
+    If nobody has been told by the end of this call, the next look tells them again.
 
     :param overdue: the seconds by which a guard is overdue, by batch task
     :param rollouts: the running rollouts, by batch task
     :param audience: whom to tell
-    :param is_urgent: whether rollouts without a guard wait for the end of this call
+    :param is_urgent: whether rollouts without a guard wait for the end of this call; then each
+        notifier has two seconds, not ten
     """
     ti: Any = context["ti"]
     lines = {
@@ -138,7 +141,8 @@ def report_overdue_guards(
         said = " ".join(lines[batch_task_id] for batch_task_id in news[:_MOST_NAMED])
         facts = {"batch_task_ids": news, "time": to_text(now), "progress": []}
         alert = Alert("overdue", f"{len(news)} rollout(s) MAY BE UNGUARDED. {said}", facts)
-        if tell(audience, audience.event(alert.to_json()), log, is_urgent):
+        event, least = audience.event(alert.to_json()), _SECONDS_FOR_EACH_IF_URGENT
+        if tell(audience, event, log, is_urgent, least_seconds=least):
             told |= dict.fromkeys(news, now)
     ti.xcom_push(key=_TOLD, value=told)
 

@@ -194,6 +194,30 @@ def test_who_could_not_be_told_is_told_at_the_next_look() -> None:
     assert len(Chat.said) == 1
 
 
+class Lasting(Chat):
+    """Takes longer than the pause after which others are asked whether it is urgent."""
+
+    began: ClassVar[list[str]] = []
+
+    def notify(self, context: Any) -> None:
+        """Say it after a moment."""
+        self.began.append(self.text)
+        threading.Event().wait(0.15)
+        super().notify(context)
+
+
+def test_people_are_told_once_an_hour_even_while_rollouts_wait() -> None:
+    Chat.said.clear()
+    Lasting.began.clear()
+    ti = TaskInstance({})
+    rollouts: Any = {"a1": SimpleNamespace(task_name="rollout")}
+    for _ in range(3):
+        told = audience(Lasting(), Lasting())
+        report_overdue_guards({"ti": ti}, {"a1": 90.0}, rollouts, told, LOG, lambda: True)
+
+    assert len(Lasting.began) == len(Chat.said) == 2
+
+
 class Slow(Chat):
     """Takes longer than a rollout may wait."""
 
