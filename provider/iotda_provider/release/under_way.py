@@ -2,10 +2,10 @@
 
 The list is in the order in which they have begun: a release stands back for those before it, and
 no two for each other. Two that write at the same moment may overwrite each other's note, as Airflow
-can't lock a Variable: so each wave writes its release's note again before it reads the others'.
+can't lock a Variable: so each wave writes its release's note again, and then reads the others'.
 
-A note counts until its ``end``, and only while Airflow says that its DAG run is under way: a
-release that is dead blocks nobody.
+A note ends with its release's outcome. Until then it counts until its ``end``, and only while
+Airflow says that its DAG run is under way: a release that is dead blocks nobody.
 """
 
 from __future__ import annotations
@@ -28,42 +28,65 @@ from iotda_provider.release.other_releases import LIFETIME, ReleaseNote, notes_i
 VARIABLE = f"{task_notes.PREFIX}releases_under_way"
 _DESCRIPTION = (
     "Made by the IoTDA provider: the releases that are under way, so that later ones leave the "
-    "devices of their groups alone. A note counts while its DAG run is under way. It may be "
-    "deleted while there is none."
+    "devices of their groups alone. A note counts until its release has ended, or its DAG run. "
+    "It may be deleted while there is none."
 )
 #: Characters that a list may have, and how many of its notes are looked at.
 _LONGEST, _MOST = 1_000_000, 200
 
 
 def others(dag_id: str, run_id: str, log: Log) -> list[ReleaseNote]:
-    """The releases of other DAG runs that have begun before this one.
-
-    Where it has no note of its own, these are all that are under way.
+    """The releases of other DAG runs that are under way, for one that has no note of its own.
 
     :raises Exception: Airflow's database or API is down
     """
-    alive = [one for one in _read(log) if _is_under_way(one, log)]
-    return _before(alive, dag_id, run_id)
+    return [
+        one
+        for one in _read(log)
+        if (one.dag_id, one.run_id) != (dag_id, run_id) and _is_under_way(one, log)
+    ]
 
 
 def enter(note: ReleaseNote, log: Log) -> list[ReleaseNote]:
-    """Note that a release is under way, and return :func:`others`.
+    """Note that a release is under way; the releases of other DAG runs that have begun before it.
 
-    Its place in the list stays; notes of releases that are over are removed.
+    Its place in the list stays; notes of releases that are over are removed. Where another process
+    overwrites its note at the same moment, all others count as before it.
 
     :raises Exception: Airflow's database or API is down
     """
     own = replace(note, end=time.time() + LIFETIME)
+    known = [one for one in _read(log) if one.release != own.release]
+    over = {one.release for one in known if not _is_under_way(one, log)}
+    # Airflow has taken its time to answer, in which others may have written.
     notes = [
         own if one.release == own.release else one
         for one in _read(log)
-        if one.release == own.release or _is_under_way(one, log)
+        if one.release not in over
     ]
-    if own not in notes:
-        notes.append(own)
-    text = json.dumps([one.to_json() for one in notes], separators=(",", ":"))
-    task_notes._variables().set(VARIABLE, text, description=_DESCRIPTION)
-    return _before(notes, note.dag_id, note.run_id)
+    _write(notes if own in notes else [*notes, own])
+    before = takewhile(lambda one: one.release != own.release, _read(log))
+    # No release of the same DAG run is another one.
+    return [
+        one
+        for one in before
+        if one.release not in over and (one.dag_id, one.run_id) != (own.dag_id, own.run_id)
+    ]
+
+
+def leave(release: str, log: Log) -> None:
+    """Note that a release is over; where that is impossible, its note ends with its DAG run.
+
+    :param release: names it, as its note does
+    """
+    try:
+        notes = _read(log)
+        left = [one for one in notes if one.release != release]
+        if len(left) < len(notes):
+            _write(left)
+    except Exception as error:  # noqa: BLE001 - Airflow may fail in many ways
+        said = one_line(repr(error), 300)
+        log.warning("Its note for other releases counts until this DAG run ends: %s", said)
 
 
 def recall(run: Mapping[str, Any], note: ReleaseNote | None, log: Log) -> list[ReleaseNote] | None:
@@ -79,9 +102,9 @@ def recall(run: Mapping[str, Any], note: ReleaseNote | None, log: Log) -> list[R
         return None
 
 
-def _before(notes: list[ReleaseNote], dag_id: str, run_id: str) -> list[ReleaseNote]:
-    # No release of the same DAG run is another one: the way back is not held up by what it is for.
-    return list(takewhile(lambda one: (one.dag_id, one.run_id) != (dag_id, run_id), notes))
+def _write(notes: list[ReleaseNote]) -> None:
+    text = json.dumps([one.to_json() for one in notes], separators=(",", ":"))
+    task_notes._variables().set(VARIABLE, text, description=_DESCRIPTION)
 
 
 def _is_under_way(note: ReleaseNote, log: Log) -> bool:

@@ -249,6 +249,36 @@ def test_the_check_says_beforehand_how_many_groups_of_others_it_reads(
     assert "a call for each 50 devices" in lines
 
 
+def test_a_release_that_has_ended_is_in_nobodys_way_while_its_run_goes_on(
+    release: Start, variables: Any
+) -> None:
+    """After a breach the run waits for hours; the release of the fix does not."""
+    north, south = release("north", NORTH), release("south", ISLES)
+    north.said("breached")
+    with pytest.raises(AirflowFailException):
+        check(south, NORTH)
+    assert north.outcome(2)["verdict"] == "breached"
+    assert check(south, NORTH)["devices"] == 240
+    # A cleared wave enters it again.
+    south = release("fix", SOUTH)
+    north.create(1)
+    notes = json.loads(variables[VARIABLE])
+    assert [one["dag_id"] for one in notes] == ["south", "fix", "north"]
+
+
+def test_two_releases_of_one_run_stand_back_for_one_between_them(
+    release: Start, variables: Any
+) -> None:
+    release("north", NORTH)
+    # Of the same DAG run as the third one.
+    variables[VARIABLE] = variables[VARIABLE].replace('"dag_id":"north"', '"dag_id":"again"')
+    release("between", SOUTH)
+    again = release("again", NORTH)
+    held = len(SHARED & set(again.wave(1)))
+    again.create(1)
+    assert again.xcoms["create_1", "return_value"]["left_out"] == {"held_elsewhere": held}
+
+
 def test_a_release_for_another_product_is_in_nobodys_way(release: Start, variables: Any) -> None:
     release("north", NORTH)
     (note,) = json.loads(variables[VARIABLE])

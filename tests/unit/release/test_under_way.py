@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,9 +33,57 @@ def test_each_sees_those_before_it_and_keeps_its_place(variables: Any) -> None:
     # A later wave of each: nobody stands back for whom has begun later.
     assert dags(under_way.enter(note("b"), LOG)) == ["a"]
     assert dags(under_way.enter(note("a"), LOG)) == []
-    assert dags(under_way.others("b", "run", LOG)) == ["a"]
+    assert dags(under_way.others("b", "run", LOG)) == ["a", "c"]
     assert dags(under_way.others("new", "run", LOG)) == ["a", "b", "c"]
     assert dags(under_way.others("b", "another run", LOG)) == ["a", "b", "c"]
+
+
+def test_of_two_releases_of_one_run_each_sees_another_one_between_them(variables: Any) -> None:
+    first, second = note("a"), replace(note("c"), dag_id="a")
+    assert under_way.enter(first, LOG) == []
+    assert dags(under_way.enter(note("b"), LOG)) == ["a"]
+    assert dags(under_way.enter(second, LOG)) == ["b"]
+    assert under_way.enter(first, LOG) == []
+    assert dags(under_way.enter(note("b"), LOG)) == ["a"]
+
+
+def test_a_note_that_another_overwrites_sees_all_others_as_before_it(
+    variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way.enter(note("a"), LOG)
+    under_way.enter(note("b"), LOG)
+    both = variables[VARIABLE]
+    monkeypatch.setattr(variables, "set", lambda *a, **k: variables.__setitem__(VARIABLE, theirs))
+    theirs = json.dumps([one for one in json.loads(both) if one["dag_id"] == "b"])
+    assert dags(under_way.enter(note("a"), LOG)) == ["b"]
+
+
+def test_what_others_write_while_airflow_is_asked_is_kept(
+    variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way.enter(note("a"), LOG)
+
+    def is_under_way(dag_id: str, run_id: str) -> bool:
+        monkeypatch.setattr(under_way, "is_under_way", lambda dag_id, run_id: True)
+        under_way.enter(note("b"), LOG)
+        return True
+
+    monkeypatch.setattr(under_way, "is_under_way", is_under_way)
+    assert dags(under_way.enter(note("c"), LOG)) == ["a", "b"]
+
+
+def test_a_release_that_has_ended_leaves_the_list_alone_and_may_enter_again(
+    variables: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        under_way.enter(note(name), LOG)
+    under_way.leave("a", LOG)
+    under_way.leave("of nobody", LOG)
+    assert dags(under_way.others("new", "run", LOG)) == ["b", "c"]
+    assert dags(under_way.enter(note("a"), LOG)) == ["b", "c"]
+    variables.is_down = True
+    under_way.leave("a", LOG)
+    assert "counts until this DAG run ends" in caplog.text
 
 
 def test_a_run_that_is_over_counts_no_more_and_is_removed_by_the_next(variables: Any) -> None:

@@ -12,8 +12,10 @@ from iotda_provider.models.text import what_is
 from iotda_provider.notifications.messages import with_outcome
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.wave import PASSED, SURPLUS, GuardedOperator
+from iotda_provider.release import under_way
 from iotda_provider.release.gate import GO_ON, STOP
 from iotda_provider.release.open_question import ANSWERED
+from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.dag_parameters import text_or_template
@@ -30,7 +32,7 @@ class RolloutOutcomeOperator(GuardedOperator):
 
     ``released`` only if every wave has passed, by its numbers or by a person's answer. The answer
     to the last wave may have taken days. So after it the guard looks once more, in this task's
-    worker: a release that has broken a rule meanwhile, or was stopped, is not ``released``.
+    worker: a release that has broken a rule meanwhile, or was stopped, is not ``released``. With it the release's note for other releases ends.
 
     XComs: the return value ``{"batch_task_ids", "verdict": "released" | "breached" | "refused" |
     "unproven" | "rejected" | "stopped_elsewhere" | "lost", "rule", "wave", "waves", "devices",
@@ -87,6 +89,9 @@ class RolloutOutcomeOperator(GuardedOperator):
         sentence = with_outcome(kind, f"{said}{result['summary']}")
         level = self.log.info if result["verdict"] == RELEASED else self.log.warning
         level("%s", sentence)
+        if plan.get("note") is not None:
+            # Later releases need not wait for what this DAG run still does, such as a report.
+            under_way.leave(ReleaseNote.from_json(plan["note"]).release, self.log)
         self.tell(context, kind, sentence, batch_task_ids=result["batch_task_ids"])
         return result
 
