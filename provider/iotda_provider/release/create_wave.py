@@ -84,9 +84,6 @@ class WaveCreation(WaveStep):
             # A wave that has begun is completed whatever the time.
             if not why and self._was_read and self._begun is None:
                 why = self.closed()
-                if why:
-                    # They are old once it is open again.
-                    self._others = self._releases = self._look = None
             why = why or await self._go_on(io)
             if why is None and self._begun is not None:
                 if self._begun.created < len(self._begun.parts):
@@ -101,6 +98,8 @@ class WaveCreation(WaveStep):
                     f"Wave {job.wave} could not be created in {job.timeout:.0f} s: {why}. Clear "
                     "this task to go on."
                 )
+            # What was read of a wave that has not begun is old by the time that it goes on.
+            self._others = self._releases = self._look = None
             self.say(why)
             await io.sleep(watch.seconds_to_next_look(job.deadline, now))
 
@@ -136,9 +135,14 @@ class WaveCreation(WaveStep):
             notes = [] if job.is_way_back else await io.other_releases(job.identity, job.note)
             if notes is None:
                 return "which other releases are under way can't be read"
-            self._releases = OtherReleases(notes, self._look.counted.product_id, set(self._ids))
+            product_id = self._look.counted.product_id
+            self._releases = OtherReleases(notes, product_id, set(self._ids), self._log)
         while not self._releases.is_done:
-            await self._releases.step(io)
+            try:
+                await self._releases.step(io)
+            except IoTDAError as error:
+                # Of any kind: the guard of the waves before must not end with somebody else's note.
+                return await self.refused(io, self._releases.unread, error, kind="create_refused")
             if self._clock() >= self._look_again:
                 return None
         # Before the versions: whose other upgrade is over by then runs what it has brought.

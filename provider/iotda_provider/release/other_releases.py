@@ -1,4 +1,4 @@
-"""Which devices other releases of this Airflow will reach, whose later waves nobody sees yet.
+"""Which devices are in the groups of this Airflow's other releases, whose later waves nobody sees.
 
 A wave's batch tasks show nothing of the waves after it. So each release leaves a note of what it is
 for (``under_way.py``), and one that has begun later leaves the devices of its groups alone. No
@@ -14,11 +14,13 @@ from typing import Any
 
 from iotda_provider import api
 from iotda_provider.api import pagination
-from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.models import Device
 from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.log import Log
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
+from iotda_provider.waiting.outage import is_task_gone
 
 #: Seconds for which a note counts since its release's last wave began: 30 days.
 LIFETIME = 30 * 86400.0
@@ -83,12 +85,19 @@ class OtherReleases:
     :param notes: the releases that have begun before
     :param product_id: of the wanted devices; None: of any. Those for another one reach none
     :param wanted: the devices that are asked about
+    :param log: where its lines go
     """
 
     def __init__(
-        self, notes: Sequence[ReleaseNote], product_id: str | None, wanted: Collection[str]
+        self,
+        notes: Sequence[ReleaseNote],
+        product_id: str | None,
+        wanted: Collection[str],
+        log: Log,
     ) -> None:
         self._wanted = wanted
+        self._log = log
+        self._is_first_page = True
         self._lists = deque(
             (note, pagination.iter_group_devices(group_id))
             for note in notes
@@ -102,8 +111,17 @@ class OtherReleases:
     def is_done(self) -> bool:
         """Whether all of it was read."""
         while self._lists and self._lists[0][1].next is None:
-            self._lists.popleft()
+            self._next_list()
         return not self._lists
+
+    @property
+    def unread(self) -> str:
+        """What can't be read, where :meth:`step` has just raised an error."""
+        return f"{self._lists[0][0]} is under way, and its groups can't be read"
+
+    def _next_list(self) -> None:
+        self._lists.popleft()
+        self._is_first_page = True
 
     async def step(self, io: CallsIO) -> None:
         """Make the next call.
@@ -114,22 +132,25 @@ class OtherReleases:
         assert devices.next is not None
         try:
             page: api.Page[Device] = await io.perform(devices.next)
-        except IoTDAApiError as error:
-            if error.status_code not in (400, 404):
+        except IoTDAError as error:
+            # A group that is deleted while it is read has had devices.
+            if not (self._is_first_page and is_task_gone(error)):
                 raise
-            self._lists.popleft()  # there is no such group any more
+            self._log.warning("%s: a group does not exist, so it holds no device: %s", note, error)
+            self._next_list()
             return
+        self._is_first_page = False
         found = {one.device_id for one in devices.take(page)}
         if shared := found.intersection(self._wanted):
             self.held.setdefault(note, set()).update(shared)
 
     @property
     def devices(self) -> set[str]:
-        """The wanted devices that any of them will reach."""
+        """The wanted devices in the groups of any of them."""
         return {device for held in self.held.values() for device in held}
 
     def said(self, and_so: str) -> list[str]:
-        """A sentence for each of them that will reach some of the wanted devices.
+        """A sentence for each of them with some of the wanted devices in its groups.
 
         :param and_so: what becomes of these, as the sentence's end
         """

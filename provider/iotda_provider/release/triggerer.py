@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from iotda_provider.rollout_guard.triggerer import TriggererRecall
 
 T = TypeVar("T")
-#: Seconds that a storage, or Airflow, may take to answer before the guard looks again.
+#: Seconds that a storage, or Airflow with many questions, may take before the guard looks again.
 _STORAGE_SECONDS = 30.0
 #: Seconds that Airflow may take to tell an answer before the guard looks again.
 _AIRFLOWS_SECONDS = 10.0
@@ -117,7 +117,8 @@ class TriggererReleaseIO(TriggererGuardIO):
 
         in_turn = one_at_a_time(VARIABLE, recall, run, note, self._log)
         with suppress(asyncio.TimeoutError):
-            return await asyncio.wait_for(in_turn, _AIRFLOWS_SECONDS)
+            # Airflow is asked about the DAG run of each of them.
+            return await asyncio.wait_for(in_turn, _STORAGE_SECONDS)
         self._log.warning("Airflow does not answer about other releases (%s).", VARIABLE)
         return None
 

@@ -60,9 +60,7 @@ def enter(note: ReleaseNote, log: Log) -> list[ReleaseNote]:
     over = {one.release for one in known if not _is_under_way(one, log)}
     # Airflow has taken its time to answer, in which others may have written.
     notes = [
-        own if one.release == own.release else one
-        for one in _read(log)
-        if one.release not in over
+        own if one.release == own.release else one for one in _read(log) if one.release not in over
     ]
     _write(notes if own in notes else [*notes, own])
     before = takewhile(lambda one: one.release != own.release, _read(log))

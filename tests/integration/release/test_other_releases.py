@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.integration.release.conftest import DOCUMENT
 
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.release.device_ids import read_devices
+from iotda_provider.release.wave_step import WaveStep
 
 
 def hold(run: Any, targets: list[str], name: str = "by_hand") -> str:
@@ -55,6 +57,33 @@ def test_devices_of_another_upgrade_are_left_out_and_come_again_with_the_last_wa
     assert sorted(run.confirmed) == sorted(run.devices), "everybody, each once"
     found = run.reconcile(run.outcome(3))
     assert (found["running"], found["counts"]["left_out"]) == (400, 0)
+
+
+def test_what_was_read_before_a_wait_is_read_again_after_it(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform is down while the devices are looked at; meanwhile another upgrade begins."""
+    run = rollout()
+    run.plan("50%, 100%", gate=0.2)
+    others = iter(run.wave(1)[:2])
+    held: list[str] = []
+    really = WaveStep.say
+
+    def say(step: WaveStep, why: str) -> None:
+        really(step, why)
+        if (device := next(others, None)) is not None:
+            held.append(device)
+            elsewhere = threading.Thread(target=hold, args=(run, [device], f"by_hand_{len(held)}"))
+            elsewhere.start()
+            elsewhere.join()
+
+    monkeypatch.setattr(WaveStep, "say", say)
+    run.emulator.add_fault("status", call="search_devices", status=403, body={})
+    for call in ("list_devices", "show_device"):
+        run.emulator.add_fault("status", call=call, status=503, count=800)
+    created = run.create(1)
+    assert len(held) == 2
+    assert created["left_out"] == {"held_elsewhere": 2}
 
 
 def test_whoever_is_still_held_at_the_end_is_named(rollout: Any) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from tests.integration.release.conftest import DOCUMENT, PACKAGE, Rollout, XComs
 
+from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.way_back import roll_back
+from iotda_provider.procedures.create_once import stamp_in
 from iotda_provider.release.under_way import VARIABLE
 
 NORTH, SOUTH, ISLES = "0000000a-0000", "0000000b-0000", "0000000c-0000"
@@ -29,6 +32,12 @@ WORLD: dict[str, Any] = {
         {"name": group_id, "group_id": group_id, "devices": ids}
         for group_id, ids in MEMBERS.items()
     ],
+}
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "no right": {"status": 403, "body": {"error_code": "IOTDA.000004"}},
+    "no such API": {"status": 404, "body": {"error_code": "APIG.0101"}},
+    "bad request": {"status": 400, "body": {"error_code": "IOTDA.000006"}},
 }
 
 
@@ -311,6 +320,45 @@ def test_a_group_that_is_gone_holds_nobody_and_one_that_exists_holds_its_devices
     south = release("south", SOUTH, ISLES)
     held = len(set(MEMBERS[ISLES]) & set(south.wave(1)))
     assert south.goes_through(1)["left_out"] == {"held_elsewhere": held}
+
+
+@pytest.mark.parametrize("fault", sorted(UNREADABLE))
+def test_while_its_groups_can_not_be_read_a_wave_waits_for_another_release_with_the_guard(
+    release: Start, logged: Any, fault: str
+) -> None:
+    release("north", NORTH)
+    south = release("south", SOUTH)
+    south.emulator.add_fault("status", call="show_devices_in_group", **UNREADABLE[fault], count=3)
+    created = south.goes_through(1)
+    assert created["left_out"] == {"held_elsewhere": len(SHARED & set(south.wave(1)))}
+    said = " ".join(logged().split())
+    assert f"to the group(s) {NORTH} is under way, and its groups can't be read" in said
+
+
+def test_a_cleared_check_only_warns_of_another_releases_groups_that_it_may_not_read(
+    release: Start, logged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release("north", NORTH)
+    south = release("south", ISLES)
+    forbid = partial(
+        south.emulator.add_fault, "status", call="show_devices_in_group", **UNREADABLE["no right"]
+    )
+    forbid(after=1)  # its own group
+    with pytest.raises(IoTDAAuthError):
+        check(south, ISLES)
+    south.emulator.clear_faults()
+    south.create(1)
+    made = south.xcoms["create_1", "return_value"]["parts"][0]["task_name"]
+    own = {stamp_in(made): "rollout.wave_1_create"}
+    monkeypatch.setattr(
+        "iotda_provider.operators.release.check.own_stamps",
+        lambda *_: own,
+    )
+    forbid(after=1)
+    assert check(south, ISLES)["in_groups"] == 40
+    assert f"to the group(s) {NORTH} is under way, and its groups can't be read" in " ".join(
+        logged().split()
+    )
 
 
 def test_while_airflow_can_not_be_asked_no_wave_is_created(

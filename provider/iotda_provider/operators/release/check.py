@@ -279,7 +279,9 @@ class CheckReleaseOperator(IoTDABaseOperator):
             if task is None:
                 refuse_number(len(ids), path)
             about = own, package.product_id, ti, self.log
-            conflicts, not_read = conflicts_of(hook, set(ids), *about)
+            conflicts, not_read = conflicts_of(
+                hook, set(ids), *about, is_under_way=task is not None
+            )
             if task is None:
                 refuse_conflicts(conflicts, own, created)
             for sentence in filter(None, (*conflicts, not_read)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.api import MAX_PAGE
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.log import Log
@@ -37,6 +38,8 @@ def conflicts_of(
     product_id: str | None,
     ti: Any,
     log: Log,
+    *,
+    is_under_way: bool,
 ) -> tuple[list[str], str]:
     """What others that have not ended have of these devices, and what was not read of them.
 
@@ -46,6 +49,9 @@ def conflicts_of(
     :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
     :param product_id: of the devices; None: of any
     :param ti: the task instance that asks
+    :param is_under_way: whether this release has begun: groups that can't be read are only logged,
+        as it must not lose its guard, and each wave reads them again
+    :raises IoTDAError: the platform does not say so
     """
     others = OtherUpgrades(wanted, lambda task: stamp_in(task.task_name) in own, len(wanted))
     run_blocking(_read(BlockingIO(hook), others))
@@ -60,8 +66,13 @@ def conflicts_of(
             sum(len(note.group_ids) for note in notes),
             MAX_PAGE,
         )
-    releases = OtherReleases(notes, product_id, wanted)
-    run_blocking(read_to_the_end(BlockingIO(hook), releases))
+    releases = OtherReleases(notes, product_id, wanted, log)
+    try:
+        run_blocking(read_to_the_end(BlockingIO(hook), releases))
+    except IoTDAError as error:
+        log.warning("%s: %s", releases.unread, error)
+        if not is_under_way:
+            raise
     return [*said, *releases.said(_LET_IT_END)], others.not_read
 
 

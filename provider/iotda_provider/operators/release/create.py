@@ -49,8 +49,9 @@ class CreateWaveOperator(WindowedOperator):
     (``version_unread``) are left out, too. Of other upgrades the newest batch tasks are read first,
     and at most as many pages of rows as the release has devices; the log says what was not read.
     Also held are the devices in the groups of a release in this Airflow that began before and is
-    under way, unless it is for another product; the log names it. The way back leaves other
-    releases' groups aside.
+    under way, unless it is for another product; the log names it. A release without ``group_ids``
+    stands back for those that began after it, too. The way back leaves other releases' groups
+    aside. While another release's groups can't be read, the wave waits, and a person is told.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. Where no device was confirmed yet, and the request
