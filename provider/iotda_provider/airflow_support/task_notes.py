@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 #: The prefix of all Variables of the provider.
 PREFIX = "iotda_provider."
 #: Bytes of JSON that the value of a note should have at most: hundreds of guards rewrite theirs all
-#: day, and a waiting guard keeps 10 kB at most, with its XComs ``live`` and ``rollout``.
+#: day, and a waiting guard keeps 10 kB at most, with its XComs ``live`` and ``rollout``, and 0.4 kB
+#: more for each further batch task that it guards.
 LARGEST = 5_500
 
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")

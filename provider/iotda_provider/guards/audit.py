@@ -161,9 +161,10 @@ class AuditTrail:
             return
         self.records.append(new)
         if len(self.records) > self.limit:
-            self._thin()
+            self.thin()
 
-    def _thin(self) -> None:
+    def thin(self) -> None:
+        """Drop half of the looks without a new decision, or of all if few are such looks."""
         decisions = [(record["decision"], record.get("undecided")) for record in self.records]
         inner = range(1, len(self.records) - 1)
         unchanged = [index for index in inner if decisions[index] == decisions[index - 1]]

@@ -18,7 +18,8 @@ from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
 _VERSION = 1
 #: The most kinds of events that people were told of.
 _MOST_KINDS = 20
-_LEAST_RECORDS = 10
+# Of more than these, `AuditTrail.thin` always drops some, and leaves so many.
+_LEAST_RECORDS = 3
 _LONGEST_TEXT = 2_000
 # About 300 years after 1970, in seconds. A later time is an error in a note.
 _LAST_MOMENT = 1e10
@@ -258,24 +259,16 @@ def _age(memory: Mapping[str, Any]) -> tuple[int, bool]:
     return (looks if isinstance(looks, int) else 0), bool(memory.get("intent"))
 
 
-#: Bytes that each batch task but the first takes in a guard's XComs.
-_FOR_EACH_FURTHER = 150
-
-
 def fitted(memory: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """The memory as JSON of at most ``most_bytes``: its trail is thinned, if need be to nothing.
+    """The memory as JSON, its trail thinned until all of it fits into ``most_bytes``.
 
-    A guard of several batch tasks gets less, because each of them takes room in its XComs.
+    Three records of the trail stay in any case, and so does what is no trail. Each ended batch task
+    takes about 300 bytes of that, so the memory of a guard of many batch tasks may be larger.
     """
-    made = dict(memory)
-    most_bytes -= _FOR_EACH_FURTHER * max(0, len(made.get("batch_task_ids", ())) - 1)
-    while (size := _size(made)) > most_bytes and made.get("trail"):
-        records = made["trail"]
-        limit = int(len(records) * most_bytes / size * 0.9)
-        trail = AuditTrail(max(_LEAST_RECORDS, limit))
-        for record in records:
-            trail.add(record)
-        made["trail"] = trail.records if len(trail.records) < len(records) else []
+    made, trail = dict(memory), AuditTrail(records=list(memory.get("trail") or ()))
+    while _size(made) > most_bytes and len(trail.records) > _LEAST_RECORDS:
+        trail.thin()
+        made["trail"] = trail.records
     return made
 
 

@@ -96,8 +96,9 @@ class WorkerMemoryStore:
     3. At its end the trigger hands the memory back in an XCom. The worker empties the XCom once it
        has written the audit trail (:func:`forget_triggers_memory`).
 
-    So a waiting guard keeps at most ``LARGEST`` bytes. As long as the Variable exists, it is newer
-    than the task state store, because a worker that goes on takes it back first.
+    So a waiting guard keeps at most ``LARGEST`` bytes, or more if it guards many batch tasks
+    (:func:`~iotda_provider.rollout_guard.memory.fitted`). As long as the Variable exists, it is
+    newer than the task state store, because a worker that goes on takes it back first.
 
     Every copy is signed, because whoever may edit Variables or XComs may write a memory there
     (:class:`~iotda_provider.rollout_guard.signature.Signature`).

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.airflow_support.task_notes import LARGEST
+from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.memory import fitted, newest
 
@@ -49,13 +51,42 @@ def test_of_a_large_one_the_trail_is_thinned(records: int) -> None:
     assert len(memory["trail"]) == records
 
 
-def test_what_is_no_trail_is_never_left_out() -> None:
+def test_what_is_no_trail_is_never_left_out_and_three_records_stay() -> None:
     memory = remembered(30, state={"history": "x" * 70_000})
 
     kept = fitted(memory, 60_000)
 
-    assert kept["trail"] == []
+    assert [record["time"] for record in kept["trail"]] == [0, kept["trail"][1]["time"], 29]
+    assert sum(1 + record.get("omitted", 0) for record in kept["trail"]) == 30
     assert kept["state"] == memory["state"]
+
+
+@pytest.mark.parametrize("decisions", ["continue", "continue hold", "hold continue continue"])
+@pytest.mark.parametrize("records", range(12))
+def test_thinning_ends_whatever_was_decided(records: int, decisions: str) -> None:
+    words = decisions.split()
+    memory = remembered(records)
+    for number, record in enumerate(memory["trail"]):
+        record["decision"] = words[number % len(words)]
+
+    assert len(fitted(memory, 0)["trail"]) == min(records, 3)
+
+
+@pytest.mark.parametrize("batch_tasks", [1, 14, 34, 200])
+def test_a_guard_of_many_batch_tasks_keeps_some_of_its_trail(batch_tasks: int) -> None:
+    """As docs/deployment.md says: 0.4 kB for each further batch task, 0.1 kB of it in XComs."""
+    ids = tuple(f"6b0c15d7b5e7fe097a{number:06d}" for number in range(batch_tasks))
+    guard = Memory(ids)
+    counts = {"total": 30_000, "success": 29_900, "fail": 100}
+    task = {"task_type": "firmwareUpgrade", "status": "PartialSuccess", "task_progress": counts}
+    guard.note_ended([BatchTask.from_wire({**task, "task_id": each}) for each in ids[1:]])
+    memory = {**guard.to_json(), "trail": remembered(100)["trail"]}
+
+    kept = fitted(memory, LARGEST)
+
+    assert len(kept["trail"]) >= 3
+    assert size(kept) <= LARGEST + 300 * (batch_tasks - 1)
+    assert kept["ended"] == memory["ended"]
 
 
 def test_the_copy_that_has_seen_most_is_the_newest() -> None:
