@@ -21,8 +21,9 @@ start a guard by hand:
     airflow dags trigger guard_one_rollout --conf '{"batch_task_id": "5c8fb9d0e2f14a5b9c0d1e2f"}'
 
 That guard watches the rollout in addition to those that `rollout_guard` starts. Where a guard run
-has failed, start another one in this way rather than to run its tasks again: the second try that it
-may have created is for the devices that had failed by then, and is not taken for one of today's.
+has failed, start another one in this way instead of running its tasks again. A failed run may have
+created a batch task for a second try (`again_...`). A new run does not know of it, and may create
+another one with the same devices: confirm only one of them.
 
 After a breach an asset event is emitted, on which other DAGs can start.
 """

@@ -35,8 +35,8 @@ class GuardRuns:
     :param missing: for each rollout without a guard run, the id of the run to start
     :param unwatched: for each rollout whose guard run does not watch yet, the run's id
     :param watched: for each rollout that a guard watches, the run's id
-    :param given_up: for each rollout without a guard run, of which too many have failed, the next
-        run's id
+    :param given_up: for each rollout that has no guard run now, and had too many that failed, the
+        next run's id
     :param replaced: for each rollout in ``missing`` whose guard run has ended, the next run's id
     """
 
