@@ -216,7 +216,7 @@ def test_a_guard_that_has_ended_is_replaced_while_its_rollout_runs(guard_runs, l
 
     # Nobody has to clear any of them: in time the next one starts by itself.
     now = time.time()
-    clock = SimpleNamespace(time=lambda: now + 3600)
+    clock = SimpleNamespace(time=lambda: now + 3600, monotonic=time.monotonic)
     monkeypatch.setattr("iotda_provider.operators.guard_runs.time", clock)
     look()
     assert guard_runs()[run_id(TASK, 7)] == "queued"
