@@ -93,7 +93,8 @@ class Left:
         place = len(self.triggers)
         classpath, arguments = trigger.serialize()
         self.triggers.append({"classpath": classpath, "arguments": arguments})
-        self._seen |= self._variables
+        # A release that has ended takes its note out of its list again.
+        self._seen |= {name: text for name, text in self._variables.items() if text != "[]"}
         if self.old is None:
             self.events.append(real(trigger))
             return self.events[-1]
