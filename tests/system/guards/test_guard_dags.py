@@ -282,7 +282,9 @@ def test_a_rollout_that_waits_for_its_guard_for_too_long_is_an_error(guard_runs,
     for minutes, complains in ((0, False), (2, False), (4, True)):
         monkeypatch.setattr(
             "iotda_provider.operators.guard_runs.time",
-            SimpleNamespace(time=lambda minutes=minutes: now + 60 * minutes),
+            SimpleNamespace(
+                time=lambda minutes=minutes: now + 60 * minutes, monotonic=time.monotonic
+            ),
         )
         run = look()  # its run is there from the first look on, and nobody watches in it
         assert ("HAS HAD NO GUARD FOR 4 MINUTES" in run.log) is complains
