@@ -122,8 +122,13 @@ def test_of_a_rollout_that_ends_well_nobody_is_told(fleet: Any, ti: Any) -> None
 def test_a_breach_without_a_stop_is_told(fleet: Any, ti: Any, shadow: bool, begins: str) -> None:
     xcoms = fleet(BAD).run(ti, shadow=shadow, notifiers=[Chat()])
     assert kinds() == ["breach"]
-    assert told[0]["text"] == xcoms["summary"]
+    assert without_link(told[0]["text"]) == xcoms["summary"]
     assert told[0]["text"].startswith(begins)
+
+
+def without_link(text: str) -> str:
+    """A message without the address at its end, which Airflow 2 has by default."""
+    return text.partition(" http")[0]
 
 
 def test_somebody_elses_stop_is_told(fleet: Any, ti: Any) -> None:
@@ -135,7 +140,7 @@ def test_somebody_elses_stop_is_told(fleet: Any, ti: Any) -> None:
     xcoms = bad.run(ti, stop_on_breach=True, notifiers=[Chat()])
 
     assert kinds() == ["stopped_elsewhere"]
-    assert told[0]["text"] == xcoms["summary"]
+    assert without_link(told[0]["text"]) == xcoms["summary"]
     assert told[0]["text"].startswith("STOPPED ELSEWHERE: Somebody else ")
 
 
