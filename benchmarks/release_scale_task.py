@@ -335,7 +335,7 @@ def main() -> int:
     made._set_xcom = lambda state, key, value: kept.put("xcom", options.task_id, key, value)
     made._get_xcom = lambda state, key: kept.get("xcom", options.task_id, key)
     storage._xcom = lambda: kept
-    task_notes._variables = lambda: Variables(kept)
+    task_notes.variables = lambda: Variables(kept)
     under_way.is_under_way = lambda dag_id, run_id: True
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.time()

@@ -44,7 +44,7 @@ class Variables(dict[str, str]):
 def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
     """The Variables of this test."""
     made = Variables()
-    monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: made)
+    monkeypatch.setattr("iotda_provider.airflow_support.task_notes.variables", lambda: made)
     over = made.runs_over
     monkeypatch.setattr(
         "iotda_provider.release.under_way.is_under_way", lambda dag, run: (dag, run) not in over

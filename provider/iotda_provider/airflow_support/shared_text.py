@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from iotda_provider.airflow_support import task_notes
 from iotda_provider.exceptions import IoTDAConfigError
 
 _MADE = re.compile(r"([0-9]{8}T[0-9]{6})Z_[a-z0-9]{1,64}")
@@ -64,13 +65,13 @@ def _is_fresh(text: str) -> bool:
 
 
 def _read(name: str) -> str | None:
-    text = _variables().get(name, None)
+    text = task_notes.variables().get(name, None)
     return (str(text).strip() or None) if text is not None else None
 
 
 def _write(name: str, text: str, description: str) -> None:
     try:
-        _variables().set(name, text, description=description)
+        task_notes.variables().set(name, text, description=description)
     except Exception as error:  # noqa: BLE001 - another task may have written at the same moment
         _log().warning("The Variable %s could not be written: %s", name, error)
 
@@ -79,9 +80,3 @@ def _log() -> Any:
     import logging
 
     return logging.getLogger("airflow.task")
-
-
-def _variables() -> Any:
-    from iotda_provider.airflow_support import task_notes
-
-    return task_notes._variables()

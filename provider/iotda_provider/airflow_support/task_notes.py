@@ -93,7 +93,7 @@ class VariableNotes:
         return f"{PREFIX}{key}.{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
 
     def get(self, key: str) -> Any:
-        text = _variables().get(self.name(key), None)
+        text = variables().get(self.name(key), None)
         try:
             note = read_json(text or "null")
         except ValueError:  # a person has edited it
@@ -106,10 +106,10 @@ class VariableNotes:
 
     def set(self, key: str, value: Mapping[str, Any]) -> None:
         note = json.dumps({**self._owner, "value": dict(value)}, separators=(",", ":"))
-        _variables().set(self.name(key), note, description=self._describe(key))
+        variables().set(self.name(key), note, description=self._describe(key))
 
     def delete(self, key: str) -> None:
-        _variables().delete(self.name(key))
+        variables().delete(self.name(key))
 
     def _describe(self, key: str) -> str:
         ids = ", ".join(f"{name} {self._owner[name]}" for name in _OWNER)
@@ -135,7 +135,8 @@ def _map_index(ti: Any) -> int:
     return -1 if index is None else int(index)
 
 
-def _variables() -> Any:
+def variables() -> Any:
+    """Airflow's Variables, with ``get``, ``set`` and ``delete``."""
     from airflow.providers.common.compat.sdk import Variable
 
     return Variable

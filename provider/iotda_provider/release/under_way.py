@@ -102,7 +102,7 @@ def recall(run: Mapping[str, Any], note: ReleaseNote | None, log: Log) -> list[R
 
 def _write(notes: list[ReleaseNote]) -> None:
     text = json.dumps([one.to_json() for one in notes], separators=(",", ":"))
-    task_notes._variables().set(VARIABLE, text, description=_DESCRIPTION)
+    task_notes.variables().set(VARIABLE, text, description=_DESCRIPTION)
 
 
 def _is_under_way(note: ReleaseNote, log: Log) -> bool:
@@ -117,7 +117,7 @@ def _is_under_way(note: ReleaseNote, log: Log) -> bool:
 
 
 def _read(log: Log) -> list[ReleaseNote]:
-    text = task_notes._variables().get(VARIABLE, None)
+    text = task_notes.variables().get(VARIABLE, None)
     try:
         if text is not None and len(str(text)) > _LONGEST:
             raise ValueError(f"it has {len(str(text))} characters")

@@ -91,7 +91,7 @@ def main() -> None:
     kept = Store(SPEC["store"])
     if SPEC["has_store"]:
         context["task_state_store"] = kept
-    task_notes._variables = lambda: kept
+    task_notes.variables = lambda: kept
     result = operator.execute(context)
     Path(SPEC["out"]).write_text(json.dumps({"result": result, "xcoms": ti.xcoms}))
 

@@ -52,7 +52,7 @@ def test_twenty_first_tasks_at_once_use_one_id(
 
     monkeypatch.delenv("AIRFLOW__IOTDA__INSTALLATION_ID")
     # As a worker's, but without a supervisor in between.
-    monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: Variable)
+    monkeypatch.setattr("iotda_provider.airflow_support.task_notes.variables", lambda: Variable)
     forking = multiprocessing.get_context("fork")
     ready, made = forking.Barrier(TASKS), forking.Queue()
     tasks = [forking.Process(target=_create, args=(n, ready, made)) for n in range(TASKS)]

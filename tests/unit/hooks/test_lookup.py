@@ -307,7 +307,7 @@ def test_a_worker_waits_on_until_airflow_is_back(
         "status": "Success",
         "task_progress": {"total": 2, "success": 2},
     }
-    monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: Nothing())
+    monkeypatch.setattr("iotda_provider.airflow_support.task_notes.variables", lambda: Nothing())
     fake.answer(type(fake.answers[0])(body=ended))
     asked = supervisor(*[says("API_SERVER_ERROR")] * 6, connection(fake.url))
     ids = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}

@@ -37,7 +37,7 @@ async def test_a_conversation_is_never_broken_off(
 ) -> None:
     """Before Airflow 3.3 its answer would be taken for the answer of the next request."""
     supervisor = Supervisor()
-    monkeypatch.setattr("iotda_provider.airflow_support.task_notes._variables", lambda: supervisor)
+    monkeypatch.setattr("iotda_provider.airflow_support.task_notes.variables", lambda: supervisor)
     monkeypatch.setattr(memory_store, "SECONDS_BEFORE_STOP", 60 if end == "cancelled" else 0.5)
     state = TriggererMemoryStore(OWNER, logging.getLogger("test"))
 
