@@ -57,7 +57,8 @@ class ConfirmWaveOperator(WindowedOperator):
     :param rehearse_stop: before the first device of the release is confirmed, find out whether the
         connection may stop it: the stop is asked for a target that is in no task, so that nothing
         is stopped. Where it may not, the release does not begin (``StopNotAllowedError``). Where
-        the platform does not say so clearly, it begins, and the guard asks again once a minute
+        the platform does not say so clearly, it begins, and the guard asks again, less and less
+        often
     :param timeout: seconds after which it gives up waiting; what it has confirmed goes on. None: a
         week; with a window, a week divided by the share of a week in which it is open, plus 16
         days, at most 366 days
