@@ -1,7 +1,8 @@
 """An attempt that gets no answer is given up, and the others have their time.
 
 An answer here hangs until the test is over: whatever waits for it for longer than an attempt may
-take would not end.
+take would not end. On a busy machine an answer that does not hang may be late too, so requests are
+counted beside the attempts that the log says were given up.
 """
 
 from __future__ import annotations
@@ -36,6 +37,18 @@ def attempts(connect: Callable[..., None]) -> None:
 
 
 @pytest.fixture
+def given_up(logged: Callable[[], str]) -> Callable[[], int]:
+    """How many attempts have been given up; at least one was."""
+
+    def count() -> int:
+        number = logged().count("no whole answer within")
+        assert number
+        return number
+
+    return count
+
+
+@pytest.fixture
 def reply(fake: Any) -> Any:
     return type(fake.answers[0])
 
@@ -44,30 +57,41 @@ def rows(seen: Any) -> list[dict[str, str]]:
     return [{"target": target, "status": "success"} for target in seen.body["targets"]]
 
 
+def method_before_reads(fake: Any) -> str:
+    """The method of the first request; there are others, and all of them read."""
+    first, *others = (seen.method for seen in fake.seen)
+    assert set(others) == {"GET"}
+    return str(first)
+
+
 class TestOnce:
     @pytest.mark.parametrize("fault", ["hang", "hang head", "drip", "drip head"])
-    def test_a_read(self, client: Any, fake: Any, reply: Any, fault: str) -> None:
+    def test_a_read(self, client: Any, fake: Any, reply: Any, given_up: Any, fault: str) -> None:
         fake.answer(reply(body=TASK, fault=fault), reply(body=TASK))
 
         assert client.get_batch_task(TASK_ID).task_id == TASK_ID
-        assert len(fake.seen) == 2
+        assert len(fake.seen) == 1 + given_up()
 
     @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
-    def test_a_call_for_some_targets(self, client: Any, fake: Any, reply: Any, call: str) -> None:
+    def test_a_call_for_some_targets(
+        self, client: Any, fake: Any, reply: Any, given_up: Any, call: str
+    ) -> None:
         targets = [f"d{number}" for number in range(61)]
         fake.answer(reply(fault="hang"), lambda seen: reply(body={"targets": rows(seen)}))
 
         results = getattr(client, call)(TASK_ID, targets)
 
         assert [result.target for result in results.succeeded] == targets
-        assert [seen.body for seen in fake.seen] == [{"targets": targets}] * 2
+        assert [seen.body for seen in fake.seen] == [{"targets": targets}] * (1 + given_up())
 
     @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
-    def test_a_call_for_all(self, client: Any, fake: Any, reply: Any, call: str) -> None:
+    def test_a_call_for_all(
+        self, client: Any, fake: Any, reply: Any, given_up: Any, call: str
+    ) -> None:
         fake.answer(reply(fault="hang"), reply(body={}))
 
         assert list(getattr(client, call)(TASK_ID)) == []
-        assert [seen.body for seen in fake.seen] == [{}, {}]
+        assert [seen.body for seen in fake.seen] == [{}] * (1 + given_up())
 
 
 class TestOfSixSeconds:
@@ -98,7 +122,7 @@ class TestWhatIsNotSentTwice:
         fake.answer(reply(fault="hang"), reply(body=TASK))
 
         assert list(client.retry_batch_task(TASK_ID)) == []
-        assert [seen.method for seen in fake.seen] == ["POST", "GET"]
+        assert method_before_reads(fake) == "POST"
 
     def test_a_retry_of_some_too(self, client: Any, fake: Any, reply: Any) -> None:
         row = {"target": "d1", "status": "Processing"}
@@ -106,7 +130,7 @@ class TestWhatIsNotSentTwice:
         fake.answer(reply(fault="hang"), told)
 
         assert client.retry_batch_task(TASK_ID, ["d1"])[0].succeeded
-        assert [seen.method for seen in fake.seen] == ["POST", "GET", "GET"]
+        assert method_before_reads(fake) == "POST"
 
     def test_a_creation_is_looked_for(self, client: Any, fake: Any, reply: Any) -> None:
         shown = {"batchtask": TASK, "task_details": [{"target": "d1", "status": "Processing"}]}
@@ -132,7 +156,7 @@ class TestWhatIsNotSentTwice:
         fake.answer(reply(fault="hang"), reply(status=404))
 
         client.delete_batch_task(TASK_ID)
-        assert [seen.method for seen in fake.seen] == ["DELETE", "GET"]
+        assert method_before_reads(fake) == "DELETE"
 
 
 def test_it_may_hang_several_times(client: Any, fake: Any, reply: Any) -> None:
@@ -152,7 +176,7 @@ def test_and_not_for_ever(client: Any, fake: Any, reply: Any, connect: Any) -> N
 
 
 def test_one_of_many_calls_side_by_side_keeps_none_of_the_others(
-    client: Any, fake: Any, reply: Any
+    client: Any, fake: Any, reply: Any, given_up: Any
 ) -> None:
     targets = [f"d{number}" for number in range(3_000)]
     hung: list[Any] = []
@@ -166,7 +190,7 @@ def test_one_of_many_calls_side_by_side_keeps_none_of_the_others(
     fake.answer(answer)
 
     assert len(client.stop_batch_task(TASK_ID, targets).succeeded) == 3_000
-    assert len(fake.seen) == 31
+    assert len(fake.seen) == 30 + given_up()
 
 
 def test_where_one_connection_hangs_its_like_are_not_used_again(
@@ -182,7 +206,7 @@ def test_where_one_connection_hangs_its_like_are_not_used_again(
     fake.answer(lambda seen: reply(body=TASK, fault="hang" if seen.connection in stale else None))
 
     assert client.get_batch_task(TASK_ID).task_id == TASK_ID
-    assert len(fake.seen) == 2
+    assert sum(seen.connection in stale for seen in fake.seen) == 1
 
 
 def test_whoever_issues_credentials_may_hang_too(
@@ -199,7 +223,7 @@ def test_whoever_issues_credentials_may_hang_too(
     fake.answer(reply(fault="hang"), token, reply(body=TASK))
 
     assert client.get_batch_task(TASK_ID).task_id == TASK_ID
-    assert [seen.path == TOKENS for seen in fake.seen] == [True, True, False]
+    assert [seen.path == TOKENS for seen in fake.seen][:3] == [True, True, False]
 
 
 class TestConnecting:
