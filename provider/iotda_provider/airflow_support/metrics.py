@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from hashlib import sha256
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -27,12 +29,17 @@ _log = logging.getLogger(__name__)
 BATCH_TASK_ID = "batch_task_id"
 #: At most so many metrics wait in a process; further ones are dropped.
 MOST_WAITING = 10_000
-_UNKNOWN = "unknown"
+#: The value of a tag whose value is not known.
+UNKNOWN = "unknown"
 _COPIES = (
     "airflow._shared.observability.metrics.stats",
     "airflow.sdk._shared.observability.metrics.stats",
 )
 _OPTIONS = ("statsd_on", "statsd_datadog_enabled", "otel_on")
+# With StatsD, Airflow drops a metric whose name and tags have other characters, or more than 250:
+# 28 of the longest name, 38 for the names of the tags, and these for their values.
+_NOT_IN_STATSD = re.compile(r"[^A-Za-z0-9_.-]")
+_LONGEST_IN_STATSD = {"dag_id": 80, "iotda_conn_id": 60, BATCH_TASK_ID: 40}
 
 _dag_id: ContextVar[str | None] = ContextVar("iotda_dag_id", default=None)
 
@@ -76,7 +83,7 @@ def flush(seconds: float = 1.0) -> None:
 
 def _tagged(tags: Mapping[str, str | None]) -> dict[str, str]:
     return {
-        "dag_id": present_dag() or _UNKNOWN,
+        "dag_id": present_dag() or UNKNOWN,
         **{name: text for name, text in tags.items() if text is not None},
     }
 
@@ -99,6 +106,7 @@ class _Sender:
         self._is_off = False
         self._parts: dict[tuple[str, frozenset[tuple[str, str]]], dict[int, float]] = {}
         self._keeps_ids = False
+        self._is_statsd = False
 
     def put(self, metric: _Metric) -> None:
         if self._is_off or self._queue.qsize() >= MOST_WAITING:
@@ -135,8 +143,10 @@ class _Sender:
     def _begin(self) -> Any:
         from airflow.providers.common.compat.sdk import conf
 
-        if not any(conf.getboolean("metrics", name, fallback=False) for name in _OPTIONS):
+        on = {name for name in _OPTIONS if conf.getboolean("metrics", name, fallback=False)}
+        if not on:
             return None
+        self._is_statsd = "statsd_on" in on and "statsd_datadog_enabled" not in on
         self._keeps_ids = conf.getboolean("iotda", "metrics_batch_task_id", fallback=False)
         return _stats()
 
@@ -153,6 +163,8 @@ class _Sender:
         tags = metric.tags
         if not self._keeps_ids:
             tags = {name: text for name, text in tags.items() if name != BATCH_TASK_ID}
+        if self._is_statsd:
+            tags = {name: _for_statsd(name, text) for name, text in tags.items()}
         if metric.kind == "count":
             stats.incr(metric.name, metric.value, tags=tags)
             return
@@ -165,6 +177,14 @@ class _Sender:
         if not parts:
             del self._parts[key]
         stats.gauge(metric.name, max(parts.values(), default=0.0), tags=tags)
+
+
+def _for_statsd(name: str, text: str) -> str:
+    """A tag's value that StatsD takes. A part of its digest tells it from others like it."""
+    plain, longest = _NOT_IN_STATSD.sub("_", text), _LONGEST_IN_STATSD.get(name, 40)
+    if plain == text and len(text) <= longest:
+        return text
+    return f"{plain[: longest - 9]}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _stats() -> Any:

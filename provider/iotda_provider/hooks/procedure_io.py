@@ -22,6 +22,7 @@ class _BlockingHook(Protocol):
     """The part of the blocking hook that procedures need."""
 
     iotda_conn_id: str
+    last_settings: Any
 
     def _perform(self, call: Call[T]) -> T: ...
 
@@ -64,13 +65,14 @@ class BlockingIO:
 
     def count(self, metric: str) -> None:
         """Add one to a counter, of this hook's connection."""
-        metrics.count(metric, iotda_conn_id=self._hook.iotda_conn_id)
+        _count(metric, self._hook)
 
 
 class _AsyncHook(Protocol):
     """The part of the asynchronous hook that procedures need."""
 
     iotda_conn_id: str
+    last_settings: Any
 
     async def _perform(self, call: Call[T]) -> T: ...
 
@@ -116,4 +118,10 @@ class AsyncIO:
 
     def count(self, metric: str) -> None:
         """Add one to a counter, of this hook's connection."""
-        metrics.count(metric, iotda_conn_id=self._hook.iotda_conn_id)
+        _count(metric, self._hook)
+
+
+def _count(metric: str, hook: _BlockingHook | _AsyncHook) -> None:
+    """Add one to a counter. An id of which no connection could be read makes no time series."""
+    is_known = hook.last_settings is not None
+    metrics.count(metric, iotda_conn_id=hook.iotda_conn_id if is_known else metrics.UNKNOWN)

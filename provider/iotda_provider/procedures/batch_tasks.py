@@ -49,13 +49,14 @@ async def stop_batch_task(
     """
     if targets is not None and not targets:
         return await _stop(io, batch_task_id, targets)
-    io.count("iotda.stops.sent")
     try:
         return await _stop(io, batch_task_id, targets)
     except IoTDAError as error:
         if not is_task_ended(error):
             io.count("iotda.stops.failed")
         raise
+    finally:
+        io.count("iotda.stops.sent")
 
 
 async def _stop(io: CallsIO, batch_task_id: str, targets: Sequence[str] | None) -> TargetResults:
