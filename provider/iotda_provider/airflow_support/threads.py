@@ -23,13 +23,23 @@ from iotda_provider.airflow_support.supervisor import finish_even_if_cancelled
 T = TypeVar("T")
 
 
+def no_exit(error: BaseException) -> Exception:
+    """An error in the place of one that would end the event loop, and all triggers with it.
+
+    Such as the ``SystemExit`` of a user's code that calls ``sys.exit()``.
+    """
+    return RuntimeError(f"it ended by {error!r}")
+
+
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 - raised in the caller
+    except Exception as error:  # noqa: BLE001 - raised in the caller
         future.set_exception(error)
+    except BaseException as error:  # noqa: BLE001
+        future.set_exception(no_exit(error))
     else:
         future.set_result(result)
 

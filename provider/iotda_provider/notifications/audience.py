@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 
 from iotda_provider.airflow_support.pages import all_rollouts_page, rollouts_page
-from iotda_provider.models.text import one_line
+from iotda_provider.airflow_support.threads import no_exit
+from iotda_provider.masking.redaction import redacted_line
 from iotda_provider.notifications.messages import LONGEST_LINK, message_of
 from iotda_provider.notifications.on_alert import OnAlert, load_function
 from iotda_provider.notifications.recorded import RecordedNotifier
@@ -99,12 +102,12 @@ class Audience:
         """Call a member no more: it can't be called in this process."""
         self.members.remove(member)
 
-    def missing(self) -> Iterator[tuple[Member, Exception]]:
+    def missing(self) -> Iterator[tuple[Member, BaseException]]:
         """The members that can't be called in this process. This call blocks: it imports them."""
         for member in list(self.members):
             try:
                 member.load()
-            except Exception as error:  # noqa: BLE001 - importing runs the user's code
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it runs the user's code
                 yield member, error
 
 
@@ -126,6 +129,10 @@ class Member(ABC):
     @abstractmethod
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
         """Make it ready for one event; this call blocks."""
+
+    def failure(self, error: BaseException) -> str:
+        """An error of it in one line, without its secrets."""
+        return without_addresses(error)
 
 
 @dataclass(frozen=True)
@@ -160,19 +167,41 @@ class NotifierMember(Member):
         if self._render is not None:
             self._notifier, self._render = self._render(self._notifier), None
         notifier = cls(**self._notifier.arguments)
-        mine: Any = dict(context)
+        mine: Any = deepcopy(dict(context))  # whatever it does to it, others get the event whole
         notifier.render_template_fields(mine)
+        suspends = _implements(cls, "async_notify")
         return Prepared(
-            call=_if_own(cls, notifier, "notify", mine),
-            coroutine=_if_own(cls, notifier, "async_notify", mine),
+            call=partial(notifier.notify, mine) if _implements(cls, "notify") else None,
+            coroutine=partial(_suspend, notifier, mine) if suspends else None,
         )
 
+    def failure(self, error: BaseException) -> str:
+        named = self._notifier.arguments.items()
+        hidden = [
+            text for name, value in named if not name.endswith("conn_id") for text in _texts(value)
+        ]
+        return without_addresses(error, hidden)
 
-def _if_own(cls: type[Any], notifier: Any, name: str, context: Any) -> Callable[[], Any] | None:
-    """A call of a method that the class implements; None: it has only that of the base class."""
-    if getattr(cls, name, None) in (None, getattr(BaseNotifier, name, None)):
-        return None
-    return lambda: getattr(notifier, name)(context)
+
+def _implements(cls: type[Any], name: str) -> bool:
+    """Whether a notifier has the method itself, and not only from its base class."""
+    return getattr(cls, name, None) not in (None, getattr(BaseNotifier, name, None))
+
+
+async def _suspend(notifier: Any, context: Any) -> None:
+    try:
+        await notifier.async_notify(context)
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise no_exit(error) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in plain JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, Mapping)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 class FunctionMember(Member):
@@ -188,11 +217,18 @@ class FunctionMember(Member):
         return load_function(function) if isinstance(function, str) else function
 
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
-        function, event = self.load(), context["event"]
+        function, event = self.load(), deepcopy(context["event"])
         return Prepared(call=lambda: function(event), coroutine=None)
 
 
-def without_addresses(error: BaseException) -> str:
-    """An error in one line; of a URL the host is left, as its path is the secret of a webhook."""
-    text = _PATH_OF_A_URL.sub("/...", one_line(error, 300))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def without_addresses(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """An error in one line; of a URL the host is left, as its path is the secret of a webhook.
+
+    :param secrets: texts that the line must not show
+    """
+    kind = type(error).__name__
+    try:
+        text = _PATH_OF_A_URL.sub("/...", redacted_line(str(error), secrets, 300))
+    except Exception:  # noqa: BLE001 - an error of the user's code, whose text may be one, too
+        return kind
+    return f"{kind}: {text}" if text else kind

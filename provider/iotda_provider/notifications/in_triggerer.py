@@ -14,7 +14,6 @@ from iotda_provider.notifications.audience import (
     SECONDS_FOR_EACH,
     Audience,
     Member,
-    without_addresses,
 )
 
 # Airflow 2: notifiers of newer providers have async_notify, which calls what only Airflow 3 has.
@@ -37,8 +36,13 @@ async def _tell_one(member: Member, context: Mapping[str, Any], log: Log) -> Non
         await asyncio.wait_for(_call(member, context), SECONDS_FOR_EACH)
     except asyncio.TimeoutError:
         log.error("%s has not returned for %.0f s.", member.name, SECONDS_FOR_EACH)
+    except asyncio.CancelledError:
+        is_cancelled = getattr(asyncio.current_task(), "cancelling", lambda: 1)  # not in 3.10
+        if is_cancelled():
+            raise
+        log.error("%s failed; the task goes on. It has cancelled itself.", member.name)
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-        log.error("%s failed; the task goes on. %s", member.name, without_addresses(error))
+        log.error("%s failed; the task goes on. %s", member.name, member.failure(error))
 
 
 async def _call(member: Member, context: Mapping[str, Any]) -> None:

@@ -16,7 +16,6 @@ from iotda_provider.notifications.audience import (
     Audience,
     Member,
     Prepared,
-    without_addresses,
 )
 
 
@@ -69,7 +68,7 @@ def _tell_one(
         if ready.call is None and ready.coroutine is not None:
             asyncio.run(asyncio.wait_for(ready.coroutine(), SECONDS_FOR_EACH))
         told.append(member.name)
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-        log.error("%s failed; the task goes on. %s", member.name, without_addresses(error))
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        log.error("%s failed; the task goes on. %s", member.name, member.failure(error))
     finally:
         done.set()

@@ -15,8 +15,9 @@ OUTCOMES = {
     *("STOPPED", "STOPPING", "STOP FAILED", "ENDED", "BREACHED", "WOULD HAVE STOPPED"),
     *("STOPPED ELSEWHERE", "COMPLETED", "LOST", "NOT GUARDED"),
 }
-# Chats and e-mail take <...> for a mention or a tag, and a device may report any text.
-_NO_TAGS = str.maketrans("<>", "\u2039\u203a")
+# A device may report any text, and a name may be any text. Chats and e-mail take <...> for a
+# mention or a tag, some chats take @all for a mention, and Markdown takes [...](...) for a link.
+_PLAIN = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "\uff20", "[": "\uff3b", "]": "\uff3d"})
 
 
 def outcome_of(kind: str) -> str:
@@ -38,7 +39,7 @@ def message_of(kind: str, sentence: str, link: str) -> str:
     :param link: an address of at most :data:`LONGEST_LINK` characters; empty: there is none
     """
     end = f" {link}" if link else ""
-    said = one_line(with_outcome(kind, sentence), MOST_CHARACTERS - len(end)).translate(_NO_TAGS)
+    said = one_line(with_outcome(kind, sentence), MOST_CHARACTERS - len(end)).translate(_PLAIN)
     return f"{_cut(said, MOST_BYTES - len(end.encode()))}{end}"
 
 

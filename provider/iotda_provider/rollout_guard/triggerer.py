@@ -155,7 +155,7 @@ class TriggererGuardIO:
             self._begin(self._try_members(batch_task_ids))
 
     async def _try_members(self, batch_task_ids: Sequence[str]) -> None:
-        found: list[tuple[Member, Exception]]
+        found: list[tuple[Member, BaseException]]
         found = await in_import_thread(lambda: list(self._audience.missing()))
         for member, error in found:
             self._audience.remove(member)

@@ -16,7 +16,7 @@ from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
 from iotda_provider.models import SubtaskStatus
-from iotda_provider.notifications.audience import Audience, without_addresses
+from iotda_provider.notifications.audience import SECONDS_FOR_EACH, Audience, without_addresses
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.procedures.listed_tasks import ListedTasks
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
@@ -206,7 +206,15 @@ class WorkerGuardIO:
 
     def try_on_alert(self, batch_task_ids: Sequence[str]) -> None:
         """Send an alert now for each notifier that can't be called here, not at the first event."""
-        for member, error in self._audience.missing():
+        imports = CallQueue()
+        found = imports.begin(lambda: list(self._audience.missing()))
+        imports.end()
+        try:
+            missing_here = found.result(SECONDS_FOR_EACH)
+        except FutureTimeoutError:
+            self._log.error("Importing a notifier takes over %.0f s; go on.", SECONDS_FOR_EACH)
+            return
+        for member, error in missing_here:
             self._audience.remove(member)
             facts = {"batch_task_ids": list(batch_task_ids), "time": to_text(time.time())}
             alert = missing(member.name, without_addresses(error), {**facts, "progress": {}})

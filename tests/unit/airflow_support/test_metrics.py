@@ -96,7 +96,9 @@ def statsd_client(lines: list[str]) -> Any:
     return made(sends, **{name: on for name, on in options.items() if name in known})
 
 
-@pytest.mark.parametrize("ids", ["", "5c8fb9d0e2f14a5b9c0d1e2f", "+".join(["5c8fb9d0e2f14a5b"] * 30)])
+@pytest.mark.parametrize(
+    "ids", ["", "5c8fb9d0e2f14a5b9c0d1e2f", "+".join(["5c8fb9d0e2f14a5b"] * 30)]
+)
 def test_statsd_takes_each_metric_and_tells_all_dags_apart(
     ids: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,10 +81,13 @@ def test_a_base_url_that_is_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     "reason",
-    ["<!channel> hi", '<at user_id="all">all</at>', "<@U123>", "<https://evil.example|click>"],
+    [
+        *("<!channel> hi", '<at user_id="all">all</at>', "<@U123>", "<https://evil.example|click>"),
+        *("@all", "@everyone @here", "[click](https://evil.example)", "![](https://evil.example)"),
+    ],
 )
-def test_what_a_device_reports_mentions_nobody_and_makes_no_tag(reason: str) -> None:
+def test_what_a_device_reports_mentions_nobody_and_makes_no_tag_and_no_link(reason: str) -> None:
     message = event(f"1 device(s): OTA_FAILED {reason}.")["message"]
 
-    assert "<" not in message
-    assert ">" not in message
+    assert not set("<>@[]") & set(message)
+    assert "OTA_FAILED" in message
