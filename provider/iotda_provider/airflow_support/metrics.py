@@ -64,6 +64,15 @@ def count(name: str, number: float = 1, **tags: str | None) -> None:
         _sender.put(_Metric("count", name, number, _tagged(tags)))
 
 
+def begin(name: str, **tags: str | None) -> None:
+    """Show a counter before it counts anything; returns at once.
+
+    Prometheus sees the increases of a counter, and not the value with which it appears: an alert
+    would miss the first stop that fails.
+    """
+    _sender.put(_Metric("count", name, 0, _tagged(tags)))
+
+
 def gauge(name: str, value: float | None, part: int, **tags: str | None) -> None:
     """Set one part's value of a gauge; returns at once.
 

@@ -16,6 +16,12 @@ class Shows(Protocol):
     def show(self) -> None: ...
 
 
+#: The counters of a guard, and those of its connection, that show what may go wrong.
+_OF_GUARDS = (
+    *("iotda.devices.started", "iotda.devices.failed"),
+    *("iotda.guards.running_seconds", "iotda.guards.blind_seconds", "iotda.guards.looks_late"),
+)
+_OF_CONNECTIONS = ("iotda.stops.sent", "iotda.stops.failed", "iotda.api.refusals")
 #: A look is late if it begins so many of its intervals, and more than a second, after it was due.
 _LATE_INTERVALS = 0.5
 _LATE_SECONDS = 1.0
@@ -43,6 +49,10 @@ class GuardMetrics:
         self._counted: dict[str, int] | None = None
         # Of a wave, whose guard goes on from those of the tasks before.
         self._carried = watch.memory.started
+        for name in _OF_GUARDS:
+            metrics.begin(name, **self._tags)
+        for name in _OF_CONNECTIONS:
+            metrics.begin(name, iotda_conn_id=iotda_conn_id)
 
     def looked(self, began: float) -> None:
         """Measure a look, after its end.
