@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from iotda_provider.guards import validation
@@ -74,14 +76,7 @@ class EnoughSuccess(Rule):
             enough *= 2
             if enough > 2**53:
                 raise ValueError(f"max_failure_rate {self.max_failure_rate} can never be shown")
-        too_few = enough // 2
-        while enough - too_few > 1:
-            middle = (enough + too_few) // 2
-            if self.passes(0, middle):
-                enough = middle
-            else:
-                too_few = middle
-        return enough
+        return bisect_left(range(enough), True, enough // 2 + 1, key=partial(self.passes, 0))
 
     def _judge(self, counts: Counts) -> Verdict:
         progress = counts.progress

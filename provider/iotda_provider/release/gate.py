@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -179,8 +180,7 @@ def forecast(
 
 
 def _most_failures(gate: EnoughSuccess, devices: int) -> int:
-    low, high = 0, devices
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if gate.passes(middle, devices) else (low, middle)
-    return low
+    fewest_too_many = bisect_left(
+        range(devices), True, key=lambda failed: not gate.passes(failed, devices)
+    )
+    return fewest_too_many - 1

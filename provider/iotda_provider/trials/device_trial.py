@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from iotda_provider.models import checks
@@ -181,14 +183,8 @@ class DeviceTrial:
         fewest = next((1 << k for k in range(21) if self.can_pass(1 << k, control)), None)
         if fewest is None:
             return None
-        too_few = fewest // 2
-        while fewest - too_few > 1:
-            middle = (fewest + too_few) // 2
-            if self.can_pass(middle, control):
-                fewest = middle
-            else:
-                too_few = middle
-        return fewest
+        can_pass = partial(self.can_pass, control=control)
+        return bisect_left(range(fewest), True, fewest // 2 + 1, key=can_pass)
 
     # --- as plain JSON ----------------------------------------------------------------------------
 

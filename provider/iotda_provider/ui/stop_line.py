@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -71,11 +72,4 @@ def _has_a_line(rule: Rule) -> bool:
 
 def _least(rule: Any, started: int) -> int:
     """The fewest failures among so many devices that break the rule; more than all: none do."""
-    low, high = 0, started + 1
-    while low < high:
-        middle = (low + high) // 2
-        if rule.breaks(middle, started):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect_left(range(started + 1), True, key=lambda failed: rule.breaks(failed, started))

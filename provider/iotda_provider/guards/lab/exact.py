@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -90,10 +91,7 @@ def _first_true(test: Callable[[int], bool], *, near: int, last: int) -> int:
         low = near
         while (high := min(last, low + step)) < last and not test(high):
             low, step = high, 2 * step
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if test(middle) else (middle, high)
-    return high
+    return bisect_left(range(high), True, low + 1, key=test)
 
 
 def every_device(devices: int, most_looks: int = 20_000) -> tuple[int, ...]:
