@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from itertools import accumulate, groupby
 from typing import Any
 
 from iotda_provider.models import Device
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
+from iotda_provider.trials.looks import is_online
 
 #: The share of the fleet above which one wave of them would be no release in waves.
 _MOST = 0.5
@@ -128,17 +129,7 @@ def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
 
     :param device: with its details, as lists leave out since when it is offline
     """
-    if device.status == "ONLINE":
-        return True
-    if device.status != "OFFLINE" or not device.status_changed:
-        return False
-    for form in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%M%SZ"):
-        try:
-            changed = datetime.strptime(device.status_changed, form).replace(tzinfo=timezone.utc)
-        except ValueError:
-            continue
-        return now - changed <= within
-    return False
+    return is_online(device, now.timestamp(), within.total_seconds()) is True
 
 
 def split_late(plan: Membership, waves: Sequence[WaveSpec], max_waves: int) -> Membership:
