@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
+from iotda_provider.guards import validation
 from iotda_provider.guards.delay_record import Change, DelayRecord
 from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.look import WHOLE, Look, Observed
@@ -20,6 +22,7 @@ from iotda_provider.models import TaskProgress
 _VERSION = 2
 #: Seconds by which the clocks of two machines may differ.
 _CLOCKS_DIFFER = 300.0
+_count = partial(validation.whole, "a count in a guard's state")
 
 
 @dataclass(frozen=True)
@@ -300,12 +303,6 @@ class GuardState:
             ages=ages,
             delays=delays,
         )
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"not a guard's state: {value!r} is not a count")
-    return value
 
 
 def checked_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:

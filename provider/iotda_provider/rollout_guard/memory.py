@@ -137,7 +137,7 @@ class Memory:
             batch_task_ids,
             state=state,
             intent=intent or None,
-            looks=_count(data.get("looks") or 0),
+            looks=validation.whole("looks", data.get("looks") or 0),
             held=bool(data.get("held")),
             ended=ended,
             trail=trail,
@@ -208,13 +208,13 @@ def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
         raise ValueError("the rules of a look are not a list of objects")
     for name in ("looks", "omitted"):
-        _count(record.get(name, 0))
+        validation.whole(name, record.get(name, 0))
     return {**record, "sentence": _text(record.get("sentence", ""))}
 
 
 def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
     Verdict.from_dict(intent["verdict"])
-    _count(intent["attempts"])
+    validation.whole("attempts", intent["attempts"])
     for name in ("time", "sent", "accepted", "seen"):
         moment = intent.get(name, 0)
         if moment is not None and not 0 <= moment <= _LAST_MOMENT:
@@ -224,12 +224,6 @@ def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
     told = [kind for kind in intent.get("told") or () if isinstance(kind, str)][:_MOST_KINDS]
     checked = {**intent, "verdict": verdict, "error": None if error is None else _text(error)}
     return {**checked, "told": told} if told else checked
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("not a count")
-    return value
 
 
 def _retries(value: object) -> list[int] | None:

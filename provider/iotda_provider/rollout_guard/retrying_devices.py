@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
+from iotda_provider.models.checks import whole
 from iotda_provider.models.retry_policy import RetryPolicy
 from iotda_provider.rollout_guard.guard_io import GuardIO
 
@@ -107,7 +108,9 @@ class RetryingDevices:
             if isinstance(data, Mapping):
                 unpacking = zlib.decompressobj()
                 bits = unpacking.decompress(base64.b64decode(data["ids"]), len(_NOTHING_KNOWN))
-                counts = {str(key): _count(number) for key, number in data["counts"].items()}
+                counts = {
+                    str(key): whole("counts", number) for key, number in data["counts"].items()
+                }
                 known = sum(byte.bit_count() for byte in bits)
                 # Each device of a count has a bit of its own.
                 if len(bits) == len(_NOTHING_KNOWN) and max(counts.values()) <= known:
@@ -130,9 +133,3 @@ class _Reading:
         if row.status is SubtaskStatus.FAIL_WAIT_RETRY:
             self.devices.note(self.batch_task_id, row.target)
             self.note(row)
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("not a count")
-    return value
