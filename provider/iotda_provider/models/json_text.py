@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 
 from iotda_provider.models.text import what_is
 
-_MOST_LEVELS = 64
-# The most digits of a whole number; a longer one is larger than any float.
-_MOST_DIGITS = 300
+#: The most digits of a whole number; a longer one is larger than any float.
+MAX_DIGITS = 300
 #: The largest number in a trigger's arguments: about 300 years in seconds.
 _LARGEST = 1e10
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -24,11 +23,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str | bytes, most_levels: int = 64) -> Any:
     """The value of a JSON text.
 
-    :raises ValueError: it is not JSON, has more than 64 levels of lists and objects, or has a
-        number that is not a finite float, such as NaN
+    :param most_levels: how many levels of lists and objects it may have
+    :raises ValueError: it is not JSON, has more levels, or has a number that is not a finite
+        float, such as NaN
     """
     try:
         data = json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_no_number)
@@ -36,7 +36,7 @@ def read_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     # Printing or writing nested values needs a deeper stack than reading them.
     level = [data] if isinstance(data, (dict, list)) else []
-    for _ in range(_MOST_LEVELS):
+    for _ in range(most_levels):
         level = [
             inner
             for one in level
@@ -49,7 +49,7 @@ def read_json(text: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
+    if len(text) > MAX_DIGITS:
         _no_number(text)
     return int(text)
 

@@ -14,6 +14,7 @@ from iotda_provider.emulator.identity import iam
 from iotda_provider.emulator.scenario import faults, scenario, switches
 from iotda_provider.emulator.service import request_models
 from iotda_provider.emulator.web import broken_answers, control, gateway, iam_routes
+from iotda_provider.models import json_text
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "emulator.md").read_text(encoding="utf-8")
 
@@ -74,7 +75,7 @@ def test_every_key_of_the_environment_is_listed(name: str) -> None:
     ("title", "what"),
     [
         ("Inferred", f"{strict_json.MAX_DEPTH} levels"),
-        ("Inferred", f"{strict_json.MAX_DIGITS} digits"),
+        ("Inferred", f"{json_text.MAX_DIGITS} digits"),
         ("Inferred", f"{request_models.MAX_DOCUMENT:,} characters"),
         ("Inferred", f"{request_models.MAX_SHADOW:,}"),
         ("Inferred", f"{request_models.MAX_GROUP_IDS:,} groups"),
