@@ -29,7 +29,6 @@ from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-    from types import TracebackType
 
     from airflow.providers.common.compat.sdk import Context
     from typing_extensions import Self
@@ -84,12 +83,7 @@ class WorkerGuardIO:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
             self.call(lambda: None, seconds=_LAST_SECONDS)
         except FutureTimeoutError:

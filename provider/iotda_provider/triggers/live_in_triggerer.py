@@ -19,7 +19,6 @@ from iotda_provider.transport.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
@@ -50,12 +49,7 @@ class LiveInTriggerer:
         _writers.add(self)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         _writers.discard(self)
         for task in self._tasks:
             task.cancel()
