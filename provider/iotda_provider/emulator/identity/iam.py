@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +21,13 @@ from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.common.field_types import Many, Seconds
 from iotda_provider.emulator.common.strict_model import StrictModel
-from iotda_provider.emulator.identity.signatures import BASIC, Key, Verifier, refuse_duplicates
+from iotda_provider.emulator.identity.signatures import (
+    BASIC,
+    Key,
+    SentRequest,
+    Verifier,
+    refuse_duplicates,
+)
 
 # The most tokens, and the most keys, that are known at a time: the oldest is forgotten first.
 _MOST_GRANTS = 1000
@@ -227,22 +233,14 @@ class Iam:
             access[1] == self._permanent.access or access[1] in self._keys
         )
 
-    def verify(
-        self,
-        method: str,
-        raw_path: bytes,
-        query: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        now: float,
-    ) -> Key:
+    def verify(self, request: SentRequest, now: float) -> Key:
         """The key of the caller of IoTDA, by token or signature; a token's key has no secret.
 
         :param now: the present as the gateway's clock has it
         :raises ApiError: 401 if the caller cannot be identified
         """
         verifier = Verifier(self._good_keys(), self._kind, self._signed_region)
-        return self._recognise(verifier, method, raw_path, query, headers, body, now)
+        return self._recognise(verifier, request, now)
 
     def permit(self, call: str) -> None:
         """Check that an identified caller may make a call, by the call's name.
@@ -254,39 +252,21 @@ class Iam:
                 403, "IOTDA.000022", "Operation not allowed. The user does not have the permission."
             )
 
-    def verify_own(
-        self,
-        method: str,
-        raw_path: bytes,
-        query: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> Key:
+    def verify_own(self, request: SentRequest) -> Key:
         """The key of the caller of IAM itself.
 
         :raises ApiError: 401
         """
-        verifier = Verifier(self._good_keys(), BASIC)
-        now = time.time()
-        return self._recognise(verifier, method, raw_path, query, headers, body, now)
+        return self._recognise(Verifier(self._good_keys(), BASIC), request, time.time())
 
     def _good_keys(self) -> list[Key]:
         with self._lock:
             grants = list(self._keys.values())
         return [self._permanent, *(grant.key for grant in grants if grant.key is not None)]
 
-    def _recognise(
-        self,
-        verifier: Verifier,
-        method: str,
-        raw_path: bytes,
-        query: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        now: float,
-    ) -> Key:
-        refuse_duplicates(headers, (b"authorization", b"x-auth-token"))
-        names = {name: value.decode("latin-1") for name, value in headers}
+    def _recognise(self, verifier: Verifier, request: SentRequest, now: float) -> Key:
+        refuse_duplicates(request.headers, (b"authorization", b"x-auth-token"))
+        names = {name: value.decode("latin-1") for name, value in request.headers}
         token = names.get(b"x-auth-token")
         if token is not None:
             return self._by_token(token, now)
@@ -294,7 +274,7 @@ class Iam:
         grant = self._keys.get(access[1]) if access else None
         if grant is not None and grant.expires_at <= now:
             raise errors.unauthenticated("the security token has expired")
-        return verifier.verify(method, raw_path, query, headers, body, now)
+        return verifier.verify(request, now)
 
     def _by_token(self, token: str, now: float) -> Key:
         grant = self._tokens.get(token)

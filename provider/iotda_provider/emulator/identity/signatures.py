@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, unquote_plus
 
 from iotda_provider.emulator.common import errors
@@ -44,6 +45,26 @@ class Key:
     security_token: str | None = None
 
 
+class SentRequest(NamedTuple):
+    """What a caller has sent.
+
+    :param raw_path: the path, still percent-encoded
+    :param headers: names in lower case, as ASGI gives them
+    """
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any], body: bytes) -> SentRequest:
+        """The request of an ASGI scope."""
+        names = ("method", "raw_path", "query_string", "headers")
+        return cls(*(scope[name] for name in names), body)
+
+
 def refuse_duplicates(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> None:
     """Refuse a request that has one of these headers twice: the two values may differ.
 
@@ -68,22 +89,13 @@ class Verifier:
         self._kind = kind
         self._region = region
 
-    def verify(
-        self,
-        method: str,
-        raw_path: bytes,
-        query: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        now: float,
-    ) -> Key:
+    def verify(self, request: SentRequest, now: float) -> Key:
         """The key that signed this request.
 
-        :param raw_path: the path as it was sent, still percent-encoded
-        :param headers: names in lower case, as ASGI gives them
         :param now: the present in seconds since 1970, as the gateway's clock has it
         :raises ApiError: 401, the signature is not valid
         """
+        headers = request.headers
         refuse_duplicates(headers, _SECURITY_HEADERS)
         sent = {name.decode("latin-1"): _text(value) for name, value in headers}
         authorization = sent.get("authorization")
@@ -107,7 +119,7 @@ class Verifier:
         key = self._keys.get(access)
         if key is None:
             raise errors.unauthenticated("the access key is not known")
-        canonical = _canonical(method, raw_path, query, sent, signed, body)
+        canonical = _canonical(request, sent, signed)
         secret = key.secret
         if kind == DERIVED:
             self._check_scope(scope, date)
@@ -150,33 +162,27 @@ def _check_signed(signed: list[str], sent: Mapping[str, str]) -> None:
             raise errors.unauthenticated(f"the signed header {name} was not sent")
 
 
-def _canonical(
-    method: str,
-    raw_path: bytes,
-    query: bytes,
-    sent: Mapping[str, str],
-    signed: list[str],
-    body: bytes,
-) -> str:
+def _canonical(request: SentRequest, sent: Mapping[str, str], signed: list[str]) -> str:
     """The hash of the canonical request."""
-    path = "/".join(quote(part, safe="~") for part in unquote(_text(raw_path)).split("/"))
+    raw_path = unquote(_text(request.raw_path))
+    path = "/".join(quote(part, safe="~") for part in raw_path.split("/"))
     if not path.endswith("/"):
         path += "/"
     pairs = []
-    for pair in _text(query).split("&") if query else ():
+    for pair in _text(request.query).split("&") if request.query else ():
         name, _, value = pair.partition("=")
         # A + in a query is a space; the client signed %20.
         pairs.append((unquote_plus(name), unquote_plus(value)))
     pairs.sort()
     text = "\n".join(
         (
-            method.upper(),
+            request.method.upper(),
             path,
             "&".join(f"{quote(n, safe='~')}={quote(v, safe='~')}" for n, v in pairs),
             *(f"{name}:{sent[name].strip()}" for name in signed),
             "",
             ";".join(signed),
-            _payload_hash(sent, body),
+            _payload_hash(sent, request.body),
         )
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from iotda_provider.emulator.common import errors, strict_json
 from iotda_provider.emulator.common.clock import MICRO, basic
 from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.identity.signatures import SentRequest
 from iotda_provider.emulator.scenario.faults import Fault, Hit, html_page
 from iotda_provider.emulator.service.request_models import PathIds
 from iotda_provider.emulator.state.instance import Instance
@@ -235,18 +236,10 @@ async def _admit(
 
     :raises ApiError: it is refused
     """
-    scope = request.scope
     raw = await read_body(request, MAX_BODY, keep=known)
     skew = sum(hit.fault.seconds for hit in hits if hit.fault.kind == "clock_skew")
-    scope[SKEW] = skew
-    instance.iam.verify(
-        scope["method"],
-        scope["raw_path"],
-        scope["query_string"],
-        scope["headers"],
-        raw,
-        time.time() + skew,
-    )
+    request.scope[SKEW] = skew
+    instance.iam.verify(SentRequest.of(request.scope, raw), time.time() + skew)
     if call is not None:
         instance.iam.permit(call)
         if request.path_params.get("project_id") != instance.settings.project_id:

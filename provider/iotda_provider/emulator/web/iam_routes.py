@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from iotda_provider.emulator.common import strict_json
 from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.identity.iam import Grant, IamError
+from iotda_provider.emulator.identity.signatures import SentRequest
 from iotda_provider.emulator.web.gateway import instance_of, read_body
 
 MAX_BODY = 64 * 1024
@@ -73,14 +74,7 @@ async def create_token(request: Request) -> Response:
 async def list_projects(request: Request) -> Response:
     """The account's projects, by name."""
     iam = instance_of(request).iam
-    scope = request.scope
-    iam.verify_own(
-        scope["method"],
-        scope["raw_path"],
-        scope["query_string"],
-        scope["headers"],
-        await read_body(request, MAX_BODY),
-    )
+    iam.verify_own(SentRequest.of(request.scope, await read_body(request, MAX_BODY)))
     iam.given["projects"] += 1
     wanted = request.query_params.get("name", iam.settings.region)
     own = {"id": iam.project_id, "name": iam.settings.region, "enabled": True}
