@@ -40,15 +40,8 @@ KINDS = (
 )
 #: Of these the ids are kept; all others are counted, and in the report.
 _KEPT = (ENVIRONMENT, FIRMWARE, SUCCESS_OLD_VERSION, UNREAD, NOT_BEGUN, LEFT_OUT)
-_COUNTED = {
-    SubtaskStatus.WAITING: "waiting",
-    SubtaskStatus.PROCESSING: "processing",
-    SubtaskStatus.SUCCESS: "success",
-    SubtaskStatus.FAIL: "fail",
-    SubtaskStatus.FAIL_WAIT_RETRY: "fail_wait_retry",
-    SubtaskStatus.STOPPED: "stopped",
-    SubtaskStatus.REMOVED: "removed",
-}
+#: The field of TaskProgress that counts each status.
+_COUNTED = {status: status.name.lower() for status in SubtaskStatus}
 
 
 @dataclass

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from iotda_provider.emulator.common import errors
-
 _T = TypeVar("_T")
-_MARKER = re.compile(r"[0-9a-fA-F]{24}")
-_DIGITS = re.compile(r"[0-9]{1,9}")
 
 MAX_LIMIT = 50
 MAX_OFFSET = 500
@@ -27,23 +22,6 @@ class Page:
     limit: int = 10
     marker: str = NEWEST
     offset: int = 0
-
-    @classmethod
-    def read(cls, query: Mapping[str, str]) -> Page:
-        """From the query, within the documented limits.
-
-        :raises ApiError: something is out of its range
-        """
-        limit = query.get("limit", "10")
-        if not _DIGITS.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
-            raise errors.bad_limit()
-        offset = query.get("offset", "0")
-        if not _DIGITS.fullmatch(offset) or int(offset) > MAX_OFFSET:
-            raise errors.invalid(f"offset must be a whole number from 0 to {MAX_OFFSET}.")
-        marker = query.get("marker", NEWEST)
-        if not _MARKER.fullmatch(marker):
-            raise errors.bad_marker()
-        return cls(int(limit), marker.lower(), int(offset))
 
     def newest(self, ascending: Sequence[int], before: int) -> list[int]:
         """This page of numbers in ascending order: those below ``before``, the last ones first.

@@ -13,15 +13,7 @@ from iotda_provider.models import SubtaskStatus, TaskStatus, TaskType
 # Subtask statuses as small numbers: a task keeps one byte for each subtask.
 WAITING, PROCESSING, SUCCESS, FAIL, FAIL_WAIT_RETRY, STOPPED, REMOVED = range(7)
 
-SUBTASK_STATUSES = (
-    SubtaskStatus.WAITING,
-    SubtaskStatus.PROCESSING,
-    SubtaskStatus.SUCCESS,
-    SubtaskStatus.FAIL,
-    SubtaskStatus.FAIL_WAIT_RETRY,
-    SubtaskStatus.STOPPED,
-    SubtaskStatus.REMOVED,
-)
+SUBTASK_STATUSES = tuple(SubtaskStatus)
 CODES: dict[str, int] = {status: code for code, status in enumerate(SUBTASK_STATUSES)}
 
 # The keys of task_progress, in the order of the numbers above.
@@ -87,15 +79,7 @@ TASK_FOLLOWS: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.STOPPED: frozenset(),
 }
 
-_NOT_RETRYABLE = frozenset(
-    {
-        TaskStatus.SUCCESS,
-        TaskStatus.STOPPED,
-        TaskStatus.STOPPING,
-        TaskStatus.WAITING,
-        TaskStatus.INITIALIZING,
-    }
-)
+_RETRYABLE_IN = (TaskStatus.PROCESSING, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS)
 
 
 def ended_status(counts: Sequence[int], stopped_as_a_whole: bool) -> TaskStatus:
@@ -125,7 +109,7 @@ def retry_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None
     """Why this task may not be retried now, or None where it may."""
     if not task_type.is_stoppable:
         return f"a task of type {task_type} cannot be retried"
-    if status in _NOT_RETRYABLE:
+    if status not in _RETRYABLE_IN:
         return f"the task is {status}"
     return None
 
