@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, StopNotAllowedError
 from iotda_provider.models import SubtaskStatus
-from iotda_provider.models.log import Log
 from iotda_provider.release.confirm_chunks import (
     PATIENCE,
     Pauses,
@@ -42,19 +41,10 @@ class WaveConfirmation(WaveLedgers):
 
     :param job: which wave, and within which limits
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        job: ConfirmJob,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(job, watch, log, clock=clock)
+    def __init__(self, job: ConfirmJob, watch: ReleaseGuard) -> None:
+        super().__init__(job, watch)
         self._turned_down: list[str] = []
         self._unreached: list[str] = []
         self._pauses = Pauses()

@@ -6,7 +6,6 @@ a name that has one purpose. So a worker that is killed between two of them goes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,6 @@ from iotda_provider.exceptions import (
     IoTDAError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.models.log import Log
 from iotda_provider.procedures.create_once import create_batch_task_once, differences
 from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
@@ -43,19 +41,10 @@ class WaveCreation(WaveStep):
 
     :param job: which wave
     :param watch: the release's guard; before the first wave it watches nothing
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        job: CreateJob,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(f"Wave {job.wave}", watch, log, clock=clock, window=job.window)
+    def __init__(self, job: CreateJob, watch: ReleaseGuard) -> None:
+        super().__init__(f"Wave {job.wave}", watch, job.window)
         self.job = job
         self._begun: BegunWave | None = None
         self._was_read = False

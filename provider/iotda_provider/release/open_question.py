@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from iotda_provider.models.json_text import checked_fields
-from iotda_provider.models.log import Log
 from iotda_provider.release.gate import STOP
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
@@ -69,22 +68,13 @@ class OpenQuestion:
 
     :param job: the question
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        job: QuestionJob,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, job: QuestionJob, watch: ReleaseGuard) -> None:
         self.job = job
         self._watch = watch
-        self._log = log
-        self._clock = clock
+        self._log = watch.log
+        self._clock = watch.clock
         self._blocked = ""
 
     async def run(self, io: QuestionIO) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,7 +10,6 @@ from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
 from iotda_provider.models.json_text import checked_fields
-from iotda_provider.models.log import Log
 from iotda_provider.release.gate import GateReading, read_gate_in_all_cases
 from iotda_provider.release.release_guard import ReleaseGuard, in_words
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
@@ -99,25 +98,18 @@ class WaveDecision:
 
     :param job: which wave, and what it must show
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        job: WatchJob,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, job: WatchJob, watch: ReleaseGuard) -> None:
         self.job = job
         self._watch = watch
-        self._log = log
-        self._clock = clock
+        self._log = watch.log
+        self._clock = watch.clock
         self._said = ""
         self._why_wait = "the external evidence says wait"
-        self._trial = None if job.trial is None else WaveTrial(job.wave, job.trial, log, clock)
+        self._trial = (
+            None if job.trial is None else WaveTrial(job.wave, job.trial, watch.log, watch.clock)
+        )
         # Where nobody was let start, the next wave rehearses before it confirms anybody.
         watch.rehearses = job.rehearse_stop and job.members > job.unconfirmed
         if job.trial is not None:
@@ -275,24 +267,14 @@ class LastLook:
     :param wave: the last wave, from 1
     :param deadline: when it gives up, in seconds since 1970
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        wave: int,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        deadline: float,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, wave: int, watch: ReleaseGuard, *, deadline: float) -> None:
         self._wave = wave
         self._deadline = deadline
         self._watch = watch
-        self._log = log
-        self._clock = clock
+        self._log = watch.log
+        self._clock = watch.clock
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
         """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.

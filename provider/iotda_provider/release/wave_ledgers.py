@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.models.log import Log
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.ledger import SharedLedger, is_about
 from iotda_provider.release.manifest import Part
@@ -21,19 +19,10 @@ class WaveLedgers(WaveStep):
 
     :param job: which wave
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     """
 
-    def __init__(
-        self,
-        job: ConfirmJob,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(f"Wave {job.wave}", watch, log, clock=clock, window=job.window)
+    def __init__(self, job: ConfirmJob, watch: ReleaseGuard) -> None:
+        super().__init__(f"Wave {job.wave}", watch, job.window)
         self.job = job
         #: Of each batch task, how many confirmations were accepted, and how many may have started.
         self._counts: dict[str, Any] = job.counts

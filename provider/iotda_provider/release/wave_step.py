@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.models.log import Log
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
@@ -21,24 +19,14 @@ class WaveStep:
 
     :param name: how its lines begin
     :param watch: the release's guard
-    :param log: where its lines go
-    :param clock: the time in seconds since 1970
     :param window: when devices may be confirmed; None: at any time
     """
 
-    def __init__(
-        self,
-        name: str,
-        watch: ReleaseGuard,
-        log: Log,
-        *,
-        clock: Callable[[], float],
-        window: MaintenanceWindow | None,
-    ) -> None:
+    def __init__(self, name: str, watch: ReleaseGuard, window: MaintenanceWindow | None) -> None:
         self._name = name
         self._watch = watch
-        self._log = log
-        self._clock = clock
+        self._log = watch.log
+        self._clock = watch.clock
         self._window = window
         self._said = ("", 0.0)
         self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)

@@ -35,7 +35,7 @@ class Rollout:
         self.memory = memory
         self.log = log
         self.tasks: list[BatchTask] = []
-        self._clock = clock
+        self.clock = clock
         self._miscounts = Miscounts()
         self._last_line = ""
 
@@ -87,9 +87,9 @@ class Rollout:
             return {}
         created = [born for task in self.tasks if (born := task.created_at) is not None]
         born = min(created) if len(created) == len(self.tasks) else None
-        if born is not None and born > self._clock():
+        if born is not None and born > self.clock():
             born = None  # the platform's clock is ahead of ours
-        return state.without_impossible_times(born, self._clock()).to_json()
+        return state.without_impossible_times(born, self.clock()).to_json()
 
     def _going_on(self) -> list[BatchTask]:
         """The batch tasks that have neither ended nor been stopped."""
@@ -111,7 +111,7 @@ class Rollout:
         counts = [task.progress.to_dict() for task in self.tasks]
         facts = {
             "batch_task_ids": list(self.plan.batch_task_ids),
-            "time": to_text(self._clock()),
+            "time": to_text(self.clock()),
             "progress": [self.progress_json] if len(counts) == 1 else counts,
         }
         await io.tell(Alert(kind, with_outcome(kind, sentence), facts))

@@ -67,7 +67,7 @@ class StoppableRollout(Rollout):
             which is logged once
         """
         running = self._going_on()
-        if not running or self.is_stopping or self._clock() < self._rehearse_at:
+        if not running or self.is_stopping or self.clock() < self._rehearse_at:
             return None
         try:
             await io.rehearse_stop(running[0].task_id)
@@ -86,7 +86,7 @@ class StoppableRollout(Rollout):
                     pause,
                     error,
                 )
-            self._rehearse_at = self._clock() + pause
+            self._rehearse_at = self.clock() + pause
             self._rehearse_pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             self.has_rehearsed = True
@@ -122,12 +122,12 @@ class StoppableRollout(Rollout):
 
         It does so while a batch task is Initializing, and while it fails itself.
         """
-        began = self._clock()
+        began = self.clock()
         for tries_left in reversed(range(_LAST_TRIES)):
             if await self._send(io):
                 return self._stop_outcome()
             # A platform that does not answer takes much longer than one that refuses.
-            if not tries_left or self._clock() - began >= _LAST_TRIES * _LAST_PAUSE:
+            if not tries_left or self.clock() - began >= _LAST_TRIES * _LAST_PAUSE:
                 break
             await io.pause(_LAST_PAUSE)
             with suppress(IoTDAError):  # the next try reports the error
@@ -159,7 +159,7 @@ class StoppableRollout(Rollout):
 
     def _decide(self, verdict: Verdict, **facts: Any) -> None:
         self.memory.intent = {
-            "time": self._clock(),
+            "time": self.clock(),
             "verdict": replace(verdict, parts=()).to_dict(),
             "progress": [task.progress.to_dict() for task in self.tasks],
             "attempts": 0,
@@ -172,14 +172,14 @@ class StoppableRollout(Rollout):
         It is asked when a part of the rollout is being stopped and another part still runs.
         """
         if self._intent.get("guard_lost"):
-            return self.plan.deadline is not None and self._clock() >= self.plan.deadline
-        look = Look.of(self.tasks, time=self._clock(), already_current=self.plan.already_current)
+            return self.plan.deadline is not None and self.clock() >= self.plan.deadline
+        look = Look.of(self.tasks, time=self.clock(), already_current=self.plan.already_current)
         look = replace(look, being_stopped=False)
         return evaluate(self.plan.rules, self._plausible_state(), look)[1].breached
 
     async def _complete_stop(self, io: GuardIO) -> Outcome | None:
         """Go on with a decided stop; an outcome once the rollout is at rest."""
-        now, intent = self._clock(), self._intent
+        now, intent = self.clock(), self._intent
         self._log_if_new("STOPPING.")
         if self._going_on():
             accepted = await self._send(io)
@@ -197,14 +197,14 @@ class StoppableRollout(Rollout):
         unseen = () if self.tasks else self.plan.batch_task_ids
         for batch_task_id in (*unseen, *(task.task_id for task in self._going_on())):
             intent["attempts"] += 1
-            intent.setdefault("sent", self._clock())
+            intent.setdefault("sent", self.clock())
             try:
                 await self._stop(io, batch_task_id)
             except IoTDAError as error:
                 if not is_task_ended(error):
                     failure = error
         if failure is None:
-            intent.setdefault("accepted", self._clock())
+            intent.setdefault("accepted", self.clock())
             intent["error"] = None
             self.log.warning("The platform has accepted the stop of %s.", self.plan.label)
             await io.save(self.memory.to_json())
@@ -212,8 +212,8 @@ class StoppableRollout(Rollout):
         first, intent["error"] = not intent.get("error"), str(failure)
         name = capitalised(self.plan.label)
         # Log each of the first three attempts, which take half a minute, and then one a minute.
-        if intent["attempts"] <= 3 or self._clock() - self._failed_at >= LOG_EVERY:
-            self._failed_at = self._clock()
+        if intent["attempts"] <= 3 or self.clock() - self._failed_at >= LOG_EVERY:
+            self._failed_at = self.clock()
             self.log.error(
                 "%s could not be stopped: %s The guard tries again at each look.",
                 name,

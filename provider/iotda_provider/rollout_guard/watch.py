@@ -60,8 +60,8 @@ class Watch(StoppableRollout):
         self._counts_attempts = "attempts" in needs
         remembers = self._counts_attempts or "history" in needs
         self._save_every = _SAVE_EVERY if remembers else _SAVE_EVERY_WITHOUT_HISTORY
-        self._saved_at = self._clock() - draw() * self._save_every
-        self._asked = self._clock()
+        self._saved_at = self.clock() - draw() * self._save_every
+        self._asked = self.clock()
         self._off = (0, 0)
         self._verdict: Verdict | None = None
 
@@ -112,7 +112,7 @@ class Watch(StoppableRollout):
         return outcome and await self.tell_outcome(io, self._with_all_started(outcome))
 
     async def _look(self, io: GuardIO) -> Outcome | None:
-        self._asked = self._clock()
+        self._asked = self.clock()
         try:
             gone = await self._read(io)
         except IoTDAError as error:
@@ -135,7 +135,7 @@ class Watch(StoppableRollout):
             return None
         if gone:
             if self.is_stopping and self.tasks:
-                self._outage.note_success(self._clock())
+                self._outage.note_success(self.clock())
                 return await self._complete_stop(io)
             if self.is_stopping and "accepted" in self._intent:
                 return self._stop_outcome()
@@ -146,7 +146,7 @@ class Watch(StoppableRollout):
                 is_own = self._is_still_justified()
             if self.is_stopping or is_own:
                 self._intent.pop("earlier", None)
-                self._outage.note_success(self._clock())
+                self._outage.note_success(self.clock())
                 return await self._complete_stop(io)
             # The memory holds a stop, but nothing is being stopped: judge again.
             self.memory.intent = None
@@ -189,7 +189,7 @@ class Watch(StoppableRollout):
         elif verdict.undecided in (Undecided.EVIDENCE, Undecided.COUNTS):
             permanent = verdict.undecided is Undecided.EVIDENCE
             await self._cannot_judge(io, verdict.sentence, permanent=permanent)
-        elif (lasted := self._outage.note_success(self._clock())) is not None:
+        elif (lasted := self._outage.note_success(self.clock())) is not None:
             self.log.warning("The guard sees again, after %.0f s.", lasted)
         if verdict.breached:
             return await self._breach(io, verdict)
@@ -200,8 +200,8 @@ class Watch(StoppableRollout):
             self.memory.held = True
             await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
             await io.save(self.memory.to_json())
-        elif self._clock() - self._saved_at >= self._save_every:
-            self._saved_at = self._clock()
+        elif self.clock() - self._saved_at >= self._save_every:
+            self._saved_at = self.clock()
             await io.save(self.memory.to_json(), routine=True)
         return None
 
@@ -216,7 +216,7 @@ class Watch(StoppableRollout):
         """
         look = Look.of(
             self.tasks,
-            time=self._clock(),
+            time=self.clock(),
             already_current=self.plan.already_current,
             deficit=deficit,
             surplus=surplus,
@@ -234,7 +234,7 @@ class Watch(StoppableRollout):
                 state, verdict = evaluate(self.plan.rules, before, look)
             if self._counts_attempts and not verdict.breached:
                 retrying, note = self.memory.retrying, self._failed_subtasks.note_attempt
-                if await retrying.read(io, self.tasks, self._clock(), note):
+                if await retrying.read(io, self.tasks, self.clock(), note):
                     look = replace(look, attempted=dict(retrying.counts))
                     state, verdict = evaluate(self.plan.rules, before, look)
         except IoTDAError as error:
@@ -266,7 +266,7 @@ class Watch(StoppableRollout):
         return replace(outcome, summary=summary, evidence=evidence)
 
     def _stopped_elsewhere(self) -> Outcome:
-        look = Look.of(self.tasks, time=self._clock())
+        look = Look.of(self.tasks, time=self.clock())
         _, verdict = evaluate(self.plan.rules, self.memory.state, look)
         status = self._statuses()
         self.memory.trail.add(audit_record(look, verdict, status=status))
@@ -292,7 +292,7 @@ class Watch(StoppableRollout):
         :param why: the reason as a sentence
         :param permanent: the trouble will not pass by itself
         """
-        say, tell = self._outage.note_failure(self._clock(), permanent=permanent)
+        say, tell = self._outage.note_failure(self.clock(), permanent=permanent)
         if say:
             self.log.warning(
                 "The guard can't judge %s: %s It looks again in %.0f s.",
@@ -301,7 +301,7 @@ class Watch(StoppableRollout):
                 self.interval,
             )
         if tell:
-            since = self._outage.since or self._clock()
+            since = self._outage.since or self.clock()
             await self.tell(
                 io,
                 "blind",

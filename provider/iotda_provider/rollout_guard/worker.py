@@ -29,7 +29,6 @@ from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-
     from airflow.providers.common.compat.sdk import Context
     from typing_extensions import Self
 

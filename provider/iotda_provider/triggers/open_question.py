@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from iotda_provider.triggers.release import WaveTrigger
@@ -28,4 +27,4 @@ class OpenQuestionTrigger(WaveTrigger):
         from iotda_provider.release.open_question import OpenQuestion, QuestionJob
 
         job = QuestionJob.from_json(self.job)
-        return job, OpenQuestion(job, watch, self.log, clock=time.time)
+        return job, OpenQuestion(job, watch)

@@ -191,7 +191,7 @@ class CreateWaveTrigger(WaveTrigger):
         from iotda_provider.release.create_wave import WaveCreation
 
         job = CreateJob.from_json(self.job)
-        return job, WaveCreation(job, watch, self.log, clock=time.time)
+        return job, WaveCreation(job, watch)
 
 
 class ConfirmWaveTrigger(WaveTrigger):
@@ -202,7 +202,7 @@ class ConfirmWaveTrigger(WaveTrigger):
         from iotda_provider.release.confirm_wave import WaveConfirmation
 
         job = ConfirmJob.from_json(self.job)
-        return job, WaveConfirmation(job, watch, self.log, clock=time.time)
+        return job, WaveConfirmation(job, watch)
 
 
 class WatchWaveTrigger(WaveTrigger):
@@ -215,7 +215,7 @@ class WatchWaveTrigger(WaveTrigger):
         job = WatchJob.from_json(self.job)
         if job.trial is not None:
             warm_up()
-        return job, WaveDecision(job, watch, self.log, clock=time.time)
+        return job, WaveDecision(job, watch)
 
 
 class AtRestTrigger(ReleaseTrigger):

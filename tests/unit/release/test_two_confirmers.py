@@ -93,7 +93,7 @@ class Process:
             chunk=CHUNK,
             max_in_flight=MAX_IN_FLIGHT,
         )
-        self.confirming = WaveConfirmation(job, watch, log, clock=self.clock)
+        self.confirming = WaveConfirmation(job, watch)
         self.coroutine: Coroutine[Any, Any, Any] = self.confirming.run(self)
         self.result: dict[str, Any] | None = None
 

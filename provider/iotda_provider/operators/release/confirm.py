@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.release.manifest import Part
-    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
@@ -65,6 +64,9 @@ class ConfirmWaveOperator(WindowedOperator):
     """
 
     template_fields: Sequence[str] = (*WindowedOperator.template_fields, "max_in_flight")
+
+    job_class = ConfirmJob
+    procedure_class = WaveConfirmation
 
     def __init__(
         self,
@@ -114,12 +116,6 @@ class ConfirmWaveOperator(WindowedOperator):
             if isinstance(result, Mapping) and "started_elsewhere" in result:
                 return result.get("rehearse_stop") is True
         return self.wave == 1
-
-    def job_from_json(self, data: Mapping[str, Any]) -> ConfirmJob:
-        return ConfirmJob.from_json(data)
-
-    def procedure(self, job: ConfirmJob, watch: ReleaseGuard) -> WaveConfirmation:
-        return WaveConfirmation(job, watch, self.log, clock=time.time)
 
     def trigger(self, **arguments: Any) -> WaveTrigger:
         from iotda_provider.triggers.release import ConfirmWaveTrigger

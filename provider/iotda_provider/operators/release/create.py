@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.release.manifest import Part
-    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
@@ -86,6 +85,9 @@ class CreateWaveOperator(WindowedOperator):
         "app_id",
         "from_version",
     )
+
+    job_class = CreateJob
+    procedure_class = WaveCreation
 
     def __init__(
         self,
@@ -187,12 +189,6 @@ class CreateWaveOperator(WindowedOperator):
             "person's answer have opened it (was a task marked as a success by hand?). Clear "
             f"{gate} to have that decided."
         )
-
-    def job_from_json(self, data: Mapping[str, Any]) -> CreateJob:
-        return CreateJob.from_json(data)
-
-    def procedure(self, job: CreateJob, watch: ReleaseGuard) -> WaveCreation:
-        return WaveCreation(job, watch, self.log, clock=time.time)
 
     def trigger(self, **arguments: Any) -> WaveTrigger:
         from iotda_provider.triggers.release import CreateWaveTrigger

@@ -162,7 +162,7 @@ class RolloutOutcomeOperator(GuardedOperator):
         memory = self.memory_of(context, tuple(result["batch_task_ids"]))
         watch = self.watch_over(memory)
         deadline = time.time() + self.timeout
-        last = LastLook(result["wave"], watch, self.log, deadline=deadline, clock=time.time)
+        last = LastLook(result["wave"], watch, deadline=deadline)
         look = self.carry_out(context, last, watch)
         self.leave_memory(context, memory)
         self.settle_memory(context, memory)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from iotda_provider.release.manifest import Part
-    from iotda_provider.release.release_guard import ReleaseGuard
     from iotda_provider.triggers.release import WaveTrigger
 
 Evidence = Callable[[Mapping[str, Any]], Any] | str
@@ -72,6 +71,9 @@ class WatchWaveOperator(WaveOperator):
         "already_current",
         "trial",
     )
+
+    job_class = WatchJob
+    procedure_class = WaveDecision
 
     def __init__(
         self,
@@ -177,12 +179,6 @@ class WatchWaveOperator(WaveOperator):
         job = TrialJob(trial, begun.at if begun is not None else time.time(), bake, span)
         job.look = job.schedule.next_at(time.time())
         return job
-
-    def job_from_json(self, data: Mapping[str, Any]) -> WatchJob:
-        return WatchJob.from_json(data)
-
-    def procedure(self, job: WatchJob, watch: ReleaseGuard) -> WaveDecision:
-        return WaveDecision(job, watch, self.log, clock=time.time)
 
     def limit(self, job: WatchJob) -> float:
         return job.end

@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -26,7 +26,7 @@ from iotda_provider.release.create_wave import CREATED
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN, WaveDecision
+from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.worker import MustWaitError, UsersFunctions, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.guard_metrics import GuardMetrics, shown
@@ -52,9 +52,11 @@ from iotda_provider.waiting.deadline import Deadline
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from iotda_provider.release.confirm_job import ConfirmJob
     from iotda_provider.release.confirm_wave import WaveConfirmation
+    from iotda_provider.release.create_job import CreateJob
     from iotda_provider.release.create_wave import WaveCreation
-    from iotda_provider.release.watch_wave import LastLook, WaveDecision
+    from iotda_provider.release.watch_wave import LastLook, WatchJob, WaveDecision
     from iotda_provider.triggers.release import WaveTrigger
 
 STATE_KEY = "guard_state"
@@ -244,6 +246,10 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     # --- what a subclass says ---------------------------------------------------------------------
 
+    #: What it does, as a trigger's argument, and the procedure that does it.
+    job_class: ClassVar[type[CreateJob] | type[ConfirmJob] | type[WatchJob]]
+    procedure_class: ClassVar[type[WaveCreation] | type[WaveConfirmation] | type[WaveDecision]]
+
     @abstractmethod
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> Any:
         """The job of this task, or its result where there is nothing to do.
@@ -255,16 +261,6 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     def is_guarded(self, part: Part) -> bool:
         """Whether this task guards a batch task of the release; it is the same in all its tries."""
         return True
-
-    @abstractmethod
-    def job_from_json(self, data: Mapping[str, Any]) -> Any:
-        """A job that was sent along with a trigger."""
-
-    @abstractmethod
-    def procedure(
-        self, job: Any, watch: ReleaseGuard
-    ) -> WaveCreation | WaveConfirmation | WaveDecision:
-        """The procedure that does the job."""
 
     @abstractmethod
     def limit(self, job: Any) -> float:
@@ -305,7 +301,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     def _work(self, context: Context, job: Any, memory: Memory, *, began: float) -> dict[str, Any]:
         """Do the job here, as far as that needs no waiting where that is the triggerer's."""
         watch = self.watch_over(memory)
-        procedure = self.procedure(job, watch)
+        procedure = self.procedure_class(job, watch)
         try:
             result = self.carry_out(
                 context, procedure, watch, ask=self.asks(), waits=not self.deferrable
@@ -351,7 +347,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             return self._finish(context, memory, dict(event.result))
         if event.status == ASK:
             memo = TaskResult(event.memo, "the trigger")
-            job = self.job_from_json(memo["job"])
+            job = self.job_class.from_json(memo["job"])
             return self._work(context, job, memory, began=number_in(memo, "began"))
         store.take_back(memory.to_json())
         forget_triggers_memory(context)
