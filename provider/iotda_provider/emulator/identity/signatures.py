@@ -61,8 +61,9 @@ class SentRequest(NamedTuple):
     @classmethod
     def of(cls, scope: Mapping[str, Any], body: bytes) -> SentRequest:
         """The request of an ASGI scope."""
-        names = ("method", "raw_path", "query_string", "headers")
-        return cls(*(scope[name] for name in names), body)
+        return cls(
+            scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body
+        )
 
 
 def refuse_duplicates(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> None:
