@@ -6,7 +6,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import compress
+from itertools import compress, cycle, islice
 from typing import Any
 
 from iotda_provider.models.log import Log
@@ -14,6 +14,8 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_io import ReleaseIO
 
 _VERSION = 2
+#: After so many, of two processes that write at the same time one gives up until later.
+_MOST_WRITES = 10
 
 
 class Ledger:
@@ -44,6 +46,8 @@ class Ledger:
         self.unanswered: set[str] = set()
         self.elsewhere: set[str] = set()
         self.lately: dict[float, int] = {}
+        # Those that this process has asked for, and has the answer for.
+        self._asked: set[str] = set()
         self._answered: set[str] = set()
         self._step = 0.0
 
@@ -61,6 +65,7 @@ class Ledger:
     def note_asking(self, devices: Iterable[str]) -> None:
         """Note devices whose confirmation is sent now."""
         self.unanswered.update(devices)
+        self._asked.update(devices)
         self._answered.difference_update(devices)
 
     def note_answer(self, devices: Iterable[str], accepted: Iterable[str]) -> None:
@@ -73,10 +78,13 @@ class Ledger:
     def note_seen(self, waiting: Iterable[str], started: Iterable[str]) -> None:
         """Note which devices the platform shows as waiting, and which have started.
 
-        Somebody else has confirmed a device that has started without a confirmation of ours.
+        Somebody else has confirmed a device that has started without a confirmation of ours. Of the
+        devices that wait, another process may be sending a confirmation just now, so only what this
+        one has sent is over.
         """
-        self._answered.update(waiting)
-        self.unanswered.difference_update(waiting)
+        mine = self._asked.intersection(waiting)
+        self._answered |= mine
+        self.unanswered -= mine
         begun = set(started)
         self.elsewhere |= begun - self.accepted - self.unanswered
         self.note_answer(begun & self.unanswered, begun & self.unanswered)
@@ -141,6 +149,10 @@ def is_about(data: Mapping[str, Any], batch_task_id: str) -> bool:
 class SharedLedger:
     """The ledger of one batch task where all that work on it find it.
 
+    It is written down under two keys, one after the other, each right after it was read. Airflow
+    and files know no "write unless it has changed", so of two processes one may write over what the
+    other has just written under a key. It then finds that under the other key, and merges it.
+
     :param part: the batch task
     :param members: its devices
     :param log: where its lines go
@@ -150,30 +162,42 @@ class SharedLedger:
         assert part.batch_task_id is not None
         self.part = part
         self.ledger = Ledger(part.batch_task_id, members)
-        #: Whether all of it was found when it was read last.
-        self.is_written = False
         self._log = log
 
     async def read(self, io: ReleaseIO) -> bool:
         """Read what was written down, and merge it; whether it could be read."""
-        records = await io.recall(self.part.key)
-        if records is None:
-            return False
-        merged = [self.ledger.merge(record) for record in records]
-        if not all(merged):
-            self._log.warning("The noted confirmations are of another batch task: not used.")
-        mine = self.ledger.to_json()
-        self.is_written = bool(records) and all(record == mine for record in records)
+        for key in self.part.keys:
+            if await self._read(io, key) is None:
+                return False
         return True
 
     async def write(self, io: ReleaseIO) -> bool:
         """Merge what others have written meanwhile, and write it down; whether that worked.
 
-        If it can't be read, nothing is written: that could remove what others have written.
+        Afterwards the other one of two processes can't remove it any more. Under a key that can't
+        be read nothing is written: that could remove what others have written.
         """
-        if not await self.read(io):
-            return False
-        return self.is_written or await io.note(self.part.key, self.ledger.to_json())
+        found = 0
+        for key in islice(cycle(self.part.keys), _MOST_WRITES):
+            records = await self._read(io, key)
+            if records is None:
+                return False
+            mine = self.ledger.to_json()
+            found += 1
+            if not records or any(record != mine for record in records):
+                if not await io.note(key, mine):
+                    return False
+                found = 1
+            if found == len(self.part.keys):
+                return True
+        return False
+
+    async def _read(self, io: ReleaseIO, key: str) -> list[Any] | None:
+        records = await io.recall(key)
+        merged = [self.ledger.merge(record) for record in records or ()]
+        if not all(merged):
+            self._log.warning("The noted confirmations are of another batch task: not used.")
+        return records
 
 
 def pack(order: Sequence[str], chosen: Collection[str]) -> str:

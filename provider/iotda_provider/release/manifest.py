@@ -142,6 +142,11 @@ class Part:
         """The key under which is written down which of its devices were confirmed."""
         return f"confirmed_{self.wave}_{self.part}"
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """:attr:`key`, and another one under which it is written down once more."""
+        return self.key, f"{self.key}_copy"
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Part:
         """Read a part as plain JSON (``vars()``).

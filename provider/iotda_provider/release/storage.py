@@ -2,9 +2,10 @@
 
 It is JSON by key: ``manifest``; ``wave_2``, the ids of a wave as they were planned; ``begun_2``,
 what the wave is for since it has begun, and its batch tasks; ``confirmed_2_1``, which devices
-of its first batch task were confirmed. With a ``manifest_path`` each is a file beside it. Otherwise
-each is an XCom of *two* tasks, the first of the waves and the one after them, as Airflow deletes
-the XComs of a task that starts again: whatever is cleared, one copy is left.
+of its first batch task were confirmed, and the same once more, ``confirmed_2_1_copy`` (see
+``SharedLedger``). With a ``manifest_path`` each is a file beside it. Otherwise each is an XCom of
+*two* tasks, the first of the waves and the one after them, as Airflow deletes the XComs of a task
+that starts again: whatever is cleared, one copy is left.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.api import MAX_TARGETS_PER_TASK
@@ -235,7 +236,7 @@ class ReleaseFiles:
         """
         assert part.batch_task_id is not None
         ledger = Ledger(part.batch_task_id, self.read_members(part))
-        for record in self.read(part.key):
+        for record in chain.from_iterable(map(self.read, part.keys)):
             if not ledger.merge(record):
                 log.warning("The noted confirmations are of another batch task: not used.")
         return ledger
@@ -251,7 +252,7 @@ class ReleaseFiles:
             keys += [LOOKED, TRIAL, *(f"{TRIAL}_{one.wave}" for one in begun)]
             keys += [f"before_{n}" for n in range(1, len(manifest or ()) + 1)]
             keys += [f"begun_{one.wave}" for one in begun]
-            keys += [part.key for one in begun for part in one.parts]
+            keys += [key for one in begun for part in one.parts for key in part.keys]
             for key in keys:
                 for record in self.read(key)[:1]:
                     self.write(key, record)

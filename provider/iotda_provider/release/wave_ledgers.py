@@ -61,15 +61,17 @@ class WaveLedgers(WaveStep):
         """Find the batch tasks with unconfirmed devices; whether they could be read."""
         counts: dict[str, Any] = {}
         for part in self.job.parts:
-            records = await io.recall(part.key)
-            if records is None:
-                return False
-            known = [
-                (int(one["confirmed"]), int(one["exposed"]))
-                for one in records
-                if part.batch_task_id and is_about(one, part.batch_task_id)
-            ]
-            counts[part.key] = list(max(known, default=(0, 0)))
+            known = [(0, 0)]
+            for key in part.keys:
+                records = await io.recall(key)
+                if records is None:
+                    return False
+                known += [
+                    (int(one["confirmed"]), int(one["exposed"]))
+                    for one in records
+                    if part.batch_task_id and is_about(one, part.batch_task_id)
+                ]
+            counts[part.key] = list(max(known))
         self._counts = self.job.counts = counts
         if self.job.accepted_before is None:
             self.job.accepted_before = self._confirmed
