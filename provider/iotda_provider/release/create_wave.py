@@ -13,6 +13,7 @@ from typing import Any
 from iotda_provider.exceptions import (
     BatchTaskDiffersError,
     BatchTaskTimeoutError,
+    IoTDAApiError,
     IoTDAConfigError,
     IoTDAError,
 )
@@ -28,7 +29,7 @@ from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.release.second_look import Counted, SecondLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
-from iotda_provider.rollout_guard.outcome import COMPLETED
+from iotda_provider.rollout_guard.outcome import BREACHED, COMPLETED
 from iotda_provider.waiting.outage import is_task_gone, is_transient
 
 CREATED = "created"
@@ -67,6 +68,8 @@ class WaveCreation(WaveStep):
         while True:
             outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
+                if outcome.verdict == BREACHED and await self._stop_own_too(io):
+                    continue
                 return self._result(outcome)
             self._look_again = self._clock() + watch.interval
             why: str | None = watch.blocked_because
@@ -74,11 +77,12 @@ class WaveCreation(WaveStep):
             if not why and self._was_read and self._begun is None:
                 why = self.closed()
             why = why or await self._go_on(io)
-            if why is None and self._begun is not None:
-                if self._begun.created < len(self._begun.parts):
-                    continue
-                if not (why := await self._not_ready(io, self._begun)):
-                    return self._result(None)
+            if self._begun is not None:
+                unready = await self._watch_own(io, self._begun)
+                if why is None and self._begun.created == len(self._begun.parts):
+                    why = unready
+                    if not why:
+                        return self._result(None)
             if why is None:
                 continue
             now = self._clock()
@@ -101,9 +105,12 @@ class WaveCreation(WaveStep):
             elif self._begun is None:
                 return await self._begin(io)
         except IoTDAError as error:
-            if not is_transient(error):
+            # With devices under way, what the platform refuses must not end their guard.
+            is_refused = isinstance(error, IoTDAApiError) and bool(self.job.earlier)
+            if not is_refused and not is_transient(error):
                 raise
-            return await self.refused(io, "what the wave is for can't be read", error)
+            kind = "create_refused" if is_refused else "confirm_failed"
+            return await self.refused(io, "what the wave is for can't be read", error, kind=kind)
         if self._begun is None:
             return None
         missing = next((part for part in self._begun.parts if part.batch_task_id is None), None)
@@ -254,18 +261,25 @@ class WaveCreation(WaveStep):
             return "which batch tasks the wave has can't be written down"
         return None
 
-    async def _not_ready(self, io: ReleaseIO, begun: BegunWave) -> str:
-        """Why the platform can't be asked to confirm devices yet; empty: it can.
+    async def _watch_own(self, io: ReleaseIO, begun: BegunWave) -> str:
+        """Let the guard watch the wave's own batch tasks, too: somebody may confirm one at the
+        console while the next one can't be created. Why it can't yet; empty: it watches all that
+        there are.
 
         :raises BatchTaskDiffersError: a batch task that an earlier try has created is for something
             else than this one asks for
         """
-        ids = [part.batch_task_id or "" for part in begun.parts]
-        for part, task in zip(begun.parts, await io.read_tasks(ids), strict=True):
+        watch, why = self._watch, ""
+        parts = [part for part in begun.parts if part.batch_task_id]
+        parts = [part for part in parts if part.batch_task_id not in watch.plan.batch_task_ids]
+        ids = [str(part.batch_task_id) for part in parts]
+        for part, task in zip(parts, await io.read_tasks(ids) if ids else (), strict=True):
             if not isinstance(task, BatchTask):
                 if is_task_gone(task):
-                    continue  # the guard of the next step says so
-                return await self.refused(io, "its batch tasks can't be read", task)
+                    watch.include([str(part.batch_task_id)])  # its next look says so
+                else:
+                    why = await self.refused(io, "its batch tasks can't be read", task)
+                continue
             wanted = {**self.job.task, "task_name": part.task_name, "need_confirm": True}
             # Its targets are those that were written down with its id.
             if different := differences(task, {**wanted, "targets": ()}):
@@ -275,7 +289,9 @@ class WaveCreation(WaveStep):
                     "as it is. Start a new DAG run for what this one asks for now."
                 )
             if task.status is TaskStatus.INITIALIZING:
-                return f"batch task {task.task_id} is {task.status}"
+                why = why or f"batch task {task.task_id} is {task.status}"
+                continue
+            watch.include([task.task_id])
             if task.progress.total != part.devices:
                 self._log.warning(
                     "Batch task %s was created for %d device(s), and counts %d.",
@@ -283,7 +299,16 @@ class WaveCreation(WaveStep):
                     part.devices,
                     task.progress.total,
                 )
-        return ""
+        return why
+
+    async def _stop_own_too(self, io: ReleaseIO) -> bool:
+        """After a breach: whether the wave has batch tasks that the guard has yet to stop."""
+        if not self._was_read:
+            with suppress(IoTDAError):  # what was written down can't be read
+                self._begun = await io.read_begun(self.job.wave)
+                self._was_read = True
+        parts = self._begun.parts if self._begun is not None else ()
+        return self._watch.include([part.batch_task_id for part in parts if part.batch_task_id])
 
     def _result(self, outcome: Outcome | None) -> dict[str, Any]:
         job, begun = self.job, self._begun

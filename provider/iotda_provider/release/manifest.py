@@ -20,8 +20,8 @@ _LONGEST_BASE = 60
 #: The key of what the plan has counted, for the second look at each wave.
 LOOKED = "looked"
 #: Why a device is left out of its wave: another upgrade that has not ended holds it; it runs the
-#: version by now; or the platform has it no more.
-HELD, CURRENT, GONE = "held_elsewhere", "already_current", "gone"
+#: version by now; the platform has it no more; or it belongs to another product by now.
+HELD, CURRENT, GONE, MOVED = "held_elsewhere", "already_current", "gone", "other_product"
 #: Of a wave for devices of one version: it runs neither that nor the new one, or can't be read.
 OTHER_VERSION, UNREAD_VERSION = "runs_another_version", "version_unread"
 

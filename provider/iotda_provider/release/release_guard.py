@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,14 @@ class ReleaseGuard(Watch):
 
     async def poll(self, io: GuardIO) -> Outcome | None:
         return await super().poll(io) if self.plan.batch_task_ids else None
+
+    def include(self, batch_task_ids: Sequence[str]) -> bool:
+        """Watch these batch tasks, too, from the next look on; whether any is new."""
+        before = self.plan.batch_task_ids
+        new = tuple(one for one in batch_task_ids if one not in before)
+        self.plan = replace(self.plan, batch_task_ids=(*before, *new))
+        self.memory.batch_task_ids = self.plan.batch_task_ids
+        return bool(new)
 
     @property
     def sees(self) -> bool:

@@ -23,6 +23,7 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
+from iotda_provider.models import Device
 from iotda_provider.models.json_text import checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.procedures import CallsIO
@@ -31,6 +32,7 @@ from iotda_provider.release.manifest import (
     CURRENT,
     GONE,
     LOOKED,
+    MOVED,
     OTHER_VERSION,
     UNREAD_VERSION,
 )
@@ -162,21 +164,25 @@ class SecondLook:
         left_out: dict[str, list[str]] = {}
         for one in self._ids:
             is_gone = isinstance(errors.get(one), IoTDANotFoundError)
-            runs = getattr(reading.found.get(one), self.counted.column, None)
-            if why := GONE if is_gone else self._why_not(runs):
+            if why := GONE if is_gone else self._why_not(reading.found.get(one)):
                 left_out.setdefault(why, []).append(one)
         self.left_out = left_out
         if self.counted.devices is not None:
+            away = [left_out.get(why, ()) for why in (GONE, MOVED)]
             # Whatever else differs belongs to other waves, and is looked at before these.
             self.counted = replace(
                 self.counted,
-                devices=max(0, self.counted.devices - len(left_out.get(GONE, ()))),
+                devices=max(0, self.counted.devices - sum(map(len, away))),
                 current=self.counted.current + len(left_out.get(CURRENT, ())),
             )
         self.is_done = True
 
-    def _why_not(self, runs: str | None) -> str:
-        """Why a device that runs this version is left out; empty: it is not."""
+    def _why_not(self, device: Device | None) -> str:
+        """Why a device is left out; empty: it is not. None: what it is can't be read."""
+        runs = getattr(device, self.counted.column, None)
+        product_id, wanted = getattr(device, "product_id", None), self.counted.product_id
+        if product_id != wanted and None not in (product_id, wanted):
+            return MOVED
         if runs and runs == self.counted.version:
             return CURRENT
         if self._from in (None, runs):

@@ -41,7 +41,8 @@ _SAID = {
 #: The fewest devices that are confirmed at a time, and the share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
-_MOST_NAMED = 1000
+#: In an XCom, whose ids may be long.
+_MOST_NAMED = 700
 #: Statuses of a device that may change its version at any moment.
 _UNFINISHED = frozenset(
     {SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING}

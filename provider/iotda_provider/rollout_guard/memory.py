@@ -93,7 +93,8 @@ class Memory:
         """Read what :meth:`to_json` wrote.
 
         A memory of another rollout, or a damaged one (Airflow Variables can be edited), is read as
-        an empty memory.
+        an empty memory; one of these batch tasks and more, which a release's wave has created
+        since, is theirs.
 
         :param is_signed: whether a guard has certainly written the memory
             (:class:`~iotda_provider.rollout_guard.signature.Signature`). Otherwise only that is
@@ -105,7 +106,7 @@ class Memory:
             with suppress(
                 *(TypeError, ValueError, AttributeError, KeyError, RecursionError, OverflowError)
             ):
-                if tuple(data["batch_task_ids"]) == batch_task_ids:
+                if set(batch_task_ids) <= set(data["batch_task_ids"]):
                     memory = cls._read(data, batch_task_ids, audit_limit)
                     return memory if is_signed else memory._without_unsigned_claims()
         return cls(batch_task_ids, trail=AuditTrail(audit_limit))

@@ -116,3 +116,17 @@ def test_no_more_rows_of_others_are_read_than_the_release_has_pages(
     lines = logged()
     assert "were not read to their end" in lines
     assert oldest in lines
+
+
+def test_a_refusal_to_say_what_others_do_does_not_end_the_guard_of_the_waves_before(
+    rollout: Any,
+) -> None:
+    """Somebody takes the right to list batch tasks away for a while."""
+    run = rollout()
+    run.plan("50%, 100%", gate=0.2)
+    run.confirm(1)
+    looks = len(run.emulator.journal("show_batch_task"))
+    run.emulator.add_fault("status", call="list_batch_tasks", status=403, body={}, count=3)
+    assert run.create(2)["verdict"] == "created"
+    assert run.xcoms["create_2", "alert"]["kind"] == "create_refused"
+    assert len(run.emulator.journal("show_batch_task")) > looks + 3, "the guard has looked"

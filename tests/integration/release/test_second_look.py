@@ -153,3 +153,47 @@ def test_a_device_that_was_held_and_runs_the_version_by_the_last_wave_is_left_ou
     assert sorted(run.confirmed) == sorted(run.devices), "by whichever release, each once"
     found = run.reconcile(run.outcome(2))
     assert (found["running"], found["counts"]["left_out"]) == (397, 3)
+
+
+def test_a_first_wave_that_has_no_device_left_lets_nobody_follow(rollout: Any) -> None:
+    """It would have been the canary of all others."""
+    run = rollout()
+    run.plan("1, 2, 100%")
+    update(run, run.wave(1))
+    remove(run, run.wave(2))
+    for wave, why in ((1, "already_current"), (2, "gone")):
+        run.confirm(wave)
+        assert run.xcoms[f"create_{wave}", "return_value"]["left_out"] == {why: 1}
+        found = run.watch(wave)
+        assert (found["verdict"], found["is_last"], found["gate"]) == ("unproven", False, None)
+        assert f"Wave {wave} is unproven: all devices of this wave" in found["summary"]
+    assert not run.confirmed
+
+
+def test_a_release_of_which_nobody_is_left_announces_nothing(rollout: Any) -> None:
+    run = rollout(devices=20)
+    run.plan("100%")
+    remove(run, run.devices)
+    run.confirm(1)
+    found = run.watch(1)
+    assert (found["verdict"], found["is_last"]) == ("unproven", True)
+    ended = run.outcome(1)
+    assert (ended["verdict"], ended["exposed"]) == ("unproven", 0)
+
+
+@pytest.mark.parametrize(("first", "verdict"), [(10, "unproven"), (100, "passed")])
+def test_a_later_wave_that_has_no_device_left_needs_enough_from_those_before(
+    rollout: Any, first: int, verdict: str
+) -> None:
+    run = rollout()
+    run.plan(f"{first}, {first + 3}, 100%")
+    remove(run, run.wave(2))
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == verdict
+    # A person may have let the small wave be followed, and is asked again: nothing new is shown.
+    run.confirm(2)
+    before = run.time.time()
+    found = run.watch(2, bake_time=3600, wave_timeout=7200)
+    assert (found["verdict"], found["gate"]["devices"]) == (verdict, first)
+    assert run.time.time() < before + 60, "there is nothing to wait for"
+    assert sorted(run.confirmed) == sorted(run.wave(1))

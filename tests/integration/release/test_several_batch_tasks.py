@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.integration.release.conftest import DOCUMENT, KilledError
 
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.operators.release.try_again import TryAgainOperator
@@ -210,11 +211,67 @@ def test_a_breach_while_a_quota_is_full_stops_all_that_there_is(
     assert len(ids) == 4, "three of the first wave, and one of the second"
     with IoTDAHook() as hook:
         statuses = {task_id: str(hook.get_batch_task(task_id).status) for task_id in ids}
-    first = [part["batch_task_id"] for part in run.xcoms["create_1", "return_value"]["parts"]]
-    assert {statuses[task_id] for task_id in first} == {"Stopped"}
+    assert set(statuses.values()) == {"Stopped"}, "nobody can confirm it at the console any more"
     assert set(run.confirmed) == set(run.wave(1))
-    # The one of the second wave holds its devices: none is confirmed.
     assert started(run) <= set(run.wave(1))
+
+
+@pytest.mark.parametrize(
+    ("wave", "action", "verdict"),
+    [
+        (1, "confirm", "breached"),
+        (2, "confirm", "breached"),
+        (2, "stop", "stopped_elsewhere"),
+        (1, "delete", "lost"),
+    ],
+)
+def test_what_somebody_does_to_one_while_the_next_waits_for_a_quota_is_seen(
+    rollout: Any,
+    small_parts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    wave: int,
+    action: str,
+    verdict: str,
+) -> None:
+    often = {"initializing": 0, "stop_after": 0, "search_per_second": None}
+    run = rollout(success_after=90_000, failure_after=600, failure_rate=0.9, switches=often)
+    run.plan("50, 100%" if wave == 1 else "1, 51, 100%")
+    if wave == 2:
+        run.confirm(1)
+    run.emulator.add_fault("status", call="create_batch_task", after=1, **LIMIT)
+    touched: list[str] = []
+
+    def touch_the_newest() -> None:
+        touched.append(run.task_ids[-1])
+        touch(run, action, touched[0])
+
+    after_a_refusal(monkeypatch, touch_the_newest)
+    result = run.create(wave)
+    assert (result["verdict"], len(touched)) == (verdict, 1)
+    assert result["batch_task_ids"][-1] == touched[0]
+    assert set(run.confirmed) == set(run.wave(1) if wave == 2 else ()), "nobody of this wave"
+    if action == "confirm":
+        with IoTDAHook() as hook:
+            assert str(hook.get_batch_task(touched[0]).status) == "Stopped"
+
+
+def after_a_refusal(patch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Have a function called once, when the platform has refused a call of a release."""
+    left = iter((act,))
+
+    def around(perform: Callable[..., Any]) -> Callable[..., Any]:
+        async def performing(io: Any, call: Any) -> Any:
+            try:
+                return await perform(io, call)
+            except IoTDAError:
+                for one in left:
+                    one()
+                raise
+
+        return performing
+
+    for kind in (WorkerReleaseIO, TriggererReleaseIO):
+        patch.setattr(kind, "perform", around(kind.perform))
 
 
 # --- many -----------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     "in_groups", "already_current", "other_product", "devices", "late"}`` (the last five are
     counts); ``targets``, the ids of the devices to release to, and ``late``, those of them that
     were not online lately, as lists or as the references of files with them; ``versions``, the same
-    of ``targets`` for each version that they run; and ``left_out``, the first thousand ids of
+    of ``targets`` for each version that they run; and ``left_out``, the first 350 ids of
     ``already_current`` and ``other_product``. Where it refuses,
     ``refused``: why, in words.
 

@@ -42,11 +42,12 @@ class CreateWaveOperator(WindowedOperator):
     before. Meanwhile the guard watches the earlier waves, and stops them if a rule breaks.
 
     Before that, the devices are looked at again. Left out are those that run the version by now
-    (``already_current``), those that do not exist any more (``gone``), and those that another
-    unfinished upgrade holds (``held_elsewhere``), which are added to the last wave. With a
-    ``from_version``, devices of another version (``runs_another_version``) and of an unknown one
-    (``version_unread``) are left out, too. Of other upgrades the newest batch tasks are read first,
-    and at most as many pages of rows as the release has devices; the log says what was not read.
+    (``already_current``), those that do not exist any more (``gone``), those that belong to another
+    product by now (``other_product``), and those that another unfinished upgrade holds
+    (``held_elsewhere``), which are added to the last wave. With a ``from_version``, devices of
+    another version (``runs_another_version``) and of an unknown one (``version_unread``) are left
+    out, too. Of other upgrades the newest batch tasks are read first, and at most as many pages of
+    rows as the release has devices; the log says what was not read.
     Also held are the devices in the groups of a release in this Airflow that began before and is
     under way, unless it is for another product; the log names it. A release without ``group_ids``
     stands back for those that began after it, too. The way back leaves other releases' groups

@@ -55,7 +55,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
     "report_path"}``; ``targets``, the ids of the devices, as a list or as the reference of a file
     with them; ``late``, those of them that come after all others because they are offline, and
     ``from_another``, those that ran yet another version before, likewise; and
-    ``left_as_they_are``, the first thousand of the others under the word that says why.
+    ``left_as_they_are``, the first 700 of the others under the word that says why.
     ``counts`` has the number of devices under each word of
     :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit the number.
 

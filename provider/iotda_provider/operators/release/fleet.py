@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: Devices whose details are read between two looks at the clock.
 _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
-#: Devices that are left out, and named.
-MOST_NAMED = 1000
+#: Devices that are left out for each reason, and named: in an XCom, whose ids may be long.
+MOST_NAMED = 350
 
 
 @dataclass

@@ -16,7 +16,7 @@ from iotda_provider.release.gate import as_gate
 from iotda_provider.release.manifest import HELD
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.trial_job import TrialJob
-from iotda_provider.release.watch_wave import PASSED, UNPROVEN, WatchJob, WaveDecision
+from iotda_provider.release.watch_wave import UNPROVEN, WatchJob, WaveDecision
 from iotda_provider.release.worker import UsersFunctions
 from iotda_provider.rollout_guard.alerts import load_function
 from iotda_provider.rollout_guard.outcome import COMPLETED
@@ -40,8 +40,10 @@ class WatchWaveOperator(WaveOperator):
     finished counts as failed. It opens after the bake time at the earliest, never while the guard
     is blind or holds, and in the last wave not before every device has finished or the time is
     over. A wave that has not passed when its time is over, or that can't pass any more once nothing
-    is under way, is ``unproven``: a person must decide. So is a wave that has no device left as
-    others hold them: it shows nothing, and they would come again with the last wave.
+    is under way, is ``unproven``: a person must decide. A wave of which every device is left out
+    shows nothing: it passes only if the waves before it are enough. Where they have no device
+    either, or others hold its devices, which would come again with the last wave, it is
+    ``unproven``.
 
     XComs: the return value ``{"wave", "verdict": "passed" | "unproven" | "rejected" | "breached" |
     "stopped_elsewhere" | "lost" | "surplus", "is_last", "batch_task_ids", "gate", "progress",
@@ -118,28 +120,31 @@ class WatchWaveOperator(WaveOperator):
         is_last = self.wave == len(plan["waves"])
         if confirm["verdict"] not in (CONFIRMED, COMPLETED):
             return {**confirm, "gate": None, "is_last": is_last}
-        if not any(part.wave == self.wave for part in parts):
-            said = f"Wave {self.wave} has no device left, so nothing is to be shown in it."
-            if held := self._held(ti):
-                # They would come again with the last wave, which no wave would have tried before.
-                said = (
-                    f"Wave {self.wave} is unproven: all of its devices are left out, {held} of them"
-                    " as another upgrade or release has them (held_elsewhere; the log of its create"
-                    " task names it), so nothing was shown. Start the release anew once that is "
-                    "over."
-                )
+        is_empty = not any(part.wave == self.wave for part in parts)
+        held = self._held(ti) if is_empty else 0
+        if held or not parts:
+            # Those that others hold would come again with the last wave, untried by any before.
+            said = (
+                f"all of its devices are left out, {held} of them as another upgrade or release "
+                "has them (held_elsewhere; the log of its create task names it), so nothing was "
+                "shown. Start the release anew once that is over."
+                if held
+                else "all devices of this wave and those before it are left out (left_out of "
+                "the create tasks says why), so nothing was shown. Start the release anew."
+            )
             asks = confirm.get("rehearse_stop") is True
             return {
                 **{key: confirm[key] for key in ("wave", "progress", "batch_task_ids")},
-                "verdict": UNPROVEN if held else PASSED,
+                "verdict": UNPROVEN,
                 "is_last": is_last,
                 "gate": None,
                 "started_elsewhere": confirm["started_elsewhere"],
                 **({"rehearse_stop": True} if asks else {}),
-                "summary": said,
+                "summary": f"Wave {self.wave} is unproven: {said}",
             }
         since = number_in(confirm, "confirmed_at")
-        bake = since + read_number(self.bake_time, "bake_time", zero=True)
+        # Without a device of its own those of the waves before have to be enough.
+        bake = since + (0 if is_empty else read_number(self.bake_time, "bake_time", zero=True))
         return WatchJob(
             wave=self.wave,
             batch_task_ids=tuple(str(part.batch_task_id) for part in parts),

@@ -321,7 +321,8 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self.memory_store(context).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
         trigger = self.trigger(
-            guard=watch.plan.to_dict(),
+            # Those that a wave has created meanwhile it finds again by itself.
+            guard={**watch.plan.to_dict(), "batch_task_ids": list(job.batch_task_ids)},
             job=job.to_json(),
             files=self.files(context).to_json(),
             owner=owner_of(ti),
