@@ -109,6 +109,8 @@ HOW = ["ask", "at once"] if AIRFLOW_V_3_1_PLUS else ["at once"]
             exclusiveMinimum=0,
             maximum=MOST_MINUTES_TO_REPORT,
             title="A healthy device reports within (minutes)",
+            description="Devices that take longer count as failed: bricked ones never report. "
+            "After a stop, devices that are installing have the same time to end.",
         ),
         "bake_minutes": field(
             BAKE_MINUTES, type="number", minimum=LEAST_BAKE_MINUTES, title="Bake time (minutes)"
@@ -154,6 +156,12 @@ def roll_back_release() -> None:
         return "way_back.plan" if found["devices"] else "report"
 
     # [way back]
+    rules = (
+        '[{"rule": "Combined", "false_alarm": 0.01, "rules": ['
+        '{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}, '
+        '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
+        '"tolerated_rate": {{ params.tolerated_rate }}}]}]'
+    )
     way_back = roll_back(
         "way_back",
         devices=found["targets"],
@@ -162,7 +170,7 @@ def roll_back_release() -> None:
         task_type="{{ ti.xcom_pull('find_again')['task_type'] }}",
         # Some may run a fix when their wave begins: these keep it.
         from_version="{{ ti.xcom_pull('find_again')['version'] }}",
-        rules='[{"rule": "SequentialFailureTest", "tolerated_rate": {{ params.tolerated_rate }}}]',
+        rules=rules,
         waves="{{ ti.xcom_pull('find_again')['waves'] | join(', ') }}",
         max_in_flight="{{ ti.xcom_pull('find_again')['at_a_time'] }}",
         bake_time="{{ params.bake_minutes * 60 }}",

@@ -19,6 +19,8 @@ from iotda_provider.release.gate import forecast
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.outline import Outline
 from iotda_provider.release.planning import late_warning
+from iotda_provider.release.trial_job import waves_too_small
+from iotda_provider.trials import DeviceTrial
 
 #: The failure rates for which the exposure is computed.
 RATES = (0.01, 0.02, 0.05, 0.1)
@@ -132,18 +134,21 @@ def dry_run(
     rules: Sequence[Rule],
     gate: EnoughSuccess,
     times: Times,
-    compared: int = 0,
+    trial: DeviceTrial | None = None,
 ) -> DryRun:
     """Compute what a release would do.
 
     :param left_out: why devices are left out, and how many
     :param rules: of the guard; each is evaluated at the end of each wave, as by then it has
         confirmed all of its devices
-    :param compared: the most devices of either group of the trial; 0: there is no trial
+    :param trial: compares the devices of each wave with those of later ones; None: there is none.
+        How many of them can be compared is known only when the release is planned: all, at most
     """
     found = forecast(gate, outline.labels, outline.cumulative)
     looks = math.ceil(times.bake / times.between_looks) + 1
     waves, sizes, moment, tasks = [], [], times.start, 0
+    too_small = waves_too_small(trial, outline.cumulative[: len(found) - outline.late_waves])
+    warnings = [*too_small.values()]
     for wave in found:
         begins = _opens(times, moment)
         parts = math.ceil(wave.devices / MAX_TARGETS_PER_TASK)
@@ -163,21 +168,22 @@ def dry_run(
                 parts,
                 begins.isoformat(timespec="minutes"),
                 ends.isoformat(timespec="minutes"),
-                wave.can_pass,
+                wave.can_pass and wave.wave not in too_small,
                 wave.sentence,
             )
         )
         moment = ends
-    warning = late_warning([wave.devices for wave in found], outline.late_waves)
+    if late := late_warning([wave.devices for wave in found], outline.late_waves):
+        warnings.append(late)
     return DryRun(
         devices=outline.cumulative[-1],
         left_out=left_out,
         late=outline.late,
         waves=waves,
         exposed=exposed(rules, outline.cumulative),
-        calls=expected_calls(outline, sizes, compared),
+        calls=expected_calls(outline, sizes, 0 if trial is None else trial.control_size),
         seconds=(moment - times.start).total_seconds(),
-        warnings=[warning] if warning else [],
+        warnings=warnings,
     )
 
 

@@ -18,10 +18,12 @@ from iotda_provider.release.planning import (
     shuffled,
     split_late,
 )
+from iotda_provider.release.trial_job import waves_too_small
 from iotda_provider.release.wave_specs import GROUP, WaveSpec, wave_specs
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import one_of
 from iotda_provider.task_io.parameters import none_if_blank, optional_text, read_number
+from iotda_provider.trials import DeviceTrial
 from iotda_provider.trials.device_trial import as_trial
 
 #: As much of a misspelt timezone as is looked at: likeness takes its time.
@@ -48,6 +50,7 @@ class ReleaseParameters:
         self.largest_first_wave = largest_first_wave
         self.gate: EnoughSuccess | None = None
         self.approval = ""
+        self.trial: DeviceTrial | None = None
         #: What can't be right, one sentence each, which begins with the parameter's name.
         self.faults: list[str] = []
         self._values = values
@@ -124,10 +127,17 @@ class ReleaseParameters:
         """
         if not self.specs or self.gate is None or self.approval != NEVER:
             return ""
-        label, first = self._first_wave(devices, groups, late)
+        plan = self.waves(devices, groups, late)
+        label, first = plan.labels[0], plan.cumulative[0]
         needed = self.gate.smallest_passing_sample()
         if first >= needed:
-            return ""
+            why = waves_too_small(self.trial, plan.cumulative[: len(plan) - plan.late]).get(1)
+            if not why:
+                return ""
+            return (
+                f"waves: {why} With approval '{NEVER}' the release would be stopped there: let the "
+                "first wave have more devices, or have a person asked."
+            )
         return (
             f"waves: the first one ({label}) has {first} device(s), and even if all of "
             f"them succeed, to rule out a failure rate of {100 * self.gate.max_failure_rate:g} % "
@@ -219,6 +229,7 @@ class ReleaseParameters:
         trial = as_trial(value)
         if trial is not None and trial.required and self.group_ids:
             raise ValueError(f"trial: it is required, and {BY_GROUP}")
+        self.trial = trial
 
     def _read_approval(self, value: Any) -> None:
         self.approval = one_of(value, "approval", APPROVALS)

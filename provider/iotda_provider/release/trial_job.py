@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -146,3 +146,36 @@ def _is_pair(value: Any) -> bool:
         and len(value) == 2
         and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value)
     )
+
+
+def too_small_for_trial(trial: DeviceTrial, wave: int, treated: int, control: int) -> str:
+    """Why a wave can't pass before a person has decided; empty: the trial may let it pass.
+
+    :param treated: updated devices that are compared at the gate after the wave
+    :param control: how many others they are compared with
+    """
+    if not trial.required or trial.can_pass(treated, control):
+        return ""
+    needed = trial.smallest_passing(control)
+    return (
+        f"Wave {wave}: TOO SMALL for the trial to show that it is no worse: {treated:,} "
+        f"device(s) can be compared with {control:,} others (at least "
+        f"{f'{needed:,}' if needed else 'more others'} are needed): a person must decide."
+    )
+
+
+def waves_too_small(trial: DeviceTrial | None, cumulative: Sequence[int]) -> dict[int, str]:
+    """The waves that can't pass before a person has decided, though all devices be compared.
+
+    :param trial: None: there is none
+    :param cumulative: the devices of each wave with those before it, without the late waves
+    """
+    if trial is None:
+        return {}
+    found: dict[int, str] = {}
+    # After the last one there is nobody to compare with.
+    for wave, devices in enumerate(cumulative[:-1], start=1):
+        groups = (min(n, trial.control_size) for n in (devices, cumulative[-1] - devices))
+        if why := too_small_for_trial(trial, wave, *groups):
+            found[wave] = why
+    return found

@@ -226,10 +226,8 @@ class Rollout:
                 task_id="plan",
                 waves=waves,
                 gate=gate,
-                task_type="firmwareUpgrade",
-                document=DOCUMENT,
                 create_task_ids=[f"create_{n}" for n in range(1, 7)],
-                **given,
+                **{"task_type": "firmwareUpgrade", "document": DOCUMENT, **given},
             )
         )
 

@@ -128,6 +128,10 @@ def test_more_waves_than_there_is_room_for_are_refused_with_the_late_one(rollout
         ({"waves": "5%, 100%"}, "(5%) has 5 device(s)"),
         ({"waves": f"group:{CANARIES}, 100%"}, f"(group:{CANARIES}) has 10 device(s)"),
         ({"waves": "100%", "gate": 0.01}, "(100%) has 100 device(s)"),
+        (
+            {"waves": "80%, 100%", "gate": 0.1, "trial": "required"},
+            "80 device(s) can be compared with 20 others (at least 82 are needed)",
+        ),
     ],
 )
 def test_a_first_wave_that_is_sure_to_be_stopped_is_refused(

@@ -95,10 +95,8 @@ class AllXComs:
 Start = Callable[..., Named]
 
 
-@pytest.fixture
-def release(rollout: Any, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Makes the rollouts of one platform, and plans them."""
-    first = rollout(**WORLD)
+def side_by_side(first: Rollout, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Named]:
+    """Makes the rollouts of one platform, each of a DAG of its own, by its id."""
     known: dict[str, Named] = {}
     own = "iotda_provider.rollout_guard.memory_store.TriggererMemoryStore."
     monkeypatch.setattr("iotda_provider.release.storage._xcom", lambda: AllXComs(known))
@@ -112,9 +110,21 @@ def release(rollout: Any, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setattr(own + "_set_xcom", put)
     monkeypatch.setattr(own + "_get_xcom", get)
 
-    def start(dag_id: str, *group_ids: str, **given: Any) -> Named:
+    def make(dag_id: str) -> Named:
         made = Named(first.emulator, first.time, first.deferrable, first.has_store)
         known[dag_id], made.dag_id = made, dag_id
+        return made
+
+    return make
+
+
+@pytest.fixture
+def release(rollout: Any, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Makes the rollouts of one platform, and plans them."""
+    make = side_by_side(rollout(**WORLD), monkeypatch)
+
+    def start(dag_id: str, *group_ids: str, **given: Any) -> Named:
+        made = make(dag_id)
         made.devices = sorted({one for group in group_ids for one in MEMBERS[group]})
         given = {"waves": "50%, 100%", "gate": 0.2, "group_ids": list(group_ids), **given}
         made.plan(**given)

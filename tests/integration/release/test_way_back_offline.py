@@ -1,16 +1,19 @@
-"""A way back does not wait for devices that are offline: they come last, and hold no place."""
+"""A way back waits neither for devices that are offline nor for those that it has silenced."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from tests.integration.release.conftest import PACKAGE
+from airflow.providers.common.compat.sdk import DAG
+from jinja2 import Template
+from tests.integration.release.conftest import DOCUMENT, PACKAGE
 from tests.integration.release.test_find_way_back import find
+from tests.unit.operators.test_forms import DAGS, filled, loaded
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.hooks.iotda import IoTDAHook
-from iotda_provider.operators.release.way_back import GATE
+from iotda_provider.operators.release.way_back import GATE, roll_back
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.way_back import late_of, way_back_waves
 
@@ -84,3 +87,28 @@ def test_who_is_offline_is_found_with_those_that_go_back(rollout: Any) -> None:
     others = len(targets) - len(offline & set(targets))
     first = as_gate(GATE).smallest_passing_sample()
     assert found["waves"] == ([str(first), "100%"] if others >= 2 * first else ["100%"])
+
+
+def rules_of(where: str) -> Any:
+    """The guard's rules of a way back, as its tasks get them."""
+    if where == "shipped":
+        dag = loaded("roll_back_release", DAGS / "roll_back_release.py")
+        text = dag.get_task("way_back.wave_1_confirm").rules
+        return Template(text).render(params=filled("roll_back_release"))
+    with DAG("back"):
+        made = roll_back(devices=["a"], document=DOCUMENT)
+    return made.group.children["roll_back.wave_1_confirm"].rules
+
+
+@pytest.mark.parametrize("where", ["shipped", "of ones own"])
+def test_an_old_package_after_which_no_device_says_anything_is_stopped(
+    rollout: Any, where: str
+) -> None:
+    packages = [{"package_id": PACKAGE, "version": OLD}]
+    run = rollout(speed=1, devices=60, fw_version=BAD, packages=packages, hang_rate=1)
+    rules = rules_of(where)
+    run.plan("100%", gate=GATE)
+    run.create(1, from_version=BAD, rules=rules)
+    given = {"rules": rules, "max_in_flight": 6, "poll_interval": 600, "timeout": 20 * 3600}
+    result = run.confirm(1, **given)
+    assert (result["verdict"], run.stops, len(run.confirmed)) == ("breached", 1, 6)

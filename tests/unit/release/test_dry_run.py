@@ -19,6 +19,7 @@ from iotda_provider.guards.lab.exact import exposure
 from iotda_provider.release.dry_run import RATES, Times, dry_run, exposed
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.outline import Outline
+from iotda_provider.trials import DeviceTrial
 
 #: A Sunday, 12:00.
 START = datetime(2026, 11, 29, 12, 0, tzinfo=timezone.utc)
@@ -127,14 +128,45 @@ def test_the_calls_are_those_that_devices_and_batch_tasks_take(devices: int) -> 
 def test_a_trial_compares_at_each_gate_with_later_waves() -> None:
     assert planned()["calls"]["comparing"] == 0
     # A product of 20,000 has 400 pages.
-    assert planned(compared=1000)["calls"]["comparing"] == 3 * 400
-    assert planned((100, 10_000), compared=100)["calls"]["comparing"] == 201
+    assert planned(trial=DeviceTrial())["calls"]["comparing"] == 3 * 400
+    few = DeviceTrial(control_size=100)
+    assert planned((100, 10_000), trial=few)["calls"]["comparing"] == 201
     late = outline((100, 500, 600), late_waves=1, of_product=600)
     times = Times(START, bake=60, between_looks=10)
+    trial = DeviceTrial(control_size=9)
     found = dry_run(
-        late, left_out={}, rules=[MaxFailures(5)], gate=EnoughSuccess(0.05), times=times, compared=9
+        late, left_out={}, rules=[MaxFailures(5)], gate=EnoughSuccess(0.05), times=times, trial=trial
     )
     assert found.calls["comparing"] == 12, "the late wave is compared with nobody"
+
+
+@pytest.mark.parametrize(
+    ("trial", "late_waves", "too_small"),
+    [
+        (DeviceTrial(required=True), 0, [1, 2]),
+        (DeviceTrial(required=True), 2, [1]),  # after the second one nobody is left to compare with
+        (DeviceTrial(required=True, method="product"), 0, [1, 2, 3]),
+        (DeviceTrial(required=True, control_size=50), 0, [1, 2, 3]),
+        (DeviceTrial(), 0, []),
+        (None, 0, []),
+    ],
+)
+def test_waves_that_are_too_small_for_a_required_trial_are_named(
+    trial: DeviceTrial | None, late_waves: int, too_small: list[int]
+) -> None:
+    """Each is large enough for the gate; the trial takes 82 devices, or 105 by products."""
+    found = dry_run(
+        outline((60, 81, 100, 1000), late_waves=late_waves),
+        left_out={},
+        rules=[MaxFailures(5)],
+        gate=EnoughSuccess(0.1),
+        times=Times(START, bake=60, between_looks=10),
+        trial=trial,
+    ).to_json()
+    assert found["too_small"] == too_small
+    said = [one for one in found["warnings"] if "TOO SMALL for the trial to show" in one]
+    assert [int(one.split(":")[0].removeprefix("Wave ")) for one in said] == too_small
+    assert all(one in found["summary"] for one in said)
 
 
 def test_an_outline_survives_an_xcom_and_nonsense_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
-from iotda_provider.operators.release.trial import trial_parameter
+from iotda_provider.operators.release.trial import NO_TIME_TO_LOOK, trial_parameter
 from iotda_provider.release.gate import as_gate
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.outline import Outline
@@ -107,7 +107,11 @@ class PreviewReleaseOperator(IoTDABaseOperator):
         MaintenanceWindow("00:00", "00:00", zone)  # refuses what is no timezone
         window = MaintenanceWindow.of(none_if_blank(self.window), zone)
         bake = read_number(self.bake_time, "bake_time", zero=True)
-        trial = None if outline.has_groups or not bake else as_trial(self.trial)
+        trial = as_trial(self.trial)
+        if trial is not None and trial.required and not bake:
+            raise IoTDAConfigError(f"trial: it is required, and {NO_TIME_TO_LOOK}.")
+        if outline.has_groups or not bake:
+            trial = None
         with self.hook() as hook:
             per_second = hook.settings.max_requests_per_second
         found = dry_run(
@@ -116,7 +120,7 @@ class PreviewReleaseOperator(IoTDABaseOperator):
             rules=read_rules(self.rules),
             gate=as_gate(self.gate),
             times=Times(_now(zone), bake, self.poll_interval, window, per_second),
-            compared=0 if trial is None else trial.control_size,
+            trial=trial,
         )
         out = {} if self.left_out is None else as_mapping(self.left_out, "left_out")
         result = {**found.to_json(), "left_out_devices": out}

@@ -9,7 +9,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.models import Device, TaskType
 from iotda_provider.models.log import Log
 from iotda_provider.release.preflight import BY_GROUP
-from iotda_provider.release.trial_job import TrialPlan, TrialRecord
+from iotda_provider.release.trial_job import TrialPlan, TrialRecord, too_small_for_trial
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.task_io.dag_parameters import is_template
 from iotda_provider.trials import DeviceTrial
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BLOCK, _PAGE = 500, 50
 #: More than these are not read by pages, so that they need not be held at once.
 _MOST_BY_PAGES = 50_000
+NO_TIME_TO_LOOK = "with a bake_time of 0 it has no time to look"
 
 
 def trial_parameter(value: Any) -> tuple[Any, Metric | None]:
@@ -71,7 +72,7 @@ def plan_trial(
     if any(spec.kind == GROUP for spec in specs):
         return _without(trial, BY_GROUP, log)
     if bake <= 0:
-        return _without(trial, "with a bake_time of 0 it has no time to look", log)
+        return _without(trial, NO_TIME_TO_LOOK, log)
     compared = waves.waves[: len(waves) - waves.late]
     reading = _Reading(hook, waves.seed, trial.control_size, product, log)
     online = [reading.online(wave) for wave in reading.chosen(compared)]
@@ -167,13 +168,8 @@ def summary(
         treated, control = len(draw.treated(wave)), len(draw.control(wave))
         can_pass = trial.can_pass(treated, control)
         waves.append({"wave": wave, "treated": treated, "control": control, "can_pass": can_pass})
-        if draw.has_gate(wave) and trial.required and not can_pass:
-            needed = trial.smallest_passing(control)
-            sentences.append(
-                f"Wave {wave}: TOO SMALL for the trial to show that it is no worse: {treated:,} "
-                f"device(s) can be compared with {control:,} others (at least "
-                f"{f'{needed:,}' if needed else 'more others'} are needed): a person must decide."
-            )
+        if draw.has_gate(wave) and (why := too_small_for_trial(trial, wave, treated, control)):
+            sentences.append(why)
     if draw.gates == 0:
         sentences.append("The trial has no gate: there are no later waves to compare with.")
     largest = max((w for w in waves if draw.has_gate(w["wave"])), default=None, key=_size)

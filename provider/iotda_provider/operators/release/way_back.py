@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from iotda_provider.guards import SequentialFailureTest
+from iotda_provider.guards import Combined, Overdue, SequentialFailureTest
 from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
 
 #: The failure rate that a wave of the way back must rule out: 19 devices without a failure do.
 GATE = 0.2
-_TOLERATED = 0.02
+_TOLERATED, _REPORT_WITHIN = 0.02, 4 * 3600
+#: Stops an old package that fails, and one after which devices report nothing.
+_RULES = Combined(
+    [SequentialFailureTest(_TOLERATED), Overdue(_REPORT_WITHIN, _TOLERATED)], false_alarm=0.01
+)
 
 
 def roll_back(
@@ -37,7 +41,8 @@ def roll_back(
     :param devices: the devices that get the old package: see ``staged_rollout`` (templated)
     :param document: ``{"package_ids": [...]}`` with the old package (templated)
     :param task_type: ``firmwareUpgrade`` or ``softwareUpgrade`` (templated)
-    :param rules: the guard's rules; None: ``SequentialFailureTest(0.02)`` (templated)
+    :param rules: the guard's rules; None: at most 2 % of the devices may fail, or take longer than
+        four hours (templated)
     :param from_version: the version that they go back from: a device that does not run it any more
         when its wave begins is left out, as after the release of a fix; None: whatever they run,
         which takes devices off a fix (templated)
@@ -52,7 +57,7 @@ def roll_back(
         devices=devices,
         document=document,
         task_type=task_type,
-        rules=SequentialFailureTest(_TOLERATED) if rules is None else rules,
+        rules=_RULES if rules is None else rules,
         from_version=from_version,
         waves=waves,
         gate=gate,
