@@ -135,7 +135,12 @@ def test_a_trial_compares_at_each_gate_with_later_waves() -> None:
     times = Times(START, bake=60, between_looks=10)
     trial = DeviceTrial(control_size=9)
     found = dry_run(
-        late, left_out={}, rules=[MaxFailures(5)], gate=EnoughSuccess(0.05), times=times, trial=trial
+        late,
+        left_out={},
+        rules=[MaxFailures(5)],
+        gate=EnoughSuccess(0.05),
+        times=times,
+        trial=trial,
     )
     assert found.calls["comparing"] == 12, "the late wave is compared with nobody"
 
