@@ -252,18 +252,16 @@ def test_whatever_fails_and_whoever_dies_the_other_one_confirms_all(
     assert world.accepted == {*FLEET}
 
 
-#: Found by chance: the second process is about to write what it has read before the first one's
-#: last writings.
-LATE_WRITER = [
-    *([1] * 8 + [0] * 9 + [2] * 5 + [1] * 19 + [2] * 7 + [0] * 22 + [3] + [0] * 9 + [2] * 3),
-    *([1] * 9 + [0] * 6 + [1] * 3 + [3] * 13 + [2] * 20 + [1] * 11 + [3] * 8 + [1] * 7),
-    *([3] * 15 + [0] * 16 + [3] * 11 + [0] * 32 + [3] * 8),
-]
+#: The first process writes what it has read before the second one's last writing.
+LATE_WRITER = [1] * 13 + [0] * 8
+#: The second process sees devices wait that the first one is asking just then, which dies.
+LATE_READER = [0] * 14 + [1] * 9 + [0] * 10
 
 
 @settings(max_examples=150, deadline=None)
 @given(SCHEDULES, st.none() | st.integers(0, 200))
 @example(LATE_WRITER, None)
+@example(LATE_READER, 61)
 def test_whoever_has_begun_counts_as_exposed_after_a_stop(
     schedule: list[int], dies_at: int | None
 ) -> None:
