@@ -23,8 +23,6 @@ import pytest
 from jsonschema.validators import validator_for
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
-#: In dag.test() of Airflow 3.1 and 3.2 a trigger has no supervisor, which would write its XComs.
-TRIGGERS_WRITE_XCOMS = not importlib.metadata.version("apache-airflow").startswith(("3.1.", "3.2."))
 
 # A machine that is busy with something else imports as slowly as it likes. Airflow's limit would
 # also take the place of pytest's, which uses the same signal, and nothing would end a test that

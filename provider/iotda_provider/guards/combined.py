@@ -108,7 +108,7 @@ class Combined(EvidenceRule):
             log_mean(self.shares, (part.most for part in found)),
             next((part.unsure for part in found if part.unsure), None),
             # What speaks most against the rollout comes first.
-            "; ".join(part.words for part in sorted(found, key=_weight, reverse=True)),
+            [one for part in sorted(found, key=_weight, reverse=True) for one in part.counted],
             {
                 "devices": counts.devices,
                 "failed": counts.progress.fail,

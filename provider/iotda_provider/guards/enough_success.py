@@ -11,9 +11,10 @@ from typing import ClassVar
 from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_g
 from iotda_provider.guards.look import Counts
-from iotda_provider.guards.rule import Rule, percent
+from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import odds
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.guards.wording import percent
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ class EnoughSuccess(Rule):
         share = unproven / devices if devices else 0.0
         return self._verdict(
             Decision.GO if goes else Decision.WAIT,
-            f"{self.name}: {devices - unproven} of {devices} started devices have succeeded, "
+            f"{devices - unproven} of {devices} started devices have succeeded, "
             f"{percent(share)} have failed or not finished (below {percent(self.max_failure_rate)} "
-            f"to go on): evidence {odds(value)}, "
-            f"{'enough to go on:' if goes else 'it goes on at'} {odds(self.log_bound)}.",
+            "to go on)",
+            f"evidence {odds(value)}; {self.name} goes on at {odds(self.log_bound)}.",
             Undecided.EVIDENCE if math.isnan(value) else None,
             measure="log_evidence",
             value=value,

@@ -12,6 +12,7 @@ from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts, Observed
 from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.guards.wording import Counted, how_many, what_failed
 from iotda_provider.models import TaskProgress
 
 CLASSES, CLUSTERS, HISTORY, ATTEMPTS = "classes", "clusters", "history", "attempts"
@@ -80,22 +81,25 @@ class Rule(ABC):
 
     def _cannot_tell(self, why: Undecided, words: str, **evidence: Any) -> Verdict:
         return self._verdict(
-            self.undecided_means, f"{self.name} cannot tell: {words}.", why, **evidence
+            self.undecided_means, "", f"{self.name} cannot tell: {words}.", why, **evidence
         )
 
     def _verdict(
         self,
         decision: Decision,
-        sentence: str,
+        counts: str,
+        reason: str,
         undecided: Undecided | None = None,
         **evidence: Any,
     ) -> Verdict:
+        """A verdict whose sentence gives the counts, and then what they mean to this rule."""
         plain = {name: value for name, value in evidence.items() if _is_json(value)}
         return Verdict(
             decision=decision,
             rule=self.name,
             evidence={**plain, "parameters": self.parameters},
-            sentence=sentence,
+            sentence=f"{counts}: {reason}" if counts else reason,
+            reason=reason,
             undecided=undecided,
         )
 
@@ -120,11 +124,9 @@ class ClassedRule(Rule):
         for name, value in {**values, "failure_class": classes}.items():
             object.__setattr__(self, name, value)
 
-    def _failures(self, least: int, most: int) -> str:
-        """The number of failures that this rule counts, in words."""
-        kind = f"{'/'.join(self.classes)} " if self.classes else ""
-        many = str(least) if least == most else f"{least} to {most}"
-        return f"{many} {kind}failure{'' if many == '1' else 's'}"
+    def _failed(self, least: int, most: int, of: str, **more: Any) -> Counted:
+        """The failed devices that this rule counts."""
+        return Counted(how_many(least, most), what_failed(self.classes), of, **more)
 
 
 def _plain(value: Any) -> Any:
@@ -140,8 +142,3 @@ def _plain(value: Any) -> Any:
 def _is_json(value: Any) -> bool:
     # JSON has no NaN and no infinity: such a number is left out.
     return not (isinstance(value, float) and not math.isfinite(value))
-
-
-def percent(share: float) -> str:
-    """A share as text: ``6.5 %``."""
-    return f"{100 * share:.3g} %" if share < 0.9995 else f"{100 * share:.4g} %"

@@ -12,8 +12,9 @@ from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import FLOOR, log_e, log_e_of_hazard
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.reporting_delay import ReportingDelay
-from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, HISTORY, ClassedRule, percent
+from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, HISTORY, ClassedRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.guards.wording import Counted, in_words, percent, share_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Evidence:
     :param least: the evidence that is certain; NaN: double precision is not enough
     :param most: the evidence that is possible, once everything is known
     :param unsure: what must be read to know the evidence; None: it is known
-    :param words: the counts behind it, as the beginning of a sentence
+    :param counted: the counts behind it, for a sentence
     :param facts: the same as plain JSON
     :param any_delay: the evidence that holds however late failures report; None: ``least`` does
     """
@@ -31,7 +32,7 @@ class Evidence:
     least: float
     most: float
     unsure: Undecided | None
-    words: str
+    counted: Sequence[Counted]
     facts: dict[str, Any] = field(default_factory=dict)
     any_delay: float | None = None
 
@@ -82,9 +83,9 @@ class EvidenceRule(ClassedRule):
             unsure = found.unsure if self._decide(found.most) is not decision else None
         return self._verdict(
             decision,
-            f"{self.name}: {found.words}: evidence against the rollout "
-            f"{_odds_between(found.least, found.most)}, "
-            f"{self._next_step(decision, unsure)} {odds(self.log_bound)}."
+            in_words(found.counted),
+            f"evidence against the rollout {_odds_between(found.least, found.most)}"
+            f"{self._next_step(decision, unsure)} stops at {odds(self.log_bound)}."
             f"{self._on_delay(decision, found)}",
             unsure,
             measure="log_evidence",
@@ -114,14 +115,14 @@ class EvidenceRule(ClassedRule):
         return f" That is so however soon failures report: {without}."
 
     def _next_step(self, decision: Decision, unsure: Undecided | None) -> str:
-        if decision is Decision.BREACH:
-            return "its bound is reached:"
         if decision is Decision.HOLD:
             assert self.hold_at is not None
-            return f"enough to hold ({odds(math.log(self.hold_at))}); it stops at"
+            return f"; {self.name} holds at {odds(math.log(self.hold_at))} and"
         if unsure is Undecided.EVIDENCE:
-            return "which could not be computed; it stops at"
-        return f"the {unsure} must be read to tell; it stops at" if unsure else "it stops at"
+            return f", as it could not be computed; {self.name}"
+        if unsure and decision is not Decision.BREACH:
+            return f"; the {unsure} must be read to tell; {self.name}"
+        return f"; {self.name}"
 
 
 def odds(log: float) -> str:
@@ -327,25 +328,29 @@ class SequentialFailureTest(EvidenceRule):
             final = counts.progress.fail
             facts |= {"attempted": least, "failed": final, "failed_at_most": final}
         any_delay: float | None = None
-        words = self._words(least, most, devices)
+        notes: tuple[str, ...] = ()
         if self.reporting is not None:
             facts["hazard"] = self._hazard(counts)
             any_delay = self._log_evidence_in(least, counts, whatever_delay=True)
-            words += f", of whom {facts['hazard']:.3g} may have failed by now"
+            by_now = f"{facts['hazard']:.3g} by now"
+            notes = (f"{percent(self.tolerated_rate)} would be {by_now}",)
+        counted = self._counted(counts, least, most, notes)
         if not self.leave_worst_out:
             low = self._log_evidence_in(least, counts)
             high = low if least == most else self._log_evidence_in(most, counts)
-            return Evidence(low, high, unsure, words, facts, any_delay)
+            return Evidence(low, high, unsure, counted, facts, any_delay)
         if counts.observed.clusters is None:
             everything = self._log_evidence_in(most, counts)
-            return Evidence(FLOOR, everything, Undecided.CLUSTERS, words, facts, any_delay)
+            return Evidence(FLOOR, everything, Undecided.CLUSTERS, counted, facts, any_delay)
         left, worst = self._without_worst(counts, least)
         facts["left_out"] = worst
-        words += f", leaving out {worst}" if worst else ""
+        if worst:
+            notes += (f"the evidence leaves out {worst}",)
+            counted = self._counted(counts, least, most, notes)
         most_left = self._without_worst(counts, most)[0]
         if any_delay is not None:
             any_delay = self._without_worst(counts, least, whatever_delay=True)[0]
-        return Evidence(left, most_left, unsure, words, facts, any_delay)
+        return Evidence(left, most_left, unsure, counted, facts, any_delay)
 
     def _without_worst(self, counts: Counts, failed: int, **how: bool) -> tuple[float, str | None]:
         """The smallest evidence when any one cluster is left out, and the name of that cluster."""
@@ -362,12 +367,19 @@ class SequentialFailureTest(EvidenceRule):
             found.append((self._log_evidence_in(rest, counts, without, **how), name))
         return min(found, key=lambda item: item[0])
 
-    def _words(self, least: int, most: int, devices: int) -> str:
-        share = percent(least / devices) if devices else "0 %"
-        what = self._failures(least, most)
-        if self.counts_attempts:
-            what = f"{least} device{'' if least == 1 else 's'} with a failed attempt"
-        return (
-            f"{what} among {devices} started devices ({share}; "
-            f"{percent(self.tolerated_rate)} tolerated)"
-        )
+    def _counted(
+        self, counts: Counts, least: int, most: int, notes: tuple[str, ...]
+    ) -> list[Counted]:
+        devices = counts.devices
+        share, tolerated = share_of(least, devices), (percent(self.tolerated_rate),)
+        of = f"{devices} devices"
+        if not self.counts_attempts:
+            return [self._failed(least, most, of, share=share, tolerated=tolerated, more=notes)]
+        final = counts.progress.fail
+        if final == least:
+            attempts = (f"{tolerated[0]} with a failed attempt",)
+            return [self._failed(final, final, of, share=share, tolerated=attempts, more=notes)]
+        return [
+            self._failed(final, final, of, share=share_of(final, devices)),
+            Counted(str(least), "have a failed attempt", of, share, tolerated, notes),
+        ]

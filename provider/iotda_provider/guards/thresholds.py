@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts
-from iotda_provider.guards.rule import ClassedRule, percent
+from iotda_provider.guards.rule import ClassedRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.guards.wording import in_words, percent
 
 DENOMINATORS = ("started", "finished", "total")
 
@@ -43,8 +44,8 @@ class MaxFailures(ClassedRule):
         unsure = breached is not self.breaks(most, devices)
         return self._verdict(
             Decision.BREACH if breached else Decision.CONTINUE,
-            f"{self.name}: {self._failures(least, most)} among {devices} started devices; "
-            f"{_next_step(breached, unsure)} {self.count}.",
+            in_words([self._failed(least, most, f"{devices} devices")]),
+            f"{_unsure(unsure)}{self.name} stops at {self.count}.",
             Undecided.CLASSES if unsure else None,
             measure="failures",
             value=least,
@@ -106,13 +107,16 @@ class MaxFailureRate(ClassedRule):
         breached = self.breaks(least, devices)
         unsure = breached is not self.breaks(most, devices)
         share = least / devices if devices else 0.0
-        said = _next_step(breached, unsure)
+        of = {"finished": f"{devices} finished devices", "total": f"all {devices} devices"}.get(
+            self.denominator, f"{devices} devices"
+        )
+        said = "stops at"
         if devices < self.min_sample:
-            said = f"it decides nothing below {self.min_sample} devices, and then stops at"
+            said = f"decides nothing below {self.min_sample} devices, and then stops at"
         return self._verdict(
             Decision.BREACH if breached else Decision.CONTINUE,
-            f"{self.name}: {self._failures(least, most)} among {devices} {self.denominator} "
-            f"devices ({percent(share)}); {said} {percent(self.rate)}.",
+            in_words([self._failed(least, most, of, share=percent(share))]),
+            f"{_unsure(unsure)}{self.name} {said} {percent(self.rate)}.",
             Undecided.CLASSES if unsure else None,
             measure="failure_rate",
             value=share,
@@ -124,7 +128,5 @@ class MaxFailureRate(ClassedRule):
         )
 
 
-def _next_step(breached: bool, unsure: bool) -> str:
-    if breached:
-        return "its bound is reached:"
-    return "that depends on their classes; it stops at" if unsure else "it stops at"
+def _unsure(unsure: bool) -> str:
+    return "their classes must be read to tell; " if unsure else ""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_e
 from iotda_provider.guards.look import Counts
-from iotda_provider.guards.rule import HISTORY, Rule, percent
+from iotda_provider.guards.rule import HISTORY, Rule
 from iotda_provider.guards.sequential import Evidence, EvidenceRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
+from iotda_provider.guards.wording import Counted, lasting, percent
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Stalled(Rule):
         breached = still >= self.for_seconds
         return self._verdict(
             Decision.BREACH if breached else Decision.CONTINUE,
-            f"{self.name}: {unfinished} started devices are unfinished and none has started or "
-            f"finished for {still:.0f} s; "
-            f"{'its bound is reached:' if breached else 'it stops at'} {self.for_seconds:.0f} s.",
+            f"{unfinished} of {counts.devices} devices are unfinished, and none has started or "
+            f"finished for {lasting(round(still))}",
+            f"{self.name} stops at {lasting(self.for_seconds)}.",
             measure="seconds_still",
             value=still,
             bound=self.for_seconds,
@@ -123,13 +124,23 @@ class Overdue(EvidenceRule):
             overdue_most = overdue
         late = overdue or 0
         share = (least + late) / devices if devices else 0.0
+        tolerated = (percent(self.tolerated_rate),)
+        of, after = f"{devices} devices", f"unfinished after {lasting(self.after_seconds)}"
+        counted = [
+            self._failed(least, most, of, share=percent(share), tolerated=tolerated),
+            Counted("0", after, of),
+        ]
+        if late:
+            together = f"together {percent(share)}"
+            counted = [
+                self._failed(least, most, of),
+                Counted(str(late), after, of, together, tolerated),
+            ]
         return Evidence(
             self.log_evidence(least + late, devices),
             self.log_evidence(most + overdue_most, devices),
             unsure,
-            f"{self._failures(least, most)} and {late} devices unfinished after "
-            f"{self.after_seconds:.0f} s, among {devices} started ({percent(share)}; "
-            f"{percent(self.tolerated_rate)} tolerated)",
+            counted,
             {
                 "failed": least,
                 "failed_at_most": most,

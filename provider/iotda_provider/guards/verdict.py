@@ -49,6 +49,7 @@ class Verdict:
     :param evidence: plain JSON: ``measure`` (what was measured), its ``value`` and its ``bound``,
         the counts behind them, and the rule's ``parameters``
     :param sentence: the same, in one sentence for a person
+    :param reason: the sentence without the counts that it begins with; empty: not known apart
     :param undecided: why the look could not be judged for certain; None: it could
     :param parts: if several rules were asked, the verdict of each
     """
@@ -59,6 +60,7 @@ class Verdict:
     sentence: str = ""
     undecided: Undecided | None = None
     parts: tuple[Verdict, ...] = field(default=(), repr=False)
+    reason: str = field(default="", repr=False, compare=False)
 
     @property
     def breached(self) -> bool:
@@ -72,7 +74,7 @@ class Verdict:
         return value / bound if value is not None and bound else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON; ``undecided`` and ``parts`` are left out if empty."""
+        """As plain JSON without ``reason``; ``undecided`` and ``parts`` are left out if empty."""
         data: dict[str, Any] = {
             "decision": str(self.decision),
             "rule": self.rule,

@@ -125,7 +125,15 @@ class TaskProgress:
         return {**counts, "started": self.started, "finished": self.finished}
 
     def __str__(self) -> str:
-        parts = [f"{self.success} succeeded", f"{self.fail} failed"]
+        return f"{self.success} succeeded, {self.fail} failed{self._rest()} of {self.total}"
+
+    @property
+    def others(self) -> str:
+        """The counts in words, without those that failed."""
+        return f"{self.success} succeeded{self._rest()}"
+
+    def _rest(self) -> str:
+        parts = [""]
         for count, word in (
             (self.processing, "running"),
             (self.fail_wait_retry, "waiting to retry"),
@@ -135,7 +143,7 @@ class TaskProgress:
         ):
             if count:
                 parts.append(f"{count} {word}")
-        return f"{', '.join(parts)} of {self.total}"
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

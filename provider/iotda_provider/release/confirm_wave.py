@@ -288,7 +288,7 @@ class WaveConfirmation(WaveLedgers):
         if not self._counts:
             what = f"at most {job.members} device(s) were confirmed (which can't be read now)"
         if outcome is not None:
-            said = f"Wave {job.wave}, {what}: {outcome.summary}"
+            said = f"{outcome.summary} Wave {job.wave}: {what}."
         else:
             left = len(self._unreached)
             could_not = f", {left} could NOT be confirmed" if left else ""

@@ -87,7 +87,8 @@ class OpenQuestion:
         while True:
             outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
-                why = f"The guard has closed the question after wave {job.wave}: {outcome.summary}"
+                closed = f"So the guard has closed the question after wave {job.wave}."
+                why = f"{outcome.summary} {closed}"
                 await io.close_question(job.ti_id, STOP, why)
                 stop = outcome.to_result()["stop"]
                 return self._result(outcome.verdict, STOP, THE_GUARD, why, outcome.rule, stop)

@@ -69,17 +69,23 @@ class GuardMetrics:
             if self._watch.blind_since is not None:
                 self._count("iotda.guards.blind_seconds", began - self._began)
         self._began = began
-        self._count_devices()
+        # An earlier process may have counted some devices, and its memory says which.
+        if not self._watch.awaits_memory:
+            self._count_devices()
         if (share := self._watch.share_of_bound) is not None:
             metrics.gauge("iotda.guards.evidence", round(share, 4), id(self), **self._tags)
+
+    def over(self) -> None:
+        """The guard has its outcome: no memory of an earlier process is waited for any more."""
+        self._count_devices()
 
     def ended(self) -> None:
         """The guard has ended here, or goes on in another process."""
         metrics.gauge("iotda.guards.evidence", None, id(self), **self._tags)
 
     def _count_devices(self) -> None:
-        if self._watch.awaits_memory or not self._watch.tasks:
-            return  # an earlier process may have counted some, and its memory says which
+        if not self._watch.tasks:
+            return
         seen = self._watch.progress_json
         if self._counted is None:
             self._counted = self._counted_before(seen["fail"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from iotda_provider.guards import Decision, Verdict, total_progress
-from iotda_provider.guards.rule import percent
 from iotda_provider.models import BatchTask
 from iotda_provider.rollout_guard.plan import GuardPlan
 
@@ -121,9 +120,14 @@ def _seen(tasks: Sequence[BatchTask]) -> dict[str, Any]:
     }
 
 
-def _now(tasks: Sequence[BatchTask]) -> str:
+def now_in_words(tasks: Sequence[BatchTask], said: object = None) -> str:
+    """The present state in words.
+
+    :param said: the number of failed devices that the sentence has said already
+    """
     statuses = ", ".join(dict.fromkeys(str(task.status) for task in tasks))
-    return f"{statuses}: {total_progress(task.progress for task in tasks)}"
+    counts = total_progress(task.progress for task in tasks)
+    return f"{statuses}: {counts.others if counts.fail == said else counts}"
 
 
 def capitalised(text: str) -> str:
@@ -158,7 +162,7 @@ def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> O
         plan,
         tasks,
         BREACHED,
-        f"{word}: {_failures(plan, verdict.evidence)}{verdict.sentence} {then}",
+        f"{word}: {verdict.sentence} {then}",
         rule=verdict.rule,
         evidence=verdict.evidence,
         shadow=plan.shadow,
@@ -183,15 +187,14 @@ def stopped(
     verdict = Verdict.from_dict(intent["verdict"])
     word, sentence = _STOP_SENTENCES[stop_outcome]
     said = capitalised(sentence.format(label=plan.label))
-    failures = _failures(plan, verdict.evidence)
     error = intent.get("error") if stop_outcome == FAILED else None
     lost = bool(intent.get("guard_lost"))
     return _outcome(
         plan,
         tasks,
         LOST if lost else BREACHED,
-        f"{word}: {failures}{verdict.sentence} {said}{f' ({error})' if error else ''}: now "
-        f"{_now(tasks)}.",
+        f"{word}: {verdict.sentence} {said}{f' ({error})' if error else ''}: now "
+        f"{now_in_words(tasks, verdict.evidence.get('failed'))}.",
         rule=None if lost else verdict.rule,
         evidence={} if lost else verdict.evidence,
         stop={
@@ -211,20 +214,23 @@ def stopped_elsewhere(plan: GuardPlan, tasks: Sequence[BatchTask]) -> Outcome:
         task.task_id for task in tasks if not task.status.is_stop and not task.status.is_terminal
     ]
     rest = f" Nobody guards the rest of it any more: {', '.join(going_on)}." if going_on else ""
-    summary = f"STOPPED ELSEWHERE: Somebody else has stopped {plan.label}: now {_now(tasks)}.{rest}"
+    now = now_in_words(tasks)
+    summary = f"STOPPED ELSEWHERE: Somebody else has stopped {plan.label}: now {now}.{rest}"
     return _outcome(plan, tasks, STOPPED_ELSEWHERE, summary)
 
 
 def completed(plan: GuardPlan, verdict: Verdict | None, tasks: Sequence[BatchTask]) -> Outcome:
     """The rollout has ended by itself, and no rule broke."""
-    nearest = f" {verdict.sentence}" if verdict and verdict.sentence else ""
-    summary = f"COMPLETED: No rule broke; {plan.label} has ended as {_now(tasks)}.{nearest}"
+    nearest = verdict.reason or verdict.sentence if verdict else ""
+    why = f": {nearest}" if nearest else "."
+    now = f"{capitalised(plan.label)} has ended as {now_in_words(tasks)}"
+    summary = f"COMPLETED: {now}. No rule broke{why}"
     return _outcome(plan, tasks, COMPLETED, summary, evidence=verdict.evidence if verdict else {})
 
 
 def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Outcome:
     """A batch task of the rollout does not exist: somebody has deleted it, or the id is wrong."""
-    rest = f" The others are {_now(tasks)}." if tasks else ""
+    rest = f" The others are {now_in_words(tasks)}." if tasks else ""
     summary = (
         f"LOST: Batch task {', '.join(gone)} does not exist (any more): somebody has deleted it, "
         f"or the id is wrong, so nobody knows how it ended.{rest}"
@@ -234,38 +240,11 @@ def lost(plan: GuardPlan, gone: Sequence[str], tasks: Sequence[BatchTask]) -> Ou
 
 def guard_lost(plan: GuardPlan, why: str, tasks: Sequence[BatchTask]) -> Outcome:
     """The guard's time is over, and the rollout goes on unguarded."""
-    seen = f" It was last seen {_now(tasks)}." if tasks else ""
+    seen = f" It was last seen {now_in_words(tasks)}." if tasks else ""
     summary = (
         f"NOT GUARDED: {why} Nobody guards {plan.label} any more, and nothing has stopped it.{seen}"
     )
     return _outcome(plan, tasks, LOST, summary, guard_lost=True)
-
-
-def _failures(plan: GuardPlan, evidence: Mapping[str, Any]) -> str:
-    """How many of how many devices have failed, and how many may; empty: the rule counts none."""
-    failed, devices = evidence.get("failed"), evidence.get("devices")
-    if failed is None or not devices:
-        return ""
-    attempted = evidence.get("attempted")
-    found = [f"{failed} of {devices} devices failed ({_shares(plan, failed, devices, 'failed')})"]
-    if attempted is not None and attempted > failed:
-        shares = _shares(plan, attempted, devices, "attempts")
-        found.append(f"{attempted} have a failed attempt ({shares})")
-    return f"{', '.join(found)}. "
-
-
-def _shares(plan: GuardPlan, count: int, devices: int, what: str) -> str:
-    tolerated = next(_tolerated(plan.rules, what), None)
-    may = "" if tolerated is None else f"; {percent(tolerated)} tolerated"
-    return f"{percent(count / devices)}{may}"
-
-
-def _tolerated(rules: Iterable[Any], what: str) -> Iterator[float]:
-    """The rates that rules tolerate, of those that count devices that failed, or attempts."""
-    for rule in rules:
-        yield from _tolerated(getattr(rule, "rules", ()), what)
-        if getattr(rule, "counts", "failed") == what and hasattr(rule, "tolerated_rate"):
-            yield rule.tolerated_rate
 
 
 def _outcome(

@@ -14,7 +14,7 @@ from iotda_provider.notifications.messages import with_outcome
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
-from iotda_provider.rollout_guard.outcome import capitalised, to_text
+from iotda_provider.rollout_guard.outcome import capitalised, now_in_words, to_text
 from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.waiting.outage import is_task_gone
 
@@ -98,10 +98,13 @@ class Rollout:
     def _statuses(self) -> str:
         return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
 
-    def _log_if_new(self, outcome: str) -> None:
-        """Log an outcome and the counts, if they have changed; the outcome first, as it decides."""
-        now = f"{capitalised(self.plan.label)} is {self._statuses()}: {in_words(self.tasks)}."
-        line = f"{outcome} {now}"
+    def _log_if_new(self, outcome: str, said: object = None) -> None:
+        """Log an outcome and the counts, if they have changed; the outcome first, as it decides.
+
+        :param said: the number of failed devices that the outcome says
+        """
+        label, now = capitalised(self.plan.label), now_in_words(self.tasks, said)
+        line = f"{outcome} {label} is {now}."
         if line != self._last_line:
             self._last_line = line
             self.log.info("%s", line)

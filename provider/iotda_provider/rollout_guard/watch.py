@@ -195,7 +195,8 @@ class Watch(StoppableRollout):
             return await self._breach(io, verdict)
         if ended and trouble is None:
             return self._ended()
-        self._log_if_new(outcomes.present(str(verdict.decision), verdict.sentence))
+        present = outcomes.present(str(verdict.decision), verdict.sentence)
+        self._log_if_new(present, verdict.evidence.get("failed"))
         if verdict.decision is Decision.HOLD and not self.memory.held:
             self.memory.held = True
             await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")

@@ -49,6 +49,8 @@ def look_until_over(
         if outcome is None and left <= 0:
             outcome = io.run(watch.give_up(io, time_is_over))
         if outcome is not None or (deferrable and earlier_memory.is_settled):
+            if outcome is not None:
+                measured.over()
             live.settle(outcome)
             measured.ended()
             return outcome

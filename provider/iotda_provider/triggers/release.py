@@ -172,6 +172,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
             async with live:
                 payload = await self._event(job, procedure, io)
                 if payload["status"] == OVER:
+                    measured.over()
                     result = payload["result"]
                     await live.settle(Ended(result["verdict"], result["summary"]))
         finally:

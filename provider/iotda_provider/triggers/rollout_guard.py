@@ -168,10 +168,12 @@ class RolloutGuardTrigger(GuardingTrigger):
                 outcome = await io.run(watch.poll(io))
                 measured.looked(began)
                 if outcome is not None:
+                    measured.over()
                     return outcome
                 live.show()
                 left = float("inf") if deadline is None else deadline - time.time()
                 if left <= 0:
+                    measured.over()
                     return await io.run(watch.give_up(io, "The guard's timeout is over."))
                 pause = seconds_to_tick(began, watch.interval, time.monotonic())
                 await asyncio.sleep(min(pause, left))

@@ -101,7 +101,8 @@ def _open_at(state: str, now: datetime) -> datetime | None:
 
 def rollout(dag_id: str, run_id: str, session: SessionDep, user: GetUserDep) -> dict[str, Any]:
     """One rollout: the one that a guard, a stop or a release of this run is about."""
-    if len(dag_id) > _LONGEST_ID or len(run_id) > _LONGEST_ID:
+    # Postgres takes no text with a NUL.
+    if len(dag_id) > _LONGEST_ID or len(run_id) > _LONGEST_ID or "\0" in dag_id + run_id:
         raise HTTPException(404, "There is no such run.")
     auth = get_auth_manager()
     dag_ids = auth.get_authorized_dag_ids(user=user, method="GET") | {dag_id}

@@ -5,7 +5,6 @@ Any task may push XComs by these names, so whatever has another shape is left ou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +12,9 @@ from typing import Any
 
 CLASSES = ("environment", "firmware", "unknown")
 KINDS = ("guard", "stop", "release")
-_MOST, _LONGEST = 100, 300
+_MOST, _LONGEST, _LARGEST = 100, 300, 1e12
+#: Of what the page hands on as it is: the knots of a reporting delay, and how deep rules are.
+_MOST_INSIDE, _DEEPEST = 500, 8
 _COUNTS = (
     *("total", "processing", "success", "fail", "waiting", "fail_wait_retry", "stopped"),
     *("removed", "started", "finished"),
@@ -44,7 +45,6 @@ def header_of(value: Any) -> Header | None:
     """The header that an XCom holds; None: it holds none."""
     if not isinstance(value, Mapping) or value.get("kind") not in KINDS:
         return None
-    rules = value.get("rules")
     return Header(
         kind=value["kind"],
         batch_task_ids=texts(value.get("batch_task_ids")),
@@ -53,9 +53,7 @@ def header_of(value: Any) -> Header | None:
         version=text(value.get("version")),
         group_ids=texts(value.get("group_ids")),
         devices=count(value.get("devices")) or None,
-        rules=[dict(rule) for rule in rules[:_MOST] if isinstance(rule, Mapping)]
-        if isinstance(rules, list)
-        else [],
+        rules=[_bounded(rule) for rule in mappings(value.get("rules"))],
         iotda_conn_id=text(value.get("iotda_conn_id")) or "",
         project_id=text(value.get("project_id")),
         instance_id=text(value.get("instance_id")),
@@ -158,10 +156,10 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None: it is none."""
+    """A number that a rollout can have; None: it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None  # NaN is not
 
 
 def count(value: Any) -> int:
@@ -183,9 +181,9 @@ def moment(value: Any) -> datetime | None:
         return None
     try:
         when = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         return None
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 def to_text(when: datetime | None) -> str | None:
@@ -193,6 +191,16 @@ def to_text(when: datetime | None) -> str | None:
     if when is None:
         return None
     return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _bounded(value: Any, depth: int = 0) -> Any:
+    """Plain JSON as it is, but for what is too long, too deep, too large or no JSON."""
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        items = [*value.items()][:_MOST_INSIDE]
+        return {str(key)[:_LONGEST]: _bounded(item, depth + 1) for key, item in items}
+    if isinstance(value, list) and depth < _DEEPEST:
+        return [_bounded(item, depth + 1) for item in value[:_MOST_INSIDE]]
+    return value if isinstance(value, bool) else text(value) or number(value)
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import pytest
 from tests.recorded_metrics import RecordedMetrics, record_metrics
 
 from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
+from iotda_provider.rollout_guard.triggerer import TriggererRecall
+from iotda_provider.rollout_guard.worker import WorkerRecall
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 DASHBOARD = DOCS / "grafana-dashboard.json"
@@ -59,6 +61,21 @@ def test_a_guard_that_begins_again_counts_no_device_twice(
 
     assert 0 < before < 60
     assert measured.total("iotda.devices.started") == 60
+
+
+def test_a_guard_that_ends_before_its_memory_has_come_counts_its_devices(
+    fleet: Any, ti: Any, measured: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for recall in (TriggererRecall, WorkerRecall):
+        monkeypatch.setattr(recall, "give_to_watch", lambda self: None)
+    ended = fleet({"devices": 60, "failure_rate": 0.2})
+    ended.sleep(36_000)
+
+    ended.run(ti, poke_interval=5)
+
+    assert measured.total("iotda.guards.looks") == 1
+    assert measured.total("iotda.devices.started") == 60
+    assert measured.total("iotda.devices.failed") == ended.progress()["fail"] > 0
 
 
 def test_a_stop_is_counted_and_the_evidence_that_led_to_it(

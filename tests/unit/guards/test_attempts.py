@@ -53,7 +53,7 @@ def test_devices_that_wait_for_a_retry_count_with_those_that_have_failed() -> No
     assert verdict.breached
     assert (verdict.evidence["failed"], verdict.evidence["attempted"]) == (1, 18)
     assert verdict.sentence.startswith(
-        "SequentialFailureTest: 18 devices with a failed attempt among 38 started devices (47"
+        "1 of 38 devices failed (2.63 %), 18 have a failed attempt (47.4 %; 20 % tolerated): "
     )
     assert not judged(look(0, processing=38), rules=ATTEMPTS).evidence["attempted"]
 
@@ -151,12 +151,14 @@ def test_in_one_combined_the_other_rules_count_as_before() -> None:
     rule = Combined([SequentialFailureTest(0.02), ATTEMPTS, Overdue(3600, 0.02)])
     verdict = judged(look(0, processing=20, fail_wait_retry=18, success=60), rules=rule)
     assert (verdict.evidence["failed"], verdict.evidence["attempted"]) == (0, 18)
-    assert "0 failures among 98" in verdict.sentence
-    assert "18 devices with a failed attempt among 98" in verdict.sentence
+    assert verdict.sentence.startswith(
+        "0 of 98 devices failed (0 %; 2 % tolerated), 0 unfinished after 1 h, 18 have a failed "
+        "attempt (18.4 %; 20 % tolerated): evidence against the rollout "
+    )
     broken = judged(look(0, processing=20, fail_wait_retry=19), rules=rule)
     assert broken.breached
-    # What speaks most against the rollout comes first; nothing is said of a delay that none knows.
-    assert broken.sentence.startswith("Combined: 19 devices with a failed attempt among 39")
+    # Nothing is said of a delay that none knows.
+    assert "39 devices failed (0 %; 2 % tolerated), 19 have a failed attempt" in broken.sentence
     assert "soon" not in broken.sentence
     assert {"attempts", "history"} <= rule.needs
 

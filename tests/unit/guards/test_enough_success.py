@@ -20,8 +20,8 @@ def test_unfinished_devices_count_as_failed() -> None:
 def test_the_sentence_tells_counts_evidence_and_bound() -> None:
     verdict = EnoughSuccess(0.05).check(TaskProgress(total=82, success=82))
     assert verdict.sentence == (
-        "EnoughSuccess: 82 of 82 started devices have succeeded, 0 % have failed or not finished "
-        "(below 5 % to go on): evidence 20.4 to 1, enough to go on: 20 to 1."
+        "82 of 82 started devices have succeeded, 0 % have failed or not finished (below 5 % to go "
+        "on): evidence 20.4 to 1; EnoughSuccess goes on at 20 to 1."
     )
 
 

@@ -28,8 +28,8 @@ def progress(failed: int, devices: int) -> TaskProgress:
 def test_a_breach_is_told_in_one_sentence_with_counts_rate_evidence_and_bound() -> None:
     verdict = SequentialFailureTest(0.02).check(progress(13, 200))
     assert verdict.sentence == (
-        "SequentialFailureTest: 13 failures among 200 started devices (6.5 %; 2 % tolerated): "
-        "evidence against the rollout 195 to 1, its bound is reached: 100 to 1."
+        "13 of 200 devices failed (6.5 %; 2 % tolerated): evidence against the rollout 195 to 1; "
+        "SequentialFailureTest stops at 100 to 1."
     )
     assert verdict.evidence["rate"] == 0.065
     assert verdict.evidence["parameters"]["tolerated_rate"] == 0.02
@@ -46,7 +46,7 @@ def test_a_breach_is_told_in_one_sentence_with_counts_rate_evidence_and_bound() 
 )
 def test_evidence_is_a_number_that_people_read(failed: int, devices: int, words: str) -> None:
     sentence = SequentialFailureTest(0.02).check(progress(failed, devices)).sentence
-    assert f": evidence against the rollout {words}, it" in sentence
+    assert f": evidence against the rollout {words}; Seq" in sentence
 
 
 def test_no_level_to_hold_at_by_default() -> None:
@@ -58,7 +58,7 @@ def test_a_lower_level_of_evidence_holds_before_it_stops() -> None:
     assert rule.check(progress(8, 200)).decision is Decision.CONTINUE
     held = rule.check(progress(12, 200))
     assert held.decision is Decision.HOLD
-    assert "enough to hold (10 to 1)" in held.sentence
+    assert "holds at 10 to 1 and stops at 100 to 1" in held.sentence
     assert rule.check(progress(13, 200)).decision is Decision.BREACH
 
 

@@ -16,9 +16,7 @@ def test_max_failures_breaks_at_the_count_itself() -> None:
     assert verdict.evidence["failed"] == 3
     assert verdict.evidence["devices"] == 9
     assert verdict.evidence["bound"] == 3
-    assert verdict.sentence == (
-        "MaxFailures: 3 failures among 9 started devices; its bound is reached: 3."
-    )
+    assert verdict.sentence == "3 of 9 devices failed: MaxFailures stops at 3."
 
 
 def test_a_device_that_waits_for_a_retry_has_not_failed_but_has_started() -> None:
@@ -28,18 +26,22 @@ def test_a_device_that_waits_for_a_retry_has_not_failed_but_has_started() -> Non
 
 
 @pytest.mark.parametrize(
-    ("denominator", "devices", "breached"),
-    [("started", 50, False), ("finished", 10, True), ("total", 100, False)],
+    ("denominator", "devices", "breached", "words"),
+    [
+        ("started", 50, False, "5 of 50 devices failed (10 %)"),
+        ("finished", 10, True, "5 of 10 finished devices failed (50 %)"),
+        ("total", 100, False, "5 of all 100 devices failed (5 %)"),
+    ],
 )
 def test_the_denominator_is_the_users_choice(
-    denominator: str, devices: int, breached: bool
+    denominator: str, devices: int, breached: bool, words: str
 ) -> None:
     progress = TaskProgress(total=100, fail=5, success=5, processing=40, waiting=50)
     rule = MaxFailureRate(0.2, min_sample=10, denominator=denominator)
     verdict = rule.check(progress)
     assert verdict.evidence["devices"] == devices
     assert verdict.breached is breached
-    assert denominator in verdict.sentence
+    assert verdict.sentence == f"{words}: MaxFailureRate stops at 20 %."
 
 
 @pytest.mark.parametrize("devices", [30, 49, 100, 700])
@@ -88,7 +90,7 @@ class TestClassesOfFailures:
         verdict = self.rule.check(self.progress)
         assert verdict.decision is Decision.CONTINUE
         assert verdict.undecided is Undecided.CLASSES
-        assert "0 to 10 firmware/unknown failures" in verdict.sentence
+        assert "0 to 10 of 100 devices had firmware/unknown failures" in verdict.sentence
 
     def test_classes_need_not_be_read_where_they_cannot_matter(self) -> None:
         few = TaskProgress(total=100, fail=4, success=96)

@@ -43,7 +43,7 @@ class TestStalled:
         verdicts = watch(self.rule, (0, still), (HOUR, still), (2 * HOUR, still))
         assert [v.breached for v in verdicts] == [False, False, True]
         assert verdicts[-1].evidence["value"] == 2 * HOUR
-        assert "none has started or finished for 7200 s" in verdicts[-1].sentence
+        assert "none has started or finished for 2 h" in verdicts[-1].sentence
 
     def test_every_start_and_every_outcome_sets_the_clock_back(self) -> None:
         verdicts = watch(
@@ -100,7 +100,7 @@ class TestOverdue:
         assert [v.breached for v in verdicts] == [False, False, False, True]
         assert verdicts[-1].evidence["overdue"] == 60
         assert verdicts[-1].evidence["failed"] == 0
-        assert "60 devices unfinished after 21600 s" in verdicts[-1].sentence
+        assert ", 60 unfinished after 6 h (together " in verdicts[-1].sentence
 
     def test_devices_that_started_a_moment_ago_are_not_overdue(self) -> None:
         verdicts = watch(

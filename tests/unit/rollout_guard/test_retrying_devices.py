@@ -42,7 +42,7 @@ def test_each_device_counts_once_and_only_while_it_waits(platform: Any, guard: A
     assert guard.watch.memory.retrying.counts == {platform.task_id: 3}
     record = guard.watch.memory.trail.records[-1]
     assert record["attempted"] == 3
-    assert "3 devices with a failed attempt among 100" in record["sentence"]
+    assert "of 100 devices failed (0 %), 3 have a failed attempt (3 %" in record["sentence"]
     assert LiveRecord(guard.watch).compose(platform.now)["attempted"] == 3
 
 
@@ -213,7 +213,7 @@ def test_the_summary_says_first_how_many_have_a_failed_attempt(
     share = "2.63 %; 2 % tolerated" if isinstance(rules, Combined) else "2.63 %"
     assert summary.startswith(
         f"BREACHED: 1 of 38 devices failed ({share}), 20 have a failed attempt (52.6 %; 20 % "
-        "tolerated). "
+        "tolerated): evidence against the rollout "
     )
 
 

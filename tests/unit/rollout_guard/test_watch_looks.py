@@ -228,7 +228,7 @@ def test_a_hold_tells_a_person_once_and_stops_nothing(platform: Any, guard: Any)
 
     assert [watched.poll(10), watched.poll(10)] == [None, None]
     assert [told.kind for told in platform.told] == ["hold"]
-    assert "3 failures among 20" in platform.told[0].sentence
+    assert "3 of 20 devices failed" in platform.told[0].sentence
     assert platform.told[0].to_json()["batch_task_ids"] == [platform.task_id]
 
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("airflow.models.hitl", reason="the page needs Airflow 3.1")
 
 from iotda_provider.ui.detail import detail_of
-from iotda_provider.ui.reading import Question, Record, Seen, SeenXCom
+from iotda_provider.ui.reading import Question, Record, Seen, SeenXCom, _value
 from iotda_provider.ui.rollouts import list_of
 from iotda_provider.ui.xcom_shapes import header_of
 
@@ -190,6 +190,10 @@ def test_other_xcoms_of_that_name_do_no_harm(value: Any) -> None:
         {"progress": [1], "rules": "x", "curve": [[1], ["a", 2, 3], None], "status": 3},
         {"progress": {"total": float("nan"), "fail": -4}, "due": "never", "stop": 1},
         {"curve": [[1, 2, float("inf")]], "failures_by_class": ["a"], "first_reasons": {"a": 1}},
+        {"progress": {"total": 10**400, "started": 1e308, "fail": -(10**400)}},
+        {"attempted": 10**400},
+        {"due": "9999-12-31T23:59:59-23:59", "blind_since": "9999-12-31", "curve": [[1e300, 1, 1]]},
+        {"rules": [{"rule": "x", "value": 10**400}], "first_reasons": [{"count": float("nan")}]},
     ],
 )
 def test_live_records_of_another_shape_do_no_harm(live: dict[str, Any]) -> None:
@@ -198,7 +202,38 @@ def test_live_records_of_another_shape_do_no_harm(live: dict[str, Any]) -> None:
     runs = Runs()
     runs.add(live=live)
     (row,) = runs.rows()
-    json.dumps(row, allow_nan=False)
+    json.dumps([row, detail_of(runs.seen, "dag", "run", NOW)], allow_nan=False)
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"rule": "MaxFailures", "count": float("nan")},
+        {"rule": "MaxFailures", "count": 10**400},
+        {"rule": "SequentialFailureTest", "tolerated_rate": float("inf"), "x": "x" * 10_000},
+        {"rule": "Combined", "rules": deep(3_000)},
+        {"rule": "Combined", "rules": [{"rule": "MaxFailures", "count": 1}] * 10_000},
+    ],
+)
+def test_rules_that_no_guard_writes_do_no_harm(rule: dict[str, Any]) -> None:
+    import json
+
+    runs = Runs()
+    runs.add(live={}, header={"rules": [rule]})
+    said = json.dumps([*runs.rows(), detail_of(runs.seen, "dag", "run", NOW)], allow_nan=False)
+    assert len(said) < 100_000
+
+
+def test_a_value_too_deep_for_json_is_a_value_like_any_other() -> None:
+    text = "[" * 200_000 + "]" * 200_000
+    assert _value(text) == text
 
 
 def test_a_release_that_tells_of_each_batch_task_as_it_creates_it_is_one_rollout() -> None:
