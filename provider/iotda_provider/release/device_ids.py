@@ -73,7 +73,8 @@ def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
     :param url: its path or URL, or a reference
     :param name: the parameter that has named it, for errors
     :raises IoTDAConfigError: see :func:`read_devices`
-    :raises IoTDATransportError: the file's storage does not answer
+    :raises IoTDATransportError: the file's storage does not answer; or a reference's file is not
+        there, as where its volume is not mounted
     """
     match = _REFERENCE.fullmatch(url)
     if match is None:
@@ -81,7 +82,7 @@ def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
         return
     path, count, digest = match[1], int(match[2]), match[3]
     found, seen = 0, hashlib.sha256()
-    for device_id in _lines(path, name):
+    for device_id in _lines(path, name, is_ours=True):
         found += 1
         if found > count:
             break
@@ -159,8 +160,8 @@ def _checked(values: Iterable[Any], name: str) -> Iterator[str]:
         yield value
 
 
-def _lines(path: str, name: str) -> Iterator[str]:
-    with lines_of(path, name, _LONGEST_LINE) as lines:
+def _lines(path: str, name: str, *, is_ours: bool = False) -> Iterator[str]:
+    with lines_of(path, name, _LONGEST_LINE, is_ours=is_ours) as lines:
         for number, line in enumerate(lines, start=1):
             device_id = line.strip()
             if is_device_id(device_id):

@@ -33,7 +33,7 @@ from iotda_provider.release.manifest import (
     digest_of,
 )
 from iotda_provider.release.planning import Membership
-from iotda_provider.task_io.stored_files import read_whole, write_whole
+from iotda_provider.task_io.stored_files import missing, read_whole, write_whole
 
 if TYPE_CHECKING:
     from iotda_provider.models.log import Log
@@ -111,12 +111,12 @@ class ReleaseFiles:
     def planned(self) -> Manifest:
         """The same, where they must have been planned.
 
-        :raises IoTDAConfigError: they are gone, damaged, or others
-        :raises IoTDATransportError: they can't be read now
+        :raises IoTDAConfigError: they are gone (of XComs), damaged, or others
+        :raises IoTDATransportError: they can't be read now, or their file is not there
         """
         manifest = self.read_manifest()
         if manifest is None:
-            raise IoTDAConfigError(f"The waves at {self._place} are gone.")
+            raise self._lost(MANIFEST, f"The waves at {self._place} are gone.")
         return manifest
 
     def write_waves(self, release: str, plan: Membership) -> Manifest:
@@ -206,7 +206,8 @@ class ReleaseFiles:
         """
         begun = self.read_begun(part.wave)
         if begun is None:
-            raise IoTDAConfigError(f"What wave {part.wave} is for is gone at {self._place}.")
+            said = f"What wave {part.wave} is for is gone at {self._place}."
+            raise self._lost(f"begun_{part.wave}", said)
         start = (part.part - 1) * MAX_TARGETS_PER_TASK
         ids: Any = self.iter_planned(part.wave) if begun.ids is None else begun.ids
         if isinstance(ids, str):
@@ -270,6 +271,9 @@ class ReleaseFiles:
         try:
             if self.manifest_path:
                 data = read_whole(self._path(key))
+                if data is None and key != MANIFEST and read_whole(self.manifest_path) is None:
+                    # Nothing of it is there: that is not to say that nothing was written.
+                    raise missing("manifest_path", self.manifest_path)
                 found = [None if data is None else _json(data)]
             else:
                 found = [self._pull(task_id, key) for task_id in self._keepers]
@@ -309,6 +313,12 @@ class ReleaseFiles:
             log.exception("%s of the release could not be written down.", key)
             return False
         return True
+
+    def _lost(self, key: str, said: str) -> IoTDAError:
+        """The error for what must have been written: a file may be there again later."""
+        if self.manifest_path:
+            return missing("manifest_path", self._path(key))
+        return IoTDAConfigError(said)
 
     @property
     def _place(self) -> str:

@@ -24,16 +24,19 @@ def stored_file(path: str) -> Any:
 
 
 @contextmanager
-def lines_of(path: str, name: str, longest: int) -> Iterator[Iterator[str]]:
+def lines_of(
+    path: str, name: str, longest: int, *, is_ours: bool = False
+) -> Iterator[Iterator[str]]:
     """The lines of a text file in UTF-8, one after the other, however large the file is.
 
     :param path: its path or URL
     :param name: the parameter that has named it, for errors
     :param longest: the most characters of a line; what is longer comes in pieces of so many
+    :param is_ours: whether a task has written it: where it is missing, the storage is
     :raises IoTDAConfigError: there is no such file, it may not be read, or it is not UTF-8
-    :raises IoTDATransportError: the storage does not answer
+    :raises IoTDATransportError: the storage does not answer, or lacks a file of ours
     """
-    with _explained(path, name):
+    with _explained(path, name, is_ours=is_ours):
         file = stored_file(path)
         # is_file() and exists() answer False where the storage is down; this raises.
         if file.fs.info(file.path)["type"] != "file":
@@ -72,8 +75,16 @@ def write_whole(path: str, data: bytes | bytearray) -> None:
         beside.unlink(missing_ok=True)
 
 
+def missing(name: str, path: str | None) -> IoTDATransportError:
+    """The error for a file that a task has written, and that is not there."""
+    return IoTDATransportError(
+        f"{name}: the file {one_line(path, _LONGEST_SHOWN)} is not there now. What a release has "
+        "written must stay until it has ended, where every worker and triggerer can read it."
+    )
+
+
 @contextmanager
-def _explained(path: str, name: str) -> Iterator[None]:
+def _explained(path: str, name: str, *, is_ours: bool) -> Iterator[None]:
     shown = f"the file {one_line(path, _LONGEST_SHOWN)}"
     if not path or len(path) > _LONGEST_PATH or not path.isprintable():
         raise IoTDAConfigError(
@@ -85,6 +96,8 @@ def _explained(path: str, name: str) -> Iterator[None]:
     except IoTDAConfigError:
         raise
     except FileNotFoundError:
+        if is_ours:
+            raise missing(name, path) from None
         raise IoTDAConfigError(
             f"{name}: {shown} is not there, or is no file. Text that does not begin with [ is read "
             "as the path or URL of a file."

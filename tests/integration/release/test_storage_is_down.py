@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.integration.release.conftest import KilledError
 
 from iotda_provider.guards import MaxFailures
 from iotda_provider.release import storage
+from iotda_provider.release.wave_step import WaveStep
 
 
 @pytest.fixture(params=["in XComs", "in a file"])
@@ -100,3 +102,54 @@ def test_names_that_can_not_be_read_do_not_take_a_release_its_end(
     assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
     assert result["unconfirmed"] == 400 - len(run.confirmed)
     assert "can't be said here" in logged()
+
+
+@pytest.fixture
+def unmounted(rollout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Plans a release with files, and takes away their folder while a step of a wave runs."""
+    folder, away = tmp_path / "mounted", tmp_path / "away"
+    waits: list[str] = []
+    comes_back: list[bool] = []
+    really_say = WaveStep.say
+
+    def say(step: WaveStep, why: str) -> None:
+        really_say(step, why)
+        waits.append(why)
+        if waits[2:] and comes_back:
+            away.rename(folder)
+            comes_back.clear()
+
+    def plan(waves: str, **scenario: Any) -> tuple[Any, Callable[..., Any]]:
+        run = rollout(**scenario)
+        run.plan(waves, manifest_path=(folder / "manifest.json").as_uri())
+
+        def without_files(step: Callable[..., Any], wave: int, *, for_good: bool = False) -> Any:
+            folder.rename(away)
+            waits.clear()
+            comes_back.extend([True] * (not for_good))
+            with monkeypatch.context() as patch:
+                patch.setattr(WaveStep, "say", say)
+                result = step(wave)
+            assert "can't be read" in waits[0]
+            return result
+
+        return run, without_files
+
+    return plan
+
+
+def test_files_that_are_not_there_for_a_while_are_waited_for(unmounted: Any, logged: Any) -> None:
+    """As where a volume is not mounted, or a task runs on another machine."""
+    run, without_files = unmounted("25%, 100%", success_after=6000)
+    run.confirm(1)
+    assert without_files(run.create, 2)["devices"] == 300
+    assert without_files(run.confirm, 2)["confirmed"] == 300
+    assert sorted(run.confirmed) == sorted(run.devices), "each once"
+    assert "manifest.json is not there now" in " ".join(logged().split())
+
+
+def test_and_the_guard_goes_on_meanwhile(unmounted: Any) -> None:
+    run, without_files = unmounted("25%, 100%", **FAILING)
+    run.confirm(1)
+    assert without_files(run.create, 2, for_good=True)["verdict"] == "breached"
+    assert (run.stops, len(run.task_ids)) == (1, 1)

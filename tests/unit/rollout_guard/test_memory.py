@@ -98,3 +98,11 @@ def test_the_copy_that_has_seen_most_is_the_newest() -> None:
     assert newest(new, dict(new)) is new
     assert newest(None, "oops", {"looks": "many"}) == {"looks": "many"}
     assert newest(None, None) is None
+
+
+def test_what_a_guard_knew_of_more_batch_tasks_is_known_of_some_of_them() -> None:
+    """A release's wave has created one since; a triggerer that goes on with it starts without."""
+    known = Memory(("1", "2"), looks=3).to_json()
+    for ids, looks in ((("1",), 3), (("2", "1"), 3), (("1", "2", "3"), 0), (("3",), 0)):
+        memory = Memory.from_json(known, ids)
+        assert (memory.batch_task_ids, memory.looks) == (ids, looks)
