@@ -107,7 +107,7 @@ class Api:
     def rollout(self, name: str) -> dict[str, Any]:
         """The row of a rollout by the name of its batch task."""
         rows = self.get("iotda/api/rollouts?state=all")["rollouts"]
-        found = [row for row in rows if row["names"][0].startswith(name)]
+        found = [row for row in rows if any(one.startswith(name) for one in row["names"][:1])]
         assert found, f"{name} is not among {[row['names'] for row in rows]}"
         return dict(found[0])
 
