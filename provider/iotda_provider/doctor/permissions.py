@@ -1,4 +1,4 @@
-"""Which of the IAM actions that operators need the caller has."""
+"""Which of the IAM actions that operators need the caller has, and whether their calls work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from iotda_provider.doctor.caller import Asked, said
 from iotda_provider.doctor.facts import Seen
 from iotda_provider.doctor.findings import Finding, Result
 from iotda_provider.exceptions import IoTDAThrottledError
+from iotda_provider.models import BatchTask
 
 #: The actions whose calls would change something, and what needs them.
 _NOT_TRIED = {
@@ -24,6 +25,7 @@ _NOT_TRIED = {
 
 def findings(seen: Seen) -> list[Finding]:
     """One row for each IAM action."""
+    has_tasks, has_device = bool(seen.listed), _has_rows(seen.devices)
     rows = [
         _of_reads(
             "iotda:batchtasks:queryList",
@@ -32,15 +34,26 @@ def findings(seen: Seen) -> list[Finding]:
         ),
         _of_reads(
             "iotda:batchtasks:query",
-            [seen.task, seen.unknown_task, seen.subtasks],
+            [seen.task, seen.subtasks],
             "every guard, sensor and stop",
+            exists=has_tasks,
         ),
         _of_stop(seen),
-        _of_reads("iotda:otapackages:query", [seen.package], "the check before a release"),
+        _of_reads(
+            "iotda:otapackages:query",
+            [seen.package],
+            "the check before a release",
+            exists=any(map(_has_rows, seen.packages.values())),
+        ),
         _of_reads(
             "iotda:otapackages:queryList", [*seen.packages.values()], "CreateOtaPackageOperator"
         ),
-        _of_reads("iotda:group:query", [seen.members], "the check before a release"),
+        _of_reads(
+            "iotda:group:query",
+            [seen.members],
+            "the check before a release",
+            exists=_has_rows(seen.groups),
+        ),
         _of_reads("iotda:group:queryList", [seen.groups], "quarantine after a release"),
         _of_reads(
             "iotda:devices:queryList", [seen.devices], "the versions before and after a release"
@@ -49,6 +62,7 @@ def findings(seen: Seen) -> list[Finding]:
             "iotda:devices:query",
             [seen.device],
             "releases with online_within, and reading a small wave's devices before it begins",
+            exists=has_device,
         ),
         _of_search(seen.search),
     ]
@@ -76,16 +90,34 @@ def edition(search: Asked[Any]) -> Finding:
     return Finding("edition", "search", Result.UNKNOWN, said(search.error))
 
 
-def _of_reads(action: str, asked: list[Asked[Any]], what: str) -> Finding:
-    """Whether calls that read were allowed. A 404 is an answer to a caller that may ask."""
-    refused = next((one for one in asked if one.status in (401, 403) and _is_forbidden(one)), None)
-    if refused is not None and refused.error is not None:
-        text = f"{what} would fail. {said(refused.error)}"
+def _has_rows(asked: Asked[Any]) -> bool:
+    return bool(asked.result and asked.result.rows)
+
+
+def _of_reads(action: str, asked: list[Asked[Any]], what: str, *, exists: bool = True) -> Finding:
+    """Whether calls that read work. A 404 is an answer to a caller that may ask.
+
+    :param exists: whether they were about something that is there; else only a 404 or a refusal of
+        the caller says anything
+    """
+    bad = next((one for one in asked if _would_fail(one, exists)), None)
+    if bad is not None and bad.error is not None:
+        text = f"{what} would fail. {said(bad.error)}"
         return Finding("permissions", action, Result.FAILS, text)
     if any(one.error is None or one.status == 404 for one in asked):
         return Finding("permissions", action, Result.OK, f"for {what}")
     error = next(one.error for one in asked if one.error is not None)
     return Finding("permissions", action, Result.UNKNOWN, said(error))
+
+
+def _would_fail(asked: Asked[Any], exists: bool, *fine: int) -> bool:
+    """Whether the platform has refused a call for a reason that does not pass by itself.
+
+    :param fine: statuses that are answers, as 404 always is
+    """
+    if asked.status in (None, 404, *fine) or not _is_forbidden(asked):
+        return False
+    return exists or asked.status in (401, 403)
 
 
 def _is_forbidden(asked: Asked[Any]) -> bool:
@@ -106,7 +138,9 @@ def _of_search(asked: Asked[Any]) -> Finding:
 
 def _of_stop(seen: Seen) -> Finding:
     action, stop = "iotda:batchtasks:stop", seen.stop
-    if stop.status in (401, 403) and _is_forbidden(stop) and stop.error is not None:
+    known = {row.task_id for row in seen.listed}
+    exists = seen.rehearsed_with in known or _is_task(seen.task.result, seen.rehearsed_with)
+    if _would_fail(stop, exists, 400, 409) and stop.error is not None:
         text = f"no guard could stop a rollout. {said(stop.error)}"
         return Finding("permissions", action, Result.FAILS, text)
     if stop.error is None or stop.status in (400, 404, 409):
@@ -115,3 +149,7 @@ def _of_stop(seen: Seen) -> Finding:
             text = "for every guard; rehearsed with a batch task that does not exist"
         return Finding("permissions", action, Result.OK, text)
     return Finding("permissions", action, Result.UNKNOWN, said(stop.error))
+
+
+def _is_task(task: BatchTask | None, batch_task_id: str) -> bool:
+    return task is not None and task.task_id == batch_task_id

@@ -175,6 +175,31 @@ def test_a_missing_permission_fails_and_names_the_action(doctor: Doctor, action:
     assert f"needs the IAM action {action}" in rows[action][1]
 
 
+#: The call of each action that is tried, but for the list of batch tasks, which Test makes first.
+CALL_OF = {
+    "iotda:batchtasks:query": "show_batch_task",
+    "iotda:batchtasks:stop": "stop_batch_task",
+    "iotda:otapackages:query": "show_ota_package",
+    "iotda:otapackages:queryList": "list_ota_package_info",
+    "iotda:group:query": "show_devices_in_group",
+    "iotda:group:queryList": "list_device_groups",
+    "iotda:devices:queryList": "list_devices",
+    "iotda:devices:query": "show_device",
+}
+
+
+@pytest.mark.parametrize("action", sorted(CALL_OF))
+def test_a_call_that_the_platform_answers_with_an_error_fails(doctor: Doctor, action: str) -> None:
+    """A stop that is answered with 500 stops nothing, whatever rights the caller has."""
+    doctor.start().add_fault("status", call=CALL_OF[action], status=500)
+
+    code, rows = doctor.examine(max_attempts=1)
+
+    assert (code, rows[action][0]) == (1, "FAILS")
+    assert "would fail. " in rows[action][1] or "no guard could stop" in rows[action][1]
+    assert "HTTP 500" in rows[action][1]
+
+
 @pytest.mark.parametrize("scenario", [{"devices": 0}, FLEET], ids=["empty", "filled"])
 def test_an_empty_instance_can_be_examined_too(doctor: Doctor, scenario: dict[str, Any]) -> None:
     doctor.start(scenario)
