@@ -71,7 +71,8 @@ MANIFEST_PATH = None
 # The URL of a file that gets all failed devices, one JSON object a line; it may contain
 # {{ run_id }}. None: the XComs have the first thousand.
 REPORT_PATH = None
-# The limits of the form. Whatever they allow together must not let a bad image pass unseen.
+# The limits of the form. Whatever they allow together must not let a bad image pass unseen. What
+# you raise here, raise in dags/roll_back_release.py, too.
 HIGHEST_TOLERATED_RATE = 0.2
 HIGHEST_ATTEMPT_RATE = 0.5
 HIGHEST_GATE_RATE = 0.2

@@ -225,3 +225,13 @@ def test_a_way_back_that_is_none_is_refused(
     assert says in str(refusal.value)
     assert run.xcoms["check", "refused"] == str(refusal.value)
     assert {entry["method"] for entry in run.emulator.journal()} == {"GET"}
+
+
+def test_a_way_back_that_asks_needs_an_airflow_that_can(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "iotda_provider.operators.release.way_back_check"
+    monkeypatch.setattr(f"{module}.AIRFLOW_V_3_1_PLUS", False)
+    run = rollout(**{**WORLD, "packages": [PACKAGES[0], {**OLD, "package_id": "05d"}]})
+    said = refused(run, rollback="ask", rollback_package_id="05d")
+    assert "rollback: 'ask' needs Airflow 3.1 or later" in said

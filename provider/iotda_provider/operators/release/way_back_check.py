@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
 from iotda_provider.airflow_support.dags import MISSING, PAUSED, UNKNOWN, find_dag
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.log import Log
-from iotda_provider.release.way_back import NEVER_BACK, ROLLBACKS, why_not_back
+from iotda_provider.release.way_back import ASK, NEVER_BACK, ROLLBACKS, why_not_back
 from iotda_provider.task_io.dag_parameters import one_of
 from iotda_provider.task_io.parameters import none_if_blank
 
@@ -30,10 +32,13 @@ def fault_of_way_back(hook: IoTDAHook, package: OtaPackage, rollback: Any, packa
     from iotda_provider.api import check_package_id
 
     try:
-        if one_of(rollback, "rollback", ROLLBACKS) == NEVER_BACK:
+        how = one_of(rollback, "rollback", ROLLBACKS)
+        if how == NEVER_BACK:
             return ""
     except ValueError as error:
         return f"{error}."
+    if how == ASK and not AIRFLOW_V_3_1_PLUS:
+        return f"rollback: {rollback!r} needs Airflow 3.1 or later, which can ask a person."
     if none_if_blank(package_id) is None:
         return f"rollback: {rollback!r} needs {_NAME}: the old package."
     try:
