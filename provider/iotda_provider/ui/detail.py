@@ -99,8 +99,9 @@ def _events(entries: Sequence[Entry], seen: Seen) -> list[dict[str, Any]]:
 
     for one in entries:
         record, live = one.record, one.live
-        where = {"dag_id": record.dag_id, "run_id": record.run_id, "by": record.run_by}
-        add(to_text(record.run_began or record.at), f"{record.header.kind}_began", **where)
+        where = {"dag_id": record.dag_id, "run_id": record.run_id}
+        began = to_text(record.run_began or record.at)
+        add(began, f"{record.header.kind}_began", by=record.run_by, **where)
         if live is not None:
             if live.stop is not None:
                 add(live.stop["sent_at"], "stop_sent", **where)
@@ -114,7 +115,8 @@ def _events(entries: Sequence[Entry], seen: Seen) -> list[dict[str, Any]]:
                     to_text(xcom.at),
                     "answered",
                     option=text(xcom.value.get("option")),
-                    **{**where, "by": text(xcom.value.get("by"))},
+                    by=text(xcom.value.get("by")),
+                    **where,
                 )
         if one.question is not None:
             add(to_text(one.question.asked_at), "asked", **where)

@@ -153,6 +153,8 @@ def row_of(entries: Sequence[Entry]) -> dict[str, Any]:
         "decision": live.decision if live else None,
         "judged": (live and live.rules) or (main.live.rules if main.live else []),
         "attempted": live.attempted if live else None,
+        # Started and failed devices at the last judged look: what a stop was decided on.
+        "decided": live.curve[-1][:2] if live and live.curve else None,
         "stop": live.stop if live else None,
         "verdict": live.verdict if live else None,
         "sentence": live.sentence if live else "",

@@ -272,3 +272,18 @@ def test_a_wave_that_could_not_prove_itself_was_approved_once_the_next_one_begin
         add("rollout.wave_2_create", "live", {"looked_at": None, **second})
     found = detail_of(runs.seen, "dag", "run", NOW)
     assert [wave["status"] for wave in found["waves"]] == statuses
+
+
+def test_a_person_began_a_guard_and_the_guard_did_what_came_then() -> None:
+    runs = Runs()
+    stop = {"sent_at": text(NOW), "accepted_at": text(NOW)}
+    runs.add(live={"stop": stop, "verdict": "breached", "curve": [[439, 50, 46.1]]})
+    found = detail_of(runs.seen, "dag", "run", NOW)
+    whats = {event["what"]: event.get("by") for event in found["events"]}
+    assert whats == {
+        "guard_began": "somebody",
+        "stop_sent": None,
+        "stop_accepted": None,
+        "ended": None,
+    }
+    assert found["decided"] == [439, 50]

@@ -1,4 +1,4 @@
-"""What the page tells a person to do, from the page's own script, run in Node.js."""
+"""What the page tells a person, and what to do, from the page's own script, run in Node.js."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ window.parent = window;
 globalThis.document = { baseURI: "http://localhost/iotda/page/", documentElement: {} };
 globalThis.fetch = async (url) => ({ ok: true, json: async () => JSON.parse(readFileSync(url)) });
 const { loadWords } = await import("./js/words.js");
-const { todo } = await import("./js/pieces.js");
+const pieces = await import("./js/pieces.js");
 await loadWords();
-console.log(todo(JSON.parse(readFileSync(0))));
+console.log(pieces[process.argv[3]](JSON.parse(readFileSync(0))));
 """
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
 
 
-def todo(folder: Path, language: str, **row: Any) -> str:
-    """The page's words for a row of the list."""
+def todo(folder: Path, language: str, *, function: str = "todo", **row: Any) -> str:
+    """The page's words for a row of the list, by one of its functions."""
     shutil.copytree(STATIC, folder, dirs_exist_ok=True)
     (folder / "package.json").write_text('{"type": "module"}', "utf-8")
     (folder / "script.js").write_text(SCRIPT, "utf-8")
     done = subprocess.run(
-        ["node", str(folder / "script.js"), language],
+        ["node", str(folder / "script.js"), language, function],
         input=json.dumps({**ROW, **row}),
         capture_output=True,
         check=True,
@@ -63,3 +63,20 @@ def test_a_run_without_a_known_batch_task_sends_a_person_to_the_console(
     assert console in said
     assert "{" not in said
     assert "guard_one_rollout" in said
+
+
+def test_a_stopped_rollout_shows_the_counts_that_the_stop_was_decided_on(tmp_path: Path) -> None:
+    said = todo(
+        tmp_path,
+        "en",
+        function="sentence",
+        state="stopped",
+        decided=[439, 50],
+        progress={"total": 4000, "started": 439, "fail": 55},
+        rules=[],
+        judged=[{"rule": "Stalled", "measure": "seconds_still", "value": 7200, "bound": 3600}],
+    )
+    assert said == (
+        "50 of 439 started devices failed (11.4%). No change for 2 h; it is stopped after 60 min. "
+        "3,561 devices had not started, and were spared."
+    )

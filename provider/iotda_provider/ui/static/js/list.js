@@ -6,6 +6,7 @@ import { joined, number, t } from "./words.js";
 
 // A row with this need, or a smaller one, waits for somebody.
 const URGENT = 3;
+const NEEDS = ["need_none", "need_one"];
 
 export function hashOf({ dag_id: dag, run_id: run }) {
   return `#/run/${encodeURIComponent(dag)}/${encodeURIComponent(run)}`;
@@ -30,7 +31,7 @@ export function listView({ now, rollouts, is_cut_off: isCutOff }, state) {
       "header",
       { class: "head" },
       h("h1", {}, t("title")),
-      h("p", { class: urgent ? "need urgent" : "need" }, urgent ? t("need", { n: number(urgent) }) : t("need_none")),
+      h("p", { class: urgent ? "need urgent" : "need" }, t(NEEDS[urgent] ?? "need", { n: number(urgent) })),
       h("nav", { class: "tabs", "aria-label": t("filter") }, filter("active"), filter("all")),
     ),
     rows.length ? table(rows) : h("p", { class: "card empty" }, t(`empty.${state}`)),

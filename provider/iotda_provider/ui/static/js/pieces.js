@@ -79,10 +79,9 @@ function flat(rules) {
 /** How many have failed, of how many, and how many may. */
 export function failures(row) {
   if (!row.progress) return t("not_looked");
-  const last = row.curve?.at(-1);
-  const isOver = row.state === "stopped" && last;
-  const started = isOver ? last[0] : (row.progress?.started ?? 0);
-  const failed = isOver ? last[1] : (row.progress?.fail ?? 0);
+  const isOver = row.state === "stopped" && row.decided;
+  const started = isOver ? row.decided[0] : (row.progress?.started ?? 0);
+  const failed = isOver ? row.decided[1] : (row.progress?.fail ?? 0);
   if (!started) return t("none_started", { total: number(row.progress?.total ?? 0) });
   const tolerated = flat(row.rules).find((rule) => rule.tolerated_rate && rule.counts !== "attempts")?.tolerated_rate;
   return t(tolerated ? "failed_of_tolerated" : "failed_of", {
@@ -97,12 +96,13 @@ export function failures(row) {
 const WITHOUT_RULE = ["completed", "ended", "lost", "stopped_elsewhere", "guard_failed", "stop_failed", "stale"];
 const STOPS_NOTHING = ["breached", "shadow_breached"];
 
+const FORMS = { log_evidence: odds, failure_rate: percent, seconds_still: duration };
+
 /** A rule's value against its bound, in words. */
 export function ruleWords(rule, state) {
   if (rule.value === null || rule.bound === null) return t("rule.unknown", { rule: rule.rule });
-  const form = rule.measure === "log_evidence" ? odds : rule.measure?.endsWith("rate") ? percent : number;
-  const value = rule.measure === "seconds" ? duration(rule.value) : form(rule.value);
-  const bound = rule.measure === "seconds" ? duration(rule.bound) : form(rule.bound);
+  const form = FORMS[rule.measure] ?? number;
+  const [value, bound] = [form(rule.value), form(rule.bound)];
   const key = rule.measure === "log_evidence" && rule.value <= 0 ? "rule.no_evidence" : `rule.${rule.measure}`;
   return t(has(key) && !STOPS_NOTHING.includes(state) ? key : "rule.other", { rule: rule.rule, value, bound });
 }
