@@ -102,7 +102,7 @@ def read_gate(
         succeeded=succeeded,
         evidence=evidence,
         bound=gate.log_bound,
-        sentence=f"{succeeded} of {devices} device(s) have succeeded ({words}: to go on, the "
+        sentence=f"{succeeded} of {devices} device(s) have succeeded ({words}: the "
         f"failure rate must be shown to be below {100 * gate.max_failure_rate:g} %).",
     )
 

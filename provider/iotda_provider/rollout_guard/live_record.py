@@ -214,7 +214,8 @@ class LiveRecord:
 
 
 def _state_of(watch: Watch) -> LiveState:
-    records = watch.memory.trail.records
+    # What is being stopped is not judged, and the platform counts no device as started any more.
+    records = [one for one in watch.memory.trail.records if not one.get("being_stopped")]
     return LiveState(
         batch_task_ids=watch.plan.batch_task_ids,
         tasks=watch.tasks,

@@ -124,6 +124,9 @@ def row_of(entries: Sequence[Entry]) -> dict[str, Any]:
         counts = next((t.live.progress for t in entries if t.live and t.live.progress), None)
     if counts is not None and header.devices:  # also those that are in no batch task yet
         counts = {**counts, "total": max(counts["total"], header.devices)}
+    if counts is not None:  # the platform's own count falls at a stop
+        seen = (t.live.progress["started"] for t in entries if t.live and t.live.progress)
+        counts = {**counts, "started": max(counts["started"], *seen)}
     question = one.question
     again = _AGAIN.match(header.names[0]) if header.names else None
     return {

@@ -229,7 +229,7 @@ def test_a_hold_is_told_while_the_guard_watches_on(fleet: Any, ti: Any) -> None:
 
     assert result["verdict"] == "completed"
     assert ti.xcoms["alert"]["kind"] == "hold"
-    assert "enough to hold" in ti.xcoms["alert"]["sentence"]
+    assert "holds at 5 to 1" in ti.xcoms["alert"]["sentence"]
 
 
 alerts: list[Any] = []

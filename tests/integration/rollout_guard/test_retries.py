@@ -61,7 +61,7 @@ def test_a_guard_with_the_shipped_rules_stops_in_time(
     assert (result["verdict"], result["rule"]) == ("breached", "Combined")
     assert result["evidence"]["devices"] <= bench.AT_MOST[interval][minutes]
     assert result["evidence"]["failed"] == 0
-    assert f"{result['evidence']['attempted']} devices with a failed attempt" in result["summary"]
+    assert f"{result['evidence']['attempted']} have a failed attempt" in result["summary"]
     assert xcoms["live"]["attempted"] == result["evidence"]["attempted"]
     # Twice in the time that a device waits, and only while one does.
     calls = [c for c in bad.calls("show_batch_task") if "FailWaitRetry" in str(c)]

@@ -81,6 +81,19 @@ def test_after_a_stop_it_still_says_how_many_have_ever_started(looking: Any, pla
     assert told == {"breach": 341, "blind": 341, "stopped": 341}
 
 
+def test_where_a_person_stops_the_last_look_that_was_judged_stays(
+    looking: Any, platform: Any
+) -> None:
+    guard = looking()
+    guard.look(platform.task(fail=1, processing=99))
+    judged = guard.last
+    guard.look(platform.task("Stopping", fail=1, stopped=60, processing=39))
+    assert guard.last["verdict"] == "stopped_elsewhere"
+    assert guard.last["curve"] == judged["curve"]
+    assert guard.last["rules"] == judged["rules"]
+    assert guard.last["rules"][0]["bound"]
+
+
 def test_with_many_guards_in_the_process_all_of_them_write_five_a_second_at_most(
     looking: Any, platform: Any
 ) -> None:

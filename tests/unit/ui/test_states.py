@@ -287,3 +287,15 @@ def test_a_person_began_a_guard_and_the_guard_did_what_came_then() -> None:
         "ended": None,
     }
     assert found["decided"] == [439, 50]
+
+
+def test_devices_that_have_started_stay_started_when_a_person_stops_the_rollout() -> None:
+    runs = Runs()
+    runs.add(live={"progress": {"total": 100, "started": 90, "processing": 90}}, ago=60)
+    stop = {"sent_at": text(NOW), "accepted_at": text(NOW)}
+    after = {"total": 100, "started": 30, "processing": 30, "stopped": 70}
+    runs.add("stop", run="stop", live={"progress": after, "stop": stop, "status": ["Stopping"]})
+    (row,) = runs.rows()
+    assert (row["kind"], row["state"]) == ("stop", "stopping")
+    assert row["progress"]["started"] == 90
+    assert row["progress"]["stopped"] == 70

@@ -98,7 +98,8 @@ export function evidenceChart(row) {
     if (power % every === 0) tens.push({ at: power * Math.LN10, text: power < 0 ? `1:${10 ** -power}` : power > 6 ? `10^${power}` : `${number(10 ** power)}:1` });
   }
   const [started, , last] = curve.at(-1);
-  const caption = t("chart.evidence.says", { value: odds(last), bound: odds(rule.bound) });
+  // The curve is rounded.
+  const caption = t("chart.evidence.says", { value: odds(rule.value ?? last), bound: odds(rule.bound) });
   const isBad = last >= rule.bound;
   return figure(
     t("chart.evidence"),
