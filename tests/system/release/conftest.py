@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_release
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import ALL, PACKAGE, VERSION, hurried_release, hurried_way_back
 from tests.system.virtual_time import pass_with_looks
 
 from iotda_provider.emulator import Emulator
@@ -34,6 +35,18 @@ def hurried(tmp_path: Path) -> Callable[[], Path]:
         return file
 
     return copy
+
+
+@pytest.fixture
+def way_back_file(tmp_path: Path, airflow_database: Path) -> Path:
+    """The DAG file of the way back with its seconds shortened."""
+    file = tmp_path / "roll_back_release.py"
+    file.write_text(hurried_way_back())
+    if not AIRFLOW_V_3_1_PLUS:  # where a run of a DAG does not make it known
+        from airflow.models.dagbag import DagBag
+
+        DagBag(file, include_examples=False).sync_to_db()
+    return file
 
 
 @dataclass
@@ -104,28 +117,34 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Platform]]:
         emulator.close()
 
 
+@pytest.fixture(scope="session")
+def airflow_api(airflow_database: Path) -> Any:
+    """A client of Airflow's API, which takes seconds to make."""
+    from airflow.api_fastapi.app import create_app
+    from fastapi.testclient import TestClient
+
+    # A database that is locked for a moment is no reason to give up.
+    return TestClient(create_app(apps="core"), raise_server_exceptions=False)
+
+
 @pytest.fixture
 def answer(
-    airflow_database: Path, when_asked: list[Callable[[], object]]
+    airflow_api: Any, when_asked: list[Callable[[], object]]
 ) -> Iterator[Callable[..., None]]:
     """Answers a question of the pipeline once it is asked, through Airflow's own API.
 
     Airflow 3.3 parks the task, and ``dag.test()`` waits: the answer is given then. Before, it waits
     inside of a trigger, and the answer comes from beside it.
     """
-    from airflow.api_fastapi.app import create_app
     from airflow.utils.state import TaskInstanceState
-    from fastapi.testclient import TestClient
 
     is_parked = hasattr(TaskInstanceState, "AWAITING_INPUT")
     threads: list[threading.Thread] = []
     over = threading.Event()
-    # A database that is locked for a moment is no reason to give up.
-    client = TestClient(create_app(apps="core"), raise_server_exceptions=False)
 
     def ask(method: str, path: str, **more: Any) -> dict[str, Any]:
         """The answer's body; empty where there was none."""
-        found = client.request(method, path, **more)
+        found = airflow_api.request(method, path, **more)
         return found.json() if found.is_success else {}
 
     def give(task_id: str, option: str, dag_id: str, before: Callable[[], object]) -> bool:

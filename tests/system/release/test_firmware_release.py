@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 from tests.system.asset_events import events
 from tests.system.pipeline import BAD, VERSION, WEAK
-from tests.system.virtual_time import after_each
+from tests.system.virtual_time import after_each, share_time
 
 
 def assert_over(run: Any, platform: Any, verdict: str, exposed: set[str]) -> dict[str, Any]:
@@ -76,6 +76,12 @@ def test_bad_from_the_first_wave_stops_within_it(release: Any, fleet: Any) -> No
     assert len(platform.asked("stop")) == 1
     assert_over(run, platform, "breached", first)
     assert run.states["announce_breach"] == "success"
+    rows = run.xcom("collect")
+    reasons = {(row["failure_class"], row["error_msg"]) for row in rows}
+    assert ("firmware", "installation failed") in reasons
+    assert reasons <= {("firmware", "installation failed"), ("environment", "device offline")}
+    bad = [row for row in rows if row["failure_class"] == "firmware"]
+    assert f"{len(bad)} device(s) are in the group quarantine_{VERSION}" in run.log
     if AIRFLOW_V_3_0_PLUS:  # dag.test() of Airflow 2 keeps no events
         (event,) = events(run)
         assert event["batch_task_ids"] == run.xcom("rollout.outcome")["batch_task_ids"]
@@ -119,9 +125,12 @@ def test_a_persons_no_stops_it(release: Any, fleet: Any, answer: Any) -> None:
     assert len(platform.asked("stop")) == 1
 
 
-def test_an_image_that_bricks_every_tenth_device_opens_no_wave(release: Any, fleet: Any) -> None:
+def test_an_image_that_bricks_every_tenth_device_opens_no_wave(
+    release: Any, fleet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform = fleet(hang_rate=0.1)
-    run = release(report_within_minutes=2 / 60, wave_hours=15 / 3600)
+    share_time(platform.emulator, monkeypatch)
+    run = release(report_within_minutes=2, wave_hours=15 / 60)
     first = set(run.xcom("rollout.plan", "wave_1"))
     counts = assert_over(run, platform, run.xcom("rollout.outcome")["verdict"], first)
     assert run.xcom("rollout.outcome")["verdict"] in ("breached", "unproven")

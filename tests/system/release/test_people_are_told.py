@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,35 +64,6 @@ def test_a_typo_is_told_before_anything_is_created(release: Any, fleet: Any) -> 
     assert f"Release of package {PACKAGE} NOT announced: refused before it began" in run.log
     assert "clear them" not in run.log
     assert not platform.emulator.journal("create_batch_task")
-
-
-def test_a_notifier_that_fails_fails_no_release(
-    release: Any, fleet: Any, hurried: Callable[[], Path]
-) -> None:
-    fleet(devices=200)
-    file = hurried()
-    nobody = "NOTIFIERS: list[Any] = []\n"
-    assert file.read_text().count(nobody) == 1
-    down = (
-        "from airflow.providers.smtp.notifications.smtp import SmtpNotifier\n"
-        'NOTIFIERS = [SmtpNotifier(to="a@example.com", smtp_conn_id="there_is_none")]\n'
-    )
-    file.write_text(file.read_text().replace(nobody, down))
-    run = release(waves="100%", file=file)
-    assert run.state == "success"
-    assert run.xcom("report")["announced"]
-    assert "SmtpNotifier failed" in run.log
-
-
-def test_failures_are_collected_with_their_reasons(release: Any, fleet: Any) -> None:
-    mix = {"IOTDA.005010|installation failed": 1}
-    fleet(devices=400, failure_rate=0.9, failure_mix=mix)
-    run = release(waves="25%, 100%")
-    rows = run.xcom("collect")
-    assert rows
-    assert {row["error_msg"] for row in rows} == {"installation failed"}
-    assert {row["failure_class"] for row in rows} == {"firmware"}
-    assert f"{len(rows)} device(s) are in the group quarantine_2.0.0" in run.log
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")

@@ -36,12 +36,47 @@ def hurried(is_deferred: bool, hurried: Callable[[], Path]) -> Callable[[], Path
     return copy
 
 
-def test_the_released_version_is_an_asset_event(
-    release: Any, fleet: Any, is_deferred: bool
+def test_a_release_survives_its_workers_and_its_notifiers_and_is_an_asset_event(
+    release: Any,
+    fleet: Any,
+    hurried: Callable[[], Path],
+    is_deferred: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    platform = fleet(devices=200)
-    run = release(waves="100%", bake_minutes=1 / 60)
+    """A worker dies in any step, and no notifier reaches anybody."""
+    platform = fleet(devices=200, success_after=300)
+    died = []
+
+    def dies_once(name: str) -> None:
+        """The first call of it is made, and its caller never hears of it."""
+        real = getattr(IoTDAHook, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = real(*args, **kwargs)
+            if name not in died:
+                died.append(name)
+                raise RuntimeError("the worker dies")
+            return result
+
+        monkeypatch.setattr(IoTDAHook, name, call)
+
+    calls = ["get_ota_package", "list_batch_tasks", "iter_subtasks", "confirm_batch_task"]
+    for name in calls:
+        dies_once(name)
+    file = hurried()
+    nobody = "NOTIFIERS: list[Any] = []\n"
+    assert file.read_text().count(nobody) == 1
+    down = (
+        "from airflow.providers.smtp.notifications.smtp import SmtpNotifier\n"
+        'NOTIFIERS = [SmtpNotifier(to="a@example.com", smtp_conn_id="there_is_none")]\n'
+    )
+    file.write_text(file.read_text().replace(nobody, down))
+
+    run = release(file, waves="100%", bake_minutes=1 / 60)
+
     assert run.state == "success", run.log[-4000:]
+    assert sorted(died) == sorted(calls)
+    assert "SmtpNotifier failed" in run.log
     assert run.xcom("report")["announced"]
     about = run.xcom("rollout.plan", "rollout")
     assert (about["kind"], about["package_ids"]) == ("release", [PACKAGE])
@@ -49,15 +84,14 @@ def test_the_released_version_is_an_asset_event(
     was_deferred = run.xcom("rollout.wave_1_watch", "guard_memory") is not None
     assert was_deferred == is_deferred
     assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]
-    if not AIRFLOW_V_3_0_PLUS:
-        pytest.skip("dag.test() of Airflow 2 knows no datasets, and so keeps no events of them")
-    (event,) = events(run)
-    assert {name: event[name] for name in ("version", "package_id", "kind", "devices")} == {
-        "version": "2.0.0",
-        "package_id": PACKAGE,
-        "kind": "firmware",
-        "devices": 200,
-    }
+    if AIRFLOW_V_3_0_PLUS:  # dag.test() of Airflow 2 knows no datasets, and so keeps no events
+        (event,) = events(run)
+        assert {name: event[name] for name in ("version", "package_id", "kind", "devices")} == {
+            "version": "2.0.0",
+            "package_id": PACKAGE,
+            "kind": "firmware",
+            "devices": 200,
+        }
 
 
 def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_one(
@@ -100,31 +134,3 @@ def test_another_upgrade_of_the_same_devices_ends_it_before_anything_is_made(
     assert run.states["check"] == "failed"
     assert not platform.emulator.journal("create_batch_task")
     assert not platform.confirmed
-
-
-def test_a_worker_that_dies_in_any_step_ends_no_release(
-    release: Any, fleet: Any, is_deferred: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    platform = fleet(devices=200)
-    died = []
-
-    def dies_once(name: str) -> None:
-        """The first call of it is made, and its caller never hears of it."""
-        real = getattr(IoTDAHook, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            result = real(*args, **kwargs)
-            if name not in died:
-                died.append(name)
-                raise RuntimeError("the worker dies")
-            return result
-
-        monkeypatch.setattr(IoTDAHook, name, call)
-
-    calls = ["get_ota_package", "list_batch_tasks", "iter_subtasks", "confirm_batch_task"]
-    for name in calls:
-        dies_once(name)
-    run = release(waves="100%")
-    assert run.state == "success", run.log[-4000:]
-    assert sorted(died) == sorted(calls)
-    assert sorted(platform.confirmed) == [f"device-{n:05}" for n in range(200)]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.pipeline import DAGS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.system.pipeline import DAGS, PACKAGE, VERSION
 
 from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
 
 SECRET = "a secret of this test"
+GUARD, WAY_BACK, OLD = "guard_one_rollout", "roll_back_release", "01d"
 
 
 @pytest.fixture
@@ -29,13 +31,13 @@ def guard_dag(airflow_database: Path, run_dag: Any, fleet: Any) -> None:
         run_dag(DAGS / "rollout_guard.py", "rollout_guard")
 
 
-def guard_runs() -> dict[str, Any]:
-    """The confs of the guard runs that there are, by their ids."""
+def runs_of(dag_id: str) -> dict[str, Any]:
+    """The confs of a DAG's runs that there are, by their ids."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        found = session.query(DagRun).filter(DagRun.dag_id == "guard_one_rollout")
+        found = session.query(DagRun).filter(DagRun.dag_id == dag_id)
         return {run.run_id: run.conf for run in found}
 
 
@@ -57,21 +59,31 @@ def test_a_release_that_fails_with_its_devices_held_starts_a_guard_for_them(
     assert "_wave_1_of_2_part_1_afr" in part["task_name"]
     run_id = guard_run_id(SECRET, batch_task_id)
     assert run.xcom("unfinished")[0]["trigger_run_id"] == run_id
-    assert guard_runs()[run_id] == {"batch_task_id": batch_task_id}
+    assert runs_of(GUARD)[run_id] == {"batch_task_id": batch_task_id}
     # It is told beside, and not after.
     assert run.states["report"] == "failed"
     assert "NOT announced" in run.log
 
 
-def test_a_release_whose_batch_task_has_ended_starts_none(guard_dag: None, release: Any) -> None:
-    before = set(guard_runs())
+def test_a_release_that_has_ended_well_starts_neither_a_guard_nor_a_way_back(
+    guard_dag: None, release: Any, fleet: Any, run_dag: Any, way_back_file: Path
+) -> None:
+    # Airflow gets to know the DAG by a run that ends at once.
+    how = "ask" if AIRFLOW_V_3_1_PLUS else "at once"
+    run_dag(way_back_file, conf={"release_run_id": "none", "package_id": OLD, "how": how})
+    packages = [
+        {"package_id": PACKAGE, "version": VERSION},
+        {"package_id": OLD, "version": "1.0.0"},
+    ]
+    fleet(devices=200, packages=packages)
+    before = runs_of(GUARD), runs_of(WAY_BACK)
 
-    run = release(waves="50%, 100%")
+    run = release(waves="50%, 100%", rollback="at once", rollback_package_id=OLD)
 
     assert run.state == "success"
     assert run.xcom("unfinished") == []
-    assert run.states["guard_unfinished"] == "skipped"
-    assert set(guard_runs()) == before
+    assert run.states["guard_unfinished"] == run.states["way_back"] == "skipped"
+    assert (runs_of(GUARD), runs_of(WAY_BACK)) == before
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_devices_that_fail_while_it_is_closed_stop_the_release(
         devices=2000,
         failure_rate=0.06,
         success_after=30,
-        failure_after=6000,
+        failure_after=2000,
     )
     platform.emulator.advance(1)
     file = tmp_path / DAG_FILE.name
