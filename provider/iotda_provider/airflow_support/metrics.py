@@ -85,6 +85,11 @@ def gauge(name: str, value: float | None, part: int, **tags: str | None) -> None
     _sender.put(_Metric("gauge", name, value, _tagged(tags), part))
 
 
+def are_sent() -> bool:
+    """Whether this process passes metrics to Airflow; False until its first metric was passed."""
+    return _sender.is_on
+
+
 def flush(seconds: float = 1.0) -> None:
     """Wait until what was measured so far has been passed to Airflow, for so long at most."""
     _sender.flush(seconds)
@@ -113,6 +118,7 @@ class _Sender:
         self._starting = threading.Lock()
         self._has_started = False
         self._is_off = False
+        self.is_on = False
         self._parts: dict[tuple[str, frozenset[tuple[str, str]]], dict[int, float]] = {}
         self._keeps_ids = False
         self._is_statsd = False
@@ -141,6 +147,7 @@ class _Sender:
             _log.warning("No metrics of the IoTDA provider: %r", error)
             stats = None
         self._is_off = stats is None
+        self.is_on = not self._is_off
         while True:
             if self._is_off:
                 with suppress(Empty):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Protocol
+from weakref import WeakSet
 
 from iotda_provider.airflow_support import metrics
 from iotda_provider.guards.audit import look_of
@@ -25,6 +27,13 @@ _OF_CONNECTIONS = ("iotda.stops.sent", "iotda.stops.failed", "iotda.api.refusals
 #: A look is late if it begins so many of its intervals, and more than a second, after it was due.
 _LATE_INTERVALS = 0.5
 _LATE_SECONDS = 1.0
+#: Counted devices are in the guard's memory after so many seconds, or twice as many: if its process
+#: dies, the next one counts again what the memory does not have. All guards of a process together
+#: save at most so often in a second for that.
+_SAVE_SECONDS, _SAVES_PER_SECOND = 15.0, 5.0
+
+#: The guards of this process.
+_measured: WeakSet[GuardMetrics] = WeakSet()
 
 
 class GuardMetrics:
@@ -49,6 +58,7 @@ class GuardMetrics:
         self._counted: dict[str, int] | None = None
         # Of a wave, whose guard goes on from those of the tasks before.
         self._carried = watch.memory.started
+        _measured.add(self)
         for name in _OF_GUARDS:
             metrics.begin(name, **self._tags)
         for name in _OF_CONNECTIONS:
@@ -81,6 +91,7 @@ class GuardMetrics:
 
     def ended(self) -> None:
         """The guard has ended here, or goes on in another process."""
+        _measured.discard(self)
         metrics.gauge("iotda.guards.evidence", None, id(self), **self._tags)
 
     def _count_devices(self) -> None:
@@ -91,7 +102,14 @@ class GuardMetrics:
             self._counted = self._counted_before(seen["fail"])
         for name, metric in (("started", "started"), ("fail", "failed")):
             self._count(f"iotda.devices.{metric}", seen[name] - self._counted[name])
+            if seen[name] > self._counted[name] and metrics.are_sent():
+                self._save_soon()
             self._counted[name] = max(seen[name], self._counted[name])
+
+    def _save_soon(self) -> None:
+        if self._watch.save_by == float("inf"):
+            pause = max(_SAVE_SECONDS, len(_measured) / _SAVES_PER_SECOND)
+            self._watch.save_by = self._watch.clock() + random.uniform(pause, 2 * pause)  # noqa: S311
 
     def _counted_before(self, failed: int) -> dict[str, int]:
         """The most that the looks of earlier processes, or of earlier tasks, have seen.

@@ -69,6 +69,8 @@ class Watch(StoppableRollout):
     never_abort = False
     #: What the trial of a release has answered last, as plain JSON; None: nothing yet.
     trial: Mapping[str, Any] | None = None
+    #: When the next routine save is due, if that is sooner than usual (seconds since the epoch).
+    save_by = float("inf")
     #: Whether the memory of an earlier try may still be recalled.
     awaits_memory = False
     #: Whether a look can't be judged without that memory.
@@ -201,8 +203,8 @@ class Watch(StoppableRollout):
             self.memory.held = True
             await self.tell(io, "hold", f"{verdict.sentence} Nothing is stopped yet: have a look.")
             await io.save(self.memory.to_json())
-        elif self.clock() - self._saved_at >= self._save_every:
-            self._saved_at = self.clock()
+        elif self.clock() >= min(self._saved_at + self._save_every, self.save_by):
+            self._saved_at, self.save_by = self.clock(), float("inf")
             await io.save(self.memory.to_json(), routine=True)
         return None
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.recorded_metrics import RecordedMetrics, record_metrics
 
+from iotda_provider.airflow_support import metrics
 from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
 from iotda_provider.rollout_guard.triggerer import TriggererRecall
 from iotda_provider.rollout_guard.worker import WorkerRecall
@@ -61,6 +62,31 @@ def test_a_guard_that_begins_again_counts_no_device_twice(
 
     assert 0 < before < 60
     assert measured.total("iotda.devices.started") == 60
+
+
+class KilledError(BaseException):
+    """The death of a guard's process."""
+
+
+def die() -> None:
+    raise KilledError
+
+
+def test_few_devices_are_counted_again_after_a_death(
+    fleet: Any, ti: Any, measured: RecordedMetrics
+) -> None:
+    """Those since the memory was last saved: half a minute and two looks, and not five minutes."""
+    metrics.begin("iotda.api.calls")
+    metrics.flush(30)
+    rollout = fleet({"devices": 200, "success_after": 30, "dispatch_rate": 1.0})
+    rollout.at(190, die)
+    with pytest.raises(KilledError):
+        rollout.run(ti, poke_interval=5)
+    ti.new_try()
+
+    rollout.run(ti, poke_interval=5)
+
+    assert 200 <= measured.total("iotda.devices.started") <= 200 + 30 + 2 * 5
 
 
 def test_a_guard_that_ends_before_its_memory_has_come_counts_its_devices(
