@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.hooks.procedure_io import AsyncIO
+from iotda_provider.release.release_io import FilesOfRelease
 from iotda_provider.rollout_guard.memory_store import short
 from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import SubtaskStatus, TargetResults
     from iotda_provider.notifications.audience import Audience
-    from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
@@ -44,7 +44,7 @@ class TimeIsOverError(Exception):
     """The task's ``execution_timeout`` is over."""
 
 
-class TriggererReleaseIO(TriggererGuardIO):
+class TriggererReleaseIO(FilesOfRelease, TriggererGuardIO):
     """The asynchronous I/O object of a release's procedures, a
     :class:`~iotda_provider.release.release_io.ReleaseIO`, and of its open questions.
 
@@ -101,15 +101,6 @@ class TriggererReleaseIO(TriggererGuardIO):
     def count(self, metric: str) -> None:
         self._calls.count(metric)
 
-    async def read_planned(self, wave: int) -> list[str]:
-        return await self._stored(lambda files: list(files.iter_planned(wave)))
-
-    async def read_held(self, wave: int) -> list[str]:
-        return await self._stored(lambda files: files.read_held(wave))
-
-    async def read_begun(self, wave: int) -> BegunWave | None:
-        return await self._stored(lambda files: files.read_begun(wave))
-
     async def other_releases(
         self, run: Mapping[str, Any], note: ReleaseNote | None
     ) -> list[ReleaseNote] | None:
@@ -122,12 +113,6 @@ class TriggererReleaseIO(TriggererGuardIO):
         self._log.warning("Airflow does not answer about other releases (%s).", VARIABLE)
         return None
 
-    async def read_members(self, part: Part) -> list[str]:
-        return await self._stored(lambda files: files.read_members(part))
-
-    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
-        return await self._stored(lambda files: files.hand_over(ids, key))
-
     async def read_targets(self, batch_task_id: str, status: SubtaskStatus) -> set[str]:
         async with self._reading_new_keys():
             found = self._hook.iter_subtasks(batch_task_id, status=status)
@@ -137,21 +122,7 @@ class TriggererReleaseIO(TriggererGuardIO):
         async with self._reading_new_keys():
             return await self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self, key: str) -> list[Any] | None:
-        with suppress(IoTDATransportError):
-            return await self._stored(lambda files: files.recall(key, self._log))
-        return None
-
-    async def note(self, key: str, record: Mapping[str, Any]) -> bool:
-        with suppress(IoTDATransportError):
-            return await self._stored(lambda files: files.note(key, record, self._log))
-        return False
-
-    async def _stored(self, call: Callable[[ReleaseFiles], T]) -> T:
-        """The result of a call of the release's files, which block.
-
-        :raises IoTDATransportError: it takes so long that the guard has to look meanwhile
-        """
+    async def stored(self, call: Callable[[ReleaseFiles], T]) -> T:
         assert self._files is not None
         try:
             in_turn = one_at_a_time(self._line, call, self._files)

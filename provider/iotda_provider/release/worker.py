@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.release import under_way
-from iotda_provider.release.release_io import EvidenceFailedError
+from iotda_provider.release.release_io import EvidenceFailedError, FilesOfRelease
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
     from iotda_provider.notifications.audience import Audience
-    from iotda_provider.release.manifest import BegunWave, Part
     from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.rollout_guard import Log
@@ -57,7 +56,7 @@ class MustWaitError(Exception):
         self.seconds = seconds
 
 
-class WorkerReleaseIO(WorkerGuardIO):
+class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
     """The blocking I/O object of a release's procedures, a
     :class:`~iotda_provider.release.release_io.ReleaseIO`; a context manager.
 
@@ -141,25 +140,10 @@ class WorkerReleaseIO(WorkerGuardIO):
     def count(self, metric: str) -> None:
         self._calls.count(metric)
 
-    async def read_planned(self, wave: int) -> list[str]:
-        return self.call(lambda: list(self.files.iter_planned(wave)))
-
-    async def read_held(self, wave: int) -> list[str]:
-        return self.call(self.files.read_held, wave)
-
-    async def read_begun(self, wave: int) -> BegunWave | None:
-        return self.call(self.files.read_begun, wave)
-
     async def other_releases(
         self, run: Mapping[str, Any], note: ReleaseNote | None
     ) -> list[ReleaseNote] | None:
         return self.call(under_way.recall, run, note, self._log)
-
-    async def read_members(self, part: Part) -> list[str]:
-        return self.call(self.files.read_members, part)
-
-    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
-        return self.call(self.files.hand_over, ids, key)
 
     async def read_targets(self, batch_task_id: str, status: SubtaskStatus) -> set[str]:
         with self._reading_new_keys():
@@ -170,17 +154,9 @@ class WorkerReleaseIO(WorkerGuardIO):
         with self._reading_new_keys():
             return self._hook.confirm_batch_task(batch_task_id, list(targets))
 
-    async def recall(self, key: str) -> list[Any] | None:
-        return self.call(self.files.recall, key, self._log)
-
-    async def note(self, key: str, record: Mapping[str, Any]) -> bool:
-        return self.call(self.files.note, key, record, self._log)
-
-    @property
-    def files(self) -> ReleaseFiles:
-        """Where the release writes things down."""
+    async def stored(self, call: Callable[[ReleaseFiles], T]) -> T:
         assert self._files is not None
-        return self._files
+        return self.call(call, self._files)
 
     async def sleep(self, seconds: float) -> None:
         self.show()
