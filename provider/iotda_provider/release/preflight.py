@@ -32,6 +32,10 @@ _ANY_DAY = ("00:00", "00:00")
 #: Why there is no trial in some releases.
 BY_GROUP = "waves by device groups are not drawn device by device, so they can't be compared"
 
+Devices = Collection[str]
+#: The devices of groups, by the groups' ids.
+Groups = Mapping[str, Devices]
+
 
 class ReleaseParameters:
     """What a release was asked for, read by the code that plans and carries it out.
@@ -72,12 +76,7 @@ class ReleaseParameters:
         """The device groups that are waves."""
         return [spec.group_id for spec in self.specs if spec.kind == GROUP]
 
-    def too_many(
-        self,
-        devices: Collection[str],
-        groups: Mapping[str, Collection[str]],
-        late: Collection[str],
-    ) -> str:
+    def too_many(self, devices: Devices, groups: Groups, late: Devices) -> str:
         """Why these devices don't fit into the waves that there is room for; empty: they do.
 
         Waves that would be empty don't count. If some waves are device groups, the devices of the
@@ -112,12 +111,7 @@ class ReleaseParameters:
             )
         )
 
-    def too_small(
-        self,
-        devices: Collection[str],
-        groups: Mapping[str, Collection[str]],
-        late: Collection[str],
-    ) -> str:
+    def too_small(self, devices: Devices, groups: Groups, late: Devices) -> str:
         """Why a release to these devices is sure to end with its first wave; empty: it is not.
 
         A wave that can't pass by its numbers needs a person, and where none is asked it is stopped.
@@ -145,12 +139,7 @@ class ReleaseParameters:
             "first wave have more devices, rule out a higher rate, or have a person asked."
         )
 
-    def too_large(
-        self,
-        devices: Collection[str],
-        groups: Mapping[str, Collection[str]],
-        late: Collection[str],
-    ) -> str:
+    def too_large(self, devices: Devices, groups: Groups, late: Devices) -> str:
         """Why the first wave, before which nothing is shown, holds too many; empty: it does not.
 
         :param groups: the devices of each group that is a wave
@@ -167,12 +156,7 @@ class ReleaseParameters:
             "(largest_first_wave): begin with fewer, such as 1%."
         )
 
-    def waves(
-        self,
-        devices: Collection[str],
-        groups: Mapping[str, Collection[str]],
-        late: Collection[str],
-    ) -> Membership:
+    def waves(self, devices: Devices, groups: Groups, late: Devices) -> Membership:
         """The waves that these devices will form, by their sizes.
 
         Who is in which is drawn when the release starts. The sizes hang on it only where waves that
@@ -188,12 +172,7 @@ class ReleaseParameters:
         plan = cut_waves(on_time, range(len(late)), self.specs, groups=groups)
         return split_late(plan, self.specs, self.max_waves)
 
-    def _first_wave(
-        self,
-        devices: Collection[str],
-        groups: Mapping[str, Collection[str]],
-        late: Collection[str],
-    ) -> tuple[str, int]:
+    def _first_wave(self, devices: Devices, groups: Groups, late: Devices) -> tuple[str, int]:
         """The first wave's label, and how many devices it holds."""
         plan = self.waves(devices, groups, late)
         return plan.labels[0], len(plan.waves[0])
