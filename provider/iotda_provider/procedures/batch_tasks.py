@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from iotda_provider import api
@@ -163,14 +164,22 @@ async def retry_batch_task(
 
 async def delete_batch_task(io: CallsIO, batch_task_id: str) -> None:
     """Delete a task that has ended. It is no error if a call whose answer was lost deleted it."""
+    await delete(io, api.delete_batch_task(batch_task_id), api.show_batch_task(batch_task_id))
+
+
+async def delete(io: CallsIO, deletion: api.Call[None], look: api.Call[Any]) -> None:
+    """Delete something. It is no error if a call whose answer was lost deleted it.
+
+    :param look: reads it, which fails if it is gone
+    """
     try:
-        await io.perform(api.delete_batch_task(batch_task_id))
+        await io.perform(deletion)
     except (IoTDATransportError, IoTDAServerError):
         try:
-            await io.perform(api.show_batch_task(batch_task_id))
+            await io.perform(look)
         except IoTDANotFoundError:
             return
-        await io.perform(api.delete_batch_task(batch_task_id))
+        await io.perform(deletion)
 
 
 async def read_stopped_targets(

@@ -21,6 +21,7 @@ from iotda_provider.exceptions import (
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
+from iotda_provider.procedures.batch_tasks import delete
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -83,14 +84,7 @@ async def create_package_once(io: CallsIO, **package: Unpack[api.PackageFields])
 
 async def delete_package(io: CallsIO, package_id: str) -> None:
     """Delete an upgrade package. It is no error if a call whose answer was lost deleted it."""
-    try:
-        await io.perform(api.delete_package(package_id))
-    except (IoTDATransportError, IoTDAServerError):
-        try:
-            await io.perform(api.show_package(package_id))
-        except IoTDANotFoundError:
-            return
-        await io.perform(api.delete_package(package_id))
+    await delete(io, api.delete_package(package_id), api.show_package(package_id))
 
 
 async def _find(io: CallsIO, wanted: Mapping[str, Any]) -> list[OtaPackage]:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.task_io.parameters import optional_text
+from iotda_provider.task_io.stored_files import stored_file
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -197,9 +198,7 @@ class Report:
             self._carefully(lambda: self._file.write(line))
 
     def _open(self) -> None:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        target: Any = ObjectStoragePath(str(self._path))
+        target = stored_file(str(self._path))
         if target.protocol in ("", "file", "local"):
             target.parent.mkdir(parents=True, exist_ok=True)
         self._file = target.open("w", encoding="utf-8")
@@ -211,8 +210,11 @@ class Report:
             self.error = self.error or error
 
 
-def write_report(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a whole :class:`Report`; raises an error of the file. The number of rows."""
+def write_report(path: str | None, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a whole :class:`Report`; raises an error of the file. The number of rows.
+
+    :param path: the file; None: the rows are gone through all the same
+    """
     count = 0
     with Report(path) as report:
         for row in rows if report.error is None else ():

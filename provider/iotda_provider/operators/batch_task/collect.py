@@ -90,11 +90,7 @@ class CollectFailedSubtasksOperator(IoTDABaseOperator):
                 yield row
 
         with self.hook() as hook:
-            if path:
-                write_report(path, rows(hook))
-            else:
-                for _ in rows(hook):
-                    pass
+            write_report(path, rows(hook))
         self._push_counts(context, ids, counts, len(kept), path)
         ti: Any = context["ti"]
         found = {"by_class": dict(counts), "reasons": reasons.most(), "report_path": path}

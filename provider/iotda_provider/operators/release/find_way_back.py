@@ -142,11 +142,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
                 raise AirflowFailException(f"Package {package_id} is no way back: {why}.")
             kind, task_type, column = kind_of(old)
             rows = self._decide(hook, files, parts, found, offline, new, old, column)
-            if path:
-                write_report(path, rows)
-            else:
-                for _ in rows:
-                    pass
+            write_report(path, rows)
         ti: Any = context["ti"]
         for key, ids in (("targets", found.devices), ("from_another", found.from_another)):
             ti.xcom_push(key=key, value=hand_over(ids, own, key))

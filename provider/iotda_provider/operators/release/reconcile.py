@@ -164,11 +164,7 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
                         left_out[row["why"]] += 1
                     yield row
 
-            if path:
-                write_report(path, everybody())
-            else:
-                for _ in everybody():
-                    pass
+            write_report(path, everybody())
         at_fault = self._is_firmwares_fault(outcome, found)
         retried = [] if at_fault else found.to_retry
         for key, devices in (
