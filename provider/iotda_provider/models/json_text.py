@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
@@ -63,8 +63,29 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]} is no number of JSON that can be counted with")
 
 
+class PlainJson:
+    """Makes a dataclass plain JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON: its arguments by their names."""
+        return plain_arguments(self)
+
+
+def plain_arguments(one: Any) -> dict[str, Any]:
+    """The arguments of a dataclass as plain JSON; each value that has a ``to_json`` by that."""
+    return {field.name: _plain(getattr(one, field.name)) for field in fields(one) if field.init}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.to_json() if hasattr(value, "to_json") else value
+
+
 def checked_fields(
-    kind: Any, data: Any, name: str, *, read_by_caller: Collection[str] = ()
+    kind: Any, data: Any, name: str, **readers: Callable[[Any], Any]
 ) -> dict[str, Any]:
     """The arguments of a dataclass, from plain JSON that another release may have written.
 
@@ -72,7 +93,7 @@ def checked_fields(
 
     :param kind: the dataclass
     :param name: what an error calls the object
-    :param read_by_caller: fields of other types; the caller checks their values
+    :param readers: what reads the values of fields of other types; they raise a ValueError, too
     :raises ValueError: a field is missing, unknown, or of another type; the message names it
     """
     if not isinstance(data, Mapping):
@@ -85,12 +106,12 @@ def checked_fields(
         if key not in data:
             if field.default is MISSING and field.default_factory is MISSING:
                 raise ValueError(f"{name} lacks {key}")
-        elif key not in read_by_caller and not _is_a(data[key], str(field.type).split(" | ")):
+        elif key not in readers and not _is_a(data[key], str(field.type).split(" | ")):
             raise ValueError(
                 f"{name}: {key} must be {field.type}, got "
                 f"{what_is(data[key], instead_of='another type')}"
             )
-    return dict(data)
+    return {key: readers[key](value) if key in readers else value for key, value in data.items()}
 
 
 def _is_a(value: Any, types: list[str]) -> bool:

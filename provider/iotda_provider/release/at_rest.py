@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import total_progress
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.task_io.parameters import batch_task_ids
@@ -18,7 +18,7 @@ from iotda_provider.waiting.outage import Outage, is_task_gone
 
 
 @dataclass
-class RestJob:
+class RestJob(PlainJson):
     """What is waited for; as plain JSON it is a trigger's argument.
 
     :param grace: seconds to wait after a task was stopped, for devices that were installing
@@ -36,18 +36,13 @@ class RestJob:
     grace_until: float | None = None
     exposed: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "batch_task_ids": list(self.batch_task_ids)}
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RestJob:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "job", read_by_caller=("batch_task_ids",))
-        return cls(**{**values, "batch_task_ids": batch_task_ids(values["batch_task_ids"])})
+        return cls(**checked_fields(cls, data, "job", batch_task_ids=batch_task_ids))
 
 
 class UntilAtRest:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.release.confirm_chunks import MAX_CHUNK
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Part
@@ -14,7 +14,7 @@ from iotda_provider.task_io.parameters import as_list, as_mapping, whole_number
 
 
 @dataclass
-class ConfirmJob:
+class ConfirmJob(PlainJson):
     """Which wave is to be confirmed, and within which limits; a trigger's argument.
 
     :param wave: which wave, from 1
@@ -58,28 +58,33 @@ class ConfirmJob:
         """How many devices are in this wave and those before it."""
         return sum(part.devices for part in self.parts if part.wave <= self.wave)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        window = None if self.window is None else self.window.to_json()
-        return {**plain, "window": window, "parts": [dict(vars(part)) for part in self.parts]}
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "job", read_by_caller=("window", "parts", "counts"))
+        readers = {"window": read_window, "parts": read_parts, "counts": _read_counts}
+        values = checked_fields(cls, data, "job", **readers)
         if values.get("chunk") == 0:
             raise ValueError("job: chunk must be greater than 0")
-        parts = tuple(map(Part.from_json, as_list(values["parts"], "job: parts")))
-        counts = as_mapping(values.get("counts") or {}, "job: counts")
-        for key, pair in counts.items():
-            for one in as_list(pair, f"job: counts: {key}"):
-                whole_number(one, "job: counts", zero=True)
-        window = read_window(values.get("window"))
-        return cls(**{**values, "window": window, "parts": parts, "counts": counts})
+        return cls(**values)
+
+
+def _read_counts(data: Any) -> dict[str, Any]:
+    counts = as_mapping(data or {}, "job: counts")
+    for key, pair in counts.items():
+        for one in as_list(pair, f"job: counts: {key}"):
+            whole_number(one, "job: counts", zero=True)
+    return counts
+
+
+def read_parts(data: Any) -> tuple[Part, ...]:
+    """The batch tasks of waves out of plain JSON.
+
+    :raises ValueError: it is something else
+    """
+    return tuple(map(Part.from_json, as_list(data, "job: parts")))
 
 
 def read_window(data: Any) -> MaintenanceWindow | None:
@@ -90,5 +95,5 @@ def read_window(data: Any) -> MaintenanceWindow | None:
     if data is None:
         return None
     return MaintenanceWindow(
-        **checked_fields(MaintenanceWindow, data, "window", read_by_caller=("days",))
+        **checked_fields(MaintenanceWindow, data, "window", days=lambda days: days)
     )

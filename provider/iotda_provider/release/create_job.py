@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
-from iotda_provider.release.confirm_job import read_window
+from iotda_provider.release.confirm_job import read_parts, read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.other_releases import ReleaseNote
-from iotda_provider.task_io.parameters import as_list, as_mapping
+from iotda_provider.task_io.parameters import as_mapping
 
 #: What is stored only where there is something of it.
 _LEFT_OUT = ("note", "is_way_back")
 
 
 @dataclass
-class CreateJob:
+class CreateJob(PlainJson):
     """Which wave's batch tasks are to be created; a trigger's argument.
 
     :param wave: which wave, from 1
@@ -57,10 +57,7 @@ class CreateJob:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        plain["window"] = None if self.window is None else self.window.to_json()
-        plain["earlier"] = [dict(vars(part)) for part in self.earlier]
-        plain["note"] = None if self.note is None else self.note.to_json()
+        plain = super().to_json()
         return {name: one for name, one in plain.items() if one or name not in _LEFT_OUT}
 
     @classmethod
@@ -69,21 +66,17 @@ class CreateJob:
 
         :raises ValueError: it is not what that returns
         """
-        read_here = ("window", "earlier", "task", "identity", "note")
-        values = checked_fields(cls, data, "job", read_by_caller=read_here)
-        earlier = map(Part.from_json, as_list(values["earlier"], "job: earlier"))
-        return cls(
-            **{
-                **values,
-                "window": read_window(values.get("window")),
-                "earlier": tuple(earlier),
-                "task": as_mapping(values["task"], "job: task"),
-                "identity": as_mapping(values["identity"], "job: identity"),
-                "note": None
-                if values.get("note") is None
-                else ReleaseNote.from_json(values["note"]),
-            }
+        values = checked_fields(
+            cls,
+            data,
+            "job",
+            window=read_window,
+            earlier=read_parts,
+            task=lambda task: as_mapping(task, "job: task"),
+            identity=lambda identity: as_mapping(identity, "job: identity"),
+            note=lambda note: None if note is None else ReleaseNote.from_json(note),
         )
+        return cls(**values)
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:

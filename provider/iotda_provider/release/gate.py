@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import TaskProgress
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.text import what_is
 
 #: When a person is asked whether a release goes on.
@@ -21,7 +22,7 @@ _LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True)
-class GateReading:
+class GateReading(PlainJson):
     """One reading of the gate.
 
     :param passes: the failure rate is shown to be low enough
@@ -38,10 +39,6 @@ class GateReading:
     evidence: float
     bound: float
     sentence: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
 
 def as_gate(value: Any) -> EnoughSuccess:
@@ -121,7 +118,7 @@ def read_gate_in_all_cases(
 
 
 @dataclass(frozen=True)
-class WaveForecast:
+class WaveForecast(PlainJson):
     """What can be said of a wave before the start.
 
     :param can_pass: it could pass by itself, if every device succeeded
@@ -136,10 +133,6 @@ class WaveForecast:
     can_pass: bool
     may_fail: int
     needed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
     @property
     def sentence(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.text import what_is
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -22,7 +23,7 @@ _LONGEST_WAIT = timedelta(days=16)
 
 
 @dataclass(frozen=True)
-class MaintenanceWindow:
+class MaintenanceWindow(PlainJson):
     """A span of local time on some days of the week, such as 22:00 to 05:00 on weekdays.
 
     Local time is that of the clock on the wall: on a day when clocks change, 02:00 to 04:00 lasts
@@ -102,15 +103,6 @@ class MaintenanceWindow:
         if isinstance(value, str) and value.strip().lower() in ("", "none"):
             return None
         return cls.parse(value, timezone)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON: its arguments."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "timezone": self.timezone,
-            "days": list(self.days),
-        }
 
     def is_open(self, at: datetime) -> bool:
         """Whether this moment (with a timezone) is inside."""

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from iotda_provider.api import MAX_TARGETS_PER_TASK
+from iotda_provider.models.json_text import PlainJson
 
 #: The key of who is compared, if there is a trial; with a wave's number, of its gate's looks.
 TRIAL = "trial"
@@ -35,7 +36,7 @@ def digest_of(device_ids: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class PlannedWave:
+class PlannedWave(PlainJson):
     """One wave as it was planned.
 
     :param label: the wave in the words in which it was asked for
@@ -88,7 +89,7 @@ class Manifest:
             "version": _VERSION,
             "release": self.release,
             "seed": self.seed,
-            "waves": [dict(vars(wave)) for wave in self.waves],
+            "waves": [wave.to_json() for wave in self.waves],
             "late": self.late,
             "digest": self.digest,
         }
@@ -121,7 +122,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(PlainJson):
     """One batch task of a release.
 
     :param wave: which wave it belongs to, from 1
@@ -194,7 +195,7 @@ class BegunWave:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {**vars(self), "version": _VERSION, "parts": [dict(vars(p)) for p in self.parts]}
+        return {**vars(self), "version": _VERSION, "parts": [part.to_json() for part in self.parts]}
 
     @classmethod
     def from_json(cls, data: object) -> BegunWave:

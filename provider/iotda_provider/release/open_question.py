@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.release.gate import STOP
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
@@ -29,7 +29,7 @@ class QuestionIO(ReleaseIO, Protocol):
 
 
 @dataclass
-class QuestionJob:
+class QuestionJob(PlainJson):
     """A question that is open; a trigger's argument.
 
     :param wave: after which wave it is asked, from 1
@@ -43,20 +43,14 @@ class QuestionJob:
     ti_id: str
     until: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "batch_task_ids": list(self.batch_task_ids)}
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QuestionJob:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "job", read_by_caller=("batch_task_ids",))
-        ids = values["batch_task_ids"]
-        return cls(**{**values, "batch_task_ids": () if ids == [] else batch_task_ids(ids)})
+        readers = {"batch_task_ids": lambda ids: () if ids == [] else batch_task_ids(ids)}
+        return cls(**checked_fields(cls, data, "job", **readers))
 
 
 class OpenQuestion:

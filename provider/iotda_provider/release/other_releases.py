@@ -16,7 +16,7 @@ from iotda_provider import api
 from iotda_provider.api import pagination
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.models import Device
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
@@ -29,7 +29,7 @@ _MOST_GROUPS = 1000
 
 
 @dataclass(frozen=True)
-class ReleaseNote:
+class ReleaseNote(PlainJson):
     """What a release that is under way is for.
 
     :param release: names the release: the stamp of the task that has planned it
@@ -48,27 +48,17 @@ class ReleaseNote:
     group_ids: tuple[str, ...]
     end: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**vars(self), "group_ids": list(self.group_ids)}
-
     @classmethod
     def from_json(cls, data: object) -> ReleaseNote:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "note", read_by_caller=("group_ids",))
+        values = checked_fields(cls, data, "note", group_ids=_read_group_ids)
         for name, value in values.items():
             if isinstance(value, str) and len(value) > _LONGEST:
                 raise ValueError(f"note: {name} must be at most {_LONGEST} characters")
-        groups = values["group_ids"]
-        if not isinstance(groups, list) or not 0 < len(groups) <= _MOST_GROUPS:
-            raise ValueError(f"note: group_ids must be a list of 1 to {_MOST_GROUPS} ids")
-        try:
-            return cls(**{**values, "group_ids": tuple(api.check_group_ids(groups))})
-        except IoTDAConfigError as error:
-            raise ValueError(f"note: {error}") from error
+        return cls(**values)
 
     def __str__(self) -> str:
         what = f"version {one_line(self.version, 60)}" if self.version else "another version"
@@ -77,6 +67,15 @@ class ReleaseNote:
             f"The release of {what} by {one_line(self.dag_id, 100)}, run "
             f"{one_line(self.run_id, 100)}, to the group(s) {groups}"
         )
+
+
+def _read_group_ids(data: Any) -> tuple[str, ...]:
+    if not isinstance(data, list) or not 0 < len(data) <= _MOST_GROUPS:
+        raise ValueError(f"note: group_ids must be a list of 1 to {_MOST_GROUPS} ids")
+    try:
+        return tuple(api.check_group_ids(data))
+    except IoTDAConfigError as error:
+        raise ValueError(f"note: {error}") from error
 
 
 class OtherReleases:

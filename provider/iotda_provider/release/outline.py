@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.release.planning import Membership
 from iotda_provider.task_io.parameters import as_list, whole_number
 
 
 @dataclass(frozen=True)
-class Outline:
+class Outline(PlainJson):
     """How large a release is, and what its check had to read.
 
     :param labels: of each wave
@@ -46,20 +46,25 @@ class Outline:
         """
         return cls(waves.labels, waves.cumulative, late, waves.late, **counts)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "labels": [*self.labels], "cumulative": [*self.cumulative]}
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outline:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        values = checked_fields(cls, data, "outline", read_by_caller=("labels", "cumulative"))
-        labels = tuple(map(str, as_list(values["labels"], "outline: labels")))
-        cumulative = as_list(values["cumulative"], "outline: cumulative")
-        sizes = tuple(whole_number(one, "outline: cumulative") for one in cumulative)
+        outline = cls(
+            **checked_fields(cls, data, "outline", labels=_read_labels, cumulative=_read_sizes)
+        )
+        labels, sizes = outline.labels, outline.cumulative
         if not sizes or len(labels) != len(sizes) or sorted(set(sizes)) != [*sizes]:
             raise ValueError("outline: each wave has a label and a device more than those before")
-        return cls(**{**values, "labels": labels, "cumulative": sizes})
+        return outline
+
+
+def _read_labels(data: Any) -> tuple[str, ...]:
+    return tuple(map(str, as_list(data, "outline: labels")))
+
+
+def _read_sizes(data: Any) -> tuple[int, ...]:
+    sizes = as_list(data, "outline: cumulative")
+    return tuple(whole_number(one, "outline: cumulative") for one in sizes)

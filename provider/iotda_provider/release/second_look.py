@@ -24,7 +24,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import Device
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.device_reading import DeviceReading
@@ -41,7 +41,7 @@ _TRANSIENT = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counted(PlainJson):
     """What was counted when the release was planned.
 
     :param version: the version that the release brings
@@ -56,10 +56,6 @@ class Counted:
     product_id: str | None
     devices: int | None = None
     current: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return dict(vars(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Counted:

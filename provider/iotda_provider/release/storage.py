@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ MANIFEST = "manifest"
 
 
 @dataclass(frozen=True)
-class ReleaseFiles:
+class ReleaseFiles(json_text.PlainJson):
     """Where it is; plain JSON can be made of it for a trigger.
 
     :param dag_id: with ``run_id``: the DAG run
@@ -73,10 +73,6 @@ class ReleaseFiles:
         """
         path, digest = plan["manifest_path"], plan["digest"]
         return cls(ti.dag_id, ti.run_id, plan_task_id, keeper_task_id, path, digest)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ReleaseFiles:

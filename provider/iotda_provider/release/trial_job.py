@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.trials.draw import Draw
 from iotda_provider.trials.looks import Schedule
 
 
 @dataclass(frozen=True)
-class TrialPlan:
+class TrialPlan(PlainJson):
     """A release's trial before its first wave, as it is written down.
 
     :param record: who is compared; None: there is no trial
@@ -25,25 +25,18 @@ class TrialPlan:
     off: str = ""
     offline: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        record = None if self.record is None else self.record.to_json()
-        return {"record": record, "off": self.off, "offline": self.offline}
-
     @classmethod
     def from_json(cls, data: Any) -> TrialPlan:
         """Read what :meth:`to_json` wrote.
 
         :raises ValueError: it is something else
         """
-        values = checked_fields(cls, data, "trial", read_by_caller=("record",))
-        record = values.get("record")
-        record = None if record is None else TrialRecord.from_json(record)
-        return cls(**{**values, "record": record})
+        readers = {"record": lambda one: None if one is None else TrialRecord.from_json(one)}
+        return cls(**checked_fields(cls, data, "trial", **readers))
 
 
 @dataclass(frozen=True)
-class TrialRecord:
+class TrialRecord(PlainJson):
     """Who is compared in a release.
 
     :param draw: who is compared
@@ -57,35 +50,25 @@ class TrialRecord:
     column: str
     versions: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "draw": self.draw.to_json(),
-            "product_id": self.product_id,
-            "column": self.column,
-            "versions": list(self.versions),
-        }
-
     @classmethod
     def from_json(cls, data: Any) -> TrialRecord:
         """Read what :meth:`to_json` wrote.
 
         :raises ValueError: it is something else
         """
-        values = checked_fields(cls, data, "trial", read_by_caller=("draw", "versions"))
-        versions = values["versions"]
-        if not isinstance(versions, (list, tuple)) or not all(isinstance(v, str) for v in versions):
-            raise ValueError("trial: versions must be texts")
         return cls(
-            Draw.from_json(values["draw"]),
-            values["product_id"],
-            values["column"],
-            tuple(versions),
+            **checked_fields(cls, data, "trial", draw=Draw.from_json, versions=_read_versions)
         )
 
 
+def _read_versions(data: Any) -> tuple[str, ...]:
+    if not isinstance(data, (list, tuple)) or not all(isinstance(one, str) for one in data):
+        raise ValueError("trial: versions must be texts")
+    return tuple(data)
+
+
 @dataclass
-class TrialJob:
+class TrialJob(PlainJson):
     """The trial of one wave; a part of a trigger's argument.
 
     :param begun: when the wave has begun, in seconds since 1970
@@ -115,29 +98,34 @@ class TrialJob:
         """When its looks are."""
         return Schedule(self.begun, self.bake, self.span, self.trial.online_within or 0.0)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "trial": self.trial.to_json()}
-
     @classmethod
     def from_json(cls, data: Any) -> TrialJob:
         """The inverse of :meth:`to_json`.
 
         :raises ValueError: it is not what that returns
         """
-        theirs = ("trial", "answer", "finished")
-        values = checked_fields(cls, data, "trial", read_by_caller=theirs)
+        readers = {
+            "trial": DeviceTrial.from_json,
+            "answer": _read_answer,
+            "finished": _read_finished,
+        }
+        values = checked_fields(cls, data, "trial", **readers)
         if not values["bake"] or not values["span"] or not values.get("look", 1):
             raise ValueError("trial: bake, span and look must be above 0")
-        answer, finished = values.get("answer"), values.get("finished") or []
-        if answer is not None and not isinstance(answer, Mapping):
-            raise ValueError("trial: answer must be an object")
-        if not isinstance(finished, list) or not all(_is_pair(one) for one in finished):
-            raise ValueError("trial: finished must be pairs of numbers")
-        trial = DeviceTrial.from_json(values["trial"])
-        given = None if answer is None else dict(answer)
-        return cls(**{**values, "trial": trial, "answer": given, "finished": finished})
+        return cls(**values)
+
+
+def _read_answer(data: Any) -> dict[str, Any] | None:
+    if data is not None and not isinstance(data, Mapping):
+        raise ValueError("trial: answer must be an object")
+    return None if data is None else dict(data)
+
+
+def _read_finished(data: Any) -> list[list[float]]:
+    finished = data or []
+    if not isinstance(finished, list) or not all(_is_pair(one) for one in finished):
+        raise ValueError("trial: finished must be pairs of numbers")
+    return finished
 
 
 def _is_pair(value: Any) -> bool:

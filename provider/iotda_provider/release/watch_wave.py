@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.release.gate import GateReading, read_gate_in_all_cases
 from iotda_provider.release.release_guard import ReleaseGuard, in_words
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
@@ -31,7 +31,7 @@ _WORDS = {
 
 
 @dataclass
-class WatchJob:
+class WatchJob(PlainJson):
     """Which wave is watched, and what it must show; a trigger's argument.
 
     :param wave: which wave, from 1
@@ -70,11 +70,7 @@ class WatchJob:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        ids = list(self.batch_task_ids)
-        trial = None if self.trial is None else self.trial.to_json()
-        gate = rules_to_json([self.gate])
-        return {**plain, "gate": gate, "batch_task_ids": ids, "trial": trial}
+        return {**super().to_json(), "gate": rules_to_json([self.gate])}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WatchJob:
@@ -82,15 +78,22 @@ class WatchJob:
 
         :raises ValueError: it is not what that returns
         """
-        theirs = ("gate", "batch_task_ids", "trial")
-        values = checked_fields(cls, data, "job", read_by_caller=theirs)
-        rules = rules_from_json(values["gate"])
-        if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
-            raise ValueError("job: gate must be one EnoughSuccess")
-        ids = batch_task_ids(values["batch_task_ids"])
-        trial = values.get("trial")
-        trial = None if trial is None else TrialJob.from_json(trial)
-        return cls(**{**values, "gate": rules[0], "batch_task_ids": ids, "trial": trial})
+        values = checked_fields(
+            cls,
+            data,
+            "job",
+            gate=_read_gate,
+            batch_task_ids=batch_task_ids,
+            trial=lambda trial: None if trial is None else TrialJob.from_json(trial),
+        )
+        return cls(**values)
+
+
+def _read_gate(data: Any) -> EnoughSuccess:
+    rules = rules_from_json(data)
+    if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
+        raise ValueError("job: gate must be one EnoughSuccess")
+    return rules[0]
 
 
 class WaveDecision:

@@ -14,7 +14,7 @@ from iotda_provider.guards import (
     rules_from_json,
     rules_to_json,
 )
-from iotda_provider.models.json_text import checked_fields
+from iotda_provider.models.json_text import checked_fields, plain_arguments
 from iotda_provider.rollout_guard.failure_tally import ClusterOf, check_cluster_of
 from iotda_provider.task_io.dag_parameters import one_of
 from iotda_provider.task_io.parameters import batch_task_ids
@@ -83,15 +83,7 @@ class GuardPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {
-            "batch_task_ids": list(self.batch_task_ids),
-            "rules": rules_to_json(self.rules),
-            "failure_classes": self.failure_classes.to_json(),
-            "cluster_of": dict(self.cluster_of)
-            if isinstance(self.cluster_of, Mapping)
-            else self.cluster_of,
-        }
+        return {**plain_arguments(self), "rules": rules_to_json(self.rules)}
 
     @classmethod
     def from_dict(cls, data: Any) -> GuardPlan:
@@ -99,20 +91,18 @@ class GuardPlan:
 
         :raises ValueError: the data is something else
         """
-        read_here = ("batch_task_ids", "rules", "failure_classes", "cluster_of")
-        values = checked_fields(cls, data, "plan", read_by_caller=read_here)
-        return cls(
-            **{
-                **values,
-                "batch_task_ids": batch_task_ids(values["batch_task_ids"]),
-                "rules": read_rules(values["rules"], values.get("cluster_of")),
-                "failure_classes": FailureClasses.of(values.get("failure_classes")),
-                "cluster_of": check_cluster_of(values.get("cluster_of")),
-                "on_guard_lost": one_of(
-                    values.get("on_guard_lost", "fail"), "on_guard_lost", ON_GUARD_LOST
-                ),
-            }
+        values = checked_fields(
+            cls,
+            data,
+            "plan",
+            batch_task_ids=batch_task_ids,
+            rules=lambda rules: rules,
+            failure_classes=FailureClasses.of,
+            cluster_of=check_cluster_of,
+            on_guard_lost=lambda word: one_of(word, "on_guard_lost", ON_GUARD_LOST),
         )
+        rules = read_rules(values["rules"], values.get("cluster_of"))
+        return cls(**{**values, "rules": rules})
 
 
 def read_rules(rules: Any, cluster_of: ClusterOf | None = None) -> tuple[Rule, ...]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from iotda_provider.models import checks
+from iotda_provider.models.json_text import plain_arguments
 from iotda_provider.trials import exact
 from iotda_provider.trials.answer import LEAST_UPDATED, LOSS, METHODS, Answer, Group
 
@@ -190,8 +191,7 @@ class DeviceTrial:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; a function is left out, and stays with whom it was given to."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "metric": ONLINE if self.metric == ONLINE else OWN}
+        return {**plain_arguments(self), "metric": ONLINE if self.metric == ONLINE else OWN}
 
     @classmethod
     def from_json(cls, data: object) -> DeviceTrial:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from iotda_provider.models.checks import short_repr, whole
+from iotda_provider.models.json_text import PlainJson
 
 #: A device id is at most this long, and a release has at most so many waves.
 _LONGEST_ID, _MOST_WAVES = 256, 100
@@ -24,7 +24,7 @@ def drawn(devices: Iterable[str], seed: str, purpose: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(PlainJson):
     """The devices of a release that are compared, wave by wave.
 
     :param seed: what they are drawn by: the release's own seed
@@ -66,10 +66,6 @@ class Draw:
     def has_gate(self, wave: int) -> bool:
         """Whether there are devices to compare on either side of the gate after a wave."""
         return wave < len(self.waves) and any(self.waves[:wave]) and any(self.waves[wave:])
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {"seed": self.seed, "size": self.size, "waves": [list(w) for w in self.waves]}
 
     @classmethod
     def from_json(cls, data: object) -> Draw:
