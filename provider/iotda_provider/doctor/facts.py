@@ -184,7 +184,8 @@ def _counts(seen: Seen) -> _Fact:
     if wrong:
         return Result.WARNING, (
             f"not in {len(wrong)} of {len(counted)} batch tasks, such as {wrong[0].task_id}: "
-            f"{wrong[0].progress}. Guards then judge by bounds, after three looks"
+            f"{wrong[0].progress}. After three such looks, guards decide only what holds in the "
+            "best and in the worst case"
         )
     return Result.OK, f"in all of the last {len(counted)} batch tasks"
 

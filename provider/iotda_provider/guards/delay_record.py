@@ -45,9 +45,9 @@ class DelayRecord:
     """The delays from the start of a device to the report of its final failure.
 
     The counts of a batch task do not say which device fails. So a delay is the shortest that they
-    allow: from the answer of the last look, up to the failure, at which more devices of the batch
-    task had started, to the request of the look before the one that showed the failure. That is
-    sharp if the devices of a batch task start together, as in waves. If they trickle in, it is 0.
+    allow. It begins with the answer of the last look that showed new starts in the batch task, and
+    ends with the request of the last look that did not show the failure yet. That is sharp if the
+    devices of a batch task start together, as in waves. If they trickle in, it is 0.
 
     Its size is bounded: of more than 150 failures, a random sample of 150 is kept.
 

@@ -15,7 +15,7 @@ from iotda_provider.guards.heavy_libraries import special
 LEAST_DELAYS = 20
 #: The chance that the band is somewhere below the truth.
 _NOT_COVERED = 0.05
-#: The curve may be above the band by so much of its share, to have fewer knots.
+#: The curve may lie above the band by this part of its value, so that it needs fewer knots.
 _NEAR = 0.03
 _MOST_DELAYS = 100_000
 

@@ -38,8 +38,8 @@ class ReportingDelay:
     :param shares: ``{seconds: share}``, at most 500 of them; the shares rise from at least 0 to 1
     :param floor: the share of the tolerated failures that may come at any age, from 0 to 1
     :param slack: seconds to add to each age, for counters that lag and clocks that differ
-    :param counts: of what F is the delay: ``failed``, of the final failure, or ``attempts``, of the
-        first failed attempt. The test must count the same
+    :param counts: what F is the delay of: ``failed``: the final failure; ``attempts``: the first
+        failed attempt. The test must count the same
     :param retries: ``(retry_count, retry_interval in minutes)`` of the batch tasks for which F
         holds, ``(0, 0)`` without retries. A guard refuses a batch task with others. None: F holds
         whatever the retries are
@@ -82,8 +82,8 @@ class ReportingDelay:
         ε is the one-sided Dvoretzky-Kiefer-Wolfowitz band: if the releases are alike, F is nowhere
         below the truth with 95 % confidence. The largest share is for releases that differ, for
         which no band helps: with k releases, the next one is the fastest of all with a chance of
-        1/(k+1). The result has few knots. It is nowhere below this F, and at the recorded delays at
-        most 3 % of F above it.
+        1/(k+1). The result has few knots. At no age is it below this F, and at the recorded
+        delays it is at most 3 % of F above.
 
         :param delays: seconds from the start of a device to the report of its failure: of one
             release, or a list of releases; at least 20 of them
@@ -135,7 +135,8 @@ class ReportingDelay:
         :param started: how many there are; those in no bin of ``ages`` have an unlimited age
         :param ages: when they started
         :param now: the present time in seconds since the epoch
-        :param left_out: devices that cannot fail: as it is not known which, the youngest
+        :param left_out: how many devices cannot fail. Nobody knows which, so the youngest are left
+            out
         """
         return _total_hazard(self, tolerated_rate, started, ages, now, left_out)
 

@@ -48,7 +48,7 @@ class Rule(ABC):
 
     @property
     def ages_up_to(self) -> float:
-        """Up to which age, in seconds, it matters to the rule how long ago a device has started."""
+        """The age in seconds up to which the rule must know how long ago a device started."""
         return 0.0
 
     @property

@@ -48,7 +48,7 @@ class StartAges:
         if not horizon:
             return StartAges()
         bins = [one for one in self.bins if now - one[0] < horizon]
-        # Whole seconds, rounded to the earlier one. No bin is in front of an older one.
+        # In whole seconds, rounded down. Bins that are not older than this one become a part of it.
         time = math.floor(min(since, now)) if math.isfinite(since) else None
         if started > 0 and time is not None and now - time < horizon:
             while bins and bins[-1][0] >= time:

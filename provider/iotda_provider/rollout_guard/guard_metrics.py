@@ -24,7 +24,7 @@ _OF_GUARDS = (
     *("iotda.guards.running_seconds", "iotda.guards.blind_seconds", "iotda.guards.looks_late"),
 )
 _OF_CONNECTIONS = ("iotda.stops.sent", "iotda.stops.failed", "iotda.api.refusals")
-#: A look is late if it begins so many of its intervals, and more than a second, after it was due.
+#: A look is late if it begins half an interval too late, and a second at least.
 _LATE_INTERVALS = 0.5
 _LATE_SECONDS = 1.0
 #: Counted devices are in the guard's memory after so many seconds, or twice as many: if its process
@@ -54,9 +54,9 @@ class GuardMetrics:
         }
         self._began: float | None = None
         self._due = float("inf")
-        # Devices that were counted: the peaks, as a retry lets the platform's count fall.
+        # The highest counts so far: a retry lets the platform's count of failures fall.
         self._counted: dict[str, int] | None = None
-        # Of a wave, whose guard goes on from those of the tasks before.
+        # A wave's guard goes on from what the guards of earlier tasks have counted.
         self._carried = watch.memory.started
         _measured.add(self)
         for name in _OF_GUARDS:

@@ -18,12 +18,12 @@ from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
 _VERSION = 1
 #: The most kinds of events that people were told of.
 _MOST_KINDS = 20
-# Of more than these, `AuditTrail.thin` always drops some, and leaves so many.
+# `AuditTrail.thin` can always shorten a longer trail, and never shortens it below this.
 _LEAST_RECORDS = 3
 _LONGEST_TEXT = 2_000
 # About 300 years after 1970, in seconds. A later time is an error in a note.
 _LAST_MOMENT = 1e10
-#: Until an earlier memory is recalled, so many looks are kept: the first one and the last ones.
+#: The most looks that are kept until an earlier memory is recalled: the first one and the last.
 _MOST_LOOKS_SINCE = 20
 
 

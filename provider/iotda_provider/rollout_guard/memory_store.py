@@ -293,7 +293,7 @@ class TriggererMemoryStore:
         return bool(done) and self._writer.result()
 
     def forget_unwritten(self) -> None:
-        """At the guard's end: do not write what is not written yet, as the worker goes on."""
+        """At the guard's end: drop what is not written yet, because the worker goes on."""
         self._unwritten = None
 
     async def recall(self, *, urgent: bool = False) -> Any:

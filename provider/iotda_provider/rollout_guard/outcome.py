@@ -93,7 +93,7 @@ _EVENTS = {STOPPED: "stopped", STOPPING: "stopped", ALREADY_ENDED: "ended", FAIL
 
 
 def event_of(outcome: Outcome) -> str | None:
-    """The kind of the event that an outcome is; None: the rollout has ended well."""
+    """The kind of event to tell people of; None: the rollout has ended well."""
     if outcome.stop is not None:
         return _EVENTS[outcome.stop["outcome"]]
     if outcome.guard_lost:

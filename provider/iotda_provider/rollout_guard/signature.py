@@ -74,9 +74,9 @@ class Signature:
         kept = newest(*(signed or copies))
         if kept and not Memory.is_readable(kept):
             _log.warning(
-                "What this guard remembered is in a format that this version of the provider does "
-                "not know (%s): it counts its devices anew, from what the platform says. It may "
-                "stop later, never sooner.",
+                "This version of the provider can't read the guard's memory (format %s). So the "
+                "guard counts its devices anew, from what the platform says. It may stop later, "
+                "never sooner.",
                 one_line(kept.get("version"), 60),
             )
         return Memory.from_json(kept, batch_task_ids, audit_limit, is_signed=bool(signed))

@@ -56,7 +56,7 @@ class TriggererGuardIO:
     :param hook: an open hook
     :param store: keeps the memory and the last alert
     :param log: the trigger's log
-    :param audience: whom to tell of events; the dotted path of a function is one of one member
+    :param audience: whom to tell of events, or the dotted path of the one function that is told
     :param read: reads a batch task; None: the hook does, with one call each
     :param earlier_memory: the recall of an earlier memory; None: there is none
     """

@@ -40,8 +40,8 @@ class Watch(StoppableRollout):
     :param memory: the guard's memory of earlier looks
     :param log: the task's log
     :param clock: returns the time in seconds since the epoch
-    :param draw: returns a random number from 0 to 1: which share of the interval between two
-        routine saves is over at the start, so that guards that start together save apart
+    :param draw: returns a random number from 0 to 1. The first routine save comes earlier by this
+        share of the interval, so that guards that start together do not save together
     """
 
     def __init__(

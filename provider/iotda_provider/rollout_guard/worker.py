@@ -205,7 +205,9 @@ class WorkerGuardIO:
         try:
             missing_here = found.result(SECONDS_FOR_EACH)
         except FutureTimeoutError:
-            self._log.error("Importing a notifier takes over %.0f s; go on.", SECONDS_FOR_EACH)
+            self._log.error(
+                "Importing a notifier takes over %.0f s. The guard goes on.", SECONDS_FOR_EACH
+            )
             return
         for member, error in missing_here:
             self._audience.remove(member)

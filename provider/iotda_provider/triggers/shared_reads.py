@@ -28,11 +28,12 @@ UNDER_WAY = (
 )
 #: Seconds to wait for other guards that look at the same time.
 _GATHER_SECONDS = 0.05
-#: A reading waits at most so many seconds for the end of the one before it.
+#: The most seconds that a reading waits for the end of the one before it.
 _LONGEST_TURN = 1.0
 #: With fewer batch tasks of one kind, reading each of them costs no more calls than the list.
 _WORTH_A_LIST = 4
-#: After a list was not worth its calls, so many readings of as few tasks do without the list.
+#: After a list that was not worth its calls, so many readings do without it, unless more tasks
+#: are asked for by then.
 _REST = 30
 
 #: Batch tasks of one kind have the same type and status, and are on the same list.
@@ -147,7 +148,7 @@ class SharedReads:
                         self._serve(task, wanted)
                     if not missing:
                         break
-                    # The next page would cost as many calls as reading the rest one by one.
+                    # Reading the rest one by one costs no more calls than going on.
                     pages, within = divmod(rows, MAX_PAGE)
                     if not within and (len(missing) == 1 or pages >= len(ids) / 2):
                         break

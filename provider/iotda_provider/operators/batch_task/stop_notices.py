@@ -41,7 +41,7 @@ class StopNotices:
 
     @contextmanager
     def of_failures(self, batch_task_id: str) -> Iterator[None]:
-        """In this context, an error is told, at the first try that has one; then it is raised."""
+        """Tell people of an error in this context, unless an earlier try has told them."""
         try:
             yield
         except (IoTDAError, AirflowFailException, AirflowTaskTimeout) as error:
@@ -68,7 +68,7 @@ class StopNotices:
             notes_of(self._context).delete(_NOTE)
 
     def _were_told(self) -> bool:
-        """Whether an earlier try has told of its failure; from now on, one has."""
+        """Whether an earlier try has told people that it failed; note that this try does."""
         notes = notes_of(self._context)
         ti: Any = self._context["ti"]
         with suppress(Exception):  # while Airflow is down, people are told once more

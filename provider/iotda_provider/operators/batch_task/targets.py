@@ -240,7 +240,7 @@ def _in_words(row: Mapping[str, Any]) -> str:
 
 
 def _dag_leaves_targets_out(context: Context) -> bool:
-    """Whether the DAG itself leaves ``targets`` out, or gives None; what it maps over may not."""
+    """Whether the DAG itself leaves ``targets`` out or gives None, also in what it maps over."""
     ti: Any = context["ti"]
     if getattr(ti, "map_index", -1) < 0:
         return True
