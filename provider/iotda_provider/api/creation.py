@@ -11,10 +11,9 @@ from typing import Any
 
 from iotda_provider.api.identifiers import check_package_id, check_package_ids, check_version
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.models import TaskType
+from iotda_provider.models.statuses import UPGRADES
 from iotda_provider.models.text import what_is
 
-_UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 _POLICY = ("schedule_time", "retry_count", "retry_interval")
 _MOMENT = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _DAYS_AHEAD = 7
@@ -27,7 +26,7 @@ def check_document(value: object, task_type: str) -> Mapping[str, Any]:
     :raises IoTDAConfigError: it is not an object, or an id or a version in it cannot be one
     """
     document = dict(_object(value, "document"))
-    if task_type not in _UPGRADES:
+    if task_type not in UPGRADES:
         return document
     if "package_ids" in document:
         document["package_ids"] = check_package_ids(document["package_ids"], "document.package_ids")

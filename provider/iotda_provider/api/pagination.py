@@ -17,11 +17,9 @@ from iotda_provider.models import (
     TaskStatus,
     TaskType,
 )
+from iotda_provider.models.statuses import UPGRADES
 
 T = TypeVar("T")
-
-#: The task types that are listed if the caller names none.
-UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
 
 # More rows than any list has: the end of a list whose count is missing or wrong.
 _MOST_ROWS = 10_000_000

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from iotda_provider import api
-from iotda_provider.api.pagination import UPGRADES
 from iotda_provider.doctor import facts, permissions
 from iotda_provider.doctor.caller import Asked, Caller, said
 from iotda_provider.doctor.findings import Finding, Report, Result
 from iotda_provider.hooks import shared
 from iotda_provider.models import BatchTask, Device, TaskStatus
+from iotda_provider.models.statuses import UPGRADES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -131,3 +131,11 @@ class SubtaskStatus(_WireWord):
             SubtaskStatus.WAITING,
             SubtaskStatus.FAIL_WAIT_RETRY,
         )
+
+
+#: The types of batch tasks that upgrade devices, and those of them that can be stopped.
+UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE, TaskType.MODULE_UPGRADE)
+STOPPABLE_UPGRADES = tuple(kind for kind in UPGRADES if kind.is_stoppable)
+#: The statuses of a batch task that has not ended, and of a target that has no outcome.
+UNDER_WAY = tuple(status for status in TaskStatus if not status.is_terminal)
+WITHOUT_OUTCOME = tuple(status for status in SubtaskStatus if status.is_stoppable)

@@ -10,7 +10,8 @@ from airflow.providers.common.compat.sdk import conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
-from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.statuses import STOPPABLE_UPGRADES, UNDER_WAY
 from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.guard_liveness import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
 #: The types of batch tasks that a guard can stop.
-_UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
+_UPGRADES = tuple(map(str, STOPPABLE_UPGRADES))
 _UNDER_WAY = (TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING)
 #: Key of the XCom that says since when each rollout has had no guard that watches it.
 _SINCE = "without_guard_since"
@@ -351,5 +352,4 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
 
     def _by_stamp(self, hook: IoTDAHook, context: Context) -> list[str]:
         stamps = own_stamps(context, self.create_task_ids)
-        statuses = (*_UNDER_WAY, TaskStatus.STOPPING)
-        return [task.task_id for task in find_own_tasks(hook, stamps, statuses=statuses)]
+        return [task.task_id for task in find_own_tasks(hook, stamps, statuses=UNDER_WAY)]

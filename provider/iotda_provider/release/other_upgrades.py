@@ -8,16 +8,8 @@ from typing import Any
 
 from iotda_provider import api
 from iotda_provider.api import pagination
-from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskStatus, TaskType
-
-_UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-_UNDER_WAY = (
-    TaskStatus.INITIALIZING,
-    TaskStatus.WAITING,
-    TaskStatus.PROCESSING,
-    TaskStatus.STOPPING,
-)
-_UNFINISHED = (SubtaskStatus.WAITING, SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY)
+from iotda_provider.models import BatchTask, Subtask
+from iotda_provider.models.statuses import STOPPABLE_UPGRADES, UNDER_WAY, WITHOUT_OUTCOME
 
 
 class OtherUpgrades:
@@ -38,8 +30,8 @@ class OtherUpgrades:
         self._pages = max(1, -(-devices // api.MAX_PAGE))
         self._lists = deque(
             pagination.list_batch_tasks(task_type=kind, status=status)
-            for kind in _UPGRADES
-            for status in _UNDER_WAY
+            for kind in STOPPABLE_UPGRADES
+            for status in UNDER_WAY
         )
         self._found: dict[str, BatchTask] = {}
         self._rows: deque[tuple[str, pagination.Listing[Subtask]]] | None = None
@@ -67,7 +59,7 @@ class OtherUpgrades:
             self._rows = deque(
                 (task.task_id, pagination.iter_subtasks(task.task_id, status=status))
                 for task in newest
-                for status in _UNFINISHED
+                for status in WITHOUT_OUTCOME
             )
         while self._rows:
             call = self._rows[0][1].next

@@ -10,6 +10,7 @@ from typing import Any
 
 from iotda_provider.guards import EnoughSuccess
 from iotda_provider.models import OtaPackage, SubtaskStatus
+from iotda_provider.models.statuses import WITHOUT_OUTCOME
 from iotda_provider.release.manifest import OTHER_VERSION, UNREAD_VERSION
 
 #: Whether devices get the old package back, if the release is stopped for the firmware's fault.
@@ -43,10 +44,6 @@ _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
 #: In an XCom, whose ids may be long.
 _MOST_NAMED = 700
-#: Statuses of a device that may change its version at any moment.
-_UNFINISHED = frozenset(
-    {SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING}
-)
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def _word(
         return NOT_CONFIRMED
     if before == new:
         return HAD_IT_BEFORE
-    if status in _UNFINISHED:
+    if status in WITHOUT_OUTCOME:  # it may change its version at any moment
         return STILL_INSTALLING
     if not now:
         return UNREAD_VERSION

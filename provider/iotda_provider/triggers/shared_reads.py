@@ -12,20 +12,13 @@ from weakref import WeakKeyDictionary
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.models.statuses import STOPPABLE_UPGRADES, UNDER_WAY
 from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.single_flight import shared_task
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
-#: The types of guarded batch tasks, and their statuses while a guard watches.
-UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
-UNDER_WAY = (
-    TaskStatus.INITIALIZING,
-    TaskStatus.WAITING,
-    TaskStatus.PROCESSING,
-    TaskStatus.STOPPING,
-)
 #: Seconds to wait for other guards that look at the same time.
 _GATHER_SECONDS = 0.05
 #: The most seconds that a reading waits for the end of the one before it.
@@ -170,7 +163,7 @@ class SharedReads:
         return False
 
     def _serve(self, task: BatchTask, wanted: _Waiting) -> None:
-        if task.task_type in UPGRADES and task.status in UNDER_WAY:
+        if task.task_type in STOPPABLE_UPGRADES and task.status in UNDER_WAY:
             self._kinds[task.task_id] = (TaskType(task.task_type), task.status)
         else:
             self._kinds.pop(task.task_id, None)

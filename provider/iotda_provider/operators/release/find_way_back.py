@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus
+from iotda_provider.models.statuses import WITHOUT_OUTCOME
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.packages import read_package
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from iotda_provider.release.manifest import Part
 
 #: A device with a subtask in one of these may change its version at any moment.
-_UNFINISHED = (SubtaskStatus.PROCESSING, SubtaskStatus.FAIL_WAIT_RETRY, SubtaskStatus.WAITING)
 
 
 class FindDevicesToRollBackOperator(IoTDABaseOperator):
@@ -217,7 +217,7 @@ def _unfinished(hook: IoTDAHook, part: Part) -> dict[str, SubtaskStatus]:
     """The devices of a batch task that have no outcome yet, each with its status."""
     found: dict[str, SubtaskStatus] = {}
     try:
-        for status in _UNFINISHED:
+        for status in WITHOUT_OUTCOME:
             rows = hook.iter_subtasks(str(part.batch_task_id), status=status)
             found |= {row.target: row.status for row in rows}
     except IoTDANotFoundError:

@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.api import MAX_TARGETS_PER_TASK
 from iotda_provider.hooks.procedure_io import BlockingIO
-from iotda_provider.models import BatchTask, TaskStatus, TaskType
+from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.statuses import STOPPABLE_UPGRADES
 from iotda_provider.procedures.create_once import compare, stamp_in, stamp_of, targets_of
 from iotda_provider.release.device_ids import MOST_DEVICES
 from iotda_provider.release.storage import ReleaseFiles
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 #: The most batch tasks that one task creates.
 _MOST_PARTS = -(-MOST_DEVICES // MAX_TARGETS_PER_TASK)
-UPGRADES = (TaskType.FIRMWARE_UPGRADE, TaskType.SOFTWARE_UPGRADE)
 
 
 def create_task_ids(group_id: str, max_waves: int = 6) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def find_own_tasks(
     :param statuses: only those in one of these statuses; None: in any
     """
     wanted, found = frozenset(stamps), []
-    for kind in UPGRADES:
+    for kind in STOPPABLE_UPGRADES:
         for status in statuses:
             for task in hook.list_batch_tasks(task_type=kind, status=status):
                 if not_before and task.create_time and task.create_time < not_before:

@@ -11,7 +11,7 @@ from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
 from iotda_provider.hooks.procedure_io import BlockingIO
-from iotda_provider.models import TaskType
+from iotda_provider.models.statuses import STOPPABLE_UPGRADES
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
 from iotda_provider.operators.batch_task.create import not_before
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 
 #: The types of batch tasks that can be released in waves: held, confirmed and stopped.
 _LATER = "the waves were planned without one"
-UPGRADES = (str(TaskType.FIRMWARE_UPGRADE), str(TaskType.SOFTWARE_UPGRADE))
 
 
 class PlanWavesOperator(IoTDABaseOperator):
@@ -190,7 +189,7 @@ class PlanWavesOperator(IoTDABaseOperator):
         path = check_report_path(self.manifest_path, "manifest_path")
         refuse_mapped(self, context, "its waves would not find what it plans for them")
         gate = as_gate(self.gate)
-        task_type = one_of(self.batch_task_type, "task_type", UPGRADES)
+        task_type = one_of(self.batch_task_type, "task_type", tuple(map(str, STOPPABLE_UPGRADES)))
         document = as_mapping(self.document, "document")
         # Each wave reads these again: what is wrong is to be known before the first.
         create_batch_task(
