@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 from iotda_provider.guards import validation
@@ -37,6 +36,7 @@ from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.verdict import Verdict
 from iotda_provider.models import TaskProgress
+from iotda_provider.models.times import read_time, utc_text
 
 VERSION = 1
 _MARK = "iotda-guard"
@@ -56,7 +56,7 @@ def audit_record(
     """
     progress = look.progress
     record: dict[str, Any] = {
-        "time": _to_text(look.time),
+        "time": utc_text(look.time),
         "progress": {name: getattr(progress, name) for name in TaskProgress.__dataclass_fields__},
     }
     if took := math.ceil(1000 * (look.time - look.asked_at)) / 1000:
@@ -188,11 +188,6 @@ def _without_times(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**same, "said": [part.get("decision") for part in record.get("rules", ())]}
 
 
-def _to_text(time: float) -> str:
-    when = datetime.fromtimestamp(time, timezone.utc)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def seconds_of(time: object) -> float:
     """Seconds since the epoch, from a number of them or from ISO 8601 (UTC if it names no zone).
 
@@ -202,5 +197,4 @@ def seconds_of(time: object) -> float:
         return float(time)
     if not isinstance(time, str):
         raise ValueError(f"not a time: {time!r}")
-    when = datetime.fromisoformat(time.replace("Z", "+00:00"))
-    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+    return read_time(time).timestamp()

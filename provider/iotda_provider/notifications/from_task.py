@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAParameterError
@@ -48,16 +46,9 @@ def tell_people(
             raise IoTDAParameterError(f"{name} must be text, got {what_is(value)}")
     teller = _Teller(context, iotda_conn_id)
     teller._tell_to(notifiers, deferrable=False)
-    audience = teller.audience(context)
-    now = datetime.fromtimestamp(time.time(), timezone.utc)
-    facts = {
-        "batch_task_ids": list(batch_task_ids),
-        "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "progress": [dict(progress or {})],
-    }
-    event = audience.event({"kind": kind, "sentence": sentence, **facts})
+    event = teller.event(context, kind, sentence, batch_task_ids, progress)
     log.warning("%s", event["message"])
-    tell(audience, event, log)
+    tell(teller.audience(context), event, log)
 
 
 class _Teller(TellingTask):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.airflow_support.task_notes import owner_of
+from iotda_provider.models.times import utc_text
 from iotda_provider.notifications import in_worker
 from iotda_provider.notifications.audience import About, Audience
 from iotda_provider.notifications.on_alert import OnAlert
@@ -69,18 +70,25 @@ class TellingTask:
         """
         if not self.notifiers and self.on_alert is None:
             return
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        event = self.audience(context).event(
-            {
-                "kind": kind,
-                "sentence": sentence,
-                "batch_task_ids": list(batch_task_ids or ()),
-                "time": now.replace("+00:00", "Z"),
-                "progress": [dict(progress or {})],
-            }
-        )
+        event = self.event(context, kind, sentence, batch_task_ids, progress)
         task: Any = self
         in_worker.tell(self.audience(context), event, task.log)
+
+    def event(
+        self,
+        context: Context,
+        kind: str,
+        sentence: str,
+        batch_task_ids: Iterable[str] | None,
+        progress: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The event as people are told of it; the parameters are those of :meth:`tell`."""
+        facts = {
+            "batch_task_ids": list(batch_task_ids or ()),
+            "time": utc_text(time.time()),
+            "progress": [dict(progress or {})],
+        }
+        return self.audience(context).event({"kind": kind, "sentence": sentence, **facts})
 
     def _about(self, context: Context) -> About:
         ti: Any = context["ti"]

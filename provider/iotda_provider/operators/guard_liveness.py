@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
+from iotda_provider.models.times import read_time
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.live_record import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
@@ -207,6 +207,6 @@ def _get(url: str, log: Log) -> None:
 def _seconds(text: Any) -> float | None:
     """A time in ISO 8601 in seconds since the epoch; None: the text is something else."""
     try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+        return read_time(str(text)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from typing import Any
 
 from iotda_provider.guards import Decision, Verdict, total_progress
 from iotda_provider.models import BatchTask
+from iotda_provider.models.times import utc_text
 from iotda_provider.rollout_guard.plan import GuardPlan
 
 BREACHED, COMPLETED = "breached", "completed"
@@ -142,10 +142,7 @@ def present(decision: str, sentence: str) -> str:
 
 def to_text(time: float | None) -> str | None:
     """A time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
-    if time is None:
-        return None
-    moment = datetime.fromtimestamp(time, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if time is None else utc_text(time)
 
 
 def breached(plan: GuardPlan, verdict: Verdict, tasks: Sequence[BatchTask]) -> Outcome:
