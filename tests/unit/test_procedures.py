@@ -13,7 +13,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 EDGES = {
     f"{room}/{name}.py"
     for room in ("rollout_guard", "release")
-    for name in ("alerts", "memory_store", "triggerer", "worker")
+    for name in ("alerts", "files_io", "memory_store", "triggerer", "worker")
 }
 IO = ("io", "transport")
 

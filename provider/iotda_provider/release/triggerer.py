@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.hooks.procedure_io import AsyncIO
-from iotda_provider.release.release_io import FilesOfRelease
+from iotda_provider.release.files_io import FilesOfRelease
 from iotda_provider.rollout_guard.memory_store import short
 from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
 

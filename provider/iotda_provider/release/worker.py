@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from iotda_provider.exceptions import IoTDAAuthError
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.release import under_way
-from iotda_provider.release.release_io import EvidenceFailedError, FilesOfRelease
+from iotda_provider.release.files_io import FilesOfRelease
+from iotda_provider.release.release_io import EvidenceFailedError
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
 
