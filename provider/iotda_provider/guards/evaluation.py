@@ -375,7 +375,7 @@ def _mildest(found: Sequence[Verdict]) -> Verdict:
         return mildest
     possible = harsher[0].sentence
     sentence = f"{mildest.sentence} The counts do not add up, so this is possible, too: {possible}"
-    return replace(mildest, undecided=Undecided.COUNTS, sentence=sentence)
+    return replace(mildest, undecided=Undecided.COUNTS, sentence=sentence, reason="")
 
 
 def _weightiest(parts: Sequence[Verdict]) -> Verdict:
