@@ -74,7 +74,7 @@ def test_the_transcript_names_what_the_demo_runs() -> None:
     dags = (ROOT / "dags" / "rollout_guard.py").read_text(encoding="utf-8")
     demo = (ROOT / "scripts" / "demo.py").read_text(encoding="utf-8")
     dag_id = re.search(r"runs the DAG (\w+)", transcript)
-    rule = re.search(r"Why +STOPPED: .+ tolerated\)\. (\w+):", transcript)
+    rule = re.search(r"Why +STOPPED: [^;]+; [^;]+; (\w+) stops at", transcript)
     followed = re.search(r"followed: (.+)", transcript)
     assert dag_id
     assert rule
