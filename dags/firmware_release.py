@@ -379,7 +379,8 @@ def firmware_release() -> None:
     collect = CollectFailedSubtasksOperator(
         task_id="collect",
         batch_task_id="{{ ti.xcom_pull('at_rest')['found'] | tojson }}",
-        report_path=REPORT_PATH,
+        report_path=REPORT_PATH,  # of every device that failed; the XCom has the first
+        max_xcom_targets=100,
     )
     reconcile = ReconcileReleaseOperator(
         task_id="reconcile",
