@@ -117,28 +117,42 @@ class WorkerMemoryStore:
         self._variable = VariableNotes(owner)
         self._has_task_state = not isinstance(self._notes, VariableNotes)
 
-    def recall(self, batch_task_ids: tuple[str, ...], audit_limit: int, *more: Any) -> Memory:
+    def recall(
+        self,
+        batch_task_ids: tuple[str, ...],
+        audit_limit: int,
+        *more: Any,
+        asks_again: bool = False,
+    ) -> Memory:
         """The memory that an earlier try has saved, in its worker or in its trigger.
 
         :param more: further copies to choose from
+        :param asks_again: whether the caller calls this again where Airflow's database or API is
+            down; otherwise the guard goes on without what can't be read
+        :raises Exception: whatever Airflow raises then, if the caller asks again
         """
+        found = self._load(asks_again)
         return self.signature.recall(
-            *more, self._load(), batch_task_ids=batch_task_ids, audit_limit=audit_limit
+            *more, found, batch_task_ids=batch_task_ids, audit_limit=audit_limit
         )
 
-    def _load(self) -> Any:
-        found = self._get(self._variable, "a trigger")
+    def _load(self, asks_again: bool) -> Any:
+        found = self._get(self._variable, "a trigger", asks_again)
+        if found is None and self._has_task_state:
+            return self._get(self._notes, "an earlier try", asks_again)
         if found is None:
-            return self._get(self._notes, "an earlier try") if self._has_task_state else None
+            return None
         # The signature, or the lack of one, stays as it is.
         if self._has_task_state and _save(self._context, found, self._log):
             self._delete(self._variable)
         return found
 
-    def _get(self, notes: Notes, whose: str) -> Any:
+    def _get(self, notes: Notes, whose: str, asks_again: bool) -> Any:
         try:
             return notes.get(MEMORY_KEY)
-        except Exception:  # noqa: BLE001 - a guard without a memory is better than no guard
+        except Exception:  # a guard without a memory is better than no guard
+            if asks_again:
+                raise
             self._log.exception(f"What {whose} knew can't be read; the guard goes on without it.")
             return None
 

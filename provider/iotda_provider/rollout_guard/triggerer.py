@@ -212,9 +212,10 @@ class TriggererRecall:
         now = time.monotonic()
         if now >= self._patience_ends:
             self._watch.awaits_memory = False
+        is_needed = self._watch.awaits_memory and self._watch.needs_memory
         if self._asking is None:
-            if now >= self._ask_again:
-                self._asking = asyncio.ensure_future(self._recall())
+            if now >= self._ask_again or (is_needed and not self.is_settled):
+                self._asking = asyncio.ensure_future(self._recall(urgent=is_needed))
             return
         if not self._asking.done():
             if self._watch.needs_memory and not self._is_urgent:
@@ -223,11 +224,11 @@ class TriggererRecall:
                 self._asking = asyncio.ensure_future(self._recall(urgent=True))
             return
         asked, self._asking = self._asking, None
-        self._watch.awaits_memory = False
         if (error := asked.exception()) is not None:
             self._ask_again = now + ASK_AGAIN_SECONDS
             self._store.log_failure("What the guard knew before can't be read yet", error)
             return
+        self._watch.awaits_memory = False
         self._ask_again = float("inf")
         self._watch.memory.adopt(asked.result())
 

@@ -112,7 +112,7 @@ class WorkerGuardIO:
         :param watch: the watch that gets the memory
         :param recall: reads the memory; it is called in the thread
         """
-        self._earlier_memory = WorkerRecall(watch, self.begin(recall), self._log)
+        self._earlier_memory = WorkerRecall(watch, lambda: self.begin(recall), self._log)
         return self._earlier_memory
 
     def begin(self, function: Callable[..., T], *args: Any, first: bool = False) -> Future[T]:
@@ -244,42 +244,55 @@ class WorkerRecall:
 
     The first look waits for it at most a second, later ones not at all. Without it, the watch
     decides from the platform's counts alone, and reports nothing final about a rollout that is gone
-    or being stopped, because the earlier try may have stopped it.
+    or being stopped, because the earlier try may have stopped it. Where it can't be read, the next
+    look asks for it again.
 
     :param watch: the watch that gets the memory
-    :param recalling: the reading of the memory
+    :param begin: begins to read the memory
     :param log: the task's log
     """
 
-    def __init__(self, watch: Watch, recalling: Future[Memory], log: Log) -> None:
+    def __init__(self, watch: Watch, begin: Callable[[], Future[Memory]], log: Log) -> None:
         self._watch = watch
-        self._recalling: Future[Memory] | None = recalling
+        self._begin = begin
+        self._recalling: Future[Memory] | None = begin()
         self._log = log
         self._seconds = SECONDS_FOR_RECALL
+        self._has_failed = False
         self._patience_ends = time.monotonic() + SECONDS_WITHOUT_MEMORY
         watch.awaits_memory = True
 
     def give_to_watch(self) -> None:
         """In a look, before it is judged: give the memory to the watch if it has been read."""
+        if time.monotonic() >= self._patience_ends:
+            self._watch.awaits_memory = False
         if self._recalling is None:
-            return
+            if self.is_settled:
+                return
+            self._recalling = self._begin()
         wait([self._recalling], self._seconds)
+        self._seconds = 0.0
         if not self._recalling.done():
-            self._seconds = 0.0
-            if time.monotonic() >= self._patience_ends:
-                self._watch.awaits_memory = False
             return
         recalled, self._recalling = self._recalling, None
-        self._watch.awaits_memory = False
         if (error := recalled.exception()) is not None:
-            self._log.warning("The memory of an earlier try can't be read: %s", short(error))
+            if not self._has_failed:
+                self._has_failed = True
+                what = "The memory of an earlier try can't be read yet; the guard goes on: %s"
+                self._log.warning(what, short(error))
             return
+        self._watch.awaits_memory = False
         self._watch.memory.adopt(recalled.result())
 
     @property
     def is_settled(self) -> bool:
         """Whether the memory was read, or can't be read for too long to wait for it."""
-        return self._recalling is None or time.monotonic() >= self._patience_ends
+        return not self._watch.awaits_memory or time.monotonic() >= self._patience_ends
+
+    @property
+    def is_being_read(self) -> bool:
+        """Whether it is worth while to :meth:`wait` for it."""
+        return self._recalling is not None and not self.is_settled
 
     def wait(self, seconds: float) -> None:
         """Wait until the memory was read, for so many seconds at most."""

@@ -56,7 +56,7 @@ def look_until_over(
             return outcome
         live.show()
         pause = max(0.0, min(began + watch.interval - time.monotonic(), left))
-        (time.sleep if earlier_memory.is_settled else earlier_memory.wait)(pause)
+        (earlier_memory.wait if earlier_memory.is_being_read else time.sleep)(pause)
 
 
 def verified(watch: Watch, io: WorkerGuardIO, outcome: Outcome) -> Outcome:

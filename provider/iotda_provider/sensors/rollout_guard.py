@@ -219,7 +219,9 @@ class RolloutGuardSensor(
             self._watch = watch = Watch(plan, memory, self.log, clock=time.time)
             try:
                 with self._io(hook, context) as io:
-                    recall = partial(store.recall, plan.batch_task_ids, plan.audit_limit)
+                    recall = partial(
+                        store.recall, plan.batch_task_ids, plan.audit_limit, asks_again=True
+                    )
                     earlier_memory = io.begin_recall(watch, recall)
                     io.try_on_alert(plan.batch_task_ids)
                     outcome = self._look_on(context, io, watch, earlier_memory)

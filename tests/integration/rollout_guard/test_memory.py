@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.airflow_support.task_notes import VariableNotes, owner_of
+from iotda_provider.airflow_support.task_notes import StoredNotes, VariableNotes, owner_of
 from iotda_provider.guards import Combined, Overdue, SequentialFailureTest, Stalled
 from iotda_provider.guards.lab.recorded_looks import looks_of
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 BAD = {"devices": 200, "failure_rate": 0.3, "dispatch_rate": 1.0}
@@ -63,6 +64,38 @@ def test_a_guard_that_is_cleared_knows_its_own_stop(fleet: Any, ti: Any) -> None
 
     assert (result["verdict"], result["evidence"]) == ("breached", evidence)
     assert len(bad.calls("stop_batch_task")) == 1
+
+
+def test_a_memory_that_can_not_be_read_is_asked_for_again_where_it_is_needed(
+    fleet: Any, ti: Any, has_store: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = fleet({**BAD, "switches": {"stop_after": 1e6, "stopping_timeout": 1e6}})
+    bad.at(120, die)
+    with pytest.raises(KilledError):
+        bad.run(ti, stop_on_breach=True)
+    ti.new_try()
+    failed = [fail_once(monkeypatch, TriggererMemoryStore, "_get_memories")]
+    failed += [fail_once(monkeypatch, kind, "get") for kind in (VariableNotes, StoredNotes)]
+
+    result = bad.run(ti, stop_on_breach=True, stop_timeout=60)["return_value"]
+
+    assert (result["verdict"], result["rule"]) == ("breached", "SequentialFailureTest")
+    assert len(bad.calls("stop_batch_task")) == 1
+    assert any(failed)
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
+    """Let a method raise when it is called first; where it was, the list has an entry."""
+    method, failed = getattr(owner, name), []
+
+    def fails(*args: Any) -> Any:
+        if not failed:
+            failed.append(name)
+            raise OSError("Airflow does not answer")
+        return method(*args)
+
+    monkeypatch.setattr(owner, name, fails)
+    return failed
 
 
 def test_the_trail_goes_on_over_a_retry(fleet: Any, ti: Any) -> None:
