@@ -5,7 +5,8 @@ Pages are read where they are fewer calls. A list leaves out since when a device
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from iotda_provider import api
 from iotda_provider.api.pagination import Listing, list_devices
@@ -32,15 +33,25 @@ class DeviceReading:
         fewer calls. None: one call each
     :param since: whether it must be known since when a device is offline, which takes one call for
         each that is
+    :param keep: what is kept of a device, as there may be a million; None: the device itself
     """
 
     def __init__(
-        self, device_ids: Sequence[str], product_id: str | None = None, *, since: bool = True
+        self,
+        device_ids: Sequence[str],
+        product_id: str | None = None,
+        *,
+        since: bool = True,
+        keep: Callable[[Device], Any] | None = None,
     ) -> None:
-        self.found: dict[str, Device] = {}
+        #: What is kept of each device that was found, by its id.
+        self.found: dict[str, Any] = {}
         self.errors: dict[str, IoTDAError] = {}
         self._ids = device_ids
         self._since = since
+        self._keep = keep or (lambda device: device)
+        #: Devices whose page does not say since when they are offline.
+        self._unsaid: set[str] = set()
         self._listing: Listing[Device] | None = None
         if product_id is not None and len(device_ids) > 1:
             self._listing = list_devices(product_id=product_id)
@@ -56,7 +67,7 @@ class DeviceReading:
         """Each device or its error, in the order asked for."""
         while not self.is_done:
             await self.step(io)
-        return [self.found.get(one) or self.errors[one] for one in self._ids]
+        return [self.errors[one] if one in self.errors else self.found[one] for one in self._ids]
 
     async def step(self, io: CallsIO) -> None:
         """Make some calls."""
@@ -72,20 +83,17 @@ class DeviceReading:
                 self.found.pop(device_id, None)
                 self.errors[device_id] = answer
             else:
-                self.found[device_id] = answer
+                self.found[device_id] = self._keep(answer)
         if answers and all(isinstance(answer, _DOWN) for answer in answers):
             self._fail(self._left, answers[0])
             self._left = []
 
     def _to_be_asked(self) -> list[str]:
-        def is_known(device_id: str) -> bool:
-            device = self.found.get(device_id)
-            return device is not None and not (self._since and device.status == "OFFLINE")
-
-        return [one for one in dict.fromkeys(self._ids) if not is_known(one)]
+        every = dict.fromkeys(self._ids)
+        return [one for one in every if one not in self.found or one in self._unsaid]
 
     async def _read_pages(self, io: CallsIO, listing: Listing[Device]) -> None:
-        wanted = set(self._ids)
+        wanted = {one: one for one in self._ids}
         for _ in range(_PAGES):
             if listing.next is None:
                 break
@@ -96,7 +104,11 @@ class DeviceReading:
                 return
             rows = listing.take(page)
             self._pages += 1
-            self.found.update((d.device_id, d) for d in rows if d.device_id in wanted)
+            for device in rows:
+                if (device_id := wanted.get(device.device_id)) is not None:
+                    self.found[device_id] = self._keep(device)
+                    if self._since and device.status == "OFFLINE":
+                        self._unsaid.add(device_id)
             many = page.total is None or page.total > api.MAX_PAGE * len(wanted)
             if len(self.found) == len(wanted) or many or self._pages >= len(wanted):
                 break

@@ -138,7 +138,9 @@ class SecondLook:
             self._begin_reading()
 
     def _begin_reading(self) -> None:
-        self._reading = DeviceReading(self._ids, self.counted.product_id, since=False)
+        self._reading = DeviceReading(
+            self._ids, self.counted.product_id, since=False, keep=self._why_not
+        )
 
     def _is_as_expected(self, now: Counted, before: int, after: int) -> bool:
         if now.devices is None or now.devices != self.counted.devices:
@@ -159,8 +161,11 @@ class SecondLook:
                 break
         left_out: dict[str, list[str]] = {}
         for one in self._ids:
-            is_gone = isinstance(errors.get(one), IoTDANotFoundError)
-            if why := GONE if is_gone else self._why_not(reading.found.get(one)):
+            if isinstance(errors.get(one), IoTDANotFoundError):
+                why = GONE
+            else:
+                why = reading.found.get(one, self._why_not(None))
+            if why:
                 left_out.setdefault(why, []).append(one)
         self.left_out = left_out
         if self.counted.devices is not None:
