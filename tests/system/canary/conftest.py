@@ -115,12 +115,11 @@ def record_signatures(emulator: Emulator, secrets: Secrets) -> None:
     iam = emulator.instance.iam
     real = iam.verify
 
-    def verify(method, raw_path, query, headers, body, now):
-        headers = list(headers)
-        for name, value in headers:
+    def verify(request, now):
+        for name, value in request.headers:
             if name == b"authorization":
                 secrets.signatures |= set(re.findall(r"Signature=(\w+)", value.decode()))
-        return real(method, raw_path, query, headers, body, now)
+        return real(request, now)
 
     iam.verify = verify  # type: ignore[method-assign]
 
