@@ -136,13 +136,19 @@ async def in_import_thread(function: Callable[..., T], *args: Any) -> T:
     return await in_thread(_without_collections, function, args)
 
 
+@functools.cache
+def _is_frozen() -> bool:
+    """Whether the process has frozen objects; asked once, as Python counts them one by one."""
+    return gc.get_freeze_count() > 0
+
+
 def _without_collections(function: Callable[..., T], args: tuple[Any, ...]) -> T:
     """Call the function with Python's garbage collector switched off.
 
     Imported objects stay. The collector would examine them again and again, and at last all
     objects of the process: half a second in which no other thread runs.
     """
-    if not gc.isenabled() or gc.get_freeze_count():  # another part of the process controls it
+    if not gc.isenabled() or _is_frozen():  # another part of the process controls it
         return function(*args)
     gc.disable()
     try:
