@@ -19,6 +19,7 @@ from iotda_provider.guards import MaxFailures
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.rollout_guard import GuardPlan
+from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.transport import sessions
 from iotda_provider.transport.rate_limit import RateLimit
 from iotda_provider.transport.sessions import SLOTS_PER_HOST
@@ -294,8 +295,10 @@ class TestClosing:
         await hook.close()
 
     async def test_all_that_are_refused_get_the_typed_error(
-        self, fake: Any, connect: Callable[..., None]
+        self, fake: Any, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # No earlier try has left a memory; where Airflow does not say so, guards wait for it.
+        monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
         connect(max_requests_per_second=2)
         fake.answer(type(fake.answers[0])(status=401))
         hook = IoTDAAsyncHook()
@@ -312,8 +315,10 @@ class TestClosing:
         assert [type(error) for error in guards] == [IoTDAAuthError] * 3
 
     async def test_guards_in_a_triggerer_all_tell_of_a_refusal(
-        self, fake: Any, connect: Callable[..., None]
+        self, fake: Any, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # No earlier try has left a memory; where Airflow does not say so, guards wait for it.
+        monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
         connect(max_requests_per_second=2)
         fake.answer(type(fake.answers[0])(status=401, body={"error_code": "APIGW.0301"}))
 
