@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.release.manifest import Part
 
-#: A device with a subtask in one of these may change its version at any moment.
-
 
 class FindDevicesToRollBackOperator(IoTDABaseOperator):
     """Find the devices of a release that get the old package back, and change nothing.

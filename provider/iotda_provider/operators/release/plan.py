@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.models import OtaPackage
 
-#: The types of batch tasks that can be released in waves: held, confirmed and stopped.
 _LATER = "the waves were planned without one"
 
 
