@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.airflow_support.shared_text import made_once
 from iotda_provider.airflow_support.task_notes import PREFIX, notes_of
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import one_line
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 #: The Variable that holds the id if Airflow's configuration does not.
 VARIABLE = f"{PREFIX}installation_id"

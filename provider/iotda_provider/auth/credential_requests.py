@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import requests
 
 from iotda_provider.api import Call
 from iotda_provider.api.responses import Answer, clock_hint, is_refusal, redirect_hint, refusal
 from iotda_provider.connection.proxies_and_tls import bundle_error, secrets_of_proxies
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAServerError, IoTDATransportError
 from iotda_provider.masking.redaction import redacted_line
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault
 from iotda_provider.transport.total_timeout import innermost
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 _MAX_BYTES = 1024 * 1024
 _LONGEST_REASON = 200

@@ -7,21 +7,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from iotda_provider.api import Outgoing
 from iotda_provider.api.responses import parsed
 from iotda_provider.auth.credential_requests import Issuer
 from iotda_provider.auth.renewal import Issued
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError, IoTDATransportError
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import secrets_of
 from iotda_provider.masking.sealed import Sealed, Unpicklable
 from iotda_provider.models.text import one_line
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 #: A token's lifetime if IAM does not say: 24 hours, as documented.
 _TOKEN_SECONDS = 24 * 3600.0

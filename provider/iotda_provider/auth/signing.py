@@ -13,14 +13,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
+from iotda_provider.api import Outgoing
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking.sealed import Unpicklable, without_frames
-
-if TYPE_CHECKING:
-    from iotda_provider.api import Outgoing
-    from iotda_provider.connection.settings import ConnectionSettings
 
 #: The service name in the scope of a derived signature.
 DERIVED_SERVICE = "iotdm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iotda_provider.api.responses import Answer, parsed
 from iotda_provider.auth.credential_requests import Issuer
@@ -13,12 +13,10 @@ from iotda_provider.auth.iam import checked_secret, iam_of, moment, senseless
 from iotda_provider.auth.renewal import Issued
 from iotda_provider.auth.signing import AccessKey
 from iotda_provider.connection import regular_files
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.sealed import Sealed
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 _ACTION = "obtain temporary keys"
 _JSON = {"Content-Type": "application/json;charset=UTF-8"}

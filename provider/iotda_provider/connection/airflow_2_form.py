@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from iotda_provider.connection.fields import ExtraField
+from iotda_provider.connection.fields import ExtraField
 
 
 def form_field(spec: ExtraField) -> Any:

@@ -7,13 +7,15 @@ reads only their JSON schema.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iotda_provider.connection.airflow_2_form import form_field
-from iotda_provider.connection.fields import EXTRA_FIELDS, UI_FIELD_BEHAVIOUR, conn_fields
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.fields import ExtraField
+from iotda_provider.connection.fields import (
+    EXTRA_FIELDS,
+    UI_FIELD_BEHAVIOUR,
+    ExtraField,
+    conn_fields,
+)
 
 
 def connection_form_widgets() -> dict[str, Any]:

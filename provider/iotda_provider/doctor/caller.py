@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.shared import connection_fails
 
 if TYPE_CHECKING:
-    from iotda_provider.api import Call
     from iotda_provider.hooks.iotda import IoTDAHook
 
 T = TypeVar("T")

@@ -7,12 +7,14 @@ batch task, so that the platform stops nothing.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from iotda_provider import api
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.doctor import facts, permissions
 from iotda_provider.doctor.caller import Asked, Caller, said
 from iotda_provider.doctor.findings import Finding, Report, Result
@@ -21,9 +23,6 @@ from iotda_provider.models import BatchTask, Device, TaskStatus
 from iotda_provider.models.statuses import UPGRADES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda import IoTDAHook
 
 # Signatures are refused once the clocks differ by 15 minutes.

@@ -14,6 +14,7 @@ from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
 from iotda_provider.connection.loading import load_settings
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
@@ -28,7 +29,6 @@ from iotda_provider.transport.runner import run_blocking
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
 __all__ = ["IoTDAAsyncHook", "IoTDAHook"]

@@ -15,6 +15,7 @@ from iotda_provider import api, models
 from iotda_provider.api import pagination
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.loading import load_settings
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up_async
@@ -31,7 +32,6 @@ from iotda_provider.transport.single_flight import own_loop_iteration, single_fl
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from iotda_provider.connection.settings import ConnectionSettings
 
 T = TypeVar("T")
 

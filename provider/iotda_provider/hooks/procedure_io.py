@@ -6,14 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from iotda_provider.airflow_support import metrics
+from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.procedures import MAX_IN_FLIGHT
-
-if TYPE_CHECKING:
-    from iotda_provider.api import Call
 
 T = TypeVar("T")
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from iotda_provider import api
 from iotda_provider.airflow_support import metrics
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError
 from iotda_provider.models import BatchTask, TaskType
 from iotda_provider.models.json_text import read_json
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.transport.headers import checked_headers
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 
 class Closable(Protocol):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.exceptions import IoTDAParameterError
 from iotda_provider.models.text import what_is
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.notifications.telling_task import TellingTask
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 log = logging.getLogger("airflow.task")
 

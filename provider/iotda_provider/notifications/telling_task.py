@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.models.times import utc_text
@@ -15,9 +17,6 @@ from iotda_provider.notifications.on_alert import OnAlert
 from iotda_provider.notifications.recorded import RecordedNotifier, record
 from iotda_provider.notifications.rendering import rendered
 from iotda_provider.task_io.dag_parameters import function_or_path, importable_path
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class TellingTask:

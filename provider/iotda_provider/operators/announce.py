@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSkipException, Context
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.rollout_guard.outcome import BREACHED
 from iotda_provider.task_io.parameters import as_mapping, none_if_blank
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _FACTS = ("batch_task_id", "batch_task_ids", "summary")
 

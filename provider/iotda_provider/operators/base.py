@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Context
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models import BatchTask
 from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.task_io.parameters import positive
 from iotda_provider.transport.retrying import quiet_retries
@@ -17,10 +18,7 @@ from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import TaskWait
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask
 
 CONNECTION_FIELDS = ("iotda_conn_id", "project_id", "instance_id")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BranchMixIn
+from airflow.providers.common.compat.sdk import BranchMixIn, Context
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.exceptions import IoTDAConfigError
@@ -17,8 +17,6 @@ from iotda_provider.task_io.parameters import as_count, as_mapping, as_rows, non
 from iotda_provider.task_io.reports import checked_classes
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.guards import FailureClasses
 
 Path = str | Sequence[str]

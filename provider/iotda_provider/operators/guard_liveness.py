@@ -5,22 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.airflow_support.guard_runs import GUARD_TASK_ID
+from iotda_provider.models import BatchTask
+from iotda_provider.models.log import Log
 from iotda_provider.models.times import read_time
+from iotda_provider.notifications.audience import Audience
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.live_record import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
 from iotda_provider.rollout_guard.outcome import to_text
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.models import BatchTask
-    from iotda_provider.models.log import Log
-    from iotda_provider.notifications.audience import Audience
 
 #: At most so many records are read in one look, with one request each. With more guards, each is
 #: read less often: each look goes on where the one before has stopped.

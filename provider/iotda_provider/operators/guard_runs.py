@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
 from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
@@ -26,8 +26,6 @@ from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 #: The types of batch tasks that a guard can stop.

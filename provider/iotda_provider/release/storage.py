@@ -14,11 +14,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iotda_provider.api import MAX_TARGETS_PER_TASK
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
 from iotda_provider.models import json_text
+from iotda_provider.models.log import Log
 from iotda_provider.models.text import one_line
 from iotda_provider.release.device_ids import hand_over, iter_ids
 from iotda_provider.release.ledger import Ledger
@@ -34,9 +35,6 @@ from iotda_provider.release.manifest import (
 )
 from iotda_provider.release.planning import Membership
 from iotda_provider.task_io.stored_files import missing, read_whole, write_whole
-
-if TYPE_CHECKING:
-    from iotda_provider.models.log import Log
 
 MANIFEST = "manifest"
 

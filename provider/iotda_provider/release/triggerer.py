@@ -9,23 +9,20 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import one_at_a_time
-from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
+from iotda_provider.api import Call
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.procedure_io import AsyncIO
+from iotda_provider.models import SubtaskStatus, TargetResults
+from iotda_provider.notifications.audience import Audience
 from iotda_provider.release.files_io import FilesOfRelease
-from iotda_provider.rollout_guard.memory_store import short
-from iotda_provider.rollout_guard.triggerer import TriggererGuardIO
+from iotda_provider.rollout_guard import Log
+from iotda_provider.rollout_guard.memory_store import NoMemoryStore, TriggererMemoryStore, short
+from iotda_provider.rollout_guard.triggerer import TriggererGuardIO, TriggererRecall
 
 if TYPE_CHECKING:
-    from iotda_provider.api import Call
-    from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import SubtaskStatus, TargetResults
-    from iotda_provider.notifications.audience import Audience
     from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
-    from iotda_provider.rollout_guard import Log
-    from iotda_provider.rollout_guard.memory_store import NoMemoryStore, TriggererMemoryStore
-    from iotda_provider.rollout_guard.triggerer import TriggererRecall
 
 T = TypeVar("T")
 #: Seconds that a storage, or Airflow with many questions, may take before the guard looks again.

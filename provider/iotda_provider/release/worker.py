@@ -8,26 +8,25 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from iotda_provider.exceptions import IoTDAAuthError
+from airflow.providers.common.compat.sdk import Context
+
+from iotda_provider.api import Call
+from iotda_provider.exceptions import IoTDAAuthError, IoTDAError
 from iotda_provider.hooks.procedure_io import BlockingIO
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
+from iotda_provider.notifications.audience import Audience
 from iotda_provider.release import under_way
 from iotda_provider.release.files_io import FilesOfRelease
+from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.release.release_io import EvidenceFailedError
+from iotda_provider.rollout_guard import Log
+from iotda_provider.rollout_guard.failure_tally import Tally
 from iotda_provider.rollout_guard.worker import WorkerGuardIO
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.api import Call
-    from iotda_provider.exceptions import IoTDAError
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TargetResults
-    from iotda_provider.notifications.audience import Audience
-    from iotda_provider.release.other_releases import ReleaseNote
     from iotda_provider.release.storage import ReleaseFiles
-    from iotda_provider.rollout_guard import Log
-    from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
 A = TypeVar("A")

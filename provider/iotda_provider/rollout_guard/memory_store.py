@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.airflow_support.task_notes import (
     LARGEST,
     Notes,
@@ -19,17 +21,14 @@ from iotda_provider.airflow_support.task_notes import (
 )
 from iotda_provider.airflow_support.threads import in_thread, one_at_a_time
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.rollout_guard.memory import fitted
+from iotda_provider.models.log import Log
+from iotda_provider.rollout_guard.memory import Memory, fitted
+from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.signature import Signature
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.connection.settings import ConnectionSettings
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models.log import Log
-    from iotda_provider.rollout_guard.memory import Memory
-    from iotda_provider.rollout_guard.plan import GuardPlan
 
 
 #: Key of a guard's memory among the notes of its task instance, and of the XCom.

@@ -8,14 +8,12 @@ import json
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.models.text import one_line
 from iotda_provider.rollout_guard.memory import Memory, newest
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 _log = logging.getLogger(__name__)
 

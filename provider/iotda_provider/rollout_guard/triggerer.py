@@ -12,11 +12,14 @@ from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import Look, Rule, evaluate
 from iotda_provider.hooks.procedure_io import AsyncIO
-from iotda_provider.models import SubtaskStatus, TaskProgress
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus, TaskProgress
+from iotda_provider.models.log import Log
 from iotda_provider.notifications.audience import Audience, Member, without_addresses
 from iotda_provider.notifications.in_triggerer import tell
 from iotda_provider.procedures.listed_tasks import ListedTasks
-from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
+from iotda_provider.rollout_guard import Memory, Watch
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, Alert, missing
+from iotda_provider.rollout_guard.failure_tally import Tally
 from iotda_provider.rollout_guard.guard_io import are_all_refused
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
@@ -29,11 +32,6 @@ from iotda_provider.transport.single_flight import own_loop_iteration, single_fl
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.models import BatchTask, Subtask
-    from iotda_provider.models.log import Log
-    from iotda_provider.rollout_guard import Memory, Watch
-    from iotda_provider.rollout_guard.alerts import Alert
-    from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
 #: At its end a guard waits at most so many seconds for its last alert.

@@ -11,15 +11,20 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import CallQueue
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.masking.airflow_masker import mask_all, tell_supervisor_later
-from iotda_provider.models import SubtaskStatus
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
+from iotda_provider.models.log import Log
 from iotda_provider.notifications.audience import SECONDS_FOR_EACH, Audience, without_addresses
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.procedures.listed_tasks import ListedTasks
-from iotda_provider.rollout_guard.alerts import ALERT_KEY, missing
+from iotda_provider.rollout_guard import Memory, Watch
+from iotda_provider.rollout_guard.alerts import ALERT_KEY, Alert, OnAlert, missing
+from iotda_provider.rollout_guard.failure_tally import Tally
 from iotda_provider.rollout_guard.guard_io import are_all_refused
 from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
 from iotda_provider.rollout_guard.outcome import to_text
@@ -29,15 +34,9 @@ from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
     from typing_extensions import Self
 
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask, Subtask
-    from iotda_provider.models.log import Log
-    from iotda_provider.rollout_guard import Memory, Watch
-    from iotda_provider.rollout_guard.alerts import Alert, OnAlert
-    from iotda_provider.rollout_guard.failure_tally import Tally
 
 T = TypeVar("T")
 

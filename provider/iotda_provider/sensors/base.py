@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
+    Context,
 )
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.waiting.deadline import Deadline
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 T = TypeVar("T")
 

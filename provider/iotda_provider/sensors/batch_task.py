@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import Context, PokeReturnValue, conf
 
+from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
 from iotda_provider.models.lazy_names import lazily
@@ -22,9 +23,6 @@ from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.airflow_support.trigger_events import Event
     from iotda_provider.hooks.iotda import IoTDAHook
     from iotda_provider.sensors.rollout_guard import RolloutGuardSensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.rollout_guard import Outcome, Watch
@@ -10,8 +11,6 @@ from iotda_provider.rollout_guard.guard_metrics import GuardMetrics
 from iotda_provider.rollout_guard.outcome import STOPPING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from iotda_provider.rollout_guard.live_in_worker import LiveInWorker
     from iotda_provider.rollout_guard.worker import WorkerGuardIO, WorkerRecall
 

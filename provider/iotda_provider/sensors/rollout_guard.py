@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowTaskTimeout,
     BaseSensorOperator,
+    Context,
     PokeReturnValue,
     conf,
 )
@@ -60,8 +61,6 @@ from iotda_provider.waiting.deadline import Deadline
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 #: The most bytes of JSON of the XCom ``audit``; a file (``report_path``) has the whole trail.

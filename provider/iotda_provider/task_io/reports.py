@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.task_io.parameters import optional_text
 from iotda_provider.task_io.stored_files import stored_file
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.guards import FailureClasses
     from iotda_provider.models import TargetResult
 

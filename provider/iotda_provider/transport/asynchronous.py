@@ -11,21 +11,20 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from iotda_provider.airflow_support.threads import in_thread
+from iotda_provider.api import Call, Outgoing, Repeat
 from iotda_provider.api.responses import LARGE_BODY_BYTES, MAX_ANSWER_BYTES, Answer, read_answer
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.masking.airflow_masker import mask, on_event_loop
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
 from iotda_provider.transport.pipeline import Received
-from iotda_provider.transport.retrying import CONNECT_SECONDS
+from iotda_provider.transport.retrying import CONNECT_SECONDS, Warns
 from iotda_provider.transport.single_flight import own_loop_iteration, shared_task, single_flight
 
 if TYPE_CHECKING:
-    from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
-    from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.transport.retrying import Warns
     from iotda_provider.transport.sessions import SharedSession
 
 T = TypeVar("T")

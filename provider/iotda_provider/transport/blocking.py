@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import requests
 
 from iotda_provider import api
+from iotda_provider.api import Call, Outgoing, Repeat
 from iotda_provider.api.responses import MAX_ANSWER_BYTES, Answer, read_answer
 from iotda_provider.connection.proxies_and_tls import bundle_error, secrets_of_proxies
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.masking.airflow_masker import mask
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
@@ -19,13 +21,11 @@ from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault, transport_error
 from iotda_provider.transport.lending import Lending
 from iotda_provider.transport.pipeline import Received
+from iotda_provider.transport.retrying import Warns
 from iotda_provider.transport.total_timeout import innermost
 
 if TYPE_CHECKING:
-    from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
-    from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.transport.retrying import Warns
 
 T = TypeVar("T")
 

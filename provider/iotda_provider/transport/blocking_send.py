@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.cookiejar
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import ClosedPoolError
 
 from iotda_provider.connection.proxies_and_tls import proxy_for, verify_for
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.failures import TOO_LARGE, Fault
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
@@ -21,9 +21,6 @@ from iotda_provider.transport.total_timeout import (
     timed_out_within,
     total_timeout,
 )
-
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
 
 
 def open_session(

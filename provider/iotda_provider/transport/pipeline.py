@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from tenacity import AsyncRetrying
 
 from iotda_provider.airflow_support import metrics
+from iotda_provider.api import Call, Outgoing, Repeat
 from iotda_provider.api.responses import Answer
+from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError
 from iotda_provider.masking.redaction import secrets_of
 from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.headers import signed_headers
 from iotda_provider.transport.rate_limit import shared_limit
-from iotda_provider.transport.retrying import RetryPolicy
+from iotda_provider.transport.retrying import RetryPolicy, Warns
 
 if TYPE_CHECKING:
-    from iotda_provider.api import Call, Outgoing, Repeat
     from iotda_provider.auth.authenticator import Authenticator
-    from iotda_provider.connection.settings import ConnectionSettings
-    from iotda_provider.transport.retrying import Warns
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from iotda_provider.connection.settings import ConnectionSettings
+from iotda_provider.connection.settings import ConnectionSettings
 
 
 @dataclass

@@ -10,6 +10,7 @@ from contextlib import suppress
 from http.client import HTTPResponse, parse_headers
 from typing import TYPE_CHECKING, Any
 
+import requests
 from requests import Session
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -18,7 +19,6 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTime
 from urllib3.util import Timeout
 
 if TYPE_CHECKING:
-    import requests
     from _typeshed import WriteableBuffer
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.triggers.base import BaseTrigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iotda_provider.airflow_support import metrics
 from iotda_provider.airflow_support.threads import in_import_thread
@@ -21,8 +21,6 @@ from iotda_provider.task_io.parameters import as_mapping, as_text, optional_text
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
-
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
 # Airflow calls on_kill since 3.3. Before that, a cancelled trigger calls it itself.

@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.triggers.base import TaskSuccessEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from iotda_provider.task_io.dag_parameters import flag, texts
 from iotda_provider.task_io.parameters import as_mapping, as_text, positive
 from iotda_provider.triggers.base import PollingTrigger, load
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
-
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.models import BatchTask
 

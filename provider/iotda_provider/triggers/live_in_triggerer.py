@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from iotda_provider.rollout_guard.live_record import (
 from iotda_provider.transport.rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 
 _writers: set[LiveInTriggerer] = set()

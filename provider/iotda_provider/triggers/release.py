@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.triggers.base import TriggerEvent
+
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, positive
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.rollout_guard import GuardingTrigger
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
-
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.release.at_rest import RestJob, UntilAtRest
     from iotda_provider.release.confirm_job import ConfirmJob

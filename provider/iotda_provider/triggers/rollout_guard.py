@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.triggers.base import TriggerEvent
+
 from iotda_provider.airflow_support.task_notes import checked_owner
 from iotda_provider.airflow_support.threads import in_import_thread
 from iotda_provider.task_io.parameters import (
@@ -19,8 +21,6 @@ from iotda_provider.task_io.parameters import (
 from iotda_provider.triggers.base import IoTDATrigger
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
-
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
     from iotda_provider.notifications.audience import Audience
     from iotda_provider.rollout_guard import Memory, Outcome, Watch

@@ -8,18 +8,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iotda_provider.emulator.state.instance import Instance
 from iotda_provider.emulator.web.app import create_app
 from iotda_provider.emulator.web.broken_answers import protocol_class, reset
 from iotda_provider.emulator.web.gateway import SKEW
 from iotda_provider.emulator.web.host_check import HostCheck
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BACKLOG = 2048
 # Seconds that open requests may take at the shutdown, and seconds between two looks at them.

@@ -8,10 +8,10 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSkipException, Context
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
-from iotda_provider.models import BatchTask
+from iotda_provider.models import BatchTask, TargetResult, TargetResults
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.targets import TargetsOperator, in_batches
 from iotda_provider.task_io.dag_parameters import id_or_template, one_of, text_or_template
@@ -19,10 +19,7 @@ from iotda_provider.task_io.parameters import none_if_blank, whole_number
 from iotda_provider.task_io.reports import own_report_path, write_report, xcom_limit
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import TargetResult, TargetResults
 
 
 class CallForTargetsOperator(TargetsOperator):

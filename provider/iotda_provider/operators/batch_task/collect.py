@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.task_io.dag_parameters import ids_or_template, one_of, text_or_template
@@ -18,8 +20,6 @@ from iotda_provider.task_io.reports import (
 )
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.guards import FailureClasses
     from iotda_provider.hooks.iotda import IoTDAHook
 

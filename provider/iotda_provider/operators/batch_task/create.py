@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.models.retry_policy import RetryPolicy
@@ -21,9 +21,6 @@ from iotda_provider.task_io.dag_parameters import (
     text_or_template,
 )
 from iotda_provider.task_io.parameters import as_list, as_mapping, as_text, none_if_blank
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class CreateBatchTaskOperator(IoTDABaseOperator):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.task_io.dag_parameters import (
@@ -12,9 +14,6 @@ from iotda_provider.task_io.dag_parameters import (
     text_or_template,
 )
 from iotda_provider.task_io.parameters import as_list, as_mapping, as_text, none_if_blank
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _TEXTS = ("description", "custom_info", "module_name")
 

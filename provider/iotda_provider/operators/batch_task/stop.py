@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
+    Context,
     conf,
 )
 
@@ -39,8 +40,6 @@ from iotda_provider.waiting.deadline import Deadline
 from iotda_provider.waiting.task_wait import BEGUN, ENDED, TaskWait
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, Context
 
 from iotda_provider.airflow_support.task_notes import notes_of
 from iotda_provider.exceptions import IoTDAError
@@ -17,9 +17,6 @@ from iotda_provider.notifications.audience import Audience
 from iotda_provider.notifications.in_worker import tell
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.outcome import to_text
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 #: The note that people were told that the stop failed, for the next try.
 _NOTE = "iotda_stop_told"

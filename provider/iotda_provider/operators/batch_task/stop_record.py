@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.airflow_support.task_notes import VariableNotes, notes_of
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.operators.batch_task.targets import TargetCounts
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSkipException, Context
 
 from iotda_provider.exceptions import (
     IoTDAApiError,
@@ -27,9 +27,6 @@ from iotda_provider.task_io.dag_parameters import (
 )
 from iotda_provider.task_io.parameters import as_list, whole_number
 from iotda_provider.task_io.reports import Report, failed_row, xcom_limit
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 #: Targets whose results are in memory at a time: 16 calls of 100, which are sent side by side.
 BATCH = 1600

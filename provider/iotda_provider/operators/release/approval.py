@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from airflow.providers.common.compat.sdk import Context
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
 
 from iotda_provider.airflow_support import questions
@@ -24,9 +25,6 @@ from iotda_provider.rollout_guard import Memory
 from iotda_provider.rollout_guard.memory_store import forget_triggers_memory, load_triggers_memory
 from iotda_provider.task_io.dag_parameters import airflow_id, text_or_template
 from iotda_provider.task_io.parameters import whole_number
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 #: Airflow's own limit of a deferral is later than the question's, which the trigger closes first.
 _MARGIN = timedelta(minutes=5)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
@@ -21,9 +21,6 @@ from iotda_provider.task_io.parameters import (
     read_whole_number,
 )
 from iotda_provider.waiting.deadline import Deadline
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
@@ -59,8 +59,6 @@ from iotda_provider.task_io.parameters import (
 from iotda_provider.task_io.reports import check_report_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 _MOST_HOURS = 1e6

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.airflow_support.installation import refuse_a_copy
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.operators.release.results import TaskResult, number_in
@@ -14,14 +16,12 @@ from iotda_provider.release.confirm_chunks import MAX_CHUNK
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.confirm_wave import WaveConfirmation, nobody_to_confirm
 from iotda_provider.release.create_wave import CREATED
+from iotda_provider.release.manifest import Part
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.task_io.dag_parameters import flag, is_template
 from iotda_provider.task_io.parameters import none_if_blank, read_whole_number, whole_number
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.release.manifest import Part
-    from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.api import MAX_PAGE
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks.procedure_io import BlockingIO
-from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models import BatchTask, OtaPackage, TaskStatus
 from iotda_provider.models.log import Log
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.create_once import stamp_in
@@ -21,7 +21,6 @@ from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import OtaPackage
 
 _LET_IT_END = (
     "its later waves would meet these. Let that run end, or mark it as failed if nothing of it is "

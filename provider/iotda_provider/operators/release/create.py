@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import refuse_a_copy
 from iotda_provider.guards.retries import retry_warnings
@@ -18,7 +18,9 @@ from iotda_provider.operators.release.window import WindowedOperator
 from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.create_wave import WaveCreation
 from iotda_provider.release.gate import GO_ON
+from iotda_provider.release.manifest import Part
 from iotda_provider.release.other_releases import ReleaseNote
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.rollout_guard.live_record import HEADER_KEY
 from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import flag, object_or_template, text_or_template
@@ -26,10 +28,6 @@ from iotda_provider.task_io.parameters import as_mapping, as_text, none_if_blank
 from iotda_provider.task_io.reports import push_xcom
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.release.manifest import Part
-    from iotda_provider.release.storage import ReleaseFiles
     from iotda_provider.triggers.release import WaveTrigger
 
 

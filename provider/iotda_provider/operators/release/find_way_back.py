@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus
@@ -17,6 +17,7 @@ from iotda_provider.operators.release.packages import read_package
 from iotda_provider.operators.release.way_back import GATE
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.gate import as_gate
+from iotda_provider.release.manifest import Part
 from iotda_provider.release.package_kinds import kind_of
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.versions_before import read_before
@@ -34,10 +35,7 @@ from iotda_provider.task_io.parameters import as_text
 from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.release.manifest import Part
 
 
 class FindDevicesToRollBackOperator(IoTDABaseOperator):

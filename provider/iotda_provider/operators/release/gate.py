@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.branch import BranchOperator
@@ -11,9 +13,6 @@ from iotda_provider.operators.release.results import TaskResult
 from iotda_provider.operators.release.wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.gate import ALWAYS, APPROVALS, NEVER
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, text_or_template
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class WaveGateOperator(TellingTask, BranchOperator):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.models.text import what_is
 from iotda_provider.notifications.messages import with_outcome
@@ -20,9 +20,6 @@ from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import LastLook
 from iotda_provider.task_io.dag_parameters import text_or_template
 from iotda_provider.task_io.parameters import positive
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 RELEASED, REFUSED = "released", "refused"
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.api import MAX_TARGETS_PER_TASK
@@ -19,8 +19,6 @@ from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 #: The most batch tasks that one task creates.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from iotda_provider.exceptions import IoTDANotFoundError
+from iotda_provider.models import OtaPackage
 from iotda_provider.release.package_kinds import KINDS
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import OtaPackage
 
 
 def read_package(hook: IoTDAHook, package_id: str, created: str = "") -> OtaPackage:

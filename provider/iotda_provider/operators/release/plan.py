@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
 from iotda_provider.hooks.procedure_io import BlockingIO
+from iotda_provider.models import OtaPackage
 from iotda_provider.models.statuses import STOPPABLE_UPGRADES
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
@@ -55,10 +56,7 @@ from iotda_provider.transport.runner import run_blocking
 from iotda_provider.trials.device_trial import as_trial
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import OtaPackage
 
 _LATER = "the waves were planned without one"
 

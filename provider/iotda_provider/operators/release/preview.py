@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
@@ -22,9 +24,6 @@ from iotda_provider.task_io.parameters import (
     read_number,
 )
 from iotda_provider.trials.device_trial import as_trial
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _LEFT_OUT = ("already_current", "other_product")
 

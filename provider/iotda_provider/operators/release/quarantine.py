@@ -7,19 +7,17 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
+from iotda_provider.models import DeviceGroup
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template
 from iotda_provider.task_io.parameters import as_text, optional_text
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import DeviceGroup
 
 #: Devices that the platform takes in one group.
 MOST_IN_GROUP = 20_000

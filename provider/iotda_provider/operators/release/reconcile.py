@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.guards import FailureClasses
-from iotda_provider.models import Subtask, SubtaskStatus
+from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.device_ids import iter_ids
 from iotda_provider.release.gate import as_gate
-from iotda_provider.release.manifest import HELD
+from iotda_provider.release.manifest import HELD, Part
 from iotda_provider.release.package_kinds import COLUMN_OF_WORD
 from iotda_provider.release.reconciliation import (
     FIRMWARE,
@@ -33,11 +35,7 @@ from iotda_provider.task_io.parameters import as_mapping, optional_text, read_nu
 from iotda_provider.task_io.reports import own_report_path, write_report
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.models import BatchTask
-    from iotda_provider.release.manifest import Part
 
 _OF_AN_OUTCOME = ("verdict", "wave", "waves", "approved_by_person")
 #: Looks at subtasks that change while they are read, before all of them are read.

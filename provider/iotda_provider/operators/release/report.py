@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.dag_runs import TasksOfRun
 from iotda_provider.models.text import one_line
@@ -15,9 +15,6 @@ from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.manifest import CURRENT, OTHER_VERSION
 from iotda_provider.task_io.dag_parameters import text_or_template
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 _LONGEST_ERROR, _LONGEST_NAME = 1_400, 250
 

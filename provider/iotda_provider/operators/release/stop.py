@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators.base import IoTDABaseOperator
@@ -22,8 +24,6 @@ from iotda_provider.task_io.reports import push_xcom
 from iotda_provider.waiting.outage import is_task_ended, is_task_gone
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from iotda_provider.hooks.iotda import IoTDAHook
 
 GONE, ENDED, STOPPED = "gone", "already_ended", "stopped"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.models import Device, TaskType
 from iotda_provider.models.log import Log
+from iotda_provider.release.planning import Membership
 from iotda_provider.release.preflight import BY_GROUP
 from iotda_provider.release.trial_job import TrialPlan, TrialRecord, too_small_for_trial
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
@@ -19,7 +20,6 @@ from iotda_provider.waiting.outage import is_transient
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
-    from iotda_provider.release.planning import Membership
 
 #: Devices that are read at a time, and rows of a page.
 _BLOCK, _PAGE = 500, 50

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.operators.batch_task.create import CreateBatchTaskOperator
 from iotda_provider.release.device_ids import read_devices
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class TryAgainOperator(CreateBatchTaskOperator):

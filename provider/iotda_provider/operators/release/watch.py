@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Context
+
 from iotda_provider.operators.release.confirm import started_elsewhere_so_far
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.operators.release.results import TaskResult, number_in
@@ -13,7 +15,7 @@ from iotda_provider.operators.release.trial import trial_parameter
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.confirm_wave import CONFIRMED
 from iotda_provider.release.gate import as_gate
-from iotda_provider.release.manifest import HELD
+from iotda_provider.release.manifest import HELD, Part
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError
 from iotda_provider.release.trial_job import TrialJob
 from iotda_provider.release.watch_wave import UNPROVEN, WatchJob, WaveDecision
@@ -25,9 +27,6 @@ from iotda_provider.task_io.parameters import positive, read_number, read_whole_
 from iotda_provider.trials.device_trial import as_trial
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.release.manifest import Part
     from iotda_provider.triggers.release import WaveTrigger
 
 Evidence = Callable[[Mapping[str, Any]], Any] | str

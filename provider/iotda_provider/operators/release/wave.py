@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.task_notes import owner_of
@@ -21,12 +21,21 @@ from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import created_parts, plan_of
 from iotda_provider.operators.release.results import TaskResult, number_in
-from iotda_provider.release.confirm_wave import CONFIRMED
-from iotda_provider.release.create_wave import CREATED
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
+from iotda_provider.release.create_job import CreateJob
+from iotda_provider.release.create_wave import CREATED, WaveCreation
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN
+from iotda_provider.release.watch_wave import (
+    PASSED,
+    REJECTED,
+    UNPROVEN,
+    LastLook,
+    WatchJob,
+    WaveDecision,
+)
 from iotda_provider.release.worker import MustWaitError, UsersFunctions, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.guard_metrics import GuardMetrics, shown
@@ -50,13 +59,6 @@ from iotda_provider.task_io.parameters import positive, whole_number
 from iotda_provider.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from iotda_provider.release.confirm_job import ConfirmJob
-    from iotda_provider.release.confirm_wave import WaveConfirmation
-    from iotda_provider.release.create_job import CreateJob
-    from iotda_provider.release.create_wave import WaveCreation
-    from iotda_provider.release.watch_wave import LastLook, WatchJob, WaveDecision
     from iotda_provider.triggers.release import WaveTrigger
 
 STATE_KEY = "guard_state"

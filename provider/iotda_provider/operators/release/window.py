@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.operators.release.wave import WaveOperator
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.task_io.dag_parameters import is_template
 from iotda_provider.task_io.parameters import none_if_blank, optional_text, positive
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 #: Parts of the default of ``timeout``, in seconds: of an open window; more, as a window may open
 #: late; and the most of both.
