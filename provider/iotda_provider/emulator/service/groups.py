@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.emulator.common.errors import ApiError
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID, Scenario, Segment
 from iotda_provider.emulator.service.fleet import Fleet, Membership
@@ -62,7 +61,7 @@ class Groups:
     def __init__(
         self, scenario: Scenario, draws: Draws, fleet: Fleet, moment: Callable[[], float]
     ) -> None:
-        self._switches = scenario.switches
+        self._refusal = scenario.switches.error_codes.refusal
         self._draws = draws
         self._fleet = fleet
         self._moment = moment
@@ -132,9 +131,6 @@ class Groups:
     def _record_id(self) -> str:
         self._made += 1
         return f"{int(self._moment()):08x}{self._made:016x}"
-
-    def _refusal(self, name: str, message: str) -> ApiError:
-        return self._switches.error_codes.refusal(name, message)
 
     # Devices
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.clock import basic
-from iotda_provider.emulator.common.errors import ApiError
-from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID, Scenario
 from iotda_provider.emulator.service.fleet import Versions
 from iotda_provider.models import TaskType
@@ -48,11 +46,9 @@ class Library:
     :param moment: tells the virtual present in seconds since 1970
     """
 
-    def __init__(
-        self, scenario: Scenario, draws: Draws, versions: Versions, moment: Callable[[], float]
-    ) -> None:
+    def __init__(self, scenario: Scenario, versions: Versions, moment: Callable[[], float]) -> None:
         self._switches = scenario.switches
-        self._draws = draws
+        self._refusal = scenario.switches.error_codes.refusal
         self._versions = versions
         self._moment = moment
         self._made = 0
@@ -77,9 +73,6 @@ class Library:
     def _record_id(self) -> str:
         self._made += 1
         return f"{int(self._moment()):08x}{self._made:016x}"
-
-    def _refusal(self, name: str, message: str) -> ApiError:
-        return self._switches.error_codes.refusal(name, message)
 
     def _add_package(self, fields: Mapping[str, Any], package_id: str | None) -> OtaPackage:
         record_id = self._record_id()

@@ -43,35 +43,12 @@ FOLLOWS: dict[int, frozenset[int]] = {
 }
 
 # What a task may become; a task that ended with failures runs again when they are retried.
+_MAY_END_AS = frozenset(status for status in TaskStatus if status.is_terminal or status.is_stop)
 TASK_FOLLOWS: dict[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.INITIALIZING: frozenset(
-        {
-            TaskStatus.WAITING,
-            TaskStatus.PROCESSING,
-            TaskStatus.STOPPING,
-            TaskStatus.STOPPED,
-            TaskStatus.FAIL,
-        }
-    ),
-    TaskStatus.WAITING: frozenset(
-        {
-            TaskStatus.PROCESSING,
-            TaskStatus.STOPPING,
-            TaskStatus.STOPPED,
-            TaskStatus.SUCCESS,
-            TaskStatus.FAIL,
-            TaskStatus.PARTIAL_SUCCESS,
-        }
-    ),
-    TaskStatus.PROCESSING: frozenset(
-        {
-            TaskStatus.STOPPING,
-            TaskStatus.STOPPED,
-            TaskStatus.SUCCESS,
-            TaskStatus.FAIL,
-            TaskStatus.PARTIAL_SUCCESS,
-        }
-    ),
+    TaskStatus.INITIALIZING: frozenset({TaskStatus.WAITING, TaskStatus.PROCESSING})
+    | {TaskStatus.STOPPING, TaskStatus.STOPPED, TaskStatus.FAIL},
+    TaskStatus.WAITING: _MAY_END_AS | {TaskStatus.PROCESSING},
+    TaskStatus.PROCESSING: _MAY_END_AS,
     TaskStatus.STOPPING: frozenset({TaskStatus.STOPPED}),
     TaskStatus.FAIL: frozenset({TaskStatus.PROCESSING}),
     TaskStatus.PARTIAL_SUCCESS: frozenset({TaskStatus.PROCESSING}),
@@ -98,33 +75,29 @@ def stop_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be stopped now, or None where it may."""
     if not task_type.is_stoppable:
         return f"a task of type {task_type} cannot be stopped"
-    if status.is_terminal:
-        return f"the task has ended ({status})"
-    if status is TaskStatus.STOPPING:
-        return "the task is being stopped"
-    return None
+    return _over_because(status)
 
 
 def retry_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be retried now, or None where it may."""
     if not task_type.is_stoppable:
         return f"a task of type {task_type} cannot be retried"
-    if status not in _RETRYABLE_IN:
-        return f"the task is {status}"
-    return None
+    return None if status in _RETRYABLE_IN else f"the task is {status}"
 
 
 def confirm_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
     """Why this task may not be confirmed now, or None where it may."""
     if not task_type.is_confirmable:
         return f"a task of type {task_type} cannot be confirmed"
-    if status.is_terminal:
-        return f"the task has ended ({status})"
-    if status is TaskStatus.STOPPING:
-        return "the task is being stopped"
-    return None
+    return _over_because(status)
 
 
 def delete_blocked_because(status: TaskStatus) -> str | None:
     """Why this task may not be deleted now, or None where it may."""
     return None if status.is_terminal else f"the task is {status}"
+
+
+def _over_because(status: TaskStatus) -> str | None:
+    if status.is_terminal:
+        return f"the task has ended ({status})"
+    return "the task is being stopped" if status is TaskStatus.STOPPING else None

@@ -57,7 +57,7 @@ class World:
         self.fleet = Fleet(scenario, self._draws, self.start)
         self.groups = Groups(scenario, self._draws, self.fleet, self.moment)
         self.groups.matching = lambda test: self.devices().matching(test)
-        self.library = Library(scenario, self._draws, self.fleet.versions, self.moment)
+        self.library = Library(scenario, self.fleet.versions, self.moment)
         self.fleet.settle_versions(_current_versions(scenario))
         self.engine = Engine(scenario, self.fleet, self._draws, self._queue, self._forget)
         self._made = 0
