@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import KW_ONLY, dataclass
 
 import requests
 
@@ -35,6 +36,7 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
 class Issuer:
     """Sends requests to one endpoint, such as IAM's.
 
@@ -47,24 +49,14 @@ class Issuer:
         has the connection's ``attempt_timeout``
     """
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        endpoint: str,
-        name: str,
-        *,
-        hint: str,
-        field: str = "iam_endpoint",
-        direct: bool = False,
-        deadline: float,
-    ) -> None:
-        self._settings = settings
-        self._name = name
-        self._hint = hint
-        self._field = field
-        self._direct = direct
-        self._deadline = deadline
-        self.endpoint = endpoint
+    settings: ConnectionSettings
+    endpoint: str
+    name: str
+    _: KW_ONLY
+    hint: str
+    field: str = "iam_endpoint"
+    direct: bool = False
+    deadline: float
 
     @property
     def host(self) -> str:
@@ -93,20 +85,20 @@ class Issuer:
         :raises IoTDAConfigError: there is no CA bundle at the path in ``verify``
         """
         hidden: Sealed[tuple[str, ...]] = Sealed(
-            (*(secrets.reveal() if secrets else ()), *secrets_of_proxies(self._settings))
+            (*(secrets.reveal() if secrets else ()), *secrets_of_proxies(self.settings))
         )
         answer = self._send(action, method, uri, headers or Sealed({}), body, hidden)
         if answer.status in accept or not is_refusal(answer):
             return answer
-        error = refusal(Call(f"{action} from {self._name}", uri, lambda _: None, method), answer)
+        error = refusal(Call(f"{action} from {self.name}", uri, lambda _: None, method), answer)
         if isinstance(error, IoTDAServerError):
             # The call of IoTDA has not been sent, so it may be repeated.
             raise IoTDATransportError(str(error), sent=False)
         if 300 <= error.status_code < 400:
-            error.hint = redirect_hint(answer, self._field, f"the address of {self._name} itself")
+            error.hint = redirect_hint(answer, self.field, f"the address of {self.name} itself")
         else:
             clock = clock_hint(answer) if error.status_code == 401 else None
-            error.hint = f"{self._hint}. {clock}" if clock else self._hint
+            error.hint = f"{self.hint}. {clock}" if clock else self.hint
         raise error
 
     def _send(
@@ -118,19 +110,19 @@ class Issuer:
         body: Sealed[str] | None,
         secrets: Sealed[tuple[str, ...]],
     ) -> Answer:
-        settings = self._settings
+        settings = self.settings
         now = time.monotonic()
-        seconds = min(self._deadline - now, settings.attempt_timeout)
+        seconds = min(self.deadline - now, settings.attempt_timeout)
         if seconds <= 0:
             raise IoTDATransportError(
-                f"Could not {action} from {self._name} at {self.endpoint}: earlier requests "
+                f"Could not {action} from {self.name} at {self.endpoint}: earlier requests "
                 "have used up the time.",
                 sent=False,
             )
         url = self.endpoint + uri
         content = Sealed(b"" if body is None else body.reveal().encode())
         try:
-            with open_session(settings, self.endpoint, direct=self._direct) as session:
+            with open_session(settings, self.endpoint, direct=self.direct) as session:
                 response = send(
                     session,
                     method,
@@ -144,7 +136,7 @@ class Issuer:
             said = _WORDS.get(fault_of(error), "the connection broke")
             text = redacted_line(innermost(error), secrets.reveal(), _LONGEST_REASON)
             raise IoTDATransportError(
-                f"Could not {action} from {self._name} at {self.endpoint}: {said} ({text}).",
+                f"Could not {action} from {self.name} at {self.endpoint}: {said} ({text}).",
                 sent=False,
             ) from None
         except OSError as error:  # requests raises it if the file is missing
