@@ -241,5 +241,4 @@ def _begin_anew() -> None:
     _sender = _Sender()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_begin_anew)

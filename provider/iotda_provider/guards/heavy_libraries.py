@@ -1,4 +1,4 @@
-"""SciPy and numpy, imported when a rule first needs them and never when a DAG is parsed."""
+"""SciPy, imported when a rule first needs it and never when a DAG is parsed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,3 @@ def warm_up() -> None:
     The import takes one or two seconds. Call this in a thread before a first look on an event loop.
     """
     special()
-
-
-@cache
-def numpy() -> Any:
-    """``numpy``, which scipy requires."""
-    return import_module("numpy")

@@ -191,5 +191,4 @@ def _leave_alone() -> None:
     _sessions.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_alone)
+os.register_at_fork(after_in_child=_leave_alone)

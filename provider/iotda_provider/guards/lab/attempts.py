@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iotda_provider.guards.heavy_libraries import numpy
+import numpy as np
 
 
 class Attempts:
@@ -48,7 +48,6 @@ class Attempts:
         :param succeeding: how long an attempt takes to succeed
         :param interval: how long a failed device waits for its next attempt
         """
-        np: Any = numpy()
         passed = np.zeros(len(succeeding))
         self._waits = []
         for failed, takes in zip(self._failed[:-1], failing[:-1], strict=True):
@@ -63,7 +62,6 @@ class Attempts:
         :param start: when each device has started
         :param until: when each device was stopped; infinity: it was not
         """
-        np: Any = numpy()
         begins, ends, devices = [], [], []
         for failed, begin, end in self._waits:
             (which,) = np.nonzero(failed & (start + begin < until))
@@ -83,7 +81,6 @@ def found_by_id(waits: tuple[Any, Any, Any], retrying: Any, time: Any, interval:
     :param waits: begin, end and device of each wait
     :param retrying: for every look, the devices that wait
     """
-    np: Any = numpy()
     begins, ends, devices = waits
     readings: list[float] = []
     for index in np.nonzero(retrying)[0]:

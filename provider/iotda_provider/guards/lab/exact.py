@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from iotda_provider.guards.heavy_libraries import numpy, special
+import numpy as np
+
+from iotda_provider.guards.heavy_libraries import special
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
@@ -131,7 +133,6 @@ def exposure_of(
 
     :param critical: for each look that number, as from :func:`critical_failures`
     """
-    np: Any = numpy()
     # The chances that a fleet still runs and has `lowest`, `lowest` + 1, ... failures.
     alive, lowest = np.ones(1), 0
     before = 0
@@ -163,7 +164,6 @@ def _after(alive: Any, lowest: int, more: int, rate: float) -> tuple[Any, int]:
 
     :return: the chances of ``lowest``, ``lowest`` + 1, ... failures, and that ``lowest``
     """
-    np: Any = numpy()
     if more != 1:
         first, chances = _binomial(more, rate)
         return np.convolve(alive, chances), lowest + first
@@ -180,7 +180,6 @@ def _binomial(trials: int, rate: float) -> tuple[int, Any]:
 
     :return: the fewest failures that occur, and the chances from there on
     """
-    np: Any = numpy()
     if rate in (0.0, 1.0):
         return (0 if rate == 0.0 else trials), np.ones(1)
     gammaln = special().gammaln

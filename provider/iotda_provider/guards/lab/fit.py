@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from iotda_provider.guards import validation
 from iotda_provider.guards.evaluation import GuardState
-from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.recorded_looks import Audit, looks_of, read_audit
 from iotda_provider.guards.lab.reports import duration, table
 from iotda_provider.guards.learned_delay import LEAST_DELAYS, band, by_release
@@ -197,7 +198,6 @@ def from_counts(looks: Sequence[Look]) -> tuple[list[float], list[float]] | None
 
     :return: None: there are no failures, or no time between the looks
     """
-    np: Any = numpy()
     if len(looks) < 2 or looks[-1].time <= looks[0].time:
         return None
     step = (looks[-1].time - looks[0].time) / _EM_BINS

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from iotda_provider.guards import validation
-from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.attempts import Attempts, found_by_id
 from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.models import TaskProgress
@@ -115,14 +116,12 @@ class Course:
     @property
     def attempted(self) -> Any:
         """As :attr:`GuardState.attempted`."""
-        np: Any = numpy()
         highest = np.maximum.accumulate(np.maximum(self.fail + self.retrying, self.found))
         return np.minimum(highest, self.ever_started)
 
     @property
     def ever_started(self) -> Any:
         """n, as :attr:`GuardState.started`."""
-        np: Any = numpy()
         reached = self.fleet.devices - self.waiting
         added = np.maximum(0, np.diff(reached, prepend=reached[0]))
         for count in (self.fail, self.stopped):
@@ -133,7 +132,6 @@ class Course:
     @property
     def starts(self) -> Any:
         """As :attr:`GuardState.starts`."""
-        np: Any = numpy()
         rise = np.diff(self.started, prepend=0)
         gone = np.maximum(0, np.diff(self.stopped, prepend=self.stopped[0]))
         running = np.concatenate(([0], self.unfinished[:-1]))
@@ -142,7 +140,6 @@ class Course:
     @property
     def still_since(self) -> Any:
         """As :attr:`GuardState.still_since`."""
-        np: Any = numpy()
         moved = np.zeros(len(self.time), dtype=bool)
         for counts in (self.started, self.success, self.fail):
             moved |= np.diff(counts, prepend=-1) != 0
@@ -173,7 +170,6 @@ def run(fleet: Fleet, random: Any) -> Course:
 
     :param random: numpy's random generator; with the same seed, the rollout is the same
     """
-    np: Any = numpy()
     size = fleet.devices
     start = np.arange(size) * (fleet.arrival / size)
     attempts = Attempts.draw(
@@ -227,7 +223,6 @@ def run(fleet: Fleet, random: Any) -> Course:
 
 
 def _delays(mean: float, fleet: Fleet, size: int, random: Any) -> Any:
-    np: Any = numpy()
     if fleet.spread == "exponential":
         return random.exponential(mean, size)
     if fleet.spread == "lognormal":

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from iotda_provider.guards import validation
 from iotda_provider.guards.combined import Combined
-from iotda_provider.guards.heavy_libraries import numpy
 from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
 from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule
@@ -74,7 +75,6 @@ def simulate(
     :param progress: called after every 50 fleets with the number of fleets done
     :raises ValueError: a rule cannot be simulated
     """
-    np: Any = numpy()
     validation.whole("fleets", fleets, least=1)
     validation.whole("seed", seed)
     for rule in rules:
@@ -103,7 +103,6 @@ def simulate(
 
 def first_breach(rule: Rule, course: Course) -> int | None:
     """The index of the first look at which the rule breaks, as in :func:`evaluate`; None: never."""
-    np: Any = numpy()
     broken = _broken(rule, course)
     index = int(np.argmax(broken))
     return index if broken[index] else None
@@ -111,7 +110,6 @@ def first_breach(rule: Rule, course: Course) -> int | None:
 
 def _broken(rule: Rule, course: Course) -> Any:
     """For every look, whether the rule breaks there."""
-    np: Any = numpy()
     if isinstance(rule, Stalled):
         still = course.time - course.still_since
         return (course.unfinished > 0) & (still >= rule.for_seconds)
@@ -144,7 +142,6 @@ def _failed(classes: tuple[str, ...] | None, course: Course) -> Any:
 
 def _counted(rule: EvidenceRule, course: Course) -> Any:
     """For every look the failures, for ``Overdue`` with the overdue devices."""
-    np: Any = numpy()
     if ATTEMPTS in rule.needs:
         return course.attempted
     failed = _failed(rule.classes, course)
@@ -159,14 +156,12 @@ def _counted(rule: EvidenceRule, course: Course) -> Any:
 @lru_cache(maxsize=64)
 def _fewest(rule: EvidenceRule, devices: int) -> Any:
     """For every number of started devices, the fewest failures that break the rule."""
-    np: Any = numpy()
     never = devices + 1
     critical = critical_failures(rule, tuple(range(1, devices + 1)), devices)
     return np.array([never, *(never if fewest is None else fewest for fewest in critical)])
 
 
 def _combined(rule: Combined, course: Course) -> Any:
-    np: Any = numpy()
     counts = [course.ever_started, *(_counted(part, course) for part in rule.parts)]
     known = [
         hazards(part, course)
@@ -183,7 +178,6 @@ def _combined(rule: Combined, course: Course) -> Any:
 
 def hazards(rule: SequentialFailureTest, course: Course) -> Any:
     """For every look Λ, the cumulative hazard that a rule with ``reporting`` allows for."""
-    np: Any = numpy()
     started = course.ever_started
     known = _known_hazards(rule, course.fleet.poll)
     size = len(started)
@@ -212,7 +206,6 @@ def _known_hazards(rule: SequentialFailureTest, poll: float) -> list[tuple[Any, 
 @lru_cache(maxsize=64)
 def _largest_hazards(rule: SequentialFailureTest, failed: int) -> Any:
     """For 0, 1, ... ``failed`` failures, the largest hazard at which they break the rule."""
-    np: Any = numpy()
     return np.array([_largest_hazard(rule, count) for count in range(failed + 1)])
 
 
