@@ -70,8 +70,8 @@ class _Slots:
         self._free += 1
 
 
-class SharedSession:
-    """A pooled session and how many hooks use it.
+class SharedSession(Lending[ClientSession]):
+    """A pooled session that calls borrow, and how many hooks use it.
 
     :param make: opens the session
     :param secrets: the secrets in the proxies' addresses, which an answer may echo
@@ -85,7 +85,7 @@ class SharedSession:
         secrets: tuple[str, ...],
         routes: _Routes,
     ) -> None:
-        self._sessions = Lending(make)
+        super().__init__(make)
         self.proxy = proxy
         self.secrets = secrets
         self.routes = routes
@@ -94,27 +94,14 @@ class SharedSession:
         # looks as if the request had been sent.
         self._reads, self._changes = _Slots(SLOTS_PER_HOST), _Slots(SLOTS_PER_HOST)
 
-    @property
-    def session(self) -> ClientSession:
-        """The session that the next call gets."""
-        return self._sessions.current
-
-    def take(self) -> ClientSession:
-        """The session for one call; it stays open until :meth:`put_back`."""
-        return self._sessions.take()
-
     async def put_back(self, session: ClientSession) -> None:
         """End a call; the last one closes a session that was replaced."""
-        if self._sessions.give_back(session):
+        if self.give_back(session):
             await session.close()
-
-    def replace(self, session: ClientSession) -> None:
-        """Give the next call a new session: a connection of this one hangs."""
-        self._sessions.replace(session)
 
     async def close(self) -> None:
         """Close the session once no call uses it any more."""
-        if (session := self._sessions.end()) is not None:
+        if (session := self.end()) is not None:
             await session.close()
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None] | None:

@@ -30,7 +30,7 @@ TASK = {"task_id": TASK_ID, "status": "Processing", "task_progress": {"total": 1
 
 
 async def session_of(hook: IoTDAAsyncHook) -> Any:
-    return (await hook._open()).shared.session
+    return (await hook._open()).shared.current
 
 
 @pytest.mark.usefixtures("connect")
