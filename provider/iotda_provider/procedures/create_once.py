@@ -95,6 +95,15 @@ class Created:
     created: bool
     surplus: tuple[Surplus, ...] = ()
 
+    def said_of_surplus(self, name: str) -> list[str]:
+        """What became of the other tasks of a name, each as a sentence."""
+        return [
+            f"Batch task {name} was created a second time, as {other.batch_task_id} (by a worker "
+            f"that was thought dead?): kept {self.task.task_id}, the oldest, and "
+            + (f"could NOT stop the other: {other.error}." if other.error else "stopped it.")
+            for other in self.surplus
+        ]
+
 
 async def create_batch_task_once(
     io: CallsIO, *, not_before: str | None = None, **task: Any

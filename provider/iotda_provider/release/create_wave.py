@@ -234,15 +234,8 @@ class WaveCreation(WaveStep):
                 kind="create_refused",
             )
         self.answered()
-        for surplus in made.surplus:
-            self._log.error(
-                "Batch task %s was created a second time, as %s (by a worker that was thought "
-                "dead?): kept %s, the oldest, and %s.",
-                part.task_name,
-                surplus.batch_task_id,
-                made.task.task_id,
-                f"could NOT stop the other: {surplus.error}" if surplus.error else "stopped it",
-            )
+        for sentence in made.said_of_surplus(part.task_name):
+            self._log.error("%s", sentence)
         self._log.info(
             "Wave %d: %s batch task %s (%s) for %d device(s); all of them wait.",
             job.wave,

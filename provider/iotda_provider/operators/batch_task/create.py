@@ -179,15 +179,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
                 task.task_id,
                 task.status,
             )
-        for surplus in made.surplus:
-            self.log.error(
-                "Batch task %s was created a second time, as %s (by a worker that was thought "
-                "dead?): kept %s, the oldest, and %s.",
-                name,
-                surplus.batch_task_id,
-                task.task_id,
-                f"could NOT stop the other: {surplus.error}" if surplus.error else "stopped it",
-            )
+        for sentence in made.said_of_surplus(name):
+            self.log.error("%s", sentence)
         return {
             **task.to_dict(),
             "created": made.created,
