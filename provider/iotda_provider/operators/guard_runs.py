@@ -130,11 +130,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 len(missing),
                 most,
             )
-        rows = [
-            {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
-            for batch_task_id, run_id in missing.items()
-        ]
-        return rows[:most]
+        return _rows(missing)[:most]
 
     def _see_that_guards_watch(
         self, context: Context, rollouts: Mapping[str, BatchTask], runs: GuardRuns, *, waits: bool
@@ -277,6 +273,14 @@ def _may_be(hook: IoTDAHook, batch_task_id: str, is_so: Callable[[TaskStatus], b
         return True
 
 
+def _rows(runs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What ``TriggerDagRunOperator`` is mapped over, to start a run for each batch task."""
+    return [
+        {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
+        for batch_task_id, run_id in runs.items()
+    ]
+
+
 class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
     """At the end of a release, find its batch tasks that go on, and return guard runs for them.
 
@@ -343,10 +347,7 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
                 batch_task_id,
                 run_id,
             )
-        return [
-            {"trigger_run_id": run_id, "conf": {"batch_task_id": batch_task_id}}
-            for batch_task_id, run_id in missing.items()
-        ]
+        return _rows(missing)
 
     def _by_stamp(self, hook: IoTDAHook, context: Context) -> list[str]:
         stamps = own_stamps(context, self.create_task_ids)
