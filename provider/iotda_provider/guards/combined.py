@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -119,6 +119,12 @@ class Combined(EvidenceRule):
             if any(part.any_delay is not None for part in found)
             else None,
         )
+
+
+def single_rules(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules, and in place of each ``Combined`` those that it combines."""
+    for rule in rules:
+        yield from rule.rules if isinstance(rule, Combined) else (rule,)
 
 
 def _weight(part: Evidence) -> float:

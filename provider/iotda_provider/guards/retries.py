@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.combined import single_rules
 from iotda_provider.guards.rule import ATTEMPTS, Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
@@ -31,7 +31,7 @@ def retry_warnings(
     """
     if rules is None:
         return [_hidden(policy, "rules that count final failures", ""), *_no_wait(policy)]
-    every = list(_single(rules))
+    every = list(single_rules(rules))
     late = min((rule.after_seconds for rule in every if isinstance(rule, Overdue)), default=None)
     early = _too_early(policy, late)
     if not any(ATTEMPTS in rule.needs for rule in every):
@@ -86,14 +86,6 @@ def _no_wait(policy: RetryPolicy) -> list[str]:
         "With retry_interval 0 a failed device is tried again at once, so no count ever shows its "
         "failed attempt, to no rule: give at least 1 minute."
     ]
-
-
-def _single(rules: Iterable[Rule]) -> Iterator[Rule]:
-    for rule in rules:
-        if isinstance(rule, Combined):
-            yield from rule.rules
-        else:
-            yield rule
 
 
 def _time(seconds: float) -> str:

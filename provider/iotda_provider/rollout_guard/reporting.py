@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from iotda_provider.exceptions import IoTDAConfigError
-from iotda_provider.guards import Combined, ReportingDelay, Rule, SequentialFailureTest
+from iotda_provider.guards import ReportingDelay, Rule, SequentialFailureTest
+from iotda_provider.guards.combined import single_rules
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.learned_delay import chance_of_so_soon
 from iotda_provider.models import BatchTask
@@ -19,12 +20,8 @@ _SELDOM = 0.05
 
 def assumed_delays(rules: Iterable[Rule]) -> Iterator[ReportingDelay]:
     """What the rules assume of how late failures report, each once."""
-    found: dict[ReportingDelay, None] = {}
-    for rule in rules:
-        for one in rule.rules if isinstance(rule, Combined) else (rule,):
-            if isinstance(one, SequentialFailureTest) and one.reporting is not None:
-                found[one.reporting] = None
-    return iter(found)
+    tests = (rule for rule in single_rules(rules) if isinstance(rule, SequentialFailureTest))
+    return iter(dict.fromkeys(test.reporting for test in tests if test.reporting is not None))
 
 
 def retries_of(tasks: Sequence[BatchTask]) -> list[int] | None:
