@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from iotda_provider.airflow_support.supervisor import ask
+from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.threads import in_thread
 
 _log = logging.getLogger(__name__)
@@ -70,12 +71,7 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
     """Ask Airflow 3's API server, which does not tell whether a task resumes."""
     from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
-    facts = {
-        "dag_id": task_instance.dag_id,
-        "run_id": task_instance.run_id,
-        "task_id": task_instance.task_id,
-        "map_index": task_instance.map_index,
-    }
+    facts = owner_of(task_instance)
     question = GetTaskStates(
         dag_id=facts["dag_id"],
         map_index=facts["map_index"],

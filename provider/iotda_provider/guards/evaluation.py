@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -82,14 +82,7 @@ class TaskStarts:
 
     def to_json(self) -> list[int]:
         """As plain JSON."""
-        return [
-            self.started,
-            self.reached,
-            self.fail,
-            self.stopped,
-            self.total,
-            self.attempted,
-        ]
+        return list(astuple(self))
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,6 @@ class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
     async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
         return await self._calls.perform_all(calls)
 
-    async def pause(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - this object blocks
-
     def count(self, metric: str) -> None:
         self._calls.count(metric)
 
