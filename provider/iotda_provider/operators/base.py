@@ -82,20 +82,18 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
         said = ""
         task: BatchTask | None = None
         while True:
-            answered = False
             try:
                 with quiet_retries():
-                    task = hook.get_batch_task(wait.batch_task_id)
-                answered = True
+                    answer = task = hook.get_batch_task(wait.batch_task_id)
                 line = outage.answered(time.monotonic())
             except IoTDAError as error:
-                line = outage.tolerate(error, time.monotonic())
+                answer, line = None, outage.tolerate(error, time.monotonic())
             if line:
                 self.log.warning("%s", line)
-            if answered and task is not None:
-                show(task)
-            if answered and task is not None and wait.is_over(task):
-                return task
+            if answer is not None:
+                show(answer)
+                if wait.is_over(answer):
+                    return answer
             if task is not None and f"{task.status}: {task.progress}" != said:
                 said = f"{task.status}: {task.progress}"
                 self.log.info("Batch task %s is %s.", wait.batch_task_id, said)

@@ -210,11 +210,14 @@ def staged_rollout(
     common = {**connection, "deferrable": deferrable, **task_arguments}
 
     with TaskGroup(group_id) as group:
+        places = range(1, max_waves + 1)
         outcome_id = group.child_id("outcome")  # type: ignore[no-untyped-call]
-        creates = tuple(
-            group.child_id(f"wave_{place}_create")  # type: ignore[no-untyped-call]
-            for place in range(1, max_waves + 1)
-        )
+
+        def name(place: int, step: str) -> str:
+            label = f"wave_{place}_{step}"
+            return str(group.child_id(label))  # type: ignore[no-untyped-call]
+
+        creates = tuple(name(place, "create") for place in places)
         plan = PlanWavesOperator(
             task_id="plan",
             keeper_task_id=outcome_id,
@@ -239,20 +242,10 @@ def staged_rollout(
             **connection,
             **task_arguments,
         )
-        places = range(1, max_waves + 1)
-        prefix = plan.task_id.removesuffix("plan")
-
-        def name(place: int, step: str) -> str:
-            return f"{prefix}wave_{place}_{step}"
-
-        steps = [
+        steps: list[dict[str, str | None]] = [
             {
-                "create": name(place, "create"),
-                "confirm": name(place, "confirm"),
-                "watch": name(place, "watch"),
-                "gate": name(place, "gate"),
-                "stop": name(place, "stop"),
                 "ask": name(place, "ask") if approval != NEVER else None,
+                **{one: name(place, one) for one in ("create", "confirm", "watch", "gate", "stop")},
             }
             for place in places
         ]
