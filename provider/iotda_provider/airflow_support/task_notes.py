@@ -59,25 +59,6 @@ class Notes(Protocol):
         """Delete a note, if there is one."""
 
 
-class StoredNotes:
-    """Notes in Airflow's task state store, for a worker.
-
-    :param store: ``context["task_state_store"]``
-    """
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def get(self, key: str) -> Any:
-        return self._store.get(key)
-
-    def set(self, key: str, value: Mapping[str, Any]) -> None:
-        self._store.set(key, dict(value))
-
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
-
-
 class VariableNotes:
     """Notes in Airflow Variables, each with its owner's ids beside the value; all calls block.
 
@@ -122,7 +103,7 @@ class VariableNotes:
 def notes_of(context: Context) -> Notes:
     """The notes of the task instance that runs in this worker."""
     store: Any = context.get("task_state_store")
-    return StoredNotes(store) if store is not None else VariableNotes(owner_of(context["ti"]))
+    return store if store is not None else VariableNotes(owner_of(context["ti"]))
 
 
 def owner_of(ti: Any) -> dict[str, Any]:

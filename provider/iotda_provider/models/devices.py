@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from iotda_provider.models.json_text import plain_arguments
 from iotda_provider.models.text import checked_id, short_text
 
 
@@ -124,14 +125,4 @@ class OtaPackage:
 
     def to_dict(self) -> dict[str, Any]:
         """The package as plain JSON, such as for an XCom."""
-        return {
-            "package_id": self.package_id,
-            "package_type": self.package_type,
-            "product_id": self.product_id,
-            "version": self.version,
-            "app_id": self.app_id,
-            "module_name": self.module_name,
-            "source_versions": list(self.source_versions),
-            "description": self.description,
-            "create_time": self.create_time,
-        }
+        return {name: one for name, one in plain_arguments(self).items() if name != "raw"}

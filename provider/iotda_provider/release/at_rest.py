@@ -13,6 +13,7 @@ from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
+from iotda_provider.rollout_guard.outcome import statuses_of
 from iotda_provider.task_io.parameters import batch_task_ids
 from iotda_provider.waiting.outage import Outage, is_task_gone
 
@@ -82,7 +83,7 @@ class UntilAtRest:
             is_clear = self._miscounts.add(task.progress for task in there) is not None
             is_clear = is_clear and not any(task.lacks_counts for task in there)
             is_over = (all(t.status.is_terminal for t in there) or at_rest) and is_clear
-            statuses = ", ".join(dict.fromkeys(str(task.status) for task in there))
+            statuses = statuses_of(there)
             if not is_over and now < job.deadline:
                 self._say(f"{statuses}: {counts}.")
                 await io.sleep(min(job.poll_interval, job.deadline - now))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iotda_provider.guards import Decision, Verdict, total_progress
 from iotda_provider.models import BatchTask
+from iotda_provider.models.json_text import plain_arguments
 from iotda_provider.models.times import utc_text
 from iotda_provider.rollout_guard.plan import GuardPlan
 
@@ -46,18 +47,9 @@ class Outcome:
 
     def to_result(self) -> dict[str, Any]:
         """The sensor's return value, as plain JSON."""
-        return {
-            "batch_task_id": _one_or_all(self.batch_task_ids),
-            "verdict": self.verdict,
-            "rule": self.rule,
-            "evidence": dict(self.evidence),
-            "status": _one_or_all(self.status),
-            "progress": dict(self.progress),
-            "stop": None if self.stop is None else dict(self.stop),
-            "summary": self.summary,
-            "shadow": self.shadow,
-            "guard_lost": self.guard_lost,
-        }
+        plain = plain_arguments(self)
+        ids = plain.pop("batch_task_ids")
+        return {**plain, "batch_task_id": _one_or_all(ids), "status": _one_or_all(self.status)}
 
     @classmethod
     def from_result(cls, data: Mapping[str, Any]) -> Outcome:
@@ -101,7 +93,7 @@ def event_of(outcome: Outcome) -> str | None:
     return {BREACHED: "breach", COMPLETED: None}.get(outcome.verdict, outcome.verdict)
 
 
-def _one_or_all(values: tuple[str, ...]) -> str | list[str] | None:
+def _one_or_all(values: Sequence[str]) -> str | list[str] | None:
     if not values:
         return None
     return values[0] if len(values) == 1 else list(values)
@@ -120,14 +112,18 @@ def _seen(tasks: Sequence[BatchTask]) -> dict[str, Any]:
     }
 
 
+def statuses_of(tasks: Iterable[BatchTask]) -> str:
+    """The statuses of batch tasks, each once."""
+    return ", ".join(dict.fromkeys(str(task.status) for task in tasks))
+
+
 def now_in_words(tasks: Sequence[BatchTask], said: object = None) -> str:
     """The present state in words.
 
     :param said: the number of failed devices that the sentence has said already
     """
-    statuses = ", ".join(dict.fromkeys(str(task.status) for task in tasks))
     counts = total_progress(task.progress for task in tasks)
-    return f"{statuses}: {counts.others if counts.fail == said else counts}"
+    return f"{statuses_of(tasks)}: {counts.others if counts.fail == said else counts}"
 
 
 def capitalised(text: str) -> str:

@@ -95,9 +95,6 @@ class Rollout:
         """The batch tasks that have neither ended nor been stopped."""
         return [t for t in self.tasks if not t.status.is_stop and not t.status.is_terminal]
 
-    def _statuses(self) -> str:
-        return ", ".join(dict.fromkeys(str(task.status) for task in self.tasks))
-
     def _log_if_new(self, outcome: str, said: object = None) -> None:
         """Log an outcome and the counts, if they have changed; the outcome first, as it decides.
 

@@ -271,7 +271,7 @@ class Watch(StoppableRollout):
     def _stopped_elsewhere(self) -> Outcome:
         look = Look.of(self.tasks, time=self.clock())
         _, verdict = evaluate(self.plan.rules, self.memory.state, look)
-        status = self._statuses()
+        status = outcomes.statuses_of(self.tasks)
         self.memory.trail.add(audit_record(look, verdict, status=status))
         return outcomes.stopped_elsewhere(self.plan, self.tasks)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.airflow_support.task_notes import StoredNotes, VariableNotes, owner_of
+from iotda_provider.airflow_support.task_notes import VariableNotes, owner_of
 from iotda_provider.guards import Combined, Overdue, SequentialFailureTest, Stalled
 from iotda_provider.guards.lab.recorded_looks import looks_of
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
@@ -75,7 +75,7 @@ def test_a_memory_that_can_not_be_read_is_asked_for_again_where_it_is_needed(
         bad.run(ti, stop_on_breach=True)
     ti.new_try()
     failed = [fail_once(monkeypatch, TriggererMemoryStore, "_get_memories")]
-    failed += [fail_once(monkeypatch, kind, "get") for kind in (VariableNotes, StoredNotes)]
+    failed += [fail_once(monkeypatch, kind, "get") for kind in (VariableNotes, type(ti.store))]
 
     result = bad.run(ti, stop_on_breach=True, stop_timeout=60)["return_value"]
 

@@ -10,7 +10,6 @@ import pytest
 
 from iotda_provider.airflow_support.task_notes import (
     PREFIX,
-    StoredNotes,
     VariableNotes,
     notes_of,
     owner_of,
@@ -91,7 +90,8 @@ def test_a_worker_keeps_its_notes_in_the_task_state_store_where_there_is_one(
     ti: Any = SimpleNamespace(**OWNER, map_index=None)
 
     before: Any = {"ti": ti}
-    since: Any = {"ti": ti, "task_state_store": {}}
+    store = SimpleNamespace()
+    since: Any = {"ti": ti, "task_state_store": store}
     assert isinstance(notes_of(before), VariableNotes)
-    assert isinstance(notes_of(since), StoredNotes)
+    assert notes_of(since) is store
     assert owner_of(ti) == {**OWNER, "map_index": -1}
