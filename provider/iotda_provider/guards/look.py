@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from iotda_provider.guards import validation
 from iotda_provider.guards.start_ages import StartAges
@@ -95,33 +96,18 @@ class Look(_Seen):
         return bool(self.deficit or self.surplus) or self.progress.adds_up
 
     @classmethod
-    def of(
-        cls,
-        tasks: BatchTask | Iterable[BatchTask],
-        *,
-        time: float,
-        failures_by_class: Mapping[str, int] | None = None,
-        clusters: Mapping[str, ClusterCounts] | None = None,
-        already_current: int = 0,
-        deficit: int = 0,
-        surplus: int = 0,
-        requested: float | None = None,
-        attempted: Mapping[str, int] | None = None,
-    ) -> Look:
-        """A look at the tasks of one rollout. The rules judge the sums of their counts."""
+    def of(cls, tasks: BatchTask | Iterable[BatchTask], *, time: float, **further: Any) -> Look:
+        """A look at the tasks of one rollout. The rules judge the sums of their counts.
+
+        :param further: any other field of a look, such as ``failures_by_class``
+        """
         parts = (tasks,) if isinstance(tasks, BatchTask) else tuple(tasks)
         return cls(
             time=time,
             progress=total_progress(task.progress for task in parts),
             being_stopped=any(task.status.is_stop for task in parts),
-            failures_by_class=failures_by_class,
-            clusters=clusters,
-            already_current=already_current,
             tasks={task.task_id: task.progress for task in parts},
-            deficit=deficit,
-            surplus=surplus,
-            requested=requested,
-            attempted=attempted,
+            **further,
         )
 
     def with_classes(self, failures_by_class: Mapping[str, int]) -> Look:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from iotda_provider.guards import validation
 from iotda_provider.guards.learned_delay import learned_shares
 from iotda_provider.guards.start_ages import StartAges
+from iotda_provider.models.json_text import plain_arguments
 
 _MOST_KNOTS = 500
 #: Ages above a hundred years are errors.
@@ -142,13 +143,7 @@ class ReportingDelay:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {
-            "shares": [list(knot) for knot in self.knots],
-            "floor": self.floor,
-            "slack": self.slack,
-            "counts": self.counts,
-            "retries": None if self.retries is None else list(self.retries),
-        }
+        return plain_arguments(self)
 
     @classmethod
     def of(cls, value: object) -> ReportingDelay | None:

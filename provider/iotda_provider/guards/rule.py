@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts, Observed
-from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import Counted, how_many, what_failed
 from iotda_provider.models import TaskProgress
+from iotda_provider.models.json_text import plain_arguments
 
 CLASSES, CLUSTERS, HISTORY, ATTEMPTS = "classes", "clusters", "history", "attempts"
 
@@ -54,8 +53,11 @@ class Rule(ABC):
     @property
     def parameters(self) -> dict[str, Any]:
         """The rule's parameters as plain JSON."""
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
-        return {name: _plain(getattr(self, name)) for name in names}
+        return plain_arguments(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as plain JSON: ``{"rule": "MaxFailures", "count": 5, ...}``."""
+        return {"rule": self.name, **self.parameters}
 
     def check(self, progress: TaskProgress, *, observed: Observed | None = None) -> Verdict:
         """Judge one look.
@@ -127,16 +129,6 @@ class ClassedRule(Rule):
     def _failed(self, least: int, most: int, of: str, **more: Any) -> Counted:
         """The failed devices that this rule counts."""
         return Counted(how_many(least, most), what_failed(self.classes), of, **more)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Rule):
-        return {"rule": value.name, **value.parameters}
-    if isinstance(value, ReportingDelay):
-        return value.to_json()
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _is_json(value: Any) -> bool:

@@ -39,7 +39,7 @@ def rules_to_json(rules: Rule | Iterable[Rule]) -> list[dict[str, Any]]:
     change the rule.
     """
     given = (rules,) if isinstance(rules, Rule) else tuple(rules)
-    return [{"rule": rule.name, **rule.parameters} for rule in given]
+    return [rule.to_json() for rule in given]
 
 
 def rules_from_json(data: object) -> list[Rule]:
