@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Generic, ParamSpec, TypeVar
 
 from iotda_provider import api
 from iotda_provider.models import (
     BatchTask,
-    Device,
-    DeviceGroup,
-    OtaPackage,
     Subtask,
     SubtaskStatus,
     TaskStatus,
@@ -20,6 +18,7 @@ from iotda_provider.models import (
 from iotda_provider.models.statuses import UPGRADES
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 # More rows than any list has: the end of a list whose count is missing or wrong.
 _MOST_ROWS = 10_000_000
@@ -32,24 +31,24 @@ class Listing(Generic[T]):
     them, it ends with the first page that is not full. An empty page and a repeated marker always
     end it, so that no answer can make it endless.
 
-    :param page_after: makes the call for the page after a marker; None: for the first page
-    :param is_wanted: which rows are kept; it drops those that were seen before
+    :ivar is_wanted: which rows are kept: all, unless somebody sets it
+    :param page: the call of one page, such as ``api.list_devices``; it takes a ``marker``, too
+    :param given: its further arguments
+    :param fields: its further arguments by name
     """
 
     def __init__(
-        self,
-        page_after: Callable[[str | None], api.Call[api.Page[T]]],
-        is_wanted: Callable[[T], bool] = lambda row: True,
+        self, page: Callable[P, api.Call[api.Page[T]]], *given: P.args, **fields: P.kwargs
     ) -> None:
-        self._page_after = page_after
-        self._is_wanted = is_wanted
+        self._page: Callable[..., api.Call[api.Page[T]]] = partial(page, *given, **fields)
+        self.is_wanted: Callable[[T], bool] = lambda row: True
         self._markers: set[str] = set()
         self._read = self._kept = 0
-        self.next: api.Call[api.Page[T]] | None = page_after(None)
+        self.next: api.Call[api.Page[T]] | None = self._page()
 
     def take(self, page: api.Page[T]) -> list[T]:
         """The wanted rows of a page. Moves ``next`` on to the page after it."""
-        wanted = [row for row in page.rows if self._is_wanted(row)]
+        wanted = [row for row in page.rows if self.is_wanted(row)]
         self._read += len(page.rows)
         self._kept += len(wanted)
         more = page.full if page.total is None else self._kept < page.total
@@ -58,7 +57,7 @@ class Listing(Generic[T]):
         more = more and self._read < most
         if more and page.rows and page.marker is not None and page.marker not in self._markers:
             self._markers.add(page.marker)
-            self.next = self._page_after(page.marker)
+            self.next = self._page(marker=page.marker)
         else:
             self.next = None
         return wanted
@@ -130,17 +129,11 @@ def list_batch_tasks(
     :param status: only tasks in this status; None: in any status
     :param app_id: only tasks of this resource space; None: of all resource spaces
     """
-
-    def of_type(kind: TaskType | str) -> Listing[BatchTask]:
-        return Listing(
-            lambda marker: api.list_batch_tasks(
-                task_type=kind, status=status, app_id=app_id, marker=marker
-            )
-        )
-
-    if task_type is not None:
-        return of_type(task_type)
-    return NewestFirst([of_type(kind) for kind in UPGRADES])
+    lists = [
+        Listing(api.list_batch_tasks, task_type=kind, status=status, app_id=app_id)
+        for kind in (UPGRADES if task_type is None else (task_type,))
+    ]
+    return lists[0] if task_type is not None else NewestFirst(lists)
 
 
 def iter_subtasks(
@@ -151,36 +144,6 @@ def iter_subtasks(
 ) -> Listing[Subtask]:
     """A task's subtasks, each target once, in pages of 50 that are read as they are needed."""
     seen = SeenTargets()
-
-    def page_after(marker: str | None) -> api.Call[api.Page[Any]]:
-        return api.list_subtasks(batch_task_id, status=status, target=target, marker=marker)
-
-    return Listing(page_after, lambda row: seen.is_new(row.target))
-
-
-def list_devices(*, product_id: str | None = None, app_id: str | None = None) -> Listing[Device]:
-    """All devices with their versions, in pages of 50 that are read as they are needed."""
-    return Listing(
-        lambda marker: api.list_devices(product_id=product_id, app_id=app_id, marker=marker)
-    )
-
-
-def list_device_groups(*, name: str | None = None) -> Listing[DeviceGroup]:
-    """All device groups, or those with one name."""
-    return Listing(lambda marker: api.list_groups(name=name, marker=marker))
-
-
-def iter_group_devices(group_id: str) -> Listing[Device]:
-    """The devices of one group, without their versions."""
-    return Listing(lambda marker: api.list_devices_in_group(group_id, marker=marker))
-
-
-def list_ota_packages(
-    *, package_type: str, product_id: str | None = None, version: str | None = None
-) -> Listing[OtaPackage]:
-    """All upgrade packages of one type (as in :func:`iotda_provider.api.list_packages`)."""
-    return Listing(
-        lambda marker: api.list_packages(
-            package_type=package_type, product_id=product_id, version=version, marker=marker
-        )
-    )
+    rows = Listing(api.list_subtasks, batch_task_id, status=status, target=target)
+    rows.is_wanted = lambda row: seen.is_new(row.target)
+    return rows

@@ -283,7 +283,9 @@ class IoTDAHook(HttpHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> Iterator[models.Device]:
         """All devices with their versions, read page by page as needed."""
-        return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
+        return self._rows(
+            pagination.Listing(api.list_devices, product_id=product_id, app_id=app_id)
+        )
 
     def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``."""
@@ -291,7 +293,7 @@ class IoTDAHook(HttpHook):
 
     def list_device_groups(self, *, name: str | None = None) -> Iterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(pagination.list_device_groups(name=name))
+        return self._rows(pagination.Listing(api.list_groups, name=name))
 
     def create_device_group(self, *, name: object, description: str = "") -> models.DeviceGroup:
         """Create a static device group.
@@ -303,7 +305,7 @@ class IoTDAHook(HttpHook):
 
     def iter_group_devices(self, group_id: str) -> Iterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(pagination.iter_group_devices(group_id))
+        return self._rows(pagination.Listing(api.list_devices_in_group, group_id))
 
     def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; doing so twice changes nothing more."""
@@ -313,8 +315,8 @@ class IoTDAHook(HttpHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> Iterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = pagination.list_ota_packages(
-            package_type=package_type, product_id=product_id, version=version
+        rows = pagination.Listing(
+            api.list_packages, package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
 

@@ -201,7 +201,9 @@ class IoTDAAsyncHook(BaseHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> AsyncIterator[models.Device]:
         """All devices with their versions, read page by page as needed."""
-        return self._rows(pagination.list_devices(product_id=product_id, app_id=app_id))
+        return self._rows(
+            pagination.Listing(api.list_devices, product_id=product_id, app_id=app_id)
+        )
 
     async def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``."""
@@ -209,7 +211,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(pagination.list_device_groups(name=name))
+        return self._rows(pagination.Listing(api.list_groups, name=name))
 
     async def create_device_group(
         self, *, name: object, description: str = ""
@@ -219,7 +221,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def iter_group_devices(self, group_id: str) -> AsyncIterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(pagination.iter_group_devices(group_id))
+        return self._rows(pagination.Listing(api.list_devices_in_group, group_id))
 
     async def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; doing so twice changes nothing more."""
@@ -229,8 +231,8 @@ class IoTDAAsyncHook(BaseHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> AsyncIterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = pagination.list_ota_packages(
-            package_type=package_type, product_id=product_id, version=version
+        rows = pagination.Listing(
+            api.list_packages, package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from iotda_provider import api
-from iotda_provider.api.pagination import Listing, list_devices
+from iotda_provider.api.pagination import Listing
 from iotda_provider.exceptions import (
     IoTDAError,
     IoTDAServerError,
@@ -54,7 +54,7 @@ class DeviceReading:
         self._unsaid: set[str] = set()
         self._listing: Listing[Device] | None = None
         if product_id is not None and len(device_ids) > 1:
-            self._listing = list_devices(product_id=product_id)
+            self._listing = Listing(api.list_devices, product_id=product_id)
         self._pages = 0
         self._left: list[str] | None = None
 

@@ -92,7 +92,8 @@ async def _find(io: CallsIO, wanted: Mapping[str, Any]) -> list[OtaPackage]:
 
     Each is read by itself, because the list leaves out where its file is.
     """
-    rows = pagination.list_ota_packages(
+    rows = pagination.Listing(
+        api.list_packages,
         package_type=wanted["package_type"],
         product_id=wanted["product_id"],
         version=wanted["version"],

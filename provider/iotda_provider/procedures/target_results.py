@@ -207,10 +207,8 @@ async def _read_pages(
     io: CallsIO, task: BatchTask, unclear: Unclear
 ) -> dict[str, Subtask | IoTDAError | None]:
     """The targets' rows, from the pages of the whole task: fewer calls than one for each target."""
-    rows: Listing[Subtask] = Listing(
-        lambda marker: api.list_subtasks(task.task_id, marker=marker),
-        lambda row: row.target in unclear,
-    )
+    rows = Listing(api.list_subtasks, task.task_id)
+    rows.is_wanted = lambda row: row.target in unclear
     found: dict[str, Subtask | IoTDAError | None] = {}
     while rows.next is not None:
         try:

@@ -98,7 +98,7 @@ class OtherReleases:
         self._log = log
         self._is_first_page = True
         self._lists = deque(
-            (note, pagination.iter_group_devices(group_id))
+            (note, pagination.Listing(api.list_devices_in_group, group_id))
             for note in notes
             if product_id is None or note.product_id in (None, product_id)
             for group_id in note.group_ids

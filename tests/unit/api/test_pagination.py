@@ -107,10 +107,10 @@ def test_a_marker_that_repeats_ends_the_list():
 LISTS = {
     "subtasks": lambda: pagination.iter_subtasks(TASK_ID),
     "batch tasks": lambda: pagination.list_batch_tasks(task_type="firmwareUpgrade"),
-    "devices": pagination.list_devices,
-    "group": lambda: pagination.iter_group_devices("a1"),
-    "groups": pagination.list_device_groups,
-    "packages": lambda: pagination.list_ota_packages(package_type="firmwarePackage"),
+    "devices": lambda: Listing(api.list_devices),
+    "group": lambda: Listing(api.list_devices_in_group, "a1"),
+    "groups": lambda: Listing(api.list_groups),
+    "packages": lambda: Listing(api.list_packages, package_type="firmwarePackage"),
 }
 
 
