@@ -12,6 +12,7 @@ from iotda_provider.guards import Decision, Look, Verdict, validation
 from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.models import BatchTask, TaskProgress
+from iotda_provider.models.json_text import plain_arguments
 from iotda_provider.models.text import one_line
 from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
 
@@ -68,18 +69,8 @@ class Memory:
 
         It has up to about 500 bytes for each record of the trail.
         """
-        return {
-            "version": _VERSION,
-            "batch_task_ids": list(self.batch_task_ids),
-            "state": dict(self.state),
-            "intent": None if self.intent is None else dict(self.intent),
-            "looks": self.looks,
-            "held": self.held,
-            "ended": dict(self.ended),
-            "trail": list(self.trail.records),
-            "retrying": self.retrying.to_json(),
-            "retries": self.retries,
-        }
+        trail = list(self.trail.records)
+        return {"version": _VERSION, **plain_arguments(self), "trail": trail}
 
     @classmethod
     def from_json(

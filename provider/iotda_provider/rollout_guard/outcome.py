@@ -36,20 +36,20 @@ class Outcome:
 
     batch_task_ids: tuple[str, ...]
     verdict: str
-    summary: str
     rule: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     status: tuple[str, ...] = ()
     progress: Mapping[str, int] = field(default_factory=dict)
     stop: Mapping[str, Any] | None = None
+    summary: str
     shadow: bool = False
     guard_lost: bool = False
 
     def to_result(self) -> dict[str, Any]:
         """The sensor's return value, as plain JSON."""
         plain = plain_arguments(self)
-        ids = plain.pop("batch_task_ids")
-        return {**plain, "batch_task_id": _one_or_all(ids), "status": _one_or_all(self.status)}
+        ids, plain["status"] = plain.pop("batch_task_ids"), _one_or_all(self.status)
+        return {"batch_task_id": _one_or_all(ids), **plain}
 
     @classmethod
     def from_result(cls, data: Mapping[str, Any]) -> Outcome:

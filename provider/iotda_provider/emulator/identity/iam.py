@@ -228,10 +228,8 @@ class Iam:
         names = dict(headers)
         if (token := names.get(b"x-auth-token")) is not None:
             return token.decode("latin-1") in self._tokens
-        access = _ACCESS.search(names.get(b"authorization", b"").decode("latin-1"))
-        return access is not None and (
-            access[1] == self._permanent.access or access[1] in self._keys
-        )
+        access = access_of(names.get(b"authorization", b"").decode("latin-1"))
+        return access is not None and (access == self._permanent.access or access in self._keys)
 
     def verify(self, request: SentRequest, now: float) -> Key:
         """The key of the caller of IoTDA, by token or signature; a token's key has no secret.
@@ -270,8 +268,7 @@ class Iam:
         token = names.get(b"x-auth-token")
         if token is not None:
             return self._by_token(token, now)
-        access = _ACCESS.search(names.get(b"authorization", ""))
-        grant = self._keys.get(access[1]) if access else None
+        grant = self._keys.get(access_of(names.get(b"authorization", "")) or "")
         if grant is not None and grant.expires_at <= now:
             raise errors.unauthenticated("the security token has expired")
         return verifier.verify(request, now)
@@ -294,6 +291,12 @@ class IamError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+def access_of(authorization: str) -> str | None:
+    """The access key that the header of a signed request names."""
+    access = _ACCESS.search(authorization)
+    return access and access[1]
 
 
 def _long_token() -> str:

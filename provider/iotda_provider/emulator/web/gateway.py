@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from iotda_provider.emulator.common import errors, strict_json
 from iotda_provider.emulator.common.clock import MICRO, basic
 from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.identity.iam import access_of
 from iotda_provider.emulator.identity.signatures import SentRequest
 from iotda_provider.emulator.scenario.faults import Fault, Hit, html_page
 from iotda_provider.emulator.service.request_models import PathIds
@@ -33,7 +33,6 @@ MAX_BODY = 12 * 1024 * 1024
 _T = TypeVar("_T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-_KEY = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
 _WITHOUT_BODY = (204, 304)
 _MAX_LENGTH_DIGITS = 9
 #: The key of the seconds by which the gateway's clock is wrong, in a request's scope.
@@ -160,8 +159,7 @@ async def serve(instance: Instance, request: Request, call: str | None, inner: H
 
     :param call: the name of the call; None where there is no such call
     """
-    key = _KEY.search(request.headers.get("authorization", ""))
-    caller = key and key[1]
+    caller = access_of(request.headers.get("authorization", ""))
     hits: list[Hit] = []
     if known := instance.iam.knows(request.scope["headers"]):
         # Only identified calls use up the faults and limits that a test has set.
