@@ -10,7 +10,7 @@ import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, models
-from iotda_provider.api import pagination
+from iotda_provider.api.pagination import Listing, iter_subtasks, list_batch_tasks
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
 from iotda_provider.connection.loading import load_settings
@@ -191,7 +191,7 @@ class IoTDAHook(HttpHook):
         :param status: only tasks in this status; None: in any
         :param app_id: only tasks of this resource space; None: of all
         """
-        rows = pagination.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        rows = list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
         return self._rows(rows)
 
     def iter_subtasks(
@@ -202,7 +202,7 @@ class IoTDAHook(HttpHook):
         target: str | None = None,
     ) -> Iterator[models.Subtask]:
         """A task's subtasks, one for each target, read in pages of 50 as needed."""
-        return self._rows(pagination.iter_subtasks(batch_task_id, status=status, target=target))
+        return self._rows(iter_subtasks(batch_task_id, status=status, target=target))
 
     def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -283,9 +283,7 @@ class IoTDAHook(HttpHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> Iterator[models.Device]:
         """All devices with their versions, read page by page as needed."""
-        return self._rows(
-            pagination.Listing(api.list_devices, product_id=product_id, app_id=app_id)
-        )
+        return self._rows(Listing(api.list_devices, product_id=product_id, app_id=app_id))
 
     def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``."""
@@ -293,7 +291,7 @@ class IoTDAHook(HttpHook):
 
     def list_device_groups(self, *, name: str | None = None) -> Iterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(pagination.Listing(api.list_groups, name=name))
+        return self._rows(Listing(api.list_groups, name=name))
 
     def create_device_group(self, *, name: object, description: str = "") -> models.DeviceGroup:
         """Create a static device group.
@@ -305,7 +303,7 @@ class IoTDAHook(HttpHook):
 
     def iter_group_devices(self, group_id: str) -> Iterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(pagination.Listing(api.list_devices_in_group, group_id))
+        return self._rows(Listing(api.list_devices_in_group, group_id))
 
     def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; doing so twice changes nothing more."""
@@ -315,7 +313,7 @@ class IoTDAHook(HttpHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> Iterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = pagination.Listing(
+        rows = Listing(
             api.list_packages, package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
@@ -397,6 +395,6 @@ class IoTDAHook(HttpHook):
     def _perform(self, call: api.Call[T]) -> T:
         return run_blocking(pipeline.perform(self._transport, call))
 
-    def _rows(self, rows: pagination.Listing[T]) -> Iterator[T]:
+    def _rows(self, rows: Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))

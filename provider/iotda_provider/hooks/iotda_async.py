@@ -12,7 +12,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook
 
 from iotda_provider import api, models
-from iotda_provider.api import pagination
+from iotda_provider.api.pagination import Listing, iter_subtasks, list_batch_tasks
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.loading import load_settings
 from iotda_provider.connection.settings import ConnectionSettings
@@ -138,7 +138,7 @@ class IoTDAAsyncHook(BaseHook):
         app_id: str | None = None,
     ) -> AsyncIterator[models.BatchTask]:
         """Batch tasks, newest first, read page by page as needed."""
-        rows = pagination.list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
+        rows = list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
         return self._rows(rows)
 
     def iter_subtasks(
@@ -149,7 +149,7 @@ class IoTDAAsyncHook(BaseHook):
         target: str | None = None,
     ) -> AsyncIterator[models.Subtask]:
         """A task's subtasks, one for each target, read in pages of 50 as needed."""
-        return self._rows(pagination.iter_subtasks(batch_task_id, status=status, target=target))
+        return self._rows(iter_subtasks(batch_task_id, status=status, target=target))
 
     async def stop_batch_task(
         self, batch_task_id: str, targets: Sequence[str] | None = None
@@ -201,9 +201,7 @@ class IoTDAAsyncHook(BaseHook):
         self, *, product_id: str | None = None, app_id: str | None = None
     ) -> AsyncIterator[models.Device]:
         """All devices with their versions, read page by page as needed."""
-        return self._rows(
-            pagination.Listing(api.list_devices, product_id=product_id, app_id=app_id)
-        )
+        return self._rows(Listing(api.list_devices, product_id=product_id, app_id=app_id))
 
     async def search_devices(self, sql: object) -> tuple[models.Device, ...]:
         """At most 50 devices that match a search, such as ``select * from device where ...``."""
@@ -211,7 +209,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def list_device_groups(self, *, name: str | None = None) -> AsyncIterator[models.DeviceGroup]:
         """All device groups, or those of one name."""
-        return self._rows(pagination.Listing(api.list_groups, name=name))
+        return self._rows(Listing(api.list_groups, name=name))
 
     async def create_device_group(
         self, *, name: object, description: str = ""
@@ -221,7 +219,7 @@ class IoTDAAsyncHook(BaseHook):
 
     def iter_group_devices(self, group_id: str) -> AsyncIterator[models.Device]:
         """The devices of one group, without their versions."""
-        return self._rows(pagination.Listing(api.list_devices_in_group, group_id))
+        return self._rows(Listing(api.list_devices_in_group, group_id))
 
     async def change_device_group(self, group_id: str, device_id: str, *, add: bool) -> None:
         """Put a device into a group, or take it out; doing so twice changes nothing more."""
@@ -231,7 +229,7 @@ class IoTDAAsyncHook(BaseHook):
         self, *, package_type: str, product_id: str | None = None, version: str | None = None
     ) -> AsyncIterator[models.OtaPackage]:
         """All upgrade packages of one type: ``firmwarePackage`` or ``softwarePackage``."""
-        rows = pagination.Listing(
+        rows = Listing(
             api.list_packages, package_type=package_type, product_id=product_id, version=version
         )
         return self._rows(rows)
@@ -318,7 +316,7 @@ class IoTDAAsyncHook(BaseHook):
     async def _perform(self, call: api.Call[T]) -> T:
         return await pipeline.perform(await self._open(), call)
 
-    async def _rows(self, rows: pagination.Listing[T]) -> AsyncIterator[T]:
+    async def _rows(self, rows: Listing[T]) -> AsyncIterator[T]:
         while rows.next is not None:
             for row in rows.take(await self._perform(rows.next)):
                 yield row
