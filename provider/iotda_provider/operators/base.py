@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Context
 
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
-from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
-from iotda_provider.task_io.connected import ConnectedTask
+from iotda_provider.task_io.connected import ConnectedTask, look_at
 from iotda_provider.task_io.parameters import positive
-from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import TaskWait
 
@@ -82,14 +80,8 @@ class IoTDABaseOperator(ConnectedTask, MappedXComsAsLists):
         said = ""
         task: BatchTask | None = None
         while True:
-            try:
-                with quiet_retries():
-                    answer = task = hook.get_batch_task(wait.batch_task_id)
-                line = outage.answered(time.monotonic())
-            except IoTDAError as error:
-                answer, line = None, outage.tolerate(error, time.monotonic())
-            if line:
-                self.log.warning("%s", line)
+            answer = look_at(hook, wait.batch_task_id, outage, self.log)
+            task = answer or task
             if answer is not None:
                 show(answer)
                 if wait.is_over(answer):

@@ -15,10 +15,9 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStopp
 from iotda_provider.models import TaskStatus
 from iotda_provider.models.lazy_names import lazily
 from iotda_provider.sensors.base import DeferringSensor
-from iotda_provider.task_io.connected import ConnectedTask
+from iotda_provider.task_io.connected import ConnectedTask, look_at
 from iotda_provider.task_io.dag_parameters import check_sensor_times, flag, id_or_template
 from iotda_provider.task_io.parameters import positive
-from iotda_provider.transport.retrying import quiet_retries
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses
 
@@ -198,15 +197,9 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
             check_task_id(self.batch_task_id), self.target_statuses, self.failure_statuses
         )
         hook = self._connected()
-        try:
-            with quiet_retries():
-                task = hook.get_batch_task(wait.batch_task_id)
-        except IoTDAError as error:
-            if line := self._outage.tolerate(error, time.monotonic()):
-                self.log.warning("%s", line)
+        task = look_at(hook, wait.batch_task_id, self._outage, self.log)
+        if task is None:
             return PokeReturnValue(is_done=False)
-        if line := self._outage.answered(time.monotonic()):
-            self.log.warning("%s", line)
         now = f"{task.status}: {task.progress}"
         if now != self._said:
             self._said = now

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.exceptions import IoTDAError
+from iotda_provider.models.log import Log
 from iotda_provider.task_io.dag_parameters import check_connection
 from iotda_provider.task_io.parameters import none_if_blank
+from iotda_provider.transport.retrying import quiet_retries
+from iotda_provider.waiting.outage import Outage
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
+    from iotda_provider.models import BatchTask
 
 
 class ConnectedTask:
@@ -44,3 +50,19 @@ class ConnectedTask:
         from iotda_provider.hooks.iotda import IoTDAHook
 
         return IoTDAHook(**self.connection)
+
+
+def look_at(hook: IoTDAHook, batch_task_id: str, outage: Outage, log: Log) -> BatchTask | None:
+    """A batch task as it is now, for a wait; None: it can't be read.
+
+    :raises IoTDAError: trouble that does not pass by itself, or that has lasted too long
+    """
+    try:
+        with quiet_retries():
+            task = hook.get_batch_task(batch_task_id)
+        line = outage.answered(time.monotonic())
+    except IoTDAError as error:
+        task, line = None, outage.tolerate(error, time.monotonic())
+    if line:
+        log.warning("%s", line)
+    return task
