@@ -39,6 +39,12 @@ _HEARTBEAT_SECONDS = 5.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+def left_before(ti: Any, key: str) -> Mapping[str, Any]:
+    """What the look before has left in an XCom; empty: nothing."""
+    left = ti.xcom_pull(task_ids=ti.task_id, key=key, include_prior_dates=True, map_indexes=-1)
+    return left if isinstance(left, Mapping) else {}
+
+
 def find_overdue_guards(
     context: Context,
     watched: Mapping[str, str],
@@ -60,8 +66,7 @@ def find_overdue_guards(
     ti: Any = context["ti"]
     now = time.time()
     # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
-    left = ti.xcom_pull(task_ids=ti.task_id, key=_READ, include_prior_dates=True, map_indexes=-1)
-    before: Mapping[str, Any] = left if isinstance(left, Mapping) else {}
+    before = left_before(ti, _READ)
     last, without = str(before.get("last")), before.get("without_record")
     since = {
         batch_task_id: min(now, float(moment))
@@ -127,11 +132,10 @@ def report_overdue_guards(
     for line in lines.values():
         log.error("%s", line)
     # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
-    before = ti.xcom_pull(task_ids=ti.task_id, key=_TOLD, include_prior_dates=True, map_indexes=-1)
     now = time.time()
     told = {
         batch_task_id: moment
-        for batch_task_id, moment in (before if isinstance(before, Mapping) else {}).items()
+        for batch_task_id, moment in left_before(ti, _TOLD).items()
         if isinstance(moment, (int, float)) and now - moment < _TELL_EVERY
     }
     news = [batch_task_id for batch_task_id in overdue if batch_task_id not in told]

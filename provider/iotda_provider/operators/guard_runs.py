@@ -17,6 +17,7 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
     find_overdue_guards,
+    left_before,
     report_overdue_guards,
     send_heartbeat,
 )
@@ -232,8 +233,7 @@ def _keep_since(
     """Since when each of these has waited, in seconds since the epoch; an XCom keeps that."""
     ti: Any = context["ti"]
     # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
-    before = ti.xcom_pull(task_ids=ti.task_id, key=key, include_prior_dates=True, map_indexes=-1)
-    since = _since(before if isinstance(before, Mapping) else {}, waiting, now)
+    since = _since(left_before(ti, key), waiting, now)
     ti.xcom_push(key=key, value=since)
     return since
 
