@@ -7,6 +7,7 @@ reads only their JSON schema.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from iotda_provider.connection.airflow_2_form import form_field
@@ -30,11 +31,7 @@ def connection_form_widgets() -> dict[str, Any]:
 
 def ui_field_behaviour() -> dict[str, Any]:
     """Which of the standard fields the form shows, and their labels."""
-    return {
-        "hidden_fields": list(UI_FIELD_BEHAVIOUR["hidden-fields"]),
-        "relabeling": dict(UI_FIELD_BEHAVIOUR["relabeling"]),
-        "placeholders": dict(UI_FIELD_BEHAVIOUR["placeholders"]),
-    }
+    return {key.replace("-", "_"): copy(value) for key, value in UI_FIELD_BEHAVIOUR.items()}
 
 
 def _described(spec: ExtraField) -> Any:

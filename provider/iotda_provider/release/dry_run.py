@@ -95,11 +95,7 @@ class DryRun:
         """As plain JSON."""
         return {
             **asdict(self),
-            "left_out": dict(self.left_out),
-            "waves": [asdict(wave) for wave in self.waves],
-            "exposed": [dict(row) for row in self.exposed],
             "calls": {**self.calls, "all": sum(self.calls.values())},
-            "warnings": list(self.warnings),
             "too_small": [wave.wave for wave in self.waves if not wave.can_pass],
             "summary": self.summary,
         }

@@ -327,14 +327,13 @@ class ReleaseFiles(json_text.PlainJson):
         return [self.plan_task_id, *([self.keeper_task_id] if self.keeper_task_id else [])]
 
     def _pull(self, task_id: str, key: str) -> Any:
-        return _xcom().get_one(
-            key=key, dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, map_index=-1
-        )
+        return _xcom().get_one(key=key, **self._owner(task_id))
 
     def _push(self, task_id: str, key: str, value: Any) -> None:
-        _xcom().set(
-            key, value, dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, map_index=-1
-        )
+        _xcom().set(key, value, **self._owner(task_id))
+
+    def _owner(self, task_id: str) -> dict[str, Any]:
+        return {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": task_id, "map_index": -1}
 
 
 def _json(data: bytes) -> Any:

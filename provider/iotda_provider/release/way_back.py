@@ -21,15 +21,6 @@ NOT_CONFIRMED = "not_confirmed"
 HAD_IT_BEFORE = "had_it_before"
 BEFORE_UNKNOWN = "version_before_unknown"
 STILL_INSTALLING = "still_installing"
-WORDS = (
-    ROLL_BACK,
-    NOT_CONFIRMED,
-    HAD_IT_BEFORE,
-    BEFORE_UNKNOWN,
-    STILL_INSTALLING,
-    OTHER_VERSION,
-    UNREAD_VERSION,
-)
 _SAID = {
     ROLL_BACK: "get the old package",
     NOT_CONFIRMED: "were not confirmed by this release",
@@ -39,6 +30,8 @@ _SAID = {
     OTHER_VERSION: "do not run the new version",
     UNREAD_VERSION: "say not what they run",
 }
+
+WORDS = tuple(_SAID)
 #: The fewest devices that are confirmed at a time, and the share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
