@@ -219,6 +219,7 @@ def release_dag(run: dict[str, Any]) -> Any:
             "rollout",
             devices="{{ ti.xcom_pull('check', key='targets') }}",
             late="{{ ti.xcom_pull('check', key='late') }}",
+            versions="{{ ti.xcom_pull('check', key='versions') | tojson }}",
             task_type="firmwareUpgrade",
             document={"package_ids": [PACKAGE]},
             group_ids=run["group_ids"],

@@ -17,6 +17,7 @@ from iotda_provider.exceptions import (
     IoTDATransportError,
 )
 from iotda_provider.models import Device
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds, ValuesOfIds
 from iotda_provider.procedures import MAX_IN_FLIGHT, CallsIO
 
 #: The most calls of one step, so that whoever reads can do something else in between.
@@ -44,8 +45,9 @@ class DeviceReading:
         since: bool = True,
         keep: Callable[[Device], Any] | None = None,
     ) -> None:
+        self._wanted = device_ids if isinstance(device_ids, SortedIds) else SortedIds(device_ids)
         #: What is kept of each device that was found, by its id.
-        self.found: dict[str, Any] = {}
+        self.found = ValuesOfIds(self._wanted)
         self.errors: dict[str, IoTDAError] = {}
         self._ids = device_ids
         self._since = since
@@ -89,11 +91,12 @@ class DeviceReading:
             self._left = []
 
     def _to_be_asked(self) -> list[str]:
-        every = dict.fromkeys(self._ids)
-        return [one for one in every if one not in self.found or one in self._unsaid]
+        once = MarkedIds(self._wanted)
+        left = (one for one in self._ids if one not in self.found or one in self._unsaid)
+        return [one for one in left if once.add(one)]
 
     async def _read_pages(self, io: CallsIO, listing: Listing[Device]) -> None:
-        wanted = {one: one for one in self._ids}
+        wanted = self._wanted
         for _ in range(_PAGES):
             if listing.next is None:
                 break
@@ -105,7 +108,7 @@ class DeviceReading:
             rows = listing.take(page)
             self._pages += 1
             for device in rows:
-                if (device_id := wanted.get(device.device_id)) is not None:
+                if (device_id := wanted.own(device.device_id)) is not None:
                     self.found[device_id] = self._keep(device)
                     if self._since and device.status == "OFFLINE":
                         self._unsaid.add(device_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from iotda_provider.exceptions import (
@@ -18,6 +19,7 @@ from iotda_provider.exceptions import (
     IoTDAError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.procedures.create_once import create_batch_task_once, differences
 from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
@@ -49,7 +51,8 @@ class WaveCreation(WaveStep):
         self.job = job
         self._begun: BegunWave | None = None
         self._was_read = False
-        self._ids: list[str] | None = None
+        self._ids: list[str] = []
+        self._in_order: SortedIds | None = None
         self._others: OtherUpgrades | None = None
         self._releases: OtherReleases | None = None
         self._look: SecondLook | None = None
@@ -119,20 +122,21 @@ class WaveCreation(WaveStep):
     async def _begin(self, io: ReleaseIO) -> str | None:
         """Write down who is in the wave; why that is not possible, or None where it was."""
         job = self.job
-        if self._ids is None:
+        if self._in_order is None:
             self._ids = await self._candidates(io)
+            self._in_order = await io.in_order(self._ids)
         if self._look is None:
             copies = await io.recall(LOOKED)
             if copies is None:
                 return "what the plan has counted can't be read"
-            self._look = self._second_look(copies, self._ids)
+            self._look = self._second_look(copies, self._in_order)
         if self._releases is None:
             # The run of the release that the way back is for may be under way for hours.
             notes = [] if job.is_way_back else await io.other_releases(job.identity, job.note)
             if notes is None:
                 return "which other releases are under way can't be read"
             product_id = self._look.counted.product_id
-            self._releases = OtherReleases(notes, product_id, set(self._ids), self._log)
+            self._releases = OtherReleases(notes, product_id, self._in_order, self._log)
         while not self._releases.is_done:
             try:
                 await self._releases.step(io)
@@ -144,7 +148,7 @@ class WaveCreation(WaveStep):
         # Before the versions: whose other upgrade is over by then runs what it has brought.
         if self._others is None:
             own = frozenset(job.batch_task_ids)
-            self._others = OtherUpgrades(set(self._ids), lambda t: t.task_id in own, job.devices)
+            self._others = OtherUpgrades(self._in_order, lambda t: t.task_id in own, job.devices)
         while (call := self._others.next) is not None:
             self._others.take(await io.perform(call))
             if self._clock() >= self._look_again:
@@ -157,12 +161,15 @@ class WaveCreation(WaveStep):
             self._log.warning("%s", self._others.not_read)
         for sentence in self._releases.said(_LAST if job.wave == job.waves else _LATER):
             self._log.warning("%s", sentence)
-        absent = self._look.absent
-        held = (self._others.devices | self._releases.devices) - absent
-        ids = [device for device in self._ids if device not in held and device not in absent]
-        left_out = dict(self._look.left_out)
+        ids, left_out = self._ids, dict(self._look.left_out)
+        absent, held = MarkedIds(self._in_order), MarkedIds(self._in_order)
+        absent.update(self._look.absent)
+        others = chain(self._others.devices, self._releases.devices)
+        held.update(device for device in others if device not in absent)
         if held:
-            left_out[HELD] = [device for device in self._ids if device in held]
+            left_out[HELD] = [device for device in ids if device in held]
+        if left_out:
+            ids = [device for device in ids if device not in held and device not in absent]
         is_planned = not left_out and not self._came_again
         names = parts_of(job.wave, job.waves, len(ids), job.task_name)
         begun = BegunWave(
@@ -180,13 +187,13 @@ class WaveCreation(WaveStep):
         look, self._others, self._releases, self._look = self._look, None, None, None
         if not await io.note(f"begun_{job.wave}", begun.to_json()):
             return "who is in the wave can't be written down"
-        self._begun, self._ids = begun, None
+        self._begun, self._ids, self._in_order = begun, [], None
         if look.left_out and look.counted.devices is not None:
             # Not written down, the next wave's devices are read, too.
             await io.note(LOOKED, look.counted.to_json())
         return None
 
-    def _second_look(self, copies: list[Any], ids: list[str]) -> SecondLook:
+    def _second_look(self, copies: list[Any], ids: SortedIds) -> SecondLook:
         """The look at the wave's devices; one that is done where nobody knows any version."""
         only = self.job.from_version
         for copy in copies:
@@ -197,7 +204,7 @@ class WaveCreation(WaveStep):
         if only is not None:
             return SecondLook(unknown, ids, self._log, only)
         self._log.warning("The versions of the wave's devices are not looked at again.")
-        return SecondLook(unknown, (), self._log)
+        return SecondLook(unknown, SortedIds(), self._log)
 
     async def _candidates(self, io: ReleaseIO) -> list[str]:
         """The devices of the wave; in the last one also those that earlier ones have left out."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from iotda_provider.api.identifiers import is_device_id
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.json_text import read_json
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.task_io.parameters import none_if_blank
 from iotda_provider.task_io.stored_files import lines_of, write_whole
@@ -67,7 +69,7 @@ def read_devices(value: Any, name: str = "devices") -> list[str]:
 def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
     """The ids in a file, each once, read block by block.
 
-    To find repeated ids takes some 60 bytes of memory for each id. Files of :func:`write_ids` have
+    To find repeated ids takes some 20 bytes of memory for each id. Files of :func:`write_ids` have
     none, so nothing is kept; their digest is compared after the last id.
 
     :param url: its path or URL, or a reference
@@ -103,11 +105,16 @@ def write_ids(path: str, ids: Sequence[str]) -> str:
     :param ids: device ids, each once
     :raises Exception: as the storage does
     """
-    data = bytearray()
-    for start in range(0, len(ids), _BLOCK):
-        data += "".join(f"{one}\n" for one in ids[start : start + _BLOCK]).encode("ascii")
-    write_whole(path, data)
-    return f"{path}#{len(ids)}-{hashlib.sha256(data).hexdigest()[:16]}"
+    written = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        for start in range(0, len(ids), _BLOCK):
+            block = "".join(f"{one}\n" for one in ids[start : start + _BLOCK]).encode("ascii")
+            written.update(block)
+            yield block
+
+    write_whole(path, blocks())
+    return f"{path}#{len(ids)}-{written.hexdigest()[:16]}"
 
 
 def hand_over(ids: Sequence[str], manifest_path: str | None, part: str) -> list[str] | str:
@@ -187,12 +194,12 @@ def _what_is_wrong(line: str) -> str:
 
 
 def _each_once(ids: Iterable[str], name: str) -> Iterable[str]:
-    seen: dict[str, None] = {}
-    for count, device_id in enumerate(ids, start=1):
-        seen[device_id] = None
-        if len(seen) > MOST_DEVICES or count > _MOST_READ:
-            raise IoTDAConfigError(
-                f"{name} has more than {MOST_DEVICES} devices, or ids of them again and again: "
-                "that is more than one release takes. Release to a part of them at a time."
-            )
-    return seen
+    found = list(islice(ids, _MOST_READ + 1))
+    in_order = SortedIds(found)
+    if len(in_order) > MOST_DEVICES or len(found) > _MOST_READ:
+        raise IoTDAConfigError(
+            f"{name} has more than {MOST_DEVICES} devices, or ids of them again and again: "
+            "that is more than one release takes. Release to a part of them at a time."
+        )
+    once = MarkedIds(in_order)
+    return found if len(in_order) == len(found) else [one for one in found if once.add(one)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import SortedIds
 
 if TYPE_CHECKING:
     from iotda_provider.release.manifest import BegunWave, Part
@@ -34,6 +35,9 @@ class FilesOfRelease(ABC):
 
     async def read_planned(self, wave: int) -> list[str]:
         return await self.stored(lambda files: list(files.iter_planned(wave)))
+
+    async def in_order(self, ids: Sequence[str]) -> SortedIds:
+        return await self.stored(lambda _: SortedIds(ids))
 
     async def read_held(self, wave: int) -> list[str]:
         return await self.stored(lambda files: files.read_held(wave))

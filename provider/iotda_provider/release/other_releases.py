@@ -8,8 +8,9 @@ Airflow, no I/O.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from iotda_provider import api
@@ -18,6 +19,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.models import Device
 from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
 from iotda_provider.waiting.outage import is_task_gone
@@ -91,7 +93,7 @@ class OtherReleases:
         self,
         notes: Sequence[ReleaseNote],
         product_id: str | None,
-        wanted: Collection[str],
+        wanted: SortedIds,
         log: Log,
     ) -> None:
         self._wanted = wanted
@@ -104,7 +106,7 @@ class OtherReleases:
             for group_id in note.group_ids
         )
         #: The wanted devices in the groups of each release, as far as that was read.
-        self.held: dict[ReleaseNote, set[str]] = {}
+        self.held: dict[ReleaseNote, MarkedIds] = {}
 
     @property
     def is_done(self) -> bool:
@@ -139,14 +141,14 @@ class OtherReleases:
             self._next_list()
             return
         self._is_first_page = False
-        found = {one.device_id for one in devices.take(page)}
-        if shared := found.intersection(self._wanted):
-            self.held.setdefault(note, set()).update(shared)
+        shared = [d.device_id for d in devices.take(page) if d.device_id in self._wanted]
+        if shared:
+            self.held.setdefault(note, MarkedIds(self._wanted)).update(shared)
 
     @property
-    def devices(self) -> set[str]:
+    def devices(self) -> Iterator[str]:
         """The wanted devices in the groups of any of them."""
-        return {device for held in self.held.values() for device in held}
+        return chain.from_iterable(self.held.values())
 
     def said(self, and_so: str) -> list[str]:
         """A sentence for each of them with some of the wanted devices in its groups.
@@ -155,7 +157,7 @@ class OtherReleases:
         """
         return [
             f"{note} is under way, and has {len(held)} of these devices in its groups, first "
-            f"{min(held)}: {and_so}"
+            f"{next(iter(held))}: {and_so}"
             for note, held in self.held.items()
         ]
 

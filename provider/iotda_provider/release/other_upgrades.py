@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from iotda_provider import api
 from iotda_provider.api import pagination
 from iotda_provider.models import BatchTask, Subtask
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.models.statuses import STOPPABLE_UPGRADES, UNDER_WAY, WITHOUT_OUTCOME
 
 
@@ -23,7 +25,7 @@ class OtherUpgrades:
     """
 
     def __init__(
-        self, wanted: Collection[str], is_own: Callable[[BatchTask], bool], devices: int
+        self, wanted: SortedIds, is_own: Callable[[BatchTask], bool], devices: int
     ) -> None:
         self._wanted = wanted
         self._is_own = is_own
@@ -41,9 +43,9 @@ class OtherUpgrades:
         self.unread: list[BatchTask] = []
 
     @property
-    def devices(self) -> set[str]:
+    def devices(self) -> Iterator[str]:
         """The wanted devices that any of them holds, as far as that was read."""
-        return {device for held in self.held.values() for device in held}
+        return chain.from_iterable(self.held.values())
 
     @property
     def next(self) -> api.Call[Any] | None:
@@ -83,7 +85,7 @@ class OtherUpgrades:
         assert self._rows
         self._pages -= bool(page.rows)
         task_id, rows = self._rows[0]
-        found = [row.target for row in rows.take(page) if row.target in self._wanted]
+        found = [own for row in rows.take(page) if (own := self._wanted.own(row.target))]
         if found:
             self.held.setdefault(task_id, []).extend(found)
 

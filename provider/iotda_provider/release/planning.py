@@ -10,6 +10,7 @@ from itertools import accumulate, groupby
 from typing import Any
 
 from iotda_provider.models import Device
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.trials.looks import is_online
 
@@ -81,7 +82,7 @@ def plan_waves(
     order = shuffled(targets, seed)
     if not order:
         raise ValueError("there is no device to release to")
-    waiting = set(late)
+    waiting = SortedIds(late)
     on_time = [device for device in order if device not in waiting]
     last = [device for device in order if device in waiting]
     return cut_waves(on_time, last, waves, seed=seed, groups=groups)
@@ -106,7 +107,7 @@ def cut_waves(
     left, placed = on_time, 0
     for spec in waves:
         if spec.kind == GROUP:
-            wanted = frozenset((groups or {}).get(spec.group_id, ()))
+            wanted = SortedIds((groups or {}).get(spec.group_id, ()))
             members: Sequence[Any] = [device for device in left if device in wanted]
             left = [device for device in left if device not in wanted] if members else left
         else:

@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import EnoughSuccess
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.release.gate import APPROVALS, NEVER, as_gate
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.planning import (
@@ -88,11 +89,11 @@ class ReleaseParameters:
         if not self.specs or not self.max_waves:
             return ""
         if groups:
-            on_time = set(devices) - set(late)
+            members = ((spec, groups.get(spec.group_id, ())) for spec in self.specs)
             labels = [
                 spec.label
-                for spec in self.specs
-                if spec.kind != GROUP or on_time & set(groups.get(spec.group_id, ()))
+                for spec, group in members
+                if spec.kind != GROUP or any(one in devices and one not in late for one in group)
             ]
             labels += [LATE_LABEL] if late else []
         else:
@@ -165,7 +166,7 @@ class ReleaseParameters:
         :param groups: the devices of each group that is a wave
         :param late: devices that come last
         """
-        waiting = frozenset(late)
+        waiting = SortedIds(late)
         on_time: Sequence[str] = [device for device in devices if device not in waiting]
         if groups:
             on_time = shuffled(on_time, seed="")

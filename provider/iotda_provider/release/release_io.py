@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import SubtaskStatus, TargetResults
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.procedures import CallsIO
 from iotda_provider.release.manifest import BegunWave, Part
 from iotda_provider.release.other_releases import ReleaseNote
@@ -27,6 +28,12 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         """Read the device ids of one wave as it was planned.
 
         :raises IoTDAError: they could not be read, or are not what was planned
+        """
+
+    async def in_order(self, ids: Sequence[str]) -> SortedIds:
+        """Put device ids in order, which takes a second for a million.
+
+        :raises IoTDAError: that took too long
         """
 
     async def read_held(self, wave: int) -> list[str]:

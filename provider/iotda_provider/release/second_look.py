@@ -11,8 +11,9 @@ count tells which other version somebody has installed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from iotda_provider import api
@@ -26,6 +27,7 @@ from iotda_provider.exceptions import (
 from iotda_provider.models import Device
 from iotda_provider.models.json_text import PlainJson, checked_fields
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.device_reading import DeviceReading
 from iotda_provider.release.manifest import (
@@ -93,7 +95,7 @@ class SecondLook:
     """
 
     def __init__(
-        self, counted: Counted, ids: Sequence[str], log: Log, from_version: str | None = None
+        self, counted: Counted, ids: SortedIds, log: Log, from_version: str | None = None
     ) -> None:
         self.counted = counted
         self._from = from_version
@@ -106,9 +108,9 @@ class SecondLook:
         self.left_out: dict[str, list[str]] = {}
 
     @property
-    def absent(self) -> set[str]:
+    def absent(self) -> Iterator[str]:
         """All devices that are to be left out."""
-        return {device for ids in self.left_out.values() for device in ids}
+        return chain.from_iterable(self.left_out.values())
 
     @property
     def must_wait(self) -> bool:

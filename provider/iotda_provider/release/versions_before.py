@@ -5,13 +5,14 @@ The record ``before_2`` of a wave holds, for each version, which of its devices 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.models.text import one_line
-from iotda_provider.release.device_ids import read_devices
+from iotda_provider.release.device_ids import iter_ids, read_devices
 from iotda_provider.release.ledger import pack, unpack
 
 if TYPE_CHECKING:
@@ -34,19 +35,27 @@ def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
     :raises IoTDAConfigError: it is something else
     :raises Exception: as the storage or Airflow does
     """
-    runs: dict[str, str] = {}
-    for version, ids in list(versions.items())[:_MOST_VERSIONS]:
+    known = list(versions.items())[:_MOST_VERSIONS]
+    for version, _ in known:
         if not isinstance(version, str) or not 0 < len(version) <= _LONGEST_VERSION:
             raise IoTDAConfigError(f"versions: {one_line(version, 60)!r} is no version.")
-        runs |= dict.fromkeys(read_devices(ids, "versions"), version)
     for wave in range(1, len(files.planned()) + 1):
         ids = list(files.iter_planned(wave))
-        by_version: dict[str, set[str]] = {}
-        for device in ids:
-            if device in runs:
-                by_version.setdefault(runs[device], set()).add(device)
-        packed = {version: pack(ids, devices) for version, devices in by_version.items()}
+        in_order = SortedIds(ids)
+        packed = {}
+        # Of a million devices, those of one wave and one version are in memory at a time.
+        for version, of_it in known:
+            devices = MarkedIds(in_order)
+            devices.update(_each(of_it))
+            if devices:
+                packed[version] = pack(ids, devices)
         files.write(key_of(wave), {"devices": len(ids), "runs": packed})
+
+
+def _each(ids: Any) -> Iterable[str]:
+    """The ids in a list, or of a file by its reference."""
+    is_file = isinstance(ids, str) and not ids.strip().startswith("[")
+    return iter_ids(ids.strip(), "versions") if is_file else read_devices(ids, "versions")
 
 
 def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:

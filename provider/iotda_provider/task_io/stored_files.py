@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,16 +60,25 @@ def read_whole(path: str) -> bytes | None:
         return None
 
 
-def write_whole(path: str, data: bytes | bytearray) -> None:
-    """Write a file that every worker can read: all of it, or nothing."""
+def write_whole(path: str, data: bytes | Iterable[bytes]) -> None:
+    """Write a file that every worker can read: all of it, or nothing.
+
+    :param data: what is to be in it, or that in pieces, which are in memory one at a time where the
+        file is a local one
+    """
     file = stored_file(path)
+    pieces = (data,) if isinstance(data, bytes) else data
     if file.protocol not in ("", "file", "local"):
-        file.write_bytes(data)  # object storages put a file there as a whole
+        whole = bytearray()
+        for piece in pieces:
+            whole += piece
+        file.write_bytes(whole)  # object storages put a file there as a whole
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(f"{file.path}.{uuid.uuid4().hex}")
     try:
-        beside.write_bytes(data)
+        with beside.open("wb") as opened:
+            opened.writelines(pieces)
         beside.replace(file.path)
     finally:
         beside.unlink(missing_ok=True)

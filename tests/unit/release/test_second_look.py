@@ -9,6 +9,7 @@ from typing import Any
 
 from iotda_provider.api import Page
 from iotda_provider.models import Device
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.release.second_look import Counted, SecondLook
 from iotda_provider.transport.runner import run_blocking
 
@@ -38,7 +39,7 @@ class Platform:
 
 
 def test_a_device_that_belongs_to_another_product_by_now_is_left_out() -> None:
-    look = SecondLook(BEFORE, ["a", "b", "c"], logging.getLogger("test"))
+    look = SecondLook(BEFORE, SortedIds(["a", "b", "c"]), logging.getLogger("test"))
 
     async def to_its_end() -> None:
         while not look.is_done:
@@ -75,9 +76,9 @@ class LargeProduct:
 
 
 def test_of_each_device_of_a_large_product_a_look_keeps_under_a_hundred_bytes() -> None:
-    platform = LargeProduct(20_000)
+    platform = LargeProduct(22_000)  # at which a table of hashes has just doubled
     uncounted = Counted("2.0.0", "fw_version", "product")
-    look = SecondLook(uncounted, platform.ids, logging.getLogger("test"))
+    look = SecondLook(uncounted, SortedIds(platform.ids), logging.getLogger("test"))
 
     async def to_its_end() -> None:
         while not look.is_done:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.conflicts import (
@@ -277,19 +278,16 @@ class CheckReleaseOperator(IoTDABaseOperator):
             if task is None:
                 refuse_number(len(ids), path)
             about = own, package.product_id, ti, self.log
-            conflicts, not_read = conflicts_of(
-                hook, set(ids), *about, is_under_way=task is not None
-            )
+            conflicts, not_read = conflicts_of(hook, ids, *about, is_under_way=task is not None)
             if task is None:
                 refuse_conflicts(conflicts, own, created)
             for sentence in filter(None, (*conflicts, not_read)):
                 self.log.warning("%s", sentence)
-            waiting = find_late(hook, needed, within, self.log)
-        late = [device_id for device_id in ids if device_id in waiting]
+            late = SortedIds(find_late(hook, needed, within, self.log))
         fits = (asked.too_many, asked.too_small, asked.too_large) if task is None else ()
         _refuse([fault for check in fits if (fault := check(ids, wave_groups, late))], created)
         for group_id, members_of_it in wave_groups.items():
-            if members_of_it.isdisjoint(ids):
+            if not any(one in ids for one in members_of_it):
                 self.log.warning(
                     "waves: none of the devices is in group %s, so there will be no such wave.",
                     group_id,
@@ -337,7 +335,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         }
 
     def _refuse_what_differs(
-        self, hook: IoTDAHook, ti: Any, own: OwnTasks, task_type: str, members: set[str]
+        self, hook: IoTDAHook, ti: Any, own: OwnTasks, task_type: str, members: SortedIds
     ) -> None:
         """
         :raises AirflowFailException: a wave's batch task of an earlier pass is for something else
@@ -362,17 +360,17 @@ class CheckReleaseOperator(IoTDABaseOperator):
 
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
-    ) -> set[str]:
+    ) -> SortedIds:
         """The devices of the groups; of a release that is under way as far as they are there.
 
         :raises AirflowFailException: there is no such group
         """
         if not is_under_way:
             return members_of(hook, group_ids)
-        found: set[str] = set()
+        found = SortedIds()
         for group_id in group_ids:
             try:
-                found |= members_of(hook, [group_id])
+                found.update(members_of(hook, [group_id]))
             except AirflowFailException as error:
                 self.log.warning("%s", error)
         return found

@@ -12,6 +12,7 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import BatchTask, OtaPackage, TaskStatus
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.create_once import stamp_in
 from iotda_provider.release import under_way
@@ -32,7 +33,7 @@ _MOST_NAMED = 5
 
 def conflicts_of(
     hook: IoTDAHook,
-    wanted: set[str],
+    wanted: SortedIds,
     own: Mapping[str, str],
     product_id: str | None,
     ti: Any,

@@ -19,6 +19,7 @@ from iotda_provider.exceptions import (
 )
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.log import Log
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM
 from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
@@ -37,7 +38,7 @@ MOST_NAMED = 350
 class Needed:
     """The devices that need a package.
 
-    :param ids: all of them
+    :param ids: all of them, in order
     :param not_online: the ids of those that are not online now
     :param offline: those of ``not_online`` of which the platform knows since when they are offline
     :param current: how many devices besides have the package already
@@ -47,8 +48,8 @@ class Needed:
     :param left_out: the first ids of ``already_current`` and ``other_product``
     """
 
-    ids: list[str] = field(default_factory=list)
-    not_online: set[str] = field(default_factory=set)
+    ids: SortedIds = field(default_factory=SortedIds)
+    not_online: list[str] = field(default_factory=list)
     offline: list[str] = field(default_factory=list)
     current: int = 0
     others: int = 0
@@ -57,12 +58,12 @@ class Needed:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
-def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> set[str]:
+def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> SortedIds:
     """The ids of the devices of some groups.
 
     :raises AirflowFailException: there is no such group
     """
-    found: set[str] = set()
+    found = SortedIds()
     for group_id in group_ids:
         try:
             found.update(device.device_id for device in hook.iter_group_devices(group_id))
@@ -74,9 +75,9 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> set[str]:
     return found
 
 
-def wave_groups_of(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, set[str]]:
+def wave_groups_of(hook: IoTDAHook, asked: ReleaseParameters) -> dict[str, SortedIds]:
     """The devices of each group that is a wave; one that does not exist is a fault."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, SortedIds] = {}
     for group_id in asked.group_ids:
         try:
             found[group_id] = members_of(hook, [group_id])
@@ -103,43 +104,46 @@ def refuse_number(devices: int, manifest_path: str | None) -> None:
         )
 
 
-def sort_devices(hook: IoTDAHook, package: OtaPackage, members: set[str], column: str) -> Needed:
+def sort_devices(hook: IoTDAHook, package: OtaPackage, members: SortedIds, column: str) -> Needed:
     """The devices that need the package, and how many have it or can't take it.
 
-    :param members: ids of devices; those that are found are taken out
+    :param members: ids of devices
     """
     needed = Needed()
     current: list[str] = []
-    # Lists of groups leave the versions out. Of a million devices none is kept but its id.
+    found, wanting = MarkedIds(members), MarkedIds(members)
+    # Lists of groups leave the versions out. Of a million devices none is kept.
     for device in hook.list_devices(product_id=package.product_id):
         needed.of_product += 1
-        if device.device_id not in members:
+        device_id = found.add(device.device_id)
+        if device_id is None:
             continue
-        members.discard(device.device_id)
         if getattr(device, column) == package.version:
             needed.current += 1
             if len(current) < MOST_NAMED:
-                current.append(device.device_id)
+                current.append(device_id)
             continue
-        needed.ids.append(device.device_id)
+        wanting.add(device_id)
         if runs := getattr(device, column):
-            needed.versions.setdefault(runs, []).append(device.device_id)
+            needed.versions.setdefault(runs, []).append(device_id)
         if device.status != "ONLINE":
-            needed.not_online.add(device.device_id)
+            needed.not_online.append(device_id)
             if device.status == "OFFLINE":
-                needed.offline.append(device.device_id)
-    needed.others = len(members)
-    others = sorted(islice(members, MOST_NAMED))
+                needed.offline.append(device_id)
+    needed.ids = SortedIds(wanting)
+    needed.others = len(members) - len(found)
+    others = list(islice(found.others, MOST_NAMED))
     needed.left_out = {"already_current": current, "other_product": others}
     return needed
 
 
-def find_late(hook: IoTDAHook, needed: Needed, within: timedelta | None, log: Log) -> set[str]:
+def find_late(hook: IoTDAHook, needed: Needed, within: timedelta | None, log: Log) -> MarkedIds:
     """The devices that are not online, nor were lately.
 
     :raises IoTDAError: none of a block of devices can be read
     """
-    late, offline = set(needed.not_online), needed.offline
+    late, offline = MarkedIds(needed.ids), needed.offline
+    late.update(needed.not_online)
     if within is None or not offline:
         return late
     per_second = hook.settings.max_requests_per_second

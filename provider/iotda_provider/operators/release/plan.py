@@ -12,6 +12,7 @@ from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import OtaPackage
+from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.models.statuses import STOPPABLE_UPGRADES
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator, refuse_mapped
@@ -212,7 +213,11 @@ class PlanWavesOperator(IoTDABaseOperator):
             if known is None:
                 self._refuse_unplanned(hook, context)
             package = self._package(hook, packages)
-            manifest = known or self._plan(hook, files, release, bake, package)
+            manifest = known
+            if manifest is None:
+                manifest = self._plan(hook, files, release, bake, package)
+                if none_if_blank(self.versions) is not None:
+                    write_before(files, as_mapping(self.versions, "versions"))
             about = header(
                 "release",
                 (),
@@ -304,12 +309,14 @@ class PlanWavesOperator(IoTDABaseOperator):
         if not devices:
             raise IoTDAConfigError("devices is an empty list: there is nobody to release to.")
         groups = {
-            spec.group_id: {device.device_id for device in hook.iter_group_devices(spec.group_id)}
+            spec.group_id: SortedIds(
+                device.device_id for device in hook.iter_group_devices(spec.group_id)
+            )
             for spec in specs
             if spec.kind == GROUP
         }
         seed = optional_text(self.seed, "seed") or release
-        late = set(read_devices(self.late, "late"))
+        late = SortedIds(read_devices(self.late, "late"))
         whole = plan_waves(devices, specs, seed=seed, groups=groups, late=late)
         waves = split_late(whole, specs, self.max_waves)
         trial = plan_trial(
@@ -330,10 +337,7 @@ class PlanWavesOperator(IoTDABaseOperator):
             counted = run_blocking(count(BlockingIO(hook), counted, self.log))
             files.write(LOOKED, counted.to_json())
         # The manifest comes last: a try that was killed before it plans anew.
-        manifest = files.write_waves(release, waves)
-        if none_if_blank(self.versions) is not None:
-            write_before(files, as_mapping(self.versions, "versions"))
-        return manifest
+        return files.write_waves(release, waves)
 
     def _trial_plan(self, files: ReleaseFiles) -> TrialPlan:
         """The trial as it was planned first.
