@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import OtaPackage, SubtaskStatus
+from iotda_provider.models.sorted_ids import MarkedIds, SortedIds, ValuesOfIds
 from iotda_provider.models.statuses import WITHOUT_OUTCOME
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
@@ -187,19 +188,23 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
         column: str,
     ) -> Iterator[dict[str, Any]]:
         """Decide for every device of the release's batch tasks; a row for each."""
-        confirmed: list[tuple[Part, Sequence[str], set[str], dict[str, SubtaskStatus]]] = []
-        now: dict[str, str | None] = {}
+        confirmed: list[tuple[Part, Sequence[str], MarkedIds, dict[str, SubtaskStatus]]] = []
+        every = SortedIds()
         for part in parts:
             ledger = files.read_ledger(part, self.log)
-            now |= dict.fromkeys(ledger.members)
-            own = ledger.accepted | ledger.unanswered
+            in_order = SortedIds(ledger.members)
+            every.update(in_order)
+            own = MarkedIds(in_order)
+            own.update(ledger.accepted | ledger.unanswered)
             # Before the versions: who is done by then does not change any more.
-            confirmed.append((part, ledger.members, own, _unfinished(hook, part)))
-        for device in hook.list_devices(product_id=new.product_id) if now else ():
-            if device.device_id in now:
-                now[device.device_id] = getattr(device, column)
+            confirmed.append((part, ledger.members, own, _unfinished(hook, part, in_order)))
+        now, texts = ValuesOfIds(every), dict[str, str]()  # each version's text is kept once
+        for device in hook.list_devices(product_id=new.product_id) if every else ():
+            if (device_id := every.own(device.device_id)) is not None:
+                runs = getattr(device, column)
+                now[device_id] = runs and texts.setdefault(runs, runs)
                 if device.status != "ONLINE":
-                    offline.add(device.device_id)
+                    offline.add(device_id)
         before: dict[int, dict[str, str]] = {}
         for part, members, own, statuses in confirmed:
             if part.wave not in before:
@@ -209,13 +214,15 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
                 yield {**row, "wave": part.wave}
 
 
-def _unfinished(hook: IoTDAHook, part: Part) -> dict[str, SubtaskStatus]:
+def _unfinished(hook: IoTDAHook, part: Part, members: SortedIds) -> dict[str, SubtaskStatus]:
     """The devices of a batch task that have no outcome yet, each with its status."""
     found: dict[str, SubtaskStatus] = {}
     try:
         for status in WITHOUT_OUTCOME:
             rows = hook.iter_subtasks(str(part.batch_task_id), status=status)
-            found |= {row.target: row.status for row in rows}
+            for row in rows:
+                if (target := members.own(row.target)) is not None:
+                    found[target] = row.status
     except IoTDANotFoundError:
         pass  # somebody has deleted it: what its devices run is read all the same
     return found

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import Context
 from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError
 from iotda_provider.guards import FailureClasses
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
+from iotda_provider.models.sorted_ids import SortedIds, ValuesOfIds
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import plan_of
 from iotda_provider.release.device_ids import iter_ids
@@ -206,17 +207,18 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
         parts: Sequence[Part],
         column: str,
         product_id: str | None,
-    ) -> dict[str, str | None]:
+    ) -> Mapping[str, str | None]:
         """What each device of the waves that have begun runs; None: it could not be read."""
-        versions: dict[str, str | None] = {}
+        every = SortedIds()
         for part in parts:
-            versions.update(dict.fromkeys(files.read_members(part)))
+            every.update(files.read_members(part))
         for wave in files.all_begun():
             for ids in wave.left_out.values():
-                versions.update(dict.fromkeys(iter_ids(ids) if isinstance(ids, str) else ids))
+                every.update(iter_ids(ids) if isinstance(ids, str) else ids)
+        versions = ValuesOfIds(every)
         known: dict[str, str] = {}  # a fleet runs few versions: each text is kept once
-        for device in hook.list_devices(product_id=product_id) if versions else ():
-            if device.device_id in versions:
+        for device in hook.list_devices(product_id=product_id) if every else ():
+            if device.device_id in every:
                 runs = getattr(device, column)
                 versions[device.device_id] = runs and known.setdefault(runs, runs)
         return versions
