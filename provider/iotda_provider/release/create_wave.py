@@ -113,7 +113,9 @@ class WaveCreation(WaveStep):
             if not is_refused and not is_transient(error):
                 raise
             kind = "create_refused" if is_refused else "confirm_failed"
-            return await self.refused(io, "what the wave is for can't be read", error, kind=kind)
+            return await self.refused(
+                io, "what the wave is for can't be read or written", error, kind=kind
+            )
         if self._begun is None:
             return None
         missing = next((part for part in self._begun.parts if part.batch_task_id is None), None)

@@ -103,13 +103,13 @@ def write_ids(path: str, ids: Sequence[str]) -> str:
 
     :param path: its path or URL
     :param ids: device ids, each once
-    :raises Exception: as the storage does
+    :raises IoTDATransportError: it can't be written now
     """
     written = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
         for start in range(0, len(ids), _BLOCK):
-            block = "".join(f"{one}\n" for one in ids[start : start + _BLOCK]).encode("ascii")
+            block = "".join(f"{one}\n" for one in ids[start : start + _BLOCK]).encode()
             written.update(block)
             yield block
 
@@ -126,6 +126,7 @@ def hand_over(ids: Sequence[str], manifest_path: str | None, part: str) -> list[
     :param manifest_path: the release's; None: the ids are in the XCom itself
     :param part: what these are, for the end of the file's name, such as ``devices``
     :raises IoTDAConfigError: there are too many for an XCom, and no ``manifest_path``
+    :raises IoTDATransportError: the file can't be written now
     """
     if manifest_path is not None:
         return write_ids(f"{manifest_path}.{part}", ids)

@@ -221,6 +221,7 @@ class ReleaseFiles(json_text.PlainJson):
         """The ids for an XCom or a record: themselves, or the reference of a file with them.
 
         :raises IoTDAConfigError: there are too many for an XCom, and there is no ``manifest_path``
+        :raises IoTDATransportError: the file can't be written now
         """
         return hand_over(ids, self.manifest_path, key)
 

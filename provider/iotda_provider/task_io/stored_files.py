@@ -63,11 +63,24 @@ def read_whole(path: str) -> bytes | None:
 def write_whole(path: str, data: bytes | Iterable[bytes]) -> None:
     """Write a file that every worker can read: all of it, or nothing.
 
+    :param path: its path or URL, which lies at a release's ``manifest_path``
     :param data: what is to be in it, or that in pieces, which are in memory one at a time where the
         file is a local one
+    :raises IoTDATransportError: it can't be written now
     """
+    try:
+        _write_whole(path, (data,) if isinstance(data, bytes) else data)
+    # A storage may be down, full or read-only, in many ways; the caller tries again.
+    except Exception as error:
+        raise IoTDATransportError(
+            f"manifest_path: the file {one_line(path, _LONGEST_SHOWN)} can't be written now: "
+            f"{type(error).__name__}: {one_line(error, _LONGEST_SHOWN)}. It must lie where every "
+            "worker and triggerer can read and write."
+        ) from error
+
+
+def _write_whole(path: str, pieces: Iterable[bytes]) -> None:
     file = stored_file(path)
-    pieces = (data,) if isinstance(data, bytes) else data
     if file.protocol not in ("", "file", "local"):
         whole = bytearray()
         for piece in pieces:

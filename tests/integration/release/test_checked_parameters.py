@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.guards import EnoughSuccess, MaxFailures
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release.maintenance_window import MaintenanceWindow
@@ -235,3 +236,13 @@ def test_a_way_back_that_asks_needs_an_airflow_that_can(
     run = rollout(**{**WORLD, "packages": [PACKAGES[0], {**OLD, "package_id": "05d"}]})
     said = refused(run, rollback="ask", rollback_package_id="05d")
     assert "rollback: 'ask' needs Airflow 3.1 or later" in said
+
+
+def test_a_manifest_path_that_can_not_be_written_is_said_before_a_device_is_read(
+    rollout: Any,
+) -> None:
+    run = rollout(**WORLD)
+    with pytest.raises(IoTDATransportError, match="can't be written now"):
+        check(run, manifest_path="/dev/null/waves.json")
+    assert not run.emulator.journal()
+    assert check(run, manifest_path="/dev/null/waves.json", is_dry_run=True, waves="5%, 100%")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from tests.integration.release.conftest import KilledError
+from tests.integration.release.test_second_look import remove
 
 from iotda_provider.guards import MaxFailures
-from iotda_provider.release import storage
+from iotda_provider.release import device_ids, storage
 from iotda_provider.release.wave_step import WaveStep
 
 
@@ -153,3 +154,30 @@ def test_and_the_guard_goes_on_meanwhile(unmounted: Any) -> None:
     run.confirm(1)
     assert without_files(run.create, 2, for_good=True)["verdict"] == "breached"
     assert (run.stops, len(run.task_ids)) == (1, 1)
+
+
+@pytest.mark.parametrize("back_after", [3, None])
+def test_a_list_of_who_is_left_out_that_can_not_be_written_is_waited_for(
+    rollout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_after: float | None
+) -> None:
+    """The folder is read-only for a while; somebody has deleted a device of the wave meanwhile."""
+    run = rollout(**{**FAILING, "failure_rate": 0.3 if back_after is None else 0})
+    run.plan("25%, 100%", manifest_path=(tmp_path / "manifest.json").as_uri())
+    run.confirm(1)
+    remove(run, [next(storage.iter_ids(f"{tmp_path}/manifest.json.wave_2"))])
+    until = float("inf") if back_after is None else run.time.time() + back_after
+    really = device_ids.write_whole
+
+    def write(path: str, data: Any) -> None:
+        if run.time.time() < until:
+            path = "/dev/null/below"
+        really(path, data)
+
+    monkeypatch.setattr(device_ids, "write_whole", write)
+    result = run.create(2, max_outage=0.3)
+    alert = run.xcoms["create_2", "alert"]
+    assert "what the wave is for can't be read or written" in alert["sentence"]
+    if back_after is None:
+        assert (result["verdict"], run.stops, len(run.task_ids)) == ("breached", 1, 1)
+    else:
+        assert (result["devices"], result["left_out"]) == (299, {"gone": 1})

@@ -247,6 +247,8 @@ class CheckReleaseOperator(IoTDABaseOperator):
             asked.faults.append(f"{error}.")
         if is_dry_run and "waves" not in self._checked:
             asked.faults.append("waves: a dry run needs them: give the rollout's.")
+        if path is not None and not is_dry_run:
+            hand_over((), path, "targets")  # to know at once whether it can be written
         with self.hook() as hook:
             made = OwnTasks(
                 find_own_tasks(hook, own, not_before(context)), own, self.create_task_ids[0]
