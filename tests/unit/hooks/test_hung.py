@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.transport.asynchronous import AsyncTransport
+from iotda_provider.transport.blocking import BlockingTransport
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 TASK = {
@@ -32,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("no_backoff")
 
 @pytest.fixture(autouse=True)
 def attempts(connect: Callable[..., None]) -> None:
-    """Half a second each, in a time in which no test would wait for all of them."""
-    connect(timeout=120, attempt_timeout=0.5)
+    """A tenth of a second each, in a time in which no test would wait for all of them."""
+    connect(timeout=120, attempt_timeout=0.1, max_attempts=100)
 
 
 @pytest.fixture
@@ -94,30 +96,34 @@ class TestOnce:
         assert [seen.body for seen in fake.seen] == [{}] * (1 + given_up())
 
 
-class TestOfSixSeconds:
-    """An attempt has a third of them; the server would hang for longer than all."""
+class TestWhereOnlyTheTimeForAllOfThemIsGiven:
+    """An attempt has a third of it; the server would hang for longer than all."""
 
     @pytest.fixture(autouse=True)
-    def six(self, connect: Callable[..., None]) -> None:
-        connect(timeout=6)
+    def attempts(self, connect: Callable[..., None]) -> None:
+        connect(timeout=2.4)
 
     def test_a_read(self, client: Any, fake: Any, reply: Any) -> None:
         fake.answer(reply(fault="hang"), reply(body=TASK))
         assert client.get_batch_task(TASK_ID).task_id == TASK_ID
 
-    @pytest.mark.parametrize("call", ["stop_batch_task", "confirm_batch_task"])
-    def test_a_call_for_61_targets_and_then_for_all(
-        self, client: Any, fake: Any, reply: Any, call: str
+    def test_a_stop_of_61_targets_and_then_a_confirmation_of_all(
+        self, client: Any, fake: Any, reply: Any
     ) -> None:
         targets = [f"d{number}" for number in range(61)]
         fake.answer(reply(fault="hang"), lambda seen: reply(body={"targets": rows(seen)}))
-        assert len(getattr(client, call)(TASK_ID, targets).succeeded) == 61
+        assert len(client.stop_batch_task(TASK_ID, targets).succeeded) == 61
 
         fake.answer(reply(fault="hang"), reply(body={}))
-        assert list(getattr(client, call)(TASK_ID)) == []
+        assert list(client.confirm_batch_task(TASK_ID)) == []
 
 
 class TestWhatIsNotSentTwice:
+    @pytest.fixture(autouse=True)
+    def attempts(self, connect: Callable[..., None]) -> None:
+        """Time enough to connect: what was not sent is sent again."""
+        connect(timeout=120, attempt_timeout=0.3)
+
     def test_a_retry_is_judged_by_reading(self, client: Any, fake: Any, reply: Any) -> None:
         fake.answer(reply(fault="hang"), reply(body=TASK))
 
@@ -166,7 +172,7 @@ def test_it_may_hang_several_times(client: Any, fake: Any, reply: Any) -> None:
 
 
 def test_and_not_for_ever(client: Any, fake: Any, reply: Any, connect: Any) -> None:
-    connect(timeout=3, max_attempts=20)
+    connect(timeout=1.5, max_attempts=20)
     fake.answer(reply(fault="hang"))
 
     with pytest.raises(IoTDATransportError, match="no whole answer within") as caught:
@@ -176,8 +182,9 @@ def test_and_not_for_ever(client: Any, fake: Any, reply: Any, connect: Any) -> N
 
 
 def test_one_of_many_calls_side_by_side_keeps_none_of_the_others(
-    client: Any, fake: Any, reply: Any, given_up: Any
+    client: Any, fake: Any, reply: Any, given_up: Any, connect: Any
 ) -> None:
+    connect(timeout=120, attempt_timeout=0.5, max_attempts=100)
     targets = [f"d{number}" for number in range(3_000)]
     hung: list[Any] = []
 
@@ -194,9 +201,10 @@ def test_one_of_many_calls_side_by_side_keeps_none_of_the_others(
 
 
 def test_where_one_connection_hangs_its_like_are_not_used_again(
-    client: Any, fake: Any, reply: Any
+    client: Any, fake: Any, reply: Any, connect: Any
 ) -> None:
     """A balancer that was replaced answers on none of the connections that are open."""
+    connect(timeout=120, attempt_timeout=0.5)
     targets = [f"d{number}" for number in range(1_000)]
     fake.answer(lambda seen: reply(body={"targets": rows(seen)}))
     client.stop_batch_task(TASK_ID, targets)
@@ -217,7 +225,7 @@ def test_whoever_issues_credentials_may_hang_too(
         domain_name="account",
         iam_endpoint=fake.url,
         timeout=120,
-        attempt_timeout=0.5,
+        attempt_timeout=0.3,
     )
     token = reply(status=201, body={"token": {}}, headers={"X-Subject-Token": "token-1"})
     fake.answer(reply(fault="hang"), token, reply(body=TASK))
@@ -234,7 +242,7 @@ class TestConnecting:
             yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
     def test_what_hangs_there_was_not_sent(self, client: Any, connect: Any, silent: str) -> None:
-        connect(host=silent, timeout=120, attempt_timeout=0.5, max_attempts=2)
+        connect(host=silent, timeout=120, attempt_timeout=0.2, max_attempts=2)
 
         with pytest.raises(IoTDATransportError, match="connecting timed out") as caught:
             client.retry_batch_task(TASK_ID, ["d1"])
@@ -256,7 +264,7 @@ class TestConnecting:
             return [info for infos in found for info in infos]
 
         monkeypatch.setattr(socket, "getaddrinfo", resolved)
-        times = {"timeout": 120, "attempt_timeout": 4}
+        times = {"timeout": 120, "attempt_timeout": 2}
         connect(host=f"http://iotda.localhost:{port}", allow_http=True, **times)
         with ExitStack() as stack:
             for address in silent:
@@ -276,13 +284,22 @@ class TestRetryAfter:
     def test_one_that_fits_into_the_time_left_is_waited_for(
         self, client: Any, fake: Any, reply: Any, connect: Any, monkeypatch: Any
     ) -> None:
+        waits: list[float] = []
+
+        async def sleep(transport: Any, seconds: float) -> None:
+            waits.append(seconds)
+
+        for transport in (BlockingTransport, AsyncTransport):
+            monkeypatch.setattr(transport, "sleep", sleep)
         monkeypatch.setattr(
             "iotda_provider.transport.retrying.random.uniform", lambda low, high: high
         )
-        connect(timeout=3)
-        fake.answer(reply(status=429, headers={"Retry-After": "2"}), reply(body=TASK))
+        connect(timeout=30)
+        fake.answer(reply(status=429, headers={"Retry-After": "20"}), reply(body=TASK))
 
         assert client.get_batch_task(TASK_ID).task_id == TASK_ID
+        (wait,) = waits
+        assert 20 < wait < 21
 
     def test_one_that_does_not_is_an_error_at_once(
         self, client: Any, fake: Any, reply: Any, connect: Any
