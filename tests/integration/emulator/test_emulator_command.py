@@ -20,6 +20,8 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
+from iotda_provider.emulator.__main__ import main
+
 TASK = "0123456789abcdef01234567"
 
 
@@ -52,7 +54,14 @@ class Process:
         out, _ = self.popen.communicate(timeout=60)
         return self.popen.returncode, out
 
-    def call(self, method: str, path: str, body: object = None) -> requests.Response:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        ak: str = "emulator-ak",
+        sk: str = "emulator-sk",
+    ) -> requests.Response:
         """One signed call."""
         path = f"/v5/iot/emulator-project{path}"
         request = SdkRequest(
@@ -64,7 +73,7 @@ class Process:
             header_params={"Content-Type": "application/json"},
             body="" if body is None else json.dumps(body),
         )
-        Signer(BasicCredentials("emulator-ak", "emulator-sk", "emulator-project")).sign(request)
+        Signer(BasicCredentials(ak, sk, "emulator-project")).sign(request)
         return requests.request(
             method, self.url + path, data=request.body, headers=request.header_params, timeout=60
         )
@@ -78,6 +87,22 @@ def run() -> Iterator[Callable[..., Process]]:
         )
 
 
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The one line with which the command, given these options, ends at once."""
+
+    def end(*options: object) -> str:
+        assert main([str(option) for option in options]) == 2
+        out, error = capsys.readouterr()
+        assert (out, error.count("\n")) == ("", 1)
+        return error
+
+    return end
+
+
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[..., Path]:
     def write(**fields: Any) -> Path:
@@ -89,12 +114,14 @@ def scenario(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], number: int) -> None:
+def test_one_ready_line_no_control_calls_and_a_quick_clean_end(run: Callable[..., Process], number: int) -> None:
     took = []
     while not took or (min(took) >= 5 and len(took) < 5):  # as on a machine that is busy
         process = run()
         assert process.ready.startswith("iotda-emulator ready on http://127.0.0.1:")
         assert process.call("GET", "/devices").status_code == 200
+        answer = requests.get(f"{process.url}/_emulator/clock", timeout=60)
+        assert (answer.status_code, answer.json()["error_code"]) == (404, "APIGW.0101")
         begun = time.monotonic()
         assert process.end(number) == (0, "")
         took.append(time.monotonic() - begun)
@@ -116,12 +143,8 @@ def test_one_ready_line_and_a_quick_clean_end(run: Callable[..., Process], numbe
         (["--control-key", " "], "--control-key or IOTDA_EMULATOR_CONTROL_KEY is empty"),
     ],
 )
-def test_a_wrong_option_is_one_line(options: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "iotda_provider.emulator", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_wrong_option_is_one_line(refused: Refused, options: list[str], message: str) -> None:
+    assert message in refused(*options)
 
 
 def test_a_wrong_scenario_is_one_line_that_names_the_field(scenario: Callable[..., Path]) -> None:
@@ -135,18 +158,9 @@ def test_a_wrong_scenario_is_one_line_that_names_the_field(scenario: Callable[..
     )
 
 
-def test_a_taken_port_is_one_line() -> None:
+def test_a_taken_port_is_one_line(refused: Refused) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [sys.executable, "-m", "iotda_provider.emulator", "--port"]
-        port = str(taken.getsockname()[1])
-        done = subprocess.run([*command, port], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-
-
-def test_control_calls_are_off_unless_asked_for(run: Callable[..., Process]) -> None:
-    answer = requests.get(f"{run().url}/_emulator/clock", timeout=60)
-    assert (answer.status_code, answer.json()["error_code"]) == (404, "APIGW.0101")
+        refused("--port", taken.getsockname()[1])
 
 
 def test_control_calls_need_the_key_that_is_printed(
@@ -195,10 +209,10 @@ def test_a_control_key_that_was_given_is_not_printed(
 
 
 def test_keys_come_by_the_environment_and_options_win(run: Callable[..., Process]) -> None:
-    good = {"IOTDA_EMULATOR_AK": "emulator-ak", "IOTDA_EMULATOR_SK": "emulator-sk"}
-    assert run(**good).call("GET", "/devices").status_code == 200
-    other = {"IOTDA_EMULATOR_AK": "other", "IOTDA_EMULATOR_SK": "other"}
-    assert run(**other).call("GET", "/devices").status_code == 401
+    other = {"IOTDA_EMULATOR_AK": "other-ak", "IOTDA_EMULATOR_SK": "other-sk"}
+    by_environment = run(**other)
+    assert by_environment.call("GET", "/devices").status_code == 401
+    assert by_environment.call("GET", "/devices", ak="other-ak", sk="other-sk").status_code == 200
     options = ["--ak", "emulator-ak", "--sk", "emulator-sk"]
     assert run(*options, **other).call("GET", "/devices").status_code == 200
     token = {"IOTDA_EMULATOR_SECURITY_TOKEN": "token"}
@@ -244,23 +258,17 @@ def test_virtual_time_goes_on_while_the_emulator_is_down(
 
 
 def test_a_state_file_is_of_one_scenario_and_one_emulator(
-    run: Callable[..., Process], scenario: Callable[..., Path], tmp_path: Path
+    run: Callable[..., Process],
+    refused: Refused,
+    scenario: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     state = tmp_path / "state.db"
     first = run("--state", state, "--scenario", scenario(devices=5))
-    command = [sys.executable, "-m", "iotda_provider.emulator", "--port", "0", "--state"]
-    done = subprocess.run([*command, str(state)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "can't be used as a state file" in done.stderr
+    assert "can't be used as a state file" in refused("--port", 0, "--state", state)
     first.end()
-    other = ["--scenario", str(scenario(devices=6))]
-    done = subprocess.run(
-        [*command, str(state), *other], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert done.stderr.endswith("was made with another scenario\n")
+    other = ["--scenario", scenario(devices=6)]
+    error = refused("--port", 0, "--state", state, *other)
+    assert error.endswith("was made with another scenario\n")
     (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 50)
-    done = subprocess.run(
-        [*command, str(tmp_path / "text")], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    refused("--port", 0, "--state", tmp_path / "text")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import iotda_provider
+from iotda_provider.emulator import Emulator
 
 pytest_plugins = ("pytester",)
 
@@ -35,23 +36,15 @@ class Run:
         return self._pytester.runpytest_subprocess(*self._options, "--strict-markers")
 
 
-def test_loading_the_plugin_imports_no_web_framework(run: Run) -> None:
+def test_an_emulator_for_who_asks_and_a_connection_in_force(run: Run) -> None:
+    """One process shows all of it; its first test runs before anybody asks for an emulator."""
     result = run(
         """
-        import sys
-
-        def test_light():
-            assert not {"fastapi", "uvicorn", "starlette", "sqlite3"} & set(sys.modules)
-        """
-    )
-    result.assert_outcomes(passed=1)
-
-
-def test_fixtures_give_an_emulator_and_a_connection_in_force(run: Run) -> None:
-    result = run(
-        """
-        import json, os, urllib.request
+        import json, os, sys, urllib.request
         import pytest
+
+        def test_loading_the_plugin_imports_no_web_framework():
+            assert not {"fastapi", "uvicorn", "starlette", "sqlite3"} & set(sys.modules)
 
         @pytest.mark.iotda_emulator(scenario={"devices": 5, "batch_tasks": [{}]}, speed=0, seed=3)
         def test_marked(iotda_emulator, iotda_connection):
@@ -73,34 +66,19 @@ def test_fixtures_give_an_emulator_and_a_connection_in_force(run: Run) -> None:
                     urllib.request.urlopen(emulator.url)
                 assert refusal.value.code == 404
                 refusal.value.close()
-        """
-    )
-    result.assert_outcomes(passed=3)
-
-
-def test_a_wrong_scenario_fails_the_test_in_one_line(run: Run) -> None:
-    result = run(
-        """
-        import pytest
 
         @pytest.mark.iotda_emulator(scenario={"devises": 5})
-        def test_marked(iotda_emulator):
+        def test_a_wrong_scenario_fails_the_test_in_one_line(iotda_emulator):
             pass
         """
     )
-    result.assert_outcomes(errors=1)
+    result.assert_outcomes(passed=4, errors=1)
     result.stdout.fnmatch_lines(["*ScenarioError: devises is not a known field*"])
 
 
-def test_airflow_reads_the_connection(run: Run) -> None:
-    result = run(
-        """
-        def test_connection(iotda_emulator, iotda_connection):
-            from airflow.providers.common.compat.sdk import BaseHook
+def test_airflow_reads_the_connection(iotda_emulator: Emulator, iotda_connection: object) -> None:
+    from airflow.providers.common.compat.sdk import BaseHook
 
-            connection = BaseHook.get_connection("iotda_default")
-            assert connection.host == iotda_emulator.url
-            assert connection.extra_dejson["region"] == "cn-north-4"
-        """
-    )
-    result.assert_outcomes(passed=1)
+    connection = BaseHook.get_connection("iotda_default")
+    assert connection.host == iotda_emulator.url
+    assert connection.extra_dejson["region"] == "cn-north-4"
