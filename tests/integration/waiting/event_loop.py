@@ -28,6 +28,10 @@ from sqlalchemy.orm import configure_mappers
 configure_mappers()  # by its first question to the database, on Airflow 2
 
 TRIGGERS = 50
+#: Turns of the event loop in a row without work, after which all triggers wait for the next look.
+QUIET_TURNS = 50
+#: Seconds of work in a turn that is without: measuring it.
+NO_WORK = 0.0005
 requests = open(0, "rb", buffering=0)  # noqa: SIM115 - read by this process and its forks in turn
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the triggers' own lines, which nobody reads
@@ -142,16 +146,21 @@ async def start(path: str, arguments: dict[str, Any], wanted: str) -> Any:
         seconds; of a gap no more counts than this process has worked in it: what else the machine
         does is no fault of the triggers. ``blocking``: what they have done that may block
     """
-    enough = asyncio.Event()
+    enough, is_quiet = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_reader(requests, enough.set)
     watch = Watch() if wanted == "blocking" else None
     gaps: list[float] = []
 
     async def tick() -> None:
+        quiet = 0
         while True:
             began, worked = time.monotonic(), time.process_time()
             await asyncio.sleep(0.001)
-            gaps.append(min(time.monotonic() - began, time.process_time() - worked))
+            work = time.process_time() - worked
+            gaps.append(min(time.monotonic() - began, work))
+            quiet = quiet + 1 if enough.is_set() and work < NO_WORK else 0
+            if quiet == QUIET_TURNS:
+                is_quiet.set()
 
     async def run(trigger: Any) -> None:
         async for _ in trigger.run():
@@ -166,6 +175,8 @@ async def start(path: str, arguments: dict[str, Any], wanted: str) -> Any:
         watch.begin()
     running = [asyncio.ensure_future(run(made(**arguments))) for _ in range(TRIGGERS)]
     await enough.wait()
+    asyncio.get_running_loop().remove_reader(requests)
+    await is_quiet.wait()  # they have judged what they have read
     answer = watch.seen if watch is not None else max(gaps)
     for task in (ticking, *running):
         task.cancel()
