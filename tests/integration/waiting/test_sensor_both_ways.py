@@ -20,7 +20,7 @@ TIMEOUT = "AirflowSensorTimeout"
 
 
 def sensor(**parameters: Any) -> BatchTaskSensor:
-    return BatchTaskSensor(**{"batch_task_id": TASK_ID, "poke_interval": 0.05, **parameters})
+    return BatchTaskSensor(**{"batch_task_id": TASK_ID, "poke_interval": 0.01, **parameters})
 
 
 def rollout(*, looks: float = 8, **scenario: Any) -> pytest.MarkDecorator:
@@ -102,7 +102,7 @@ def test_its_execution_timeout(run: Any, soft_fail: bool) -> None:
     A BaseException, so that nothing on the way takes it for a failure of its own.
     """
     ended = run(
-        sensor, execution_timeout=timedelta(seconds=1), poke_interval=30, soft_fail=soft_fail
+        sensor, execution_timeout=timedelta(seconds=0.5), poke_interval=30, soft_fail=soft_fail
     )
 
     assert ended.said[0] == "AirflowTaskTimeout"

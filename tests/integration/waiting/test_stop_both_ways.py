@@ -28,7 +28,7 @@ NEVER: dict[str, Any] = {"stop_after": 1e6, "stopping_timeout": 1e6}
 
 
 def stop(**parameters: Any) -> StopBatchTaskOperator:
-    return StopBatchTaskOperator(**{"batch_task_id": TASK_ID, "poll_interval": 0.05, **parameters})
+    return StopBatchTaskOperator(**{"batch_task_id": TASK_ID, "poll_interval": 0.01, **parameters})
 
 
 def rollout(devices: int = 5, **switches: Any) -> pytest.MarkDecorator:
@@ -135,7 +135,7 @@ def test_its_timeout(run: Any) -> None:
 
 @rollout(**NEVER)
 def test_its_execution_timeout(run: Any) -> None:
-    ended = run(stop, execution_timeout=timedelta(seconds=1), poll_interval=30)
+    ended = run(stop, execution_timeout=timedelta(seconds=0.5), poll_interval=30)
 
     assert ended.said[0] == "AirflowTaskTimeout"
 
@@ -165,7 +165,7 @@ def test_its_timeout_without_a_triggerer(run: Any) -> None:
 @rollout(**NEVER)
 @pytest.mark.usefixtures("no_triggerer")
 def test_its_execution_timeout_without_a_triggerer(run: Any) -> None:
-    ended = run(stop, execution_timeout=timedelta(seconds=1), poll_interval=30)
+    ended = run(stop, execution_timeout=timedelta(seconds=0.5), poll_interval=30)
 
     assert ended.said[0] == "AirflowTaskTimeout"
 
