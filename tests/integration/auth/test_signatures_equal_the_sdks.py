@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from iotda_provider.api import Outgoing
 from iotda_provider.auth.signing import AccessKey, Scope, sign
 
+#: Of both algorithms, each with and without a security token.
 EXAMPLES = 1_000
 REGION = "cn-north-4"
 RESERVED = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ \t\n€é中文\U0001f600\u0301%2F%252F+"
@@ -108,7 +109,7 @@ def test_any_request_is_signed_and_sent_as_by_the_sdk(recorder, derived, token):
     seen = set()
 
     @settings(
-        max_examples=EXAMPLES // 2,  # twice: with and without a security token
+        max_examples=EXAMPLES // 4,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -149,4 +150,4 @@ def test_any_request_is_signed_and_sent_as_by_the_sdk(recorder, derived, token):
 
     compare()
 
-    assert len(seen) > EXAMPLES // 4, "so many different requests were compared"
+    assert len(seen) > EXAMPLES // 8, "so many different requests were compared"

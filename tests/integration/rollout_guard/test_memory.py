@@ -40,7 +40,7 @@ def test_a_retry_goes_on_with_the_rules_history(fleet: Any, ti: Any) -> None:
     """Devices have started and never report: a restart does not lengthen the hour."""
     silent = fleet({"devices": 20, "success_after": 1e9})
     silent.at(50 * 60, die)
-    guard = {"rules": Stalled(3600), "poke_interval": 10}
+    guard = {"rules": Stalled(3600), "poke_interval": 30}
     with pytest.raises(KilledError):
         silent.run(ti, **guard)
     ti.new_try()
@@ -48,7 +48,7 @@ def test_a_retry_goes_on_with_the_rules_history(fleet: Any, ti: Any) -> None:
     result = silent.run(ti, **guard)["return_value"]
 
     assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
-    assert 3600 <= silent.now <= 3600 + 60 + 20
+    assert 3600 <= silent.now <= 3600 + 60 + 60
 
 
 def test_a_guard_that_is_cleared_knows_its_own_stop(fleet: Any, ti: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_guard_that_has_failed_keeps_what_a_person_may_clear(fleet: Any, ti: A
     silent = fleet({"devices": 20, "success_after": 1e9})
 
     with pytest.raises(Exception, match="timeout is over"):
-        silent.run(ti, rules=Stalled(7200), timeout=3600)
+        silent.run(ti, rules=Stalled(7200), timeout=3600, poke_interval=60)
 
     assert kept(ti)["state"]
 
@@ -158,10 +158,10 @@ def test_it_writes_once_a_minute(fleet: Any, ti: Any, variables: Any, has_store:
     ti.store.set = lambda *note: (writes.append(note), set_store(*note))
     silent = fleet({"devices": 20, "success_after": 1e9})
 
-    silent.run(ti, rules=Stalled(3600), poke_interval=5)
+    silent.run(ti, rules=Stalled(1200), poke_interval=5)
 
     count = len(writes) + variables.calls.count("set")
-    assert 55 <= count <= 66
+    assert 18 <= count <= 23
 
 
 @pytest.mark.parametrize("deferrable", ["triggerer"], indirect=True)
@@ -230,7 +230,7 @@ def test_a_waiting_guard_keeps_ten_kilobytes(
     )
     weights = weigh_while_it_waits(ti, variables, has_store)
 
-    good.run(ti, rules=SHIPPED, poke_interval=10, stop_on_breach=True)
+    good.run(ti, rules=SHIPPED, poke_interval=20, stop_on_breach=True)
 
     assert len(weights) > 10, weights
     assert max(weights) <= 10_000 + 400 * (batch_tasks - 1), max(weights)
@@ -270,7 +270,8 @@ def test_a_forged_note_makes_no_guard_hastier(fleet: Any, ti: Any) -> None:
     note = {"version": 1, "batch_task_ids": silent.task_ids, "looks": 10**6, "state": state}
     forge(ti, {**note, "signature": "0" * 64})
 
-    result = silent.run(ti, rules=Stalled(3600), stop_on_breach=True)["return_value"]
+    guard = {"rules": Stalled(3600), "poke_interval": 60}
+    result = silent.run(ti, stop_on_breach=True, **guard)["return_value"]
 
     assert (result["verdict"], result["rule"]) == ("breached", "Stalled")
     assert silent.now >= 4000 + 3600

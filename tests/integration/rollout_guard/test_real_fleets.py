@@ -54,7 +54,7 @@ def test_devices_that_sleep_for_a_day_are_waited_for(fleet: Any, ti: Any, status
         ti,
         rules=[SequentialFailureTest(0.02), Stalled(25 * HOUR)],
         stop_on_breach=True,
-        poke_interval=300,
+        poke_interval=900,
     )["return_value"]
 
     assert (result["verdict"], result["status"]) == ("completed", "Success")
@@ -202,7 +202,7 @@ def test_an_image_that_bricks_devices_is_stopped_before_the_platform_gives_them_
     bricks = fleet({"devices": 500, "hang_rate": 0.2, "success_after": 600, "dispatch_rate": 0.02})
 
     result = bricks.run(
-        ti, rules=Overdue(2 * HOUR, tolerated_rate=0.02), stop_on_breach=True, poke_interval=60
+        ti, rules=Overdue(2 * HOUR, tolerated_rate=0.02), stop_on_breach=True, poke_interval=300
     )["return_value"]
 
     assert (result["verdict"], result["rule"]) == ("breached", "Overdue")
@@ -280,6 +280,6 @@ def test_a_rollout_that_waits_for_its_confirmation_does_not_hang(fleet: Any, ti:
     waiting = fleet({"devices": 50, "batch_tasks": [{"targets": "all", "need_confirm": True}]})
     waiting.at(10 * HOUR, lambda: waiting.command("confirm", task_id=waiting.task_id))
 
-    result = waiting.run(ti, rules=Stalled(HOUR), stop_on_breach=True, poke_interval=60)
+    result = waiting.run(ti, rules=Stalled(HOUR), stop_on_breach=True, poke_interval=300)
 
     assert result["return_value"]["verdict"] == "completed"

@@ -94,7 +94,7 @@ class TestMemory:
     """Every device fails once and then succeeds, so that only earlier looks know of most."""
 
     ONCE = {"devices": 100, "repeat_failure_rate": 0.0, "success_after": 600}
-    GUARD = {"rules": SequentialFailureTest(0.99, counts="attempts"), "poke_interval": 10}
+    GUARD = {"rules": SequentialFailureTest(0.99, counts="attempts"), "poke_interval": 20}
 
     @pytest.fixture(params=[True, False], ids=["3.3", "before"])
     def has_store(self, request: Any) -> bool:
