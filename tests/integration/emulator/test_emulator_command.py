@@ -114,7 +114,9 @@ def scenario(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_ready_line_no_control_calls_and_a_quick_clean_end(run: Callable[..., Process], number: int) -> None:
+def test_one_ready_line_no_control_calls_and_a_quick_clean_end(
+    run: Callable[..., Process], number: int
+) -> None:
     took = []
     while not took or (min(took) >= 5 and len(took) < 5):  # as on a machine that is busy
         process = run()

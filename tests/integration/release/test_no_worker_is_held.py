@@ -165,11 +165,11 @@ def test_what_goes_wrong_in_a_trigger_goes_wrong_in_the_task(rollout: Any) -> No
 def test_execution_timeout_ends_it_alike(rollout: Any) -> None:
     run = rollout()
     run.plan()
-    limit = timedelta(seconds=1)
+    limit = timedelta(seconds=0.5)
 
     def of_a_worker() -> Any:
         """What Airflow does around a stay in a worker, and does not around a trigger."""
-        return contextlib.nullcontext() if run.deferrable else airflow_timeout(1)  # type: ignore[no-untyped-call]
+        return contextlib.nullcontext() if run.deferrable else airflow_timeout(0.5)  # type: ignore[no-untyped-call]
 
     with pytest.raises(AirflowTaskTimeout), of_a_worker():
         run.confirm(1, window=closed(), execution_timeout=limit)

@@ -63,7 +63,7 @@ def test_what_was_read_before_a_wait_is_read_again_after_it(
     rollout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The platform is down while the devices are looked at; meanwhile another upgrade begins."""
-    run = rollout()
+    run = rollout(devices=100)
     run.plan("50%, 100%", gate=0.2)
     others = iter(run.wave(1)[:2])
     held: list[str] = []
@@ -80,7 +80,7 @@ def test_what_was_read_before_a_wait_is_read_again_after_it(
     monkeypatch.setattr(WaveStep, "say", say)
     run.emulator.add_fault("status", call="search_devices", status=403, body={})
     for call in ("list_devices", "show_device"):
-        run.emulator.add_fault("status", call=call, status=503, count=800)
+        run.emulator.add_fault("status", call=call, status=503, count=200)
     created = run.create(1)
     assert len(held) == 2
     assert created["left_out"] == {"held_elsewhere": 2}

@@ -120,13 +120,13 @@ def test_without_a_search_each_waves_devices_are_read(rollout: Any, why: str) ->
 
 
 def test_a_platform_that_is_down_for_a_while_is_waited_for(rollout: Any) -> None:
-    run = rollout()
+    run = rollout(devices=160)
     run.plan(WAVES)
     assert passes(run, 1)["left_out"] == {}
     gone = run.wave(2)[:1]
     remove(run, gone)
     run.emulator.add_fault("status", call="list_devices", status=503, count=4)
-    run.emulator.add_fault("status", call="show_device", status=503, count=300)
+    run.emulator.add_fault("status", call="show_device", status=503, count=120)
     assert passes(run, 2)["left_out"] == {"gone": 1}
     assert not set(gone) & set(run.confirmed)
 

@@ -24,11 +24,12 @@ LIMIT = {"status": 403, "body": {"error_code": "IOTDA.014111", "error_msg": "quo
 
 def members(run: Any) -> dict[str, list[str]]:
     """The devices of every batch task that there is."""
-    with IoTDAHook() as hook:
-        return {
-            task.task_id: [row.target for row in hook.iter_subtasks(task.task_id)]
-            for task in hook.list_batch_tasks(task_type="firmwareUpgrade")
-        }
+    world = run.emulator.instance.present()
+    return {
+        task.task_id: [world.fleet.id_of(device) for device in task.devices]
+        for task in world._tasks.values()
+        if task.fields["task_type"] == "firmwareUpgrade"
+    }
 
 
 def started(run: Any) -> set[str]:

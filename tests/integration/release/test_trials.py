@@ -16,7 +16,7 @@ import pytest
 from iotda_provider.trials import DeviceTrial
 
 PACKAGE = "a1b2c3d4e5f60718293a4b5c"
-RELEASES = int(os.environ.get("IOTDA_RELEASES", "4"))
+RELEASES = int(os.environ.get("IOTDA_RELEASES", "3"))
 FIRST_SEED = int(os.environ.get("IOTDA_FIRST_SEED", "0"))
 DEVICES, WAVES = 2000, "400, 1000, 100%"
 BAKE, WAVE_TIMEOUT = 900.0, 9000.0

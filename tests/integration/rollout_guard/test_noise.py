@@ -88,6 +88,7 @@ async def test_each_guard_writes_a_line_a_minute_in_an_outage_and_nobody_writes_
     connection = made.emulator.airflow_connection
     connection["extra"]["max_attempts"] = 2
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr("iotda_provider.transport.retrying.random.uniform", lambda low, high: low)
     shared = SharedTime(made.start)
     for module in (
         "triggers.rollout_guard",

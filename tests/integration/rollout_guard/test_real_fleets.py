@@ -218,7 +218,7 @@ def test_a_fleet_that_is_all_offline_is_not_the_firmwares_fault(
     offline = fleet({"devices": 100, "offline_share": 1.0, "switches": {"offline_status": status}})
     rule = SequentialFailureTest(0.02, failure_class=FIRMWARE)
 
-    result = offline.run(ti, rules=rule, stop_on_breach=True, poke_interval=600)["return_value"]
+    result = offline.run(ti, rules=rule, stop_on_breach=True, poke_interval=1800)["return_value"]
 
     assert (result["verdict"], result["status"]) == ("completed", "Fail")
     assert result["progress"]["fail"] == 100
@@ -268,7 +268,7 @@ def test_bad_firmware_is_found_among_environmental_failures(fleet: Any, ti: Any)
 def test_a_rollout_that_hangs_is_found(fleet: Any, ti: Any) -> None:
     hanging = fleet({"devices": 50, "hang_rate": 1.0})
 
-    result = hanging.run(ti, rules=Stalled(3 * HOUR), stop_on_breach=True, poke_interval=60)[
+    result = hanging.run(ti, rules=Stalled(3 * HOUR), stop_on_breach=True, poke_interval=150)[
         "return_value"
     ]
 
