@@ -30,12 +30,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.verdict import Verdict
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import TaskProgress, checks
 from iotda_provider.models.times import read_time, utc_text
 
 VERSION = 1
@@ -104,13 +103,13 @@ def look_of(record: Mapping[str, Any]) -> Look:
     try:
         clusters, attempted = record.get("clusters"), record.get("attempted")
         time = seconds_of(record["time"])
-        took = validation.real("took", record.get("took", 0), "seconds, at least 0", _is_positive)
+        took = checks.real("took", record.get("took", 0), "seconds, at least 0", _is_positive)
         return Look(
             time=time,
             requested=max(0.0, time - took) if took else None,
             progress=TaskProgress(
                 **{
-                    name: validation.whole(f"progress.{name}", record["progress"].get(name, 0))
+                    name: checks.whole(f"progress.{name}", record["progress"].get(name, 0))
                     for name in TaskProgress.__dataclass_fields__
                 }
             ),
@@ -147,7 +146,7 @@ class AuditTrail:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        validation.whole("limit", self.limit, least=10)
+        checks.whole("limit", self.limit, least=10)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one look, as :func:`audit_record` made it."""

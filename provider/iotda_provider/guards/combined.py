@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_e_of_hazard, log_mean
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import ATTEMPTS, Rule
 from iotda_provider.guards.sequential import Evidence, EvidenceRule, SequentialFailureTest
+from iotda_provider.models import checks
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Combined(EvidenceRule):
         if alarm is None:
             alarms = {rule.false_alarm for rule in rules}
             if len(alarms) > 1:
-                validation.refuse("false_alarm", "given if the rules have different ones", None)
+                checks.refuse("false_alarm", "given if the rules have different ones", None)
             (alarm,) = alarms
-        alarm = validation.rate("false_alarm", alarm)
+        alarm = checks.rate("false_alarm", alarm)
         for name, value in {
             "rules": rules,
             "weights": _weights(self.weights, len(rules)),
             "false_alarm": alarm,
-            "hold_at": validation.level("hold_at", self.hold_at, below=1 / alarm),
+            "hold_at": checks.level("hold_at", self.hold_at, below=1 / alarm),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -134,10 +134,10 @@ def _weight(part: Evidence) -> float:
 def _evidence_rules(rules: object) -> tuple[EvidenceRule, ...]:
     expected = "a list of at least one SequentialFailureTest or Overdue"
     if isinstance(rules, (str, bytes, dict)) or not isinstance(rules, Sequence) or not rules:
-        validation.refuse("rules", expected, rules)
+        checks.refuse("rules", expected, rules)
     for rule in rules:
         if not isinstance(rule, EvidenceRule) or isinstance(rule, Combined):
-            validation.refuse("rules", expected, rule)
+            checks.refuse("rules", expected, rule)
     return tuple(rules)
 
 
@@ -146,8 +146,8 @@ def _weights(weights: object, count: int) -> tuple[float, ...] | None:
         return None
     expected = f"None or {count} numbers above 0 with the sum 1"
     if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
-        validation.refuse("weights", expected, weights)
-    numbers = tuple(validation.real("weights", one, expected, lambda n: n > 0) for one in weights)
+        checks.refuse("weights", expected, weights)
+    numbers = tuple(checks.real("weights", one, expected, lambda n: n > 0) for one in weights)
     if len(numbers) != count or abs(math.fsum(numbers) - 1) > 1e-9:
-        validation.refuse("weights", expected, weights)
+        checks.refuse("weights", expected, weights)
     return numbers

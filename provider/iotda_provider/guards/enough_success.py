@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_g
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import odds
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import percent
+from iotda_provider.models import checks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EnoughSuccess(Rule):
 
     def __post_init__(self) -> None:
         for name in ("max_failure_rate", "false_go"):
-            object.__setattr__(self, name, validation.rate(name, getattr(self, name)))
+            object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
 
     @property
     def log_bound(self) -> float:

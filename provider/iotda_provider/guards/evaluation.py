@@ -9,7 +9,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.delay_record import Change, DelayRecord
 from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.look import WHOLE, Look, Observed
@@ -17,12 +16,12 @@ from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import TaskProgress, checks
 
 _VERSION = 2
 #: Seconds by which the clocks of two machines may differ.
 _CLOCKS_DIFFER = 300.0
-_count = partial(validation.whole, "a count in a guard's state")
+_count = partial(checks.whole, "a count in a guard's state")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from iotda_provider.guards import validation
-from iotda_provider.models import Subtask, SubtaskStatus
+from iotda_provider.models import Subtask, SubtaskStatus, checks
 from iotda_provider.models.text import one_line
 
-ENVIRONMENT, FIRMWARE, UNKNOWN = validation.CLASSES
+ENVIRONMENT, FIRMWARE, UNKNOWN = checks.FAILURE_CLASSES
 
 #: The characters of a failure that an expression is matched against: backtracking takes time.
 _LONGEST = 300
@@ -73,8 +72,8 @@ class FailureClasses:
 
     def __post_init__(self) -> None:
         if not isinstance(self.overrides, Mapping):
-            validation.refuse("overrides", "a mapping of code or 're:...' to class", self.overrides)
-        validation.flag("defaults", self.defaults)
+            checks.refuse("overrides", "a mapping of code or 're:...' to class", self.overrides)
+        checks.flag("defaults", self.defaults)
         object.__setattr__(self, "overrides", dict(self.overrides))
         entries = (*self.overrides.items(), *(_DEFAULT if self.defaults else ()))
         object.__setattr__(self, "_matchers", tuple(_matcher(*entry) for entry in entries))
@@ -93,7 +92,7 @@ class FailureClasses:
 
     def count(self, failed: Iterable[Subtask]) -> dict[str, int]:
         """The number of failed subtasks of each class. Each target counts once."""
-        counts = dict.fromkeys(validation.CLASSES, 0)
+        counts = dict.fromkeys(checks.FAILURE_CLASSES, 0)
         seen: set[str] = set()
         for subtask in failed:
             if subtask.status is SubtaskStatus.FAIL and subtask.target not in seen:
@@ -116,7 +115,7 @@ class FailureClasses:
         if value is None:
             return cls()
         if not isinstance(value, Mapping):
-            validation.refuse("failure_classes", "a mapping of code or 're:...' to class", value)
+            checks.refuse("failure_classes", "a mapping of code or 're:...' to class", value)
         if set(value) == {"overrides", "defaults"}:
             return cls(value["overrides"], value["defaults"])  # type: ignore[arg-type]
         return cls(value)  # type: ignore[arg-type]
@@ -124,8 +123,8 @@ class FailureClasses:
 
 def _matcher(what: object, name: object) -> _Matcher:
     if not isinstance(what, str) or not what:
-        validation.refuse("failure_classes", "a mapping of code or 're:...' to class", what)
-    word = validation.choice(f"failure_classes[{what[:60]!r}]", name, validation.CLASSES)
+        checks.refuse("failure_classes", "a mapping of code or 're:...' to class", what)
+    word = checks.choice(f"failure_classes[{what[:60]!r}]", name, checks.FAILURE_CLASSES)
     if not what.startswith("re:"):
         return what, word
     if len(what) > LONGEST_EXPRESSION:

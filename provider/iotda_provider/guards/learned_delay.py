@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from itertools import chain, pairwise
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.delay_record import Delay
 from iotda_provider.guards.heavy_libraries import special
+from iotda_provider.models import checks
 
 LEAST_DELAYS = 20
 #: The chance that the band is somewhere below the truth.
@@ -34,16 +34,16 @@ def by_release(delays: object) -> list[list[float]]:
     """
     expected = "a list of delays in seconds, or a list of such lists"
     if isinstance(delays, (str, bytes, dict)) or not isinstance(delays, Iterable):
-        validation.refuse("delays", expected, delays)
+        checks.refuse("delays", expected, delays)
     given = list(delays)
     is_nested = any(isinstance(one, Iterable) and not isinstance(one, str) for one in given)
     releases: list[list[float]] = []
     for release in given if is_nested else [given]:
         if isinstance(release, (str, bytes, dict)) or not isinstance(release, Iterable):
-            validation.refuse("delays", expected, delays)
+            checks.refuse("delays", expected, delays)
         wanted = "delays in seconds, at least 0"
         releases.append(
-            sorted(validation.real("delays", one, wanted, lambda s: s >= 0) for one in release)
+            sorted(checks.real("delays", one, wanted, lambda s: s >= 0) for one in release)
         )
     return [release for release in releases if release]
 

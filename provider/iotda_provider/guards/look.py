@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.start_history import History
-from iotda_provider.models import BatchTask, TaskProgress
+from iotda_provider.models import BatchTask, TaskProgress, checks
 
 WHOLE = ""
 """Stands for the batch task's id if only the sum over all batch tasks is known."""
@@ -32,13 +31,13 @@ class _Seen:
     being_stopped: bool = False
 
     def __post_init__(self) -> None:
-        validation.whole("already_current", self.already_current)
-        validation.flag("being_stopped", self.being_stopped)
+        checks.whole("already_current", self.already_current)
+        checks.flag("being_stopped", self.being_stopped)
         for name, count in (self.failures_by_class or {}).items():
-            validation.choice("failures_by_class", name, validation.CLASSES)
-            validation.whole(f"failures_by_class[{name!r}]", count)
+            checks.choice("failures_by_class", name, checks.FAILURE_CLASSES)
+            checks.whole(f"failures_by_class[{name!r}]", count)
         for name, counts in (self.clusters or {}).items():
-            validation.pair(f"clusters[{name!r}]", counts)
+            checks.pair(f"clusters[{name!r}]", counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +76,13 @@ class Look(_Seen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.moment("time", self.time)
+        checks.moment("time", self.time)
         if self.requested is not None:
-            validation.moment("requested", self.requested)
-        validation.whole("deficit", self.deficit)
-        validation.whole("surplus", self.surplus)
+            checks.moment("requested", self.requested)
+        checks.whole("deficit", self.deficit)
+        checks.whole("surplus", self.surplus)
         for task_id, count in (self.attempted or {}).items():
-            validation.whole(f"attempted[{task_id!r}]", count)
+            checks.whole(f"attempted[{task_id!r}]", count)
 
     @property
     def asked_at(self) -> float:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, cast
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.learned_delay import learned_shares
 from iotda_provider.guards.start_ages import StartAges
+from iotda_provider.models import checks
 from iotda_provider.models.json_text import plain_arguments
 
 _MOST_KNOTS = 500
@@ -54,12 +54,12 @@ class ReportingDelay:
     retries: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        retries = None if self.retries is None else validation.pair("retries", self.retries)
+        retries = None if self.retries is None else checks.pair("retries", self.retries)
         for name, value in {
             "shares": _knots(self.shares),
-            "floor": validation.share("floor", self.floor),
-            "slack": validation.real("slack", self.slack, "seconds, at least 0", lambda s: s >= 0),
-            "counts": validation.choice("counts", self.counts, ("failed", "attempts")),
+            "floor": checks.share("floor", self.floor),
+            "slack": checks.real("slack", self.slack, "seconds, at least 0", lambda s: s >= 0),
+            "counts": checks.choice("counts", self.counts, ("failed", "attempts")),
             "retries": retries,
         }.items():
             object.__setattr__(self, name, value)
@@ -92,7 +92,7 @@ class ReportingDelay:
         :param slack: as for the class; likewise ``counts`` and ``retries``
         :raises ValueError: there are fewer than 20 delays, or one makes no sense
         """
-        shares = learned_shares(delays, validation.share("floor", floor))
+        shares = learned_shares(delays, checks.share("floor", floor))
         return cls(shares, floor=0.0, slack=slack, counts=counts, retries=retries)
 
     @property
@@ -154,10 +154,10 @@ class ReportingDelay:
         if value is None or isinstance(value, ReportingDelay):
             return value
         if not isinstance(value, Mapping) or "shares" not in value:
-            validation.refuse("reporting", "a ReportingDelay or None", value)
+            checks.refuse("reporting", "a ReportingDelay or None", value)
         unknown = set(value) - set(cls.__dataclass_fields__)
         if unknown:
-            validation.refuse("reporting", "a ReportingDelay", value)
+            checks.refuse("reporting", "a ReportingDelay", value)
         return cls(**value)
 
     def __str__(self) -> str:
@@ -193,23 +193,23 @@ def _knots(value: object) -> tuple[tuple[float, float], ...]:
     expected = "{seconds: share, ...}, at most 500 of them"
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Sequence) or not pairs:
-        validation.refuse("shares", expected, value)
+        checks.refuse("shares", expected, value)
     if len(pairs) > _MOST_KNOTS or any(
         not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in pairs
     ):
-        validation.refuse("shares", expected, value)
+        checks.refuse("shares", expected, value)
     knots = sorted(
         (
-            validation.real("shares", seconds, "of ages from 0 on", lambda s: 0 <= s <= _LONGEST),
-            validation.share(f"shares[{validation.short_repr(seconds)}]", share),
+            checks.real("shares", seconds, "of ages from 0 on", lambda s: 0 <= s <= _LONGEST),
+            checks.share(f"shares[{checks.short_repr(seconds)}]", share),
         )
         for seconds, share in pairs
     )
     for (age, share), (next_age, next_share) in pairwise(knots):
         if next_age == age:
-            validation.refuse("shares", "given once for each age", value)
+            checks.refuse("shares", "given once for each age", value)
         if next_share < share:
-            validation.refuse("shares", f"rising, but fall after {age:g} s", value)
+            checks.refuse("shares", f"rising, but fall after {age:g} s", value)
     if knots[-1][1] != 1:
-        validation.refuse("shares", "rising to 1: the last one must be 1", knots[-1][1])
+        checks.refuse("shares", "rising to 1: the last one must be 1", knots[-1][1])
     return tuple(knots)

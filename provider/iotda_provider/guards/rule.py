@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts, Observed
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import Counted, how_many, what_failed
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import TaskProgress, checks
 from iotda_provider.models.json_text import plain_arguments
 
 CLASSES, CLUSTERS, HISTORY, ATTEMPTS = "classes", "clusters", "history", "attempts"
@@ -122,7 +121,7 @@ class ClassedRule(Rule):
 
     def _normalise(self, **values: Any) -> None:
         """Replace parameters by their checked values; only for ``__post_init__``."""
-        classes = validation.failure_classes("failure_class", self.failure_class)
+        classes = checks.failure_classes("failure_class", self.failure_class)
         for name, value in {**values, "failure_class": classes}.items():
             object.__setattr__(self, name, value)
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import FLOOR, log_e, log_e_of_hazard
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.reporting_delay import ReportingDelay
 from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, HISTORY, ClassedRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import Counted, in_words, percent, share_of
+from iotda_provider.models import checks
 
 
 @dataclass(frozen=True)
@@ -229,14 +229,14 @@ class SequentialFailureTest(EvidenceRule):
     counts: str = "failed"
 
     def __post_init__(self) -> None:
-        alarm = validation.rate("false_alarm", self.false_alarm)
+        alarm = checks.rate("false_alarm", self.false_alarm)
         self._normalise(
-            tolerated_rate=validation.rate("tolerated_rate", self.tolerated_rate),
+            tolerated_rate=checks.rate("tolerated_rate", self.tolerated_rate),
             false_alarm=alarm,
-            hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
-            leave_worst_out=validation.flag("leave_worst_out", self.leave_worst_out),
+            hold_at=checks.level("hold_at", self.hold_at, below=1 / alarm),
+            leave_worst_out=checks.flag("leave_worst_out", self.leave_worst_out),
             reporting=ReportingDelay.of(self.reporting),
-            counts=validation.choice("counts", self.counts, COUNTS),
+            counts=checks.choice("counts", self.counts, COUNTS),
         )
         if self.reporting is not None:
             self._check_reporting(self.reporting)
@@ -244,7 +244,7 @@ class SequentialFailureTest(EvidenceRule):
             for name, unset in (("failure_class", None), ("leave_worst_out", False)):
                 if getattr(self, name) != unset:
                     expected = f"{unset} with counts='attempts', which reads no class or cluster"
-                    validation.refuse(name, expected, getattr(self, name))
+                    checks.refuse(name, expected, getattr(self, name))
 
     def _check_reporting(self, reporting: ReportingDelay) -> None:
         if self.tolerated_rate > _MOST_WITH_DELAY:

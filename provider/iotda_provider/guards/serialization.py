@@ -13,7 +13,7 @@ from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 from iotda_provider.guards.time_rules import Overdue, Stalled
-from iotda_provider.guards.validation import short_repr
+from iotda_provider.models.checks import short_repr
 
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule

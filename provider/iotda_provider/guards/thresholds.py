@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import ClassedRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import in_words, percent
+from iotda_provider.models import checks
 
 DENOMINATORS = ("started", "finished", "total")
 
@@ -31,7 +31,7 @@ class MaxFailures(ClassedRule):
     failure_class: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        self._normalise(count=validation.whole("count", self.count, least=1))
+        self._normalise(count=checks.whole("count", self.count, least=1))
 
     def breaks(self, failed: int, devices: int) -> bool:
         """Whether so many failures break the rule; the number of devices does not matter."""
@@ -81,9 +81,9 @@ class MaxFailureRate(ClassedRule):
 
     def __post_init__(self) -> None:
         self._normalise(
-            rate=validation.rate("rate", self.rate, one_allowed=True),
-            min_sample=validation.whole("min_sample", self.min_sample, least=1),
-            denominator=validation.choice("denominator", self.denominator, DENOMINATORS),
+            rate=checks.rate("rate", self.rate, one_allowed=True),
+            min_sample=checks.whole("min_sample", self.min_sample, least=1),
+            denominator=checks.choice("denominator", self.denominator, DENOMINATORS),
         )
 
     def breaks(self, failed: int, devices: int) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.e_values import log_e
 from iotda_provider.guards.look import Counts
 from iotda_provider.guards.rule import HISTORY, Rule
 from iotda_provider.guards.sequential import Evidence, EvidenceRule
 from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.guards.wording import Counted, lasting, percent
+from iotda_provider.models import checks
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stalled(Rule):
     for_seconds: float
 
     def __post_init__(self) -> None:
-        value = validation.seconds("for_seconds", self.for_seconds)
+        value = checks.seconds("for_seconds", self.for_seconds)
         object.__setattr__(self, "for_seconds", value)
 
     @property
@@ -93,12 +93,12 @@ class Overdue(EvidenceRule):
     failure_class: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        alarm = validation.rate("false_alarm", self.false_alarm)
+        alarm = checks.rate("false_alarm", self.false_alarm)
         self._normalise(
-            after_seconds=validation.seconds("after_seconds", self.after_seconds),
-            tolerated_rate=validation.rate("tolerated_rate", self.tolerated_rate),
+            after_seconds=checks.seconds("after_seconds", self.after_seconds),
+            tolerated_rate=checks.rate("tolerated_rate", self.tolerated_rate),
             false_alarm=alarm,
-            hold_at=validation.level("hold_at", self.hold_at, below=1 / alarm),
+            hold_at=checks.level("hold_at", self.hold_at, below=1 / alarm),
         )
 
     @property

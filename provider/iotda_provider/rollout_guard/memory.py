@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from iotda_provider.guards import Decision, Look, Verdict, validation
+from iotda_provider.guards import Decision, Look, Verdict
 from iotda_provider.guards.audit import AuditTrail, look_of
 from iotda_provider.guards.evaluation import GuardState
-from iotda_provider.models import BatchTask, TaskProgress
+from iotda_provider.models import BatchTask, TaskProgress, checks
 from iotda_provider.models.json_text import plain_arguments
 from iotda_provider.models.text import one_line
 from iotda_provider.rollout_guard.retrying_devices import RetryingDevices
@@ -129,7 +129,7 @@ class Memory:
             batch_task_ids,
             state=state,
             intent=intent or None,
-            looks=validation.whole("looks", data.get("looks") or 0),
+            looks=checks.whole("looks", data.get("looks") or 0),
             held=bool(data.get("held")),
             ended=ended,
             trail=trail,
@@ -200,13 +200,13 @@ def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
         raise ValueError("the rules of a look are not a list of objects")
     for name in ("looks", "omitted"):
-        validation.whole(name, record.get(name, 0))
+        checks.whole(name, record.get(name, 0))
     return {**record, "sentence": _text(record.get("sentence", ""))}
 
 
 def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
     Verdict.from_dict(intent["verdict"])
-    validation.whole("attempts", intent["attempts"])
+    checks.whole("attempts", intent["attempts"])
     for name in ("time", "sent", "accepted", "seen"):
         moment = intent.get(name, 0)
         if moment is not None and not 0 <= moment <= _LAST_MOMENT:
@@ -219,7 +219,7 @@ def _checked_intent(intent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _retries(value: object) -> list[int] | None:
-    return None if value is None else list(validation.pair("retries", value))
+    return None if value is None else list(checks.pair("retries", value))
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.evaluation import checked_rules
 from iotda_provider.guards.lab import fit, reports, trial_command
 from iotda_provider.guards.lab.fleets import SPREADS, Fleet
@@ -21,6 +20,7 @@ from iotda_provider.guards.lab.simulation import DEFAULT_RULES, Result, simulate
 from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_from_json
+from iotda_provider.models import checks
 from iotda_provider.models.retry_policy import RetryPolicy
 
 _RULES_HELP = (
@@ -209,7 +209,7 @@ def _numbers(text: str, name: str, read: Callable[[str, Any], Any], kind: type) 
 
 
 def _rates(text: str, name: str) -> list[float]:
-    return _numbers(text, name, validation.share, float)
+    return _numbers(text, name, checks.share, float)
 
 
 def _replay(options: argparse.Namespace) -> object:
@@ -261,8 +261,8 @@ def _warnings(
     poll_interval: float | None = None,
 ) -> list[str]:
     """What the retries that the user has named hide from the rules."""
-    validation.whole("--retry-count", options.retry_count)
-    validation.whole("--retry-interval", options.retry_interval)
+    checks.whole("--retry-count", options.retry_count)
+    checks.whole("--retry-interval", options.retry_interval)
     policy = {"retry_count": options.retry_count, "retry_interval": options.retry_interval}
     retries = RetryPolicy.of(policy)
     if retries is None:
@@ -280,13 +280,13 @@ def _progress(rate: float, fleets: int) -> Callable[[int], None]:
 
 def _plan(options: argparse.Namespace) -> object:
     rules = tuple(_rules(options) or DEFAULT_RULES)
-    attempt = validation.seconds("--attempt", options.attempt)
+    attempt = checks.seconds("--attempt", options.attempt)
     plan = reports.Plan(
         rules=rules,
         rates=tuple(_rates(options.rates, "rates")),
         devices=_fleet_size(options.devices),
         waves=_waves(options.waves, options.devices) if options.waves else None,
-        in_flight=validation.whole("--in-flight", options.in_flight),
+        in_flight=checks.whole("--in-flight", options.in_flight),
         warnings=tuple(_warnings(rules, options, attempt)),
     )
     return plan.to_json() if options.json else plan.to_text()
@@ -297,7 +297,7 @@ def _fleet_size(devices: int) -> int:
         raise ValueError(
             f"--devices: at most {_MOST_DEVICES:,}; what a bigger fleet adds is decided long before"
         )
-    return validation.whole("--devices", devices, least=1)
+    return checks.whole("--devices", devices, least=1)
 
 
 _MOST_DEVICES = 1_000_000
@@ -305,7 +305,7 @@ _MOST_DEVICES = 1_000_000
 
 def _waves(text: str, devices: int) -> tuple[int, ...]:
     def whole(name: str, number: int) -> int:
-        return validation.whole(name, number, least=1)
+        return checks.whole(name, number, least=1)
 
     waves: list[int] = _numbers(text, "waves", whole, int)
     if waves != sorted(set(waves)) or waves[-1] > devices:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.lab.recorded_looks import Audit, looks_of, read_audit
 from iotda_provider.guards.lab.reports import duration, table
 from iotda_provider.guards.learned_delay import LEAST_DELAYS, band, by_release
 from iotda_provider.guards.look import Look
 from iotda_provider.guards.reporting_delay import ReportingDelay
+from iotda_provider.models import checks
 
 #: Steps of the picture from counts alone. More of them fit noise.
 _EM_STEPS, _EM_BINS = 50, 200
@@ -59,7 +59,7 @@ class Recorded:
         return cls(
             name=name,
             verdict=verdict if isinstance(verdict, str) else "?",
-            retries=None if retries is None else validation.pair("retries", retries),
+            retries=None if retries is None else checks.pair("retries", retries),
             looks=looks,
             **_delays(header.get("delays"), looks),
         )
@@ -73,10 +73,10 @@ def _delays(recorded: Any, looks: Sequence[Look]) -> dict[str, Any]:
         delays = state.delays
         return {"failures": delays.failures, "delays": tuple(map(float, delays.shortest))}
     if not isinstance(recorded, dict):
-        validation.refuse("delays", "an object", recorded)
+        checks.refuse("delays", "an object", recorded)
     found = by_release(recorded.get("seconds"))
     return {
-        "failures": validation.whole("delays.failures", recorded.get("failures")),
+        "failures": checks.whole("delays.failures", recorded.get("failures")),
         "delays": tuple(found[0]) if found else (),
     }
 
@@ -251,7 +251,7 @@ def _fit(options: argparse.Namespace) -> object:
             rollouts.append(Recorded.of(name, read_audit(Path(name).read_text(encoding="utf-8"))))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    fit = Fit(tuple(rollouts), validation.share("--floor", options.floor))
+    fit = Fit(tuple(rollouts), checks.share("--floor", options.floor))
     answer = fit.to_json() if options.json else fit.to_text()
     if options.plot:
         from iotda_provider.guards.lab.plot import draw_delays

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.lab.attempts import Attempts, found_by_id
 from iotda_provider.guards.look import WHOLE, Look
-from iotda_provider.models import TaskProgress
+from iotda_provider.models import TaskProgress, checks
 
 SPREADS = ("exponential", "lognormal", "fixed")
 
@@ -60,21 +59,21 @@ class Fleet:
     retry_interval: int = 60
 
     def __post_init__(self) -> None:
-        validation.whole("devices", self.devices, least=1)
-        validation.choice("spread", self.spread, SPREADS)
+        checks.whole("devices", self.devices, least=1)
+        checks.choice("spread", self.spread, SPREADS)
         for name in ("failure_after", "success_after", "sigma", "poll"):
-            validation.seconds(name, getattr(self, name))
+            checks.seconds(name, getattr(self, name))
         for name in ("failure_rate", "silent_rate", "environment_share", "hand_stop_share"):
-            validation.share(name, getattr(self, name))
+            checks.share(name, getattr(self, name))
         if self.first_failure_rate is not None:
-            validation.share("first_failure_rate", self.first_failure_rate)
+            checks.share("first_failure_rate", self.first_failure_rate)
         for name, most in (("retry_count", 5), ("retry_interval", 1440)):
-            if validation.whole(name, getattr(self, name)) > most:
-                validation.refuse(name, f"a whole number from 0 to {most}", getattr(self, name))
+            if checks.whole(name, getattr(self, name)) > most:
+                checks.refuse(name, f"a whole number from 0 to {most}", getattr(self, name))
         for name in ("arrival", "hand_stop_at"):
             value = getattr(self, name)
             if value is not None:
-                validation.real(name, value, "seconds, at least 0", lambda seconds: seconds >= 0)
+                checks.real(name, value, "seconds, at least 0", lambda seconds: seconds >= 0)
 
 
 @dataclass(frozen=True)
@@ -196,9 +195,7 @@ def run(fleet: Fleet, random: Any) -> Course:
     counted = np.isinf(by_hand)
     last = float(np.where(counted, end, by_hand).max())
     if last / fleet.poll > _MOST_LOOKS:
-        validation.refuse(
-            "poll", f"longer, for at most {_MOST_LOOKS:,} looks a rollout", fleet.poll
-        )
+        checks.refuse("poll", f"longer, for at most {_MOST_LOOKS:,} looks a rollout", fleet.poll)
     time = np.arange(0.0, last + 2 * fleet.poll, fleet.poll)
 
     def by(moments: Any) -> Any:

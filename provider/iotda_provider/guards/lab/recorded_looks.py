@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.audit import VERSION, look_of, seconds_of
 from iotda_provider.guards.look import Look
 from iotda_provider.guards.verdict import Decision
+from iotda_provider.models import checks
 
 _MOST_LOOKS = 100_000
 
@@ -83,9 +83,9 @@ def looks_of(records: Iterable[Mapping[str, Any]]) -> Iterator[Look]:
     for record in records:
         look = look_of(record)
         yield look
-        count = validation.whole("looks", record.get("looks", 1), least=1)
+        count = checks.whole("looks", record.get("looks", 1), least=1)
         if count > _MOST_LOOKS:
-            validation.refuse("looks", f"at most {_MOST_LOOKS}", count)
+            checks.refuse("looks", f"at most {_MOST_LOOKS}", count)
         span = seconds_of(record.get("until", look.time)) - look.time if count > 1 else 0.0
         for index in range(1, count):
             later = span * index / (count - 1)

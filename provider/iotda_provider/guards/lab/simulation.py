@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from iotda_provider.guards import validation
 from iotda_provider.guards.combined import Combined
 from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
@@ -18,6 +17,7 @@ from iotda_provider.guards.sequential import EvidenceRule, SequentialFailureTest
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 from iotda_provider.guards.time_rules import Overdue, Stalled
+from iotda_provider.models import checks
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def simulate(
     :param progress: called after every 50 fleets with the number of fleets done
     :raises ValueError: a rule cannot be simulated
     """
-    validation.whole("fleets", fleets, least=1)
-    validation.whole("seed", seed)
+    checks.whole("fleets", fleets, least=1)
+    checks.whole("seed", seed)
     for rule in rules:
         if CLUSTERS in rule.needs:
             raise ValueError(f"{rule.name} needs clusters, and simulated fleets have none")
