@@ -14,7 +14,7 @@ from iotda_provider.emulator import Emulator
 _ASKING = (
     *(f"operators.release.{name}" for name in ("at_rest", "confirm", "create", "outcome")),
     *("operators.release.watch", "operators.release.wave"),
-    *("release.triggerer", "triggers.base", "triggers.release"),
+    *("release.triggerer", "triggers.batch_task", "triggers.release"),
 )
 
 

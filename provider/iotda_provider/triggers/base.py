@@ -1,12 +1,10 @@
-"""The base classes of all triggers: connection, arguments as plain JSON, kills, and polling."""
+"""The base class of all triggers: connection, arguments as plain JSON, and kills."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,10 +12,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iotda_provider.airflow_support import metrics
 from iotda_provider.airflow_support.threads import in_import_thread
-from iotda_provider.exceptions import IoTDAParameterError
+from iotda_provider.exceptions import IoTDAParameterError, TaskNotStoppableError
 from iotda_provider.models.text import one_line
 from iotda_provider.task_io.dag_parameters import flag
-from iotda_provider.task_io.parameters import as_mapping, as_text, optional_text, positive
+from iotda_provider.task_io.parameters import as_text, optional_text
 from iotda_provider.transport.single_flight import own_loop_iteration, single_flight
 
 if TYPE_CHECKING:
@@ -156,7 +154,6 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
             return
         await load(HOOKS, "iotda_provider.airflow_support.user_kills")
         from iotda_provider.airflow_support.user_kills import was_killed
-        from iotda_provider.exceptions import TaskNotStoppableError
 
         if not await was_killed(self.task_instance):
             self.log.info("No user has killed the task: nothing is stopped.")
@@ -177,92 +174,3 @@ class IoTDATrigger(BaseTrigger, metaclass=_MadeOfStoredArguments):
                     batch_task_id,
                     error,
                 )
-
-
-class PollingTrigger(IoTDATrigger):
-    """Looks at IoTDA every ``poll_interval`` seconds, and tolerates an outage of ``max_outage``.
-
-    A subclass implements :meth:`look`. Besides the event that it returns there are two more: the
-    deadline is over (``{"status": "timeout", ...}``), and an error is permanent or has lasted too
-    long (``{"status": "error", ...}``).
-
-    :param poll_interval: seconds from one look to the next
-    :param deadline: when the wait is over, in seconds since the epoch; None: never
-    :param limit: the parameter that the deadline comes from
-    :param max_outage: the most seconds without an answer from the API; a longer outage is an error
-    :param memo: plain JSON that the event returns to the task. A deferral loses ``self``, and
-        ``dag.test()`` also loses the arguments of ``defer(kwargs=...)``
-    """
-
-    needs = (
-        "iotda_provider.triggers.events",
-        "iotda_provider.waiting.outage",
-        "iotda_provider.waiting.task_wait",
-    )
-
-    stored: ClassVar[tuple[str, ...]] = ("poll_interval", "deadline", "limit", "max_outage", "memo")
-
-    def __init__(
-        self,
-        *,
-        poll_interval: float = 10.0,
-        deadline: float | None = None,
-        limit: str = "timeout",
-        max_outage: float = 900.0,
-        memo: Mapping[str, Any] | None = None,
-        **connection: Any,
-    ) -> None:
-        super().__init__(**connection)
-        self.poll_interval = positive(poll_interval, "poll_interval", zero=True)
-        self.deadline = None if deadline is None else positive(deadline, "deadline", zero=True)
-        self.limit = as_text(limit, "limit")
-        self.max_outage = positive(max_outage, "max_outage", zero=True)
-        self.memo = {} if memo is None else as_mapping(memo, "memo")
-
-    @abstractmethod
-    async def look(self, hook: IoTDAAsyncHook) -> TriggerEvent | None:
-        """Look once.
-
-        :returns: the event that ends the wait; None: look again
-        :raises IoTDAError: the look failed; the caller decides whether that ends the wait
-        """
-
-    async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
-        event = await self._wait(hook)
-        if isinstance(event.payload, dict) and "status" in event.payload:
-            event.payload["memo"] = self.memo
-        yield event
-
-    async def _wait(self, hook: IoTDAAsyncHook) -> TriggerEvent:
-        from iotda_provider.exceptions import IoTDAError
-        from iotda_provider.transport.retrying import quiet_retries
-        from iotda_provider.triggers.events import failed, timed_out
-        from iotda_provider.waiting.outage import Outage
-
-        outage = Outage(self.max_outage)
-        # A triggerer starts all its triggers at once; a random first pause spreads their looks.
-        spread = random.random()  # noqa: S311 - no secret
-        while True:
-            began = time.monotonic()
-            event = None
-            try:
-                with quiet_retries():
-                    event = await self.look(hook)
-                line = outage.answered(time.monotonic())
-            except IoTDAError as error:
-                try:
-                    line = outage.tolerate(error, time.monotonic())
-                except IoTDAError as final:
-                    return failed(self.batch_task_ids, final)
-            if line:
-                self.log.warning("%s", line)
-            if event is not None:
-                return event
-            pause = max(0.0, began + spread * self.poll_interval - time.monotonic())
-            spread = 1.0
-            if self.deadline is not None:
-                left = self.deadline - time.time()
-                if left <= 0:
-                    return timed_out(self.batch_task_ids, self.limit)
-                pause = min(pause, left)
-            await asyncio.sleep(pause)
