@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import Context, PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    conf,
+)
 
+from iotda_provider.airflow_support.deferral import DeferrableTask
+from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
 from iotda_provider.models.lazy_names import lazily
-from iotda_provider.sensors.base import DeferringSensor
 from iotda_provider.task_io.connected import ConnectedTask, look_at
 from iotda_provider.task_io.dag_parameters import check_sensor_times, flag, id_or_template
 from iotda_provider.task_io.parameters import positive
+from iotda_provider.waiting.deadline import Deadline
 from iotda_provider.waiting.outage import DEFAULT_MAX_OUTAGE, Outage
 from iotda_provider.waiting.task_wait import ENDED, TaskWait, task_statuses
 
@@ -29,15 +39,19 @@ __all__ = ["BatchTaskSensor", "RolloutGuardSensor"]
 
 __getattr__ = lazily(__name__, {"rollout_guard": ("RolloutGuardSensor",)})
 
+T = TypeVar("T")
 # `{{ params.x }}` and `{{ params['x'] }}`: the only templates that a triggerer renders correctly.
 _PARAMS = re.compile(r"\{\{-?\s*params(\.\w+|\[\s*(['\"])\w+\2\s*\])+\s*-?\}\}")
 
 
-class BatchTaskSensor(ConnectedTask, DeferringSensor):
+class BatchTaskSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, BaseSensorOperator):
     """Wait until a batch task has one of some statuses; returns the batch task.
 
     XCom: the return value ``{"batch_task_id", "task_name", "task_type", "status", "status_desc",
     "progress", "create_time"}``.
+
+    With ``soft_fail``, Airflow skips a resumed task after any error, but a task in a worker only
+    after a timeout or an ``AirflowFailException``. Here both skip after the latter only.
 
     :param batch_task_id: the batch task to watch (templated)
     :param target_statuses: statuses that end the wait; by default, all final statuses
@@ -67,6 +81,7 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         "instance_id",
     )
     ui_color = "#e3eef4"
+    _timeout_error: BaseException | None = None
 
     def __init__(
         self,
@@ -139,18 +154,28 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
             if not self.deferrable:
                 return super().execute(context)
             # The first look is in the worker: the wait may be over, or an id or key be wrong.
-            look = self.as_in_a_worker(lambda: self.poke(context))
+            look = self._as_in_a_worker(lambda: self.poke(context))
         finally:
             self.close()
         if look:
             return look.xcom_value
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
-        deadline = self.deadline(began)
+        times = (self.timeout, self.execution_timeout)
+        deadline = Deadline.of(*times, began=began, now=time.time())
         trigger = BatchTaskTrigger(
             **self._trigger_arguments(), deadline=deadline.at, limit=deadline.limit
         )
         return self.wait_in_triggerer(trigger, deadline, self.poke_interval)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        resume = super().resume_execution
+        return self._as_in_a_worker(lambda: resume(next_method, next_kwargs, context))
+
+    def without_triggerer(self, context: Context) -> NoReturn:
+        raise self._time_is_over(self.earlier_limit(self.timeout))
 
     def waited_for(self, context: Context) -> Sequence[str]:
         return (self.batch_task_id,)
@@ -159,11 +184,34 @@ class BatchTaskSensor(ConnectedTask, DeferringSensor):
         if event.error is not None:
             raise event.error
         if event.task is None:
-            raise self.time_is_over(event.limit)
+            raise self._time_is_over(event.limit)
         wait = TaskWait(self.batch_task_id, self.target_statuses, self.failure_statuses)
         if not wait.is_over(event.task):
             raise IoTDAError(f"The triggerer ended a wait that is not over: {event.task}")
         return event.task.to_dict()
+
+    def _time_is_over(self, limit: str | None) -> BaseException:
+        """The error for a wait whose time is over; with ``soft_fail``, a skip.
+
+        :param limit: the parameter that the deadline comes from
+        """
+        if limit == "execution_timeout":
+            return self.execution_timeout_error()
+        message = f"Sensor has timed out: {self.timeout:.0f} s are over."
+        kind = AirflowSkipException if self.soft_fail else AirflowSensorTimeout
+        self._timeout_error = kind(message)
+        return self._timeout_error
+
+    def _as_in_a_worker(self, act: Callable[[], T]) -> T:
+        """Call a function, and skip after an error after which a poke in a worker skips."""
+        try:
+            return act()
+        except AirflowSkipException:
+            raise
+        except (AirflowSensorTimeout, AirflowFailException) as error:
+            if self.soft_fail and error is not self._timeout_error:
+                raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
+            raise
 
     def on_kill(self) -> None:
         """Stop the batch task if ``stop_on_kill`` is set."""
