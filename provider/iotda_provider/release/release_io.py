@@ -105,3 +105,10 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
 
         :raises EvidenceFailedError: it has raised, or answered nonsense
         """
+
+
+class ReleaseProcedure(Protocol):
+    """What is carried out over a :class:`ReleaseIO`, in a worker or in a triggerer."""
+
+    async def run(self, io: Any) -> dict[str, Any]:
+        """The operator's result."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.triggers.release import WaveTrigger
 
 if TYPE_CHECKING:
-    from iotda_provider.release.open_question import OpenQuestion, QuestionJob
     from iotda_provider.release.release_guard import ReleaseGuard
+    from iotda_provider.release.release_io import ReleaseProcedure
 
 
 class OpenQuestionTrigger(WaveTrigger):
@@ -23,7 +24,7 @@ class OpenQuestionTrigger(WaveTrigger):
         "iotda_provider.airflow_support.questions",
     )
 
-    def begin(self, watch: ReleaseGuard) -> tuple[QuestionJob, OpenQuestion]:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         from iotda_provider.release.open_question import OpenQuestion, QuestionJob
 
         job = QuestionJob.from_json(self.job)

@@ -11,21 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.triggers.base import TriggerEvent
 
 from iotda_provider.airflow_support.threads import in_import_thread
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.task_io.parameters import as_mapping, batch_task_ids, positive
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.rollout_guard import GuardingTrigger
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
-    from iotda_provider.release.at_rest import RestJob, UntilAtRest
-    from iotda_provider.release.confirm_job import ConfirmJob
-    from iotda_provider.release.confirm_wave import WaveConfirmation
-    from iotda_provider.release.create_job import CreateJob
-    from iotda_provider.release.create_wave import WaveCreation
-    from iotda_provider.release.open_question import OpenQuestion, QuestionJob
     from iotda_provider.release.release_guard import ReleaseGuard
+    from iotda_provider.release.release_io import ReleaseProcedure
     from iotda_provider.release.triggerer import TriggererReleaseIO
-    from iotda_provider.release.watch_wave import WatchJob, WaveDecision
 
 
 class ReleaseTrigger(IoTDATrigger):
@@ -75,10 +70,7 @@ class ReleaseTrigger(IoTDATrigger):
         return batch_task_ids(self.job.get("batch_task_ids"))
 
     async def _event(
-        self,
-        job: CreateJob | ConfirmJob | WatchJob | QuestionJob | RestJob,
-        procedure: WaveCreation | WaveConfirmation | WaveDecision | OpenQuestion | UntilAtRest,
-        io: TriggererReleaseIO,
+        self, job: PlainJson, procedure: ReleaseProcedure, io: TriggererReleaseIO
     ) -> dict[str, Any]:
         """Run the procedure, and return the payload of the event."""
         from iotda_provider.exceptions import IoTDAError
@@ -125,12 +117,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         return () if ids == [] else batch_task_ids(ids)
 
     @abstractmethod
-    def begin(
-        self, watch: ReleaseGuard
-    ) -> tuple[
-        CreateJob | ConfirmJob | WatchJob | QuestionJob,
-        WaveCreation | WaveConfirmation | WaveDecision | OpenQuestion,
-    ]:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         """The job, and the procedure that carries it out."""
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
@@ -187,7 +174,7 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
 class CreateWaveTrigger(WaveTrigger):
     """Goes on creating the batch tasks of one wave."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[CreateJob, WaveCreation]:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         from iotda_provider.release.create_job import CreateJob
         from iotda_provider.release.create_wave import WaveCreation
 
@@ -198,7 +185,7 @@ class CreateWaveTrigger(WaveTrigger):
 class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[ConfirmJob, WaveConfirmation]:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         from iotda_provider.release.confirm_job import ConfirmJob
         from iotda_provider.release.confirm_wave import WaveConfirmation
 
@@ -209,7 +196,7 @@ class ConfirmWaveTrigger(WaveTrigger):
 class WatchWaveTrigger(WaveTrigger):
     """Goes on watching one wave; the event is ``ask`` when external evidence must be asked for."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[WatchJob, WaveDecision]:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         from iotda_provider.release.watch_wave import WatchJob, WaveDecision
         from iotda_provider.trials import warm_up
 

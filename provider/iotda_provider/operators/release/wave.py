@@ -21,21 +21,13 @@ from iotda_provider.notifications.telling_task import TellingTask
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import created_parts, plan_of
 from iotda_provider.operators.release.results import TaskResult, number_in
-from iotda_provider.release.confirm_job import ConfirmJob
-from iotda_provider.release.confirm_wave import CONFIRMED, WaveConfirmation
-from iotda_provider.release.create_job import CreateJob
-from iotda_provider.release.create_wave import CREATED, WaveCreation
+from iotda_provider.release.confirm_wave import CONFIRMED
+from iotda_provider.release.create_wave import CREATED
 from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_guard import ReleaseGuard
+from iotda_provider.release.release_io import ReleaseProcedure
 from iotda_provider.release.storage import ReleaseFiles
-from iotda_provider.release.watch_wave import (
-    PASSED,
-    REJECTED,
-    UNPROVEN,
-    LastLook,
-    WatchJob,
-    WaveDecision,
-)
+from iotda_provider.release.watch_wave import PASSED, REJECTED, UNPROVEN
 from iotda_provider.release.worker import MustWaitError, UsersFunctions, WorkerReleaseIO
 from iotda_provider.rollout_guard import GuardPlan, Memory
 from iotda_provider.rollout_guard.guard_metrics import GuardMetrics, shown
@@ -152,7 +144,7 @@ class GuardedOperator(TellingTask, IoTDABaseOperator):
     def carry_out(
         self,
         context: Context,
-        procedure: WaveCreation | WaveConfirmation | WaveDecision | LastLook,
+        procedure: ReleaseProcedure,
         watch: ReleaseGuard,
         *,
         ask: UsersFunctions | None = None,
@@ -248,9 +240,9 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     # --- what a subclass says ---------------------------------------------------------------------
 
-    #: What it does, as a trigger's argument, and the procedure that does it.
-    job_class: ClassVar[type[CreateJob] | type[ConfirmJob] | type[WatchJob]]
-    procedure_class: ClassVar[type[WaveCreation] | type[WaveConfirmation] | type[WaveDecision]]
+    #: What it does, as a trigger's argument, and the `ReleaseProcedure` that does it.
+    job_class: ClassVar[type[Any]]
+    procedure_class: ClassVar[type[Any]]
 
     @abstractmethod
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> Any:
