@@ -19,8 +19,8 @@ def released(rollout: Any, rule: SequentialFailureTest) -> Any:
     run = rollout(speed=1, failure_rate=0.08, failure_after=LATE, success_after=600)
     run.plan(waves="25%, 100%", rules=rule, gate=0.5)
     for wave in (1, 2):
-        run.confirm(wave, rules=rule, poll_interval=5)
-        gate = {"gate": 0.5, "poll_interval": 5, "wave_timeout": 3000}
+        run.confirm(wave, rules=rule, poll_interval=10)
+        gate = {"gate": 0.5, "poll_interval": 10, "wave_timeout": 3000}
         result = run.watch(wave, rules=rule, **gate)
         assert result["verdict"] == "passed"
     run.result = result

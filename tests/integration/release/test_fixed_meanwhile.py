@@ -159,7 +159,7 @@ def test_they_are_read_again_where_the_wave_could_not_be_written_down(
 
 @pytest.mark.parametrize("known", ["a count", "no package"])
 def test_they_are_looked_at_whatever_the_plan_has_counted(rollout: Any, known: str) -> None:
-    run = rollout(**SCENARIO)
+    run = rollout(devices=100, **SCENARIO)
     if known == "no package":
         run.emulator.add_fault("status", call="show_ota_package", status=403)
     run.plan("100%")
@@ -170,7 +170,7 @@ def test_they_are_looked_at_whatever_the_plan_has_counted(rollout: Any, known: s
 
 
 def test_a_device_of_which_nobody_can_say_what_it_runs_is_left_out(rollout: Any) -> None:
-    run = rollout(**SCENARIO)
+    run = rollout(devices=100, **SCENARIO)
     run.plan("100%")
     for call, count in (("list_devices", 1), ("show_device", 4)):
         run.emulator.add_fault("status", call=call, status=403, count=count)

@@ -165,7 +165,7 @@ def test_a_metric_that_answers_nonsense_never_goes_on(rollout: Start, answer: An
         return answer
 
     run = rollout(speed=1, devices=900)
-    result = first_wave(run, DeviceTrial(metric=metric, required=True))
+    result = first_wave(run, DeviceTrial(metric=metric, required=True), poll_interval=150.0)
     assert result["verdict"] == "unproven"
     assert "can't be asked" in result["summary"]
     assert "secret" not in result["summary"]
@@ -177,7 +177,7 @@ def test_a_cleared_run_compares_the_same_devices_and_goes_on_with_the_next_look(
     rollout: Start,
 ) -> None:
     run = rollout(speed=1, devices=900, outages=[{"begins": 500, "lasts": 86400}])
-    assert first_wave(run, "required")["verdict"] == "unproven"
+    assert first_wave(run, "required", poll_interval=150.0)["verdict"] == "unproven"
     draw = run.xcoms["plan", "trial"]
     looked = run.xcoms["plan", "trial_1"]["look"]
     assert looked >= 2

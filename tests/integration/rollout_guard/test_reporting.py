@@ -26,10 +26,12 @@ def die() -> None:
     raise KilledError
 
 
-def devices_at_the_stop(fleet: Any, ti: Any, rule: Any, *, killed: bool = False) -> dict[str, Any]:
+def devices_at_the_stop(
+    fleet: Any, ti: Any, rule: Any, *, killed: bool = False, look: float = 30
+) -> dict[str, Any]:
     ti = type(ti)(ti.has_store)  # a guard of its own
     bad = fleet({**TRICKLE, "failure_rate": 0.3})
-    guard = {"rules": rule, "stop_on_breach": True, "poke_interval": 30}
+    guard = {"rules": rule, "stop_on_breach": True, "poke_interval": look}
     if killed:
         bad.at(1500, die)
         with pytest.raises(KilledError):
@@ -41,8 +43,9 @@ def devices_at_the_stop(fleet: Any, ti: Any, rule: Any, *, killed: bool = False)
 
 
 def test_it_stops_sooner_than_a_rule_that_does_not_know(fleet: Any, ti: Any) -> None:
-    today = devices_at_the_stop(fleet, ti, SequentialFailureTest(0.02))
-    known = devices_at_the_stop(fleet, ti, SequentialFailureTest(0.02, reporting=KNOWN))
+    today = devices_at_the_stop(fleet, ti, SequentialFailureTest(0.02), look=60)
+    rule = SequentialFailureTest(0.02, reporting=KNOWN)
+    known = devices_at_the_stop(fleet, ti, rule, look=60)
     assert known["evidence"]["devices"] < 0.9 * today["evidence"]["devices"]
     assert known["evidence"]["rests_on_reporting"] is True
     assert "if failures report no sooner than assumed" in known["summary"]
