@@ -18,6 +18,7 @@ from iotda_provider.release.triggerer import TriggererReleaseIO
 from iotda_provider.release.worker import WorkerReleaseIO
 
 NOT_STARTED = (SubtaskStatus.WAITING, SubtaskStatus.STOPPED, SubtaskStatus.REMOVED)
+UPGRADE = "firmwareUpgrade"
 NOT_LAST = {"is_last": False, "rule": None}
 LIMIT = {"status": 403, "body": {"error_code": "IOTDA.014111", "error_msg": "quota exceeded"}}
 
@@ -28,19 +29,16 @@ def members(run: Any) -> dict[str, list[str]]:
     return {
         task.task_id: [world.fleet.id_of(device) for device in task.devices]
         for task in world._tasks.values()
-        if task.fields["task_type"] == "firmwareUpgrade"
+        if task.fields["task_type"] == UPGRADE
     }
 
 
 def started(run: Any) -> set[str]:
     """The confirmed devices of all batch tasks."""
-    with IoTDAHook() as hook:
-        return {
-            row.target
-            for task in hook.list_batch_tasks(task_type="firmwareUpgrade")
-            for row in hook.iter_subtasks(task.task_id)
-            if row.status not in NOT_STARTED
-        }
+    world = run.emulator.instance.present()
+    tasks = [task for task in world._tasks.values() if task.fields["task_type"] == UPGRADE]
+    shown = (world.describe_row(task, row) for task in tasks for row in range(len(task)))
+    return {row["target"] for row in shown if row["status"] not in NOT_STARTED}
 
 
 def touch(run: Any, action: str, task_id: str) -> None:

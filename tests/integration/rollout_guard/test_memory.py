@@ -158,7 +158,7 @@ def test_it_writes_once_a_minute(fleet: Any, ti: Any, variables: Any, has_store:
     ti.store.set = lambda *note: (writes.append(note), set_store(*note))
     silent = fleet({"devices": 20, "success_after": 1e9})
 
-    silent.run(ti, rules=Stalled(1200), poke_interval=5)
+    silent.run(ti, rules=Stalled(1200), poke_interval=10)
 
     count = len(writes) + variables.calls.count("set")
     assert 18 <= count <= 23
@@ -230,7 +230,7 @@ def test_a_waiting_guard_keeps_ten_kilobytes(
     )
     weights = weigh_while_it_waits(ti, variables, has_store)
 
-    good.run(ti, rules=SHIPPED, poke_interval=20, stop_on_breach=True)
+    good.run(ti, rules=SHIPPED, poke_interval=30, stop_on_breach=True)
 
     assert len(weights) > 10, weights
     assert max(weights) <= 10_000 + 400 * (batch_tasks - 1), max(weights)
