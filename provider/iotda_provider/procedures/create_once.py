@@ -123,7 +123,7 @@ async def create_batch_task_once(
     :raises BatchTaskDiffersError: a task of this name is for something else
     """
     creation = api.create_batch_task(**task)  # refuses bad input before anything is sent
-    found = await _find(io, task, not_before=not_before)
+    found = await find_by_name(io, task, not_before=not_before)
     if found:
         return await _keep_the_oldest(io, found, task, created=False)
     made: BatchTask | None = None
@@ -132,13 +132,13 @@ async def create_batch_task_once(
             made = await io.perform(creation)
             break
         except (IoTDATransportError, IoTDAServerError):
-            found = await _find(io, task, pages=_PAGES_OF_THE_NEWEST)
+            found = await find_by_name(io, task, pages=_PAGES_OF_THE_NEWEST)
             if found:
                 break
             if not attempts_left:
                 raise
     try:
-        found = await _find(io, task, pages=_PAGES_OF_THE_NEWEST)
+        found = await find_by_name(io, task, pages=_PAGES_OF_THE_NEWEST)
     except IoTDAError:
         # This look is only a precaution: its failure must not lose the task that was created.
         if made is None and not found:
@@ -147,11 +147,13 @@ async def create_batch_task_once(
     return await _keep_the_oldest(io, others, task, created=True, made=made)
 
 
-async def _find(
-    io: CallsIO, task: dict[str, Any], *, not_before: str | None = None, pages: int | None = None
+async def find_by_name(
+    io: CallsIO, task: Mapping[str, Any], *, not_before: str | None = None, pages: int | None = None
 ) -> list[BatchTask]:
     """All tasks with the wanted name, or with the stamp in it.
 
+    :param task: ``task_name``, ``task_type`` and, if one is wanted, ``app_id``
+    :param not_before: none can be older: the search ends there
     :param pages: look only at so many pages of the newest tasks of the wanted type and resource
         space; None: at all tasks, of every upgrade type if the wanted type is one, else of every
         other type

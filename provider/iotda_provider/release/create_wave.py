@@ -6,9 +6,10 @@ a name that has one purpose. So a worker that is killed between two of them goes
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from iotda_provider.exceptions import (
@@ -19,24 +20,20 @@ from iotda_provider.exceptions import (
     IoTDAError,
 )
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
-from iotda_provider.procedures.create_once import create_batch_task_once, differences
+from iotda_provider.procedures.create_once import create_batch_task_once, differences, find_by_name
 from iotda_provider.release.create_job import CreateJob
-from iotda_provider.release.manifest import HELD, LOOKED, BegunWave, Part, parts_of
-from iotda_provider.release.other_releases import OtherReleases
-from iotda_provider.release.other_upgrades import OtherUpgrades
-from iotda_provider.release.package_kinds import COLUMN_OF_TASK_TYPE
+from iotda_provider.release.manifest import LOOKED, BegunWave, Part, parts_of
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.release.second_look import Counted, SecondLook
+from iotda_provider.release.wave_look import WaveLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import BREACHED, COMPLETED
 from iotda_provider.waiting.outage import is_task_gone, is_transient
 
 CREATED = "created"
-_LATER = "they are left out, and come again with the last wave, if that run is over by then."
-_LAST = "they are left out of this release."
+#: Seconds after which devices that are in no batch task yet are looked at again.
+_OLD = 3600.0
 
 
 class WaveCreation(WaveStep):
@@ -51,11 +48,8 @@ class WaveCreation(WaveStep):
         self.job = job
         self._begun: BegunWave | None = None
         self._was_read = False
-        self._ids: list[str] = []
-        self._in_order: SortedIds | None = None
-        self._others: OtherUpgrades | None = None
-        self._releases: OtherReleases | None = None
-        self._look: SecondLook | None = None
+        self._look: WaveLook | None = None
+        self._looked_at: float | None = None
         self._came_again = False
         self._look_again = 0.0
 
@@ -94,8 +88,9 @@ class WaveCreation(WaveStep):
                     f"Wave {job.wave} could not be created in {job.timeout:.0f} s: {why}. Clear "
                     "this task to go on."
                 )
-            # What was read of a wave that has not begun is old by the time that it goes on.
-            self._others = self._releases = self._look = None
+            # What was read is old by the time that it goes on.
+            if self._look is not None:
+                self._look.forget()
             self.say(why)
             await io.sleep(watch.seconds_to_next_look(job.deadline, now))
 
@@ -105,7 +100,7 @@ class WaveCreation(WaveStep):
             if not self._was_read:
                 self._begun = await io.read_begun(self.job.wave)
                 self._was_read = True
-            elif self._begun is None:
+            elif self._begun is None or await self._is_old(io, self._begun):
                 return await self._begin(io)
         except IoTDAError as error:
             # With devices under way, what the platform refuses must not end their guard.
@@ -121,92 +116,103 @@ class WaveCreation(WaveStep):
         missing = next((part for part in self._begun.parts if part.batch_task_id is None), None)
         return None if missing is None else await self._create(io, missing)
 
+    async def _is_old(self, io: ReleaseIO, begun: BegunWave) -> bool:
+        """Whether the devices that are in no batch task yet are to be looked at again.
+
+        That is so after an hour. But a batch task that was created without that being known, as
+        its answer was lost or a worker has died, stays one for the devices that it was created for.
+
+        :raises IoTDAError: whether there is one can't be read
+        """
+        missing = next((part for part in begun.parts if part.batch_task_id is None), None)
+        if missing is None:
+            return False
+        if self._look is not None:
+            return True
+        since = begun.at if self._looked_at is None else self._looked_at
+        if self._clock() - since < _OLD:
+            return False
+        wanted = {**self.job.task, "task_name": missing.task_name}
+        return not await find_by_name(io, wanted, not_before=self.job.not_before)
+
     async def _begin(self, io: ReleaseIO) -> str | None:
-        """Write down who is in the wave; why that is not possible, or None where it was."""
-        job = self.job
-        if self._in_order is None:
-            self._ids = await self._candidates(io)
-            self._in_order = await io.in_order(self._ids)
+        """Write down who is in the wave, or who is no more; why that is not possible, or None where
+        it was.
+
+        A batch task that is there keeps its devices: those that are to be created may only shrink.
+        """
+        begun = self._begun
         if self._look is None:
-            copies = await io.recall(LOOKED)
-            if copies is None:
-                return "what the plan has counted can't be read"
-            self._look = self._second_look(copies, self._in_order)
-        if self._releases is None:
-            # The run of the release that the way back is for may be under way for hours.
-            notes = [] if job.is_way_back else await io.other_releases(job.identity, job.note)
-            if notes is None:
-                return "which other releases are under way can't be read"
-            product_id = self._look.counted.product_id
-            self._releases = OtherReleases(notes, product_id, self._in_order, self._log)
-        while not self._releases.is_done:
-            try:
-                await self._releases.step(io)
-            except IoTDAError as error:
-                # Of any kind: the guard of the waves before must not end with somebody else's note.
-                return await self.refused(io, self._releases.unread, error, kind="create_refused")
-            if self._clock() >= self._look_again:
-                return None
-        # Before the versions: whose other upgrade is over by then runs what it has brought.
-        if self._others is None:
-            own = frozenset(job.batch_task_ids)
-            self._others = OtherUpgrades(self._in_order, lambda t: t.task_id in own, job.devices)
-        while (call := self._others.next) is not None:
-            self._others.take(await io.perform(call))
-            if self._clock() >= self._look_again:
-                return None  # the guard looks meanwhile
-        while not self._look.is_done:
-            await self._look.step(io, self._watch.progress.success)
-            if self._look.must_wait or self._clock() >= self._look_again:
-                return None  # the guard looks meanwhile
-        if self._others.not_read:
-            self._log.warning("%s", self._others.not_read)
-        for sentence in self._releases.said(_LAST if job.wave == job.waves else _LATER):
-            self._log.warning("%s", sentence)
-        ids, left_out = self._ids, dict(self._look.left_out)
-        absent, held = MarkedIds(self._in_order), MarkedIds(self._in_order)
-        absent.update(self._look.absent)
-        others = chain(self._others.devices, self._releases.devices)
-        held.update(device for device in others if device not in absent)
-        if held:
-            left_out[HELD] = [device for device in ids if device in held]
-        if left_out:
-            ids = [device for device in ids if device not in held and device not in absent]
-        is_planned = not left_out and not self._came_again
-        names = parts_of(job.wave, job.waves, len(ids), job.task_name)
-        begun = BegunWave(
-            job.wave,
-            len(ids),
-            tuple(replace(one, task_name=job.stamped(one)) for one in names),
-            None if is_planned else await io.hand_over(ids, f"begun_{job.wave}.ids"),
-            {
-                why: await io.hand_over(devices, f"begun_{job.wave}.{why}")
-                for why, devices in left_out.items()
-            },
-            {why: len(devices) for why, devices in left_out.items()},
-            self._clock(),
-        )
-        look, self._others, self._releases, self._look = self._look, None, None, None
-        if not await io.note(f"begun_{job.wave}", begun.to_json()):
-            return "who is in the wave can't be written down"
-        self._begun, self._ids, self._in_order = begun, [], None
-        if look.left_out and look.counted.devices is not None:
+            parts = () if begun is None else begun.parts
+            own = [*self.job.batch_task_ids, *(one.batch_task_id or "" for one in parts)]
+            left = [one for one in parts if one.batch_task_id is None]
+            if begun is None:
+                ids = await self._candidates(io)
+            else:
+                ids = await self._members(io, left)
+            self._look = WaveLook(self.job, ids, await io.in_order(ids), own, self._log)
+        look = self._look
+        try:
+            succeeded = self._watch.progress.success
+            why = await look.go_on(io, succeeded, lambda: self._clock() >= self._look_again)
+        except IoTDAError as error:
+            if not look.unread:
+                raise
+            # Of any kind: the guard of the waves before must not end with somebody else's note.
+            return await self.refused(io, look.unread, error, kind="create_refused")
+        if not look.is_done:
+            return why or None
+        if begun is None or look.left_out:
+            new = await self._with_those(io, begun, look)
+            if not await io.note(f"begun_{self.job.wave}", new.to_json()):
+                look.forget()
+                return "who is in the wave can't be written down"
+            self._begun = new
+        self._look, self._looked_at = None, self._clock()
+        if look.counted is not None:
             # Not written down, the next wave's devices are read, too.
             await io.note(LOOKED, look.counted.to_json())
         return None
 
-    def _second_look(self, copies: list[Any], ids: SortedIds) -> SecondLook:
-        """The look at the wave's devices; one that is done where nobody knows any version."""
-        only = self.job.from_version
-        for copy in copies:
-            with suppress(ValueError):
-                return SecondLook(Counted.from_json(copy), ids, self._log, only)
-        column = COLUMN_OF_TASK_TYPE[str(self.job.task["task_type"])]
-        unknown = Counted("", column, None)
-        if only is not None:
-            return SecondLook(unknown, ids, self._log, only)
-        self._log.warning("The versions of the wave's devices are not looked at again.")
-        return SecondLook(unknown, SortedIds(), self._log)
+    async def _with_those(
+        self, io: ReleaseIO, before: BegunWave | None, look: WaveLook
+    ) -> BegunWave:
+        """The wave with the devices that a look has left in it.
+
+        :param before: as it was written down; None: it has not begun
+        :raises IoTDAError: lists of devices can't be written now
+        """
+        job, now = self.job, self._clock()
+        was = BegunWave(job.wave, 0, (), at=now) if before is None else before
+        created = [part for part in was.parts if part.batch_task_id]
+        ids = [*await self._members(io, created), *look.ids]
+        parts = [
+            replace(part, task_name=job.stamped(part))
+            for part in parts_of(job.wave, job.waves, len(ids), job.task_name)
+        ]
+        # Files that were written before stay as they are: what is written down names them.
+        again = "" if before is None else f"_{now:.0f}"
+        left_out, counts = dict(was.left_out), Counter(was.counts)
+        for why, devices in look.left_out.items():
+            key = f"begun_{job.wave}.{why}{again}"
+            left_out[why] = await io.hand_over(devices, key, was.left_out.get(why) or ())
+            counts[why] += len(devices)
+        is_planned = not left_out and not self._came_again
+        return replace(
+            was,
+            devices=len(ids),
+            parts=(*created, *parts[len(created) :]),
+            ids=None if is_planned else await io.hand_over(ids, f"begun_{job.wave}.ids{again}"),
+            left_out=left_out,
+            counts=dict(counts),
+        )
+
+    async def _members(self, io: ReleaseIO, parts: Sequence[Part]) -> list[str]:
+        """The devices of some of the wave's batch tasks, whether they were created or not."""
+        found: list[str] = []
+        for part in parts:
+            found += await io.read_members(replace(part, batch_task_id=part.batch_task_id or "0"))
+        return found
 
     async def _candidates(self, io: ReleaseIO) -> list[str]:
         """The devices of the wave; in the last one also those that earlier ones have left out."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.models.log import Log
 from iotda_provider.models.sorted_ids import SortedIds
+from iotda_provider.release.device_ids import iter_ids
 
 if TYPE_CHECKING:
     from iotda_provider.release.manifest import BegunWave, Part
@@ -48,8 +49,14 @@ class FilesOfRelease(ABC):
     async def read_members(self, part: Part) -> list[str]:
         return await self.stored(lambda files: files.read_members(part))
 
-    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
-        return await self.stored(lambda files: files.hand_over(ids, key))
+    async def hand_over(
+        self, ids: Sequence[str], key: str, before: Sequence[str] | str = ()
+    ) -> list[str] | str:
+        def put(files: ReleaseFiles) -> list[str] | str:
+            known = iter_ids(before, "manifest_path") if isinstance(before, str) else before
+            return files.hand_over([*known, *ids] if before else ids, key)
+
+        return await self.stored(put)
 
     async def recall(self, key: str) -> list[Any] | None:
         with suppress(IoTDATransportError):

@@ -64,9 +64,12 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         :raises IoTDAError: they could not be read, or are not what was written down
         """
 
-    async def hand_over(self, ids: Sequence[str], key: str) -> list[str] | str:
+    async def hand_over(
+        self, ids: Sequence[str], key: str, before: Sequence[str] | str = ()
+    ) -> list[str] | str:
         """Put device ids where a record can name them: themselves, or the reference of a file.
 
+        :param before: what it has returned for others, which come before these
         :raises IoTDAError: there are too many for a record, or they could not be written
         """
 

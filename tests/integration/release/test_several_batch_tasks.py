@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 from tests.integration.release.conftest import DOCUMENT, KilledError
+from tests.integration.release.test_second_look import OFTEN, remove, update
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.operators.release.try_again import TryAgainOperator
+from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.triggerer import TriggererReleaseIO
 from iotda_provider.release.worker import WorkerReleaseIO
 
 NOT_STARTED = (SubtaskStatus.WAITING, SubtaskStatus.STOPPED, SubtaskStatus.REMOVED)
 UPGRADE = "firmwareUpgrade"
 NOT_LAST = {"is_last": False, "rule": None}
+HELD: dict[str, Any] = {"document": DOCUMENT, "need_confirm": True}
 LIMIT = {"status": 403, "body": {"error_code": "IOTDA.014111", "error_msg": "quota exceeded"}}
 
 
@@ -252,6 +255,79 @@ def test_what_somebody_does_to_one_while_the_next_waits_for_a_quota_is_seen(
     if action == "confirm":
         with IoTDAHook() as hook:
             assert str(hook.get_batch_task(touched[0]).status) == "Stopped"
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["in XComs", "in files"])
+def test_after_an_hour_of_waiting_the_devices_in_no_batch_task_are_looked_at_again(
+    rollout: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by_file: bool
+) -> None:
+    run = rollout(switches=OFTEN)
+    path = (tmp_path / "waves.json").as_uri() if by_file else None
+    run.plan("25%, 75%, 100%", manifest_path=path)
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "passed"
+    wave = list(ReleaseFiles("dag", "run", "plan", manifest_path=path).iter_planned(2))
+    updated, removed, held = [wave[50], wave[100]], [wave[70]], wave[60]
+
+    def meanwhile() -> None:
+        run.emulator.clear_faults()
+        update(run, updated)
+        remove(run, removed)
+        with IoTDAHook() as hook:
+            other_ids.append(
+                hook.create_batch_task(
+                    task_name="others", task_type="firmwareUpgrade", targets=[held], **HELD
+                ).task_id
+            )
+        run.emulator.add_fault("status", call="create_batch_task", count=8, **LIMIT)
+
+    other_ids: list[str] = []
+    run.emulator.add_fault("status", call="create_batch_task", after=1, **LIMIT)
+    after_a_refusal(monkeypatch, meanwhile)
+    made = run.create(2, poll_interval=600)
+    assert made["left_out"] == {"already_current": 2, "gone": 1, "held_elsewhere": 1}
+    assert [part["devices"] for part in made["parts"]] == [40] * 4 + [36]
+    own = members(run)
+    left = [device for device in wave if device not in {*updated, *removed, held}]
+    for number, part in enumerate(made["parts"]):
+        assert sorted(own[part["batch_task_id"]]) == sorted(left[40 * number : 40 * (number + 1)])
+    run.confirm(2)
+    assert run.watch(2)["verdict"] == "passed"
+    # Who was held comes again with the last wave.
+    with IoTDAHook() as hook:
+        hook.stop_batch_task(other_ids[0])
+    assert run.create(3)["devices"] == 101
+    run.confirm(3)
+    assert run.watch(3)["verdict"] == "passed"
+    assert sorted(run.confirmed) == sorted(set(run.devices) - {*updated, *removed}), "each once"
+    found = run.reconcile(run.outcome(3))
+    assert (found["counts"]["updated"], found["left_out"]) == (
+        397,
+        {"already_current": 2, "gone": 1},
+    )
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["in XComs", "in files"])
+def test_a_batch_task_that_a_dead_worker_has_created_keeps_its_devices_after_an_hour(
+    rollout: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by_file: bool
+) -> None:
+    run = rollout(switches=OFTEN)
+    path = (tmp_path / "waves.json").as_uri() if by_file else None
+    run.plan("100%", manifest_path=path)
+    wave = list(ReleaseFiles("dag", "run", "plan", manifest_path=path).iter_planned(1))
+    dying = Dying(monkeypatch, 2, answered=True)
+    with pytest.raises(KilledError):
+        run.create(1)
+    dying.is_over = True
+    run.time.sleep(4000)
+    remove(run, [wave[45], wave[85], wave[399]])
+    made = run.create(1)
+    assert made["left_out"] == {"gone": 2}
+    assert [part["devices"] for part in made["parts"]] == [40] * 9 + [38]
+    own = members(run)
+    assert len(own) == 10, "none twice"
+    assert sorted(own[made["parts"][1]["batch_task_id"]]) == sorted(wave[40:80])
+    assert sorted(own[made["parts"][2]["batch_task_id"]]) == sorted([*wave[80:85], *wave[86:121]])
 
 
 def after_a_refusal(patch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:

@@ -52,8 +52,9 @@ class CreateWaveOperator(WindowedOperator):
     aside. While another release's groups can't be read, the wave waits, and a person is told.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
-    person is told, and it is asked for again. Where no device was confirmed yet, and the request
-    itself makes no sense, it fails.
+    person is told, and it is asked for again. If that takes more than an hour, the devices that are
+    in no batch task yet are looked at again, and may be left out in the same way. Where no device
+    was confirmed yet, and the request itself makes no sense, it fails.
 
     XCom: the return value ``{"wave", "verdict": "created" | "breached" | "stopped_elsewhere" |
     "lost" | "surplus", "batch_task_ids", "parts", "all_parts", "devices", "left_out", "progress",
