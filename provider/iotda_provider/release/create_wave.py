@@ -103,8 +103,9 @@ class WaveCreation(WaveStep):
             elif self._begun is None or await self._is_old(io, self._begun):
                 return await self._begin(io)
         except IoTDAError as error:
-            # With devices under way, what the platform refuses must not end their guard.
-            is_refused = isinstance(error, IoTDAApiError) and bool(self.job.earlier)
+            # With batch tasks that are there, what the platform refuses must not end their guard.
+            has_some = bool(self.job.earlier or (self._begun and self._begun.created))
+            is_refused = isinstance(error, IoTDAApiError) and has_some
             if not is_refused and not is_transient(error):
                 raise
             kind = "create_refused" if is_refused else "confirm_failed"

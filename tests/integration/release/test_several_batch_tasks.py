@@ -330,6 +330,26 @@ def test_a_batch_task_that_a_dead_worker_has_created_keeps_its_devices_after_an_
     assert sorted(own[made["parts"][2]["batch_task_id"]]) == sorted([*wave[80:85], *wave[86:121]])
 
 
+def test_a_refusal_to_look_again_does_not_end_the_guard_of_the_waves_own_batch_tasks(
+    rollout: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may have confirmed the first one at the console, and nobody else watches it."""
+    run = rollout(switches=OFTEN)
+    run.plan("100%")
+
+    def meanwhile() -> None:
+        run.time.sleep(4000)
+        run.emulator.clear_faults()
+        run.emulator.add_fault("status", call="list_batch_tasks", status=403, body={}, count=2)
+
+    run.emulator.add_fault("status", call="create_batch_task", after=1, **LIMIT)
+    after_a_refusal(monkeypatch, meanwhile)
+    assert run.create(1)["verdict"] == "created"
+    assert run.xcoms["create_1", "alert"]["kind"] == "create_refused"
+    own = members(run)
+    assert sorted(device for one in own.values() for device in one) == sorted(run.devices)
+
+
 def after_a_refusal(patch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Have a function called once, when the platform has refused a call of a release."""
     left = iter((act,))
