@@ -522,7 +522,7 @@ async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
         try:
             trigger = kind(**arguments)
             # Only with another deadline may it go on looking; a busy machine is slow.
-            patience = 1 if "deadline" in what else 10
+            patience = 0.5 if "deadline" in what else 10
             payload = await asyncio.wait_for(first_event(trigger), patience)
             assert payload["batch_task_ids"] == list(trigger.batch_task_ids)
             if "error" in payload:

@@ -562,7 +562,7 @@ def test_a_header_that_no_library_expects_is_a_typed_error_or_passed_over(
     client: Any, fake: Any, connect: Any, reply: Any, status: int, header: str, value: str
 ) -> None:
     """A guard takes anything else for a fault of its own, and ends."""
-    connect(max_attempts=1, timeout=5)
+    connect(max_attempts=1, timeout=1.5)
     fake.answer(reply(status, TASK if status == 200 else None, {header: value}))
 
     with pytest.raises(IoTDAError) as caught:

@@ -187,7 +187,7 @@ async def test_waiting_in_the_queue_does_not_count_against_a_calls_timeout(
 async def test_a_stop_does_not_queue_behind_looks_for_the_rate_limit(
     fake: Any, connect: Callable[..., None], hook: Any
 ) -> None:
-    connect(max_requests_per_second=4)
+    connect(max_requests_per_second=8)
     with ThreadPoolExecutor(12) as threads:
 
         async def call(method: Any, *args: Any) -> Any:
@@ -299,7 +299,7 @@ class TestClosing:
     ) -> None:
         # No earlier try has left a memory; where Airflow does not say so, guards wait for it.
         monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
-        connect(max_requests_per_second=2)
+        connect(max_requests_per_second=6)
         fake.answer(type(fake.answers[0])(status=401))
         hook = IoTDAAsyncHook()
 
@@ -319,7 +319,7 @@ class TestClosing:
     ) -> None:
         # No earlier try has left a memory; where Airflow does not say so, guards wait for it.
         monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
-        connect(max_requests_per_second=2)
+        connect(max_requests_per_second=6)
         fake.answer(type(fake.answers[0])(status=401, body={"error_code": "APIGW.0301"}))
 
         async def guard(number: int) -> Any:
