@@ -61,9 +61,8 @@ class Scope:
         if derived and not settings.region:
             raise IoTDAConfigError(
                 f"Connection {settings.conn_id!r}: requests to {settings.host} carry a derived "
-                "signature, which "
-                "needs the region: set region in Extra, such as cn-north-4 (or derived_auth to "
-                "never)."
+                "signature, which needs the region: set region in Extra, such as cn-north-4 (or "
+                "derived_auth to never)."
             )
         return cls(derived, settings.region)
 

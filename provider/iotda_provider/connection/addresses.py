@@ -68,8 +68,7 @@ def check_url(url: str, what: str, *, allow_http: bool) -> str:
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise IoTDAConfigError(
             f"{what} is plain http to {host}: requests and tokens would travel unencrypted. Use "
-            "https, or set "
-            "allow_http to true in the connection's Extra for a test set-up."
+            "https, or set allow_http to true in the connection's Extra for a test set-up."
         )
     return f"{parts.scheme}://{host.lower()}" + (f":{port}" if port is not None else "")
 

@@ -61,8 +61,7 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
         "auth_type",
         "Authentication",
         "aksk: access key and secret key. token: IAM user and password. agency: the ECS metadata "
-        "service. "
-        "federation: an OIDC identity provider.",
+        "service. federation: an OIDC identity provider.",
         kind="choice",
         default="aksk",
         choices=AUTH_TYPES,
@@ -104,8 +103,7 @@ EXTRA_FIELDS: tuple[ExtraField, ...] = (
         "derived_auth",
         "Derived signature",
         "Whether requests carry the derived signature V11-HMAC-SHA256. auto: at every host but the "
-        "shared "
-        "regional ones.",
+        "shared regional ones.",
         kind="choice",
         default="auto",
         choices=DERIVED_AUTH,

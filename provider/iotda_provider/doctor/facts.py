@@ -245,9 +245,8 @@ def _search(seen: Seen) -> _Fact:
     whose = f" of product {seen.product_id}" if seen.product_id else ""
     if counted != page.total:
         return Result.WARNING, (
-            f"the search counts {counted:,} device(s){whose}, and the list {page.total:,}: "
-            "before each wave a release may have to read its devices, where it otherwise counts "
-            "them"
+            f"the search counts {counted:,} device(s){whose}, and the list {page.total:,}: before "
+            "each wave a release may have to read its devices, where it otherwise counts them"
         )
     return Result.OK, f"both count {counted:,} device(s){whose}"
 

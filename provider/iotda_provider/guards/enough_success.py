@@ -90,9 +90,8 @@ class EnoughSuccess(Rule):
         share = unproven / devices if devices else 0.0
         return self._verdict(
             Decision.GO if goes else Decision.WAIT,
-            f"{devices - unproven} of {devices} started devices have succeeded, "
-            f"{percent(share)} have failed or not finished (below {percent(self.max_failure_rate)} "
-            "to go on)",
+            f"{devices - unproven} of {devices} started devices have succeeded, {percent(share)} "
+            f"have failed or not finished (below {percent(self.max_failure_rate)} to go on)",
             f"evidence {odds(value)}; {self.name} goes on at {odds(self.log_bound)}.",
             Undecided.EVIDENCE if math.isnan(value) else None,
             measure="log_evidence",

@@ -184,10 +184,9 @@ def late_warning(sizes: Sequence[int], late: int) -> str:
     if not is_too_large(largest, sum(sizes)):
         return ""
     return (
-        f"{sum(last)} of {sum(sizes)} devices were not online lately, and "
-        f"{largest} of them are confirmed in ONE wave. They start as they come online, so the "
-        "waves before it show little of how they fare. Look whether the fleet is connected, wait "
-        "until more devices are online, count those as online that were within more hours, plan "
-        "with a larger max_waves or fewer waves (late devices are then split by the same shares), "
-        "or set max_in_flight."
+        f"{sum(last)} of {sum(sizes)} devices were not online lately, and {largest} of them are "
+        "confirmed in ONE wave. They start as they come online, so the waves before it show little "
+        "of how they fare. Look whether the fleet is connected, wait until more devices are "
+        "online, count those as online that were within more hours, plan with a larger max_waves "
+        "or fewer waves (late devices are then split by the same shares), or set max_in_flight."
     )

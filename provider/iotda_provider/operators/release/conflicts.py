@@ -164,9 +164,8 @@ def _conflict(hook: IoTDAHook, batch_task_id: str, both: Sequence[str]) -> str:
         return f"{what} is not finished with {some}. Let it end, or {stop}."
     return (
         f"{what} holds {some}: none of its devices has been confirmed, so it waits for somebody to "
-        f"confirm it. {_whose(task)} Confirm it, "
-        "to give these devices the package of that release, and let it end; "
-        f"or {stop}, to give them this one."
+        f"confirm it. {_whose(task)} Confirm it, to give these devices the package of that "
+        f"release, and let it end; or {stop}, to give them this one."
     )
 
 
