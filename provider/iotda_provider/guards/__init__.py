@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iotda_provider.models.heavy_libraries import warm_up
 from iotda_provider.models.lazy_names import lazily
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from iotda_provider.guards.enough_success import EnoughSuccess
     from iotda_provider.guards.evaluation import checked_rules, evaluate, needs_of
     from iotda_provider.guards.failure_classes import FailureClasses, classify
-    from iotda_provider.guards.heavy_libraries import warm_up
     from iotda_provider.guards.look import Look, Observed, total_progress
     from iotda_provider.guards.reporting_delay import ReportingDelay
     from iotda_provider.guards.rule import Rule
@@ -52,7 +52,6 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "heavy_libraries": ("warm_up",),
         "combined": ("Combined",),
         "evaluation": ("checked_rules", "evaluate", "needs_of"),
         "failure_classes": ("FailureClasses", "classify"),

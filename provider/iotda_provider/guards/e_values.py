@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from iotda_provider.guards.heavy_libraries import special
+from iotda_provider.models.heavy_libraries import special
 
 FLOOR = -700.0
 """The lowest log evidence that is returned; ``exp`` of less is 0 in double precision."""

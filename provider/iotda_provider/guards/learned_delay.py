@@ -9,8 +9,8 @@ from itertools import chain, pairwise
 from typing import Any
 
 from iotda_provider.guards.delay_record import Delay
-from iotda_provider.guards.heavy_libraries import special
 from iotda_provider.models import checks
+from iotda_provider.models.heavy_libraries import special
 
 LEAST_DELAYS = 20
 #: The chance that the band is somewhere below the truth.

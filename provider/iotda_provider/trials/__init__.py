@@ -9,15 +9,13 @@ from iotda_provider.models.lazy_names import lazily
 if TYPE_CHECKING:
     from iotda_provider.trials.answer import Answer, Decision, Group
     from iotda_provider.trials.device_trial import DeviceTrial
-    from iotda_provider.trials.exact import warm_up
 
-__all__ = ["Answer", "Decision", "DeviceTrial", "Group", "warm_up"]
+__all__ = ["Answer", "Decision", "DeviceTrial", "Group"]
 
 __getattr__ = lazily(
     __name__,
     {
         "answer": ("Answer", "Decision", "Group"),
         "device_trial": ("DeviceTrial",),
-        "exact": ("warm_up",),
     },
 )

@@ -8,21 +8,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from importlib import import_module
 from typing import Any
+
+from iotda_provider.models.heavy_libraries import special
 
 #: The cells of [0, 1] over which the product test looks for the least favourable control rate.
 CELLS = 1000
-
-
-@cache
-def _special() -> Any:
-    return import_module("scipy.special")
-
-
-def warm_up() -> None:
-    """Import SciPy, which takes a second or two: call it in a thread beside an event loop."""
-    _special()
 
 
 def look_weight(look: int) -> float:
@@ -74,12 +65,12 @@ def _sum(first: int, last: int, unhealthy: int, drawn: int, everybody: int, step
 
 def upper(x: int, n: int, b: float) -> float:
     """The upper Clopper-Pearson bound of a rate: P(below the true rate) <= b."""
-    return 1.0 if x >= n else 1.0 - float(_special().betaincinv(n - x, x + 1, b))
+    return 1.0 if x >= n else 1.0 - float(special().betaincinv(n - x, x + 1, b))
 
 
 def lower(x: int, n: int, b: float) -> float:
     """The lower Clopper-Pearson bound of a rate: P(above the true rate) <= b."""
-    return 0.0 if x <= 0 else float(_special().betaincinv(x, n - x + 1, b))
+    return 0.0 if x <= 0 else float(special().betaincinv(x, n - x + 1, b))
 
 
 def loss(x_t: int, n_t: int, x_c: int, n_c: int, b: float) -> float:
@@ -101,7 +92,7 @@ def product(x_t: int, n_t: int, x_c: int, n_c: int, share: float) -> float:
     import numpy as np
 
     edges = np.linspace(0.0, 1.0, CELLS + 1)
-    betainc = _special().betainc
+    betainc = special().betainc
     treated: Any = 1.0 - (1.0 - share) * (1.0 - edges[:-1])
     few: Any = 1.0 if x_t >= n_t else betainc(n_t - x_t, x_t + 1, 1.0 - treated)
     many: Any = 1.0 if x_c <= 0 else betainc(x_c, n_c - x_c + 1, edges[1:])

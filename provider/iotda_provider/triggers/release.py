@@ -197,8 +197,8 @@ class WatchWaveTrigger(WaveTrigger):
     """Goes on watching one wave; the event is ``ask`` when external evidence must be asked for."""
 
     def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
+        from iotda_provider.models.heavy_libraries import warm_up
         from iotda_provider.release.watch_wave import WatchJob, WaveDecision
-        from iotda_provider.trials import warm_up
 
         job = WatchJob.from_json(self.job)
         if job.trial is not None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from iotda_provider.guards.heavy_libraries import special
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.models.heavy_libraries import special
 
 # If at most this share of the fleets still runs, the printed digits do not change any more.
 _NOTHING = 1e-12

@@ -1,4 +1,4 @@
-"""SciPy, imported when a rule first needs it and never when a DAG is parsed."""
+"""SciPy, imported when a rule or a trial first needs it and never when a DAG is parsed."""
 
 from __future__ import annotations
 
