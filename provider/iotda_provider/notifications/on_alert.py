@@ -12,16 +12,25 @@ from iotda_provider.exceptions import IoTDAConfigError
 OnAlert = str | Callable[[Mapping[str, Any]], Any]
 
 
+def imported(path: str, what: str) -> Any:
+    """What is at a dotted path.
+
+    :param what: what it is, in words
+    :raises IoTDAConfigError: there is nothing
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise IoTDAConfigError(f"{what} can't be imported: {error}") from error
+
+
 def load_function(path: str) -> Callable[[Mapping[str, Any]], Any]:
     """The function at a dotted path.
 
     :raises IoTDAConfigError: there is no such function
     """
-    module, _, name = path.rpartition(".")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise IoTDAConfigError(f"on_alert: {path!r} can't be imported: {error}") from error
+    function = imported(path, f"on_alert: {path!r}")
     if not callable(function):
         raise IoTDAConfigError(f"on_alert: {path!r} is not a function")
     return function  # type: ignore[no-any-return]

@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAParameterError
 from iotda_provider.models.text import one_line, what_is
+from iotda_provider.notifications.on_alert import imported
 from iotda_provider.task_io.dag_parameters import importable_path
 
 #: The most notifiers of one task, and the most characters of one notifier's arguments as JSON.
@@ -66,13 +66,7 @@ class RecordedNotifier:
         """
         if self.cls is not None:
             return self.cls
-        module, _, name = self.path.rpartition(".")
-        try:
-            cls = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise IoTDAConfigError(
-                f"the notifier {self.path} can't be imported: {error}"
-            ) from error
+        cls = imported(self.path, f"the notifier {self.path}")
         if not (isinstance(cls, type) and issubclass(cls, BaseNotifier)):
             raise IoTDAConfigError(f"{self.path} is not a notifier of Airflow")
         return cls

@@ -98,14 +98,10 @@ class Library:
         versions: dict[str, int] = {}
         number = self._versions.number
         for package_id in package_ids:
-            package = self.packages.get(package_id)
-            if package is None:
-                if self._switches.unknown_package == "refuse":
-                    raise self._refusal(
-                        "package_not_found", f"The package {package_id} does not exist."
-                    )
+            if package_id not in self.packages and self._switches.unknown_package != "refuse":
                 versions.setdefault("", number(f"package-{package_id[:12]}"))
                 continue
+            package = self.package(package_id)
             if package.fields["package_type"] != _PACKAGE_TYPES.get(kind):
                 raise errors.invalid(f"The package {package_id} is not for {kind}.")
             version = number(package.fields["version"])
