@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from iotda_provider import api
+from iotda_provider.api.pagination import list_batch_tasks
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
 from iotda_provider.procedures import CallsIO
@@ -42,25 +42,21 @@ class ListedTasks:
             return {}
         missing = {task.task_id for task in known if not task.status.is_stop}
         found: dict[str, BatchTask] = {}
-        marker: str | None = None
-        pages = 0
+        rows, pages = list_batch_tasks(task_type=kind), 0
         # With more pages it would cost as many calls as reading each by itself.
-        while missing and pages < len(known) / 2:
+        while missing and rows.next is not None and pages < len(known) / 2:
             pages += 1
             try:
-                page = await io.perform(api.list_batch_tasks(task_type=kind, marker=marker))
+                page = rows.take(await io.perform(rows.next))
             except IoTDAError:
                 break  # each is read by itself, and fails by itself
-            for task in page.rows:
+            for task in page:
                 if task.task_id not in missing:
                     continue
                 missing.discard(task.task_id)
                 is_as_before = task.status == self._known[task.task_id].status
                 if is_as_before and task.raw.get("task_progress"):
                     found[task.task_id] = task
-            marker = page.marker
-            if not page.full or not marker:
-                break
         if len(found) < 2 * pages:
             self._rest = _REST
         return found

@@ -41,7 +41,7 @@ class Platform:
         rows = [row for row in self.rows if row["task_id"] < query.get("marker", "f" * 24)]
         page: list[dict[str, Any]] = rows[: api.MAX_PAGE]
         marker = page[-1]["task_id"] if page else None
-        return call.read({"batchtasks": page, "page": {"count": len(rows), "marker": marker}})
+        return call.read({"batchtasks": page, "page": {"count": len(self.rows), "marker": marker}})
 
 
 def read(tasks: ListedTasks, platform: Platform, ids: list[str] | None = None) -> list[str]:
