@@ -99,7 +99,7 @@ def test_names_that_can_not_be_read_do_not_take_a_release_its_end(
     run.confirm(1)
     run.create(2)
     down_while(lambda: run.stops > 0)
-    result = run.confirm(2, chunk=4)
+    result = run.confirm(2, chunk=1)
     assert (result["verdict"], result["stop"]["outcome"]) == ("breached", "stopped")
     assert result["unconfirmed"] == 400 - len(run.confirmed) > 0
     assert "can't be said here" in logged()
