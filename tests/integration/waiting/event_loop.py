@@ -28,8 +28,10 @@ from sqlalchemy.orm import configure_mappers
 configure_mappers()  # by its first question to the database, on Airflow 2
 
 TRIGGERS = 50
-#: Turns of the event loop in a row without work, after which all triggers wait for the next look.
+#: Turns of the event loop in a row without work, after which they have judged what they have read.
 QUIET_TURNS = 50
+#: Seconds after which that is not waited for any more.
+LONGEST = 0.5
 #: Seconds of work in a turn that is without: measuring it.
 NO_WORK = 0.0005
 requests = open(0, "rb", buffering=0)  # noqa: SIM115 - read by this process and its forks in turn
@@ -176,7 +178,7 @@ async def start(path: str, arguments: dict[str, Any], wanted: str) -> Any:
     running = [asyncio.ensure_future(run(made(**arguments))) for _ in range(TRIGGERS)]
     await enough.wait()
     asyncio.get_running_loop().remove_reader(requests)
-    await is_quiet.wait()  # they have judged what they have read
+    await asyncio.wait([asyncio.ensure_future(is_quiet.wait())], timeout=LONGEST)
     answer = watch.seen if watch is not None else max(gaps)
     for task in (ticking, *running):
         task.cancel()
