@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,12 +27,19 @@ _PARKED = ("awaiting_input", "deferred")
 
 
 @pytest.fixture
-def hurried(tmp_path: Path) -> Callable[[], Path]:
-    """The DAG file with its seconds shortened."""
+def hurried(tmp_path: Path) -> Callable[..., Path]:
+    """The DAG file with its seconds shortened, and, if given, with room for so many waves only.
 
-    def copy() -> Path:
+    ``dag.test()`` takes as long for a wave that is skipped as for one that is released.
+    """
+
+    def copy(waves: int | None = None) -> Path:
+        text = hurried_release(looks=0.02, grace=1, retries=0.1)
+        if waves is not None:
+            text, count = re.subn(r"(?m)^MOST_WAVES = 6$", f"MOST_WAVES = {waves}", text)
+            assert count == 1
         file = tmp_path / "firmware_release.py"
-        file.write_text(hurried_release(looks=0.02, grace=1, retries=0.1))
+        file.write_text(text)
         return file
 
     return copy
@@ -195,19 +203,23 @@ def answer(
 
 
 @pytest.fixture
-def release(run_dag: Any, hurried: Callable[[], Path]) -> Callable[..., Any]:
-    """Runs the pipeline; what is not said is short, and nobody is asked."""
+def release(run_dag: Any, hurried: Callable[..., Path]) -> Callable[..., Any]:
+    """Runs the pipeline; what is not said is short, and nobody is asked.
+
+    Unless a file is given, it has no more waves than this release.
+    """
 
     def run(file: Path | None = None, **params: Any) -> Any:
         conf = {
             "package_id": PACKAGE,
             "group_ids": [ALL],
+            "waves": "1%, 5%, 25%, 100%",
             "gate_rate": 0.1,
             "bake_minutes": 0,
             "wave_hours": 1,
             "approval": "never",
             **params,
         }
-        return run_dag(file or hurried(), conf=conf)
+        return run_dag(file or hurried(len(conf["waves"].split(","))), conf=conf)
 
     return run

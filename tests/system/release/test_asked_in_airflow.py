@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
-from tests.system.virtual_time import pass_with_looks
+from tests.system.virtual_time import pass_with_looks, share_time
 
 from iotda_provider.emulator import Emulator
 
@@ -26,11 +26,12 @@ SCENARIO: dict[str, Any] = {
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **scenario: Any) -> Emulator:
-    """A platform, with a connection to it."""
+    """A platform, with a connection to it; a release's time passes with its looks."""
     emulator = Emulator({**SCENARIO, **scenario}, speed=0)
     emulator.start()
     emulator.advance(5)
     pass_with_looks(emulator, SECONDS_A_LOOK)
+    share_time(emulator, monkeypatch)
     monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(emulator.airflow_connection))
     return emulator
 

@@ -77,7 +77,7 @@ def test_70_000_devices_in_three_waves_the_last_of_which_is_bad(
     # With so many batch tasks a guard looks at the list of them.
     instance = platform.emulator.instance
     after_each(platform.emulator, "list_batch_tasks", lambda _: instance.advance(20))
-    file, path = hurried(), (tmp_path / "waves.json").as_uri()
+    file, path = hurried(3), (tmp_path / "waves.json").as_uri()
     text = file.read_text()
     for before, now in (("MANIFEST_PATH = None", repr(path)), ("DEFERRABLE = True", "False")):
         assert text.count(before) == 1

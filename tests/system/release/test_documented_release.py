@@ -17,7 +17,7 @@ def test_a_dag_of_your_own_releases_to_its_group(run_dag: Any, fleet: Any, tmp_p
         (r'PACKAGE = "\w+"', f'PACKAGE = "{PACKAGE}"'),
         (r'GROUPS = \["[\w-]+"\]', f'GROUPS = ["{ALL}"]'),
         (r"bake_time=3600", "bake_time=0"),
-        (r"poll_interval=10", "poll_interval=0.1"),
+        (r"poll_interval=10", "poll_interval=0.1, max_waves=3"),
     ):
         text, count = re.subn(before, now, text)
         assert count == 1, before

@@ -69,7 +69,7 @@ def test_a_dry_run_is_refused_as_the_release_would_be(release: Any, platform: An
 
 
 def test_a_way_back_that_is_none_ends_it_before_it_begins(
-    release: Any, fleet: Any, hurried: Callable[[], Path]
+    release: Any, fleet: Any, hurried: Callable[..., Path]
 ) -> None:
     """The other reasons: tests/integration/release/test_checked_parameters.py."""
     packages = [
@@ -83,7 +83,7 @@ def test_a_way_back_that_is_none_ends_it_before_it_begins(
     assert "can be installed on 0.9.0 only" in run.xcom("check", "refused")
 
     # A package that can be one, and no DAG that would bring it.
-    file = hurried()
+    file = hurried(1)
     before = 'rollback_package_id="{{'
     assert file.read_text().count(before) == 1
     file.write_text(file.read_text().replace(before, f'rollback_dag_id="not_there", {before}'))

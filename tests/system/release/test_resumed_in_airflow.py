@@ -36,9 +36,9 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 @pytest.fixture(params=["worker", "triggerer"])
 def dag_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The DAG file, for either way of waiting, with 15 devices in a call."""
+    """The DAG file, for either way of waiting, with 30 devices in a call."""
     text = DAG_FILE.read_text()
-    assert text.count("deferrable=False") == text.count("chunk=15") == 1
+    assert text.count("deferrable=False") == text.count("chunk=30") == 1
     file = tmp_path / DAG_FILE.name
     file.write_text(text.replace("deferrable=False", f"deferrable={request.param == 'triggerer'}"))
     return file

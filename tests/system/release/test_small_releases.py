@@ -22,11 +22,11 @@ def is_deferred(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def hurried(is_deferred: bool, hurried: Callable[[], Path]) -> Callable[[], Path]:
+def hurried(is_deferred: bool, hurried: Callable[..., Path]) -> Callable[..., Path]:
     """The DAG file, for both ways of waiting."""
 
-    def copy() -> Path:
-        file = hurried()
+    def copy(waves: int) -> Path:
+        file = hurried(waves)
         way = f"DEFERRABLE = {is_deferred}"
         text, count = re.subn(r"(?m)^DEFERRABLE = True", way, file.read_text())
         assert count == 1
@@ -39,7 +39,7 @@ def hurried(is_deferred: bool, hurried: Callable[[], Path]) -> Callable[[], Path
 def test_a_release_survives_its_workers_and_its_notifiers_and_is_an_asset_event(
     release: Any,
     fleet: Any,
-    hurried: Callable[[], Path],
+    hurried: Callable[..., Path],
     is_deferred: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_release_survives_its_workers_and_its_notifiers_and_is_an_asset_event(
     calls = ["get_ota_package", "list_batch_tasks", "iter_subtasks", "confirm_batch_task"]
     for name in calls:
         dies_once(name)
-    file = hurried()
+    file = hurried(1)
     nobody = "NOTIFIERS: list[Any] = []\n"
     assert file.read_text().count(nobody) == 1
     down = (
@@ -94,6 +94,13 @@ def test_a_release_survives_its_workers_and_its_notifiers_and_is_an_asset_event(
         }
 
 
+#: Nothing of it depends on where the release waits.
+in_the_triggerer = pytest.mark.parametrize("is_deferred", [True], ids=["triggerer"])
+#: Nothing waits before the check refuses.
+in_the_worker = pytest.mark.parametrize("is_deferred", [False], ids=["worker"])
+
+
+@in_the_triggerer
 def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_one(
     release: Any, fleet: Any
 ) -> None:
@@ -109,10 +116,6 @@ def test_what_a_failed_release_leaves_behind_is_named_to_people_and_to_the_next_
     assert f"Batch task {again} " in following.log
     assert "waits for somebody to confirm it" in following.log
     assert len(platform.confirmed) == begun
-
-
-#: Nothing waits before the check refuses.
-in_the_worker = pytest.mark.parametrize("is_deferred", [False], ids=["worker"])
 
 
 @in_the_worker

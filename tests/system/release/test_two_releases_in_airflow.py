@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.conftest import load_dag
 from tests.system.pipeline import PACKAGE
 
-ROOT = Path(__file__).resolve().parents[3]
 GROUPS = {"north": "0000000a-0000", "south": "0000000b-0000"}
 DEVICES = [f"device-{number:05}" for number in range(200)]
 MEMBERS = {"north": DEVICES[:120], "south": DEVICES[80:]}
@@ -41,15 +38,6 @@ for dag_id, approval, group_id, devices in {releases!r}:
         )
     globals()[dag_id] = dag
 """
-#: Another process, as two runs are in: it shares this one's Airflow, and nothing else.
-RUN = """
-import sys
-from pathlib import Path
-from tests.system.conftest import _load
-
-run = _load(Path(sys.argv[1]), "south").test()
-print("It is", str(run.state).rpartition(".")[2].lower())
-"""
 
 
 def can_wait() -> bool:
@@ -73,34 +61,25 @@ def test_nobody_is_exposed_by_two_releases_at_a_time(
     releases = [(name, asks[name], GROUPS[name], MEMBERS[name]) for name in GROUPS]
     file.write_text(FILE.format(releases=releases, package=PACKAGE))
     by_south: list[str] = []
-    said: list[str] = []
+    runs: list[Any] = []
 
     def while_asked() -> None:
         """The south releases to both of its waves, while a person is asked about the north's."""
-        if said:
+        if runs:
             return
         before = len(platform.confirmed)
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, str(file)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        said.append(done.stdout)
+        # A process for each, and deaths: tests/system/restarts/test_two_releases_asked.py.
+        runs.append(load_dag(file, "south").test())
         by_south.extend(platform.confirmed[before:])
 
     answer("rollout.wave_1_ask", "Go on", dag_id="north", before=while_asked)
     run = run_dag(file, "north")
-    (log,) = said
-    assert "It is success" in log, log[-6000:]
-    assert run.state == "success", run.log[-4000:]
+    (of_south,) = runs
+    assert of_south.state == run.state == "success", run.log[-6000:]
 
     # Those of the north's second wave were in no batch task when the south began.
-    assert "The release of version 2.0.0 by north, run " in log
-    assert "of these devices in its groups" in log
+    assert "The release of version 2.0.0 by north, run " in run.log
+    assert "of these devices in its groups" in run.log
     assert sorted(by_south) == sorted(set(MEMBERS["south"]) - SHARED)
     north = [device for device in platform.confirmed if device not in by_south]
     assert sorted(north) == MEMBERS["north"]

@@ -41,10 +41,10 @@ def runs_of(dag_id: str) -> dict[str, Any]:
         return {run.run_id: run.conf for run in found}
 
 
-def test_a_release_that_fails_with_its_devices_held_starts_a_guard_for_them(
-    guard_dag: None, release: Any, hurried: Any
+def test_a_guard_is_started_for_devices_that_are_held_and_nothing_after_a_release_that_ended_well(
+    guard_dag: None, release: Any, hurried: Any, fleet: Any, run_dag: Any, way_back_file: Path
 ) -> None:
-    file = hurried()
+    file = hurried(2)
     text = file.read_text()
     # Its first wave is not confirmed, so that nothing of the release guards what was created.
     before = "{{ params.max_in_flight or '' }}"
@@ -64,11 +64,8 @@ def test_a_release_that_fails_with_its_devices_held_starts_a_guard_for_them(
     assert run.states["report"] == "failed"
     assert "NOT announced" in run.log
 
-
-def test_a_release_that_has_ended_well_starts_neither_a_guard_nor_a_way_back(
-    guard_dag: None, release: Any, fleet: Any, run_dag: Any, way_back_file: Path
-) -> None:
-    # Airflow gets to know the DAG by a run that ends at once.
+    # Another one ends well: neither a guard nor a way back.
+    # Airflow gets to know the DAG of the way back by a run that ends at once.
     how = "ask" if AIRFLOW_V_3_1_PLUS else "at once"
     run_dag(way_back_file, conf={"release_run_id": "none", "package_id": OLD, "how": how})
     packages = [

@@ -135,28 +135,6 @@ def test_exactly_those_that_the_release_has_updated_go_back(
     assert (report["done"], report["running"]) == (True, len(updated))
 
 
-def test_an_old_package_that_fails_is_stopped_too(
-    stopped: Any, run_dag: Any, way_back_file: Path
-) -> None:
-    platform, failed = stopped(rollback="at once", rollback_package_id=WORSE)
-    now, released = platform.versions(), len(platform.confirmed)
-    updated = {d for d in targets(platform, PACKAGE) if now[d] == VERSION}
-
-    back = run_dag(way_back_file, conf=started(failed.run_id))
-
-    assert back.state == "failed"
-    outcome = back.xcom("way_back.outcome")
-    assert outcome["verdict"] == "breached"
-    assert 0 < outcome["exposed"] < len(updated) / 2
-    first = set(back.xcom("way_back.plan", "wave_1"))
-    assert targets(platform, WORSE) == first < updated, "the second wave never begins"
-    confirmed = platform.confirmed[released:]
-    assert len(confirmed) == len(set(confirmed)) == outcome["exposed"]
-    assert set(confirmed) <= first
-    assert platform.versions() == now
-    assert not back.xcom("report")["done"]
-
-
 @pytest.fixture
 def read_beside(airflow_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a trigger see and give answers, as in a triggerer.
@@ -226,7 +204,7 @@ def a_day_passes(when_asked: list[Callable[[], object]]) -> Iterator[list[timede
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 2 can't ask")
-def test_nothing_is_done_without_a_persons_yes(
+def test_nothing_is_done_without_a_persons_yes_and_an_old_package_that_fails_is_stopped(
     stopped: Any,
     run_dag: Any,
     way_back_file: Path,
@@ -253,6 +231,23 @@ def test_nothing_is_done_without_a_persons_yes(
     assert "QUESTION OPEN: May" in unanswered.log, "people are told of it"
     assert "nobody has answered in time" in unanswered.log
 
+    # An old package that fails is stopped, too.
+    updated = {device for device in targets(platform, PACKAGE) if now[device] == VERSION}
+    released = len(platform.confirmed)
+    back = run_dag(way_back_file, conf={**conf, "how": "at once", "package_id": WORSE})
+
+    assert back.state == "failed"
+    outcome = back.xcom("way_back.outcome")
+    assert outcome["verdict"] == "breached"
+    assert 0 < outcome["exposed"] < len(updated) / 2
+    first = set(back.xcom("way_back.plan", "wave_1"))
+    assert targets(platform, WORSE) == first < updated, "the second wave never begins"
+    confirmed = platform.confirmed[released:]
+    assert len(confirmed) == len(set(confirmed)) == outcome["exposed"]
+    assert set(confirmed) <= first
+    assert platform.versions() == now
+    assert not back.xcom("report")["done"]
+
     if not CAN_WAIT:
         return  # ``dag.test()`` and Airflow's API get in each other's way
 
@@ -265,7 +260,6 @@ def test_nothing_is_done_without_a_persons_yes(
     assert (platform.versions(), targets(platform, OLD)) == (now, set())
 
     # A fix is released to half of them while the question is open.
-    updated = {device for device in targets(platform, PACKAGE) if now[device] == VERSION}
     fixed = set(sorted(updated)[::2])
 
     def release_fix() -> None:

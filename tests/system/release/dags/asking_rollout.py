@@ -23,7 +23,7 @@ with DAG(
         waves=["50%", "100%"],
         gate=0.1,
         max_waves=3,
-        wave_timeout=1,
+        wave_timeout=200,
         poll_interval=0.02,
         approval="when unproven",
     )

@@ -25,7 +25,7 @@ with DAG(
         waves=["10%", "25%", "50%", "100%"],
         gate=0.1,
         max_waves=4,
-        chunk=15,
+        chunk=30,
         wave_timeout=3600,
         poll_interval=0.02,
         deferrable=False,
