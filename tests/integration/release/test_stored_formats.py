@@ -389,8 +389,7 @@ def at_once(passing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All tasks live in the release's time."""
     for name in ("stop", "stop_notices"):
         monkeypatch.setattr(f"iotda_provider.operators.batch_task.{name}.time", passing)
-    for name in ("base", "batch_task"):
-        monkeypatch.setattr(f"iotda_provider.sensors.{name}.time", passing)
+    monkeypatch.setattr("iotda_provider.sensors.batch_task.time", passing)
 
 
 @pytest.mark.usefixtures("at_once")
