@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.conftest import _finished, _load
+from tests.system.conftest import _finished, load_dag
 
 from iotda_provider.airflow_support import shared_text
 from iotda_provider.airflow_support.installation import VARIABLE
@@ -102,7 +102,7 @@ def run_once_more(
     monkeypatch.setattr(home, name, make)
 
     def run() -> dict[str, dict[str, Any]]:
-        dag = _load(file, "copied")
+        dag = load_dag(file, "copied")
         finished = _finished(
             dag.test(**{"execution_date" if IS_2 else "logical_date": DATE}), log=""
         )
