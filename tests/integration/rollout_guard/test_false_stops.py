@@ -29,11 +29,11 @@ def bench() -> Iterator[Any]:
 
 @pytest.mark.parametrize("arrival", ["at once", "staggered", "stopped by hand"])
 def test_healthy_fleets_go_on_and_faulty_ones_are_stopped(bench: Any, arrival: str) -> None:
-    healthy = bench.measure(bench.HEALTHY, arrival, 4, 60.0, with_aws=False)
-    faulty = bench.measure(bench.FAULTY, arrival, 2, 60.0, with_aws=False)
+    healthy = bench.measure(bench.HEALTHY, arrival, 10, 60.0, with_aws=False)
+    faulty = bench.measure(bench.FAULTY, arrival, 5, 60.0, with_aws=False)
 
     assert healthy.stopped == 0
-    assert faulty.stopped == 2
+    assert faulty.stopped == 5
 
 
 def test_the_percentage_of_finished_devices_stops_the_same_healthy_fleets(bench: Any) -> None:

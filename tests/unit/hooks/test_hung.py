@@ -101,7 +101,7 @@ class TestWhereOnlyTheTimeForAllOfThemIsGiven:
 
     @pytest.fixture(autouse=True)
     def attempts(self, connect: Callable[..., None]) -> None:
-        connect(timeout=2.4)
+        connect(timeout=4)
 
     def test_a_read(self, client: Any, fake: Any, reply: Any) -> None:
         fake.answer(reply(fault="hang"), reply(body=TASK))
