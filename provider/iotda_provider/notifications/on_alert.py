@@ -25,12 +25,13 @@ def imported(path: str, what: str) -> Any:
         raise IoTDAConfigError(f"{what} can't be imported: {error}") from error
 
 
-def load_function(path: str) -> Callable[[Mapping[str, Any]], Any]:
+def load_function(path: str, name: str = "on_alert") -> Callable[[Mapping[str, Any]], Any]:
     """The function at a dotted path.
 
+    :param name: the parameter that gives the path
     :raises IoTDAConfigError: there is no such function
     """
-    function = imported(path, f"on_alert: {path!r}")
+    function = imported(path, f"{name}: {path!r}")
     if not callable(function):
-        raise IoTDAConfigError(f"on_alert: {path!r} is not a function")
+        raise IoTDAConfigError(f"{name}: {path!r} is not a function")
     return function  # type: ignore[no-any-return]

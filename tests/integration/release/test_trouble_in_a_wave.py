@@ -253,6 +253,17 @@ def test_evidence_that_fails_means_wait_and_does_not_end_the_guard(
     assert "telemetry is down" in logged()
 
 
+def test_evidence_that_is_no_function_is_named_by_its_parameter(rollout: Any, logged: Any) -> None:
+    run = rollout(speed=600)
+    run.plan("100%")
+    run.confirm(1)
+
+    result = run.watch(1, evidence="math.pi", evidence_interval=0.2, wave_timeout=1)
+
+    assert result["verdict"] == "unproven"
+    assert "evidence: 'math.pi' is not a function" in logged()
+
+
 def test_evidence_that_goes_on_failing_ends_with_the_waves_time(rollout: Any) -> None:
     run = rollout(speed=600)
     run.plan("50%, 100%")

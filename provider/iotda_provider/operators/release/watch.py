@@ -227,7 +227,11 @@ class WatchWaveOperator(WaveOperator):
             through too
         """
         assert self.evidence is not None
-        ask = load_function(self.evidence) if isinstance(self.evidence, str) else self.evidence
+        ask = (
+            load_function(self.evidence, "evidence")
+            if isinstance(self.evidence, str)
+            else self.evidence
+        )
         answer = ask(facts)
         if answer is True or answer == GO:
             return GO
