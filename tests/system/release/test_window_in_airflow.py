@@ -24,7 +24,7 @@ def test_devices_that_fail_while_it_is_closed_stop_the_release(
 ) -> None:
     """The first wave passes with 6 % of its devices unfinished, and these fail afterwards."""
     platform = fleet(
-        devices=1000,
+        devices=2000,
         failure_rate=0.06,
         success_after=30,
         failure_after=2000,
@@ -40,7 +40,7 @@ def test_devices_that_fail_while_it_is_closed_stop_the_release(
     assert run.xcom("rollout.wave_1_watch")["verdict"] == "passed"
     assert run.xcom("rollout.wave_1_watch")["progress"]["fail"] == 0
     outcome = run.xcom("rollout.outcome")
-    assert (outcome["verdict"], outcome["wave"], outcome["exposed"]) == ("breached", 2, 500)
+    assert (outcome["verdict"], outcome["wave"], outcome["exposed"]) == ("breached", 2, 1000)
     assert len(platform.asked("stop")) == 1
-    assert len(platform.confirmed) == 500
+    assert len(platform.confirmed) == 1000
     assert f"the maintenance window {closed} UTC is closed; it opens at" in run.log

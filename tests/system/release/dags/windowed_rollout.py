@@ -14,7 +14,7 @@ with DAG(
     "windowed_rollout",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     schedule=None,
-    params={"closed": "22:00-05:00", "devices": [f"device-{n:05}" for n in range(1000)]},
+    params={"closed": "22:00-05:00", "devices": [f"device-{n:05}" for n in range(2000)]},
 ):
     staged_rollout(
         rehearse_stop=False,
