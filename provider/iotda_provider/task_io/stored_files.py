@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,20 @@ _LONGEST_PATH = 1024
 _LONGEST_SHOWN = 300
 
 
-def stored_file(path: str) -> Any:
-    """Airflow's ``ObjectStoragePath`` of a path or URL."""
+@cache
+def _object_storage_path() -> Any:
+    """``ObjectStoragePath``, looked up once.
+
+    On Airflow 2 each lookup leaves an error behind, and with it all that its callers hold.
+    """
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    return ObjectStoragePath(path)
+    return ObjectStoragePath
+
+
+def stored_file(path: str) -> Any:
+    """Airflow's ``ObjectStoragePath`` of a path or URL."""
+    return _object_storage_path()(path)
 
 
 @contextmanager
