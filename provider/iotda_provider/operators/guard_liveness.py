@@ -41,6 +41,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def left_before(ti: Any, key: str) -> Mapping[str, Any]:
     """What the look before has left in an XCom; empty: nothing."""
+    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
     left = ti.xcom_pull(task_ids=ti.task_id, key=key, include_prior_dates=True, map_indexes=-1)
     return left if isinstance(left, Mapping) else {}
 
@@ -65,7 +66,6 @@ def find_overdue_guards(
     """
     ti: Any = context["ti"]
     now = time.time()
-    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
     before = left_before(ti, _READ)
     last, without = str(before.get("last")), before.get("without_record")
     since = {
@@ -131,7 +131,6 @@ def report_overdue_guards(
     }
     for line in lines.values():
         log.error("%s", line)
-    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
     now = time.time()
     told = {
         batch_task_id: moment

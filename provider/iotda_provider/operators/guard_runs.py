@@ -232,7 +232,6 @@ def _keep_since(
 ) -> dict[str, float]:
     """Since when each of these has waited, in seconds since the epoch; an XCom keeps that."""
     ti: Any = context["ti"]
-    # Without map_indexes, Airflow 3 returns the XComs of all earlier looks.
     since = _since(left_before(ti, key), waiting, now)
     ti.xcom_push(key=key, value=since)
     return since
