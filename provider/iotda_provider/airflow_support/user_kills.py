@@ -18,6 +18,14 @@ from iotda_provider.airflow_support.threads import in_thread
 _log = logging.getLogger(__name__)
 _STARTED_AGAIN = frozenset({"scheduled", "queued", "running", "restarting"})
 _ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
+#: The XCom in which a worker leaves the number of the try that waits. Airflow deletes it when the
+#: next try starts.
+_TRY = "waiting_try"
+
+
+def note_try(task_instance: Any) -> None:
+    """Let :func:`was_killed` tell this try from a later one; call it in the worker, then defer."""
+    task_instance.xcom_push(key=_TRY, value=task_instance.try_number)
 
 
 async def was_killed(task_instance: Any) -> bool:
@@ -68,7 +76,7 @@ def _row_says(row: Any, try_number: int) -> bool:
 
 
 async def _by_asking(task_instance: Any, airflow: Any) -> bool:
-    """Ask Airflow 3's API server, which does not tell whether a task resumes."""
+    """Ask Airflow 3's API server, which tells neither the try nor whether a task resumes."""
     from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
     facts = owner_of(task_instance)
@@ -87,4 +95,8 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
     if state == "success":  # with a result: not by a user, but after an event
         result = await ask(airflow, GetXCom(key="return_value", **facts))
         return getattr(result, "value", None) is None
+    if state == "deferred":  # a cleared task instance may be so again already, in a later try
+        waiting = await ask(airflow, GetXCom(key=_TRY, **facts))
+        number = getattr(waiting, "value", None)
+        return isinstance(number, int) and number > task_instance.try_number
     return state is None or state in _STARTED_AGAIN or state in _ENDED

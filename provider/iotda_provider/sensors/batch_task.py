@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.trigger_events import Event
+from iotda_provider.airflow_support.user_kills import note_try
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, TaskNotStoppableError
 from iotda_provider.models import TaskStatus
 from iotda_provider.models.lazy_names import lazily
@@ -161,6 +162,8 @@ class BatchTaskSensor(ConnectedTask, MappedXComsAsLists, DeferrableTask, BaseSen
             return look.xcom_value
         from iotda_provider.triggers.batch_task import BatchTaskTrigger
 
+        if self.stop_on_kill:
+            note_try(context["ti"])
         times = (self.timeout, self.execution_timeout)
         deadline = Deadline.of(*times, began=began, now=time.time())
         trigger = BatchTaskTrigger(

@@ -20,6 +20,7 @@ from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.mapped_xcoms import MappedXComsAsLists
 from iotda_provider.airflow_support.task_notes import owner_of
 from iotda_provider.airflow_support.trigger_events import Event, nonsense
+from iotda_provider.airflow_support.user_kills import note_try
 from iotda_provider.exceptions import IoTDAError, TaskNotStoppableError
 from iotda_provider.guards import FailureClasses, Rule
 from iotda_provider.guards.audit import audit_header
@@ -207,8 +208,6 @@ class RolloutGuardSensor(
         if not is_template(self.rules):
             read_rules(self.rules, self.cluster_of)
 
-    # --- in the worker ----------------------------------------------------------------------------
-
     def execute(self, context: Context) -> Any:
         own_report_path(self, context)
         plan = self._plan()
@@ -303,12 +302,12 @@ class RolloutGuardSensor(
     def _time_is_over(self) -> str:
         return f"The guard's {self._deadline().limit} is over."
 
-    # --- in the triggerer -------------------------------------------------------------------------
-
     def _defer(self, context: Context, watch: Watch, store: WorkerMemoryStore) -> None:
         from iotda_provider.triggers.rollout_guard import RolloutGuardTrigger
 
         store.hand_over(watch.memory.to_json())
+        if self.stop_on_kill:
+            note_try(context["ti"])
         trigger = RolloutGuardTrigger(
             plan={
                 **watch.plan.to_dict(),

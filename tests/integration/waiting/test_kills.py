@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 from iotda_provider.airflow_support import user_kills
@@ -132,9 +133,12 @@ async def test_where_airflow_does_not_tell(
 
 @since_3
 @pytest.mark.parametrize(
-    ("state", "result", "killed"),
+    ("state", "xcom", "killed"),
     [
-        ("deferred", None, False),  # another triggerer has taken over, or this one stops
+        ("deferred", 1, False),  # another triggerer has taken over, or this one stops
+        ("deferred", 2, True),  # cleared, and waits again already
+        ("deferred", None, False),  # without a number: deferred by an older version, or no worker
+        ("deferred", "2", False),  # somebody has edited it
         ("failed", None, True),
         ("success", None, True),
         ("success", {"status": "Success"}, False),  # another triggerer saw it end
@@ -146,15 +150,16 @@ async def test_where_airflow_does_not_tell(
 )
 @pytest.mark.parametrize("map_index", [-1, 2])
 async def test_what_airflow_3_answers(
-    monkeypatch: pytest.MonkeyPatch, state: str | None, result: Any, killed: bool, map_index: int
+    monkeypatch: pytest.MonkeyPatch, state: str | None, xcom: Any, killed: bool, map_index: int
 ) -> None:
     from airflow.sdk.execution_time import comms, task_runner
 
     class Airflow:
         async def asend(self, message: Any) -> Any:
             if isinstance(message, comms.GetXCom):
-                assert (message.key, message.map_index) == ("return_value", map_index)
-                return comms.XComResult(key=message.key, value=result)
+                key = "waiting_try" if state == "deferred" else "return_value"
+                assert (message.key, message.map_index) == (key, map_index)
+                return comms.XComResult(key=message.key, value=xcom)
             key = "task" if map_index < 0 else f"task_{map_index}"
             return comms.TaskStatesResult(task_states={"run": {key: state}})
 
@@ -222,6 +227,29 @@ def test_what_airflow_2_has_in_its_database(
 
 def test_a_deleted_run_was_killed() -> None:
     assert user_kills._row_says(None, 1)
+
+
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        lambda **more: BatchTaskSensor(batch_task_id=TASK_ID, **more),
+        lambda **more: RolloutGuardSensor(batch_task_id=TASK_ID, rules=MaxFailures(5), **more),
+    ],
+)
+@pytest.mark.usefixtures("variables")
+def test_the_worker_leaves_the_number_of_the_try_that_waits(
+    sensor: Any, stop_on_kill: bool
+) -> None:
+    ti, xcoms = task_instance(), {}
+    ti.xcom_push = lambda key, value: xcoms.update({key: value})
+    ti.xcom_pull = lambda **which: None
+    waiting = sensor(task_id="wait", deferrable=True, stop_on_kill=stop_on_kill)
+
+    with pytest.raises(TaskDeferred):
+        waiting.execute({"ti": ti})
+
+    assert xcoms.get("waiting_try") == (1 if stop_on_kill else None)
 
 
 async def test_nobody_is_known_to_have_killed_a_trigger_without_a_task() -> None:
