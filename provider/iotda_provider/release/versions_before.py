@@ -5,7 +5,7 @@ The record ``before_2`` of a wave holds, for each version, which of its devices 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iotda_provider.exceptions import IoTDAConfigError
@@ -28,9 +28,12 @@ def key_of(wave: int) -> str:
     return f"before_{wave}"
 
 
-def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
-    """Write down what the devices of every planned wave run now.
+def write_before(
+    files: ReleaseFiles, waves: Iterable[Sequence[str]], versions: Mapping[Any, Any]
+) -> None:
+    """Write down what the devices of every wave run now.
 
+    :param waves: the device ids of each wave, in the order in which they are planned
     :param versions: for each version the ids of its devices, or the reference of a file with them
     :raises IoTDAConfigError: it is something else
     :raises Exception: as the storage or Airflow does
@@ -39,8 +42,7 @@ def write_before(files: ReleaseFiles, versions: Mapping[Any, Any]) -> None:
     for version, _ in known:
         if not isinstance(version, str) or not 0 < len(version) <= _LONGEST_VERSION:
             raise IoTDAConfigError(f"versions: {one_line(version, 60)!r} is no version.")
-    for wave in range(1, len(files.planned()) + 1):
-        ids = list(files.iter_planned(wave))
+    for wave, ids in enumerate(waves, start=1):
         in_order = SortedIds(ids)
         packed = {}
         # Of a million devices, those of one wave and one version are in memory at a time.

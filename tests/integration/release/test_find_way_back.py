@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.integration.release.test_other_releases import hold
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
 from iotda_provider.release.device_ids import read_devices
+from iotda_provider.release.storage import ReleaseFiles
 
 OLD, OTHER = "01d", "02d"
 SCENARIO: dict[str, Any] = {
@@ -62,6 +64,34 @@ def find(run: Any, package_id: str = OLD, **given: Any) -> Any:
             **given,
         )
     )
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_plan_that_dies_while_it_writes_leaves_a_release_with_a_way_back(
+    rollout: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_file: bool
+) -> None:
+    run = rollout(speed=600, devices=20, packages=SCENARIO["packages"])
+    path = (tmp_path / "release.json").as_uri() if in_file else None
+    about = {"versions": {"1.0.0": run.devices}, "manifest_path": path}
+    really, deaths = ReleaseFiles.write, ["before_2"]
+
+    def write(files: ReleaseFiles, key: str, value: Any) -> None:
+        if key in deaths:
+            deaths.remove(key)
+            raise KeyboardInterrupt
+        really(files, key, value)
+
+    monkeypatch.setattr(ReleaseFiles, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run.plan("50%, 100%", **about)
+    run.plan("50%, 100%", **about)
+    for wave in (1, 2):
+        run.confirm(wave)
+        run.emulator.advance(3600)
+
+    found = find(run, release_manifest_path=path)
+
+    assert (found["devices"], found["counts"]["version_before_unknown"]) == (20, 0)
 
 
 def test_it_is_those_that_were_confirmed_and_run_the_version_now(

@@ -124,12 +124,11 @@ def versions(devices: int) -> Callable[[], list[str]]:
     ids = [named(number) for number in range(devices)]
     path = f"{tempfile.mkdtemp()}/release.json"
     files = ReleaseFiles("d", "r", "plan", manifest_path=path)
-    files.write_waves("r", Membership("s", ("100%",), (ids,)))
     runs = {f"1.{n}.0": hand_over(ids[n::2], path, f"runs_{n}") for n in (0, 1)}
 
     def work() -> list[str]:
-        write_before(files, runs)
-        return list(files.iter_planned(1))
+        write_before(files, (ids,), runs)
+        return []
 
     return work
 

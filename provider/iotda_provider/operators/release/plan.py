@@ -216,8 +216,6 @@ class PlanWavesOperator(IoTDABaseOperator):
             manifest = known
             if manifest is None:
                 manifest = self._plan(hook, files, release, bake, package)
-                if none_if_blank(self.versions) is not None:
-                    write_before(files, as_mapping(self.versions, "versions"))
             about = header(
                 "release",
                 (),
@@ -336,6 +334,8 @@ class PlanWavesOperator(IoTDABaseOperator):
             counted = Counted(package.version, column, package.product_id)
             counted = run_blocking(count(BlockingIO(hook), counted, self.log))
             files.write(LOOKED, counted.to_json())
+        if none_if_blank(self.versions) is not None:
+            write_before(files, waves.waves, as_mapping(self.versions, "versions"))
         # The manifest comes last: a try that was killed before it plans anew.
         return files.write_waves(release, waves)
 
