@@ -69,6 +69,11 @@ class Rollouts:
             for task, batch_task in self.batch_tasks.items()
         }
 
+    def waiting_tries(self) -> list[int]:
+        """The number of the try of each task that waits in the triggerer."""
+        text = "select try_number from task_instance where dag_id = ? and state = 'deferred'"
+        return [number for (number,) in self.airflow.query(text, self.dag_id)]
+
     def wait_for_stops(self) -> None:
         self.airflow.wait_for("a stop of each", lambda: all(self.count("stop_batch_task").values()))
 
@@ -108,11 +113,18 @@ def test_a_user_marks_them(airflow: Any, rollouts: Any, state: str) -> None:
     assert airflow.states(watched.dag_id) == dict.fromkeys(TASKS, state)
 
 
-def test_a_user_clears_them(airflow: Any, rollouts: Any) -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_user_clears_them(airflow: Any, rollouts: Any, busy: bool) -> None:
+    """A busy triggerer hears of the clear when both tasks wait again already."""
     watched = rollouts()
 
+    if busy:
+        airflow.pause("triggerer")
     for task in TASKS:
         airflow.clear(watched.dag_id, task)
+    if busy:
+        airflow.wait_for("a second wait of both", lambda: watched.waiting_tries() == [2, 2])
+        airflow.send("triggerer", signal.SIGCONT)
 
     watched.wait_for_stops()
     watched.end()

@@ -137,6 +137,10 @@ class Release:
             }
         )
         text = hurried_release(looks=0.5, grace=5, retries=1, dag_id=self.dag_id)
+        # By itself each release draws anew which device is in which wave.
+        late = 'late=checked["late"],'
+        assert text.count(late) == 1
+        text = text.replace(late, f'{late} seed="the same",')
         (airflow.dags / f"{self.dag_id}.py").write_text(text)
         self._hold_before_wave(1)
         conf = {"bake_minutes": 0, "gate_rate": 0.1, "approval": "never", "wave_hours": 24}
