@@ -22,7 +22,7 @@ from iotda_provider.operators.release.conflicts import conflicts_of
 from iotda_provider.operators.release.fleet import find_late, members_of, sort_devices
 from iotda_provider.release.device_ids import hand_over
 from iotda_provider.release.other_releases import ReleaseNote
-from iotda_provider.release.planning import Membership, cut_waves, plan_waves, split_late
+from iotda_provider.release.planning import cut_waves, plan_waves, split_late
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.versions_before import write_before
 from iotda_provider.release.wave_specs import parse_waves
