@@ -9,13 +9,13 @@ from iotda_provider.guards.rule import ATTEMPTS, Rule
 from iotda_provider.guards.sequential import SequentialFailureTest
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
 from iotda_provider.guards.time_rules import Overdue
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 
 _ADVICE = "SequentialFailureTest(0.2, counts='attempts')"
 
 
 def retry_warnings(
-    policy: RetryPolicy,
+    policy: PlatformRetries,
     rules: Iterable[Rule] | None = None,
     *,
     attempt: float | None = None,
@@ -59,7 +59,7 @@ def retry_warnings(
     return found
 
 
-def _hidden(policy: RetryPolicy, rules: str, besides: str) -> str:
+def _hidden(policy: PlatformRetries, rules: str, besides: str) -> str:
     times = "once" if policy.count == 1 else f"{policy.count} times"
     return (
         f"Each failed device is tried again {times}, {_time(policy.interval)} after the failure. "
@@ -69,7 +69,7 @@ def _hidden(policy: RetryPolicy, rules: str, besides: str) -> str:
     )
 
 
-def _too_early(policy: RetryPolicy, late: float | None) -> list[str]:
+def _too_early(policy: PlatformRetries, late: float | None) -> list[str]:
     if late is None or late >= policy.waits:
         return []
     return [
@@ -79,7 +79,7 @@ def _too_early(policy: RetryPolicy, late: float | None) -> list[str]:
     ]
 
 
-def _no_wait(policy: RetryPolicy) -> list[str]:
+def _no_wait(policy: PlatformRetries) -> list[str]:
     if policy.interval:
         return []
     return [

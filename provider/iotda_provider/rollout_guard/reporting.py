@@ -11,7 +11,7 @@ from iotda_provider.guards.combined import single_rules
 from iotda_provider.guards.evaluation import GuardState
 from iotda_provider.guards.learned_delay import chance_of_so_soon
 from iotda_provider.models import BatchTask
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.rollout_guard.memory import Memory
 
 #: With a smaller chance, failures came sooner than assumed.
@@ -28,7 +28,7 @@ def retries_of(tasks: Sequence[BatchTask]) -> list[int] | None:
     """(retry_count, retry_interval in minutes) of the batch tasks; None: they differ."""
     policies = {
         (policy.count, policy.minutes) if policy else (0, 0)
-        for policy in (RetryPolicy.of(task.raw.get("task_policy")) for task in tasks)
+        for policy in (PlatformRetries.of(task.raw.get("task_policy")) for task in tasks)
     }
     return list(policies.pop()) if len(policies) == 1 else None
 

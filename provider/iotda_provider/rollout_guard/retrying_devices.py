@@ -12,7 +12,7 @@ from typing import Any
 
 from iotda_provider.models import BatchTask, Subtask, SubtaskStatus
 from iotda_provider.models.checks import whole
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: At most so many subtasks are read in one look (20 API calls), whatever the number of batch tasks.
@@ -71,7 +71,7 @@ class RetryingDevices:
         return left < _MOST_ROWS
 
     def _is_due(self, task: BatchTask, now: float) -> bool:
-        policy = RetryPolicy.of(task.raw.get("task_policy"))
+        policy = PlatformRetries.of(task.raw.get("task_policy"))
         if policy is not None:  # the platform's list of batch tasks may not show it
             self._intervals[task.task_id] = policy.interval
         if not task.progress.fail_wait_retry:

@@ -12,7 +12,7 @@ from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, 
 from iotda_provider.guards.audit import audit_record
 from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.models.log import Log
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.rollout_guard import outcome as outcomes
 from iotda_provider.rollout_guard.failed_subtasks import FailedSubtasks
 from iotda_provider.rollout_guard.guard_io import GuardIO
@@ -251,7 +251,7 @@ class Watch(StoppableRollout):
 
     def _warn_of_retries(self) -> None:
         """Log what the batch tasks' own retries hide from the rules."""
-        found = [RetryPolicy.of(task.raw.get("task_policy")) for task in self.tasks]
+        found = [PlatformRetries.of(task.raw.get("task_policy")) for task in self.tasks]
         for policy in dict.fromkeys(policy for policy in found if policy is not None):
             rules, interval = self.plan.rules, self.plan.poll_interval
             for warning in retry_warnings(policy, rules, poll_interval=interval):

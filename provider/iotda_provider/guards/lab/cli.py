@@ -21,7 +21,7 @@ from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_from_json
 from iotda_provider.models import checks
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 
 _RULES_HELP = (
     "rules such as 'SequentialFailureTest(0.02), MaxFailures(5)', JSON of them, "
@@ -264,7 +264,7 @@ def _warnings(
     checks.whole("--retry-count", options.retry_count)
     checks.whole("--retry-interval", options.retry_interval)
     policy = {"retry_count": options.retry_count, "retry_interval": options.retry_interval}
-    retries = RetryPolicy.of(policy)
+    retries = PlatformRetries.of(policy)
     if retries is None:
         return []
     return retry_warnings(retries, rules, attempt=attempt, poll_interval=poll_interval)

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import installation_of
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
 from iotda_provider.task_io.dag_parameters import (
@@ -135,7 +135,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
             "task_ext_info": _object(self.task_ext_info, "task_ext_info"),
         }
         create_batch_task(**wanted)
-        retries = RetryPolicy.of(wanted["task_policy"])
+        retries = PlatformRetries.of(wanted["task_policy"])
         for warning in retry_warnings(retries) if retries else ():
             self.log.warning("task_policy: %s", warning)
         return wanted

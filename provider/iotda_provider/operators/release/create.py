@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import refuse_a_copy
 from iotda_provider.guards.retries import retry_warnings
-from iotda_provider.models.retry_policy import RetryPolicy
+from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.models.text import what_is
 from iotda_provider.operators.batch_task.create import not_before
 from iotda_provider.operators.release.results import number_in
@@ -119,7 +119,7 @@ class CreateWaveOperator(WindowedOperator):
 
     def _warn_of_retries(self, policy: Any) -> None:
         """Log what the retries of the batch tasks hide from the rules."""
-        retries, rules = RetryPolicy.of(policy), read_rules(self.rules)
+        retries, rules = PlatformRetries.of(policy), read_rules(self.rules)
         if retries is not None:
             for warning in retry_warnings(retries, rules, poll_interval=self.poll_interval):
                 self.log.warning("task_policy: %s", warning)

@@ -10,7 +10,7 @@ _MOST_RETRIES, _MOST_MINUTES = 5, 1440
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class PlatformRetries:
     """The retries of a batch task.
 
     :param count: how often a failed target is tried again, 1 to 5
@@ -31,7 +31,7 @@ class RetryPolicy:
         return self.count * self.interval
 
     @classmethod
-    def of(cls, task_policy: object) -> RetryPolicy | None:
+    def of(cls, task_policy: object) -> PlatformRetries | None:
         """The retries in a ``task_policy``; None: there are none, or it can't be read.
 
         The platform writes the numbers as numbers or as text.
