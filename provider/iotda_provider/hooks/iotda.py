@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import requests
-from airflow.providers.http.hooks.http import HttpHook
 
 from iotda_provider import api, models
 from iotda_provider.api.pagination import Listing, iter_subtasks, list_batch_tasks
-from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.form_widgets import connection_form_widgets, ui_field_behaviour
-from iotda_provider.connection.loading import load_settings
-from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.hooks import shared
-from iotda_provider.hooks.lookup import look_up
+from iotda_provider.hooks.connected_hook import ConnectedHook
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models.lazy_names import lazily
-from iotda_provider.procedures import MAX_IN_FLIGHT, batch_tasks, create_once, packages
+from iotda_provider.procedures import batch_tasks, create_once, packages
 from iotda_provider.procedures.device_reading import read_devices
 from iotda_provider.transport import pipeline
-from iotda_provider.transport.blocking import BlockingTransport
 from iotda_provider.transport.runner import run_blocking
 
 if TYPE_CHECKING:
@@ -33,14 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["IoTDAAsyncHook", "IoTDAHook"]
 
-T = TypeVar("T")
-
 
 # The asynchronous hook, and its HTTP library, are imported only when it is asked for.
 __getattr__ = lazily(__name__, {"iotda_async": ("IoTDAAsyncHook",)})
 
 
-class IoTDAHook(HttpHook):
+class IoTDAHook(ConnectedHook):
     """A blocking client of IoTDA with the credentials of an Airflow connection.
 
     Use it as a context manager. It keeps one pooled session and reads its connection once, at the
@@ -65,12 +57,9 @@ class IoTDAHook(HttpHook):
         region: str | None = None,
         instance_id: str | None = None,
     ) -> None:
-        super().__init__(http_conn_id=iotda_conn_id)
-        self.iotda_conn_id = iotda_conn_id
-        self._overrides = {"project_id": project_id, "region": region, "instance_id": instance_id}
-        #: The settings read last; None: none yet.
-        self.last_settings: ConnectionSettings | None = None
-        shared.forget_in_forks(self)
+        super().__init__(
+            iotda_conn_id, project_id=project_id, region=region, instance_id=instance_id
+        )
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -81,40 +70,6 @@ class IoTDAHook(HttpHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Which of the standard fields the form shows, for an Airflow that asks the hook."""
         return ui_field_behaviour()
-
-    def __enter__(self) -> IoTDAHook:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        shared.end(self)
-
-    def close(self) -> None:
-        """Close the session once no thread's call uses it; a later call opens another."""
-        transport: BlockingTransport | None = vars(self).get("_transport")
-        self._forget()
-        if transport is not None:
-            transport.close()
-
-    def _forget(self) -> None:
-        vars(self).pop("settings", None)
-        vars(self).pop("_transport", None)
-
-    @cached_property
-    def settings(self) -> ConnectionSettings:
-        """The connection, parsed and checked; Airflow's masker knows its secrets."""
-        conn_id = self.iotda_conn_id
-        self.last_settings = load_settings(
-            look_up(conn_id, lambda: self.get_connection(conn_id)),
-            conn_id=conn_id,
-            **self._overrides,
-        )
-        return self.last_settings
-
-    @cached_property
-    def _transport(self) -> BlockingTransport:
-        settings = self.settings
-        authenticator = authenticator_for(settings)
-        return BlockingTransport(settings, authenticator, self.log, MAX_IN_FLIGHT)
 
     def create_batch_task(
         self,
@@ -191,8 +146,7 @@ class IoTDAHook(HttpHook):
         :param status: only tasks in this status; None: in any
         :param app_id: only tasks of this resource space; None: of all
         """
-        rows = list_batch_tasks(task_type=task_type, status=status, app_id=app_id)
-        return self._rows(rows)
+        return self._rows(list_batch_tasks(task_type=task_type, status=status, app_id=app_id))
 
     def iter_subtasks(
         self,
@@ -378,23 +332,3 @@ class IoTDAHook(HttpHook):
             return shared.connection_works(self.settings)
         except shared.TEST_FAILURES as error:
             return shared.connection_fails(error)
-
-    def check_response(self, response: requests.Response) -> None:
-        """Raise the typed error for a response that is not a success."""
-        self._transport.check(response)
-
-    def get_conn(
-        self,
-        headers: dict[Any, Any] | None = None,
-        extra_options: dict[str, Any] | None = None,
-    ) -> requests.Session:
-        """The pooled session, which does not sign by itself: use :meth:`run`."""
-        self.base_url = self.settings.base_url
-        return self._transport.session
-
-    def _perform(self, call: api.Call[T]) -> T:
-        return run_blocking(pipeline.perform(self._transport, call))
-
-    def _rows(self, rows: Listing[T]) -> Iterator[T]:
-        while rows.next is not None:
-            yield from rows.take(self._perform(rows.next))
