@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.sequential import EvidenceRule
 from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.guards.time_rules import Stalled
 from iotda_provider.models.heavy_libraries import special
 
 # If at most this share of the fleets still runs, the printed digits do not change any more.
@@ -43,13 +45,17 @@ def breaks_at(rule: Rule, failed: int, *, finished: int, started: int, total: in
 
     A rule that uses times is evaluated when every outcome is known: ``Stalled`` never breaks then,
     and ``Overdue`` tests the failures alone.
+
+    :raises TypeError: the laboratory does not know the rule
     """
     if isinstance(rule, MaxFailureRate):
         sizes = {"started": started, "finished": finished, "total": total}
         return rule.breaks(failed, sizes[rule.denominator])
     if isinstance(rule, (MaxFailures, EvidenceRule)):
         return rule.breaks(failed, started)
-    return False
+    if isinstance(rule, (Stalled, EnoughSuccess)):
+        return False
+    raise TypeError(f"{rule.name} can't be computed: guards/lab/exact.py does not know it")
 
 
 @lru_cache(maxsize=64)

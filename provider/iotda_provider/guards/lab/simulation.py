@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.enough_success import EnoughSuccess
 from iotda_provider.guards.lab.exact import critical_failures
 from iotda_provider.guards.lab.fleets import Course, Fleet, run
 from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule
@@ -132,7 +133,9 @@ def _broken(rule: Rule, course: Course) -> Any:
     if isinstance(rule, EvidenceRule):
         fewest = _fewest(rule, course.fleet.devices)
         return _counted(rule, course) >= fewest[course.ever_started]
-    raise ValueError(f"{rule.name} stops nothing")
+    if isinstance(rule, EnoughSuccess):
+        raise ValueError(f"{rule.name} stops nothing")
+    raise TypeError(f"{rule.name} can't be simulated: guards/lab/simulation.py does not know it")
 
 
 def _failed(classes: tuple[str, ...] | None, course: Course) -> Any:

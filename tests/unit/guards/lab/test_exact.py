@@ -11,8 +11,12 @@ from iotda_provider.guards import (
     Rule,
     SequentialFailureTest,
     Stalled,
+    Verdict,
 )
 from iotda_provider.guards.lab.exact import critical_failures, every_device, exposure
+from iotda_provider.guards.lab.fleets import Fleet
+from iotda_provider.guards.lab.simulation import simulate
+from iotda_provider.guards.look import Counts
 
 TEST = SequentialFailureTest(0.02)
 
@@ -43,6 +47,20 @@ def test_the_published_table_of_two_thousand_devices_is_reproduced(
     assert at[0.05].stopped == pytest.approx(power, abs=1e-3)
     assert at[0.05].median_devices == median
     assert at[0.1].median_devices == median_bad
+
+
+class NewRule(Rule):
+    """Somebody has added a rule, and nothing to the laboratory."""
+
+    def _judge(self, counts: Counts) -> Verdict:
+        raise AssertionError("the laboratory knows rules by their kind")
+
+
+def test_a_rule_that_the_laboratory_does_not_know_is_not_called_harmless() -> None:
+    with pytest.raises(TypeError, match=r"NewRule can't be computed"):
+        exposure(NewRule(), 0.1, 100)
+    with pytest.raises(TypeError, match=r"NewRule can't be simulated"):
+        simulate([NewRule()], Fleet(devices=100), fleets=1)
 
 
 def test_mean_exposures_of_the_published_table() -> None:
