@@ -102,6 +102,7 @@ class TaskInstance:
 
     def __init__(self) -> None:
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1
+        self.id = "00000000-0000-0000-0000-000000000000"
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:

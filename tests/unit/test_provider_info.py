@@ -11,6 +11,7 @@ import sys
 
 import jsonschema
 import pytest
+from tests import inventory
 
 from iotda_provider import __version__
 from iotda_provider.connection.fields import EXTRA_FIELDS
@@ -70,6 +71,18 @@ def test_info_imports_nothing_but_itself():
 )
 def test_listed_module_exists(module):
     assert importlib.util.find_spec(module)
+
+
+@pytest.mark.parametrize("kind", inventory.ENDINGS)
+def test_every_module_with_a_public_class_is_listed(kind):
+    listed = {module for one in INFO[kind] for module in one["python-modules"]}
+    missing = {
+        module
+        for module in inventory.classes(kind).values()
+        if module not in listed and module.rpartition(".")[0] not in listed
+    }
+
+    assert not missing
 
 
 def test_hook_class_exists_and_names_the_connection_type():

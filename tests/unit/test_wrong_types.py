@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 import requests_mock
 from airflow.providers.common.compat.sdk import DAG, AirflowException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from tests import inventory
 
+from iotda_provider.airflow_support import questions
 from iotda_provider.airflow_support.trigger_events import error_from_json
 from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
 from iotda_provider.guards import (
@@ -30,6 +33,7 @@ from iotda_provider.guards import (
     SequentialFailureTest,
     Stalled,
 )
+from iotda_provider.guards.serialization import RULES as ALL_RULES
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators import batch_task, branch
@@ -52,12 +56,14 @@ from iotda_provider.operators.release.quarantine import QuarantineDevicesOperato
 from iotda_provider.operators.release.reconcile import ReconcileReleaseOperator
 from iotda_provider.operators.release.report import ReportReleaseOperator, ReportWayBackOperator
 from iotda_provider.operators.release.stop import StopReleaseOperator
+from iotda_provider.operators.release.try_again import TryAgainOperator
 from iotda_provider.operators.release.watch import WatchWaveOperator
 from iotda_provider.release.at_rest import RestJob
 from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Part
+from iotda_provider.release.open_question import QuestionJob
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.release.watch_wave import WatchJob
 from iotda_provider.rollout_guard import GuardPlan
@@ -66,6 +72,7 @@ from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSenso
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
+from iotda_provider.triggers.open_question import OpenQuestionTrigger
 from iotda_provider.triggers.release import (
     AtRestTrigger,
     ConfirmWaveTrigger,
@@ -141,6 +148,7 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
         batch_task.CreateBatchTaskOperator,
         {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]},
     ),
+    (TryAgainOperator, {"task_name": "a", "task_type": "firmwareUpgrade", "targets": ["a"]}),
     (batch_task.CreateOtaPackageOperator, PACKAGE),
     (branch.BranchOnTargetFailuresOperator, {"failures": [], "if_some": "a"}),
     (branch.BranchOnVerdictOperator, {"verdict": "completed", **TWO}),
@@ -184,6 +192,23 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (BatchTaskSensor, {**ONE, "timeout": 0.01, "poke_interval": 0.001}),
     (RolloutGuardSensor, {**ONE, "rules": RULES, "timeout": 0.01, "poke_interval": 0.001}),
 ]
+if AIRFLOW_V_3_1_PLUS:
+    from iotda_provider.operators.release.approval import (
+        BranchByAnswerOperator,
+        WaveApprovalOperator,
+    )
+
+    ASKED = {"subject": "a", "body": "a", "if_go_on": "a", "if_stop": "b"}
+    OPERATORS += [
+        (BranchByAnswerOperator, {"subject": "a", "options": ["a"]}),
+        (WaveApprovalOperator, {**WAVE, "create_task_id": "c", **ASKED}),
+    ]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="two operators are for Airflow 3.1 and later")
+def test_every_operator_and_sensor_is_tried() -> None:
+    every = {**inventory.classes("operators"), **inventory.classes("sensors")}
+    assert {kind.__name__ for kind, _ in OPERATORS} == set(every)
 
 
 def parameters_of(kind: type[Any]) -> list[str]:
@@ -244,6 +269,7 @@ def test_an_operator_takes_a_value_or_refuses_it_in_one_line(
     no_waiting, monkeypatch, ti, kind, good, name
 ):
     monkeypatch.setattr(branch.BranchOperator, "do_branch", lambda self, *given: given)
+    monkeypatch.setattr(questions, "put", lambda ti_id, **question: None)
     field = "batch_task_type" if name == "task_type" else name
     ti.xcom_pull = lambda **named: None
     ti.get_task_states = lambda **named: {}
@@ -275,6 +301,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "list_batch_tasks": {"task_type": "firmwareUpgrade", "status": "Success", "app_id": "a"},
     "iter_subtasks": {"batch_task_id": TASK, "status": "Fail", "target": "a"},
     "stop_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
+    "stop_whole_tasks": {"batch_task_ids": [TASK]},
+    "rehearse_stop": {"batch_task_id": TASK},
     "read_stopped_targets": {"batch_task_id": TASK, "targets": ["a"]},
     "retry_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
     "confirm_batch_task": {"batch_task_id": TASK, "targets": ["a"]},
@@ -308,6 +336,17 @@ OPTIONAL = {
     ),
     "task_ext_info": None,
 }
+
+
+def test_every_method_of_both_hooks_is_tried() -> None:
+    both = vars(IoTDAHook).keys() & vars(IoTDAAsyncHook).keys()
+    functions = {name: vars(IoTDAHook)[name] for name in both if not name.startswith("_")}
+    takes = {
+        name
+        for name, function in functions.items()
+        if inspect.isfunction(function) and len(inspect.signature(function).parameters) > 1
+    }
+    assert set(METHODS) == takes
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -413,6 +452,10 @@ RULE_PARAMETERS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
 ]
 
 
+def test_every_rule_is_tried() -> None:
+    assert set(ALL_RULES.values()) <= {make for make, _ in RULE_PARAMETERS}
+
+
 @pytest.mark.parametrize(("make_rule", "good"), RULE_PARAMETERS)
 def test_a_rule_takes_a_value_or_refuses_it_in_one_line(make_rule, good):
     for name in good:
@@ -456,6 +499,7 @@ CREATE = CreateJob(
 CONFIRM = ConfirmJob(1, (PART,), False, OVER, 600.0, window=WINDOW)
 WATCH = WatchJob(1, (TASK,), 1, True, EnoughSuccess(0.1), OVER, OVER)
 REST = RestJob((TASK,), 600.0, 1.0, 0.0, OVER)
+QUESTION = QuestionJob(1, (TASK,), "00000000-0000-0000-0000-000000000000", OVER)
 TRIGGERS: list[tuple[type[IoTDATrigger], dict[str, Any]]] = [
     (BatchTaskTrigger, {"batch_task_id": TASK, "deadline": OVER}),
     (RolloutGuardTrigger, {"plan": PLAN, "owner": OWNER}),
@@ -463,7 +507,12 @@ TRIGGERS: list[tuple[type[IoTDATrigger], dict[str, Any]]] = [
     (CreateWaveTrigger, {**RELEASE, "job": CREATE.to_json()}),
     (ConfirmWaveTrigger, {**RELEASE, "job": CONFIRM.to_json()}),
     (WatchWaveTrigger, {**RELEASE, "job": WATCH.to_json()}),
+    (OpenQuestionTrigger, {**RELEASE, "job": QUESTION.to_json()}),
 ]
+
+
+def test_every_trigger_is_tried() -> None:
+    assert {kind.__name__ for kind, _ in TRIGGERS} == set(inventory.classes("triggers"))
 
 
 def stored(kind: type[IoTDATrigger], good: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -517,12 +566,16 @@ async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
     monkeypatch.setattr(TriggererMemoryStore, "_set_xcom", lambda self, key, value: None)
     monkeypatch.setattr(TriggererMemoryStore, "_get_memories", lambda self: (None, None))
 
+    def may_last(what: str) -> bool:
+        """Whether another deadline is tried, with which it may go on looking."""
+        return "deadline" in what or "until" in what
+
     async def take(what: str, arguments: dict[str, Any]) -> bool:
         """Whether they are taken."""
         try:
             trigger = kind(**arguments)
-            # Only with another deadline may it go on looking; a busy machine is slow.
-            patience = 0.5 if "deadline" in what else 10
+            # A busy machine is slow.
+            patience = 0.5 if may_last(what) else 10
             payload = await asyncio.wait_for(first_event(trigger), patience)
             assert payload["batch_task_ids"] == list(trigger.batch_task_ids)
             if "error" in payload:
@@ -531,12 +584,12 @@ async def test_a_trigger_takes_what_is_stored_of_it_or_refuses_it_in_one_line(
         except (ValueError, AirflowException) as refusal:
             in_one_line(refusal)
         except asyncio.TimeoutError:
-            assert "deadline" in what, "without one it looks again and again"
+            assert may_last(what), "with the usual deadline it ends"
         except Exception as fault:
             raise AssertionError(what) from fault
         return False
 
     cases = list(stored(kind, good))
-    ran = sum([await take(*case) for case in cases if "deadline" not in case[0]])
-    await asyncio.gather(*(take(*case) for case in cases if "deadline" in case[0]))
+    ran = sum([await take(*case) for case in cases if not may_last(case[0])])
+    await asyncio.gather(*(take(*case) for case in cases if may_last(case[0])))
     assert ran, "they are taken as they are"

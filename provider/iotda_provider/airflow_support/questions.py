@@ -7,6 +7,41 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from iotda_provider.models.text import one_line, what_is
+
+
+def checked_users(assigned_users: Any) -> list[dict[str, str]]:
+    """Who may answer, as Airflow wants them named.
+
+    :raises ValueError: it is no list of users, or an empty one
+    """
+    if assigned_users is None:
+        return []
+    if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
+        assigned_users, Sequence
+    ):
+        what = what_is(assigned_users, instead_of="a list")
+        raise ValueError(f"assigned_users must be a list of user ids, got {what}")
+    users = [
+        {"id": user, "name": user} if isinstance(user, str) else dict(user)
+        for user in assigned_users
+        if isinstance(user, (str, Mapping))
+    ]
+    if (
+        not users
+        or len(users) != len(assigned_users)
+        or not all(
+            set(user) == {"id", "name"} and all(isinstance(v, str) and v for v in user.values())
+            for user in users
+        )
+    ):
+        # An empty list would mean everybody to Airflow.
+        raise ValueError(
+            "assigned_users must name at least one user, each by its id (text) or as "
+            f'{{"id": "...", "name": "..."}}, got {one_line(assigned_users, 200)!r}'
+        )
+    return users
+
 
 def put(
     ti_id: str,

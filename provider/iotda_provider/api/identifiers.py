@@ -63,6 +63,15 @@ def check_task_id(value: object, name: str = "batch_task_id") -> str:
     return value
 
 
+def check_task_ids(batch_task_ids: Any) -> list[str]:
+    """Ids of batch tasks, in the order given, without repetitions.
+
+    :raises IoTDAConfigError: one is not 1 to 24 characters of a-f and 0-9
+    """
+    what = "a batch task's id (1 to 24 characters of a-f and 0-9)"
+    return _each(batch_task_ids, "batch_task_ids", _TASK_ID, what)
+
+
 def check_targets(targets: Any, name: str = "targets", *, unique: bool = True) -> list[str]:
     """Device ids, in the order given.
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from iotda_provider import api
+from iotda_provider.api.identifiers import check_task_ids
 from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAError,
@@ -84,9 +85,10 @@ async def stop_whole_tasks(
     25 seconds, the time that Airflow leaves to a task instance that it kills.
 
     :return: for each task None, or the error that kept it from being stopped
+    :raises IoTDAConfigError: before anything is sent: what is given is no list of ids
     """
     came: dict[str, IoTDAError | None] = {}
-    left = list(dict.fromkeys(batch_task_ids))
+    left = check_task_ids(batch_task_ids)
     for pause in (*_INITIALIZING_PAUSES, None):
         refused = []
         for batch_task_id in left:

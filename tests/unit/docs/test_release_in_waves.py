@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from iotda_provider.operators.release.questions import checked_users
+from iotda_provider.airflow_support.questions import checked_users
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.release.planning import plan_waves
 from iotda_provider.release.wave_specs import wave_specs

@@ -21,6 +21,7 @@ from iotda_provider.guards import (
     rules_to_json,
 )
 from iotda_provider.guards.lab.notation import notation, parse_rules
+from iotda_provider.guards.serialization import RULES
 
 shares = st.floats(1e-6, 0.999)
 alarms = st.floats(1e-6, 0.4)
@@ -33,21 +34,26 @@ overdue = st.builds(Overdue, st.floats(1, 1e6), shares, alarms, levels, classes)
 combined = st.lists(tests | overdue, min_size=1, max_size=3).flatmap(
     lambda rules: st.builds(Combined, st.just(rules), st.none(), alarms, levels)
 )
-rules = (
-    st.builds(MaxFailures, st.integers(1, 10**9), classes)
-    | st.builds(
+DRAWN = {
+    MaxFailures: st.builds(MaxFailures, st.integers(1, 10**9), classes),
+    MaxFailureRate: st.builds(
         MaxFailureRate,
         shares,
         st.integers(1, 10**6),
         st.sampled_from(["started", "finished", "total"]),
         classes,
-    )
-    | st.builds(Stalled, st.floats(1, 1e6))
-    | st.builds(EnoughSuccess, shares, alarms)
-    | tests
-    | overdue
-    | combined
-)
+    ),
+    Stalled: st.builds(Stalled, st.floats(1, 1e6)),
+    EnoughSuccess: st.builds(EnoughSuccess, shares, alarms),
+    SequentialFailureTest: tests,
+    Overdue: overdue,
+    Combined: combined,
+}
+rules = st.one_of(*DRAWN.values())
+
+
+def test_every_rule_is_drawn() -> None:
+    assert set(DRAWN) == set(RULES.values())
 
 
 @settings(deadline=None)

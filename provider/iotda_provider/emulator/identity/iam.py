@@ -32,8 +32,8 @@ from iotda_provider.emulator.identity.signatures import (
 # The most tokens, and the most keys, that are known at a time: the oldest is forgotten first.
 _MOST_GRANTS = 1000
 _ACCESS = re.compile(r"(?:Access|Credential)=([^,/\s]+)")
-# The IAM action that each call needs.
-_ACTIONS = {
+#: The IAM action that each call needs, by the name of its route.
+ACTIONS = {
     "list_batch_tasks": "iotda:batchtasks:queryList",
     "create_batch_task": "iotda:batchtasks:create",
     "show_batch_task": "iotda:batchtasks:query",
@@ -43,10 +43,15 @@ _ACTIONS = {
     "confirm_batch_task": "iotda:batchtasks:confirm",
     "list_devices": "iotda:devices:queryList",
     "show_device": "iotda:devices:query",
+    "delete_device": "iotda:devices:delete",
+    "list_device_groups_by_device": "iotda:devices:queryGroupList",
     "search_devices": "iotda:devices:search",
     "list_device_groups": "iotda:group:queryList",
+    "show_device_group": "iotda:group:query",
     "show_devices_in_group": "iotda:group:query",
     "add_device_group": "iotda:group:create",
+    "update_device_group": "iotda:group:update",
+    "delete_device_group": "iotda:group:delete",
     "create_or_delete_device_in_group": "iotda:group:update",
     "list_ota_package_info": "iotda:otapackages:queryList",
     "show_ota_package": "iotda:otapackages:query",
@@ -245,7 +250,7 @@ class Iam:
 
         :raises ApiError: 403, nobody has the permission
         """
-        if _ACTIONS.get(call) in self.denied:
+        if ACTIONS.get(call) in self.denied:
             raise ApiError(
                 403, "IOTDA.000022", "Operation not allowed. The user does not have the permission."
             )

@@ -91,7 +91,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
         body: str,
         if_go_on: str,
         if_stop: str,
-        assigned_users: Sequence[Mapping[str, str]] = (),
+        assigned_users: Sequence[str | Mapping[str, str]] | None = None,
         response_timeout: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
@@ -104,7 +104,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
             GO_ON: airflow_id(if_go_on, "if_go_on"),
             STOP: airflow_id(if_stop, "if_stop"),
         }
-        self.assigned_users = [dict(user) for user in assigned_users]
+        self.assigned_users = questions.checked_users(assigned_users)
         if not isinstance(response_timeout, (timedelta, type(None))):
             raise ValueError("response_timeout must be a timedelta")
         self.response_timeout = response_timeout

@@ -1,4 +1,4 @@
-"""The questions that a release asks people: who may answer, and what is asked."""
+"""The questions that a release asks people: what is asked, and by which task."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 
+from iotda_provider.airflow_support import questions
 from iotda_provider.airflow_support.words import in_language
-from iotda_provider.models.text import one_line, what_is
 from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.release.gate import GO_ON, STOP
 
@@ -31,39 +31,6 @@ _ABOUT_WAY_BACK = (
     "guard of its own. *{leave}*: nothing is done. Without an answer nothing is done, either, and "
     "the question is closed after {time}."
 )
-
-
-def checked_users(assigned_users: Any) -> list[dict[str, str]]:
-    """Who may answer, as Airflow wants them named.
-
-    :raises ValueError: it is no list of users, or an empty one
-    """
-    if assigned_users is None:
-        return []
-    if isinstance(assigned_users, (str, bytes, Mapping)) or not isinstance(
-        assigned_users, Sequence
-    ):
-        what = what_is(assigned_users, instead_of="a list")
-        raise ValueError(f"assigned_users must be a list of user ids, got {what}")
-    users = [
-        {"id": user, "name": user} if isinstance(user, str) else dict(user)
-        for user in assigned_users
-        if isinstance(user, (str, Mapping))
-    ]
-    if (
-        not users
-        or len(users) != len(assigned_users)
-        or not all(
-            set(user) == {"id", "name"} and all(isinstance(v, str) and v for v in user.values())
-            for user in users
-        )
-    ):
-        # An empty list would mean everybody to Airflow.
-        raise ValueError(
-            "assigned_users must name at least one user, each by its id (text) or as "
-            f'{{"id": "...", "name": "..."}}, got {one_line(assigned_users, 200)!r}'
-        )
-    return users
 
 
 def question_of(about: str, wave: int) -> str:
@@ -147,7 +114,7 @@ def ask_about_way_back(
     """
     from iotda_provider.operators.release.approval import BranchByAnswerOperator
 
-    users = checked_users(assigned_users)
+    users = questions.checked_users(assigned_users)
     found = f"ti.xcom_pull('{find_task_id}')"
     facts = {
         "devices": f"{{{{ {found}['devices'] }}}}",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from airflow.providers.common.compat.sdk import TaskGroup, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+from iotda_provider.airflow_support.questions import checked_users
 from iotda_provider.guards import EnoughSuccess, FailureClasses
 from iotda_provider.models.text import what_is
 from iotda_provider.notifications.recorded import record
@@ -17,7 +18,7 @@ from iotda_provider.operators.release.create import CreateWaveOperator
 from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.operators.release.outcome import RolloutOutcomeOperator
 from iotda_provider.operators.release.plan import PlanWavesOperator
-from iotda_provider.operators.release.questions import checked_users, question, question_of
+from iotda_provider.operators.release.questions import question, question_of
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.operators.release.watch import Evidence, WatchWaveOperator
 from iotda_provider.release.gate import APPROVALS, NEVER
@@ -362,7 +363,7 @@ def staged_rollout(
                     if_stop=stop.task_id,
                     after=tuple(guards),
                     response_timeout=answer_within,
-                    assigned_users=users,
+                    assigned_users=users or None,
                     **guarded,
                     **connection,
                     # A person takes as long as a person takes.

@@ -1,9 +1,22 @@
-"""Tokens and temporary keys."""
+"""Tokens and temporary keys, and calls that are denied."""
 
 from __future__ import annotations
 
-from iotda_provider.emulator.identity.iam import Iam, IamSettings
+import importlib
+import pkgutil
+
+import pytest
+
+from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.identity.iam import ACTIONS, Iam, IamSettings
 from iotda_provider.emulator.identity.signatures import Key
+from iotda_provider.emulator.web import routes
+
+CALLS = [
+    route.name
+    for module in pkgutil.iter_modules(routes.__path__, f"{routes.__name__}.")
+    for route in importlib.import_module(module.name).routes.routes
+]
 
 
 def test_of_tokens_and_keys_the_latest_thousand_are_known() -> None:
@@ -14,3 +27,11 @@ def test_of_tokens_and_keys_the_latest_thousand_are_known() -> None:
 
     assert [iam.knows([(b"x-auth-token", token.encode())]) for token in tokens[:2]] == [False, True]
     assert len(iam.given_secrets()) == 2 * 1000 + 2 * 1000
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_can_be_denied(call: str) -> None:
+    denied = tuple(ACTIONS.values())
+    with pytest.raises(ApiError) as refusal:
+        Iam(IamSettings(denied=denied), Key("ak", "sk"), "p").permit(call)
+    assert refusal.value.status == 403
