@@ -111,6 +111,12 @@ def test_a_trigger_is_made_of_its_saved_arguments(trigger: Any) -> None:
         assert made.audience() is not None
 
 
+def test_every_job_of_a_trigger_is_read() -> None:
+    saved = [param.values[0] for param in triggers()]
+    named = {one["classpath"].rpartition(".")[2] for one in saved if "job" in one["arguments"]}
+    assert named == set(JOBS)
+
+
 def test_events_are_read() -> None:
     for _, left in stored():
         for event in left.get("events", ()):

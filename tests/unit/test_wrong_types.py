@@ -38,6 +38,7 @@ from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 from iotda_provider.operators import batch_task, branch
 from iotda_provider.operators.announce import AnnounceBreachOperator
+from iotda_provider.operators.base import CONNECTION_FIELDS
 from iotda_provider.operators.guard_runs import (
     FindUnfinishedOfReleaseOperator,
     FindUnguardedRolloutsOperator,
@@ -69,6 +70,7 @@ from iotda_provider.release.watch_wave import WatchJob
 from iotda_provider.rollout_guard import GuardPlan
 from iotda_provider.rollout_guard.memory_store import TriggererMemoryStore
 from iotda_provider.sensors.batch_task import BatchTaskSensor, RolloutGuardSensor
+from iotda_provider.task_io.connected import ConnectedTask
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.triggers.base import IoTDATrigger
 from iotda_provider.triggers.batch_task import BatchTaskTrigger
@@ -209,6 +211,11 @@ if AIRFLOW_V_3_1_PLUS:
 def test_every_operator_and_sensor_is_tried() -> None:
     every = {**inventory.classes("operators"), **inventory.classes("sensors")}
     assert {kind.__name__ for kind, _ in OPERATORS} == set(every)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in OPERATORS if issubclass(kind, ConnectedTask)])
+def test_the_connection_may_be_a_template(kind: type[Any]) -> None:
+    assert set(kind.template_fields) >= set(CONNECTION_FIELDS)
 
 
 def parameters_of(kind: type[Any]) -> list[str]:

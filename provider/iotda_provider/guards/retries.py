@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from iotda_provider.guards.combined import single_rules
-from iotda_provider.guards.rule import ATTEMPTS, Rule
-from iotda_provider.guards.sequential import SequentialFailureTest
-from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.guards.rule import ATTEMPTS, ClassedRule, Rule
 from iotda_provider.guards.time_rules import Overdue
 from iotda_provider.models.platform_retries import PlatformRetries
 
@@ -35,8 +33,8 @@ def retry_warnings(
     late = min((rule.after_seconds for rule in every if isinstance(rule, Overdue)), default=None)
     early = _too_early(policy, late)
     if not any(ATTEMPTS in rule.needs for rule in every):
-        counting = (SequentialFailureTest, MaxFailures, MaxFailureRate)
-        names = dict.fromkeys(rule.name for rule in every if isinstance(rule, counting))
+        counting = [rule for rule in every if isinstance(rule, ClassedRule)]
+        names = dict.fromkeys(rule.name for rule in counting if not isinstance(rule, Overdue))
         besides = f" (Overdue counts it {_time(late)} after its start)" if late else ""
         hidden = [_hidden(policy, " and ".join(names), besides)] if names else []
         return [*hidden, *early]

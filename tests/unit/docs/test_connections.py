@@ -47,6 +47,20 @@ def test_examples_of_the_environment_mean_the_same(monkeypatch):
     assert read[0].instance_id == "7d8a9b0c-1234-4a5b-8c9d-0e1f2a3b4c5d"
 
 
+def test_every_action_that_a_call_needs_is_in_the_table():
+    sources = (ROOT / "provider" / "iotda_provider" / "api").glob("*.py")
+    needed = {
+        action
+        for source in sources
+        for action in re.findall(r'permission="(iotda:[^"]+)"', source.read_text("utf-8"))
+    }
+    named = set()
+    for whole, more in re.findall(r"`(iotda:\w+):\w+`((?:, `:\w+`)*)", TEXT):
+        named |= {f"{whole}{verb}" for verb in re.findall(r":\w+", more)}
+    named |= set(re.findall(r"`(iotda:\w+:\w+)`", TEXT))
+    assert needed <= named
+
+
 def test_examples_of_the_secrets_backend_are_good():
     known = json.loads(next(block for block in blocks("json") if "iotda_default" in block))
     kinds = set()

@@ -10,6 +10,7 @@ import pytest
 from tests import inventory
 
 from iotda_provider import emulator, links, models
+from iotda_provider.guards.serialization import RULES
 from iotda_provider.hooks import iotda
 from iotda_provider.operators import batch_task, release
 from iotda_provider.sensors import batch_task as sensors
@@ -20,12 +21,19 @@ ROWS = {
     for path, names in re.findall(r"^\| `(\.[\w.]+)` \| (.+) \|$", PAGE, re.MULTILINE)
 }
 NAMES = [(module, name) for module, names in ROWS.items() for name in names]
+GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guards.md").read_text(encoding="utf-8")
 TRIGGERS = inventory.classes("triggers")
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_a_documented_name_can_be_imported(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_is_named_here_and_its_promise_in_the_guide(rule: str) -> None:
+    assert rule in ROWS["iotda_provider.guards"]
+    assert f"\n| `{rule}(" in GUIDE
 
 
 @pytest.mark.parametrize("name", TRIGGERS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from iotda_provider.guards import (
     Overdue,
     ReportingDelay,
     SequentialFailureTest,
+    Stalled,
     Verdict,
     evaluate,
     rules_from_json,
@@ -23,7 +26,11 @@ from iotda_provider.guards import (
 )
 from iotda_provider.guards.audit import audit_record, look_of
 from iotda_provider.guards.evaluation import GuardState
+from iotda_provider.guards.look import Counts
+from iotda_provider.guards.retries import retry_warnings
+from iotda_provider.guards.rule import ClassedRule
 from iotda_provider.models import TaskProgress
+from iotda_provider.models.platform_retries import PlatformRetries
 
 ATTEMPTS = SequentialFailureTest(0.2, counts="attempts")
 TASK, OTHER = "0123456789abcdef01234567", "0123456789abcdef01234568"
@@ -249,3 +256,19 @@ def test_it_never_counts_more_devices_than_have_a_failed_attempt_and_never_falls
         state, verdict = evaluate(ATTEMPTS, state, one)
         assert before <= verdict.evidence["attempted"] <= len(ever)
         before = verdict.evidence["attempted"]
+
+
+@dataclass(frozen=True)
+class NewRule(ClassedRule):
+    """A rule that somebody has added."""
+
+    failure_class: Sequence[str] | None = None
+
+    def _judge(self, counts: Counts) -> Verdict:
+        raise AssertionError("nothing is judged here")
+
+
+def test_a_new_rule_that_counts_failures_is_warned_of_as_the_others() -> None:
+    (warning,) = retry_warnings(PlatformRetries(3, 10), [NewRule()])
+    assert "counts for NewRule only after 4 attempts" in warning
+    assert not retry_warnings(PlatformRetries(3, 10), [Stalled(60)])

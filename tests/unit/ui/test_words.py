@@ -44,6 +44,17 @@ def test_every_state_has_its_words() -> None:
             assert f"{kind}.{state}" in WORDS["en"], state
 
 
+def test_every_measure_of_a_rule_has_its_words() -> None:
+    rules = (STATIC.parents[1] / "guards").glob("*.py")
+    measures = {
+        measure
+        for path in rules
+        for measure in re.findall(r'measure="(\w+)"', path.read_text("utf-8"))
+    }
+    assert measures
+    assert {f"rule.{measure}" for measure in measures} <= set(WORDS["en"])
+
+
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
     page = (STATIC / "index.html").read_text("utf-8")
     assert not re.search(r"<style|style=|\son\w+=|<script(?![^>]*src=)", page)

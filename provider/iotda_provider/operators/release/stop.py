@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Context
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
-from iotda_provider.operators.base import IoTDABaseOperator
+from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.release.plan import created_parts
 from iotda_provider.rollout_guard.live_record import (
     HEADER_KEY,
@@ -46,6 +47,8 @@ class StopReleaseOperator(IoTDABaseOperator):
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
     """
+
+    template_fields: Sequence[str] = CONNECTION_FIELDS
 
     def __init__(self, *, create_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
