@@ -2,8 +2,8 @@
 
 A trigger is cancelled if a user marks or clears its task instance, but also if the triggerer stops
 or another one has taken over. Before 3.3 Airflow does not tell these apart. Since 3.3 it reports
-that a triggerer stops; but a triggerer that only seemed dead, and lost its triggers to another one,
-still reports a user's kill. The state of the task instance decides.
+that a triggerer stops. But when another triggerer takes over from one that only seemed dead, that
+still looks like a user's kill. The state of the task instance decides.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
     if facts["map_index"] >= 0:
         key = f"{key}_{facts['map_index']}"
     state = by_task.get(key, "deferred")
-    if state == "success":  # with a result: not by a user, but after an event
+    # A task that succeeded by itself has a return value; one that a user has marked has none.
+    if state == "success":
         result = await ask(airflow, GetXCom(key="return_value", **facts))
         return getattr(result, "value", None) is None
     if state == "deferred":  # a cleared task instance may be so again already, in a later try

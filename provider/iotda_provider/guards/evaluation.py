@@ -89,7 +89,8 @@ class GuardState:
     """What is known from earlier looks and cannot be read from later counts. It may be lost.
 
     :param tasks: for each batch task, the devices that have ever started
-    :param starts: the starts so far; rather too many than too few if devices are stopped by hand
+    :param starts: the starts so far; if devices are stopped by hand, it may be too high, never too
+        low
     :param last: the counts of the last look: started, stopped or removed, unfinished, success, fail
     :param time: the time of the last look, in seconds since the epoch
     :param still_since: the time since which no device has started or finished, likewise
@@ -141,7 +142,7 @@ class GuardState:
             moved = (now[0], *now[3:]) != (self.last[0], *self.last[3:])
             since = time if moved or was_idle else self.still_since
         tasks = self._tasks_after(look)
-        # What an old look shows, which came late, has started at an unknown time.
+        # A look that arrives late does not say when its devices started.
         asked = self.asked if look.time >= self.time else -math.inf
         known = (task_id for task_id in self.tasks if task_id in tasks)
         more = sum(tasks[task_id].started - self.tasks[task_id].started for task_id in known)

@@ -59,6 +59,7 @@ class Audience:
     :param on_alert: a function that gets each event, or its dotted path
     :param about: the task instance that tells
     :param render: renders a notifier's templates, at the first event; None: they are rendered
+        already
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Audience:
         outcome and ends with the link."""
         about, kind = self.about, str(alert["kind"])
         link = rollouts_page(about.dag_id, about.run_id) if about.dag_id else ""
-        # Each Chinese character of an id takes nine in an address.
+        # Each Chinese character of an id becomes nine characters in a URL.
         short = next((u for u in (link, all_rollouts_page()) if len(u) <= LONGEST_LINK), "")
         severity = next((one for one, kinds in _SEVERITIES.items() if kind in kinds), "warning")
         message = message_of(kind, str(alert["sentence"]), short)
@@ -167,7 +168,7 @@ class NotifierMember(Member):
         if self._render is not None:
             self._notifier, self._render = self._render(self._notifier), None
         notifier = cls(**self._notifier.arguments)
-        mine: Any = deepcopy(dict(context))  # whatever it does to it, others get the event whole
+        mine: Any = deepcopy(dict(context))  # a copy, because a notifier may change it
         notifier.render_template_fields(mine)
         suspends = _implements(cls, "async_notify")
         return Prepared(

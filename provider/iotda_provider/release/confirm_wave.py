@@ -23,7 +23,7 @@ from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import COMPLETED
 
 CONFIRMED = "confirmed"
-#: So many seconds after its confirmation, a device of the late wave counts as under way.
+#: For so many seconds after its confirmation, a device of the late wave counts as under way.
 LATELY = 180.0
 #: A target that is not in the batch task.
 _NOT_THERE = "IOTDA.014219"
@@ -141,7 +141,7 @@ class WaveConfirmation(WaveLedgers):
         ledger.note_asking(chunk)
         if not await shared.write(io):
             ledger.note_answer(chunk, ())
-            return "who is asked for can't be written down"
+            return "the devices to confirm can't be written down"
         # Another process may have confirmed some of them.
         targets = [device for device in chunk if device not in ledger.accepted]
         if targets:
@@ -286,7 +286,7 @@ class WaveConfirmation(WaveLedgers):
         exposed = self._exposed - later if self._counts else job.members
         what = f"{exposed} of {job.members} device(s) in the waves so far were confirmed"
         if not self._counts:
-            what = f"at most {job.members} device(s) were confirmed (which can't be read now)"
+            what = f"at most {job.members} device(s) were confirmed (which ones can't be read now)"
         if outcome is not None:
             said = f"{outcome.summary} Wave {job.wave}: {what}."
         else:

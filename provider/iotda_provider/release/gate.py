@@ -27,8 +27,9 @@ class GateReading(PlainJson):
 
     :param passes: the failure rate is shown to be low enough
     :param settled: waiting longer can't open it any more
-    :param devices: devices in the waves so far, without those that had the version before
-    :param succeeded: of these, the ones that have
+    :param devices: devices in the waves so far, without those that ran the new version before the
+        release began
+    :param succeeded: how many of these have succeeded
     :param evidence: log evidence for going on; the gate opens at ``bound``
     """
 
@@ -75,7 +76,8 @@ def read_gate(
     stopped.
 
     :param members: devices in this wave and those before it: the batch tasks hold nobody else
-    :param already_current: of them, those that ran the version before: they prove nothing
+    :param already_current: how many of them ran the new version before the release began: they
+        prove nothing
     """
     everybody = max(members, progress.started + progress.stopped + progress.removed)
     current = min(already_current, progress.success)

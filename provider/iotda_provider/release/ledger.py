@@ -32,8 +32,8 @@ class Ledger:
     Two processes may work on one wave, if one of them was wrongly thought to be dead. Each merges
     the records of the other into its own.
 
-    ``lately`` says how many confirmations were accepted when, by moment in seconds since 1970, for
-    as long as anybody asks for it.
+    ``lately``: for each moment, in seconds since 1970, how many confirmations were accepted; kept
+    while it is needed.
 
     :param batch_task_id: whose devices they are
     :param members: the devices of the batch task, in the order of the wave

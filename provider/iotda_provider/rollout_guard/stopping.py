@@ -20,7 +20,8 @@ from iotda_provider.waiting.outage import LOG_EVERY, is_task_ended
 
 #: How often a reported stop is read again at most.
 _MOST_VERIFICATIONS = 3
-#: At the end of the guard's time, a refused stop is sent so often, with so many seconds between.
+#: When the guard's time is over, a refused stop is sent at most this many times, with this pause in
+#: seconds.
 #: Airflow's own timeout of a deferral comes a minute after the guard's (``waiting/deadline.py``).
 _LAST_TRIES, _LAST_PAUSE = 9, 5.0
 _FORBIDDEN = 403
@@ -118,9 +119,9 @@ class StoppableRollout(Rollout):
         return await self._send_at_last(io)
 
     async def _send_at_last(self, io: GuardIO) -> Outcome:
-        """Send the stop for the last time: again for 40 s if the platform refuses it.
+        """Send the stop before the guard ends; while it is refused, repeat it for up to 40 s.
 
-        It does so while a batch task is Initializing, and while it fails itself.
+        The platform refuses it while a batch task is Initializing, and while it is itself failing.
         """
         began = self.clock()
         for tries_left in reversed(range(_LAST_TRIES)):
@@ -233,7 +234,7 @@ class StoppableRollout(Rollout):
         return outcome
 
     async def _tell_once(self, io: GuardIO, kind: str, sentence: str) -> None:
-        """Tell people of a stop, unless they know; a later try, and the worker, know it too."""
+        """Tell people of a stop once: the memory keeps it for later tries and for the worker."""
         told = self._intent.setdefault("told", [])
         if kind not in told:
             told.append(kind)

@@ -41,7 +41,8 @@ def lines_of(
     :param path: its path or URL
     :param name: the parameter that has named it, for errors
     :param longest: the most characters of a line; what is longer comes in pieces of so many
-    :param is_ours: whether a task has written it: where it is missing, the storage is
+    :param is_ours: whether a task has written it: if such a file is missing, the storage counts as
+        down
     :raises IoTDAConfigError: there is no such file, it may not be read, or it is not UTF-8
     :raises IoTDATransportError: the storage does not answer, or lacks a file of ours
     """
@@ -73,8 +74,7 @@ def write_whole(path: str, data: bytes | Iterable[bytes]) -> None:
     """Write a file that every worker can read: all of it, or nothing.
 
     :param path: its path or URL, which lies at a release's ``manifest_path``
-    :param data: what is to be in it, or that in pieces, which are in memory one at a time where the
-        file is a local one
+    :param data: the content, whole or in pieces; for a local file one piece is in memory at a time
     :raises IoTDATransportError: it can't be written now
     """
     try:

@@ -1,4 +1,4 @@
-"""A session that calls borrow: it is closed when no call uses it any more."""
+"""A session that is shared by API calls, and closed once none uses it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ class RateLimit:
         return self.reserve_turn().seconds
 
     def reserve_turn(self, *, urgent: bool = False) -> Turn:
-        """Reserve a moment: the next free one, or the next one that has not come yet.
+        """Reserve the next free moment.
+
+        An urgent request gets the next moment at all, even if another request waits for it.
 
         Whoever has waited for it asks :meth:`put_off` before going on.
         """

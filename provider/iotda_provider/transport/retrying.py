@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Seconds to wait for a connection.
 CONNECT_SECONDS = 10.0
 # With fewer seconds left, nothing is sent: the platform might act on it, but the answer would come
-# too late. (If less: half of the timeout, or a quarter of the time for an attempt.)
+# too late. (Or half of the timeout, or a quarter of an attempt's time, whichever is least.)
 _LEAST_SECONDS = 1.0
 # Seconds by which a pause may last too long.
 _LATE = 0.05

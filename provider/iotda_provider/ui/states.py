@@ -71,7 +71,7 @@ def state_of(
     """The state of one guard, stop or release at a time."""
     kind = record.header.kind
     if question is not None:
-        # A guard may go on while a person is asked; what it stops needs no answer.
+        # A guard may go on while a person is asked; a rollout that it is stopping needs no answer.
         is_stopping = live is not None and live.verdict is None and live.stop is not None
         return _of_a_present_look(live) if live and is_stopping else "asks"
     task_state = record.task_state if source is None else source.task_state
@@ -150,7 +150,7 @@ def leading_entry(entries: Sequence[Entry]) -> Entry:
     present = [one for one in entries if not one.is_over]
     if watching:
         present = [one for one in present if one.state not in ("guard_failed", "stale")]
-    # A rollout that was stopped, or has ended, needs nobody because an earlier guard failed.
+    # A rollout that is over needs no attention merely because an earlier guard failed.
     ended = [one for one in entries if one.is_over and one.live is not None and one.live.is_over]
     if ended and not watching:
         latest = max(ended, key=_age)

@@ -18,7 +18,7 @@ class Connections:
     """Tells when a device is online; every time is in virtual microseconds.
 
     A device is offline while at least one cause keeps it offline. Each cause follows from the seed
-    and the device's id; what bad firmware did is kept besides.
+    and the device's id; only losses by bad firmware are stored, in ``_lost``.
 
     :param start: the virtual time at which the emulator starts, from which delays count
     """
@@ -63,7 +63,7 @@ class Connections:
     def changed(
         self, device: int, behaviour: Behaviour, id_of: Callable[[int], str], now: int
     ) -> int:
-        """When the device's connection changed last; before the start: so long before it."""
+        """When the device last went online or offline; if before the start, a time before it."""
         if self._away(device, behaviour, id_of, now) is None:
             return max(self._ends(device, behaviour, id_of, now), default=0)
         # Of the time before a device went offline at the start nothing is known.

@@ -295,7 +295,9 @@ class StopBatchTaskOperator(TellingTask, DeferrableTask, TargetsOperator):
         try:
             record = StopRecord.from_memo(event.memo, self.batch_task_id)
         except (KeyError, TypeError, ValueError):
-            raise IoTDAError("The trigger's event does not say what was stopped.") from None
+            raise IoTDAError(
+                "The trigger's event does not say what was stopped. Clear this task to ask again."
+            ) from None
         if record.counts is None:
             return self._ask_again(context, event, record)
         with self.hook() as hook:
