@@ -135,13 +135,13 @@ class Airflow:
                 process.send_signal(what)
 
     def pause(self, name: str) -> None:
-        """Stop a part as a suspended machine does; not while it holds SQLite's only lock."""
+        """Stop a part as a suspended machine does; not while it holds a lock of SQLite."""
 
         def paused() -> bool:
             self.send(name, signal.SIGSTOP)
             with contextlib.closing(sqlite3.connect(self.database, timeout=1)) as database:
                 try:
-                    database.execute("begin immediate")
+                    database.execute("begin exclusive")
                 except sqlite3.OperationalError:
                     self.send(name, signal.SIGCONT)
                     return False

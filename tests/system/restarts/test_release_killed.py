@@ -366,7 +366,6 @@ class Release:
         self.emulator.kill()
         confirmations = self.emulator.commands("confirm")
         assert {command["task_id"] for command in confirmations} <= set(ids)
-        event = "dataset_event" if IS_AIRFLOW_2 else "asset_event"
         ((run_state,),) = airflow.query("select state from dag_run where dag_id = ?", dag_id)
         return End(
             confirmed=sorted(device for command in confirmations for device in command["targets"]),
@@ -376,17 +375,23 @@ class Release:
             versions=versions,
             batch_tasks=tasks,
             stops=[self.emulator.stops_in_effect(task_id) for task_id in ids],
-            announced=[
-                json.loads(extra)
-                for (extra,) in airflow.query(
-                    f"select extra from {event} where source_dag_id = ?", dag_id
-                )
-            ],
+            announced=self._events("iotda://firmware/released"),
+            breaches=self._events("iotda://rollout/breached"),
             run_state=run_state,
             task_states=states,
             report=airflow.xcom(dag_id, "report"),
             planned=self.planned,
         )
+
+    def _events(self, uri: str) -> list[dict[str, Any]]:
+        """What the run has told other DAGs by one asset."""
+        asset = "dataset" if IS_AIRFLOW_2 else "asset"
+        rows = self.airflow.query(
+            f"select extra from {asset}_event join {asset} on {asset}.id = {asset}_id "
+            "where source_dag_id = ? and uri = ?",
+            *(self.dag_id, uri),
+        )
+        return [json.loads(extra) for (extra,) in rows]
 
     def assert_resumed(self) -> None:
         """Who was killed in a worker has begun again."""
@@ -413,6 +418,7 @@ class End:
     batch_tasks: list[tuple[str, str]]
     stops: list[int]
     announced: list[dict[str, Any]]
+    breaches: list[dict[str, Any]]
     run_state: str
     task_states: dict[str, str | None]
     report: dict[str, Any]
@@ -519,6 +525,7 @@ def test_a_healthy_release_reaches_everybody_once(
     (event,) = alone.announced
     assert event["version"] == VERSION
     assert (alone.stops, alone.retried, alone.quarantined) == ([0] * 4, {}, set())
+    assert not alone.breaches
     assert [name for name, _ in alone.batch_tasks] == [
         f"release_wave_{n}_of_4_part_1" for n in (1, 2, 3, 4)
     ]
@@ -531,6 +538,7 @@ def assert_stopped(end: End, verdict: str, exposed: set[str]) -> None:
     assert (end.run_state, end.report["verdict"]) == ("failed", verdict)
     # Batch tasks that have ended need no stop, and get none.
     assert (end.announced, end.stops) == ([], [0] * (len(end.stops) - 1) + [1])
+    assert len(end.breaches) == (verdict == "breached")
     assert set(end.confirmed) == exposed
     weak, bad = (
         {device for device, (_, code) in end.rows.items() if code == reason.split("|")[0]}
