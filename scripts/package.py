@@ -15,6 +15,7 @@ The environment is .cache/package/airflow-*; the files are in dist/.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bootstrap import CACHE, LOCKS, ROOT, environment, say
@@ -59,8 +61,9 @@ def main() -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     try:
         wheel = build()
-        for airflow in airflows:
-            try_out(install(wheel, airflow), airflow)
+        # Each waits for network and disk now and then: two at a time.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(partial(install_and_try, wheel), airflows))
     except (PackageError, subprocess.SubprocessError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
@@ -144,6 +147,14 @@ def check_contents(wheel: Path, archive: Path) -> None:
 # --- in an empty environment ----------------------------------------------------------------------
 
 
+def install_and_try(wheel: Path, airflow: str) -> None:
+    """
+    :raises PackageError: something does not work
+    """
+    worked = try_out(install(wheel, airflow), airflow)
+    say("\n   ".join([f"With Airflow {airflow}:", *worked]))
+
+
 def install(wheel: Path, airflow: str) -> Path:
     """Make an environment with the wheel, and nothing else that it does not ask for.
 
@@ -165,9 +176,10 @@ def install(wheel: Path, airflow: str) -> Path:
     return python
 
 
-def try_out(python: Path, airflow: str) -> None:
+def try_out(python: Path, airflow: str) -> list[str]:
     """Use what is installed, far from the checkout.
 
+    :returns: what has worked, in sentences
     :raises PackageError: something does not work
     """
     home = WORK / f"airflow-{airflow}" / "home"
@@ -199,10 +211,10 @@ def try_out(python: Path, airflow: str) -> None:
         lines = json.loads(answer.stdout.decode().splitlines()[-1])
     except (ValueError, IndexError):
         raise PackageError(f"trying it out has failed: {log}\n{log.read_text()[-3000:]}") from None
-    for line in lines["worked"]:
-        print(f"   {line}")
     if answer.returncode or lines["failed"]:
         raise PackageError("; ".join(lines["failed"]) or f"it has failed: {log}")
+    worked: list[str] = lines["worked"]
+    return worked
 
 
 def run(*command: str | Path, quiet: bool = False) -> None:
