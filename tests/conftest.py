@@ -82,7 +82,7 @@ hypothesis.settings.load_profile("unhurried")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process works alone at the end."""
-    longest_first = ("tests/system/release/", "tests/system/")
+    longest_first = ("tests/system/release/", "tests/system/", "tests/unit/test_wrong_types.py")
 
     def place(item: pytest.Item) -> int:
         starts = (item.nodeid.startswith(folder) for folder in longest_first)

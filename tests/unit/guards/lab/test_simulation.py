@@ -64,10 +64,11 @@ KINDS = [
 def test_a_simulated_guard_decides_as_the_evaluator_does(fleet: Fleet) -> None:
     for seed in range(4):
         course = run(fleet, np.random.default_rng(seed))
+        looks = [course.look(index) for index in range(len(course.time))]
         for rule in RULES:
             state, found = None, None
-            for index in range(len(course.time)):
-                state, verdict = evaluate(rule, state, course.look(index))
+            for index, look in enumerate(looks):
+                state, verdict = evaluate(rule, state, look)
                 if verdict.breached:
                     found = index
                     break
