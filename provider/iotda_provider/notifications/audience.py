@@ -113,7 +113,7 @@ class Audience:
 
 
 class Member(ABC):
-    """One of an audience.
+    """A member of an audience.
 
     :ivar name: its name in the log
     """

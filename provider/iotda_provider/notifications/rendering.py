@@ -27,7 +27,7 @@ _LATE = re.compile(rf"(?<![\w.'\"])(?:{'|'.join(LATE_NAMES)})\b")
 def rendered(
     notifier: RecordedNotifier, render: Callable[[str], Any], log: Log
 ) -> RecordedNotifier:
-    """A notifier whose templates are rendered, but for the expressions that use the event.
+    """A notifier with rendered templates, except for the expressions that use the event.
 
     :param render: renders a text with all that the worker knows
     :param log: the task's log; a template that can't be rendered is logged and stays as it is

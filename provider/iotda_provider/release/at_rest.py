@@ -24,9 +24,9 @@ class RestJob(PlainJson):
 
     :param grace: seconds to wait after a task was stopped, for devices that were installing
     :param deadline: when to go on all the same, in seconds since 1970
-    :param grace_until: when the grace is over, where it has begun
-    :param exposed: how many devices were confirmed: where as many have an outcome, none of them was
-        installing when the task was stopped, and there is no grace; None: that is not known
+    :param grace_until: when the grace is over, if it has begun
+    :param exposed: how many devices were confirmed; None: unknown. If as many have an outcome, none
+        of them was installing when the task was stopped, and there is no grace
     """
 
     batch_task_ids: tuple[str, ...]
@@ -79,7 +79,7 @@ class UntilAtRest:
             under_way = counts.processing + counts.fail_wait_retry
             # While it is stopping, its counts may not show yet who is under way.
             at_rest = not under_way and all(t.status != TaskStatus.STOPPING for t in there)
-            # Whatever the counts are wrong by for good, they say who is under way.
+            # Counts that stay wrong for good still say how many devices are under way.
             is_clear = self._miscounts.add(task.progress for task in there) is not None
             is_clear = is_clear and not any(task.lacks_counts for task in there)
             is_over = (all(t.status.is_terminal for t in there) or at_rest) and is_clear
@@ -113,7 +113,7 @@ class UntilAtRest:
 
     async def _read(self, io: ReleaseIO) -> list[BatchTask | IoTDAError] | None:
         """The tasks, and the errors of those that are gone; None where one can't be read now."""
-        # A second time, as nobody should lose a task to one stray answer.
+        # Read twice: one stray answer must not make a task count as lost.
         for _ in range(2):
             answers = await io.read_tasks(self.job.batch_task_ids)
             if all(isinstance(one, BatchTask) or not is_task_gone(one) for one in answers):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from iotda_provider.models import TaskProgress
 
-#: Seconds for which devices are asked for again that the platform refuses, or shows late.
+#: For so many seconds, devices that the platform refuses, or shows late, are confirmed again.
 PATIENCE = 120.0
 #: The most targets that the platform takes in one call.
 MAX_CHUNK = 100
@@ -15,7 +15,7 @@ MAX_CHUNK = 100
 def next_chunk(
     queue: Sequence[str], in_flight: int, max_in_flight: int | None, chunk: int = MAX_CHUNK
 ) -> list[str]:
-    """The devices to confirm in the next call; an empty list means: call nobody now.
+    """The devices to confirm in the next call; an empty list: confirm none now.
 
     :param in_flight: devices that were confirmed and have no outcome yet
     :param max_in_flight: the most of these at a time; None: no limit

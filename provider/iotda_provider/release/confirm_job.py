@@ -22,7 +22,7 @@ class ConfirmJob(PlainJson):
         waves after this one, whose devices are not confirmed here
     :param late: whether it holds the devices that were not online lately
     :param deadline: when it gives up waiting, in seconds since 1970
-    :param timeout: the same in seconds from the beginning, for the error
+    :param timeout: the same as seconds from the start, for the error's text
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit
     :param window: when devices may be confirmed; None: at any time
@@ -30,9 +30,9 @@ class ConfirmJob(PlainJson):
         not begun
     :param counts: of each batch task, how many confirmations were accepted, and how many of its
         devices may have started, as far as that was read
-    :param outside: devices that somebody else has started, as far as a person was told
-    :param rehearse_stop: whether to find out if the release could be stopped: before the first
-        confirmation, and then, until the platform has said so clearly, by the guard
+    :param outside: devices that somebody else has started and that a person was told of
+    :param rehearse_stop: whether it is unknown if the release can be stopped. This is tried before
+        the first confirmation, and then by the guard, until the platform has answered clearly
     """
 
     wave: int

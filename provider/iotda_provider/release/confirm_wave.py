@@ -82,7 +82,7 @@ class WaveConfirmation(WaveLedgers):
             await self._wait(io, why, pause)
 
     async def _next_batch_task(self, io: ReleaseIO) -> str:
-        """Open the next batch task with unconfirmed devices; why it can't be read, or nothing."""
+        """Open the next batch task with unconfirmed devices; returns why it could not, or ""."""
         while self._shared is None and not self._is_done:
             if trouble := await self._open_next(io):
                 return trouble
@@ -99,7 +99,7 @@ class WaveConfirmation(WaveLedgers):
     # --- whom to confirm --------------------------------------------------------------------------
 
     async def _go_on(self, io: ReleaseIO) -> str | None:
-        """Confirm some devices; why that is not possible, or None where it was."""
+        """Confirm some devices; returns why it could not, or None."""
         shared = self._shared
         assert shared is not None
         await self._rehearse(io)
@@ -132,12 +132,12 @@ class WaveConfirmation(WaveLedgers):
     async def _confirm(
         self, io: ReleaseIO, shared: SharedLedger, chunk: Sequence[str]
     ) -> str | None:
-        """Confirm these; why that is not possible, or None where it was.
+        """Confirm these devices; returns why it could not, or None.
 
         :raises IoTDAError: the platform has refused the call, or has not answered
         """
         ledger = shared.ledger
-        # If the answer is lost, they may have started: so they are written down before.
+        # If the answer is lost, they may have started: so write them down first.
         ledger.note_asking(chunk)
         if not await shared.write(io):
             ledger.note_answer(chunk, ())

@@ -14,7 +14,7 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.other_releases import ReleaseNote
 from iotda_provider.task_io.parameters import as_mapping
 
-#: What is stored only where there is something of it.
+#: Fields that are stored only if they are set.
 _LEFT_OUT = ("note", "is_way_back")
 
 
@@ -29,9 +29,9 @@ class CreateJob(PlainJson):
     :param task_name: how the names of the release's batch tasks begin
     :param task: the other arguments of ``create_batch_task``, without the targets
     :param identity: ``installation``, ``dag_id``, ``run_id`` and ``task_id``, for the stamps
-    :param not_before: no batch task of this run is older, as the platform writes times
+    :param not_before: this run's batch tasks are not older, in the platform's form of times
     :param deadline: when it gives up waiting, in seconds since 1970
-    :param timeout: the same in seconds from the beginning, for the error
+    :param timeout: the same as seconds from the start, for the error's text
     :param window: when devices may be confirmed: nothing is created outside of it; None: at any
         time
     :param from_version: only for devices that run this version when the wave begins; None: for all

@@ -88,14 +88,14 @@ class WaveCreation(WaveStep):
                     f"Wave {job.wave} could not be created in {job.timeout:.0f} s: {why}. Clear "
                     "this task to go on."
                 )
-            # What was read is old by the time that it goes on.
+            # What was read will be out of date when it goes on.
             if self._look is not None:
                 self._look.forget()
             self.say(why)
             await io.sleep(watch.seconds_to_next_look(job.deadline, now))
 
     async def _go_on(self, io: ReleaseIO) -> str | None:
-        """One step; why that is not possible, or None where it was."""
+        """Do one step; returns why it could not, or None."""
         try:
             if not self._was_read:
                 self._begun = await io.read_begun(self.job.wave)
@@ -103,14 +103,14 @@ class WaveCreation(WaveStep):
             elif self._begun is None or await self._is_old(io, self._begun):
                 return await self._begin(io)
         except IoTDAError as error:
-            # With batch tasks that are there, what the platform refuses must not end their guard.
+            # Once there are batch tasks, a refusal of the platform must not end their guard.
             has_some = bool(self.job.earlier or (self._begun and self._begun.created))
             is_refused = isinstance(error, IoTDAApiError) and has_some
             if not is_refused and not is_transient(error):
                 raise
             kind = "create_refused" if is_refused else "confirm_failed"
             return await self.refused(
-                io, "what the wave is for can't be read or written", error, kind=kind
+                io, "the wave's devices can't be read or written", error, kind=kind
             )
         if self._begun is None:
             return None
@@ -120,8 +120,8 @@ class WaveCreation(WaveStep):
     async def _is_old(self, io: ReleaseIO, begun: BegunWave) -> bool:
         """Whether the devices that are in no batch task yet are to be looked at again.
 
-        That is so after an hour. But a batch task that was created without that being known, as
-        its answer was lost or a worker has died, stays one for the devices that it was created for.
+        They are after an hour, unless a batch task may have been created without our knowing it, as
+        an answer was lost or a worker has died: it keeps the devices that it was created for.
 
         :raises IoTDAError: whether there is one can't be read
         """
@@ -137,10 +137,9 @@ class WaveCreation(WaveStep):
         return not await find_by_name(io, wanted, not_before=self.job.not_before)
 
     async def _begin(self, io: ReleaseIO) -> str | None:
-        """Write down who is in the wave, or who is no more; why that is not possible, or None where
-        it was.
+        """Write down who is in the wave, or no longer is; returns why it could not, or None.
 
-        A batch task that is there keeps its devices: those that are to be created may only shrink.
+        A batch task that exists keeps its devices; one that is yet to be created may lose some.
         """
         begun = self._begun
         if self._look is None:
@@ -159,7 +158,7 @@ class WaveCreation(WaveStep):
         except IoTDAError as error:
             if not look.unread:
                 raise
-            # Of any kind: the guard of the waves before must not end with somebody else's note.
+            # Any error: another release's note must not end the guard of the waves before.
             return await self.refused(io, look.unread, error, kind="create_refused")
         if not look.is_done:
             return why or None
@@ -171,7 +170,7 @@ class WaveCreation(WaveStep):
             self._begun = new
         self._look, self._looked_at = None, self._clock()
         if look.counted is not None:
-            # Not written down, the next wave's devices are read, too.
+            # If this fails, the next wave's devices are read, too.
             await io.note(LOOKED, look.counted.to_json())
         return None
 
@@ -191,7 +190,7 @@ class WaveCreation(WaveStep):
             replace(part, task_name=job.stamped(part))
             for part in parts_of(job.wave, job.waves, len(ids), job.task_name)
         ]
-        # Files that were written before stay as they are: what is written down names them.
+        # Files that were written before are not changed, because records name them.
         again = "" if before is None else f"_{now:.0f}"
         left_out, counts = dict(was.left_out), Counter(was.counts)
         for why, devices in look.left_out.items():
@@ -225,7 +224,7 @@ class WaveCreation(WaveStep):
         return ids
 
     async def _create(self, io: ReleaseIO, part: Part) -> str | None:
-        """Create one batch task; why that is not possible, or None where it was."""
+        """Create one batch task; returns why it could not, or None."""
         job, begun = self.job, self._begun
         assert begun is not None
         try:

@@ -1,8 +1,8 @@
 """The ids of a release's devices, up to a million: from a list, from text of one, or from a file.
 
-In a file there is one id a line. What this module writes has a *reference*, which is the file's URL
-with the number of its ids and a digest at the end, ``<url>#<ids>-<16 hexadecimal digits>``: whoever
-reads by it notices a file that was changed, or written in part.
+A file has one id a line. A file that this module writes has a *reference*: its URL, the number of
+its ids and a digest, ``<url>#<ids>-<16 hexadecimal digits>``. Whoever reads by the reference
+notices that the file was changed, or is incomplete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from iotda_provider.task_io.stored_files import lines_of, write_whole
 MOST_DEVICES = 1_000_000
 #: The most ids that an XCom may hold.
 MOST_IN_XCOM = 30_000
-#: Ids that are read at most, those that are there more than once and blank lines included.
+#: The most lines that are read, repeated ids and blank lines included.
 _MOST_READ = 2 * MOST_DEVICES
 _LONGEST_LINE = 1024
 #: Ids that are put into a text at a time: a text of a million takes four times their length.
@@ -70,13 +70,13 @@ def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
     """The ids in a file, each once, read block by block.
 
     To find repeated ids takes some 20 bytes of memory for each id. Files of :func:`write_ids` have
-    none, so nothing is kept; their digest is compared after the last id.
+    no repeated ids, so nothing is kept; their digest is compared after the last id.
 
     :param url: its path or URL, or a reference
     :param name: the parameter that has named it, for errors
     :raises IoTDAConfigError: see :func:`read_devices`
     :raises IoTDATransportError: the file's storage does not answer; or a reference's file is not
-        there, as where its volume is not mounted
+        there, for example because its volume is not mounted
     """
     match = _REFERENCE.fullmatch(url)
     if match is None:
@@ -99,7 +99,7 @@ def iter_ids(url: str, name: str = "devices") -> Iterator[str]:
 
 
 def write_ids(path: str, ids: Sequence[str]) -> str:
-    """Write device ids into a file, all of them or nothing; its reference.
+    """Write device ids into a file, all of them or nothing; returns its reference.
 
     :param path: its path or URL
     :param ids: device ids, each once

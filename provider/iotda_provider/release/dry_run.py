@@ -34,7 +34,7 @@ class Times:
     """The times of a release.
 
     :param start: when it would start, with a timezone
-    :param bake: seconds after its last confirmation before which no wave passes
+    :param bake: seconds that a wave waits after its last confirmation before it may pass
     :param between_looks: seconds between two looks of the guard
     :param window: when devices may be confirmed; None: at any time
     :param per_second: the most calls in a second; None: no limit is set
@@ -74,9 +74,9 @@ class DryRun:
     :param devices: how many devices it would be for
     :param left_out: why devices are left out, and how many
     :param late: devices that were not online lately
-    :param exposed: for each rule, and for all of them together, its notation, and for each of
-        ``RATES`` how many devices would be confirmed on average before it stops the release, and
-        the chance that it ever does
+    :param exposed: for each rule, and for all rules together: its notation, and for each failure
+        rate of ``RATES`` how many devices are confirmed on average before it stops the release, and
+        the chance that it stops it
     :param calls: API calls, by what they are for
     :param seconds: the shortest time from the start to the last wave's end
     :param warnings: what a person should read before the start
@@ -115,7 +115,7 @@ class DryRun:
                 f"({100 * cell['stopped']:.0f} % of them are stopped)"
                 for cell in row["exposures"]
             )
-            lines.append(f"With {row['rule']}, on average so many are confirmed: {cells}.")
+            lines.append(f"With {row['rule']}, so many devices are confirmed on average: {cells}.")
         lines.append(
             f"At least {sum(self.calls.values()):,} API calls and {duration(self.seconds)}, if "
             "every wave passes as soon as it may."
@@ -135,8 +135,8 @@ def dry_run(
     """Compute what a release would do.
 
     :param left_out: why devices are left out, and how many
-    :param rules: of the guard; each is evaluated at the end of each wave, as by then it has
-        confirmed all of its devices
+    :param rules: of the guard; each is evaluated at the end of each wave, when all devices of the
+        wave are confirmed
     :param trial: compares the devices of each wave with those of later ones; None: there is none.
         How many of them can be compared is known only when the release is planned: all, at most
     """
@@ -186,9 +186,9 @@ def dry_run(
 def exposed(rules: Sequence[Rule], cumulative: Sequence[int]) -> list[dict[str, Any]]:
     """How many devices are confirmed under each rule, by the true failure rate.
 
-    It is looked at when a wave has ended: then all of its devices are confirmed. A rule of
-    ``Combined`` stands for what it does by itself, with its share of the common false-alarm bound.
-    Where there are several rules, the last row is that of all of them together.
+    The rules are evaluated at the end of each wave, when all of its devices are confirmed. A rule
+    in a ``Combined`` has a row for what it does alone, with its share of the common false-alarm
+    bound. If there are several rules, the last row is for all of them together.
 
     :param cumulative: the devices of each wave with those before it
     """
@@ -242,7 +242,7 @@ def _opens(times: Times, moment: datetime) -> datetime:
 
 
 def _confirmed(times: Times, begins: datetime, calls: int) -> datetime:
-    """When the last of so many calls is made: only within the window, at most so many a second."""
+    """When the last call is made, if calls are made only in the window and at the allowed rate."""
     left = calls / times.per_second if times.per_second else 0.0
     moment = begins
     for _ in range(_MOST_WAITS):

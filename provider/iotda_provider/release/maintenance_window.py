@@ -1,4 +1,4 @@
-"""Maintenance windows: when a wave may start, in the local time of those whom it concerns."""
+"""Maintenance windows: when a wave may start, in a local time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.text import what_is
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-#: Text that is longer is no window, and no timezone.
+#: The most characters of a window, and of a timezone's name.
 _LONGEST, _LONGEST_ZONE = 100, 64
 _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})")
 _ZONE = re.compile(rf"[A-Za-z0-9_+/-]{{1,{_LONGEST_ZONE}}}")
 
 _MINUTE = timedelta(minutes=1)
-#: Days in which every window opens, also one of an hour a week that clocks skip for once.
+#: Every window opens within this time, even one hour a week that a clock change skips once.
 _LONGEST_WAIT = timedelta(days=16)
 
 
@@ -117,14 +117,14 @@ class MaintenanceWindow(PlainJson):
     def opens(self, at: datetime) -> datetime:
         """The next moment at which it is open, to the minute; now, if it is open.
 
-        If a zone's clocks skip the window again and again, it is the moment to ask again.
+        If a zone's clocks skip the window again and again, it is the moment to call this again.
         """
         if self.is_open(at):
             return at
         began = moment = at.astimezone(timezone.utc).replace(second=0, microsecond=0)
         while moment - began < _LONGEST_WAIT:
             begins = moment + timedelta(minutes=self._minutes_before(moment))
-            # What the clock on the wall says holds until it is put on or back.
+            # The offset from UTC stays the same until the clocks change.
             moment = self._clock_change(moment, begins) or begins
             if self.is_open(moment):
                 break
@@ -137,7 +137,7 @@ class MaintenanceWindow(PlainJson):
         return min(1.0, len(self.days) * minutes / (7 * 24 * 60))
 
     def _minutes_before(self, at: datetime) -> int:
-        """Minutes until it begins, were the clocks not changed meanwhile."""
+        """Minutes until it begins, if the clocks do not change before."""
         local = self._local(at)
         now: int = local.hour * 60 + local.minute
         week = (*DAYS[local.weekday() :], *DAYS[: local.weekday() + 1])

@@ -1,6 +1,7 @@
-"""How many devices are in which wave, and where their ids are, written down before the first wave.
+"""The records of a release's waves.
 
-Also what is written down of each wave when it begins: its devices, and its batch tasks.
+Before the first wave: how many devices are in which wave, and where their ids are. When a wave
+begins: its devices, and its batch tasks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from iotda_provider.api import MAX_TARGETS_PER_TASK
 from iotda_provider.models.json_text import PlainJson
 
-#: The key of who is compared, if there is a trial; with a wave's number, of its gate's looks.
+#: The key of the devices that a trial compares; with a wave's number, of the looks at its gate.
 TRIAL = "trial"
 _VERSION = 2
 _LONGEST_BASE = 60
@@ -140,12 +141,12 @@ class Part(PlainJson):
 
     @property
     def key(self) -> str:
-        """The key under which is written down which of its devices were confirmed."""
+        """The key of the record of its confirmed devices."""
         return f"confirmed_{self.wave}_{self.part}"
 
     @property
     def keys(self) -> tuple[str, str]:
-        """:attr:`key`, and another one under which it is written down once more."""
+        """:attr:`key`, and the key of the record's copy."""
         return self.key, f"{self.key}_copy"
 
     @classmethod
@@ -172,11 +173,11 @@ class BegunWave:
     """A wave that has begun: who is in it after a second look, and its batch tasks.
 
     :param devices: how many devices are in it
-    :param ids: where they differ from the plan: their ids, or the reference of a file with them;
-        None: they are those of the plan
+    :param ids: if its devices differ from the plan: their ids, or the reference of a file with
+        them; None: they are those of the plan
     :param parts: its batch tasks, each for the next 30,000 of its devices; none: there is no device
     :param left_out: why devices were left out, and which: their ids, or the reference of a file
-    :param counts: how many were left out, by the same words
+    :param counts: how many devices were left out, by the same reasons
     :param at: when it has begun, before any device was confirmed, in seconds since 1970
     """
 

@@ -19,7 +19,7 @@ THE_GUARD = "the guard"
 
 
 class QuestionIO(ReleaseIO, Protocol):
-    """What the watch awaits besides, in the triggerer; neither method ever fails."""
+    """What the watch awaits in addition, in the triggerer; neither method ever fails."""
 
     async def read_answer(self, ti_id: str) -> Mapping[str, Any] | None:
         """The answer, ``{"option", "by"}``; None: there is none yet, or it can't be read now."""
@@ -56,9 +56,9 @@ class QuestionJob(PlainJson):
 class OpenQuestion:
     """The watch over all devices confirmed so far, until the question is answered.
 
-    A breach is stopped as in a wave, and closes the question. It counts more than an answer that
-    comes in the same moment. A guard that is blind, or holds, leaves the question open, and an
-    answer that comes then is taken: the step after it waits until the guard sees.
+    A breach is stopped as in a wave, and closes the question. If a breach and an answer come at the
+    same moment, the breach counts. While the guard is blind, or holds, the question stays open, and
+    an answer is taken: the next step waits until the guard sees.
 
     :param job: the question
     :param watch: the release's guard
@@ -87,7 +87,7 @@ class OpenQuestion:
                 stop = outcome.to_result()["stop"]
                 return self._result(outcome.verdict, STOP, THE_GUARD, why, outcome.rule, stop)
             now = self._clock()
-            # What is stopped, this guard may have stopped, before its triggerer was restarted.
+            # This guard may have begun a stop before its triggerer was restarted.
             if not watch.is_stopping and not (watch.awaits_memory and watch.needs_memory):
                 answer = await io.read_answer(job.ti_id)
                 if answer is not None:

@@ -1,8 +1,7 @@
-"""Which devices are in the groups of this Airflow's other releases, whose later waves nobody sees.
+"""Which devices are in the groups of other releases of this Airflow. No Airflow, no I/O.
 
 A wave's batch tasks show nothing of the waves after it. So each release leaves a note of what it is
-for (``under_way.py``), and one that has begun later leaves the devices of its groups alone. No
-Airflow, no I/O.
+for (``under_way.py``), and a release that begins later leaves the devices of those groups alone.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ class ReleaseNote(PlainJson):
     """What a release that is under way is for.
 
     :param release: names the release: the stamp of the task that has planned it
-    :param dag_id: with ``run_id``: its DAG run, with which the note ends at the latest
+    :param dag_id: with ``run_id``: its DAG run; the note ends with it at the latest
     :param version: what it brings; empty: that is not known
     :param product_id: of its devices; None: that is not known
     :param group_ids: the device groups that it is for
-    :param end: after this it counts no more, in seconds since 1970
+    :param end: until then the note counts, in seconds since 1970
     """
 
     release: str
@@ -81,10 +80,10 @@ def _read_group_ids(data: Any) -> tuple[str, ...]:
 
 
 class OtherReleases:
-    """One reading of their groups: :meth:`step` until ``is_done``.
+    """Reads the groups of other releases once: call :meth:`step` until ``is_done``.
 
     :param notes: the releases that have begun before
-    :param product_id: of the wanted devices; None: of any. Those for another one reach none
+    :param product_id: of the wanted devices; None: any. Releases for other products are not read
     :param wanted: the devices that are asked about
     :param log: where its lines go
     """
@@ -117,7 +116,7 @@ class OtherReleases:
 
     @property
     def unread(self) -> str:
-        """What can't be read, where :meth:`step` has just raised an error."""
+        """After an error of :meth:`step`: what can't be read."""
         return f"{self._lists[0][0]} is under way, and its groups can't be read"
 
     def _next_list(self) -> None:
@@ -134,7 +133,7 @@ class OtherReleases:
         try:
             page: api.Page[Device] = await io.perform(devices.next)
         except IoTDAError as error:
-            # A group that is deleted while it is read has had devices.
+            # A group that is deleted while it is being read did have devices.
             if not (self._is_first_page and is_task_gone(error)):
                 raise
             self._log.warning("%s: a group does not exist, so it holds no device: %s", note, error)
@@ -151,9 +150,9 @@ class OtherReleases:
         return chain.from_iterable(self.held.values())
 
     def said(self, and_so: str) -> list[str]:
-        """A sentence for each of them with some of the wanted devices in its groups.
+        """A sentence for each release that has some of the wanted devices in its groups.
 
-        :param and_so: what becomes of these, as the sentence's end
+        :param and_so: the end of the sentence: what becomes of these devices
         """
         return [
             f"{note} is under way, and has {len(held)} of these devices in its groups, first "
@@ -172,7 +171,7 @@ async def read_to_the_end(io: CallsIO, others: OtherReleases) -> None:
 
 
 def notes_in(data: Any) -> tuple[list[ReleaseNote], list[str]]:
-    """The notes of a list as plain JSON, in its order, and what is wrong with others of it."""
+    """The notes in a list of plain JSON, in order; and what is wrong with entries that are none."""
     if not isinstance(data, list):
         return [], ["it is no list"] if data is not None else []
     notes, faults = [], []

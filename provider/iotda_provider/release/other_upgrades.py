@@ -20,8 +20,9 @@ class OtherUpgrades:
     Their unfinished rows are read, those of the newest batch tasks first.
 
     :param wanted: the devices that are asked about
-    :param is_own: whether a batch task is none of the others
-    :param devices: at most as many pages with rows are read as this many devices have, or one
+    :param is_own: whether a batch task belongs to this release
+    :param devices: the most pages of rows that are read are those that a list of this many devices
+        fills, at least one
     """
 
     def __init__(

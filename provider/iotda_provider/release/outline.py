@@ -24,7 +24,7 @@ class Outline(PlainJson):
     :param groups: how many groups were read, those that are waves included
     :param of_product: devices of the package's product
     :param asked_when_online: devices that were asked, one by one, since when they are offline
-    :param packages: packages that were read: with that of the way back two
+    :param packages: packages that were read: two, if there is one for the way back
     """
 
     labels: tuple[str, ...]
@@ -40,7 +40,7 @@ class Outline(PlainJson):
 
     @classmethod
     def of(cls, waves: Membership, late: int, **counts: Any) -> Outline:
-        """That of some waves.
+        """The outline of some waves.
 
         :param counts: the other fields
         """
@@ -57,7 +57,7 @@ class Outline(PlainJson):
         )
         labels, sizes = outline.labels, outline.cumulative
         if not sizes or len(labels) != len(sizes) or sorted(set(sizes)) != [*sizes]:
-            raise ValueError("outline: each wave has a label and a device more than those before")
+            raise ValueError("outline: each wave needs a label and at least one device")
         return outline
 
 

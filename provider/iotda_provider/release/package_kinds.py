@@ -12,7 +12,7 @@ class Kind(NamedTuple):
 
     :param word: what it is, in words
     :param task_type: the type of its batch tasks
-    :param column: where a device's version of it is: a field of ``Device``
+    :param column: the field of ``Device`` with a device's version of it
     """
 
     word: str

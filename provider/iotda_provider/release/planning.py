@@ -14,7 +14,7 @@ from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.release.wave_specs import GROUP, WaveSpec
 from iotda_provider.trials.looks import is_online
 
-#: The share of the fleet above which one wave of them would be no release in waves.
+#: A wave with more than this share of the fleet is too large for a release in waves.
 _MOST = 0.5
 LATE_LABEL = "not online lately"
 
@@ -52,13 +52,13 @@ def shuffled(devices: Iterable[str], seed: str) -> list[str]:
     """The devices, each once, in an order that only the seed and each device's own id decide.
 
     Guard and gate keep their promises because this order has nothing to do with how devices fare.
-    One device more or less changes the place of no other.
+    To add or remove a device does not change the order of the others.
     """
 
     def place(device: str) -> bytes:
         return hashlib.sha256(f"{seed}\0{device}".encode()).digest()[:8]
 
-    # What is there twice stands side by side; a set of a million ids would take 60 MB.
+    # Equal ids are neighbours now; a set of a million ids would take 60 MB.
     return [device for device, _ in groupby(sorted(devices, key=place))]
 
 
@@ -96,7 +96,7 @@ def cut_waves(
     seed: str = "",
     groups: Mapping[str, Collection[str]] | None = None,
 ) -> Membership:
-    """Cut an order of devices into waves; ranges do where only the sizes matter.
+    """Cut a list of devices into waves. If only the sizes matter, ranges can be passed.
 
     :param on_time: the devices that were online lately, in order
     :param late: the others, in order
@@ -126,18 +126,19 @@ def cut_waves(
 def was_online_lately(device: Device, now: datetime, within: timedelta) -> bool:
     """Whether a device is online, or was within the last hours.
 
-    If it is unknown since when a device is offline, it was not.
+    A device that is offline since an unknown time was not.
 
-    :param device: with its details, as lists leave out since when it is offline
+    :param device: read by itself: lists leave out since when it is offline
     """
     return is_online(device, now.timestamp(), within.total_seconds()) is True
 
 
 def split_late(plan: Membership, waves: Sequence[WaveSpec], max_waves: int) -> Membership:
-    """The same waves, with the last one in shares where it holds more than half of the fleet.
+    """Split the last wave, if it holds more than half of the fleet.
 
-    They are the shares that were asked for, counted among the late devices, as many of the last
-    ones as there is room for. The order of the devices stays, so the same plan comes out each time.
+    It is split by the shares that were asked for, counted among the late devices. If there is room
+    for some shares only, the last ones are taken. The devices keep their order, so the same plan
+    comes out each time.
 
     :param plan: with all late devices in one wave
     :param waves: as they were asked for
@@ -187,6 +188,6 @@ def late_warning(sizes: Sequence[int], late: int) -> str:
         f"{sum(last)} of {sum(sizes)} devices were not online lately, and {largest} of them are "
         "confirmed in ONE wave. They start as they come online, so the waves before it show little "
         "of how they fare. Look whether the fleet is connected, wait until more devices are "
-        "online, count those as online that were within more hours, plan with a larger max_waves "
+        "online, count devices as online that were so longer ago, plan with a larger max_waves "
         "or fewer waves (late devices are then split by the same shares), or set max_in_flight."
     )

@@ -27,7 +27,7 @@ from iotda_provider.task_io.parameters import none_if_blank, optional_text, read
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.trials.device_trial import as_trial
 
-#: As much of a misspelt timezone as is looked at: likeness takes its time.
+#: How much of a misspelt timezone is compared with others: comparing is slow.
 _LONGEST_ZONE = 64
 _ANY_DAY = ("00:00", "00:00")
 #: Why there is no trial in some releases.
@@ -56,7 +56,7 @@ class ReleaseParameters:
         self.gate: EnoughSuccess | None = None
         self.approval = ""
         self.trial: DeviceTrial | None = None
-        #: What can't be right, one sentence each, which begins with the parameter's name.
+        #: What can't be right: one sentence each, beginning with the parameter's name.
         self.faults: list[str] = []
         self._values = values
         self._read("max_waves", self._read_max_waves, max_waves)
@@ -141,7 +141,7 @@ class ReleaseParameters:
         )
 
     def too_large(self, devices: Devices, groups: Groups, late: Devices) -> str:
-        """Why the first wave, before which nothing is shown, holds too many; empty: it does not.
+        """Why the first wave, before which nothing is known, is too large; empty: it is not.
 
         :param groups: the devices of each group that is a wave
         :param late: devices that come last
@@ -160,8 +160,8 @@ class ReleaseParameters:
     def waves(self, devices: Devices, groups: Groups, late: Devices) -> Membership:
         """The waves that these devices will form, by their sizes.
 
-        Who is in which is drawn when the release starts. The sizes hang on it only where waves that
-        are device groups come after others.
+        Which device is in which wave is drawn when the release starts. The sizes depend on that
+        only if a wave that is a device group comes after another wave.
 
         :param groups: the devices of each group that is a wave
         :param late: devices that come last

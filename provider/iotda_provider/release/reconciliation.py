@@ -20,7 +20,7 @@ ENVIRONMENT, FIRMWARE, UNKNOWN = "environment", "firmware", "unknown"
 NEVER_STARTED, INTERRUPTED, UNFINISHED = "never_started", "interrupted", "unfinished"
 REMOVED = "removed"
 NOT_BEGUN, LEFT_OUT = "wave_not_begun", "left_out"
-#: Of a device that was left out, and runs the version again that it was to leave.
+#: The reason for a device that was left out and again runs the version that it was to leave.
 STILL_RUNS = "runs_the_version_again"
 KINDS = (
     UPDATED,
@@ -38,7 +38,7 @@ KINDS = (
     NOT_BEGUN,
     LEFT_OUT,
 )
-#: Of these the ids are kept; all others are counted, and in the report.
+#: The words whose device ids are kept; of the others, the counts are kept.
 _KEPT = (ENVIRONMENT, FIRMWARE, SUCCESS_OLD_VERSION, UNREAD, NOT_BEGUN, LEFT_OUT)
 #: The field of TaskProgress that counts each status.
 _COUNTED = {status: status.name.lower() for status in SubtaskStatus}
@@ -112,7 +112,7 @@ def reconcile(
 ) -> Iterator[tuple[str, str]]:
     """Put every device of one batch task under the word that fits it; each, and its word.
 
-    :param found: what the others have come to, to which these are added
+    :param found: the results of the other batch tasks; these devices are added to it
     :param ledger: whose devices they are, and which of them were confirmed
     :param rows: the subtasks, as the platform shows them now; None: the batch task is gone
     :param other: the status of those that ``rows`` lacks; None: they are not in the batch task
@@ -163,7 +163,7 @@ def _word(
 
 
 def why_left_out(why: str, runs: str | None, version: str, from_version: str | None) -> str:
-    """Why a device that was left out of its wave need not, or could not, be in it, by now.
+    """Why a device was left out of its wave, as is known by now.
 
     :param why: what was written down when its wave began
     :param runs: what it runs now; None: nobody can say
@@ -182,9 +182,9 @@ def why_left_out(why: str, runs: str | None, version: str, from_version: str | N
 
 
 def statuses_to_read(progress: TaskProgress) -> tuple[dict[SubtaskStatus, int], SubtaskStatus]:
-    """Which subtasks to read, and the status of all others: the most frequent one need not be read.
+    """The statuses whose subtasks are to be read, and the status of all other devices.
 
-    A failed one is read always, as its error says why.
+    The most frequent status need not be read. Failed subtasks are always read, for their errors.
 
     :return: how many have each of these statuses; and the status of the others
     """

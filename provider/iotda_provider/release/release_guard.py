@@ -43,7 +43,7 @@ class ReleaseGuard(Watch):
 
     @property
     def blocked_because(self) -> str:
-        """Why nobody may start now, in words; empty where the guard has nothing against it."""
+        """Why no device may start now, in words; empty: the guard has nothing against it."""
         if self.is_stopping:
             return "the release is being stopped"
         if not self.sees:
@@ -69,11 +69,11 @@ class ReleaseGuard(Watch):
 
     @property
     def extreme_cases(self) -> tuple[TaskProgress, ...]:
-        """What these counts may really be; one where they add up, as they nearly always do."""
+        """The counts that are possible: one if they add up, as nearly always; else the extremes."""
         return self.progress.extreme_cases(*self._off)
 
     def started_in(self, batch_task_id: str) -> int:
-        """Devices of one batch task that have certainly started: those that are missing may wait.
+        """Devices of one batch task that have certainly started: one that no count has may wait.
 
         :param batch_task_id: one of those that are watched
         """
@@ -83,7 +83,7 @@ class ReleaseGuard(Watch):
 
 
 def guard_plan(data: Any) -> GuardPlan:
-    """The plan of a release's guard, as a trigger's argument: before its first wave for no task.
+    """The plan of a release's guard from a trigger's argument; without tasks before the first wave.
 
     :raises ValueError: it is no such plan
     """
@@ -94,7 +94,7 @@ def guard_plan(data: Any) -> GuardPlan:
 
 
 def in_words(count: int) -> str:
-    """A sentence about devices that somebody else has started; empty where there are none."""
+    """A sentence about devices that somebody else has started; empty: there are none."""
     if not count:
         return ""
     return (

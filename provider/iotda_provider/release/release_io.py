@@ -37,7 +37,7 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         """
 
     async def read_held(self, wave: int) -> list[str]:
-        """Read the device ids that were left out of the waves before, as other upgrades held them.
+        """Read the ids of devices that earlier waves left out because other upgrades held them.
 
         :raises IoTDAError: they could not be read
         """
@@ -51,11 +51,11 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
     async def other_releases(
         self, run: Mapping[str, Any], note: ReleaseNote | None
     ) -> list[ReleaseNote] | None:
-        """Read which other releases have begun before, after noting this one anew.
+        """Note this release anew, then read which other releases have begun before it.
 
         :param run: ``dag_id`` and ``run_id`` of this release
         :param note: its note; None: it has none
-        :return: None: they can't be read, which is not the same as none
+        :return: None: they can't be read; empty: there are none
         """
 
     async def read_members(self, part: Part) -> list[str]:
@@ -67,9 +67,9 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
     async def hand_over(
         self, ids: Sequence[str], key: str, before: Sequence[str] | str = ()
     ) -> list[str] | str:
-        """Put device ids where a record can name them: themselves, or the reference of a file.
+        """What a record holds of device ids: the ids, or the reference of a file with them.
 
-        :param before: what it has returned for others, which come before these
+        :param before: an earlier result of this method, whose ids come before these
         :raises IoTDAError: there are too many for a record, or they could not be written
         """
 
@@ -80,7 +80,7 @@ class ReleaseIO(GuardIO, CallsIO, Protocol):
         """
 
     async def confirm(self, batch_task_id: str, targets: Sequence[str]) -> TargetResults:
-        """Let these devices start, and nobody else.
+        """Confirm exactly these devices.
 
         :raises IoTDAError: the platform has refused the call, or has not answered
         """

@@ -69,14 +69,14 @@ class Counted(PlainJson):
 
 
 async def count(io: CallsIO, counted: Counted, log: Log) -> Counted:
-    """With what is counted now; without numbers where the platform does not count.
+    """The same with what is counted now; without numbers if devices can't be counted.
 
-    It does not where its edition has no search, or the connection no right to it.
+    They can't be if the platform's edition has no search, or if the connection may not use it.
     """
     product = {} if counted.product_id is None else {"product_id": counted.product_id}
     try:
         page = await io.perform(api.list_devices(**product, limit=1))
-        # A search a second is all that the platform takes.
+        # The platform takes one search a second.
         current = await io.perform(api.count_devices({**product, counted.column: counted.version}))
     except IoTDAError as error:
         log.info("Devices can't be counted, so each wave's are read before it begins: %s", error)
@@ -133,7 +133,7 @@ class SecondLook:
             if self.counted.devices is not None:
                 now = await count(io, self.counted, self._log)
             self._before = now, succeeded
-        # The guard has looked before and after the counts: who ended meanwhile is in between.
+        # The guard looked before and after the counts: devices that ended between are allowed for.
         elif self._is_as_expected(*self._before, succeeded):
             self.is_done = True
         else:
@@ -172,7 +172,7 @@ class SecondLook:
         self.left_out = left_out
         if self.counted.devices is not None:
             away = [left_out.get(why, ()) for why in (GONE, MOVED)]
-            # Whatever else differs belongs to other waves, and is looked at before these.
+            # Any other difference is in other waves, which get a second look of their own.
             self.counted = replace(
                 self.counted,
                 devices=max(0, self.counted.devices - sum(map(len, away))),

@@ -41,7 +41,7 @@ MANIFEST = "manifest"
 
 @dataclass(frozen=True)
 class ReleaseFiles(json_text.PlainJson):
-    """Where it is; plain JSON can be made of it for a trigger.
+    """Where a release is written down; a trigger gets it as plain JSON.
 
     :param dag_id: with ``run_id``: the DAG run
     :param plan_task_id: the task that has planned the waves
@@ -103,7 +103,7 @@ class ReleaseFiles(json_text.PlainJson):
         return manifest
 
     def planned(self) -> Manifest:
-        """The same, where they must have been planned.
+        """The waves as they were planned, which they must have been.
 
         :raises IoTDAConfigError: they are gone (of XComs), damaged, or others
         :raises IoTDATransportError: they can't be read now, or their file is not there
@@ -175,7 +175,7 @@ class ReleaseFiles(json_text.PlainJson):
         return begun
 
     def read_held(self, wave: int) -> list[str]:
-        """The devices that were left out of the waves before this one, as others held them.
+        """The devices that earlier waves left out because other upgrades held them.
 
         :raises IoTDAError: as :meth:`read_begun`
         """
@@ -200,7 +200,7 @@ class ReleaseFiles(json_text.PlainJson):
         """
         begun = self.read_begun(part.wave)
         if begun is None:
-            said = f"What wave {part.wave} is for is gone at {self._place}."
+            said = f"The devices of wave {part.wave} are gone at {self._place}."
             raise self._lost(f"begun_{part.wave}", said)
         start = (part.part - 1) * MAX_TARGETS_PER_TASK
         ids: Any = self.iter_planned(part.wave) if begun.ids is None else begun.ids
@@ -238,7 +238,7 @@ class ReleaseFiles(json_text.PlainJson):
         return ledger
 
     def copy_all(self, log: Log) -> None:
-        """Write down again what is found: a task of the two has just lost its copies."""
+        """Write every record again: one of the two tasks has just lost its copies."""
         if self.manifest_path or self.keeper_task_id is None:
             return
         try:
@@ -259,7 +259,7 @@ class ReleaseFiles(json_text.PlainJson):
     # --- by key -----------------------------------------------------------------------------------
 
     def read(self, key: str) -> list[Any]:
-        """What is found under a key: each copy; none: nothing was written.
+        """Each copy that is found under a key; none: nothing was written.
 
         :raises IoTDATransportError: it can't be read now
         """
@@ -267,7 +267,7 @@ class ReleaseFiles(json_text.PlainJson):
             if self.manifest_path:
                 data = read_whole(self._path(key))
                 if data is None and key != MANIFEST and read_whole(self.manifest_path) is None:
-                    # Nothing of it is there: that is not to say that nothing was written.
+                    # The manifest is missing, too: the record may have been written all the same.
                     raise missing("manifest_path", self.manifest_path)
                 found = [None if data is None else _json(data)]
             else:

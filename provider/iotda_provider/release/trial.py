@@ -17,7 +17,7 @@ from iotda_provider.trials.device_trial import ONLINE
 from iotda_provider.trials.draw import drawn
 from iotda_provider.trials.looks import is_online
 
-#: Notes of how many devices had succeeded when: so many in each time that is looked back over.
+#: How many notes of successes are kept for each time that is looked back over.
 _NOTES = 20
 
 State = bool | None
@@ -42,7 +42,7 @@ class WaveTrial:
         self._log = log
         self._clock = clock
         self._record: TrialRecord | None = None
-        #: Why what is written down can't be used now; empty: it can.
+        #: Why the records of the trial can't be used now; empty: they can.
         self._unread = ""
         self._is_off = False
         self._reading: DeviceReading | None = None
@@ -95,7 +95,7 @@ class WaveTrial:
         """Look if it is time, or go on with a look; its answer once it is complete.
 
         :param progress: the counts of the waves so far
-        :param seconds: after so long it returns, to go on with the same look at the next call
+        :param seconds: the most time for this call; the next call goes on with the same look
         :raises EvidenceFailedError: the metric could not be asked; the look has decided nothing
         """
         self._note_finished(progress)
@@ -120,7 +120,7 @@ class WaveTrial:
 
     def _end_look(self) -> None:
         job, self._reading = self.job, None
-        # Looks whose times have passed meanwhile are spent.
+        # Looks whose times have passed meanwhile are left out.
         job.look = max(job.look + 1, job.schedule.next_at(self._clock()))
 
     async def _is_prepared(self, io: ReleaseIO) -> bool:
@@ -180,7 +180,7 @@ class WaveTrial:
             every = []  # nothing can be decided
         elif is_own:
             self._measured = await io.measure(every)
-            every = self._treated  # for their versions
+            every = self._treated  # their versions are read
         since = job.trial.online_within is not None
         self._reading = DeviceReading(every, record.product_id, since=since)
         return True
@@ -259,7 +259,7 @@ class WaveTrial:
         del notes[: -2 * _NOTES]
 
     def _without_recent(self, known: Group, devices: int, progress: TaskProgress) -> Group:
-        """A group without the devices that have succeeded lately: which they are is unknown."""
+        """A group, less as many devices as have succeeded lately: their ids are not known."""
         within = self.job.trial.online_within
         recent = 0
         if within is not None:

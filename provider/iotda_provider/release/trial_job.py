@@ -18,7 +18,7 @@ class TrialPlan(PlainJson):
 
     :param record: who is compared; None: there is no trial
     :param off: why there is none; empty: nobody has asked for one, or there is one
-    :param offline: the share of the devices that could be compared that was offline then
+    :param offline: the share of the comparable devices that were offline then
     """
 
     record: TrialRecord | None = None
@@ -153,7 +153,7 @@ def too_small_for_trial(trial: DeviceTrial, wave: int, treated: int, control: in
 
 
 def waves_too_small(trial: DeviceTrial | None, cumulative: Sequence[int]) -> dict[int, str]:
-    """The waves that can't pass before a person has decided, though all devices be compared.
+    """The waves that can't pass without a person, even if all devices can be compared.
 
     :param trial: None: there is none
     :param cumulative: the devices of each wave with those before it, without the late waves

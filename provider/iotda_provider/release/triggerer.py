@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from iotda_provider.release.storage import ReleaseFiles
 
 T = TypeVar("T")
-#: Seconds that a storage, or Airflow with many questions, may take before the guard looks again.
+#: The most seconds that the guard waits for a storage, or for many answers of Airflow.
 _STORAGE_SECONDS = 30.0
-#: Seconds that Airflow may take to tell an answer before the guard looks again.
+#: The most seconds that the guard waits for Airflow to tell a person's answer.
 _AIRFLOWS_SECONDS = 10.0
 #: Seconds between two log lines about a question that can't be read.
 _SAY_EVERY = 300.0
 
 
 class AskWorkerError(Exception):
-    """The external evidence or a metric is asked for: the user's function belongs into a worker."""
+    """The external evidence or a metric is asked for: the user's function runs in workers only."""
 
 
 class TimeIsOverError(Exception):
@@ -143,7 +143,7 @@ class TriggererReleaseIO(FilesOfRelease, TriggererGuardIO):
     async def _at_airflow(
         self, ti_id: str, what: str, call: Callable[..., Any], *arguments: Any
     ) -> Any:
-        """Do something with a question; what Airflow can't do now is logged, and done later."""
+        """Do something with a question; if Airflow can't now, log it, and do it later."""
         try:
             in_turn = one_at_a_time(("question", ti_id), call, ti_id, *arguments)
             return await asyncio.wait_for(in_turn, _AIRFLOWS_SECONDS)
@@ -161,7 +161,7 @@ class TriggererReleaseIO(FilesOfRelease, TriggererGuardIO):
     async def pause(self, seconds: float) -> None:
         """Wait.
 
-        :raises TimeIsOverError: for longer than this task may
+        :raises TimeIsOverError: the task's ``execution_timeout`` is over before
         """
         left = float("inf") if self._deadline is None else self._deadline - time.time()
         if left <= 0:

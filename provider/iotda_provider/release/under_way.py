@@ -1,8 +1,9 @@
 """The releases that are under way in this Airflow: a list in an Airflow Variable. Its calls block.
 
-The list is in the order in which they have begun: a release stands back for those before it, and
-no two for each other. Two that write at the same moment may overwrite each other's note, as Airflow
-can't lock a Variable: so each wave writes its release's note again, and then reads the others'.
+The list is in the order in which they have begun: a release gives way to those before it, so no two
+give way to each other. Two that write at the same moment may overwrite each other's note, because
+Airflow can't lock a Variable: so each wave writes its release's note again, and then reads the
+others'.
 
 A note ends with its release's outcome. Until then it counts until its ``end``, and only while
 Airflow says that its DAG run is under way: a release that is dead blocks nobody.
@@ -31,12 +32,12 @@ _DESCRIPTION = (
     "devices of their groups alone. A note counts until its release has ended, or its DAG run. "
     "It may be deleted while there is none."
 )
-#: Characters that a list may have, and how many of its notes are looked at.
+#: The most characters of the list, and the most notes of it that are read.
 _LONGEST, _MOST = 1_000_000, 200
 
 
 def others(dag_id: str, run_id: str, log: Log) -> list[ReleaseNote]:
-    """The releases of other DAG runs that are under way, for one that has no note of its own.
+    """The releases of other DAG runs that are under way, for a release without a note of its own.
 
     :raises Exception: Airflow's database or API is down
     """
@@ -48,17 +49,17 @@ def others(dag_id: str, run_id: str, log: Log) -> list[ReleaseNote]:
 
 
 def enter(note: ReleaseNote, log: Log) -> list[ReleaseNote]:
-    """Note that a release is under way; the releases of other DAG runs that have begun before it.
+    """Note that a release is under way; returns the releases of other DAG runs before it.
 
-    Its place in the list stays; notes of releases that are over are removed. Where another process
-    overwrites its note at the same moment, all others count as before it.
+    Its place in the list stays; notes of releases that are over are removed. If another process
+    overwrites its note at the same moment, all others count as begun before it.
 
     :raises Exception: Airflow's database or API is down
     """
     own = replace(note, end=time.time() + LIFETIME)
     known = [one for one in _read(log) if one.release != own.release]
     over = {one.release for one in known if not _is_under_way(one, log)}
-    # Airflow has taken its time to answer, in which others may have written.
+    # Others may have written while Airflow answered.
     notes = [
         own if one.release == own.release else one for one in _read(log) if one.release not in over
     ]

@@ -1,4 +1,4 @@
-"""What the devices of a release ran before it, written down beside its waves: a bit a device.
+"""The record of which version each device ran before a release, beside the record of its waves.
 
 The record ``before_2`` of a wave holds, for each version, which of its devices ran it.
 """
@@ -18,7 +18,7 @@ from iotda_provider.release.ledger import pack, unpack
 if TYPE_CHECKING:
     from iotda_provider.release.storage import ReleaseFiles
 
-#: More versions than a fleet runs; a device of any further one counts as unknown.
+#: The most versions that are written down; a device with any other one counts as unknown.
 _MOST_VERSIONS = 500
 _LONGEST_VERSION = 256
 
@@ -63,7 +63,7 @@ def _each(ids: Any) -> Iterable[str]:
 def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
     """What each device of a wave ran before the release, without those of an unknown version.
 
-    The last wave has also the devices of earlier ones that were held elsewhere when these began.
+    The last wave also has devices of earlier waves that other upgrades held when those began.
 
     :raises IoTDATransportError: it can't be read now
     """
@@ -75,7 +75,7 @@ def read_before(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
 
 
 def _read(files: ReleaseFiles, wave: int, log: Log) -> dict[str, str]:
-    """The same, of those that were planned for the wave."""
+    """The same, of the devices that were planned for the wave."""
     ids = list(files.iter_planned(wave))
     for record in files.read(key_of(wave)):
         try:

@@ -39,15 +39,15 @@ class WatchJob(PlainJson):
     :param members: devices in these
     :param is_last: whether no other wave follows
     :param bake: the earliest time at which it can pass, in seconds since 1970
-    :param end: the time from which it is unproven
-    :param already_current: devices of these that ran the version before
+    :param end: when it becomes unproven, in seconds since 1970
+    :param already_current: devices of these that ran the new version before the release began
     :param asks: whether there is external evidence to ask for
     :param ask_every: the fewest seconds between two questions for it
     :param ask_after: the earliest time of the next question
     :param evidence_told: whether a person was told that the question fails
     :param unconfirmed: devices of these that could not be confirmed
     :param outside: devices that somebody else has started
-    :param trial: whether its devices are worse off than those of later waves; None: it is not asked
+    :param trial: compares its devices with those of later waves; None: there is none
     :param rehearse_stop: whether the guard still has to find out if the release could be stopped
     """
 
@@ -113,7 +113,7 @@ class WaveDecision:
         self._trial = (
             None if job.trial is None else WaveTrial(job.wave, job.trial, watch.log, watch.clock)
         )
-        # Where nobody was let start, the next wave rehearses before it confirms anybody.
+        # If no device was confirmed, the next wave rehearses before its first confirmation.
         watch.rehearses = job.rehearse_stop and job.members > job.unconfirmed
         if job.trial is not None:
             watch.trial = job.trial.answer
@@ -148,7 +148,7 @@ class WaveDecision:
                     why = why or self._why_wait
                 elif ended or (reading.settled and self._has_come_to_rest()):
                     return self._result(UNPROVEN, reading)
-            elif ended and now >= job.bake:  # what holds it does not pass any more
+            elif ended and now >= job.bake:  # what blocks it will not pass any more
                 return self._result(UNPROVEN, reading, f"{why.rstrip('.')}.")
             # Complete a stop first, or a person would be asked about a broken release.
             if now >= job.end and not watch.is_stopping:
@@ -220,7 +220,7 @@ class WaveDecision:
             word = await io.ask(facts)
             self._why_wait = "the external evidence says wait"
         except EvidenceFailedError as error:
-            # Whatever is wrong with it lets nobody go on, and must not end the guard.
+            # No trouble with it may let the wave pass, or end the guard.
             self._why_wait = f"the external evidence can't be asked: {error}"
             if not job.evidence_told:
                 job.evidence_told = True
@@ -261,7 +261,7 @@ class WaveDecision:
 
 
 class LastLook:
-    """The look after a person's yes to the last wave, which no wave's guard follows.
+    """The look after a person has accepted the last wave: no other wave's guard looks then.
 
     The person may have taken days, and the devices may have failed meanwhile, or somebody may have
     stopped the batch task. It waits until the guard sees; a breach is stopped, and the stop is
@@ -280,7 +280,7 @@ class LastLook:
         self._clock = watch.clock
 
     async def run(self, io: ReleaseIO) -> dict[str, Any]:
-        """``{"wave", "verdict", "progress", "summary"}``; ``passed`` where nothing is against it.
+        """``{"wave", "verdict", "progress", "summary"}``; ``passed``: nothing is against it.
 
         :raises BatchTaskTimeoutError: the guard was blind for too long
         """

@@ -31,15 +31,15 @@ class WaveLedgers(WaveStep):
         self._shared: SharedLedger | None = None
         #: Those of its devices that are still to be confirmed.
         self._queue: list[str] = []
-        #: Whether it is to be seen who waits, before anybody is asked for.
+        #: Whether to read which devices wait before the next one is confirmed.
         self._must_see = False
         self._is_written = True
 
     async def _open_next(self, io: ReleaseIO) -> str:
-        """Open the next batch task with devices that are left; why it can't be read, or nothing."""
-        unknown = "who was confirmed before can't be read"
+        """Open the next batch task with devices that are left; returns why it could not, or ""."""
+        unknown = "which devices were confirmed before can't be read"
         if self._left is None and not await self._survey(io):
-            # To begin without it would be to ask again, and to write down less than it.
+            # Without it, devices would be confirmed again, and the record overwritten with less.
             return unknown
         if self._shared is not None or not self._left:
             return ""
@@ -109,7 +109,7 @@ class WaveLedgers(WaveStep):
             self._counts[self._shared.part.key] = [len(ledger.accepted), len(ledger.exposed)]
 
     def _count_others(self) -> int:
-        """How many devices have started, by the last look, that this release has not confirmed."""
+        """How many devices had started at the last look that this release has not confirmed."""
         self._note_counts()
         found = 0
         for part in self.job.parts:

@@ -1,4 +1,4 @@
-"""Who of a wave's devices can't be released to now, in steps of a few calls. No Airflow, no I/O.
+"""Which devices of a wave can't be released to now, in steps of a few calls. No Airflow, no I/O.
 
 These are the devices in the groups of releases that have begun before, those that other upgrades
 hold, and those that a second look leaves out.
@@ -49,16 +49,16 @@ class WaveLook:
         self._in_order = in_order
         self._own = own
         self._log = log
-        #: Which other release's groups can't be read, where :meth:`go_on` has just raised an error.
+        #: After an error of :meth:`go_on`: which other release's groups can't be read, if any.
         self.unread = ""
         self.forget()
 
     def forget(self) -> None:
-        """Forget what was read: it is old by the time that it would be used."""
+        """Forget what was read: it will be out of date when it is used."""
         self._second: SecondLook | None = None
         self._releases: OtherReleases | None = None
         self._others: OtherUpgrades | None = None
-        #: Once all of it is read: who can be released to, and who can't by the reason.
+        #: Once all is read: the devices that can be released to, and the others by the reason.
         self.ids: Sequence[str] = ()
         self.left_out: dict[str, list[str]] = {}
         #: What the next wave is to expect; None: not to be written down.
@@ -66,11 +66,11 @@ class WaveLook:
         self.is_done = False
 
     async def go_on(self, io: ReleaseIO, succeeded: int, is_time: Callable[[], bool]) -> str:
-        """Read on; why that is not possible, or nothing.
+        """Read on; returns why it could not, or empty text.
 
         :param succeeded: how many devices this release has given the version, as the guard has just
             seen
-        :param is_time: whether the guard has to look before anything else is read
+        :param is_time: tells whether the guard has to look before anything else is read
         :raises IoTDAError: something can't be read now
         """
         job, self.unread = self._job, ""
@@ -80,7 +80,7 @@ class WaveLook:
                 return "what the plan has counted can't be read"
             self._second = self._second_look(copies)
         if self._releases is None:
-            # The run of the release that the way back is for may be under way for hours.
+            # The way back must not wait for its own release, whose run may last hours.
             notes = [] if job.is_way_back else await io.other_releases(job.identity, job.note)
             if notes is None:
                 return "which other releases are under way can't be read"
@@ -94,7 +94,7 @@ class WaveLook:
                 raise
             if is_time():
                 return ""
-        # Before the versions: whose other upgrade is over by then runs what it has brought.
+        # Before the versions: a device whose other upgrade ends meanwhile has its version read.
         if self._others is None:
             own = frozenset(self._own)
             self._others = OtherUpgrades(self._in_order, lambda t: t.task_id in own, job.devices)
@@ -130,7 +130,7 @@ class WaveLook:
             self.counted = second.counted
 
     def _second_look(self, copies: Sequence[Any]) -> SecondLook:
-        """The look at the devices' versions; one that is done where nobody knows any version."""
+        """The look at the devices' versions; already done if no version was counted."""
         only = self._job.from_version
         for copy in copies:
             with suppress(ValueError):

@@ -17,7 +17,7 @@ PERCENT, COUNT, GROUP, REST = "percent", "count", "group", "rest"
 
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) {0,9}%")
 _GROUP = re.compile(r"group:([a-fA-F0-9-]{1,36})")
-#: Text that is longer is no list of waves, and no release has as many.
+#: The most characters of a list of waves, and the most waves.
 _LONGEST, _MOST_WAVES, _MOST_DEVICES = 2000, 100, 999_999_999
 
 

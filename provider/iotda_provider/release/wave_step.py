@@ -1,4 +1,4 @@
-"""What the steps of a wave that may have to wait share: why they wait, and who is told."""
+"""What is common to the steps of a wave that may have to wait: why they wait, and who is told."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WaveStep:
     ) -> str:
         """Note that a call was refused, or has no answer; the reason to wait.
 
-        A person is told where that does not pass by itself, or lasts.
+        A person is told if the trouble does not pass by itself, or if it lasts.
 
         :param what: what does not work, in words
         :param kind: of the alert

@@ -32,10 +32,10 @@ _SAID = {
 }
 
 WORDS = tuple(_SAID)
-#: The fewest devices that are confirmed at a time, and the share of all.
+#: How many devices are confirmed at a time: at least so many, or this share of all.
 _LEAST_AT_A_TIME, _SHARE_AT_A_TIME = 5, 0.1
 _FIRST_WAVE = 0.05
-#: In an XCom, whose ids may be long.
+#: The most ids in an XCom: ids may be long.
 _MOST_NAMED = 700
 
 
@@ -103,7 +103,7 @@ def sort_out(
 
     Nothing is assumed: a device whose version could not be read, before or now, stays as it is.
 
-    :param found: what the batch tasks before have come to, to which these devices are added
+    :param found: the results of earlier batch tasks; these devices are added to it
     :param members: the devices of the batch task
     :param confirmed: those that this release has confirmed, or may have
     :param statuses: the subtask's status of each device, as far as it is not a final one
@@ -183,8 +183,8 @@ def way_back_waves(devices: int, gate: EnoughSuccess, late: int = 0) -> tuple[li
 def late_of(devices: Sequence[str], offline: Collection[str], gate: EnoughSuccess) -> list[str]:
     """Who comes after all others, so that nobody waits for devices that are offline.
 
-    These are the devices that are offline. If the others are too few for a wave that can pass, all
-    devices are together: in such a wave, too, a device holds its place only for a few minutes.
+    These are the devices that are offline. If the others are too few for a wave that can pass,
+    nobody comes later: in such a wave an offline device takes up a place only for a few minutes.
 
     :param devices: the devices that get the old package
     :param offline: those of them that are not online now

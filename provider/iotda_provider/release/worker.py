@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 A = TypeVar("A")
-#: Seconds that the user's function waits for the guard's own conversation with Airflow.
+#: The most seconds that the user's function waits while the guard talks to Airflow.
 _FOR_AIRFLOW = 2.0
 
 
 class UsersFunctions(NamedTuple):
-    """What a worker calls of the user's.
+    """The user's functions that a worker calls.
 
     :param evidence: answers ``go``, ``wait`` or ``stop``
     :param metric: says which devices are healthy
@@ -48,7 +48,7 @@ class UsersFunctions(NamedTuple):
 class MustWaitError(Exception):
     """The procedure has to wait, and not in this worker.
 
-    :param seconds: for how long at least
+    :param seconds: the least time to wait
     """
 
     def __init__(self, seconds: float) -> None:
@@ -183,12 +183,12 @@ class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
             self.call(lambda: None, seconds=_FOR_AIRFLOW)
         try:
             return function(argument)
-        # It is the user's function, or can't be imported: many ways to go wrong, and one answer.
+        # Any error: it is the user's function, or it can't be imported.
         except Exception as error:
             self._log.exception("The %s can't be asked; the guard goes on.", name)
             if isinstance(error, EvidenceFailedError):
                 raise
-            # What it says may hold a secret of the user's, which is no matter of XComs and alerts.
+            # Its text may hold a secret of the user, which must not get into XComs and alerts.
             raise EvidenceFailedError(
                 f"it raises {type(error).__name__} (the task's log says more)"
             ) from error

@@ -31,7 +31,7 @@ class FailedSubtasks:
         self.attempts = Tally(0, self.plan.failure_classes)
 
     def note_attempt(self, row: Subtask) -> None:
-        """Note why the last attempt failed of a device that now waits for a retry."""
+        """Note why a device's last attempt has failed; the device waits for a retry."""
         self.attempts.add(replace(row, status=SubtaskStatus.FAIL))
 
     def are_needed(self, verdict: Verdict) -> bool:

@@ -27,9 +27,9 @@ _OF_CONNECTIONS = ("iotda.stops.sent", "iotda.stops.failed", "iotda.api.refusals
 #: A look is late if it begins half an interval too late, and a second at least.
 _LATE_INTERVALS = 0.5
 _LATE_SECONDS = 1.0
-#: Counted devices are in the guard's memory after so many seconds, or twice as many: if its process
-#: dies, the next one counts again what the memory does not have. All guards of a process together
-#: save at most so often in a second for that.
+#: Counted devices are saved in the guard's memory after this many seconds, or twice as many. If the
+#: process dies, the next one counts again what was not saved. For this, all guards of a process
+#: together save at most so often a second.
 _SAVE_SECONDS, _SAVES_PER_SECOND = 15.0, 5.0
 
 #: The guards of this process.
@@ -86,7 +86,7 @@ class GuardMetrics:
             metrics.gauge("iotda.guards.evidence", round(share, 4), id(self), **self._tags)
 
     def over(self) -> None:
-        """The guard has its outcome: no memory of an earlier process is waited for any more."""
+        """The guard has its outcome: it does not wait for an earlier process's memory any more."""
         self._count_devices()
 
     def ended(self) -> None:

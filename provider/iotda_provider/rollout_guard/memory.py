@@ -84,12 +84,12 @@ class Memory:
         """Read what :meth:`to_json` wrote.
 
         A memory of another rollout, or a damaged one (Airflow Variables can be edited), is read as
-        an empty memory; one of these batch tasks and more, which a release's wave has created
-        since, is theirs.
+        an empty memory. A memory may name more batch tasks than these, which a release's wave has
+        created since.
 
         :param is_signed: whether a guard has certainly written the memory
             (:class:`~iotda_provider.rollout_guard.signature.Signature`). Otherwise only that is
-            taken which can't make the guard stop sooner: which devices have started and have ended
+            taken that can't make the guard stop sooner: which devices have started and have ended
             well. A decided stop, failed attempts and all times are left out
         """
         if isinstance(data, Mapping) and cls.is_readable(data):
@@ -248,7 +248,7 @@ def _age(memory: Mapping[str, Any]) -> tuple[int, bool]:
 def fitted(memory: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
     """The memory as JSON, its trail thinned until all of it fits into ``most_bytes``.
 
-    Three records of the trail stay in any case, and so does what is no trail. Each ended batch task
+    Three records of the trail stay in any case, and so does everything else. Each ended batch task
     takes about 300 bytes of that, so the memory of a guard of many batch tasks may be larger.
     """
     made, trail = dict(memory), AuditTrail(records=list(memory.get("trail") or ()))

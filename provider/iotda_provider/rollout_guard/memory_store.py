@@ -38,12 +38,12 @@ MEMORY_KEY = "guard_memory"
 SECONDS_BEFORE_STOP = 2.0
 #: Time limit of writing an XCom, in seconds. No stop waits for that.
 _XCOM_SECONDS = 10.0
-#: All guards of a process together save routinely at most so often in a second. A triggerer's
+#: The most routine saves in a second of all guards of a process together. A triggerer's
 #: supervisor answers about twenty requests a second, for all its triggers.
 _ROUTINE_WRITES_PER_SECOND = 5.0
 #: Seconds between two routine saves of one guard, if the process has few guards.
 _USUAL_SECONDS = 60.0
-#: So many guards of one event loop recall their memory at the same time, for the same reason.
+#: The most guards of one event loop that recall their memory at a time, for the same reason.
 _RECALLS_AT_ONCE = 4
 #: Seconds until a failed recall is tried again, and between two log lines about Airflow's errors.
 ASK_AGAIN_SECONDS = 60.0
@@ -126,7 +126,7 @@ class WorkerMemoryStore:
         """The memory that an earlier try has saved, in its worker or in its trigger.
 
         :param more: further copies to choose from
-        :param asks_again: whether the caller calls this again where Airflow's database or API is
+        :param asks_again: whether the caller calls this again if Airflow's database or API is
             down; otherwise the guard goes on without what can't be read
         :raises Exception: whatever Airflow raises then, if the caller asks again
         """

@@ -35,7 +35,7 @@ class GuardPlan:
     :param rules: a rollout is stopped when any of them breaks
     :param failure_classes: assigns each failure to a class
     :param cluster_of: finds the cluster of a failed device
-    :param already_current: how many targets ran the version before the rollout began
+    :param already_current: how many targets ran the new version before the rollout began
     :param stop_on_breach: whether the guard stops the rollout itself
     :param shadow: whether the guard only decides and reports
     :param on_guard_lost: what happens when the guard's time is over: ``fail`` (the guard fails and

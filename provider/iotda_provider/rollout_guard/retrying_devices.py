@@ -17,7 +17,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 
 #: At most so many subtasks are read in one look (20 API calls), whatever the number of batch tasks.
 _MOST_ROWS = 1000
-#: If the policy is not known, the ids are read so often (seconds); the shortest wait is a minute.
+#: Seconds between two readings of the ids if the policy is unknown; the shortest wait is a minute.
 _USUAL_SECONDS = 30.0
 #: Bits of the set of known ids. 2,048 bytes hold 1,000 ids of which 3 % collide.
 _BITS = 16_384

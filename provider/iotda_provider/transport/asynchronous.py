@@ -63,7 +63,7 @@ class AsyncTransport:
             mask(*secrets.reveal())
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a slot among the requests to the host; return its release."""
+        """Wait for a slot among the requests to the host; returns the function that releases it."""
         release = await self.shared.acquire_slot(repeat, seconds) or _release_nothing
         try:
             await own_loop_iteration()

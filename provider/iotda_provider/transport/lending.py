@@ -54,7 +54,7 @@ class Lending(Generic[S]):
             return session is not self._current
 
     def replace(self, session: S) -> None:
-        """Lend a new session from now on: a connection of this one hangs, and others may.
+        """Lend a new session from now on: a connection of this one hangs, and others may, too.
 
         Call it while the session is borrowed; the last :meth:`give_back` closes it.
         """
@@ -63,7 +63,7 @@ class Lending(Generic[S]):
                 self._current = None
 
     def end(self) -> S | None:
-        """Keep no session any more; the one that the caller has to close now, if any.
+        """Keep no session any more; returns the one that the caller has to close now, if any.
 
         A later call gets a session of its own, which is closed at the call's end.
         """

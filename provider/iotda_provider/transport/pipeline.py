@@ -64,7 +64,7 @@ class Transport(Protocol[R]):
         """Have Airflow's masker hide these secrets."""
 
     async def acquire_slot(self, repeat: Repeat, seconds: float) -> Callable[[], None]:
-        """Wait for a slot among the requests under way, at most so long; return its release."""
+        """Wait for a slot among the requests under way; returns the function that releases it."""
 
     async def send(
         self,
@@ -105,7 +105,7 @@ _FIRST_REFUSAL = 400
 async def perform(transport: Transport[Any], call: Call[T]) -> T:
     """Make a call of the API; its result.
 
-    :raises IoTDAError: at the last attempt, too, the platform refuses or no usable answer comes
+    :raises IoTDAError: the platform has refused the last attempt, or has given no usable answer
     """
 
     async def attempt(policy: RetryPolicy) -> T:

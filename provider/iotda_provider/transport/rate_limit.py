@@ -38,7 +38,7 @@ class RateLimit:
         self._clock = clock
         self._next = 0.0
         self._lock = threading.Lock()
-        #: The moments that urgent requests took from waiting ones; and how many were forgotten.
+        #: The moments that urgent requests took from waiting ones, and how many such are forgotten.
         self._urgent: list[float] = []
         self._forgotten = 0
 
@@ -49,7 +49,7 @@ class RateLimit:
     def reserve_turn(self, *, urgent: bool = False) -> Turn:
         """Reserve the next free moment.
 
-        An urgent request gets the next moment at all, even if another request waits for it.
+        An urgent request gets the very next moment, even if another request waits for it.
 
         Whoever has waited for it asks :meth:`put_off` before going on.
         """

@@ -88,7 +88,7 @@ class RetryPolicy:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether the call changes something: it does not wait for what can be done later."""
+        """Whether the call changes something: it does not wait for work that can wait."""
         return not self._repeat.is_read
 
     @property

@@ -71,7 +71,7 @@ class _Slots:
 
 
 class SharedSession(Lending[ClientSession]):
-    """A pooled session that calls borrow, and how many hooks use it.
+    """A pooled session that calls share, and how many hooks use it.
 
     :param make: opens the session
     :param secrets: the secrets in the proxies' addresses, which an answer may echo

@@ -1,4 +1,4 @@
-"""What many coroutines of one event loop need at once: done once, shared, and then spread out."""
+"""Does once what many coroutines of an event loop need, and lets them go on one by one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 async def own_loop_iteration() -> None:
-    """Wait for an iteration of the event loop in which no other caller of this goes on.
+    """Wait for an iteration of the event loop in which no other waiting caller goes on.
 
     A triggerer starts all its triggers at once. Each then signs and sends a request, which takes a
     millisecond or two; fifty of them in one iteration would hold up everything else.

@@ -29,7 +29,7 @@ def drawn_to(started: int, devices: int) -> int:
 def stop_line(rules: Sequence[dict[str, Any]], started: int, devices: int) -> list[tuple[int, int]]:
     """For growing numbers of started devices, the failures at which a rule breaks.
 
-    Only rules that depend on these two numbers have a line; classes of failures are not regarded.
+    Only rules that depend on these two numbers have a line; classes of failures are ignored.
 
     :param rules: the rules as JSON
     :param started: how many devices have started; the line has a point there

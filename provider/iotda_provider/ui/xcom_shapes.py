@@ -194,7 +194,7 @@ def to_text(when: datetime | None) -> str | None:
 
 
 def _bounded(value: Any, depth: int = 0) -> Any:
-    """Plain JSON as it is, but for what is too long, too deep, too large or no JSON."""
+    """Plain JSON without what is too long, too deep, too large or no JSON."""
     if isinstance(value, Mapping) and depth < _DEEPEST:
         items = [*value.items()][:_MOST_INSIDE]
         return {str(key)[:_LONGEST]: _bounded(item, depth + 1) for key, item in items}

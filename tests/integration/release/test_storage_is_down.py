@@ -63,7 +63,7 @@ def test_a_wave_that_goes_on_after_a_death_is_stopped_all_the_same(
     down_while(lambda: True)
     result = run.confirm(1)
     assert (result["verdict"], result["stop"]["outcome"], run.stops) == ("breached", "stopped", 1)
-    assert "which can't be read" in result["summary"]
+    assert "which ones can't be read" in result["summary"]
     assert len(run.confirmed) == 200
 
 
@@ -78,7 +78,7 @@ def test_so_is_a_release_whose_next_wave_can_not_begin_and_a_person_is_told(
     assert len(run.confirmed) == 100
     alert = run.xcoms["create_2", "alert"]
     assert alert["kind"] == "confirm_failed"
-    assert "what the wave is for can't be read" in alert["sentence"]
+    assert "the wave's devices can't be read" in alert["sentence"]
 
 
 def test_once_it_is_back_the_wave_goes_on(planned: Any, down_while: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_list_of_who_is_left_out_that_can_not_be_written_is_waited_for(
     monkeypatch.setattr(device_ids, "write_whole", write)
     result = run.create(2, max_outage=0.3)
     alert = run.xcoms["create_2", "alert"]
-    assert "what the wave is for can't be read or written" in alert["sentence"]
+    assert "the wave's devices can't be read or written" in alert["sentence"]
     if back_after is None:
         assert (result["verdict"], run.stops, len(run.task_ids)) == ("breached", 1, 1)
     else:

@@ -56,9 +56,9 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
     While the question is open, the guard goes on in the triggerer, whatever the release's
     ``deferrable``. A breach stops all batch tasks at once and closes the question: its answer is
     then *Stop the release*, given by nobody, with the reason beside it. It does the same if
-    somebody else has stopped or deleted a batch task. A breach counts more than an answer at the
-    same moment. Without a triggerer, as in ``dag.test()``, Airflow 3.3 still takes the answer, and
-    nobody guards meanwhile.
+    somebody else has stopped or deleted a batch task. If a breach and an answer come at the same
+    moment, the breach counts. Without a triggerer, as in ``dag.test()``, Airflow 3.3 still takes
+    the answer, and nobody guards meanwhile.
 
     Notifiers, or an ``on_alert``, that the triggerer can't import are called once the task resumes.
 
@@ -197,7 +197,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
     def _conclude(self, context: Context, memory: Memory, result: Mapping[str, Any]) -> Any:
         option, summary = result["option"], str(result["summary"])
         if option not in self.options_mapping:
-            raise IoTDAError(f"The answer {one_line(option, 100)!r} is none of the question's.")
+            raise IoTDAError(f"The answer {one_line(option, 100)!r} is no option of the question.")
         self.leave_memory(context, memory)
         ti: Any = context["ti"]
         kept = ("option", "by", "verdict", "rule", "summary")

@@ -35,11 +35,11 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
     XCom: the return value ``{"batch_task_ids", "at_rest", "under_way", "status", "found", "lost",
     "progress"}``.
 
-    :param batch_task_id: the batch task, or the list of those of one release; of none there is
-        nothing to wait for (templated)
+    :param batch_task_id: the batch task, or the list of those of one release; if it is empty,
+        there is nothing to wait for (templated)
     :param grace: seconds to wait after a task was stopped, for devices that were installing
         (templated)
-    :param exposed: how many devices were confirmed, where that is known: if as many have succeeded
+    :param exposed: how many devices were confirmed, if that is known: if as many have succeeded
         or failed, none was installing, and there is no grace (templated)
     :param timeout: seconds to wait at most
     :param poll_interval: seconds between two looks

@@ -104,7 +104,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     counts); ``targets``, the ids of the devices to release to, and ``late``, those of them that
     were not online lately, as lists or as the references of files with them; ``versions``, the same
     of ``targets`` for each version that they run; and ``left_out``, the first 350 ids of
-    ``already_current`` and ``other_product``. Where it refuses,
+    ``already_current`` and ``other_product``. If it refuses,
     ``refused``: why, in words.
 
     :param package_id: the upgrade package (templated)
@@ -126,16 +126,17 @@ class CheckReleaseOperator(IoTDABaseOperator):
     :param approval: the rollout's, to be checked here: where it is ``never``, a first wave that
         can't pass by its numbers is refused; None: it is not (templated)
     :param trial: the rollout's, to be checked here (templated)
-    :param largest_first_wave: the largest share of the devices that the first wave may hold, which
-        may always hold one
+    :param largest_first_wave: the largest share of the devices that the first wave may hold; one
+        device is always allowed
     :param rollback: ``never``, ``ask`` or ``at once``: whether devices are to get the old package
         back if the release is stopped for the firmware's fault (templated)
     :param rollback_package_id: that package: it must exist, be of the same type and product, bring
         another version, and be for devices that run the new one (templated)
     :param rollback_dag_id: the DAG that gives it to them. A release that needs one which Airflow
         does not know is refused. Airflow 3 still knows one whose file was deleted
-    :param is_dry_run: nothing will be created: it hands over no ids, so that it writes no file, but
-        the release in numbers for ``PreviewReleaseOperator``, as ``outline`` (templated)
+    :param is_dry_run: whether nothing will be created. It then hands over no ids and writes no
+        file, but returns the release in numbers, as ``outline``, for ``PreviewReleaseOperator``
+        (templated)
     :param iotda_conn_id: the connection (templated)
     :param project_id: instead of the connection's (templated)
     :param instance_id: instead of the connection's (templated)
@@ -210,7 +211,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         )
         self.rollback_dag_id = airflow_id(rollback_dag_id, "rollback_dag_id")
         self.is_dry_run = is_dry_run
-        # A template that is rendered to nothing is no parameter that was left out.
+        # A parameter whose template is rendered to nothing was not left out.
         self._checked = [
             name
             for name in ("waves", "window", "timezone", "rules", "gate", "approval", "trial")
@@ -363,7 +364,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
     def _members(
         self, hook: IoTDAHook, group_ids: Sequence[Any], *, is_under_way: bool
     ) -> SortedIds:
-        """The devices of the groups; of a release that is under way as far as they are there.
+        """The devices of the groups; if the release is under way, missing groups are passed over.
 
         :raises AirflowFailException: there is no such group
         """
@@ -378,7 +379,7 @@ class CheckReleaseOperator(IoTDABaseOperator):
         return found
 
     def _within(self) -> timedelta | None:
-        """How long ago is lately; None: only now."""
+        """How long ago still counts as lately; None: only now."""
         if none_if_blank(self.online_within) is None:
             return None
         hours = read_number(self.online_within, "online_within", zero=True)

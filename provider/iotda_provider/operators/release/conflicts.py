@@ -1,4 +1,4 @@
-"""What stands beside a release: other upgrades of its devices, and other releases to them."""
+"""What is in the way of a release: other upgrades of its devices, and other releases to them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def conflicts_of(
     *,
     is_under_way: bool,
 ) -> tuple[list[str], str]:
-    """What others that have not ended have of these devices, and what was not read of them.
+    """Which of these devices unfinished others hold, and what was not read of these others.
 
-    These are other upgrades, and the releases of this Airflow that have begun before. At most as
-    many pages of the upgrades' rows are read as these devices have, newest batch tasks first.
+    The others are other upgrades, and the releases of this Airflow that have begun before. At most
+    as many pages of the upgrades' rows are read as these devices have, newest batch tasks first.
 
     :param own: the stamps of this run's batch tasks, and which tasks of the DAG make them
     :param product_id: of the devices; None: of any
@@ -138,7 +138,7 @@ def refuse_conflicts(found: Sequence[str], own: Mapping[str, str], created: str)
     """
     if found:
         more = f" And {len(found) - _MOST_NAMED} more." if len(found) > _MOST_NAMED else ""
-        # Of each task its first batch task's: nearly always it creates no other.
+        # The stamp of each task's first batch task: nearly always it creates no other.
         first: dict[str, str] = {}
         for stamp, task_id in own.items():
             first.setdefault(task_id, stamp)

@@ -48,8 +48,8 @@ class CreateWaveOperator(WindowedOperator):
     rows as the release has devices; the log says what was not read.
     Also held are the devices in the groups of a release in this Airflow that began before and is
     under way, unless it is for another product; the log names it. A release without ``group_ids``
-    stands back for those that began after it, too. The way back leaves other releases' groups
-    aside. While another release's groups can't be read, the wave waits, and a person is told.
+    gives way to those that began after it, too. The way back ignores the groups of other releases.
+    While another release's groups can't be read, the wave waits, and a person is told.
 
     A batch task that the platform refuses, for a quota for example, does not end this task: a
     person is told, and it is asked for again. If that takes more than an hour, the devices that are
@@ -67,10 +67,10 @@ class CreateWaveOperator(WindowedOperator):
     :param document: ``{"package_ids": [...]}`` (templated)
     :param task_policy: as of ``CreateBatchTaskOperator`` (templated)
     :param app_id: resource space (templated)
-    :param opened_by: what has to have let the wave before pass, as task ids ``{"gate", "ask",
-        "entry"}``: the gate has followed ``entry``, or ``ask`` (None: nobody is asked), where a
-        person has said yes. Neither is so where a task was only marked as a success by hand. None:
-        nothing has to, as for the first wave
+    :param opened_by: the tasks that let this wave begin, as ids ``{"gate", "ask", "entry"}``. It
+        begins if the gate has followed ``entry``, or has followed ``ask`` (None: nobody is asked)
+        and a person has said yes there. A task that was only marked as a success by hand opens
+        nothing. None: it begins in any case, as the first wave does
     :param from_version: only for devices that run this version when the wave begins, so that nobody
         loses a version that came meanwhile; None: whatever they run (templated)
     :param is_way_back: whether it brings the old version back: no other release holds it up
@@ -125,7 +125,7 @@ class CreateWaveOperator(WindowedOperator):
                 self.log.warning("task_policy: %s", warning)
 
     def is_guarded(self, part: Part) -> bool:
-        return part.wave != self.wave  # its own wait to be confirmed, if they are there
+        return part.wave != self.wave  # the wave's own wait to be confirmed, if they exist
 
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> CreateJob:
         from iotda_provider.api import check_version, create_batch_task
@@ -170,7 +170,7 @@ class CreateWaveOperator(WindowedOperator):
         )
 
     def _check_opened(self, ti: Any) -> None:
-        """Whether the wave before has passed, by its numbers or by a person's word.
+        """Check that the wave before has passed, by its numbers or by a person's word.
 
         :raises AirflowFailException: it has not
         """

@@ -52,9 +52,10 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
     "report_path"}``; ``targets``, the ids of the devices, as a list or as the reference of a file
     with them; ``late``, those of them that come after all others because they are offline, and
     ``from_another``, those that ran yet another version before, likewise; and
-    ``left_as_they_are``, the first 700 of the others under the word that says why.
+    ``left_as_they_are``, the first 700 of the others, by the word that says why.
     ``counts`` has the number of devices under each word of
-    :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit the number.
+    :class:`~iotda_provider.release.way_back.WayBack`; ``waves`` and ``at_a_time`` fit
+    the number of devices.
 
     :param release_run_id: the DAG run of the release (templated)
     :param package_id: the old package, or a rebuild of it under a higher number (templated)
@@ -196,7 +197,7 @@ class FindDevicesToRollBackOperator(IoTDABaseOperator):
             every.update(in_order)
             own = MarkedIds(in_order)
             own.update(ledger.accepted | ledger.unanswered)
-            # Before the versions: who is done by then does not change any more.
+            # Before the versions: a device that has ended by now keeps its version.
             confirmed.append((part, ledger.members, own, _unfinished(hook, part, in_order)))
         now, texts = ValuesOfIds(every), dict[str, str]()  # each version's text is kept once
         for device in hook.list_devices(product_id=new.product_id) if every else ():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Devices whose details are read between two looks at the clock.
 _BLOCK = 160
 _SECONDS_BETWEEN_LINES = 30.0
-#: Devices that are left out for each reason, and named: in an XCom, whose ids may be long.
+#: The most devices that an XCom names for each reason: ids may be long.
 MOST_NAMED = 350
 
 
@@ -41,8 +41,8 @@ class Needed:
     :param ids: all of them, in order
     :param not_online: the ids of those that are not online now
     :param offline: those of ``not_online`` of which the platform knows since when they are offline
-    :param current: how many devices besides have the package already
-    :param others: how many devices besides can't take it
+    :param current: how many other devices have the package already
+    :param others: how many other devices can't take it
     :param of_product: how many devices the package's product has
     :param versions: the ids by the version that they run, without those of an unknown version
     :param left_out: the first ids of ``already_current`` and ``other_product``
@@ -68,7 +68,7 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> SortedIds:
         try:
             found.update(device.device_id for device in hook.iter_group_devices(group_id))
         except IoTDAApiError as error:
-            # What is no id at all is a bad request.
+            # The platform calls text that is no id a bad request.
             if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
                 raise
             raise AirflowFailException(f"There is no device group {group_id}: {error}") from error
@@ -138,7 +138,7 @@ def sort_devices(hook: IoTDAHook, package: OtaPackage, members: SortedIds, colum
 
 
 def find_late(hook: IoTDAHook, needed: Needed, within: timedelta | None, log: Log) -> MarkedIds:
-    """The devices that are not online, nor were lately.
+    """The devices that neither are online nor were so lately.
 
     :raises IoTDAError: none of a block of devices can be read
     """

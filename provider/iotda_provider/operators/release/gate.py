@@ -76,7 +76,7 @@ class WaveGateOperator(TellingTask, BranchOperator):
         elif verdict == PASSED and approval != ALWAYS:
             path = self.if_passed
         elif verdict in (PASSED, UNPROVEN):
-            # Nobody to ask: what is not shown does not go on.
+            # Nobody is asked: what is unproven does not go on.
             path = self.if_stop if approval == NEVER or self.if_ask is None else self.if_ask
         else:
             path = self.if_stop if verdict == REJECTED else self.if_over

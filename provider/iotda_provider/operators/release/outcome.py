@@ -30,7 +30,7 @@ class RolloutOutcomeOperator(GuardedOperator):
     ``released`` only if every wave has passed, by its numbers or by a person's answer. The answer
     to the last wave may have taken days. So after it the guard looks once more, in this task's
     worker: a release that has broken a rule meanwhile, or was stopped, is not ``released``.
-    With it the release's note for other releases ends.
+    Then the release's note for other releases ends, too.
 
     XComs: the return value ``{"batch_task_ids", "verdict": "released" | "breached" | "refused" |
     "unproven" | "rejected" | "stopped_elsewhere" | "lost", "rule", "wave", "waves", "devices",

@@ -35,7 +35,7 @@ def create_task_ids(group_id: str, max_waves: int = 6) -> tuple[str, ...]:
 
 
 def own_stamps(context: Context, task_ids: Iterable[str]) -> dict[str, str]:
-    """The stamps of all batch tasks that these tasks of the run may create, and whose each is."""
+    """The stamps of all batch tasks that these tasks of the run may create, each with its task."""
     ti: Any = context["ti"]
     installation = installation_of(context)
     return {
@@ -97,10 +97,10 @@ class OwnTasks:
         manifest_path: str | None,
         members: Collection[str],
     ) -> None:
-        """Compare those of the waves with what the run asks for now; a stamp alone proves nothing.
+        """Compare the waves' batch tasks with what the run asks for now: a stamp proves nothing.
 
-        The targets are compared of those of the first wave: the others were created for what was
-        written down of their waves.
+        Targets are compared for the first wave only: the batch tasks of later waves were created
+        for the devices that were written down.
 
         :param wanted: the arguments of ``create_batch_task``, without name and targets
         :param members: the devices of the groups

@@ -90,9 +90,9 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param document: ``{"package_ids": [...]}`` (templated)
     :param group_ids: the device groups that the release is for, for people and for other releases
         (templated)
-    :param late: devices that form a last wave of their own, as they were not online lately, in any
-        form of ``devices``; where they are more than half of the fleet, several by the shares of
-        ``waves``, as far as ``max_waves`` has room (templated)
+    :param late: devices that were not online lately, in any form of ``devices``: they form a last
+        wave of their own. If they are more than half of the fleet, they form several, by the shares
+        of ``waves``, as far as ``max_waves`` has room (templated)
     :param versions: for each version the ids of the devices that run it now, or the reference of a
         file with them: written down for the way back (the check's XCom ``versions``); None: it is
         not known (templated)
@@ -100,7 +100,7 @@ class PlanWavesOperator(IoTDABaseOperator):
     :param max_waves: the most waves that can be released, the late ones included
     :param manifest_path: URL of a file for the membership, which all workers can read and write;
         others are written beside it. Needed for more than 30,000 devices (templated)
-    :param bake_time: as the waves' watches get it: what they can't read ends the release here,
+    :param bake_time: as the waves' watches get it; if it makes no sense, the release ends here,
         before any device is confirmed (templated)
     :param wave_timeout: as ``bake_time`` (templated)
     :param already_current: as ``bake_time`` (templated)

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 #: Devices that the platform takes in one group.
 MOST_IN_GROUP = 20_000
-#: Devices that the result names as refused: it is an XCom.
+#: The most refused devices that the result names: it is an XCom.
 MOST_NAMED = 250
 _LONGEST_NAME = 64
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
-#: Longer text is no group's name, whatever becomes of it.
+#: The most characters of ``group_name``.
 _LONGEST_WANTED = 1000
 #: Answers that are about one device, or about its place in the group.
 _REFUSALS = (400, 403, 404, 409)
-#: Devices in a row that the platform has trouble with, before the rest is left to a retry.
+#: After trouble with so many devices in a row, the rest is left to a retry.
 _MOST_TROUBLE = 3
 _MOST_LINES = 20
 #: The type of a group into which devices are put one by one.
@@ -114,9 +114,9 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
     def _groups(
         self, hook: IoTDAHook, targets: Sequence[str]
     ) -> tuple[list[tuple[str, int]], list[str]]:
-        """The groups, each with how many devices it still takes, and who is in none of them.
+        """The groups, each with how many devices it still takes, and the devices in none of them.
 
-        The second one and further ones are there only where those before are full.
+        Each further group exists only because those before it are full.
         """
         description = optional_text(self.description, "description") or ""
         wanted, left = as_text(self.group_name, "group_name").strip(), list(targets)
@@ -169,7 +169,7 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
 
 
 def _the_same(groups: Sequence[DeviceGroup], name: str, description: str) -> DeviceGroup:
-    """The group that is the one asked for; a name alone does not make it that.
+    """The group that was asked for; its name alone does not prove that.
 
     :raises AirflowFailException: what bears the name is another group, or there are several
     """

@@ -101,7 +101,7 @@ def ask_about_way_back(
 ) -> Any:
     """The task that asks a person whether devices get the old package back.
 
-    Nobody's answer within the time means no.
+    No answer within the time means no.
 
     :param if_yes: the task that follows a yes
     :param if_no: the task that follows a no

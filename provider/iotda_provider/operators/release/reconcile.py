@@ -1,4 +1,4 @@
-"""The operator that tidies up after a release: what the devices really run, and why not."""
+"""The operator that finds out after a release what the devices really run, and why."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
 
 _OF_AN_OUTCOME = ("verdict", "wave", "waves", "approved_by_person")
-#: Looks at subtasks that change while they are read, before all of them are read.
+#: If subtasks change during so many readings, all of them are read.
 _MOST_READINGS = 3
 
 
@@ -54,9 +54,9 @@ class ReconcileReleaseOperator(IoTDABaseOperator):
 
     XComs: the return value ``{"batch_task_ids", "status", "version", "counts", "exposed",
     "running", "left_out", "proven", "unproven_because", "summary", "report_path"}``, where
-    ``left_out`` counts those that were left out of their waves by why; and ``to_retry`` (devices
-    that this release has confirmed, and that failed by their environment; none where the release
-    was stopped for the firmware's fault), ``to_quarantine`` (failed by the firmware),
+    ``left_out`` counts the devices that were left out of their waves, by reason; and ``to_retry``
+    (devices that this release has confirmed, and that failed by their environment; none if the
+    release was stopped for the firmware's fault), ``to_quarantine`` (failed by the firmware),
     ``success_with_old_version``, ``unread``, ``wave_not_begun`` and ``left_out``: device ids, as a
     list or as the reference of a file with them. ``proven``: the version may be announced. For
     that, the gate must also open for the devices that really run the version (or a person has said
@@ -263,8 +263,7 @@ def _read(
 ) -> tuple[BatchTask | None, dict[str, Subtask] | None, SubtaskStatus | None]:
     """A batch task, its subtasks but for those of one status, and that status.
 
-    Where it is gone, there is none of them. Where it changes again and again meanwhile, all of its
-    subtasks are read.
+    If it is gone, each of the three is None. If it keeps changing meanwhile, all subtasks are read.
     """
     try:
         for _ in range(_MOST_READINGS):

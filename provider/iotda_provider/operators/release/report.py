@@ -48,7 +48,7 @@ class _ReportOperator(TellingTask, IoTDABaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         report = self._report(TasksOfRun(cast("dict[str, Any]", context)), context)
         ti: Any = context["ti"]
-        # It is there for other tasks also where this one fails.
+        # Other tasks find it even if this one fails.
         ti.xcom_push(key="return_value", value=report.facts)
         self.log.warning("%s", report.text)
         self.tell(context, "report", report.text, batch_task_ids=report.batch_task_ids)
@@ -150,7 +150,7 @@ class ReportWayBackOperator(_ReportOperator):
             tasks.left_by("way_back.outcome") or {},
         )
         after, answer = tasks.left_by("reconcile") or {}, tasks.left_by("ask", "answer")
-        # Another version of the provider has written none of the latter.
+        # Another version of the provider may not have written it.
         left_out = after.get("left_out") or {}
         # A run that is cleared as a whole finds fewer devices, and keeps its waves.
         wanted = (tasks.left_by("way_back.plan") or found).get("devices")

@@ -35,7 +35,7 @@ class StopReleaseOperator(IoTDABaseOperator):
 
     Devices that are installing may take hours to end, and the platform calls a task ``Stopping``
     until then; the release is over as soon as the stops were taken. A batch task that somebody has
-    deleted starts no device any more, and needs no stop. Where one can't be stopped the others
+    deleted starts no device any more, and needs no stop. If one can't be stopped, the others
     are, and the task fails, so that a retry asks again.
 
     XComs: the return value ``{"batch_task_ids", "outcomes": {id: "stopped" | "already_ended" |

@@ -138,7 +138,8 @@ def staged_rollout(
     :param seed: what the order is drawn from; None: what names the release (templated)
     :param manifest_path: URL of a file for the plan of the waves, with others beside it; needed for
         more than 30,000 devices; None: in XCom (templated)
-    :param bake_time: seconds after its last confirmation before which no wave passes (templated)
+    :param bake_time: seconds that a wave waits after its last confirmation before it may pass
+        (templated)
     :param wave_timeout: seconds after which a wave that has not passed is unproven (templated)
     :param evidence: a function, or the dotted path of one, that must agree, too: see
         :class:`~iotda_provider.operators.release.watch.WatchWaveOperator`
@@ -146,7 +147,7 @@ def staged_rollout(
     :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
         ``required``: whether devices are worse off with the new version than those of later waves.
         None: off (templated)
-    :param already_current: devices of the release that ran the version before (templated)
+    :param already_current: devices of the release that ran the new version before it (templated)
     :param chunk: the most devices in one call
     :param max_in_flight: the most confirmed devices without an outcome; None: no limit (templated)
     :param window: a ``MaintenanceWindow``, or text such as ``mon-fri 22:00-05:00`` (templated)
@@ -366,7 +367,7 @@ def staged_rollout(
                     assigned_users=users or None,
                     **guarded,
                     **connection,
-                    # A person takes as long as a person takes.
+                    # A person may take any time.
                     **{key: task_arguments[key] for key in task_arguments if key != _LIMIT},
                 )
                 guards.append(ask.task_id)

@@ -52,7 +52,7 @@ def plan_trial(
     bake: float,
     log: Log,
 ) -> TrialPlan:
-    """Draw who is compared, from the devices that are online now and connected themselves.
+    """Draw the devices that are compared: they are online now, and no child devices.
 
     :param waves: who is in which wave
     :param specs: the waves as they were asked for
@@ -124,7 +124,7 @@ class _Reading:
         return [drawn(wave, self._seed, "trial") for wave in waves]
 
     def online(self, wave: Sequence[str]) -> list[str]:
-        """Those of a wave that can be compared, as many as are needed."""
+        """The devices of a wave that can be compared, as many as are needed."""
         found: list[str] = []
         for start in range(0, len(wave), _BLOCK):
             block = wave[start : start + _BLOCK]
@@ -140,7 +140,7 @@ class _Reading:
 
     @property
     def offline_share(self) -> float:
-        """The share of the devices that are connected themselves that is offline."""
+        """The share of offline devices among those that are no child devices."""
         return self._offline / self._seen if self._seen else 0.0
 
     def _read(self, block: Sequence[str]) -> list[Device]:

@@ -1,4 +1,4 @@
-"""The operator that watches one wave until it may be followed by the next one, or must not."""
+"""The operator that watches one wave until the next one may follow, or must not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class WatchWaveOperator(WaveOperator):
     :param gate: ``EnoughSuccess(...)``, or the failure rate to rule out (templated)
     :param bake_time: seconds after the wave's last confirmation before which it can't pass
         (templated)
-    :param wave_timeout: seconds after it after which the wave is unproven (templated)
+    :param wave_timeout: seconds after that confirmation when the wave becomes unproven (templated)
     :param evidence: a function, or the dotted path of one, that is asked once the numbers say go:
         it gets ``{"batch_task_ids", "wave", "progress", "gate"}`` and answers ``"go"`` (or True),
         ``"wait"`` (or False) or ``"stop"``. It is always called in a worker. An error in it, or
@@ -61,7 +61,7 @@ class WatchWaveOperator(WaveOperator):
     :param evidence_interval: seconds between two questions for evidence; None: six looks
     :param trial: a :class:`~iotda_provider.trials.DeviceTrial`, or ``off``, ``can stop`` or
         ``required`` (templated); as the plan had it
-    :param already_current: devices of the batch task that ran the version before (templated)
+    :param already_current: devices that ran the new version before the release began (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -162,7 +162,7 @@ class WatchWaveOperator(WaveOperator):
         )
 
     def _held(self, ti: Any) -> int:
-        """How many devices were left out of this wave as others hold them."""
+        """How many devices were left out of this wave because others hold them."""
         task_id = str(self.create_task_id)
         created = TaskResult(ti.xcom_pull(task_ids=task_id), task_id)
         return int(number_in({HELD: 0, **created["left_out"]}, HELD))

@@ -121,7 +121,7 @@ class GuardedOperator(TellingTask, IoTDABaseOperator):
         return ReleaseGuard(plan, memory, self.log, clock=time.time)
 
     def memory_of(self, context: Context, batch_task_ids: tuple[str, ...]) -> Memory:
-        """What the guard remembers of this task, or of tasks before it with fewer of these."""
+        """What the guard remembers of these batch tasks, in this task or in tasks before it."""
         ti: Any = context["ti"]
         with self.hook() as hook:
             memory = WorkerMemoryStore(context, self.log, hook).recall(batch_task_ids, AUDIT_LIMIT)
@@ -181,7 +181,7 @@ class GuardedOperator(TellingTask, IoTDABaseOperator):
             raise
 
     def leave_memory(self, context: Context, memory: Memory) -> None:
-        """Leave behind what the next try would know, and what later guards go on with."""
+        """Leave behind what the next try and later guards need."""
         ti: Any = context["ti"]
         store = self.memory_store(context)
         store.take_back(memory.to_json())
@@ -189,7 +189,7 @@ class GuardedOperator(TellingTask, IoTDABaseOperator):
         ti.xcom_push(key=STATE_KEY, value=store.signature.sign(left.to_json()))
 
     def settle_memory(self, context: Context, memory: Memory) -> None:
-        """The guard has ended well: leave no more behind than one that is cleared has to know."""
+        """The guard has ended well: keep only what it must know if somebody clears it."""
         self.memory_store(context).settle(memory.to_json())
 
 
@@ -200,8 +200,8 @@ SURPLUS = "surplus"
 class WaveOperator(DeferrableTask, GuardedOperator):
     """One task of one wave.
 
-    What is decided is decided from what the platform says now, from the manifest and from what was
-    written down of confirmations, so a task that was killed and started again goes on where it was.
+    It decides by what the platform says now, by the manifest and by the record of confirmations. So
+    a task that was killed and started again goes on where it was.
     With ``deferrable`` it works in its worker for as long as there is something to do, and waits in
     the triggerer, where the guard goes on looking and sends the stop itself.
 
@@ -246,7 +246,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     @abstractmethod
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> Any:
-        """The job of this task, or its result where there is nothing to do.
+        """The job of this task, or its result if there is nothing to do.
 
         :param plan: what the plan task has returned
         :param parts: the batch tasks that are guarded meanwhile
@@ -265,10 +265,10 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         """The trigger that goes on with the job."""
 
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
-        """Push what there is beside the return value."""
+        """Push the XComs besides the return value."""
 
     def asks(self) -> UsersFunctions | None:
-        """What of the user's a worker calls; None: nothing."""
+        """The user's functions that a worker calls; None: none."""
         return None
 
     # --- in the worker ----------------------------------------------------------------------------
@@ -293,7 +293,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         return [part for part in parts if self.is_guarded(part)]
 
     def _work(self, context: Context, job: Any, memory: Memory, *, began: float) -> dict[str, Any]:
-        """Do the job here, as far as that needs no waiting where that is the triggerer's."""
+        """Do the job here; if it is deferrable, only until it has to wait."""
         watch = self.watch_over(memory)
         procedure = self.procedure_class(job, watch)
         try:
@@ -315,7 +315,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self.memory_store(context).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
         trigger = self.trigger(
-            # Those that a wave has created meanwhile it finds again by itself.
+            # The wave finds by itself the batch tasks that it has created meanwhile.
             guard={**watch.plan.to_dict(), "batch_task_ids": list(job.batch_task_ids)},
             job=job.to_json(),
             files=self.files(context).to_json(),
@@ -361,7 +361,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         return self.logged(result)
 
     def _tell_of_delays(self, context: Context, memory: Memory, result: dict[str, Any]) -> None:
-        """Leave how late failures were reported, and say after the last wave if it was sooner."""
+        """Leave how late failures were reported; after the last wave, say if they came sooner."""
         ti: Any = context["ti"]
         rules, verdict = read_rules(self.rules), str(result["verdict"])
         ti.xcom_push(key=DELAYS_KEY, value=[audit_header(rules, **recorded(memory, verdict))])
@@ -370,7 +370,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             result["summary"] += afterwards(rules, memory.state)[0]
 
     def logged(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Log a result's sentence, by how well it bodes, and return the result."""
+        """Log a result's sentence, as a warning if it is bad, and return the result."""
         well = result["verdict"] in (CREATED, CONFIRMED, PASSED, SURPLUS)
         (self.log.info if well else self.log.warning)("%s", result["summary"])
         return result

@@ -7,7 +7,7 @@ from typing import Any
 from iotda_provider.guards import Combined, Overdue, SequentialFailureTest
 from iotda_provider.operators.release.task_group import StagedRollout, staged_rollout
 
-#: The failure rate that a wave of the way back must rule out: 19 devices without a failure do.
+#: The failure rate that a wave of the way back must rule out: 19 devices without a failure do so.
 GATE = 0.2
 _TOLERATED, _REPORT_WITHIN = 0.02, 4 * 3600
 #: Stops an old package that fails, and one after which devices report nothing.
@@ -32,8 +32,8 @@ def roll_back(
 ) -> StagedRollout:
     """Give devices an old package back, in waves behind a guard of their own.
 
-    It is a :func:`~iotda_provider.operators.release.staged_rollout`: resumable, and stopped where
-    the old package fails, too.
+    It is a :func:`~iotda_provider.operators.release.staged_rollout`: it can be resumed, and it is
+    stopped if the old package fails, too.
     ``FindDevicesToRollBackOperator`` (``operators/release/find_way_back.py``) says which devices
     they are, and which waves fit their number. Its good end is the event ``rolled_back``.
 

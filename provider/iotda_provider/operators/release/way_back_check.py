@@ -50,7 +50,7 @@ def fault_of_way_back(hook: IoTDAHook, package: OtaPackage, rollback: Any, packa
 
 
 def fault_of_its_dag(ti: Any, rollback: str, dag_id: str, log: Log) -> str:
-    """Why no run of the way back's DAG could be started; empty: it could, or nobody can say.
+    """Why no run of the way back's DAG could be started; empty: it could, or that is unknown.
 
     :param ti: the running task instance, which asks Airflow
     :param rollback: when devices are to get the old package back

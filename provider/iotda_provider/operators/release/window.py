@@ -13,8 +13,8 @@ from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.task_io.dag_parameters import is_template
 from iotda_provider.task_io.parameters import none_if_blank, optional_text, positive
 
-#: Parts of the default of ``timeout``, in seconds: of an open window; more, as a window may open
-#: late; and the most of both.
+#: The default of ``timeout`` in seconds: the time of open windows, an addition because a window may
+#: open late, and the most of both together.
 _TIMEOUT, _SLACK, _LONGEST = 7 * 86400.0, 16 * 86400.0, 366 * 86400.0
 
 
