@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: What can be found out of a DAG. Airflow 3.1 tells a task of no DAG that has not run yet.
+#: What is found out about a DAG. Airflow 3.1 does not tell a task of a DAG that has never run.
 READY, PAUSED, MISSING, UNKNOWN = "ready", "paused", "missing", "unknown"
 _NOT_FOUND = 404
 
@@ -15,7 +15,7 @@ def find_dag(ti: Any, dag_id: str) -> str:
     Airflow 3 does not tell a task whether the DAG's file is still there: until somebody deletes the
     DAG itself, one whose file was deleted is found as before (``airflow-core 3.3.2,
     api_fastapi/execution_api/routes/dags.py``). In Airflow 3.1 one run, however old, makes it
-    ``ready``. Airflow 2 says it, so there such a DAG is ``missing``.
+    ``ready``. Airflow 2 tells it, so there such a DAG is ``missing``.
 
     :param ti: the running task instance, which asks
     :raises Exception: Airflow's database or API is down

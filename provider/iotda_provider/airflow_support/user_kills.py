@@ -96,7 +96,7 @@ async def _by_asking(task_instance: Any, airflow: Any) -> bool:
     if state == "success":
         result = await ask(airflow, GetXCom(key="return_value", **facts))
         return getattr(result, "value", None) is None
-    if state == "deferred":  # a cleared task instance may be so again already, in a later try
+    if state == "deferred":  # a cleared one may be deferred again already, in a later try
         waiting = await ask(airflow, GetXCom(key=_TRY, **facts))
         number = getattr(waiting, "value", None)
         return isinstance(number, int) and number > task_instance.try_number

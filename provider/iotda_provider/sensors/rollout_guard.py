@@ -98,8 +98,8 @@ class RolloutGuardSensor(
         ``{error code or "re:<expression>": "environment" | "firmware" | "unknown"}``
     :param cluster_of: the cluster of a device, for ``leave_worst_out``: a regular expression with
         one group that is searched for in the device id, or a mapping from device id to cluster
-    :param already_current: how many targets ran the version before the rollout began, which the
-        platform reports as instant successes (templated)
+    :param already_current: how many targets ran the new version before the rollout began; the
+        platform reports them as instant successes (templated)
     :param stop_on_breach: stop the rollout when a rule breaks
     :param shadow: decide and report, and never stop anything
     :param rehearse_stop: with ``stop_on_breach``, check when the guard begins whether this
