@@ -1,26 +1,19 @@
 """The rules that stop a rollout: counts in, a verdict out. No Airflow, no I/O."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from iotda_provider.guards.combined import Combined
+from iotda_provider.guards.enough_success import EnoughSuccess
+from iotda_provider.guards.evaluation import checked_rules, evaluate, needs_of
+from iotda_provider.guards.failure_classes import FailureClasses, classify
+from iotda_provider.guards.look import Look, Observed, total_progress
+from iotda_provider.guards.reporting_delay import ReportingDelay
+from iotda_provider.guards.rule import Rule
+from iotda_provider.guards.sequential import SequentialFailureTest
+from iotda_provider.guards.serialization import rules_from_json, rules_to_json
+from iotda_provider.guards.start_history import History
+from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
+from iotda_provider.guards.time_rules import Overdue, Stalled
+from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 from iotda_provider.models.heavy_libraries import warm_up
-from iotda_provider.models.lazy_names import lazily
-
-if TYPE_CHECKING:
-    from iotda_provider.guards.combined import Combined
-    from iotda_provider.guards.enough_success import EnoughSuccess
-    from iotda_provider.guards.evaluation import checked_rules, evaluate, needs_of
-    from iotda_provider.guards.failure_classes import FailureClasses, classify
-    from iotda_provider.guards.look import Look, Observed, total_progress
-    from iotda_provider.guards.reporting_delay import ReportingDelay
-    from iotda_provider.guards.rule import Rule
-    from iotda_provider.guards.sequential import SequentialFailureTest
-    from iotda_provider.guards.serialization import rules_from_json, rules_to_json
-    from iotda_provider.guards.start_history import History
-    from iotda_provider.guards.thresholds import MaxFailureRate, MaxFailures
-    from iotda_provider.guards.time_rules import Overdue, Stalled
-    from iotda_provider.guards.verdict import Decision, Undecided, Verdict
 
 __all__ = [
     "Combined",
@@ -48,22 +41,3 @@ __all__ = [
     "total_progress",
     "warm_up",
 ]
-
-__getattr__ = lazily(
-    __name__,
-    {
-        "combined": ("Combined",),
-        "evaluation": ("checked_rules", "evaluate", "needs_of"),
-        "failure_classes": ("FailureClasses", "classify"),
-        "enough_success": ("EnoughSuccess",),
-        "look": ("Look", "Observed", "total_progress"),
-        "reporting_delay": ("ReportingDelay",),
-        "rule": ("Rule",),
-        "sequential": ("SequentialFailureTest",),
-        "serialization": ("rules_from_json", "rules_to_json"),
-        "start_history": ("History",),
-        "thresholds": ("MaxFailureRate", "MaxFailures"),
-        "time_rules": ("Overdue", "Stalled"),
-        "verdict": ("Decision", "Undecided", "Verdict"),
-    },
-)
