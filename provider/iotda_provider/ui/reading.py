@@ -109,11 +109,11 @@ def records(
             XComModel.task_id,
             XComModel.map_index,
             XComModel.dag_run_id,
-            XComModel.value,
-            XComModel.timestamp,
-            DagRun.state,
-            DagRun.start_date,
-            DagRun.triggering_user_name,
+            XComModel.value.label("header"),
+            XComModel.timestamp.label("at"),
+            DagRun.state.label("run_state"),
+            DagRun.start_date.label("run_began"),
+            DagRun.triggering_user_name.label("run_by"),
             TaskInstance.state.label("task_state"),
         )
         .join(DagRun, DagRun.id == XComModel.dag_run_id)
@@ -129,23 +129,9 @@ def records(
         query = query.where(or_(is_unfinished, has_failed))
     found = []
     for row in session.execute(query):
-        header = header_of(_value(row.value))
+        header = header_of(_value(row.header))
         if header is not None:
-            found.append(
-                Record(
-                    dag_id=row.dag_id,
-                    run_id=row.run_id,
-                    task_id=row.task_id,
-                    map_index=row.map_index,
-                    dag_run_id=row.dag_run_id,
-                    header=header,
-                    at=row.timestamp,
-                    run_state=_word(row.state) or "",
-                    run_began=row.start_date,
-                    run_by=row.triggering_user_name,
-                    task_state=_word(row.task_state),
-                )
-            )
+            found.append(Record(**{**row._mapping, "header": header}))
     return found
 
 
@@ -188,10 +174,10 @@ def _xcoms(
             XComModel.map_index,
             XComModel.key,
             XComModel.value,
-            XComModel.timestamp,
-            TaskInstance.state,
-            TaskInstance.start_date,
-            TaskInstance.end_date,
+            XComModel.timestamp.label("at"),
+            TaskInstance.state.label("task_state"),
+            TaskInstance.start_date.label("task_began"),
+            TaskInstance.end_date.label("task_ended"),
         )
         .join(TaskInstance, _of_the_same_task())
         .where(XComModel.dag_run_id.in_(run_ids), wanted)
@@ -199,18 +185,9 @@ def _xcoms(
     )
     found: dict[tuple[str, str], list[SeenXCom]] = {}
     for row in session.execute(query):
-        found.setdefault((row.dag_id, row.run_id), []).append(
-            SeenXCom(
-                task_id=row.task_id,
-                map_index=row.map_index,
-                key=row.key,
-                value=_value(row.value),
-                at=row.timestamp,
-                task_state=_word(row.state),
-                task_began=row.start_date,
-                task_ended=row.end_date,
-            )
-        )
+        shown = {**row._mapping, "value": _value(row.value)}
+        run = shown.pop("dag_id"), shown.pop("run_id")
+        found.setdefault(run, []).append(SeenXCom(**shown))
     return found
 
 
@@ -273,7 +250,3 @@ def _value(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-def _word(state: Any) -> str | None:
-    return None if state is None else str(getattr(state, "value", state))

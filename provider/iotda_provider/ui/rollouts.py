@@ -130,6 +130,7 @@ def row_of(entries: Sequence[Entry]) -> dict[str, Any]:
     question = one.question
     again = _AGAIN.match(header.names[0]) if header.names else None
     return {
+        **{name: value for name, value in vars(header).items() if name != "devices"},
         "dag_id": record.dag_id,
         "run_id": record.run_id,
         "task_id": record.task_id if one.source is None else one.source.task_id,
@@ -140,17 +141,6 @@ def row_of(entries: Sequence[Entry]) -> dict[str, Any]:
         "need": one.need,
         "batch_task_ids": _joined(t.record.header.batch_task_ids for t in entries),
         "unfinished_ids": _unfinished(entries),
-        "names": header.names,
-        "package_ids": header.package_ids,
-        "version": header.version,
-        "group_ids": header.group_ids,
-        "rules": header.rules,
-        "iotda_conn_id": header.iotda_conn_id,
-        "project_id": header.project_id,
-        "instance_id": header.instance_id,
-        "poll_interval": header.poll_interval,
-        "shadow": header.shadow,
-        "stops": header.stops,
         "progress": counts,
         "status": live.status if live else [],
         "decision": live.decision if live else None,

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -34,6 +35,25 @@ class Page:
     def cut(self, records: Iterable[_T]) -> list[_T]:
         """This page of records, which are already those below the marker."""
         return list(islice(records, self.offset, self.offset + self.limit))
+
+
+class Record(Protocol):
+    """What has an id by whose order it was made, and shows itself."""
+
+    record_id: str
+
+    def describe(self, brief: bool = False) -> dict[str, Any]:
+        """The record as the API shows it."""
+
+
+def listed(title: str, records: Iterable[Record], page: Page) -> dict[str, object]:
+    """An answer with one page of these records, newest first, which may come in any order."""
+    found = sorted(records, key=attrgetter("record_id"), reverse=True)
+    shown = page.cut(record for record in found if record.record_id < page.marker)
+    return {
+        title: [record.describe(brief=True) for record in shown],
+        "page": described(len(found), shown, attrgetter("record_id")),
+    }
 
 
 def below(ids: Sequence[str], marker: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -134,9 +134,7 @@ class Iam:
         with self._lock:
             for grants in (self._tokens, self._metadata_tokens, self._keys):
                 for name, grant in grants.items():
-                    grants[name] = Grant(
-                        float("-inf"), grant.issued_at, grant.project_id, grant.key
-                    )
+                    grants[name] = replace(grant, expires_at=float("-inf"))
 
     def given_secrets(self) -> set[str]:
         """Every secret issued (the latest thousand of each kind), for tests that look for leaks."""

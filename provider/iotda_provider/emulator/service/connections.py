@@ -21,10 +21,21 @@ class Connections:
     and the device's id; only losses by bad firmware are stored, in ``_lost``.
 
     :param start: the virtual time at which the emulator starts, from which delays count
+    :param behaviour_of: how a device behaves, by its number
+    :param id_of: its id
     """
 
-    def __init__(self, scenario: Scenario, draws: Draws, start: int) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        draws: Draws,
+        start: int,
+        behaviour_of: Callable[[int], Behaviour],
+        id_of: Callable[[int], str],
+    ) -> None:
         self._start = start
+        self._behaviour_of = behaviour_of
+        self._id_of = id_of
         self._draw = draws.stream("online")
         self._draw_sleep = draws.stream("sleep")
         self._draw_loss = draws.stream("lost")
@@ -43,44 +54,39 @@ class Connections:
         comes_online = behaviour.offline_share > 0 and behaviour.online_after is not None
         return comes_online or bool(behaviour.asleep_share or self._outages or self._bad)
 
-    def installed(self, device: int, device_id: str, version: str, now: int) -> None:
+    def installed(self, device: int, version: str, now: int) -> None:
         """A device runs another firmware, which may take it offline."""
         self._lost.pop(device, None)
         package = self._bad.get(version)
         if package is not None:
-            share, delay, _, _ = self._draw_loss(f"{device_id}/{version}")
+            share, delay, _, _ = self._draw_loss(f"{self._id_of(device)}/{version}")
             if share < package.takes_offline:
                 self._lost[device] = now + to_micro(package.takes_offline_after.at(delay))
 
-    def online_at(
-        self, device: int, behaviour: Behaviour, id_of: Callable[[int], str], now: int
-    ) -> int:
+    def online_at(self, device: int, now: int) -> int:
         """When the device is online next, from now on; ``NEVER``: it stays offline."""
-        while now < NEVER and (span := self._away(device, behaviour, id_of, now)):
+        while now < NEVER and (span := self._away(device, now)):
             now = span[1]
         return now
 
-    def changed(
-        self, device: int, behaviour: Behaviour, id_of: Callable[[int], str], now: int
-    ) -> int:
+    def changed(self, device: int, now: int) -> int:
         """When the device last went online or offline; if before the start, a time before it."""
-        if self._away(device, behaviour, id_of, now) is None:
-            return max(self._ends(device, behaviour, id_of, now), default=0)
+        if self._away(device, now) is None:
+            return max(self._ends(device, now), default=0)
         # Of the time before a device went offline at the start nothing is known.
-        while (span := self._away(device, behaviour, id_of, now)) and span[0] <= now:
+        while (span := self._away(device, now)) and span[0] <= now:
             now = span[0] - 1
         return now + 1
 
-    def _away(
-        self, device: int, behaviour: Behaviour, id_of: Callable[[int], str], now: int
-    ) -> Span | None:
+    def _away(self, device: int, now: int) -> Span | None:
         """The span of one cause that keeps the device offline at this time; None: it is online."""
         lost = self._lost.get(device, NEVER) if self._lost else NEVER
         if lost <= now:
             return lost, NEVER
+        behaviour = self._behaviour_of(device)
         if not (behaviour.offline_share or behaviour.asleep_share or self._outages):
             return None
-        device_id = id_of(device)
+        device_id = self._id_of(device)
         share, delay, since, phase = self._draw(device_id)
         if share < behaviour.offline_share:
             came = self._came_online(behaviour, delay)
@@ -95,11 +101,9 @@ class Connections:
                 return begins, begins + round(behaviour.asleep_share * period)
         return None
 
-    def _ends(
-        self, device: int, behaviour: Behaviour, id_of: Callable[[int], str], now: int
-    ) -> list[int]:
+    def _ends(self, device: int, now: int) -> list[int]:
         """The times up to now at which a cause that kept the device offline has ended."""
-        device_id = id_of(device)
+        behaviour, device_id = self._behaviour_of(device), self._id_of(device)
         share, delay, _, phase = self._draw(device_id)
         ends = []
         if share < behaviour.offline_share:

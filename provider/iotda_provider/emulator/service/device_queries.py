@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from iotda_provider.emulator.common.clock import MICRO, basic, millis
@@ -44,6 +44,18 @@ class Devices:
         self._groups = groups
         self._origin = origin
         self._now = now
+        #: What tells a device's value in a field that can be searched by.
+        self._values: dict[str, Callable[[int], str]] = {
+            **dict.fromkeys(("device_id", "node_id", "gateway_id", "device_name"), fleet.id_of),
+            "fw_version": fleet.firmware,
+            "sw_version": fleet.software,
+            "product_id": lambda device: fleet.behaviour(device).product_id,
+            "status": lambda device: fleet.status(device, now),
+            "marker": record_id,
+            "create_time": lambda device: millis(origin),
+            "app_id": lambda device: DEFAULT_APP_ID,
+            "node_type": lambda device: "GATEWAY",
+        }
 
     def brief(self, device: int) -> dict[str, Any]:
         """What lists of devices show."""
@@ -70,7 +82,7 @@ class Devices:
         shown = self.brief(device)
         shown["auth_info"] = {"auth_type": "SECRET", "secure_access": True, "timeout": 0}
         shown["create_time"] = basic(self._origin)
-        changed = self._origin + self._fleet.connection_changed(device, self._now) / MICRO
+        changed = self._origin + self._fleet.connections.changed(device, self._now) / MICRO
         # Lists leave this out.
         shown["connection_status_update_time"] = millis(changed)
         shown["active_time"] = millis(min(self._origin, changed))
@@ -141,7 +153,8 @@ class Devices:
         def values(device: int, field: str) -> Sequence[str]:
             if field == "group_id":
                 return [group.group_id for group in named if device in group.members]
-            return self.values(device, field)
+            value = self._values.get(field)
+            return () if value is None else (value(device),)
 
         return values
 
@@ -151,24 +164,3 @@ class Devices:
         shown["groups"] = [g.group_id for g in self._groups.groups_of(device)]
         shown["marker"] = record_id(device)
         return shown
-
-    def values(self, device: int, field: str) -> Sequence[str]:
-        """The values that a device has in a field that can be searched by."""
-        fleet = self._fleet
-        if field == "fw_version":
-            return (fleet.firmware(device),)
-        if field == "sw_version":
-            return (fleet.software(device),)
-        if field in ("device_id", "node_id", "gateway_id", "device_name"):
-            return (fleet.id_of(device),)
-        if field == "product_id":
-            return (fleet.behaviour(device).product_id,)
-        if field == "status":
-            return (fleet.status(device, self._now),)
-        if field == "marker":
-            return (record_id(device),)
-        if field == "create_time":
-            return (millis(self._origin),)
-        if field == "app_id":
-            return (DEFAULT_APP_ID,)
-        return ("GATEWAY",) if field == "node_type" else ()

@@ -177,7 +177,7 @@ class Engine:
         self._draw_fate(task, row, device, now)
 
     def _waits_for_device(self, task: Task, row: int, device: int, now: int) -> bool:
-        online = self._fleet.online_at(device, now)
+        online = self._fleet.connections.online_at(device, now)
         if online <= now:
             return False
         if self._switches.offline_status == "Processing" and (
@@ -260,7 +260,7 @@ class Engine:
             fleet.install(device, version, software=kind is TaskType.SOFTWARE_UPGRADE)
             if kind is TaskType.FIRMWARE_UPGRADE:
                 runs = fleet.firmware(device)
-                fleet.connections.installed(device, fleet.id_of(device), runs, now)
+                fleet.connections.installed(device, runs, now)
         elif kind is TaskType.FREEZE_DEVICES or kind is TaskType.UNFREEZE_DEVICES:
             fleet.freeze(device, kind is TaskType.FREEZE_DEVICES)
         elif kind is TaskType.DELETE_DEVICES:

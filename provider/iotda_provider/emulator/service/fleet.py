@@ -46,7 +46,8 @@ class Fleet:
         self.made = size
         self._prefix = scenario.device_prefix
         self._width = max(5, len(str(max(size - 1, 0))))
-        self._behaviours: list[Behaviour] = [scenario, *scenario.segments]
+        #: By the places that ``segment`` answers.
+        self.behaviours: list[Behaviour] = [scenario, *scenario.segments]
         self.versions = Versions()
         self._segment = array("H", bytes(2 * size))
         # 32 bits: more versions than requests will ever name.
@@ -55,7 +56,7 @@ class Fleet:
         self._flags = bytearray(b"\x01") * size
         self._strangers: dict[str, int] = {}
         self._stranger_ids: list[str] = []
-        self.connections = Connections(scenario, draws, start)
+        self.connections = Connections(scenario, draws, start, self.behaviour, self.id_of)
         self._current = draws.stream("current")
         self.registered = size
         #: Lists of devices by what they were filtered by, which never changes while they are there.
@@ -76,7 +77,7 @@ class Fleet:
         :param package_versions: product id (or ``""`` for any) to the version that devices which
             are already current run
         """
-        for place, behaviour in enumerate(self._behaviours):
+        for place, behaviour in enumerate(self.behaviours):
             fw = self.versions.number(behaviour.fw_version)
             sw = self.versions.number(behaviour.sw_version)
             target = package_versions.get(behaviour.product_id, package_versions.get(""))
@@ -154,16 +155,11 @@ class Fleet:
 
     def behaviour(self, device: int) -> Behaviour:
         """How this device behaves."""
-        return self._behaviours[self._segment[device]]
+        return self.behaviours[self._segment[device]]
 
     def segment(self, device: int) -> int:
         """The place of the device's behaviour: 0 for the scenario's own, then the segments."""
         return self._segment[device]
-
-    @property
-    def behaviours(self) -> Sequence[Behaviour]:
-        """All behaviours, by the places that ``segment`` answers."""
-        return self._behaviours
 
     def firmware(self, device: int) -> str:
         """The firmware version that the device runs."""
@@ -187,24 +183,16 @@ class Fleet:
         share = behaviour.already_current
         return share > 0 and self._current(self.id_of(device))[0] < share
 
-    def online_at(self, device: int, now: int) -> int:
-        """When the device is online next, from now on; ``NEVER``: it stays offline."""
-        return self.connections.online_at(device, self.behaviour(device), self.id_of, now)
-
-    def connection_changed(self, device: int, now: int) -> int:
-        """When the device's connection changed last, in virtual microseconds; before 0: earlier."""
-        return self.connections.changed(device, self.behaviour(device), self.id_of, now)
-
     @property
     def changes_by_itself(self) -> bool:
         """Whether time alone changes the status of devices."""
-        return any(map(self.connections.changes_by_itself, self._behaviours))
+        return any(map(self.connections.changes_by_itself, self.behaviours))
 
     def status(self, device: int, now: int) -> str:
         """The device's status in the platform's words."""
         if self._flags[device] & _FROZEN:
             return "FROZEN"
-        return "ONLINE" if self.online_at(device, now) <= now else "OFFLINE"
+        return "ONLINE" if self.connections.online_at(device, now) <= now else "OFFLINE"
 
 
 class Membership:

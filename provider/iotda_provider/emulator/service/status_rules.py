@@ -56,6 +56,7 @@ TASK_FOLLOWS: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.STOPPED: frozenset(),
 }
 
+_DONE = {"stop": "stopped", "retry": "retried", "confirm": "confirmed"}
 _RETRYABLE_IN = (TaskStatus.PROCESSING, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS)
 
 
@@ -71,33 +72,18 @@ def ended_status(counts: Sequence[int], stopped_as_a_whole: bool) -> TaskStatus:
     return TaskStatus.FAIL
 
 
-def stop_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
-    """Why this task may not be stopped now, or None where it may."""
-    if not task_type.is_stoppable:
-        return f"a task of type {task_type} cannot be stopped"
-    return _over_because(status)
-
-
-def retry_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
-    """Why this task may not be retried now, or None where it may."""
-    if not task_type.is_stoppable:
-        return f"a task of type {task_type} cannot be retried"
-    return None if status in _RETRYABLE_IN else f"the task is {status}"
-
-
-def confirm_blocked_because(task_type: TaskType, status: TaskStatus) -> str | None:
-    """Why this task may not be confirmed now, or None where it may."""
-    if not task_type.is_confirmable:
-        return f"a task of type {task_type} cannot be confirmed"
-    return _over_because(status)
+def blocked_because(action: str, task_type: TaskType, status: TaskStatus) -> str | None:
+    """Why this task may not be stopped, retried or confirmed now, or None where it may."""
+    possible = task_type.is_confirmable if action == "confirm" else task_type.is_stoppable
+    if not possible:
+        return f"a task of type {task_type} cannot be {_DONE[action]}"
+    if action == "retry":
+        return None if status in _RETRYABLE_IN else f"the task is {status}"
+    if status.is_terminal:
+        return f"the task has ended ({status})"
+    return "the task is being stopped" if status is TaskStatus.STOPPING else None
 
 
 def delete_blocked_because(status: TaskStatus) -> str | None:
     """Why this task may not be deleted now, or None where it may."""
     return None if status.is_terminal else f"the task is {status}"
-
-
-def _over_because(status: TaskStatus) -> str | None:
-    if status.is_terminal:
-        return f"the task has ended ({status})"
-    return "the task is being stopped" if status is TaskStatus.STOPPING else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from iotda_provider.emulator.common import errors
@@ -67,9 +68,7 @@ class World:
         self._instance = self._draws.hex(10, "task ids")
         self.commands: Mapping[str, Callable[..., Any]] = {
             "create_task": self.create_task,
-            "stop": self.stop,
-            "retry": self.retry,
-            "confirm": self.confirm,
+            **{action: partial(self.act, action) for action in _ROWS_IN_TURN},
             "delete_task": self.delete_task,
             "remove_device": self.remove_device,
             **self.groups.commands,
@@ -251,28 +250,19 @@ class World:
         except ApiError as error:
             raise ScenarioError(f"{name} is refused: {error}") from None
 
-    def stop(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
-        """Stop a task, or these targets of it; returns a result for each target."""
+    def act(
+        self, action: str, task_id: str, targets: Sequence[str] | None = None
+    ) -> Results | None:
+        """Stop, retry or confirm a task, or these targets of it; a result for each target."""
         task = self.task(task_id)
-        self._permit("stop", status_rules.stop_blocked_because(task.task_type, task.status))
-        rows, results = self._choose("stop", task, targets)
-        self.engine.stop(task, rows, self.now, whole=results is None)
-        return self._results(task, rows) if results is None else results
-
-    def retry(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
-        """Retry a task's failed and stopped subtasks, or those of these targets."""
-        task = self.task(task_id)
-        self._permit("retry", status_rules.retry_blocked_because(task.task_type, task.status))
-        rows, results = self._choose("retry", task, targets)
-        self.engine.retry(task, rows, self.now)
-        return self._results(task, rows) if results is None else results
-
-    def confirm(self, task_id: str, targets: Sequence[str] | None = None) -> Results | None:
-        """Confirm a task's waiting subtasks, or those of these targets."""
-        task = self.task(task_id)
-        self._permit("confirm", status_rules.confirm_blocked_because(task.task_type, task.status))
-        rows, results = self._choose("confirm", task, targets)
-        self.engine.confirm(task, rows, self.now)
+        self._permit(action, status_rules.blocked_because(action, task.task_type, task.status))
+        rows, results = self._choose(action, task, targets)
+        if action == "stop":
+            self.engine.stop(task, rows, self.now, whole=results is None)
+        elif action == "retry":
+            self.engine.retry(task, rows, self.now)
+        else:
+            self.engine.confirm(task, rows, self.now)
         return self._results(task, rows) if results is None else results
 
     def delete_task(self, task_id: str) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
@@ -152,6 +152,11 @@ class GatewayRoute(APIRoute):
             return await serve(instance_of(request), request, call, inner)
 
         return handle
+
+
+def router(path: str = "") -> APIRouter:
+    """For the calls of a project under this path."""
+    return APIRouter(prefix=PREFIX + path, route_class=GatewayRoute)
 
 
 async def serve(instance: Instance, request: Request, call: str | None, inner: Handler) -> Response:

@@ -107,7 +107,7 @@ def test_the_platform_shows_when_a_connection_changed_last(hands: Make) -> None:
                 changed[device] = second
             before[device] = status
             if device in changed:
-                shown = fleet.connection_changed(device, h.world.now) / MICRO
+                shown = fleet.connections.changed(device, h.world.now) / MICRO
                 assert shown == pytest.approx(changed[device], abs=1.01)
         h.pass_time(1)
     assert len(changed) == 20

@@ -11,28 +11,30 @@ FIRMWARE = TaskType.FIRMWARE_UPGRADE
 
 @pytest.mark.parametrize("status", [*ENDED, TaskStatus.STOPPING])
 def test_a_task_that_has_ended_or_is_stopping_is_not_stopped_again(status: TaskStatus) -> None:
-    assert status_rules.stop_blocked_because(FIRMWARE, status)
+    assert status_rules.blocked_because("stop", FIRMWARE, status)
 
 
 @pytest.mark.parametrize(
     "status", [TaskStatus.INITIALIZING, TaskStatus.WAITING, TaskStatus.PROCESSING]
 )
 def test_a_running_upgrade_may_be_stopped(status: TaskStatus) -> None:
-    assert status_rules.stop_blocked_because(FIRMWARE, status) is None
-    assert status_rules.stop_blocked_because(TaskType.SOFTWARE_UPGRADE, status) is None
+    assert status_rules.blocked_because("stop", FIRMWARE, status) is None
+    assert status_rules.blocked_because("stop", TaskType.SOFTWARE_UPGRADE, status) is None
 
 
 def test_a_module_upgrade_is_confirmed_but_neither_stopped_nor_retried() -> None:
-    assert status_rules.confirm_blocked_because(TaskType.MODULE_UPGRADE, TaskStatus.WAITING) is None
-    assert status_rules.stop_blocked_because(TaskType.MODULE_UPGRADE, TaskStatus.PROCESSING)
-    assert status_rules.retry_blocked_because(TaskType.MODULE_UPGRADE, TaskStatus.FAIL)
+    assert (
+        status_rules.blocked_because("confirm", TaskType.MODULE_UPGRADE, TaskStatus.WAITING) is None
+    )
+    assert status_rules.blocked_because("stop", TaskType.MODULE_UPGRADE, TaskStatus.PROCESSING)
+    assert status_rules.blocked_because("retry", TaskType.MODULE_UPGRADE, TaskStatus.FAIL)
 
 
 def test_only_failed_partly_failed_and_running_tasks_are_retried() -> None:
     allowed = {
         status
         for status in TaskStatus
-        if status_rules.retry_blocked_because(FIRMWARE, status) is None
+        if status_rules.blocked_because("retry", FIRMWARE, status) is None
     }
     assert allowed == {TaskStatus.PROCESSING, TaskStatus.FAIL, TaskStatus.PARTIAL_SUCCESS}
 

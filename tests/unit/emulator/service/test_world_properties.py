@@ -23,11 +23,6 @@ IDS = [f"device-{n:05d}" for n in range(DEVICES)] + ["stranger"]
 WAITS = [0.5, 1, 5, 40, 61, 600, 3600, 90_000]
 
 ACTIONS = ("stop", "retry", "confirm")
-REFUSED = {
-    "stop": lambda kind, status: status_rules.stop_blocked_because(kind, status),
-    "retry": lambda kind, status: status_rules.retry_blocked_because(kind, status),
-    "confirm": lambda kind, status: status_rules.confirm_blocked_because(kind, status),
-}
 
 
 class AnyCallsAtAll(RuleBasedStateMachine):
@@ -104,7 +99,7 @@ class AnyCallsAtAll(RuleBasedStateMachine):
     def act(self, data: st.DataObject, action: str) -> None:
         task = data.draw(st.sampled_from(self.tasks))
         targets = data.draw(st.none() | st.lists(st.sampled_from(IDS), max_size=5))
-        reason = REFUSED[action](task.task_type, task.status)
+        reason = status_rules.blocked_because(action, task.task_type, task.status)
         refused = False
         try:
             answer = self.world.commands[action](task_id=task.task_id, targets=targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.paging import described
@@ -11,22 +11,12 @@ from iotda_provider.emulator.service.request_models import (
     ListBatchTasks,
     ShowBatchTask,
 )
-from iotda_provider.emulator.web.gateway import (
-    PREFIX,
-    GatewayRoute,
-    JsonResponse,
-    instance_of,
-    read_json,
-)
+from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, router
 
-_TASKS = PREFIX + "/batchtasks"
-_TASK = _TASKS + "/{task_id}"
+routes = router("/batchtasks")
 
 
-routes = APIRouter(route_class=GatewayRoute)
-
-
-@routes.post(_TASKS)
+@routes.post("")
 async def create_batch_task(request: Request) -> Response:
     instance = instance_of(request)
     body = await read_json(request)
@@ -34,7 +24,7 @@ async def create_batch_task(request: Request) -> Response:
     return JsonResponse(instance.world.describe(task), 201)
 
 
-@routes.get(_TASKS)
+@routes.get("")
 async def list_batch_tasks(request: Request) -> Response:
     instance = instance_of(request)
     query = ListBatchTasks.read(request.query_params)
@@ -50,7 +40,7 @@ async def list_batch_tasks(request: Request) -> Response:
     )
 
 
-@routes.get(_TASK)
+@routes.get("/{task_id}")
 async def show_batch_task(request: Request, task_id: str) -> Response:
     query = ShowBatchTask.read(request.query_params)
     world = instance_of(request).present()
@@ -65,23 +55,23 @@ async def show_batch_task(request: Request, task_id: str) -> Response:
     )
 
 
-@routes.delete(_TASK)
+@routes.delete("/{task_id}")
 async def delete_batch_task(request: Request, task_id: str) -> Response:
     instance_of(request).run("delete_task", task_id=task_id)
     return Response(status_code=204)
 
 
-@routes.post(_TASK + "/stop")
+@routes.post("/{task_id}/stop")
 async def stop_batch_task(request: Request, task_id: str) -> Response:
     return await _act("stop", request, task_id)
 
 
-@routes.post(_TASK + "/retry")
+@routes.post("/{task_id}/retry")
 async def retry_batch_task(request: Request, task_id: str) -> Response:
     return await _act("retry", request, task_id)
 
 
-@routes.post(_TASK + "/confirm")
+@routes.post("/{task_id}/confirm")
 async def confirm_batch_task(request: Request, task_id: str) -> Response:
     return await _act("confirm", request, task_id)
 

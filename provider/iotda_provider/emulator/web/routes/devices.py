@@ -5,30 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from iotda_provider.emulator.common.paging import described
 from iotda_provider.emulator.scenario.scenario import DEFAULT_APP_ID
 from iotda_provider.emulator.service.device_queries import record_id
 from iotda_provider.emulator.service.request_models import ListDevices, SearchDevices
 from iotda_provider.emulator.service.search import chosen, parse
-from iotda_provider.emulator.web.gateway import (
-    PREFIX,
-    GatewayRoute,
-    JsonResponse,
-    instance_of,
-    read_json,
-)
+from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, router
 
-_DEVICES = PREFIX + "/devices"
-_DEVICE = _DEVICES + "/{device_id}"
 _FILTERS = ("product_id", "gateway_id", "node_id", "device_name", "app_id")
 
 
-routes = APIRouter(route_class=GatewayRoute)
+routes = router()
 
 
-@routes.get(_DEVICES)
+@routes.get("/devices")
 async def list_devices(request: Request) -> Response:
     query = ListDevices.read(request.query_params)
     world = instance_of(request).present()
@@ -43,27 +35,27 @@ async def list_devices(request: Request) -> Response:
     )
 
 
-@routes.get(_DEVICE)
+@routes.get("/devices/{device_id}")
 async def show_device(request: Request, device_id: str) -> Response:
     world = instance_of(request).present()
     device = world.groups.device(device_id)
     return JsonResponse(world.devices().full(device))
 
 
-@routes.delete(_DEVICE)
+@routes.delete("/devices/{device_id}")
 async def delete_device(request: Request, device_id: str) -> Response:
     instance_of(request).run("remove_device", device_id=device_id)
     return Response(status_code=204)
 
 
-@routes.post(_DEVICE + "/list-device-group")
+@routes.post("/devices/{device_id}/list-device-group")
 async def list_device_groups_by_device(request: Request, device_id: str) -> Response:
     groups = instance_of(request).present().groups
     found = groups.groups_of(groups.device(device_id))
     return JsonResponse({"device_groups": [group.describe(brief=True) for group in found]})
 
 
-@routes.post(PREFIX + "/search/query-devices")
+@routes.post("/search/query-devices")
 async def search_devices(request: Request) -> Response:
     query = parse(SearchDevices.read(await read_json(request)).sql)
     devices = instance_of(request).present().devices()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
-from iotda_provider.emulator.common.paging import described
+from iotda_provider.emulator.common.paging import described, listed
 from iotda_provider.emulator.service.device_queries import below, record_id
 from iotda_provider.emulator.service.request_models import (
     AddDeviceGroup,
@@ -13,48 +13,30 @@ from iotda_provider.emulator.service.request_models import (
     ShowDevicesInGroup,
     UpdateDeviceGroup,
 )
-from iotda_provider.emulator.web.gateway import (
-    PREFIX,
-    GatewayRoute,
-    JsonResponse,
-    instance_of,
-    read_json,
-)
+from iotda_provider.emulator.web.gateway import JsonResponse, instance_of, read_json, router
 
-_GROUPS = PREFIX + "/device-group"
-_GROUP = _GROUPS + "/{group_id}"
 _ACTIONS = {"addDevice": "add_member", "removeDevice": "remove_member"}
 
 
-routes = APIRouter(route_class=GatewayRoute)
+routes = router("/device-group")
 
 
-@routes.get(_GROUPS)
+@routes.get("")
 async def list_device_groups(request: Request) -> Response:
     query = ListDeviceGroups.read(request.query_params)
     since = query.last_modified_time
-    groups = sorted(
-        (
-            group
-            for group in instance_of(request).present().groups.by_id.values()
-            if query.name in (None, group.name)
-            and query.group_type in (None, group.group_type)
-            and query.app_id in (None, group.app_id)
-            and (since is None or group.modified >= since)
-        ),
-        key=lambda group: group.record_id,
-        reverse=True,
+    groups = (
+        group
+        for group in instance_of(request).present().groups.by_id.values()
+        if query.name in (None, group.name)
+        and query.group_type in (None, group.group_type)
+        and query.app_id in (None, group.app_id)
+        and (since is None or group.modified >= since)
     )
-    shown = query.page.cut(group for group in groups if group.record_id < query.page.marker)
-    return JsonResponse(
-        {
-            "device_groups": [group.describe(brief=True) for group in shown],
-            "page": described(len(groups), shown, lambda group: group.record_id),
-        }
-    )
+    return JsonResponse(listed("device_groups", groups, query.page))
 
 
-@routes.post(_GROUPS)
+@routes.post("")
 async def add_device_group(request: Request) -> Response:
     asked = AddDeviceGroup.read(await read_json(request))
     group = instance_of(request).run(
@@ -68,13 +50,13 @@ async def add_device_group(request: Request) -> Response:
     return JsonResponse(group.describe(), 201)
 
 
-@routes.get(_GROUP)
+@routes.get("/{group_id}")
 async def show_device_group(request: Request, group_id: str) -> Response:
     group = instance_of(request).present().groups.group(group_id)
     return JsonResponse(group.describe())
 
 
-@routes.put(_GROUP)
+@routes.put("/{group_id}")
 async def update_device_group(request: Request, group_id: str) -> Response:
     asked = UpdateDeviceGroup.read(await read_json(request))
     group = instance_of(request).run(
@@ -83,13 +65,13 @@ async def update_device_group(request: Request, group_id: str) -> Response:
     return JsonResponse(group.describe())
 
 
-@routes.delete(_GROUP)
+@routes.delete("/{group_id}")
 async def delete_device_group(request: Request, group_id: str) -> Response:
     instance_of(request).run("delete_group", group_id=group_id)
     return Response(status_code=204)
 
 
-@routes.get(_GROUP + "/devices")
+@routes.get("/{group_id}/devices")
 async def show_devices_in_group(request: Request, group_id: str) -> Response:
     page = ShowDevicesInGroup.read(request.query_params).page
     world = instance_of(request).present()
@@ -104,7 +86,7 @@ async def show_devices_in_group(request: Request, group_id: str) -> Response:
     )
 
 
-@routes.post(_GROUP + "/action")
+@routes.post("/{group_id}/action")
 async def create_or_delete_device_in_group(request: Request, group_id: str) -> Response:
     asked = DeviceInGroup.read(request.query_params)
     instance_of(request).run(
