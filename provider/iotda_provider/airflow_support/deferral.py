@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from iotda_provider.airflow_support.trigger_events import Event
+from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -92,6 +92,12 @@ class DeferrableTask(Operator):
     def execution_timeout_error(self) -> AirflowTaskTimeout:
         """The error that Airflow raises if a task in a worker takes too long."""
         return AirflowTaskTimeout(f"execution_timeout of {self.execution_timeout} is over")
+
+    def error_of(self, event: Event) -> BaseException:
+        """What to raise for an event that has no result."""
+        if event.status == TIMEOUT:
+            return self.execution_timeout_error()
+        return event.error or nonsense(event, "it has no result")
 
 
 def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:

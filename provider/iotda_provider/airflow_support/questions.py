@@ -43,31 +43,20 @@ def checked_users(assigned_users: Any) -> list[dict[str, str]]:
     return users
 
 
-def put(
-    ti_id: str,
-    *,
-    subject: str,
-    body: str,
-    options: Sequence[str],
-    defaults: Sequence[str] | None = None,
-    assigned_users: Sequence[Mapping[str, str]] = (),
-) -> None:
+def put(ti_id: str, *, assigned_users: Sequence[Mapping[str, str]] = (), **question: Any) -> None:
     """Put the question of a task instance, from its worker; only once, however often it is called.
 
     :param ti_id: the task instance, which has one question
-    :param options: the answers
-    :param defaults: the answer that silence means; None: none
     :param assigned_users: who may answer, as ``{"id", "name"}``; none: whoever may at all
+    :param question: ``subject``, ``body``, ``options`` (the answers) and ``defaults`` (the answer
+        that silence means; None: none)
     """
     from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
     users: Any = [dict(user) for user in assigned_users]
     upsert_hitl_detail(
         ti_id=UUID(ti_id),
-        options=list(options),
-        subject=subject,
-        body=body,
-        defaults=None if defaults is None else list(defaults),
+        **question,
         params={},
         **({"assigned_users": users} if users else {}),
     )

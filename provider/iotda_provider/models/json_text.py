@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from iotda_provider.models.text import what_is
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: The most digits of a whole number; a longer one is larger than any float.
 MAX_DIGITS = 300
@@ -64,11 +67,26 @@ def _no_number(text: str) -> NoReturn:
 
 
 class PlainJson:
-    """Makes a dataclass plain JSON."""
+    """Makes a dataclass plain JSON, and reads it again.
+
+    A class says what an error calls it, and what reads the values of fields that are neither text
+    nor flags nor numbers.
+    """
+
+    title: ClassVar[str] = "job"
+    readers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON: its arguments by their names."""
         return plain_arguments(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError: it is not what that returns
+        """
+        return cls(**checked_fields(cls, data, cls.title, **cls.readers))
 
 
 def plain_arguments(one: Any) -> dict[str, Any]:

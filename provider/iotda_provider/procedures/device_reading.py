@@ -23,7 +23,7 @@ from iotda_provider.procedures import MAX_IN_FLIGHT, CallsIO
 #: The most calls of one step, so that whoever reads can do something else in between.
 _PAGES, _SINGLE = 8, 2 * MAX_IN_FLIGHT
 #: Where each call of a step fails so, the platform is down: the rest is not asked for.
-_DOWN = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
+DOWN = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
 
 
 class DeviceReading:
@@ -86,7 +86,7 @@ class DeviceReading:
                 self.errors[device_id] = answer
             else:
                 self.found[device_id] = self._keep(answer)
-        if answers and all(isinstance(answer, _DOWN) for answer in answers):
+        if answers and all(isinstance(answer, DOWN) for answer in answers):
             self._fail(self._left, answers[0])
             self._left = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import total_progress
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskStatus
-from iotda_provider.models.json_text import PlainJson, checked_fields
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.rollout_guard.outcome import statuses_of
-from iotda_provider.task_io.parameters import batch_task_ids
+from iotda_provider.task_io import parameters
 from iotda_provider.waiting.outage import Outage, is_task_gone
 
 
@@ -37,13 +37,7 @@ class RestJob(PlainJson):
     grace_until: float | None = None
     exposed: int | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RestJob:
-        """The inverse of :meth:`to_json`.
-
-        :raises ValueError: it is not what that returns
-        """
-        return cls(**checked_fields(cls, data, "job", batch_task_ids=batch_task_ids))
+    readers = {"batch_task_ids": parameters.batch_task_ids}
 
 
 class UntilAtRest:

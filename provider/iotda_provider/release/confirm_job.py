@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,34 @@ from iotda_provider.release.confirm_chunks import MAX_CHUNK
 from iotda_provider.release.maintenance_window import MaintenanceWindow
 from iotda_provider.release.manifest import Part
 from iotda_provider.task_io.parameters import as_list, as_mapping, whole_number
+
+
+def _read_counts(data: Any) -> dict[str, Any]:
+    counts = as_mapping(data or {}, "job: counts")
+    for key, pair in counts.items():
+        for one in as_list(pair, f"job: counts: {key}"):
+            whole_number(one, "job: counts", zero=True)
+    return counts
+
+
+def read_parts(data: Any) -> tuple[Part, ...]:
+    """The batch tasks of waves out of plain JSON.
+
+    :raises ValueError: it is something else
+    """
+    return tuple(map(Part.from_json, as_list(data, "job: parts")))
+
+
+def read_window(data: Any) -> MaintenanceWindow | None:
+    """A window out of plain JSON.
+
+    :raises ValueError: it is none
+    """
+    if data is None:
+        return None
+    return MaintenanceWindow(
+        **checked_fields(MaintenanceWindow, data, "window", days=lambda days: days)
+    )
 
 
 @dataclass
@@ -58,42 +85,8 @@ class ConfirmJob(PlainJson):
         """How many devices are in this wave and those before it."""
         return sum(part.devices for part in self.parts if part.wave <= self.wave)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ConfirmJob:
-        """The inverse of :meth:`to_json`.
+    readers = {"window": read_window, "parts": read_parts, "counts": _read_counts}
 
-        :raises ValueError: it is not what that returns
-        """
-        readers = {"window": read_window, "parts": read_parts, "counts": _read_counts}
-        values = checked_fields(cls, data, "job", **readers)
-        if values.get("chunk") == 0:
+    def __post_init__(self) -> None:
+        if self.chunk == 0:
             raise ValueError("job: chunk must be greater than 0")
-        return cls(**values)
-
-
-def _read_counts(data: Any) -> dict[str, Any]:
-    counts = as_mapping(data or {}, "job: counts")
-    for key, pair in counts.items():
-        for one in as_list(pair, f"job: counts: {key}"):
-            whole_number(one, "job: counts", zero=True)
-    return counts
-
-
-def read_parts(data: Any) -> tuple[Part, ...]:
-    """The batch tasks of waves out of plain JSON.
-
-    :raises ValueError: it is something else
-    """
-    return tuple(map(Part.from_json, as_list(data, "job: parts")))
-
-
-def read_window(data: Any) -> MaintenanceWindow | None:
-    """A window out of plain JSON.
-
-    :raises ValueError: it is none
-    """
-    if data is None:
-        return None
-    return MaintenanceWindow(
-        **checked_fields(MaintenanceWindow, data, "window", days=lambda days: days)
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError, StopNotAllowedError
+from iotda_provider.exceptions import IoTDAError, StopNotAllowedError
 from iotda_provider.models import SubtaskStatus
 from iotda_provider.release.confirm_chunks import (
     PATIENCE,
@@ -42,6 +42,8 @@ class WaveConfirmation(WaveLedgers):
     :param job: which wave, and within which limits
     :param watch: the release's guard
     """
+
+    job_class = ConfirmJob
 
     def __init__(self, job: ConfirmJob, watch: ReleaseGuard) -> None:
         super().__init__(job, watch)
@@ -268,15 +270,10 @@ class WaveConfirmation(WaveLedgers):
             )
 
     async def _wait(self, io: ReleaseIO, why: str, pause: float) -> None:
-        now, job = self._clock(), self.job
-        if now >= job.deadline and not self._watch.is_stopping:
-            raise BatchTaskTimeoutError(
-                f"Wave {job.wave} could not be confirmed in {job.timeout:.0f} s: {why}. Clear "
-                "this task to go on."
-            )
+        pause = min(self.seconds_to_next_look(why, "confirmed"), pause)
         self.say(why)
         await self._write_down(io)
-        await io.sleep(min(self._watch.seconds_to_next_look(job.deadline, now), pause))
+        await io.sleep(pause)
 
     def _result(self, outcome: Outcome | None) -> dict[str, Any]:
         job, watch = self.job, self._watch
@@ -311,7 +308,7 @@ class WaveConfirmation(WaveLedgers):
         if job.rehearse_stop:
             result["rehearse_stop"] = True
         if outcome is not None:
-            result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
+            result |= outcome.cause
         return result
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.models.json_text import PlainJson, checked_fields
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
 from iotda_provider.release.confirm_job import read_parts, read_window
 from iotda_provider.release.maintenance_window import MaintenanceWindow
@@ -60,23 +59,13 @@ class CreateJob(PlainJson):
         plain = super().to_json()
         return {name: one for name, one in plain.items() if one or name not in _LEFT_OUT}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> CreateJob:
-        """The inverse of :meth:`to_json`.
-
-        :raises ValueError: it is not what that returns
-        """
-        values = checked_fields(
-            cls,
-            data,
-            "job",
-            window=read_window,
-            earlier=read_parts,
-            task=lambda task: as_mapping(task, "job: task"),
-            identity=lambda identity: as_mapping(identity, "job: identity"),
-            note=lambda note: None if note is None else ReleaseNote.from_json(note),
-        )
-        return cls(**values)
+    readers = {
+        "window": read_window,
+        "earlier": read_parts,
+        "task": lambda task: as_mapping(task, "job: task"),
+        "identity": lambda identity: as_mapping(identity, "job: identity"),
+        "note": lambda note: None if note is None else ReleaseNote.from_json(note),
+    }
 
     @property
     def batch_task_ids(self) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from iotda_provider.exceptions import (
     BatchTaskDiffersError,
-    BatchTaskTimeoutError,
     IoTDAApiError,
     IoTDAConfigError,
     IoTDAError,
@@ -43,9 +42,11 @@ class WaveCreation(WaveStep):
     :param watch: the release's guard; before the first wave it watches nothing
     """
 
+    job: CreateJob
+    job_class = CreateJob
+
     def __init__(self, job: CreateJob, watch: ReleaseGuard) -> None:
-        super().__init__(f"Wave {job.wave}", watch, job.window)
-        self.job = job
+        super().__init__(job, watch)
         self._begun: BegunWave | None = None
         self._was_read = False
         self._look: WaveLook | None = None
@@ -61,7 +62,7 @@ class WaveCreation(WaveStep):
         :raises IoTDAError: no device was confirmed yet, and the platform has refused the first
             batch task for a reason that does not pass by itself; or the waves are not those planned
         """
-        watch, job = self._watch, self.job
+        watch = self._watch
         while True:
             outcome = await watch.poll(io)
             if outcome is not None and outcome.verdict != COMPLETED:
@@ -82,17 +83,12 @@ class WaveCreation(WaveStep):
                         return self._result(None)
             if why is None:
                 continue
-            now = self._clock()
-            if now >= job.deadline and not watch.is_stopping:
-                raise BatchTaskTimeoutError(
-                    f"Wave {job.wave} could not be created in {job.timeout:.0f} s: {why}. Clear "
-                    "this task to go on."
-                )
+            pause = self.seconds_to_next_look(why, "created")
             # What was read will be out of date when it goes on.
             if self._look is not None:
                 self._look.forget()
             self.say(why)
-            await io.sleep(watch.seconds_to_next_look(job.deadline, now))
+            await io.sleep(pause)
 
     async def _go_on(self, io: ReleaseIO) -> str | None:
         """Do one step; returns why it could not, or None."""
@@ -344,7 +340,7 @@ class WaveCreation(WaveStep):
             "summary": said,
         }
         if outcome is not None:
-            result |= {"rule": outcome.rule, "stop": outcome.to_result()["stop"]}
+            result |= outcome.cause
         return result
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from iotda_provider.models.json_text import PlainJson, checked_fields
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.release.gate import STOP
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.rollout_guard.outcome import COMPLETED
-from iotda_provider.task_io.parameters import batch_task_ids
+from iotda_provider.task_io import parameters
 
 #: The verdict where somebody has answered, or nobody in time.
 ANSWERED = "answered"
@@ -43,14 +44,7 @@ class QuestionJob(PlainJson):
     ti_id: str
     until: float | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> QuestionJob:
-        """The inverse of :meth:`to_json`.
-
-        :raises ValueError: it is not what that returns
-        """
-        readers = {"batch_task_ids": lambda ids: () if ids == [] else batch_task_ids(ids)}
-        return cls(**checked_fields(cls, data, "job", **readers))
+    readers = {"batch_task_ids": partial(parameters.batch_task_ids, empty=True)}
 
 
 class OpenQuestion:
@@ -63,6 +57,8 @@ class OpenQuestion:
     :param job: the question
     :param watch: the release's guard
     """
+
+    job_class = QuestionJob
 
     def __init__(self, job: QuestionJob, watch: ReleaseGuard) -> None:
         self.job = job
@@ -84,8 +80,7 @@ class OpenQuestion:
                 closed = f"So the guard has closed the question after wave {job.wave}."
                 why = f"{outcome.summary} {closed}"
                 await io.close_question(job.ti_id, STOP, why)
-                stop = outcome.to_result()["stop"]
-                return self._result(outcome.verdict, STOP, THE_GUARD, why, outcome.rule, stop)
+                return self._result(outcome.verdict, STOP, THE_GUARD, why, **outcome.cause)
             now = self._clock()
             # This guard may have begun a stop before its triggerer was restarted.
             if not watch.is_stopping and not (watch.awaits_memory and watch.needs_memory):
@@ -109,21 +104,16 @@ class OpenQuestion:
         return self._watch.seconds_to_next_look(self.job.until, now)
 
     def _result(
-        self,
-        verdict: str,
-        option: str | None,
-        by: str | None,
-        summary: str,
-        rule: Any = None,
-        stop: Any = None,
+        self, verdict: str, option: str | None, by: str | None, summary: str, **more: Any
     ) -> dict[str, Any]:
         return {
             "wave": self.job.wave,
             "verdict": verdict,
             "option": option,
             "by": by,
-            "rule": rule,
-            "stop": stop,
+            "rule": None,
+            "stop": None,
             "progress": self._watch.progress_json,
             "summary": summary,
+            **more,
         }

@@ -11,25 +11,18 @@ count tells which other version somebody has installed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from iotda_provider import api
-from iotda_provider.exceptions import (
-    IoTDAError,
-    IoTDANotFoundError,
-    IoTDAServerError,
-    IoTDAThrottledError,
-    IoTDATransportError,
-)
+from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.models import Device
-from iotda_provider.models.json_text import PlainJson, checked_fields
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.log import Log
 from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.procedures import CallsIO
-from iotda_provider.procedures.device_reading import DeviceReading
+from iotda_provider.procedures.device_reading import DOWN, DeviceReading
 from iotda_provider.release.manifest import (
     CURRENT,
     GONE,
@@ -38,8 +31,6 @@ from iotda_provider.release.manifest import (
     OTHER_VERSION,
     UNREAD_VERSION,
 )
-
-_TRANSIENT = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
 
 
 @dataclass(frozen=True)
@@ -59,13 +50,7 @@ class Counted(PlainJson):
     devices: int | None = None
     current: int = 0
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Counted:
-        """The inverse of :meth:`to_json`.
-
-        :raises ValueError: it is not what that returns
-        """
-        return cls(**checked_fields(cls, data, LOOKED))
+    title = LOOKED
 
 
 async def count(io: CallsIO, counted: Counted, log: Log) -> Counted:
@@ -155,7 +140,7 @@ class SecondLook:
             return
         errors = reading.errors
         for device_id, error in errors.items():
-            if isinstance(error, _TRANSIENT):
+            if isinstance(error, DOWN):
                 self._reading = None
                 raise error
             if not isinstance(error, IoTDANotFoundError):

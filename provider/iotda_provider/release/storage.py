@@ -72,14 +72,6 @@ class ReleaseFiles(json_text.PlainJson):
         path, digest = plan["manifest_path"], plan["digest"]
         return cls(ti.dag_id, ti.run_id, plan_task_id, keeper_task_id, path, digest)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ReleaseFiles:
-        """The inverse of :meth:`to_json`.
-
-        :raises ValueError: it is not what that returns
-        """
-        return cls(**json_text.checked_fields(cls, data, "files"))
-
     # --- the waves --------------------------------------------------------------------------------
 
     def read_manifest(self) -> Manifest | None:

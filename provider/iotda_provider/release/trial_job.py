@@ -25,14 +25,14 @@ class TrialPlan(PlainJson):
     off: str = ""
     offline: float = 0.0
 
-    @classmethod
-    def from_json(cls, data: Any) -> TrialPlan:
-        """Read what :meth:`to_json` wrote.
+    title = "trial"
+    readers = {"record": lambda one: None if one is None else TrialRecord.from_json(one)}
 
-        :raises ValueError: it is something else
-        """
-        readers = {"record": lambda one: None if one is None else TrialRecord.from_json(one)}
-        return cls(**checked_fields(cls, data, "trial", **readers))
+
+def _read_versions(data: Any) -> tuple[str, ...]:
+    if not isinstance(data, (list, tuple)) or not all(isinstance(one, str) for one in data):
+        raise ValueError("trial: versions must be texts")
+    return tuple(data)
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,8 @@ class TrialRecord(PlainJson):
     column: str
     versions: tuple[str, ...]
 
-    @classmethod
-    def from_json(cls, data: Any) -> TrialRecord:
-        """Read what :meth:`to_json` wrote.
-
-        :raises ValueError: it is something else
-        """
-        return cls(
-            **checked_fields(cls, data, "trial", draw=Draw.from_json, versions=_read_versions)
-        )
-
-
-def _read_versions(data: Any) -> tuple[str, ...]:
-    if not isinstance(data, (list, tuple)) or not all(isinstance(one, str) for one in data):
-        raise ValueError("trial: versions must be texts")
-    return tuple(data)
+    title = "trial"
+    readers = {"draw": Draw.from_json, "versions": _read_versions}
 
 
 @dataclass

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iotda_provider.airflow_support.threads import one_at_a_time
 from iotda_provider.api import Call
-from iotda_provider.exceptions import IoTDAAuthError, IoTDAError, IoTDATransportError
-from iotda_provider.hooks.procedure_io import AsyncIO
+from iotda_provider.exceptions import IoTDAAuthError, IoTDATransportError
 from iotda_provider.models import SubtaskStatus, TargetResults
 from iotda_provider.notifications.audience import Audience
 from iotda_provider.release.files_io import FilesOfRelease
@@ -67,7 +66,6 @@ class TriggererReleaseIO(FilesOfRelease, TriggererGuardIO):
     ) -> None:
         super().__init__(hook, store, log, audience, earlier_memory=earlier_memory)
         self._files = files
-        self._calls = AsyncIO(hook)
         # A path that hangs holds one thread, however many tries and waves wait for it.
         self._line = files and (files.manifest_path or files)
         self._deadline = deadline
@@ -90,13 +88,7 @@ class TriggererReleaseIO(FilesOfRelease, TriggererGuardIO):
 
     async def perform(self, call: Call[T]) -> T:
         async with self._reading_new_keys():
-            return await self._calls.perform(call)
-
-    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
-        return await self._calls.perform_all(calls)
-
-    def count(self, metric: str) -> None:
-        self._calls.count(metric)
+            return await super().perform(call)
 
     async def other_releases(
         self, run: Mapping[str, Any], note: ReleaseNote | None

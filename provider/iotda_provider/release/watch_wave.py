@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from iotda_provider.exceptions import BatchTaskTimeoutError
 from iotda_provider.guards import EnoughSuccess, rules_from_json, rules_to_json
 from iotda_provider.models import TaskProgress
-from iotda_provider.models.json_text import PlainJson, checked_fields
+from iotda_provider.models.json_text import PlainJson
 from iotda_provider.release.gate import GateReading, read_gate_in_all_cases
 from iotda_provider.release.release_guard import ReleaseGuard, in_words
 from iotda_provider.release.release_io import GO, STOP, WAIT, EvidenceFailedError, ReleaseIO
 from iotda_provider.release.trial import WaveTrial
 from iotda_provider.release.trial_job import TrialJob
 from iotda_provider.rollout_guard.outcome import COMPLETED
-from iotda_provider.task_io.parameters import batch_task_ids
+from iotda_provider.task_io import parameters
 from iotda_provider.trials import DeviceTrial
 
 PASSED, UNPROVEN, REJECTED = "passed", "unproven", "rejected"
@@ -28,6 +27,13 @@ _WORDS = {
     "lost": "is lost",
     "breached": "has breached a rule",
 }
+
+
+def _read_gate(data: Any) -> EnoughSuccess:
+    rules = rules_from_json(data)
+    if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
+        raise ValueError("job: gate must be one EnoughSuccess")
+    return rules[0]
 
 
 @dataclass
@@ -72,28 +78,16 @@ class WatchJob(PlainJson):
         """As plain JSON."""
         return {**super().to_json(), "gate": rules_to_json([self.gate])}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> WatchJob:
-        """The inverse of :meth:`to_json`.
+    readers = {
+        "gate": _read_gate,
+        "batch_task_ids": parameters.batch_task_ids,
+        "trial": lambda trial: None if trial is None else TrialJob.from_json(trial),
+    }
 
-        :raises ValueError: it is not what that returns
-        """
-        values = checked_fields(
-            cls,
-            data,
-            "job",
-            gate=_read_gate,
-            batch_task_ids=batch_task_ids,
-            trial=lambda trial: None if trial is None else TrialJob.from_json(trial),
-        )
-        return cls(**values)
-
-
-def _read_gate(data: Any) -> EnoughSuccess:
-    rules = rules_from_json(data)
-    if len(rules) != 1 or not isinstance(rules[0], EnoughSuccess):
-        raise ValueError("job: gate must be one EnoughSuccess")
-    return rules[0]
+    @property
+    def deadline(self) -> float:
+        """When it is over, in seconds since 1970."""
+        return self.end
 
 
 class WaveDecision:
@@ -102,6 +96,8 @@ class WaveDecision:
     :param job: which wave, and what it must show
     :param watch: the release's guard
     """
+
+    job_class = WatchJob
 
     def __init__(self, job: WatchJob, watch: ReleaseGuard) -> None:
         self.job = job
@@ -125,11 +121,7 @@ class WaveDecision:
             outcome = await watch.poll(io)
             job.rehearse_stop = job.rehearse_stop and not watch.has_rehearsed
             if outcome is not None and outcome.verdict != COMPLETED:
-                return {
-                    **self._result(outcome.verdict, None, outcome.summary),
-                    "rule": outcome.rule,
-                    "stop": outcome.to_result()["stop"],
-                }
+                return {**self._result(outcome.verdict, None, outcome.summary), **outcome.cause}
             if await self._is_worse(io):
                 return {**self._result(REJECTED, self._reading()), "rule": DeviceTrial.__name__}
             ended, now = outcome is not None, self._clock()

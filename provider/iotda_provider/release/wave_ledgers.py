@@ -21,9 +21,10 @@ class WaveLedgers(WaveStep):
     :param watch: the release's guard
     """
 
+    job: ConfirmJob
+
     def __init__(self, job: ConfirmJob, watch: ReleaseGuard) -> None:
-        super().__init__(f"Wave {job.wave}", watch, job.window)
-        self.job = job
+        super().__init__(job, watch)
         #: Of each batch task, how many confirmations were accepted, and how many may have started.
         self._counts: dict[str, Any] = job.counts
         self._left: list[Part] | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from iotda_provider.exceptions import IoTDAError
-from iotda_provider.release.maintenance_window import MaintenanceWindow
+from iotda_provider.exceptions import BatchTaskTimeoutError, IoTDAError
+from iotda_provider.release.confirm_job import ConfirmJob
+from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.waiting.outage import Outage, is_transient
@@ -17,28 +18,42 @@ _SAY_EVERY = 300.0
 class WaveStep:
     """A step of a wave that waits for its window, its guard and the platform, and says why.
 
-    :param name: how its lines begin
+    :param job: which wave, and when devices may be confirmed
     :param watch: the release's guard
-    :param window: when devices may be confirmed; None: at any time
     """
 
-    def __init__(self, name: str, watch: ReleaseGuard, window: MaintenanceWindow | None) -> None:
-        self._name = name
+    def __init__(self, job: CreateJob | ConfirmJob, watch: ReleaseGuard) -> None:
+        self.job = job
+        self._name = f"Wave {job.wave}"
         self._watch = watch
         self._log = watch.log
         self._clock = watch.clock
-        self._window = window
         self._said = ("", 0.0)
         self._refusals = Outage(watch.plan.max_outage, watch.plan.poll_interval)
 
     def closed(self) -> str:
         """Why no device may be confirmed at this time; empty: they may."""
-        window, now = self._window, datetime.fromtimestamp(self._clock(), timezone.utc)
+        window, now = self.job.window, datetime.fromtimestamp(self._clock(), timezone.utc)
         if window is None or window.is_open(now):
             return ""
         return (
             f"the maintenance window {window} is closed; it opens at {window.opens(now):%F %R %Z}"
         )
+
+    def seconds_to_next_look(self, why: str, done: str) -> float:
+        """For how long it waits.
+
+        :param why: why it has to
+        :param done: what could not be done with the wave till then
+        :raises BatchTaskTimeoutError: it has waited for as long as it may
+        """
+        job, now = self.job, self._clock()
+        if now >= job.deadline and not self._watch.is_stopping:
+            raise BatchTaskTimeoutError(
+                f"Wave {job.wave} could not be {done} in {job.timeout:.0f} s: {why}. Clear "
+                "this task to go on."
+            )
+        return self._watch.seconds_to_next_look(job.deadline, now)
 
     def say(self, why: str) -> None:
         """Log why it waits, and again every five minutes."""

@@ -56,7 +56,7 @@ class MustWaitError(Exception):
         self.seconds = seconds
 
 
-class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
+class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO, BlockingIO):
     """The blocking I/O object of a release's procedures, a
     :class:`~iotda_provider.release.release_io.ReleaseIO`; a context manager.
 
@@ -68,6 +68,8 @@ class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
     :param ask: the user's functions that may be called; None: none
     :param waits: whether to wait here; otherwise it raises :class:`MustWaitError`
     """
+
+    _hook: IoTDAHook
 
     def __init__(
         self,
@@ -82,7 +84,6 @@ class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
     ) -> None:
         super().__init__(hook, context, log, audience)
         self._files = files
-        self._calls = BlockingIO(hook)
         self._ask = ask
         self._waits = waits
         #: Called before each wait, thus after each look.
@@ -129,13 +130,7 @@ class WorkerReleaseIO(FilesOfRelease, WorkerGuardIO):
 
     async def perform(self, call: Call[T]) -> T:
         with self._reading_new_keys():
-            return await self._calls.perform(call)
-
-    async def perform_all(self, calls: Sequence[Call[T]]) -> list[T | IoTDAError]:
-        return await self._calls.perform_all(calls)
-
-    def count(self, metric: str) -> None:
-        self._calls.count(metric)
+            return await super().perform(call)
 
     async def other_releases(
         self, run: Mapping[str, Any], note: ReleaseNote | None

@@ -51,6 +51,11 @@ class Outcome:
         ids, plain["status"] = plain.pop("batch_task_ids"), _one_or_all(self.status)
         return {"batch_task_id": _one_or_all(ids), **plain}
 
+    @property
+    def cause(self) -> dict[str, Any]:
+        """The broken rule and the guard's stop, as plain JSON, for results of other tasks."""
+        return {"rule": self.rule, "stop": plain_arguments(self)["stop"]}
+
     @classmethod
     def from_result(cls, data: Mapping[str, Any]) -> Outcome:
         """Read what :meth:`to_result` wrote.

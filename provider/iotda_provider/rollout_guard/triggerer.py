@@ -48,7 +48,7 @@ async def warm_up(rules: Sequence[Rule]) -> None:
     await own_loop_iteration()
 
 
-class TriggererGuardIO:
+class TriggererGuardIO(AsyncIO):
     """The asynchronous :class:`~iotda_provider.rollout_guard.GuardIO`.
 
     :param hook: an open hook
@@ -58,6 +58,8 @@ class TriggererGuardIO:
     :param read: reads a batch task; None: the hook does, with one call each
     :param earlier_memory: the recall of an earlier memory; None: there is none
     """
+
+    _hook: IoTDAAsyncHook
 
     def __init__(
         self,
@@ -140,9 +142,6 @@ class TriggererGuardIO:
         if routine and unread:
             return False  # it would overwrite the earlier memory, which is not read yet
         return await self._store.remember(memory, routine=routine)
-
-    async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     async def tell(self, alert: Alert) -> None:
         self._tell(alert)

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from iotda_provider.models.json_text import PlainJson
 from iotda_provider.triggers.release import WaveTrigger
-
-if TYPE_CHECKING:
-    from iotda_provider.release.release_guard import ReleaseGuard
-    from iotda_provider.release.release_io import ReleaseProcedure
 
 
 class OpenQuestionTrigger(WaveTrigger):
@@ -18,14 +11,9 @@ class OpenQuestionTrigger(WaveTrigger):
     Since Airflow 3.3 an answer resumes the task at once, without this trigger, which is cancelled.
     """
 
+    procedure = "iotda_provider.release.open_question.OpenQuestion"
     needs = (
         *WaveTrigger.needs,
         "iotda_provider.release.open_question",
         "iotda_provider.airflow_support.questions",
     )
-
-    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
-        from iotda_provider.release.open_question import OpenQuestion, QuestionJob
-
-        job = QuestionJob.from_json(self.job)
-        return job, OpenQuestion(job, watch)

@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import TriggerEvent
@@ -116,9 +117,17 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
         ids = self.guard.get("batch_task_ids")
         return () if ids == [] else batch_task_ids(ids)
 
+    @property
     @abstractmethod
+    def procedure(self) -> str:
+        """The dotted path of the class that does the work, and knows the class of its job."""
+
     def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
         """The job, and the procedure that carries it out."""
+        module, _, name = self.procedure.rpartition(".")
+        procedure = getattr(import_module(module), name)
+        job = procedure.job_class.from_json(self.job)
+        return job, procedure(job, watch)
 
     async def events(self, hook: IoTDAAsyncHook) -> AsyncIterator[TriggerEvent]:
         from iotda_provider.airflow_support.task_notes import LARGEST
@@ -174,36 +183,26 @@ class WaveTrigger(GuardingTrigger, ReleaseTrigger):
 class CreateWaveTrigger(WaveTrigger):
     """Goes on creating the batch tasks of one wave."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
-        from iotda_provider.release.create_job import CreateJob
-        from iotda_provider.release.create_wave import WaveCreation
-
-        job = CreateJob.from_json(self.job)
-        return job, WaveCreation(job, watch)
+    procedure = "iotda_provider.release.create_wave.WaveCreation"
 
 
 class ConfirmWaveTrigger(WaveTrigger):
     """Goes on confirming one wave."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
-        from iotda_provider.release.confirm_job import ConfirmJob
-        from iotda_provider.release.confirm_wave import WaveConfirmation
-
-        job = ConfirmJob.from_json(self.job)
-        return job, WaveConfirmation(job, watch)
+    procedure = "iotda_provider.release.confirm_wave.WaveConfirmation"
 
 
 class WatchWaveTrigger(WaveTrigger):
     """Goes on watching one wave; the event is ``ask`` when external evidence must be asked for."""
 
-    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
-        from iotda_provider.models.heavy_libraries import warm_up
-        from iotda_provider.release.watch_wave import WatchJob, WaveDecision
+    procedure = "iotda_provider.release.watch_wave.WaveDecision"
 
-        job = WatchJob.from_json(self.job)
-        if job.trial is not None:
+    def begin(self, watch: ReleaseGuard) -> tuple[PlainJson, ReleaseProcedure]:
+        if self.job.get("trial") is not None:
+            from iotda_provider.models.heavy_libraries import warm_up
+
             warm_up()
-        return job, WaveDecision(job, watch)
+        return super().begin(watch)
 
 
 class AtRestTrigger(ReleaseTrigger):

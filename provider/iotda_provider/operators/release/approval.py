@@ -13,7 +13,7 @@ from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from iotda_provider.airflow_support import questions
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.task_notes import owner_of
-from iotda_provider.airflow_support.trigger_events import Event, nonsense
+from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models.text import one_line
 from iotda_provider.operators.branch import BranchOperator
@@ -179,7 +179,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
             return self._conclude(context, memory, event.result)
         store.take_back(memory.to_json())
         forget_triggers_memory(context)
-        raise event.error or nonsense(event, "it has no result")
+        raise self.error_of(event)
 
     def without_triggerer(self, context: Context) -> Any:
         self.log.warning("Nobody has answered in time, and no triggerer has guarded meanwhile.")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
-from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
+from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.at_rest import RestJob, UntilAtRest
 from iotda_provider.release.worker import MustWaitError, WorkerReleaseIO
@@ -115,9 +115,7 @@ class WaitUntilAtRestOperator(DeferrableTask, IoTDABaseOperator):
     def resumed(self, context: Context, event: Event) -> dict[str, Any]:
         if event.result is not None:
             return dict(event.result)
-        if event.status == TIMEOUT:
-            raise self.execution_timeout_error()
-        raise event.error or nonsense(event, "it has no result")
+        raise self.error_of(event)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         if self.earlier_limit(self.timeout) == "execution_timeout":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import Context
 
@@ -20,9 +20,6 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.storage import ReleaseFiles
 from iotda_provider.task_io.dag_parameters import flag, is_template
 from iotda_provider.task_io.parameters import none_if_blank, read_whole_number, whole_number
-
-if TYPE_CHECKING:
-    from iotda_provider.triggers.release import WaveTrigger
 
 
 class ConfirmWaveOperator(WindowedOperator):
@@ -65,8 +62,8 @@ class ConfirmWaveOperator(WindowedOperator):
 
     template_fields: Sequence[str] = (*WindowedOperator.template_fields, "max_in_flight")
 
-    job_class = ConfirmJob
     procedure_class = WaveConfirmation
+    trigger_name = "ConfirmWaveTrigger"
 
     def __init__(
         self,
@@ -116,11 +113,6 @@ class ConfirmWaveOperator(WindowedOperator):
             if isinstance(result, Mapping) and "started_elsewhere" in result:
                 return result.get("rehearse_stop") is True
         return self.wave == 1
-
-    def trigger(self, **arguments: Any) -> WaveTrigger:
-        from iotda_provider.triggers.release import ConfirmWaveTrigger
-
-        return ConfirmWaveTrigger(**arguments)
 
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
         if not result.get("unconfirmed"):

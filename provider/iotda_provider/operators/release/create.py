@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
@@ -26,9 +26,6 @@ from iotda_provider.rollout_guard.plan import read_rules
 from iotda_provider.task_io.dag_parameters import flag, object_or_template, text_or_template
 from iotda_provider.task_io.parameters import as_mapping, as_text, none_if_blank
 from iotda_provider.task_io.reports import push_xcom
-
-if TYPE_CHECKING:
-    from iotda_provider.triggers.release import WaveTrigger
 
 
 class CreateWaveOperator(WindowedOperator):
@@ -86,8 +83,8 @@ class CreateWaveOperator(WindowedOperator):
         "from_version",
     )
 
-    job_class = CreateJob
     procedure_class = WaveCreation
+    trigger_name = "CreateWaveTrigger"
 
     def __init__(
         self,
@@ -189,11 +186,6 @@ class CreateWaveOperator(WindowedOperator):
             "person's answer have opened it (was a task marked as a success by hand?). Clear "
             f"{gate} to have that decided."
         )
-
-    def trigger(self, **arguments: Any) -> WaveTrigger:
-        from iotda_provider.triggers.release import CreateWaveTrigger
-
-        return CreateWaveTrigger(**arguments)
 
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
         """Say what the release is about, with the batch tasks that it has by now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import Context
 
@@ -25,9 +25,6 @@ from iotda_provider.rollout_guard.outcome import COMPLETED
 from iotda_provider.task_io.dag_parameters import airflow_id, function_or_path, is_template
 from iotda_provider.task_io.parameters import positive, read_number, read_whole_number, whole_number
 from iotda_provider.trials.device_trial import as_trial
-
-if TYPE_CHECKING:
-    from iotda_provider.triggers.release import WaveTrigger
 
 Evidence = Callable[[Mapping[str, Any]], Any] | str
 
@@ -73,8 +70,8 @@ class WatchWaveOperator(WaveOperator):
         "trial",
     )
 
-    job_class = WatchJob
     procedure_class = WaveDecision
+    trigger_name = "WatchWaveTrigger"
 
     def __init__(
         self,
@@ -183,14 +180,6 @@ class WatchWaveOperator(WaveOperator):
         job = TrialJob(trial, begun.at if begun is not None else time.time(), bake, span)
         job.look = job.schedule.next_at(time.time())
         return job
-
-    def limit(self, job: WatchJob) -> float:
-        return job.end
-
-    def trigger(self, **arguments: Any) -> WaveTrigger:
-        from iotda_provider.triggers.release import WatchWaveTrigger
-
-        return WatchWaveTrigger(**arguments)
 
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         plan = plan_of(context["ti"], self.plan_task_id)

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.deferral import DeferrableTask
 from iotda_provider.airflow_support.task_notes import owner_of
-from iotda_provider.airflow_support.trigger_events import ASK, TIMEOUT, Event, nonsense
+from iotda_provider.airflow_support.trigger_events import ASK, Event
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import FailureClasses, rules_to_json
 from iotda_provider.guards.audit import audit_header
@@ -240,9 +240,9 @@ class WaveOperator(DeferrableTask, GuardedOperator):
 
     # --- what a subclass says ---------------------------------------------------------------------
 
-    #: What it does, as a trigger's argument, and the `ReleaseProcedure` that does it.
-    job_class: ClassVar[type[Any]]
+    #: The `ReleaseProcedure` that does the job, and the class in ``triggers.release`` that goes on.
     procedure_class: ClassVar[type[Any]]
+    trigger_name: ClassVar[str]
 
     @abstractmethod
     def begin(self, context: Context, plan: Mapping[str, Any], parts: Sequence[Part]) -> Any:
@@ -255,14 +255,6 @@ class WaveOperator(DeferrableTask, GuardedOperator):
     def is_guarded(self, part: Part) -> bool:
         """Whether this task guards a batch task of the release; it is the same in all its tries."""
         return True
-
-    @abstractmethod
-    def limit(self, job: Any) -> float:
-        """When the job is over by its own parameters, in seconds since 1970."""
-
-    @abstractmethod
-    def trigger(self, **arguments: Any) -> WaveTrigger:
-        """The trigger that goes on with the job."""
 
     def conclude(self, context: Context, files: ReleaseFiles, result: dict[str, Any]) -> None:
         """Push the XComs besides the return value."""
@@ -310,11 +302,13 @@ class WaveOperator(DeferrableTask, GuardedOperator):
         self, context: Context, job: Any, watch: ReleaseGuard, *, began: float, wait: float
     ) -> NoReturn:
         """Wait in the triggerer; ``self`` is lost on the way, so what is known travels along."""
+        from iotda_provider.triggers import release as triggers
+
         ti: Any = context["ti"]
         now = time.time()
         self.memory_store(context).hand_over(watch.memory.to_json())
         whole = self.execution_timeout
-        trigger = self.trigger(
+        trigger: WaveTrigger = getattr(triggers, self.trigger_name)(
             # The wave finds by itself the batch tasks that it has created meanwhile.
             guard={**watch.plan.to_dict(), "batch_task_ids": list(job.batch_task_ids)},
             job=job.to_json(),
@@ -327,7 +321,7 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             **self.connection,
         )
         # Beyond its time it may have to see a stop come true.
-        left = max(0.0, self.limit(job) - now) + watch.plan.stop_timeout
+        left = max(0.0, job.deadline - now) + watch.plan.stop_timeout
         limit = Deadline.of(left, whole, began=began, now=now)
         self.wait_in_triggerer(trigger, limit, max(self.poll_interval, wait))
 
@@ -342,13 +336,11 @@ class WaveOperator(DeferrableTask, GuardedOperator):
             return self._finish(context, memory, dict(event.result))
         if event.status == ASK:
             memo = TaskResult(event.memo, "the trigger")
-            job = self.job_class.from_json(memo["job"])
+            job = self.procedure_class.job_class.from_json(memo["job"])
             return self._work(context, job, memory, began=number_in(memo, "began"))
         store.take_back(memory.to_json())
         forget_triggers_memory(context)
-        if event.status == TIMEOUT:
-            raise self.execution_timeout_error()
-        raise event.error or nonsense(event, "it has no result")
+        raise self.error_of(event)
 
     # --- the end ----------------------------------------------------------------------------------
 

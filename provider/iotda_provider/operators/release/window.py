@@ -59,9 +59,6 @@ class WindowedOperator(WaveOperator):
             return _TIMEOUT
         return min(_TIMEOUT / window.share + _SLACK, _LONGEST)
 
-    def limit(self, job: Any) -> float:
-        return float(job.deadline)
-
     def without_triggerer(self, context: Context) -> dict[str, Any]:
         timeout = self.seconds_to_wait()
         if self.earlier_limit(timeout) == "execution_timeout":
