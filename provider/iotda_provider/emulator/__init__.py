@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from iotda_provider.emulator.common.errors import ScenarioError
+
 if TYPE_CHECKING:
-    from iotda_provider.emulator.common.errors import ScenarioError
     from iotda_provider.emulator.inprocess import Emulator
 
 __all__ = ["Emulator", "ScenarioError"]
@@ -18,17 +19,13 @@ _FRAMEWORK = ("fastapi", "starlette", "uvicorn")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Emulator":
-        try:
-            from iotda_provider.emulator.inprocess import Emulator
-        except ModuleNotFoundError as error:
-            raise explained(error) from error
-        return Emulator
-    if name == "ScenarioError":
-        from iotda_provider.emulator.common.errors import ScenarioError
-
-        return ScenarioError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name != "Emulator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from iotda_provider.emulator.inprocess import Emulator
+    except ModuleNotFoundError as error:
+        raise explained(error) from error
+    return Emulator
 
 
 def explained(error: ModuleNotFoundError) -> ModuleNotFoundError:

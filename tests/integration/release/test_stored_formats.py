@@ -387,9 +387,8 @@ def test_a_question_leaves_what_the_golden_file_says(
 @pytest.fixture
 def at_once(passing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All tasks live in the release's time."""
-    for name in ("stop", "stop_notices"):
-        monkeypatch.setattr(f"iotda_provider.operators.batch_task.{name}.time", passing)
-    monkeypatch.setattr("iotda_provider.sensors.batch_task.time", passing)
+    for name in ("operators.batch_task.stop", "notifications.telling_task", "sensors.batch_task"):
+        monkeypatch.setattr(f"iotda_provider.{name}.time", passing)
 
 
 @pytest.mark.usefixtures("at_once")

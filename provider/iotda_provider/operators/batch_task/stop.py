@@ -117,7 +117,7 @@ class StopBatchTaskOperator(TellingTask, DeferrableTask, TargetsOperator):
 
     def _telling(self, context: Context, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do the work, and tell people what came of it."""
-        notices = StopNotices(self.audience(context), context, self.log)
+        notices = StopNotices(self, context)
         with notices.of_failures(self.batch_task_id):
             result = work()
         notices.stopped(result)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, Context
 
 from iotda_provider.airflow_support.task_notes import notes_of
 from iotda_provider.exceptions import IoTDAError
-from iotda_provider.models.log import Log
 from iotda_provider.models.text import one_line
-from iotda_provider.notifications.audience import Audience
-from iotda_provider.notifications.in_worker import tell
-from iotda_provider.rollout_guard.alerts import Alert
-from iotda_provider.rollout_guard.outcome import to_text
+from iotda_provider.notifications.telling_task import TellingTask
 
 #: The note that people were told that the stop failed, for the next try.
 _NOTE = "iotda_stop_told"
@@ -26,15 +22,14 @@ _LONGEST_ERROR = 500
 class StopNotices:
     """The messages of one task instance that stops a batch task.
 
-    :param audience: whom to tell; if there is nobody, nothing is done
+    :param task: tells people; if there is nobody, nothing is done
     :param context: Airflow's context of the running task instance
-    :param log: the task's log
     """
 
-    def __init__(self, audience: Audience, context: Context, log: Log) -> None:
-        self._audience = audience
+    def __init__(self, task: TellingTask, context: Context) -> None:
+        self._tells = bool(task.audience(context).members)
+        self._tell = partial(task.tell, context)
         self._context = context
-        self._log = log
 
     @contextmanager
     def of_failures(self, batch_task_id: str) -> Iterator[None]:
@@ -42,10 +37,10 @@ class StopNotices:
         try:
             yield
         except (IoTDAError, AirflowFailException, AirflowTaskTimeout) as error:
-            if self._audience.members and not self._were_told():
+            if self._tells and not self._were_told():
                 reason = one_line(error, _LONGEST_ERROR)
                 sentence = f"Batch task {batch_task_id} was not stopped as asked. {reason}"
-                self._tell("stop_failed", sentence, batch_task_id)
+                self._tell("stop_failed", sentence, batch_task_ids=[batch_task_id])
             raise
 
     def stopped(self, result: Mapping[str, Any]) -> None:
@@ -53,14 +48,15 @@ class StopNotices:
 
         :param result: the operator's return value
         """
-        if not self._audience.members or result["outcome"] not in ("stopped", "stopping"):
+        if not self._tells or result["outcome"] not in ("stopped", "stopping"):
             return
         failed = f", {result['failed']} could not be stopped" if result["failed"] else ""
         said = (
             f"{result['succeeded']} of {result['requested']} devices were stopped{failed}. Batch "
             f"task {result['batch_task_id']} is {result['status']}."
         )
-        self._tell("stopped", said, result["batch_task_id"], result["progress"])
+        about = [result["batch_task_id"]]
+        self._tell("stopped", said, batch_task_ids=about, progress=result["progress"])
         with suppress(Exception):  # a note too many does no harm
             notes_of(self._context).delete(_NOTE)
 
@@ -74,12 +70,3 @@ class StopNotices:
             if getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0):
                 notes.set(_NOTE, {"told": ["stop_failed"]})
         return False
-
-    def _tell(self, kind: str, sentence: str, batch_task_id: str, progress: Any = None) -> None:
-        facts = {
-            "batch_task_ids": [batch_task_id],
-            "time": to_text(time.time()),
-            "progress": [progress or {}],
-        }
-        event = self._audience.event(Alert(kind, sentence, facts).to_json())
-        tell(self._audience, event, self._log)
