@@ -107,7 +107,7 @@ class Run:
     def _stop_by_hand(self) -> None:
         targets = [f"device-{number:05}" for number in range(0, DEVICES, 4)]
         for start in range(0, len(targets), 100):
-            self.world.stop(TASK, targets[start : start + 100])
+            self.world.act("stop", TASK, targets[start : start + 100])
 
     def show(self) -> BatchTask:
         """The task as the API would show it."""
@@ -128,7 +128,7 @@ class Run:
         if self.harmed is None:
             self.harmed = self.failing()
         try:
-            self.world.stop(TASK)
+            self.world.act("stop", TASK)
         except ApiError as refused:
             raise IoTDAApiError(refused.status, None, str(refused)) from refused
 

@@ -150,7 +150,7 @@ class Run:
     async def stop_task(self, batch_task_id: str) -> None:
         """Stop the rollout."""
         try:
-            self.world.stop(TASK)
+            self.world.act("stop", TASK)
         except ApiError as refused:
             raise IoTDAApiError(refused.status, None, str(refused)) from refused
 
