@@ -86,7 +86,7 @@ class WatchJob(PlainJson):
 
     @property
     def deadline(self) -> float:
-        """When it is over, in seconds since 1970."""
+        """When the wave's time is over, in seconds since 1970."""
         return self.end
 
 

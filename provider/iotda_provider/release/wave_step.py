@@ -41,11 +41,11 @@ class WaveStep:
         )
 
     def seconds_to_next_look(self, why: str, done: str) -> float:
-        """For how long it waits.
+        """The seconds until the next look.
 
-        :param why: why it has to
-        :param done: what could not be done with the wave till then
-        :raises BatchTaskTimeoutError: it has waited for as long as it may
+        :param why: why the wave waits
+        :param done: what could not be done with the wave, in one word
+        :raises BatchTaskTimeoutError: the wave has waited for as long as it may
         """
         job, now = self.job, self._clock()
         if now >= job.deadline and not self._watch.is_stopping:

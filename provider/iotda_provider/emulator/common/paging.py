@@ -38,7 +38,7 @@ class Page:
 
 
 class Record(Protocol):
-    """What has an id by whose order it was made, and shows itself."""
+    """A record that the API lists; the ids are in the order of creation."""
 
     record_id: str
 
@@ -47,7 +47,7 @@ class Record(Protocol):
 
 
 def listed(title: str, records: Iterable[Record], page: Page) -> dict[str, object]:
-    """An answer with one page of these records, newest first, which may come in any order."""
+    """An answer with one page of these records, newest first; they may come in any order."""
     found = sorted(records, key=attrgetter("record_id"), reverse=True)
     shown = page.cut(record for record in found if record.record_id < page.marker)
     return {

@@ -155,7 +155,7 @@ class GatewayRoute(APIRoute):
 
 
 def router(path: str = "") -> APIRouter:
-    """For the calls of a project under this path."""
+    """A router for the project's calls under this path."""
     return APIRouter(prefix=PREFIX + path, route_class=GatewayRoute)
 
 
