@@ -387,7 +387,7 @@ class Release:
         """What the run has told other DAGs by one asset."""
         asset = "dataset" if IS_AIRFLOW_2 else "asset"
         rows = self.airflow.query(
-            f"select extra from {asset}_event join {asset} on {asset}.id = {asset}_id "
+            f"select event.extra from {asset}_event event join {asset} on {asset}.id = {asset}_id "
             "where source_dag_id = ? and uri = ?",
             *(self.dag_id, uri),
         )
