@@ -225,8 +225,15 @@ def _made_once(make: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
+def texts_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other task of a ``dag.test()`` makes the text of a Variable at the same time."""
+    monkeypatch.setattr("iotda_provider.airflow_support.shared_text._SECONDS_TO_SETTLE", 0.1)
+
+
+@pytest.fixture
 def run_dag(
     airflow_database: Path,
+    texts_settle_at_once: None,
     one_request_at_a_time: None,
     quick_api: None,
     when_asked: list[Callable[[], object]],
