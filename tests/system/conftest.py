@@ -195,9 +195,12 @@ def quick_api(monkeypatch: pytest.MonkeyPatch) -> None:
     It replaces some dependencies of its own there. FastAPI then finds out anew, for each request,
     what each dependency depends on: here once. And functions that are not asynchronous run where
     they are called, as nobody else waits: FastAPI would take three threads, one after the other.
+    Of its versions only the newest is made, which is asked: the others take seconds.
     """
     try:
         import anyio.to_thread
+        from cadwyn import VersionBundle
+        from cadwyn.route_generation import _EndpointTransformer
         from fastapi.dependencies import utils
     except ImportError:  # Airflow 2:
         return
@@ -214,6 +217,14 @@ def quick_api(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run_here(function: Callable[..., Any], *args: Any, **how: Any) -> Any:
         return function(*args)
 
+    really_begin = _EndpointTransformer.__init__
+
+    def begin(self: Any, *given: Any) -> None:
+        really_begin(self, *given)
+        self.routes_that_never_existed = []  # those of older versions only
+
+    monkeypatch.setattr(_EndpointTransformer, "__init__", begin)
+    monkeypatch.setattr(VersionBundle, "__iter__", lambda self: iter(self.versions[:1]))
     monkeypatch.setattr(utils, "get_dependant", find_once)
     monkeypatch.setattr(anyio.to_thread, "run_sync", run_here)
 
