@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 import pytest
+from tests.system.restarts.parts import VERSION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -100,5 +101,7 @@ def test_a_release_outlives_its_triggerers_and_holds_no_worker(airflow: Any, emu
     # The one that was paused may have been about to make a call.
     assert len(confirmed(emulator)) <= 100 + 10
     assert not emulator.journal("stop_batch_task")
-    names = airflow.query("select key from variable")
-    assert {name for (name,) in names} <= {"iotda_provider.installation_id"}
+    names = {name.split(".")[1] for (name,) in airflow.query("select key from variable")}
+    # Below 3.3 the plan's note of the installation is left over, as docs/reliability.md says.
+    left = {"installation_id"} if VERSION >= (3, 3) else {"installation_id", "installation"}
+    assert names <= left
