@@ -18,6 +18,7 @@ from tests.integration.release.conftest import RULES, KilledError, TaskInstance,
 
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
+from iotda_provider.operators.release.wave import GuardedOperator
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="asking a person needs Airflow 3.1")
 
@@ -38,11 +39,9 @@ class Desk:
         self.before_update: Callable[[], None] = lambda: None
 
     def put(self, ti_id: UUID, options: list[str], subject: str, **more: Any) -> None:
-        if self.row is None:
-            facts = {"chosen_options": None, "responded_by_user": None, "params_input": {}}
-            self.row = SimpleNamespace(
-                ti_id=ti_id, options=options, subject=subject, **facts, **more
-            )
+        # One that was put before loses its answer.
+        facts = {"chosen_options": None, "responded_by_user": None, "params_input": {}}
+        self.row = SimpleNamespace(ti_id=ti_id, options=options, subject=subject, **facts, **more)
 
     def answer(self, option: str) -> None:
         """What a person does at Airflow's page."""
@@ -230,6 +229,48 @@ def test_a_persons_answer_is_taken(
         return
     assert run.xcoms["ask_1", "branch"] == ["create_2"]
     assert creates(run) == "created"
+
+
+@pytest.mark.parametrize("option", [GO_ON, STOP])
+@pytest.mark.parametrize("directly", [False, True], ids=["read by the trigger", "by Airflow 3.3"])
+def test_a_stop_is_not_lost_with_the_worker_that_resumes_with_it(
+    unproven: Callable[..., Any],
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    directly: bool,
+) -> None:
+    run = unproven(failure_rate=0)
+    answers = {5: option, 15: GO_ON}
+    desk.at_read = lambda number: desk.answer(answers[number]) if number in answers else None
+    dies = iter([True])
+    really = GuardedOperator.memory_store
+
+    def memory_store(self: Any, context: Any) -> Any:
+        if desk.row.chosen_options and next(dies, False):
+            raise KilledError("the worker, with the answer")
+        return really(self, context)
+
+    monkeypatch.setattr(GuardedOperator, "memory_store", memory_store)
+    act: Callable[[], Any] = (
+        (lambda: resume_directly(run, desk)) if directly else (lambda: run.run(asking()))
+    )
+    with pytest.raises(KilledError):
+        act()
+    assert ("ask_1", "branch") not in run.xcoms
+    reads = desk.reads
+
+    if option == STOP:
+        run.run(asking())
+        assert desk.reads == reads, "nobody was asked again"
+        answer = run.xcoms["ask_1", "answer"]
+        assert (answer["option"], answer["verdict"]) == (STOP, "answered")
+        assert "Erika" in answer["by"]
+        assert ended(run)["verdict"] == "refused"
+        return
+    act()
+    assert desk.reads > reads, "a yes is asked for again"
+    assert run.xcoms["ask_1", "branch"] == ["create_2"]
 
 
 def creates(run: Any) -> str:

@@ -12,7 +12,7 @@ from airflow.providers.standard.operators.hitl import HITLBranchOperator
 
 from iotda_provider.airflow_support import questions
 from iotda_provider.airflow_support.deferral import DeferrableTask
-from iotda_provider.airflow_support.task_notes import owner_of
+from iotda_provider.airflow_support.task_notes import notes_of, owner_of
 from iotda_provider.airflow_support.trigger_events import Event
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models.text import one_line
@@ -28,6 +28,8 @@ from iotda_provider.task_io.parameters import whole_number
 
 #: Airflow's own limit of a deferral is later than the question's, which the trigger closes first.
 _MARGIN = timedelta(minutes=5)
+#: The note of a person's stop. The next try has a question of its own, without the answer.
+_STOP_NOTE = "stop_answer"
 
 
 class BranchByAnswerOperator(HITLBranchOperator):
@@ -63,7 +65,8 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
     Notifiers, or an ``on_alert``, that the triggerer can't import are called once the task resumes.
 
     Without an answer nothing happens, for as long as it takes, unless ``response_timeout`` is set:
-    then silence stops the release.
+    then silence stops the release. A stop is noted as soon as the task resumes with it: if the
+    worker dies then, the next try follows it and asks nobody. It asks again after a *Go on*.
 
     XComs: ``answer``: ``{"option", "by", "verdict", "rule", "summary"}``, where ``verdict`` is
     ``answered``, or what the guard has seen (``breached``, ``stopped_elsewhere``, ``lost``), in
@@ -118,6 +121,9 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
         ti: Any = context["ti"]
+        if (noted := notes_of(context).get(_STOP_NOTE)) is not None:
+            self.log.warning("An earlier try was told to stop the release, and did not end.")
+            return self._answered(context, {"option": STOP, "by": noted.get("by")})
         questions.put(
             str(ti.id),
             subject=self.subject,
@@ -128,7 +134,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
         )
         self.log.info("Waiting for an answer.")
         questions.park_in_dag_test("execute_complete", self.response_timeout)
-        self._wait(context, self.memory_of(context, tuple(self.waited_for(context))))
+        return self._wait(context, self.memory_of(context, tuple(self.waited_for(context))))
 
     def _wait(self, context: Context, memory: Memory) -> NoReturn:
         """Wait for the answer in the triggerer, where the guard goes on."""
@@ -172,6 +178,8 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
         return [str(part.batch_task_id) for part in parts]
 
     def resumed(self, context: Context, event: Event) -> Any:
+        if event.result is not None:
+            self._note(context, event.result)
         more = (event.memory, load_triggers_memory(context))
         store = self.memory_store(context)
         memory = store.recall(event.batch_task_ids, AUDIT_LIMIT, *more)
@@ -187,12 +195,22 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
 
     def _answered(self, context: Context, answer: Mapping[str, Any]) -> Any:
         """Go on with an answer that the trigger may not know of."""
+        self._note(context, answer)
         memory = self.memory_of(context, tuple(self.waited_for(context)))
         if memory.intent is not None:
             self.log.warning("The guard was stopping the release when the answer came.")
             self._wait(context, memory)
         said = f"The answer after wave {self.wave} is {answer['option']!r}."
         return self._conclude(context, memory, {**answer, "verdict": ANSWERED, "summary": said})
+
+    def _note(self, context: Context, answer: Mapping[str, Any]) -> None:
+        """Keep a stop for the next try."""
+        if answer["option"] != STOP:
+            return
+        try:
+            notes_of(context).set(_STOP_NOTE, {"by": answer["by"]})
+        except Exception:
+            self.log.exception("The answer can't be noted: if this try dies, the next asks again.")
 
     def _conclude(self, context: Context, memory: Memory, result: Mapping[str, Any]) -> Any:
         option, summary = result["option"], str(result["summary"])
