@@ -178,7 +178,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
         return [str(part.batch_task_id) for part in parts]
 
     def resumed(self, context: Context, event: Event) -> Any:
-        if event.result is not None:
+        if event.result is not None and event.result["verdict"] == ANSWERED:
             self._note(context, event.result)
         more = (event.memory, load_triggers_memory(context))
         store = self.memory_store(context)
