@@ -353,7 +353,7 @@ def test_a_wave_waits_on_until_airflow_is_back(
 
     run = rollout(success_after=60, speed=60)
     run.plan("100%", gate=0.2)
-    monkeypatch.setattr("iotda_provider.hooks.iotda.look_up", look_up)
+    monkeypatch.setattr("iotda_provider.hooks.connected_hook.look_up", look_up)
     monkeypatch.setattr("iotda_provider.hooks.iotda_async.look_up_async", look_up_async)
     for step, verdict in ((run.confirm, "confirmed"), (run.watch, "passed")):
         left["now"] = 4

@@ -321,12 +321,13 @@ async def test_a_stop_is_asked_for_until_the_task_has_begun(
 async def test_one_that_has_not_begun_keeps_no_other_from_its_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    first, second = "a" * 24, "b" * 24
     asked: list[str] = []
     pauses: list[float] = []
 
     async def stop(io: Any, batch_task_id: str) -> None:
         asked.append(batch_task_id)
-        if batch_task_id == "first":
+        if batch_task_id == first:
             raise IoTDAApiError(400, "IOTDA.014218", "it is Initializing")
 
     async def pause(seconds: float) -> None:
@@ -334,10 +335,10 @@ async def test_one_that_has_not_begun_keeps_no_other_from_its_stop(
 
     monkeypatch.setattr(batch_tasks, "stop_batch_task", stop)
     io: Any = SimpleNamespace(pause=pause)
-    came = await batch_tasks.stop_whole_tasks(io, ["first", "second"])
+    came = await batch_tasks.stop_whole_tasks(io, [first, second])
 
-    assert asked[:3] == ["first", "second", "first"]
-    assert asked.count("second") == 1
-    assert came["second"] is None
-    assert isinstance(came["first"], IoTDAApiError)
+    assert asked[:3] == [first, second, first]
+    assert asked.count(second) == 1
+    assert came[second] is None
+    assert isinstance(came[first], IoTDAApiError)
     assert 20 <= sum(pauses) < base._KILL_SECONDS
