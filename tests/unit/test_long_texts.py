@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.growth import thread_seconds
 
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
@@ -98,16 +99,15 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 def seconds(read: Callable[[str], Any], text: str) -> float:
     """The least of some runs: what else the machine and other threads do is no matter."""
-    took = []
-    for _ in range(5):
-        began = time.thread_time()
+
+    def once() -> None:
         try:
             read(text)
         except (ValueError, IoTDAError) as refusal:
             assert len(str(refusal)) < 1500  # noqa: PT017 - a refusal is as good
             assert len(str(refusal).splitlines()) == 1  # noqa: PT017
-        took.append(time.thread_time() - began)
-    return min(took)
+
+    return min(thread_seconds(once) for _ in range(5))
 
 
 @pytest.mark.parametrize("name", READERS)
