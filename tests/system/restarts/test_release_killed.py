@@ -245,6 +245,10 @@ class Release:
         )
         if "ask" in self.kills.after:
             self._cut_power()
+        else:
+            # An answer in the same second meets Airflow's scheduler while it has not yet heard of
+            # the deferral: it takes the task for failed, and the next try asks again.
+            self.airflow.wait_for_heartbeats("scheduler", 3)
         self.airflow.answer(self.dag_id, task_id, "Stop the release")
 
     def _waiting_in(self, wave: int) -> str:
