@@ -273,6 +273,16 @@ def test_a_stop_is_not_lost_with_the_worker_that_resumes_with_it(
     assert run.xcoms["ask_1", "branch"] == ["create_2"]
 
 
+def test_a_note_that_somebody_has_edited_is_asked_about(
+    unproven: Callable[..., Any], desk: Desk
+) -> None:
+    run = unproven(failure_rate=0)
+    run.context(asking())["task_state_store"].set("stop_answer", "yes")
+    desk.at_read = lambda number: desk.answer(GO_ON) if number == 5 else None
+    run.run(asking())
+    assert run.xcoms["ask_1", "branch"] == ["create_2"]
+
+
 def creates(run: Any) -> str:
     """What the creation of the second wave comes to."""
     second = run.creating(2)

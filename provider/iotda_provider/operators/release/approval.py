@@ -121,7 +121,7 @@ class WaveApprovalOperator(DeferrableTask, GuardedOperator, BranchOperator):
     def execute(self, context: Context) -> Any:
         self.refuse_mapped(context)
         ti: Any = context["ti"]
-        if (noted := notes_of(context).get(_STOP_NOTE)) is not None:
+        if isinstance(noted := notes_of(context).get(_STOP_NOTE), Mapping):
             self.log.warning("An earlier try was told to stop the release, and did not end.")
             return self._answered(context, {"option": STOP, "by": noted.get("by")})
         questions.put(
