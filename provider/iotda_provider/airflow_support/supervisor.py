@@ -7,12 +7,20 @@ ends the triggerer.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _SECONDS = 10.0
+
+
+def present_supervisor() -> Any:
+    """The supervisor of this process; None: there is none, as on Airflow 2."""
+    # Not imported here: Airflow has imported it if there is a supervisor.
+    task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
 async def ask(supervisor: Any, message: Any) -> Any:

@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from iotda_provider.airflow_support.supervisor import present_supervisor
+from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.models.json_text import read_json
 from iotda_provider.models.text import what_is
 
@@ -26,6 +28,8 @@ PREFIX = "iotda_provider."
 #: more for each further batch task that it guards.
 LARGEST = 5_500
 
+# What Airflow 3's API says of a Variable that does not exist.
+_NOT_FOUND = "VARIABLE_NOT_FOUND"
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
 
 
@@ -116,8 +120,64 @@ def _map_index(ti: Any) -> int:
     return -1 if index is None else int(index)
 
 
-def variables() -> Any:
-    """Airflow's Variables, with ``get``, ``set`` and ``delete``."""
-    from airflow.providers.common.compat.sdk import Variable
+class Variables:
+    """Airflow's Variables; an Airflow that is away is an error, never a missing Variable.
 
-    return Variable
+    Airflow's own class ignores all errors of its API and database, and returns the default.
+    """
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The Variable's text, or the default if Airflow says that there is no such Variable.
+
+        :raises IoTDATransportError: Airflow does not say
+        """
+        from airflow.providers.common.compat.sdk import Variable
+
+        found = Variable.get(name, None)
+        if found is None:
+            found = _second_look(name)
+        return default if found is None else str(found)
+
+    def set(self, name: str, text: str, description: str) -> None:
+        """Write a Variable."""
+        from airflow.providers.common.compat.sdk import Variable
+
+        Variable.set(name, text, description=description)
+
+    def delete(self, name: str) -> None:
+        """Delete a Variable, if there is one."""
+        from airflow.providers.common.compat.sdk import Variable
+
+        Variable.delete(name)
+
+
+def variables() -> Variables:
+    """Airflow's Variables."""
+    return Variables()
+
+
+def _second_look(name: str) -> str | None:
+    """A Variable's text, from Airflow's API or database alone; None: there is none."""
+    try:
+        supervisor = present_supervisor()
+        if supervisor is None:
+            from airflow.secrets.metastore import MetastoreBackend
+
+            return MetastoreBackend().get_variable(name)
+        from airflow.sdk.execution_time.comms import GetVariable
+
+        answer: Any = supervisor.send(GetVariable(key=name))
+        reason = getattr(answer, "error", None)
+        if reason is None:
+            return None if answer.value is None else str(answer.value)
+    except Exception as error:  # noqa: BLE001 - Airflow may fail in many ways
+        # Airflow 3's AirflowRuntimeError holds the API's answer.
+        reason = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
+    kind = str(getattr(reason, "value", reason))
+    if kind == _NOT_FOUND:
+        return None
+    raise IoTDATransportError(
+        f"The Airflow Variable {name} can't be read now: Airflow's API or its database is away "
+        f"({kind}).",
+        sent=False,
+    )

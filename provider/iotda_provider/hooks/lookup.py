@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import import_module
@@ -16,7 +15,11 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
-from iotda_provider.airflow_support.supervisor import ask, finish_even_if_cancelled
+from iotda_provider.airflow_support.supervisor import (
+    ask,
+    finish_even_if_cancelled,
+    present_supervisor,
+)
 from iotda_provider.airflow_support.threads import in_import_thread, in_thread
 from iotda_provider.connection.settings import ConnectionLike
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
@@ -57,7 +60,7 @@ def look_up(conn_id: str, read: Callable[[], ConnectionLike]) -> ConnectionLike:
 
 
 def _second_look(conn_id: str) -> Exception | str | None:
-    supervisor = _supervisor()
+    supervisor = present_supervisor()
     if supervisor is not None and (failure := _failure_in(supervisor.send(_question(conn_id)))):
         return failure
     return _failure_of_a_backend(conn_id)
@@ -113,7 +116,7 @@ def _load() -> None:
 
 
 async def _second_look_async(conn_id: str) -> Exception | str | None:
-    supervisor = _supervisor()
+    supervisor = present_supervisor()
     if supervisor is not None:
         try:
             answer = await ask(supervisor, _question(conn_id))
@@ -122,13 +125,6 @@ async def _second_look_async(conn_id: str) -> Exception | str | None:
         if failure := _failure_in(answer):
             return failure
     return await in_thread(_failure_of_a_backend, conn_id)
-
-
-def _supervisor() -> Any:
-    """The supervisor of this process; None: there is none, as on Airflow 2."""
-    # Not imported here: Airflow has imported it if there is a supervisor.
-    task_runner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
-    return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
 def _question(conn_id: str) -> Any:
