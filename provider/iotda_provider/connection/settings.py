@@ -196,19 +196,25 @@ def _base_url(connection: ConnectionLike, extra: Mapping[str, Any], conn_id: str
         scheme = (connection.schema or "https").strip().lower()
         host = f"{scheme}://{host}"
     url = check_url(host, f"Host of connection {conn_id!r}", allow_http=extra["allow_http"])
-    if connection.port is not None:
-        if urlsplit(url).port not in (None, connection.port):
+    if (port := _port(connection.port, conn_id)) is not None:
+        if urlsplit(url).port not in (None, port):
             raise IoTDAConfigError(
-                f"Connection {conn_id!r}: Host names port {urlsplit(url).port}, Port says "
-                f"{connection.port}."
-            )
-        if not 1 <= connection.port <= 65535:
-            raise IoTDAConfigError(
-                f"Connection {conn_id!r}: Port must be from 1 to 65535, got {connection.port}."
+                f"Connection {conn_id!r}: Host names port {urlsplit(url).port}, Port says {port}."
             )
         if urlsplit(url).port is None:
-            url = f"{url}:{connection.port}"
+            url = f"{url}:{port}"
     return url
+
+
+def _port(value: object, conn_id: str) -> int | None:
+    """The port of a connection, which Vault's secrets backend may leave a text; None: none."""
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        got = value if isinstance(value, int) else "something else"  # it may be a secret
+        raise IoTDAConfigError(f"Connection {conn_id!r}: Port must be from 1 to 65535, got {got}.")
+    return int(text)
 
 
 def _check_credentials(extra: dict[str, Any], login: str, password: str, conn_id: str) -> None:

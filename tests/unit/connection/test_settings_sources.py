@@ -114,6 +114,31 @@ def test_all_sources_mean_the_same(auth_type, monkeypatch, tmp_path):
     }
 
 
+@pytest.mark.parametrize("port", ["8443", " 8443 ", 8443])
+def test_port_may_be_text_as_vaults_backend_leaves_it(port, monkeypatch, tmp_path):
+    known = fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"]), "port": port}
+    settings = load_settings(Connection(conn_id="somewhere", **known), conn_id="somewhere")
+
+    assert settings == from_environment(as_json("aksk"), monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("port", ["", " ", None])
+def test_port_without_a_number_is_none(port):
+    known = fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"]), "port": port}
+    settings = load_settings(Connection(conn_id="c", **known), conn_id="c")
+
+    assert settings.base_url == "https://iotda.example.com"
+
+
+@pytest.mark.parametrize("port", ["secret-5", "8443.0", "0", "65536", "-1", "\u0661"])
+def test_any_other_text_is_no_port(port):
+    known = fields("aksk") | {"port": port}
+    with pytest.raises(IoTDAConfigError, match="Port must be from 1 to 65535") as caught:
+        load_settings(Connection(conn_id="c", **known), conn_id="c")
+
+    assert "secret-5" not in str(caught.value)
+
+
 def test_uri_that_airflow_itself_writes_is_read(monkeypatch, tmp_path):
     known = fields("aksk") | {"extra": json.dumps(EXTRAS["aksk"])}
     uri = Connection(conn_id="somewhere", **known).get_uri()
