@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from iotda_provider.auth.renewal import Issued, Renewing
 from iotda_provider.auth.signing import AccessKey, Scope, can_sign, load_signers, sign
@@ -17,57 +17,7 @@ if TYPE_CHECKING:
     from iotda_provider.api import Outgoing
     from iotda_provider.auth.iam import Token
     from iotda_provider.connection.settings import ConnectionSettings
-
-
-class Authenticator(Protocol):
-    """Adds the authentication to a request's headers.
-
-    Only :meth:`prepare` does I/O, and it blocks. The pipeline calls it if :meth:`is_ready` is
-    False, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
-    :func:`iotda_provider.transport.asynchronous.prepare`. All methods are thread-safe.
-    """
-
-    @property
-    def project_id(self) -> str:
-        """The project id of the requests.
-
-        :raises IoTDAConfigError: it is not known
-        """
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the credentials expire; None: they do not, as far as is known."""
-
-    def is_ready(self, *, urgent: bool = False) -> bool:
-        """Whether the credentials are there and stay valid for one request.
-
-        :param urgent: for a request that changes something, above all a stop: it does not wait for
-            a renewal while the credentials are valid; requests that only read renew them in time
-        """
-
-    def prepare(self) -> None:
-        """Obtain or renew the credentials, unless another caller just did; blocks.
-
-        All its requests together take at most the connection's ``timeout``, and a renewal takes at
-        most five seconds while the old credentials are valid.
-
-        :raises IoTDAAuthError: the issuer refuses
-        :raises IoTDATransportError: the issuer can't be reached (``sent`` is False: the request
-            that needs the credentials has not been sent)
-        :raises IoTDAConfigError: the connection lacks something, such as the id token's file
-        """
-
-    def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """The request's headers, with those of the authentication."""
-
-    def rejected(self, sent: Mapping[str, str]) -> bool:
-        """Handle a 401; whether the same request may succeed with new credentials.
-
-        If so, the credentials of the refused request are not used again: :meth:`is_ready` is False
-        until they are renewed. The pipeline repeats each call once.
-
-        :param sent: the headers that :meth:`authenticate` returned for the refused request
-        """
+    from iotda_provider.transport.pipeline import Authenticator
 
 
 class AccessKeyAuthenticator:

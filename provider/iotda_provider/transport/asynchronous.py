@@ -19,12 +19,11 @@ from iotda_provider.masking.airflow_masker import mask, on_event_loop
 from iotda_provider.masking.redaction import hidden_secrets, secrets_of
 from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.transport.failures import TOO_LARGE, Fault, transport_error
-from iotda_provider.transport.pipeline import Received
+from iotda_provider.transport.pipeline import Authenticator, Received
 from iotda_provider.transport.retrying import CONNECT_SECONDS, Warns
 from iotda_provider.transport.single_flight import own_loop_iteration, shared_task, single_flight
 
 if TYPE_CHECKING:
-    from iotda_provider.auth.authenticator import Authenticator
     from iotda_provider.transport.sessions import SharedSession
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -20,12 +20,9 @@ from iotda_provider.masking.sealed import Sealed, without_frames
 from iotda_provider.transport.blocking_send import fault_of, open_session, send
 from iotda_provider.transport.failures import Fault, transport_error
 from iotda_provider.transport.lending import Lending
-from iotda_provider.transport.pipeline import Received
+from iotda_provider.transport.pipeline import Authenticator, Received
 from iotda_provider.transport.retrying import Warns
 from iotda_provider.transport.total_timeout import innermost
-
-if TYPE_CHECKING:
-    from iotda_provider.auth.authenticator import Authenticator
 
 T = TypeVar("T")
 

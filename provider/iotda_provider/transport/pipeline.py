@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tenacity import AsyncRetrying
 
@@ -18,9 +18,6 @@ from iotda_provider.masking.sealed import Sealed
 from iotda_provider.transport.headers import signed_headers
 from iotda_provider.transport.rate_limit import shared_limit
 from iotda_provider.transport.retrying import RetryPolicy, Warns
-
-if TYPE_CHECKING:
-    from iotda_provider.auth.authenticator import Authenticator
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +34,57 @@ class Received(Generic[R]):
     status: int
     headers: Iterable[tuple[str, str]] = field(repr=False)
     body: bytes = field(repr=False)
+
+
+class Authenticator(Protocol):
+    """Adds the authentication to a request's headers.
+
+    Only :meth:`prepare` does I/O, and it blocks. The pipeline calls it if :meth:`is_ready` is
+    False, before it reads ``project_id`` or calls :meth:`authenticate`; on an event loop through
+    :func:`iotda_provider.transport.asynchronous.prepare`. All methods are thread-safe.
+    """
+
+    @property
+    def project_id(self) -> str:
+        """The project id of the requests.
+
+        :raises IoTDAConfigError: it is not known
+        """
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the credentials expire; None: they do not, as far as is known."""
+
+    def is_ready(self, *, urgent: bool = False) -> bool:
+        """Whether the credentials are there and stay valid for one request.
+
+        :param urgent: for a request that changes something, above all a stop: it does not wait for
+            a renewal while the credentials are valid; requests that only read renew them in time
+        """
+
+    def prepare(self) -> None:
+        """Obtain or renew the credentials, unless another caller just did; blocks.
+
+        All its requests together take at most the connection's ``timeout``, and a renewal takes at
+        most five seconds while the old credentials are valid.
+
+        :raises IoTDAAuthError: the issuer refuses
+        :raises IoTDATransportError: the issuer can't be reached (``sent`` is False: the request
+            that needs the credentials has not been sent)
+        :raises IoTDAConfigError: the connection lacks something, such as the id token's file
+        """
+
+    def authenticate(self, outgoing: Outgoing) -> Mapping[str, str]:
+        """The request's headers, with those of the authentication."""
+
+    def rejected(self, sent: Mapping[str, str]) -> bool:
+        """Handle a 401; whether the same request may succeed with new credentials.
+
+        If so, the credentials of the refused request are not used again: :meth:`is_ready` is False
+        until they are renewed. The pipeline repeats each call once.
+
+        :param sent: the headers that :meth:`authenticate` returned for the refused request
+        """
 
 
 class Transport(Protocol[R]):
