@@ -20,23 +20,15 @@ _DESCRIPTION = (
 )
 
 
-def installation_id() -> str:
-    """The id of this Airflow installation.
-
-    It is the setting ``[iotda] installation_id``, or else the Variable
-    ``iotda_provider.installation_id``, which is made once.
-
-    :raises IoTDAConfigError: there is no setting, and the Variable can't be made
-    """
-    return _setting() or made_once(VARIABLE, _DESCRIPTION)
-
-
 def installation_of(context: Context) -> str:
     """The id that a task instance uses in all its tries, even if the Variable changes.
 
-    It is noted before it is returned, so before the task instance creates anything. If the setting
-    differs from the note, the note was copied with a database, and the setting is used.
+    It is the setting ``[iotda] installation_id``, or else the Variable
+    ``iotda_provider.installation_id``, which is made once. It is noted before it is returned, so
+    before the task instance creates anything. If the setting differs from the note, the note was
+    copied with a database, and the setting is used.
 
+    :raises IoTDAConfigError: there is no setting, and the Variable can't be made
     :raises Exception: Airflow's database or API is down, so the note can't be read or written
     """
     notes, setting = notes_of(context), _setting()

@@ -83,12 +83,12 @@ def check_targets(targets: Any, name: str = "targets", *, unique: bool = True) -
     return once if unique else list(found)
 
 
-def check_group_ids(group_ids: Any, name: str = "group_ids") -> list[str]:
+def check_group_ids(group_ids: Any) -> list[str]:
     """Ids of device groups, in the order given, without repetitions.
 
     :raises IoTDAConfigError: one is not 1 to 36 characters of a-f, 0-9 and ``-``
     """
-    return _each(group_ids, name, _GROUP_ID, f"a device group's id ({_GROUP_FORM})")
+    return _each(group_ids, "group_ids", _GROUP_ID, f"a device group's id ({_GROUP_FORM})")
 
 
 def check_package_ids(package_ids: Any, name: str) -> list[str]:
@@ -128,12 +128,12 @@ def is_device_id(value: object) -> bool:
     return isinstance(value, str) and _DEVICE_ID.fullmatch(value) is not None
 
 
-def check_device_id(value: object, name: str = "device_id") -> str:
+def check_device_id(value: object) -> str:
     """The id of a device, safe to put into a path.
 
     :raises IoTDAConfigError: it is not 1 to 128 letters, digits, ``_`` or ``-``
     """
-    return check_text(value, name, _DEVICE_ID, "1 to 128 letters, digits, _ or -")
+    return check_text(value, "device_id", _DEVICE_ID, "1 to 128 letters, digits, _ or -")
 
 
 def check_id(value: object, name: str) -> str:
@@ -147,12 +147,13 @@ def check_id(value: object, name: str) -> str:
 _GROUP_FORM = "1 to 36 characters of a-f, A-F, 0-9 and -, as the console shows it"
 
 
-def check_group_id(value: object, name: str = "group_id") -> str:
+def check_group_id(value: object) -> str:
     """The id of a device group, safe to put into a path.
 
     :raises IoTDAConfigError: it is not 1 to 36 characters of a-f, A-F, 0-9 and ``-``
     """
-    return check_text(value, name, _GROUP_ID, f"a device group's ID ({_GROUP_FORM}), not its name")
+    what = f"a device group's ID ({_GROUP_FORM}), not its name"
+    return check_text(value, "group_id", _GROUP_ID, what)
 
 
 _PACKAGE_FORM = "1 to 36 letters, digits or -"

@@ -149,13 +149,13 @@ def _is_error(data: Any) -> bool:
     return error not in _NO_ERROR
 
 
-def parsed(body: bytes, most_values: int = _MOST_VALUES) -> Any:
+def parsed(body: bytes) -> Any:
     """The JSON of an answer; None for an empty body.
 
     :raises ValueError: it is not JSON, or has more values or levels than any answer of this API
     """
     text = body.decode("utf-8", errors="replace").strip()
-    if sum(text.count(sign) for sign in ",[{") > most_values:
+    if sum(text.count(sign) for sign in ",[{") > _MOST_VALUES:
         raise ValueError("it has too many values")
     return read_json(text) if text else None
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support import shared_text
-from iotda_provider.airflow_support.installation import VARIABLE, installation_id, installation_of
+from iotda_provider.airflow_support.installation import VARIABLE, installation_of
 from iotda_provider.airflow_support.shared_text import made_once
 from iotda_provider.exceptions import IoTDAConfigError
 
@@ -34,18 +34,19 @@ def used_by(task_id: str) -> str:
 
 
 def test_the_variable_is_made_once(variables: Any) -> None:
-    first = installation_id()
+    first = used_by("create")
 
-    assert variables[VARIABLE] == first == installation_id()
-    assert variables.calls.count("set") == 1
+    assert variables[VARIABLE] == first == used_by("another")
+    assert variables.calls.count("set") == 3, "the Variable once, and a note of each task"
     assert "set [iotda] installation_id first" in variables.descriptions[VARIABLE]
 
 
 def test_what_a_person_has_written_is_used_at_once(variables: Any) -> None:
     variables[VARIABLE] = " production "
 
-    assert installation_id() == "production"
+    assert made_once(VARIABLE, "") == "production"
     assert variables.calls == ["get"]
+    assert used_by("create") == "production"
 
 
 def test_the_setting_comes_first_and_asks_nobody(
@@ -54,8 +55,8 @@ def test_the_setting_comes_first_and_asks_nobody(
     variables[VARIABLE] = "production"
     monkeypatch.setenv(SETTING, "staging")
 
-    assert installation_id() == "staging"
-    assert variables.calls == []
+    assert used_by("create") == "staging"
+    assert variables.calls == ["get", "set"], "its note only"
 
 
 def test_twenty_first_tasks_at_once_use_one(variables: Any) -> None:
