@@ -42,10 +42,6 @@ class Asked(Generic[T]):
         return ""
 
 
-class Silent(IoTDAError):
-    """The platform does not answer: no further call is made."""
-
-
 class Caller:
     """Makes calls one after the other, each with the connection's own retries.
 
@@ -89,7 +85,7 @@ class Caller:
                 self.failed_in_transport += 1
                 self._unanswered += 1
                 if self._unanswered >= _MOST_SILENT:
-                    self._silent = Silent(
+                    self._silent = IoTDAError(
                         "not tried, because the platform does not answer (see the first failure)"
                     )
             elif isinstance(error, IoTDAApiError):

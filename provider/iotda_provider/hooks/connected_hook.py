@@ -1,16 +1,18 @@
-"""The connection of the blocking hook: its settings, its session, and how a call is performed."""
+"""The connection of the blocking hook: its settings, its session, its calls, and forks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from airflow.providers.http.hooks.http import HttpHook
 
+from iotda_provider.airflow_support import metrics
 from iotda_provider.auth.authenticator import authenticator_for
 from iotda_provider.connection.loading import load_settings
-from iotda_provider.hooks import shared
 from iotda_provider.hooks.lookup import look_up
 from iotda_provider.procedures import MAX_IN_FLIGHT
 from iotda_provider.transport import pipeline
@@ -41,13 +43,14 @@ class ConnectedHook(HttpHook):
         self._overrides = overrides
         #: The settings read last; None: none yet.
         self.last_settings: ConnectionSettings | None = None
-        shared.forget_in_forks(self)
+        _all_hooks.add(self)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        shared.end(self)
+        self.close()
+        metrics.flush()  # it waits at most a second until they have been sent
 
     def close(self) -> None:
         """Close the session once no thread's call uses it; a later call opens another."""
@@ -96,3 +99,15 @@ class ConnectedHook(HttpHook):
     def _rows(self, rows: Listing[T]) -> Iterator[T]:
         while rows.next is not None:
             yield from rows.take(self._perform(rows.next))
+
+
+_all_hooks: WeakSet[ConnectedHook] = WeakSet()
+
+
+def _forget_all() -> None:
+    """Drop the sessions in a forked process: the parent uses their sockets."""
+    for hook in list(_all_hooks):
+        hook._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

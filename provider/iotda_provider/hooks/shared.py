@@ -1,16 +1,13 @@
-"""Shared by both hooks: the arguments of ``run``, the result of a connection test, and forks."""
+"""Shared by both hooks: the arguments of ``run``, and the result of a connection test."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import Any, Protocol
-from weakref import WeakSet
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from iotda_provider import api
-from iotda_provider.airflow_support import metrics
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAAuthError, IoTDAConfigError
 from iotda_provider.models import BatchTask, TaskType
@@ -18,21 +15,8 @@ from iotda_provider.models.json_text import read_json
 from iotda_provider.models.text import one_line, what_is
 from iotda_provider.transport.headers import checked_headers
 
-
-class Closable(Protocol):
-    """A hook."""
-
-    def close(self) -> None: ...
-
-
 #: The errors that a connection test reports; any other error is a bug.
 TEST_FAILURES = (AirflowException, OSError, ValueError)
-
-
-def end(hook: Closable) -> None:
-    """Close a worker's hook, and wait at most a second until its metrics have been sent."""
-    hook.close()
-    metrics.flush()
 
 
 def read_run_arguments(
@@ -113,23 +97,3 @@ def connection_fails(error: BaseException) -> tuple[bool, str]:
         what = "does not know the caller" if error.status_code == 401 else "refuses the caller"
         text = f"The platform {what}: {text}"
     return False, text
-
-
-class _Forgets(Protocol):
-    def _forget(self) -> None: ...
-
-
-_all_hooks: WeakSet[_Forgets] = WeakSet()
-
-
-def forget_in_forks(hook: _Forgets) -> None:
-    """Let a hook drop its session in each forked process: the parent uses its sockets."""
-    _all_hooks.add(hook)
-
-
-def _forget_all() -> None:
-    for hook in list(_all_hooks):
-        hook._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
