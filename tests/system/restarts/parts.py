@@ -30,6 +30,7 @@ PARTS = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
     **({} if IS_AIRFLOW_2 else {"api-server": ["api-server"], "dag-processor": ["dag-processor"]}),
 }
+#: Seconds for which no task instance changes, after which nothing more is expected.
 PATIENCE = 240.0
 # A process that runs a task, or supervises one: of Airflow 3, and of Airflow 2.
 _AT_WORK = re.compile("airflow worker -- (?!.*<idle>)|task runner|task supervisor|tasks run")
@@ -223,11 +224,15 @@ class Airflow:
             self.kill(name)
 
     def wait_for(self, what: str, happened: Callable[[], Any]) -> None:
-        """Look until it has happened, or for so long that it never will."""
-        until = time.monotonic() + PATIENCE
+        """Look until it has happened, or nothing has for so long that it never will."""
+        tasks = "select dag_id, run_id, task_id, map_index, state, try_number from task_instance"
+        seen, until = None, 0.0
         while not happened():
             if time.monotonic() > until:
-                raise AssertionError(f"{what} did not happen\n{self.logs()}")
+                now = self.query(tasks)
+                if now == seen:
+                    raise AssertionError(f"{what} did not happen\n{self.logs()}")
+                seen, until = now, time.monotonic() + PATIENCE
             time.sleep(0.2)
 
     # --- what it does -----------------------------------------------------------------------------
