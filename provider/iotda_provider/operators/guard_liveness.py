@@ -16,6 +16,7 @@ from iotda_provider.models.log import Log
 from iotda_provider.models.times import read_time
 from iotda_provider.notifications.audience import Audience
 from iotda_provider.notifications.in_worker import tell
+from iotda_provider.release import under_way
 from iotda_provider.rollout_guard.alerts import Alert
 from iotda_provider.rollout_guard.live_record import LIVE_KEY, STALE_SECONDS, WRITES_PER_SECOND
 from iotda_provider.rollout_guard.outcome import to_text
@@ -105,6 +106,24 @@ def find_overdue_guards(
     return overdue
 
 
+def find_paused_releases(ti: Any, log: Log) -> dict[str, str]:
+    """A sentence for each release under way whose DAG is paused, by the release's name.
+
+    A wave that waits in the triggerer goes on, and confirms its devices. Behind it Airflow starts
+    no task, so nobody guards these devices.
+    """
+    try:
+        return {
+            note.release: f"{note} MAY BE UNGUARDED: its DAG is paused, so Airflow starts none of "
+            "its tasks, and those that are deferred go on. Unpause it; then mark the run as failed "
+            "if nothing of it is to go on."
+            for note in under_way.paused(ti, log)
+        }
+    except Exception as error:  # noqa: BLE001 - what can't be read is no alarm
+        log.warning("Whether releases are paused can't be read now: %s", error)
+        return {}
+
+
 def report_overdue_guards(
     context: Context,
     overdue: Mapping[str, float],
@@ -112,13 +131,15 @@ def report_overdue_guards(
     audience: Audience,
     log: Log,
     is_urgent: Callable[[], bool] = lambda: False,
+    paused: Mapping[str, str] | None = None,
 ) -> None:
-    """Log an error for each overdue guard, and tell people of each once an hour.
+    """Log an error for each overdue guard and paused release, and tell people of each once an hour.
 
     If nobody has been told by the end of this call, the next look tells them again.
 
     :param overdue: the seconds by which a guard is overdue, by batch task
     :param rollouts: the running rollouts, by batch task
+    :param paused: a sentence for each paused release
     :param audience: whom to tell
     :param is_urgent: whether rollouts without a guard wait for the end of this call; then each
         notifier has two seconds, not ten
@@ -128,19 +149,20 @@ def report_overdue_guards(
         batch_task_id: f"{batch_task_id} ({rollouts[batch_task_id].task_name}) MAY BE UNGUARDED: "
         f"its guard is overdue by {seconds:.0f} s. Are enough triggerers alive, with room for it?"
         for batch_task_id, seconds in overdue.items()
-    }
+    } | dict(paused or {})
     for line in lines.values():
         log.error("%s", line)
     now = time.time()
     told = {
-        batch_task_id: moment
-        for batch_task_id, moment in left_before(ti, _TOLD).items()
+        each: moment
+        for each, moment in left_before(ti, _TOLD).items()
         if isinstance(moment, (int, float)) and now - moment < _TELL_EVERY
     }
-    news = [batch_task_id for batch_task_id in overdue if batch_task_id not in told]
+    news = [each for each in lines if each not in told]
     if news:
-        said = " ".join(lines[batch_task_id] for batch_task_id in news[:_MOST_NAMED])
-        facts = {"batch_task_ids": news, "time": to_text(now), "progress": []}
+        said = " ".join(lines[each] for each in news[:_MOST_NAMED])
+        ids = [each for each in news if each in overdue]
+        facts = {"batch_task_ids": ids, "time": to_text(now), "progress": []}
         alert = Alert("overdue", f"{len(news)} rollout(s) MAY BE UNGUARDED. {said}", facts)
         event, least = audience.event(alert.to_json()), _SECONDS_FOR_EACH_IF_URGENT
         if tell(audience, event, log, is_urgent, least_seconds=least):

@@ -17,6 +17,7 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.guard_liveness import (
     check_heartbeat_url,
     find_overdue_guards,
+    find_paused_releases,
     left_before,
     report_overdue_guards,
     send_heartbeat,
@@ -63,7 +64,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     Each look logs an error for a rollout that has had no guard for longer than
     ``most_seconds_without_guard``: nothing starts the run, or its guard does not watch. It also
     logs an error for a guard whose XCom ``live``, which is written at least every minute, is
-    overdue: its triggerer is dead or full. People are told of such a guard once an hour.
+    overdue: its triggerer is dead or full; and for a release to device groups whose DAG is paused
+    (not on Airflow 3.1). People are told of each once an hour.
 
     :param guard_dag_id: the DAG that guards one rollout; its parameter is ``batch_task_id``, and
         its task ``guard`` watches
@@ -71,8 +73,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     :param most_failed: how many guard runs of one rollout may fail, each after its own retries,
         until there is an hour before each further one
     :param most_seconds_without_guard: how many seconds a rollout may run until its guard watches
-    :param notifiers: Airflow's notifiers that tell people of overdue guards (the event is
-        ``overdue``, as of ``RolloutGuardSensor``)
+    :param notifiers: Airflow's notifiers that tell people of overdue guards and paused releases
+        (the event is ``overdue``, as of ``RolloutGuardSensor``)
     :param heartbeat_url: an https URL that is requested (GET) at each successful look, so that a
         service outside notices if Airflow itself is dead; the answer changes nothing
     :param iotda_conn_id: the connection (templated)
@@ -109,7 +111,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
         with self.hook() as hook:
-            rollouts = self._rollouts_to_guard(hook)
+            rollouts, of_releases = self._rollouts_to_guard(hook)
             runs = find_guard_runs(
                 ti, rollouts, dag_id=self.guard_dag_id, most_failed=self.most_failed
             )
@@ -123,7 +125,9 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
         missing |= self._after_a_pause(context, rollouts, runs.given_up)
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
-        self._see_that_guards_watch(context, rollouts, runs, waits=bool(missing))
+        # Rollouts that wait for their guards come first.
+        paused = find_paused_releases(ti, self.log) if of_releases and not missing else None
+        self._see_that_guards_watch(context, rollouts, runs, waits=bool(missing), paused=paused)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(missing) > most:
             self.log.error(
@@ -134,11 +138,18 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
         return _rows(missing)[:most]
 
     def _see_that_guards_watch(
-        self, context: Context, rollouts: Mapping[str, BatchTask], runs: GuardRuns, *, waits: bool
+        self,
+        context: Context,
+        rollouts: Mapping[str, BatchTask],
+        runs: GuardRuns,
+        *,
+        waits: bool,
+        paused: Mapping[str, str] | None = None,
     ) -> None:
-        """Report overdue guards, and send the heartbeat.
+        """Report overdue guards and paused releases, and send the heartbeat.
 
         :param waits: whether rollouts get their guards only after this
+        :param paused: a sentence for each paused release
         """
         ends = time.monotonic() + (_SECONDS_IF_ROLLOUTS_WAIT if waits else _SECONDS_TO_READ)
 
@@ -153,13 +164,15 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
             self.audience(context),
             self.log,
             is_urgent=lambda: waits and is_over(),
+            paused=paused,
         )
         if self.heartbeat_url is not None:
             left = max(1.0, ends - time.monotonic()) if waits else 10.0
             send_heartbeat(self.heartbeat_url, self.log, left)
 
-    def _rollouts_to_guard(self, hook: IoTDAHook) -> dict[str, BatchTask]:
-        """The running rollouts by id, without those that need no guard run."""
+    def _rollouts_to_guard(self, hook: IoTDAHook) -> tuple[dict[str, BatchTask], int]:
+        """The running rollouts by id, without those that need no guard run; and how many of these
+        are of releases."""
         found = {
             task.task_id: task
             for kind in self.task_types
@@ -176,7 +189,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
             len(of_releases),
             len(held),
         )
-        return {each.task_id: each for each in others if each.task_id not in held}
+        unheld = {each.task_id: each for each in others if each.task_id not in held}
+        return unheld, len(of_releases)
 
     def _log_runs(
         self, rollouts: Mapping[str, BatchTask], runs: GuardRuns, missing: Mapping[str, str]

@@ -20,6 +20,7 @@ from typing import Any
 
 from iotda_provider.airflow_support import task_notes
 from iotda_provider.airflow_support.dag_runs import is_under_way
+from iotda_provider.airflow_support.dags import PAUSED, find_dag
 from iotda_provider.models.json_text import read_json
 from iotda_provider.models.log import Log
 from iotda_provider.models.text import one_line
@@ -46,6 +47,20 @@ def others(dag_id: str, run_id: str, log: Log) -> list[ReleaseNote]:
         for one in _read(log)
         if (one.dag_id, one.run_id) != (dag_id, run_id) and _is_under_way(one, log)
     ]
+
+
+def paused(ti: Any, log: Log) -> list[ReleaseNote]:
+    """The releases under way whose DAG is paused: Airflow starts no further task of them.
+
+    Airflow 3.1 does not tell a task which DAGs are paused: there it is empty.
+
+    :param ti: the running task instance, which asks
+    :raises Exception: Airflow's database or API is down
+    """
+    notes = _read(log)
+    dags = {one.dag_id for one in notes}
+    held = {dag_id for dag_id in dags if find_dag(ti, dag_id) == PAUSED}
+    return [one for one in notes if one.dag_id in held and _is_under_way(one, log)]
 
 
 def enter(note: ReleaseNote, log: Log) -> list[ReleaseNote]:
