@@ -25,11 +25,14 @@ def short_repr(value: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
-def whole(name: str, value: object, *, least: int = 0) -> int:
-    """A whole number of at least ``least``."""
-    expected = f"a whole number of at least {least}"
+def whole(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
+    """A whole number of at least ``least``, and at most ``most`` if that is given."""
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    expected = f"a whole number {limits}"
     # Python takes True for 1; a user who writes True here has made a mistake.
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        refuse(name, expected, value)
+    if most is not None and int(value) > most:
         refuse(name, expected, value)
     return int(value)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_RETRIES, _MOST_MINUTES = 5, 1440
+MOST_RETRIES, MOST_MINUTES = 5, 1440
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class PlatformRetries:
         """
         if not isinstance(task_policy, Mapping):
             return None
-        count = _whole(task_policy.get("retry_count"), _MOST_RETRIES)
-        minutes = _whole(task_policy.get("retry_interval"), _MOST_MINUTES)
+        count = _whole(task_policy.get("retry_count"), MOST_RETRIES)
+        minutes = _whole(task_policy.get("retry_interval"), MOST_MINUTES)
         return cls(count, minutes or 0) if count else None
 
 

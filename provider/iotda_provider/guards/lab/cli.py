@@ -21,7 +21,7 @@ from iotda_provider.guards.retries import retry_warnings
 from iotda_provider.guards.rule import Rule
 from iotda_provider.guards.serialization import rules_from_json
 from iotda_provider.models import checks
-from iotda_provider.models.platform_retries import PlatformRetries
+from iotda_provider.models.platform_retries import MOST_MINUTES, MOST_RETRIES, PlatformRetries
 
 _RULES_HELP = (
     "rules such as 'SequentialFailureTest(0.02), MaxFailures(5)', JSON of them, "
@@ -261,8 +261,8 @@ def _warnings(
     poll_interval: float | None = None,
 ) -> list[str]:
     """What the retries that the user has named hide from the rules."""
-    checks.whole("--retry-count", options.retry_count)
-    checks.whole("--retry-interval", options.retry_interval)
+    checks.whole("--retry-count", options.retry_count, most=MOST_RETRIES)
+    checks.whole("--retry-interval", options.retry_interval, most=MOST_MINUTES)
     policy = {"retry_count": options.retry_count, "retry_interval": options.retry_interval}
     retries = PlatformRetries.of(policy)
     if retries is None:

@@ -10,6 +10,7 @@ import numpy as np
 from iotda_provider.guards.lab.attempts import Attempts, found_by_id
 from iotda_provider.guards.look import WHOLE, Look
 from iotda_provider.models import TaskProgress, checks
+from iotda_provider.models.platform_retries import MOST_MINUTES, MOST_RETRIES
 
 SPREADS = ("exponential", "lognormal", "fixed")
 
@@ -67,9 +68,8 @@ class Fleet:
             checks.share(name, getattr(self, name))
         if self.first_failure_rate is not None:
             checks.share("first_failure_rate", self.first_failure_rate)
-        for name, most in (("retry_count", 5), ("retry_interval", 1440)):
-            if checks.whole(name, getattr(self, name)) > most:
-                checks.refuse(name, f"a whole number from 0 to {most}", getattr(self, name))
+        checks.whole("retry_count", self.retry_count, most=MOST_RETRIES)
+        checks.whole("retry_interval", self.retry_interval, most=MOST_MINUTES)
         for name in ("arrival", "hand_stop_at"):
             value = getattr(self, name)
             if value is not None:

@@ -309,16 +309,22 @@ class TestRetries:
     @pytest.mark.parametrize(
         "wrong",
         [
-            ["--retry-count", "-1"],
-            ["--retry-count", "6"],
-            ["--retry-interval", "2000", "--retry-count", "1"],
-            ["--first-failure-rate", "2"],
+            ["simulate", "--fleets", "1", "--first-failure-rate", "2"],
+            *(
+                [*command, *wrong]
+                for command in (["simulate", "--fleets", "1"], ["plan"])
+                for wrong in (
+                    ["--retry-count", "-1"],
+                    ["--retry-count", "6"],
+                    ["--retry-interval", "2000", "--retry-count", "1"],
+                )
+            ),
         ],
     )
     def test_what_the_platform_does_not_take_is_refused(
         self, capsys: Output, wrong: list[str]
     ) -> None:
-        assert main(["simulate", "--fleets", "1", "--devices", "5", *wrong]) == 2
+        assert main([*wrong, "--devices", "5"]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
