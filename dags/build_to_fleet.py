@@ -74,14 +74,15 @@ BUCKET = "firmware-builds"  # the agency iotda_admin_trust must have the right t
         "source_versions": field(
             None,
             type=["null", "array"],
-            items={"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,256}$"},
+            # Airflow 3 keeps blank lines and spaces.
+            items={"type": "string", "pattern": r"^\s*([A-Za-z0-9_.-]{1,256}\s*)?$"},
             title="From versions",
             description="Of a differential build: the versions that it can be installed on, at "
             "most 20, one a line. Empty: on any.",
         ),
         "group_ids": field(
             type="array",
-            items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
+            items={"type": "string", "pattern": r"^\s*([a-fA-F0-9-]{1,36}\s*)?$"},
             minItems=1,
             title="Device groups",
             description="IDs of the device groups to release to, one a line.",
@@ -109,7 +110,8 @@ def build_to_fleet() -> None:
             "object_key": "{{ params.object_key }}",
             "sign": "{{ params.sha256 or '' }}",
         },
-        support_source_versions="{{ params.source_versions | tojson }}",
+        support_source_versions="{{ ((params.source_versions or []) | map('trim') | select | list "
+        "or none) | tojson }}",
         iotda_conn_id=CONNECTION,
     )
     # [release]
@@ -120,7 +122,8 @@ def build_to_fleet() -> None:
         trigger_run_id="from_build__{{ run_id }}",
         skip_when_already_exists=True,
         deferrable=True,  # it holds no worker, also if you let it wait (wait_for_completion)
-        conf="{{ dict(params.release, group_ids=params.group_ids, "
+        conf="{{ dict(params.release, "
+        "group_ids=params.group_ids | map('trim') | select | list, "
         "package_id=ti.xcom_pull('register', key='package_id')) | tojson }}",
     )
     # [end of release]

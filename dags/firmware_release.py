@@ -124,7 +124,8 @@ TIMES, WAY_BACK = "Which devices start when", "The way back"
         "group_ids": field(
             [],
             type="array",
-            items={"type": "string", "pattern": "^[a-fA-F0-9-]{1,36}$"},
+            # Airflow 3 keeps blank lines and spaces.
+            items={"type": "string", "pattern": r"^\s*([a-fA-F0-9-]{1,36}\s*)?$"},
             title="Device groups",
             description="IDs of the device groups to release to, one a line; more than 30,000 "
             "devices need MANIFEST_PATH. Devices that run the version already are left out.",
@@ -290,6 +291,7 @@ def firmware_release() -> None:
         '{"rule": "Overdue", "after_seconds": {{ params.report_within_minutes * 60 }}, '
         '"tolerated_rate": {{ params.tolerated_rate }}}]}]'
     )
+    group_ids = "{{ params.group_ids | map('trim') | select | list | tojson }}"
     # What the check and the dry run must take as the waves do.
     planned: Any = {
         "rules": rules,
@@ -301,7 +303,7 @@ def firmware_release() -> None:
     check = CheckReleaseOperator(
         task_id="check",
         package_id="{{ params.package_id }}",
-        group_ids="{{ params.group_ids | tojson }}",
+        group_ids=group_ids,
         online_within="{{ params.online_within_hours }}",
         create_task_id=[*create_task_ids("rollout", MOST_WAVES), "try_again"],
         manifest_path=MANIFEST_PATH,
@@ -320,7 +322,7 @@ def firmware_release() -> None:
         devices=checked["targets"],
         task_type="{{ ti.xcom_pull('check')['task_type'] }}",
         document={"package_ids": ["{{ params.package_id }}"]},
-        group_ids="{{ params.group_ids | tojson }}",
+        group_ids=group_ids,
         manifest_path=MANIFEST_PATH,
         waves="{{ params.waves }}",
         max_waves=MOST_WAVES,

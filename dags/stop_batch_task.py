@@ -72,7 +72,8 @@ CONNECTION = {
         "targets": field(
             None,
             type=["null", "array"],
-            items={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
+            # Airflow 3 keeps blank lines and spaces.
+            items={"type": "string", "pattern": r"^\s*([A-Za-z0-9_-]{1,128}\s*)?$"},
             title="Devices",
             section=SOME,
             description="Device IDs to stop, one a line. Ignored when the whole task is stopped; "
@@ -126,7 +127,7 @@ def stop_batch_task() -> None:
     stop_some = StopBatchTaskOperator(
         task_id="stop_some_devices",
         batch_task_id="{{ params.batch_task_id }}",
-        targets="{{ (params.targets or []) | tojson }}",
+        targets="{{ (params.targets or []) | map('trim') | select | list | tojson }}",
         deferrable=DEFERRABLE,
         notifiers=NOTIFIERS,
         **CONNECTION,

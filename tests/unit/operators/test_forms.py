@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,12 @@ GOOD = {
     "stop_batch_task": {"batch_task_id": TASK},
     "firmware_release": {"package_id": "0f7b1c2d3e4f", "group_ids": [GROUP]},
     "roll_back_release": {"release_run_id": "manual__1", "package_id": "0f7b1c2d3e4f"},
+    "build_to_fleet": {
+        "product_id": "64f0c1d2",
+        "version": "2.0.0",
+        "object_key": "sensor/2.0.0.bin",
+        "group_ids": [GROUP],
+    },
 }
 HOWTO = DAGS.parent / "docs" / "howto"
 
@@ -54,6 +61,8 @@ def test_a_form_that_is_filled_in_well_is_taken(name):
         ("stop_batch_task", "project_id", "a" * 65),
         ("stop_batch_task", "instance_id", "a b"),
         ("stop_batch_task", "instance_id", "a" * 65),
+        ("stop_batch_task", "targets", ["device 1"]),
+        ("stop_batch_task", "targets", ["a" * 129]),
         ("firmware_release", "group_ids", ["north"]),
         ("firmware_release", "group_ids", ["a" * 37]),
         ("roll_back_release", "release_run_id", ""),
@@ -70,6 +79,36 @@ def test_a_form_takes_no_other_connection_and_no_unbounded_text(name, field, val
         Exception, match=r"Invalid input|is not|does not match|too long|is (less|greater) than"
     ):
         filled(name, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "ids", "task_id", "parameter"),
+    [
+        ("stop_batch_task", "targets", ["device-1", "device-2"], "stop_some_devices", "targets"),
+        ("firmware_release", "group_ids", [GROUP], "check", "group_ids"),
+        ("firmware_release", "group_ids", [GROUP], "rollout.plan", "group_ids"),
+        ("build_to_fleet", "source_versions", ["1.0"], "register", "support_source_versions"),
+        ("build_to_fleet", "group_ids", [GROUP], "release", "conf"),
+    ],
+)
+def test_blank_lines_and_spaces_in_a_list_do_not_count(name, field, ids, task_id, parameter):
+    """Airflow 3 hands a list on as it was pasted, with the line break at its end."""
+    pasted = ["", *(f" {one}\t" for one in ids), "", "  "]
+    context = {
+        "params": filled(name, **{field: pasted}),
+        "ti": SimpleNamespace(xcom_pull=lambda *task, **key: "p"),
+    }
+    task = loaded(name, DAGS / f"{name}.py").get_task(task_id)
+    found = json.loads(task.render_template(getattr(task, parameter), context))
+    assert (found["group_ids"] if parameter == "conf" else found) == ids
+
+
+@pytest.mark.parametrize("none", [None, [], ["", " "]])
+def test_a_form_without_source_versions_names_none(none):
+    params = filled("build_to_fleet", source_versions=none)
+    task = loaded("build_to_fleet", DAGS / "build_to_fleet.py").get_task("register")
+    rendered = task.render_template(task.support_source_versions, {"params": params})
+    assert json.loads(rendered) is None
 
 
 def adapted(name: str, folder: Path, before: str, now: str) -> Path:
