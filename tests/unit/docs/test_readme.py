@@ -49,6 +49,9 @@ def test_the_examples_build_their_tasks() -> None:
             exec(example, names)
     assert set(dag.task_ids) == {"guard", "stop", "what_failed"}
     assert names["branch"].upstream_task_ids == {"stop"}
+    # Nothing has failed to stop in a rollout that is over: it must not lead to "all_stopped".
+    assert names["branch"].if_none == ("all_stopped",)
+    assert names["stop"].if_ended == "fail"
 
 
 @pytest.mark.parametrize(
