@@ -94,6 +94,21 @@ class StoppableRollout(Rollout):
             self.log.info("The guard may stop the rollout: a rehearsal stopped nothing.")
         return None
 
+    async def _breach(self, io: GuardIO, verdict: Verdict) -> Outcome | None:
+        """Stop the rollout if the plan says so; an outcome if that ends the watch."""
+        self.log.warning("%s", verdict.sentence)
+        if not self.plan.stops or not self._going_on():
+            return outcomes.breached(self.plan, verdict, self.tasks)
+        self._decide(verdict)
+        if not await io.save(self.memory.to_json()):
+            self.log.error(
+                "The reason of the stop could not be written down before the stop. If this process "
+                "dies now, the guard's next try reports stopped_elsewhere."
+            )
+        accepted = await self._send(io)
+        await self.tell(io, "breach", verdict.sentence)
+        return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
+
     async def give_up(self, io: GuardIO, why: str) -> Outcome:
         """End the watch because the guard's own time is over; the rollout may be going on.
 

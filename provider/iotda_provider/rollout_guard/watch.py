@@ -275,20 +275,6 @@ class Watch(StoppableRollout):
         self.memory.trail.add(audit_record(look, verdict, status=status))
         return outcomes.stopped_elsewhere(self.plan, self.tasks)
 
-    async def _breach(self, io: GuardIO, verdict: Verdict) -> Outcome | None:
-        self.log.warning("%s", verdict.sentence)
-        if not self.plan.stops or not self._going_on():
-            return outcomes.breached(self.plan, verdict, self.tasks)
-        self._decide(verdict)
-        if not await io.save(self.memory.to_json()):
-            self.log.error(
-                "The reason of the stop could not be written down before the stop. If this process "
-                "dies now, the guard's next try reports stopped_elsewhere."
-            )
-        accepted = await self._send(io)
-        await self.tell(io, "breach", verdict.sentence)
-        return None if self.plan.wait_for_stop or not accepted else self._stop_outcome()
-
     async def _cannot_judge(self, io: GuardIO, why: str, *, permanent: bool = False) -> None:
         """Report a look that could not be judged. The guard goes on, and looks less often later.
 
