@@ -21,9 +21,9 @@ from iotda_provider.models import (
     TaskType,
 )
 from iotda_provider.procedures.batch_tasks import REHEARSAL
+from iotda_provider.procedures.target_results import NOT_IN_TASK
 
 _MOST_GROUPS = 1000
-_NOT_IN_TASK = "IOTDA.014219"
 _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
@@ -287,8 +287,8 @@ def _stop(seen: Seen) -> _Fact:
             )
         return _nothing("answer to a rehearsed stop", seen.stop)
     codes = {row.error_code for row in rows or () if not row.succeeded}
-    if codes == {_NOT_IN_TASK}:
-        return Result.OK, f"200, and the target alone is refused with {_NOT_IN_TASK}"
+    if codes == {NOT_IN_TASK}:
+        return Result.OK, f"200, and the target alone is refused with {NOT_IN_TASK}"
     if any(row.succeeded for row in rows or ()):
         return Result.WARNING, "200, and the target counts as stopped: a success proves nothing"
     return Result.OK, f"200, with {sorted(map(str, codes)) or 'no result'} for the target"

@@ -40,7 +40,8 @@ STARTED = frozenset(SubtaskStatus) - {
 _STOPPABLE = frozenset(status for status in SubtaskStatus if status.is_stoppable)
 # Seconds between looks at targets that do not show the effect of a stop yet.
 _STOP_PAUSES = (0.5, 1.0, 2.0, 4.0)
-_NOT_IN_TASK = "IOTDA.014219"
+#: The error code of a target that is not in the batch task.
+NOT_IN_TASK = "IOTDA.014219"
 
 _ActOnTargets = Callable[[str, Sequence[str] | None], api.Call[tuple[TargetResult, ...]]]
 _Rows = tuple[TargetResult, ...]
@@ -91,7 +92,7 @@ async def act_on_targets(
                 unclear[target] = IoTDATransportError(
                     "the platform's answer does not name the target"
                 )
-            elif not row.succeeded and row.error_code != _NOT_IN_TASK:
+            elif not row.succeeded and row.error_code != NOT_IN_TASK:
                 # If this is the second call (after a retry, or after a killed worker), the platform
                 # refuses what the first call has already done.
                 unclear[target] = row
@@ -235,7 +236,7 @@ def _judged(
     if isinstance(why, TargetResult):
         return why
     if row is None:
-        return TargetResult(target, False, _NOT_IN_TASK, "The target is not in the task")
+        return TargetResult(target, False, NOT_IN_TASK, "The target is not in the task")
     if isinstance(row, IoTDAError):
         return _unknown(target, why, row)
     return TargetResult(target, False, _code(why), f"the target's status is {row.status}: {why}")

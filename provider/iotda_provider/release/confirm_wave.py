@@ -7,6 +7,7 @@ from typing import Any
 
 from iotda_provider.exceptions import IoTDAError, StopNotAllowedError
 from iotda_provider.models import SubtaskStatus
+from iotda_provider.procedures.target_results import NOT_IN_TASK
 from iotda_provider.release.confirm_chunks import (
     PATIENCE,
     Pauses,
@@ -25,8 +26,6 @@ from iotda_provider.rollout_guard.outcome import COMPLETED
 CONFIRMED = "confirmed"
 #: For so many seconds after its confirmation, a device of the late wave counts as under way.
 LATELY = 180.0
-#: A target that is not in the batch task.
-_NOT_THERE = "IOTDA.014219"
 #: The beginning of the error of a target whose result is unknown.
 _UNKNOWN = "unknown: "
 
@@ -153,7 +152,7 @@ class WaveConfirmation(WaveLedgers):
             self._is_written = False
             results = await io.confirm(part.batch_task_id, checked_chunk(targets, chunk))
             accepted = [row.target for row in results.succeeded]
-            gone = [row.target for row in results.failed if row.error_code == _NOT_THERE]
+            gone = [row.target for row in results.failed if row.error_code == NOT_IN_TASK]
             # Devices with an unknown result are read again later.
             said = [row.target for row in results if not str(row.error_msg).startswith(_UNKNOWN)]
             ledger.note_answer(said, accepted)

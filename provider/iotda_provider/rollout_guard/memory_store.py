@@ -36,6 +36,8 @@ MEMORY_KEY = "guard_memory"
 #: A stop waits at most so many seconds for Airflow to save the memory. After a breach, a stop waits
 #: for nothing else but the platform.
 SECONDS_BEFORE_STOP = 2.0
+#: A verdict that depends on the memory of an earlier try waits at most so many seconds for it.
+SECONDS_WITHOUT_MEMORY = 300.0
 #: Time limit of writing an XCom, in seconds. No stop waits for that.
 _XCOM_SECONDS = 10.0
 #: The most routine saves in a second of all guards of a process together. A triggerer's

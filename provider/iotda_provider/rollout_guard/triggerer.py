@@ -23,6 +23,7 @@ from iotda_provider.rollout_guard.failure_tally import Tally
 from iotda_provider.rollout_guard.guard_io import are_all_refused
 from iotda_provider.rollout_guard.memory_store import (
     ASK_AGAIN_SECONDS,
+    SECONDS_WITHOUT_MEMORY,
     NoMemoryStore,
     TriggererMemoryStore,
 )
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: At its end a guard waits at most so many seconds for its last alert.
 _ALERT_SECONDS = 60.0
-#: A verdict that depends on the earlier memory waits at most so many seconds for it.
-_PATIENT_SECONDS = 300.0
 
 
 async def warm_up(rules: Sequence[Rule]) -> None:
@@ -198,7 +197,7 @@ class TriggererRecall:
     def __init__(self, watch: Watch, store: TriggererMemoryStore) -> None:
         self._watch = watch
         self._store = store
-        self._patience_ends = time.monotonic() + _PATIENT_SECONDS
+        self._patience_ends = time.monotonic() + SECONDS_WITHOUT_MEMORY
         self._ask_again = float("inf")
         self._asking: asyncio.Task[Memory] | None = asyncio.ensure_future(self._recall())
         self._is_urgent = False

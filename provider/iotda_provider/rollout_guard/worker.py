@@ -26,7 +26,12 @@ from iotda_provider.rollout_guard import Memory, Watch
 from iotda_provider.rollout_guard.alerts import ALERT_KEY, Alert, OnAlert, missing
 from iotda_provider.rollout_guard.failure_tally import Tally
 from iotda_provider.rollout_guard.guard_io import are_all_refused
-from iotda_provider.rollout_guard.memory_store import SECONDS_BEFORE_STOP, save_memory, short
+from iotda_provider.rollout_guard.memory_store import (
+    SECONDS_BEFORE_STOP,
+    SECONDS_WITHOUT_MEMORY,
+    save_memory,
+    short,
+)
 from iotda_provider.rollout_guard.outcome import to_text
 from iotda_provider.rollout_guard.package_version import read_package_version
 from iotda_provider.rollout_guard.signature import Signature
@@ -42,8 +47,6 @@ T = TypeVar("T")
 
 #: The first look waits at most so long for the earlier memory: a part of ``SECONDS_BEFORE_STOP``.
 SECONDS_FOR_RECALL = 1.0
-#: A verdict that depends on the earlier memory waits at most so many seconds for it.
-SECONDS_WITHOUT_MEMORY = 300.0
 #: At its end a task waits at most so many seconds for unfinished writes and for notifiers.
 _LAST_SECONDS = 60.0
 

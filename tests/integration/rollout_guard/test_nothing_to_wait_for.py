@@ -51,7 +51,7 @@ def hanging(ti: Any, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     monkeypatch.setattr("tests.passing_time.HANGS", 0.5)
     for module in ("memory_store", "worker"):
         monkeypatch.setattr(f"iotda_provider.rollout_guard.{module}.SECONDS_BEFORE_STOP", 0.1)
-    monkeypatch.setattr("iotda_provider.rollout_guard.triggerer._PATIENT_SECONDS", 0.5)
+    monkeypatch.setattr("iotda_provider.rollout_guard.triggerer.SECONDS_WITHOUT_MEMORY", 0.5)
     monkeypatch.setattr(TriggererMemoryStore, "_get_memories", made)
     monkeypatch.setattr(TriggererMemoryStore, "_set_memory", made)
     monkeypatch.setattr("iotda_provider.masking.airflow_masker.mask_secret", made)

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
+from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID
 from iotda_provider.notifications.from_task import tell_people
 from iotda_provider.operators.guard_runs import FindUnfinishedOfReleaseOperator
-
-GUARD_DAG = "guard_one_rollout"
 
 
 class Leftovers(NamedTuple):
@@ -45,7 +44,7 @@ def guard_what_is_left(
             context,
             "not_guarded",
             f"The release {context['ti'].run_id} is over, a batch task of it still runs, and the "
-            f"DAG {GUARD_DAG} could not be started for it: is it there (dags/rollout_guard.py)? "
+            f"DAG {GUARD_DAG_ID} could not be started for it: is it there (dags/rollout_guard.py)? "
             "See the log of guard_unfinished, and clear it.",
             iotda_conn_id=iotda_conn_id,
         )
@@ -60,7 +59,7 @@ def guard_what_is_left(
     guard = (
         TriggerDagRunOperator.partial(
             task_id="guard_unfinished",
-            trigger_dag_id=GUARD_DAG,
+            trigger_dag_id=GUARD_DAG_ID,
             skip_when_already_exists=True,
             on_failure_callback=tell_that_nobody_guards,
         )
