@@ -35,8 +35,8 @@ from tests.system.restarts.emulator_process import EmulatorProcess  # noqa: E402
 GROUP = 20_000
 #: Shares of the product's devices: in the groups; offline, and half of these for longer than a day.
 MEMBERS, OFFLINE = 0.98, 0.01
-#: Virtual seconds between two looks, and calls a second.
-POLL, RATE = 10.0, 20
+#: Calls a second.
+RATE = 20
 #: The goals.
 MOST_CALLS, MOST_MEMORY, MOST_EMULATOR, MOST_XCOM = 1.1, 500e6, 2e9, 100e3
 MOST_A_DEVICE, LONGEST_SHOW = 100, 2.0

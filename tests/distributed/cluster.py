@@ -41,7 +41,6 @@ _MARK = "IOTDA_CLUSTER"
 _PART = "IOTDA_PART"
 
 # Faults that the tests have to find, put into the harness's own copy: IOTDA_MUTATION=late-stop.
-MUTATIONS = ("not-deferrable", "no-retries", "late-stop")
 _POLICY = '''
 """Cluster policies: what Airflow does to each task when it reads a DAG file."""
 

@@ -99,7 +99,10 @@ def _spans(secret: str, text: str) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=256)
 def _with_percent_signs(char: str) -> str:
-    """A pattern for a character as URLs and forms write it."""
+    """A pattern for a character as URLs and forms write it: encoded, or as it is.
+
+    Some libraries leave ``%cd`` in a secret as it is, and encode its other characters.
+    """
     return char if _PLAIN.fullmatch(char) else _one_of({char, *_in_urls(char)})
 
 
@@ -118,7 +121,7 @@ def _with_backslashes(char: str) -> str:
 
 
 def _in_urls(char: str) -> set[str]:
-    """A character, encoded for URLs; a library that leaves ``%cd`` alone encodes the rest."""
+    """A character, encoded for URLs."""
     raw = "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
     return {raw, raw.upper(), *("+" if char == " " else "")}
 

@@ -14,7 +14,7 @@ from iotda_provider.release.manifest import Part
 from iotda_provider.release.release_io import ReleaseIO
 
 _VERSION = 2
-#: After so many, of two processes that write at the same time one gives up until later.
+#: After so many writes a process gives up until later: another one writes at the same time.
 _MOST_WRITES = 10
 
 
@@ -78,9 +78,9 @@ class Ledger:
     def note_seen(self, waiting: Iterable[str], started: Iterable[str]) -> None:
         """Note which devices the platform shows as waiting, and which have started.
 
-        Somebody else has confirmed a device that has started without a confirmation of ours. Of the
-        devices that wait, another process may be sending a confirmation just now, so only what this
-        one has sent is over.
+        Somebody else has confirmed a device that has started without a confirmation of ours. A
+        device that waits was not reached by this process's confirmation, but another process may
+        be confirming it just now: its record of that stays.
         """
         mine = self._asked.intersection(waiting)
         self._answered |= mine

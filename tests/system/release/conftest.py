@@ -19,7 +19,6 @@ from tests.system.virtual_time import pass_with_looks
 from iotda_provider.emulator import Emulator
 from iotda_provider.procedures.batch_tasks import REHEARSAL
 
-BRICK_CODE = "IOTDA.005010"
 SECONDS_A_LOOK = 20.0
 """How much of the fleet's time passes after each look at it."""
 #: A task that waits for a person: since Airflow 3.3, and before.
