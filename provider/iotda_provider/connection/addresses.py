@@ -104,7 +104,7 @@ def check_proxy(address: str, what: str) -> str:
         or not _fits_latin_1(unquote(user))
     ):
         raise _no_proxy(what)
-    return url
+    return parts.scheme + url[len(parts.scheme) :]  # in lower case
 
 
 def _no_proxy(what: str) -> IoTDAConfigError:

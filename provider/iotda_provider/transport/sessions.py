@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from iotda_provider.airflow_support.threads import in_thread
 from iotda_provider.api import Repeat
 from iotda_provider.connection.proxies_and_tls import proxy_for, secrets_of_proxies, ssl_context_for
 from iotda_provider.connection.settings import ConnectionSettings
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.transport.headers import UNSIGNED_HEADERS
 from iotda_provider.transport.lending import Lending
 
@@ -24,6 +26,8 @@ from iotda_provider.transport.lending import Lending
 SLOTS_PER_HOST = 64
 _KEEP_ALIVE_SECONDS = 60.0
 _MAX_HEADER_BYTES = 65_536
+# Whether asyncio can begin TLS within TLS.
+_TLS_IN_TLS = sys.version_info >= (3, 11)
 
 
 # Two connections with the same route share a session; each request has its own credentials.
@@ -122,7 +126,7 @@ _of_the_parent: list[object] = []
 async def borrow(settings: ConnectionSettings) -> SharedSession:
     """The session for a connection, opened by its first user; end the use with :func:`give_back`.
 
-    :raises IoTDAConfigError: the connection's CA bundle can't be read
+    :raises IoTDAConfigError: the connection's CA bundle can't be read, or its proxy can't be used
     """
     routes = _sessions.setdefault(asyncio.get_running_loop(), {})
     # Hashed: a route must not reveal the proxies' passwords.
@@ -132,6 +136,13 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
         context = await in_thread(ssl_context_for, settings)
         if route not in routes:  # another task may have opened it meanwhile
             proxy = proxy_for(settings)  # it may raise, so before a session is opened
+            if proxy and proxy.startswith("https") and not _TLS_IN_TLS:
+                # Only https hosts are left here. aiohttp would say that the connection broke.
+                raise IoTDAConfigError(
+                    f"Connection {settings.conn_id!r}: a triggerer on Python 3.10 can't reach a "
+                    "host through an https:// proxy. Use http:// for the proxy, Python 3.11, or "
+                    "deferrable=False."
+                )
 
             def make() -> ClientSession:
                 return _open(context)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError, IoTDATransportError
+from iotda_provider.hooks.iotda_async import IoTDAAsyncHook
 
 TASK_ID = "5c8fb0d3c1a2e45678901234"
 USER, PASSWORD = "proxy-user", "pass!w/rd %40@"
@@ -143,14 +144,28 @@ def test_what_is_no_proxys_address_is_refused_before_anything_is_sent(
     assert "pass-word" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
 def test_an_https_proxy_that_nobody_would_verify_is_not_talked_to(
-    client: Any, through: Any, refusing: Refusing
+    client: Any, through: Any, refusing: Refusing, scheme: str
 ) -> None:
-    through(f"https://{USER}:pass-word@{refusing.place}", "http://iotda.example")
+    through(f"{scheme}://{USER}:pass-word@{refusing.place}", "http://iotda.example")
     with pytest.raises(IoTDAConfigError, match="certificate of an https proxy is not verified"):
         client.get_batch_task(TASK_ID)
 
     assert refusing.asked == []
+
+
+async def test_python_3_10_says_that_its_triggerer_can_not_use_an_https_proxy(
+    through: Any, refusing: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without this, a guard is blind, and its connection seems to break."""
+    monkeypatch.setattr("iotda_provider.transport.sessions._TLS_IN_TLS", False)
+    through(f"https://{USER}:pass-word@{refusing.place}", "https://iotda.example")
+    with pytest.raises(IoTDAConfigError, match=r"on Python 3\.10 .* https:// proxy") as caught:
+        await IoTDAAsyncHook().get_batch_task(TASK_ID)
+
+    assert refusing.asked == []
+    assert "pass-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["all", "http://iotda.example", "all://iotda.example"])
