@@ -14,6 +14,7 @@ from iotda_provider.guards.learned_delay import learned_shares
 from iotda_provider.guards.start_ages import StartAges
 from iotda_provider.models import checks
 from iotda_provider.models.json_text import plain_arguments
+from iotda_provider.models.platform_retries import MOST_MINUTES, MOST_RETRIES
 
 _MOST_KNOTS = 500
 #: Ages above a hundred years are errors.
@@ -54,13 +55,12 @@ class ReportingDelay:
     retries: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        retries = None if self.retries is None else checks.pair("retries", self.retries)
         for name, value in {
             "shares": _knots(self.shares),
             "floor": checks.share("floor", self.floor),
             "slack": checks.real("slack", self.slack, "seconds, at least 0", lambda s: s >= 0),
             "counts": checks.choice("counts", self.counts, ("failed", "attempts")),
-            "retries": retries,
+            "retries": None if self.retries is None else _retries(self.retries),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -187,6 +187,15 @@ def _total_hazard(
 def _text(value: object) -> str:
     is_whole = isinstance(value, float) and value.is_integer() and value < 1e15
     return repr(int(value)) if is_whole else repr(value)  # type: ignore[call-overload]
+
+
+def _retries(value: object) -> tuple[int, int]:
+    """Retries that a batch task can have: a guard would refuse every batch task for others."""
+    count, minutes = checks.pair("retries", value)
+    if count > MOST_RETRIES or minutes > (MOST_MINUTES if count else 0):
+        limits = f"(1 to {MOST_RETRIES}, 0 to {MOST_MINUTES} minutes), or (0, 0) without retries"
+        checks.refuse("retries", limits, value)
+    return count, minutes
 
 
 def _knots(value: object) -> tuple[tuple[float, float], ...]:

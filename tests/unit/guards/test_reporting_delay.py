@@ -221,6 +221,19 @@ def test_other_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any]) 
         ReportingDelay({0: 1}, **wrong)
 
 
+@pytest.mark.parametrize("impossible", [(60, 5), (6, 60), (5, 1441), (0, 60)])
+def test_retries_that_no_batch_task_has_are_refused_before_a_guard_refuses_every_batch_task(
+    impossible: tuple[int, int],
+) -> None:
+    with pytest.raises(ValueError, match="retries must be"):
+        ReportingDelay({0: 1}, retries=impossible)
+
+
+@pytest.mark.parametrize("possible", [(0, 0), (1, 0), (5, 1440)])
+def test_retries_that_a_batch_task_has_are_taken(possible: tuple[int, int]) -> None:
+    assert ReportingDelay({0: 1}, retries=possible).retries == possible
+
+
 def test_a_large_tolerated_rate_needs_no_delay() -> None:
     SequentialFailureTest(0.1, reporting=AT_ONCE)
     with pytest.raises(ValueError, match="reporting"):
