@@ -145,9 +145,7 @@ def _failure_in(answer: Any) -> str | None:
 def _failure_of_a_backend(conn_id: str) -> Exception | None:
     """The error of the first secrets backend that fails; None: none fails."""
     for backend in _backends():
-        name = type(backend).__name__
-        # The environment is always there, and the supervisor has asked the second.
-        if name in ("EnvironmentVariablesBackend", "ExecutionAPISecretsBackend"):
+        if type(backend).__name__ == "ExecutionAPISecretsBackend":  # the supervisor has asked it
             continue
         try:
             backend.get_connection(conn_id=conn_id)
@@ -196,7 +194,7 @@ def _error_for(conn_id: str, failure: Exception | str | None) -> IoTDAError:
     if is_plain and not kind:
         return IoTDAConfigError(
             f"Connection {conn_id!r} can't be read ({name}): check its fields, and the secrets "
-            "backend that it is kept in."
+            "backend or the environment variable that it is kept in."
         )
     return IoTDATransportError(
         f"Connection {conn_id!r} can't be read now: Airflow's API, its database or a secrets "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +98,24 @@ class TestBackends:
         with pytest.raises(IoTDAConfigError, match=r"can't be read \(ValueError\)") as error:
             client.get_batch_task(TASK_ID)
         assert "not JSON" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"conn_type": "iotda", "password": "MARKED", }',
+            '{"conn_type": "iotda", "passwort": "MARKED"}',
+            "iotda://AK:MAR?KED@example.com?region=cn-north-4",
+        ],
+    )
+    def test_nor_is_everything_that_the_environment_holds(
+        self, client: Any, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        """It is there: nobody should be told to create it."""
+        monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", text)
+
+        with pytest.raises(IoTDAConfigError, match="'iotda_default' can't be read") as error:
+            client.get_batch_task(TASK_ID)
+        assert "MAR" not in "".join(traceback.format_exception(error.value))
 
 
 class Supervisor:
