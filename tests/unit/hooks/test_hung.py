@@ -242,7 +242,7 @@ class TestConnecting:
             yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
     def test_what_hangs_there_was_not_sent(self, client: Any, connect: Any, silent: str) -> None:
-        connect(host=silent, timeout=120, attempt_timeout=0.2, max_attempts=2)
+        connect(host=silent, timeout=120, attempt_timeout=1, max_attempts=2)
 
         with pytest.raises(IoTDATransportError, match="connecting timed out") as caught:
             client.retry_batch_task(TASK_ID, ["d1"])
