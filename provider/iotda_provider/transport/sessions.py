@@ -154,7 +154,7 @@ async def borrow(settings: ConnectionSettings) -> SharedSession:
 
 
 def _open(context: ssl.SSLContext | bool) -> ClientSession:
-    return ClientSession(
+    session = ClientSession(
         connector=TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE_SECONDS),
         # The API sets no cookies; a proxy that sets one gets none back.
         cookie_jar=DummyCookieJar(),
@@ -164,6 +164,9 @@ def _open(context: ssl.SSLContext | bool) -> ClientSession:
         max_field_size=_MAX_HEADER_BYTES,
         trust_env=False,  # True would let a .netrc replace the authentication
     )
+    # The pipeline repeats what may be repeated. aiohttp would repeat every PUT and DELETE, too.
+    session._retry_connection = False
+    return session
 
 
 async def give_back(shared: SharedSession) -> None:
