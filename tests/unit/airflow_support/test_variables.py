@@ -10,7 +10,7 @@ import airflow
 import pytest
 
 from iotda_provider.airflow_support import shared_text, task_notes
-from iotda_provider.airflow_support.installation import VARIABLE, installation_id
+from iotda_provider.airflow_support.installation import VARIABLE
 from iotda_provider.airflow_support.task_notes import VariableNotes, variables
 from iotda_provider.exceptions import IoTDATransportError
 from iotda_provider.release import under_way
@@ -144,7 +144,7 @@ def test_the_installations_id_outlives_an_outage(asked: Airflow) -> None:
     asked.failures = [AWAY[0](), AWAY[0]()]
 
     with pytest.raises(IoTDATransportError):
-        installation_id()
+        shared_text.made_once(VARIABLE, "its description")
 
     assert asked[VARIABLE] == "production"
 
