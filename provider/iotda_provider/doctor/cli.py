@@ -9,9 +9,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iotda_provider.guards.lab import cli
+
+if TYPE_CHECKING:
+    from iotda_provider.doctor.findings import Report
 
 _WORDS = "check a connection end to end on your own instance; it changes nothing"
 
@@ -41,6 +44,19 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    # Airflow writes its log to stdout, where the report goes; Airflow 3 to the stdout that was
+    # there when it was imported.
+    with redirect_stdout(sys.stderr):
+        report = _report(options)
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(report.table(width))
+    return report.exit_code
+
+
+def _report(options: argparse.Namespace) -> Report:
     # Airflow 3 reads connections of its database only in processes that say that they are its own.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from iotda_provider.api import check_task_id
@@ -53,15 +69,7 @@ def _doctor(options: argparse.Namespace) -> int:
             check_task_id(options.batch_task_id, "--batch-task-id")
     except IoTDAConfigError as error:
         raise ValueError(str(error)) from None
-    hook = IoTDAHook(
+    with IoTDAHook(
         options.connection, project_id=options.project_id, instance_id=options.instance_id
-    )
-    # Airflow 2 writes its log to stdout, where the report goes.
-    with redirect_stdout(sys.stderr), hook:
-        report = examine(hook, options.batch_task_id)
-    if options.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(report.table(width))
-    return report.exit_code
+    ) as hook:
+        return examine(hook, options.batch_task_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -519,3 +521,21 @@ def test_a_connection_that_is_wrong_is_told_in_one_line(doctor: Doctor) -> None:
 
     assert (code, failing(rows)) == (1, {"settings"})
     assert "no_such_field" in rows["settings"][1]
+
+
+def test_nothing_but_the_report_is_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow logs that this Extra is no JSON; a pipeline reads the report."""
+    connection = {"conn_type": "iotda", "extra": "{no JSON"}
+    monkeypatch.setenv("AIRFLOW_CONN_IOTDA_DEFAULT", json.dumps(connection))
+    command = "import sys; from iotda_provider.doctor.cli import main; sys.exit(main())"
+
+    done = subprocess.run(
+        [sys.executable, "-c", command, "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    [finding] = json.loads(done.stdout)["findings"]
+    assert "Extra is not valid JSON" in finding["detail"]
