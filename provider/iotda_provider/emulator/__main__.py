@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from iotda_provider.emulator.web.server import Server
 
 MAX_PORT = 65_535
-MAX_SPEED = 1_000_000
 # The prefix of keys in the environment; a list of processes shows arguments to every user.
 ENVIRONMENT = "IOTDA_EMULATOR_"
 # A scenario is read into memory, and its path may lead to a file without an end.
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     # Imported late: the web framework takes half a second, and a wrong option should fail at once.
     try:
-        from iotda_provider.emulator.state.instance import Instance, Settings
+        from iotda_provider.emulator.state.instance import Instance, Settings, check_speed
         from iotda_provider.emulator.web.host_check import is_loopback
         from iotda_provider.emulator.web.server import Server, bind, url_of
     except ModuleNotFoundError as error:
@@ -85,8 +84,7 @@ def _run(options: argparse.Namespace) -> None:
 
     if not options.allow_remote and not is_loopback(options.host):
         raise ScenarioError(f"--host {options.host} is not loopback; --allow-remote permits it")
-    if not 0 <= options.speed <= MAX_SPEED:
-        raise ScenarioError(f"--speed must be from 0 to {MAX_SPEED}, not {options.speed:g}")
+    check_speed(options.speed, "--speed")
     if not 0 <= options.port <= MAX_PORT:
         raise ScenarioError(f"--port must be from 0 to {MAX_PORT}, not {options.port}")
     if not _PROJECT.fullmatch(options.project_id):

@@ -194,7 +194,10 @@ class Emulator:
         self._on_loop(refuse)
 
     def journal(self, call: str = "*", after: int = 0) -> list[Entry]:
-        """The requests of calls that match a pattern, numbered above ``after``, oldest first."""
+        """The requests of calls that match a pattern, numbered above ``after``, oldest first.
+
+        :raises ScenarioError: the pattern matches no call
+        """
         return self._on_loop(lambda: self.instance.journal.entries(call, after))
 
     def clear_journal(self) -> None:

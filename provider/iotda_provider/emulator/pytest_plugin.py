@@ -50,8 +50,8 @@ def iotda_emulator(
     Unless the mark says otherwise, a virtual minute takes a real second.
     """
     mark = request.node.get_closest_marker("iotda_emulator")
-    options = {"speed": DEFAULT_SPEED, **(mark.kwargs if mark else {})}
-    return iotda_emulator_factory(**options)
+    arguments, options = (mark.args, mark.kwargs) if mark else ((), {})
+    return iotda_emulator_factory(*arguments, **{"speed": DEFAULT_SPEED, **options})
 
 
 @pytest.fixture

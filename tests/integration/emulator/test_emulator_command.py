@@ -162,7 +162,13 @@ def test_a_wrong_scenario_is_one_line_that_names_the_field(scenario: Callable[..
 
 def test_a_taken_port_is_one_line(refused: Refused) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused("--port", taken.getsockname()[1])
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1, port {port}: Address already in use" in refused("--port", port)
+
+
+def test_an_address_of_another_machine_is_one_line_that_names_it(refused: Refused) -> None:
+    line = refused("--allow-remote", "--host", "192.0.2.1", "--port", 8765)
+    assert "can't listen at 192.0.2.1, port 8765: " in line
 
 
 def test_control_calls_need_the_key_that_is_printed(

@@ -47,6 +47,27 @@ def test_a_gateway_timeout_after_the_call_has_acted(emulator: Emulator, call: Ca
     assert status(emulator, call) == "Stopping"
 
 
+def test_a_fault_of_a_call_that_does_not_exist_is_refused(start: Callable[..., Emulator]) -> None:
+    emulator = start({"devices": 1}, control=True)
+    with pytest.raises(ScenarioError, match=r"^fault\.call matches no call: .*stop_batch_task"):
+        emulator.add_fault("lost", call="stop_batchtask")
+    answer = requests.post(
+        f"{emulator.url}/_emulator/faults",
+        headers={"X-Emulator-Key": emulator.control_key or ""},
+        json={"kind": "lost", "call": "stop_batchtask"},
+        timeout=60,
+    )
+    assert answer.status_code == 400
+    assert "fault.call matches no call: 'stop_batchtask'" in answer.json()["error_msg"]
+    assert emulator.faults() == []
+
+
+@pytest.mark.parametrize("speed", [-1, float("nan"), 2_000_000])
+def test_a_speed_at_which_no_time_can_move_is_refused(speed: float) -> None:
+    with pytest.raises(ScenarioError, match=r"^speed must be from 0 to 1000000, not"):
+        Emulator(speed=speed)
+
+
 def test_throttling_names_the_time_to_wait(emulator: Emulator, call: Call) -> None:
     emulator.add_fault("throttle", retry_after=7, count=1)
     answer = call(emulator, *LIST)

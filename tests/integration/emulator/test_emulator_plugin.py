@@ -55,6 +55,10 @@ def test_an_emulator_for_who_asks_and_a_connection_in_force(run: Run) -> None:
             assert in_force["host"] == iotda_emulator.url
             assert in_force["extra"]["project_id"]
 
+        @pytest.mark.iotda_emulator({"devices": 7})
+        def test_marked_without_the_name_of_the_scenario(iotda_emulator):
+            assert iotda_emulator.instance.scenario.devices == 7
+
         def test_gone_afterwards():
             assert "AIRFLOW_CONN_IOTDA_DEFAULT" not in os.environ
 
@@ -72,7 +76,7 @@ def test_an_emulator_for_who_asks_and_a_connection_in_force(run: Run) -> None:
             pass
         """
     )
-    result.assert_outcomes(passed=4, errors=1)
+    result.assert_outcomes(passed=5, errors=1)
     result.stdout.fnmatch_lines(["*ScenarioError: devises is not a known field*"])
 
 

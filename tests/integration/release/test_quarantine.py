@@ -101,10 +101,10 @@ def test_more_devices_than_a_group_takes_are_in_several(
     name = by_id[groups[0]].name
     assert [by_id[one].name for one in groups[1:]] == [f"{name}_part_2", f"{name}_part_3"]
     # Cleared, it finds all of them where they are.
-    calls = len(run.emulator.journal("change_device_group"))
+    calls = len(run.emulator.journal("create_or_delete_device_in_group"))
     again = quarantine(run, file.as_uri())
     assert (again["already_in"], again["more_groups"]) == (100, found["more_groups"])
-    assert len(run.emulator.journal("change_device_group")) == calls
+    assert len(run.emulator.journal("create_or_delete_device_in_group")) == calls
 
 
 def test_so_many_devices_that_are_refused_fit_into_an_xcom(rollout: Any) -> None:
@@ -199,4 +199,4 @@ def test_nor_is_a_dynamic_group_or_one_of_several(
     monkeypatch.setattr(IoTDAHook, "list_device_groups", lambda *_, **__: iter(groups))
     with pytest.raises(AirflowFailException, match=why):
         quarantine(run, ["device-00001"])
-    assert not run.emulator.journal("change_device_group")
+    assert not run.emulator.journal("create_or_delete_device_in_group")

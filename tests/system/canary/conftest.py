@@ -98,7 +98,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch, echo: str, tmp_path: Path) -> Itera
         "iam": {
             "password": secrets.password,
             "id_token": secrets.id_token,
-            "denied": ["iotda:batchtasks:none"],
+            "denied": ["iotda:otapackages:delete"],
         },
     }
     with Emulator(

@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator
 
 from iotda_provider.emulator.common import errors
 from iotda_provider.emulator.common.errors import ApiError
@@ -59,7 +60,25 @@ ACTIONS = {
     "delete_ota_package": "iotda:otapackages:delete",
 }
 
-_Action = Annotated[str, Field(pattern=r"^iotda:[A-Za-z]+:[A-Za-z]+$")]
+
+def matching_a_call(pattern: str) -> str:
+    """The same pattern of names of calls.
+
+    :raises ValueError: it matches no call
+    """
+    if not any(fnmatchcase(call, pattern) for call in ACTIONS):
+        raise ValueError(f"matches no call: {pattern!r}; the calls are {', '.join(ACTIONS)}")
+    return pattern
+
+
+def _needed(action: str) -> str:
+    if action not in ACTIONS.values():
+        every = ", ".join(sorted(set(ACTIONS.values())))
+        raise ValueError(f"is needed by no call: {action!r}; the actions are {every}")
+    return action
+
+
+_Action = Annotated[str, AfterValidator(_needed)]
 
 
 class IamSettings(StrictModel):

@@ -18,6 +18,7 @@ from iotda_provider.emulator.common.errors import ScenarioError
 from iotda_provider.emulator.common.field_types import LARGEST, Count, Many, Rate, Share, within
 from iotda_provider.emulator.common.randomness import Draws
 from iotda_provider.emulator.common.strict_model import StrictModel, wrong
+from iotda_provider.emulator.identity.iam import matching_a_call
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,6 +63,12 @@ def _as_patterns(value: Any) -> Any:
     return value
 
 
+def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError("must name at least one call")
+    return tuple(map(matching_a_call, patterns))
+
+
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
@@ -74,7 +81,8 @@ class Fault(StrictModel):
 
     :param id: the name by which the rule can be removed; empty: it gets one when it is added
     :param kind: what happens, one of ``KINDS``
-    :param call: patterns of the calls that the rule is for, such as ``stop_batch_task``, ``*_task``
+    :param call: patterns of the calls that the rule is for, such as ``stop_batch_task``,
+        ``*_task``; each matches a call
     :param count: how many requests the rule hits at most; None: all
     :param probability: the chance that the rule hits a matching request
     :param after: how many matching requests pass before the rule hits one
@@ -93,7 +101,9 @@ class Fault(StrictModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = ""
     kind: Kind
-    call: Annotated[Many[str], BeforeValidator(_as_patterns)] = ("*",)
+    call: Annotated[Many[str], BeforeValidator(_as_patterns), AfterValidator(_check_patterns)] = (
+        "*",
+    )
     count: Count | None = None
     probability: Share = 1.0
     after: Count = 0

@@ -21,15 +21,27 @@ from iotda_provider.emulator.service.world import World
 from iotda_provider.emulator.state.journal import Journal
 from iotda_provider.emulator.state.store import Anchor, Command, Store
 
+MAX_SPEED = 1_000_000
+
+
+def check_speed(speed: float, name: str = "speed") -> None:
+    """Refuse a speed at which no time can move.
+
+    :raises ScenarioError: the speed is not from 0 to ``MAX_SPEED``
+    """
+    if not 0 <= speed <= MAX_SPEED:
+        raise ScenarioError(f"{name} must be from 0 to {MAX_SPEED}, not {speed:g}")
+
 
 @dataclass(frozen=True)
 class Settings:
     """How an emulator is run: keys, speed, seed and files. The scenario says what it emulates.
 
     :param security_token: makes the key a temporary one
-    :param speed: virtual seconds per real second
+    :param speed: virtual seconds per real second, from 0 to ``MAX_SPEED``
     :param state: the file that is kept over a restart; None: nothing is kept
     :param control_key: the key that control calls need; None: there are no control calls
+    :raises ScenarioError: the speed makes no sense
     """
 
     ak: str
@@ -40,6 +52,9 @@ class Settings:
     speed: float = 1.0
     state: Path | None = None
     control_key: str | None = None
+
+    def __post_init__(self) -> None:
+        check_speed(self.speed)
 
 
 class Instance:

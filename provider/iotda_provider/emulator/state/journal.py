@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from iotda_provider.emulator.common import strict_json
+from iotda_provider.emulator.common.errors import ScenarioError
+from iotda_provider.emulator.identity.iam import matching_a_call
 
 MAX_ENTRIES = 10_000
 MAX_BODY = 64 * 1024
@@ -61,7 +63,14 @@ class Journal:
             self._keep(numbered)
 
     def entries(self, call: str = "*", after: int = 0, limit: int | None = None) -> list[Entry]:
-        """The requests of calls that match a pattern, numbered above ``after``, oldest first."""
+        """The requests of calls that match a pattern, numbered above ``after``, oldest first.
+
+        :raises ScenarioError: the pattern matches no call
+        """
+        try:
+            matching_a_call(call)
+        except ValueError as error:
+            raise ScenarioError(f"journal.call {error}") from None
         found = [
             entry
             for entry in self._entries

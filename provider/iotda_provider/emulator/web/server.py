@@ -27,7 +27,7 @@ _LOOK = 0.005
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to this address and not listening yet; port 0 picks a free one.
 
-    :raises OSError: the address is taken or not this machine's
+    :raises OSError: the address is taken or not this machine's; the error names it
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on a socket that names its protocol; else an answer takes 40 ms.
@@ -35,6 +35,11 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            error.errno, f"can't listen at {host}, port {port}: {error.strerror}"
+        ) from error
     except BaseException:
         bound.close()
         raise

@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-from iotda_provider.emulator.common.errors import ApiError
+from iotda_provider.emulator.common.errors import ApiError, ScenarioError
 from iotda_provider.emulator.identity.iam import ACTIONS, Iam, IamSettings
 from iotda_provider.emulator.identity.signatures import Key
 from iotda_provider.emulator.web import routes
@@ -35,3 +35,10 @@ def test_every_call_can_be_denied(call: str) -> None:
     with pytest.raises(ApiError) as refusal:
         Iam(IamSettings(denied=denied), Key("ak", "sk"), "p").permit(call)
     assert refusal.value.status == 403
+
+
+def test_an_action_that_no_call_needs_can_not_be_denied() -> None:
+    with pytest.raises(ScenarioError) as error:
+        IamSettings.read({"denied": ["iotda:batchtask:stop"]}, "iam")
+    assert "iam.denied[0] is needed by no call: 'iotda:batchtask:stop'; the" in str(error.value)
+    assert "iotda:batchtasks:stop" in str(error.value)

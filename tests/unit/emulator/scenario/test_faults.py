@@ -70,6 +70,11 @@ def test_a_rate_limit_is_kept_for_each_key() -> None:
         ({"kind": "explode"}, "faults[0].kind must be one of latency, clock_skew"),
         ({"kind": "reset", "calls": "x"}, "faults[0].calls is not a known field"),
         ({"kind": "reset", "call": 5}, "faults[0].call must be the name of a call"),
+        ({"kind": "reset", "call": []}, "faults[0].call must name at least one call"),
+        (
+            {"kind": "reset", "call": ["*", "stop_batchtask"]},
+            "faults[0].call matches no call: 'stop_batchtask'; the calls are list_batch_tasks,",
+        ),
         (
             {"kind": "status", "headers": {"a": 1}},
             "faults[0].headers.a must be a text, not",
