@@ -13,6 +13,7 @@ from iotda_provider.guards import Combined, EnoughSuccess
 from iotda_provider.guards.lab import exact
 from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.reports import duration
+from iotda_provider.guards.reach import powerless_warning
 from iotda_provider.guards.rule import Rule
 from iotda_provider.release.expected_calls import WaveSize, expected_calls
 from iotda_provider.release.gate import forecast
@@ -171,6 +172,8 @@ def dry_run(
         moment = ends
     if late := late_warning([wave.devices for wave in found], outline.late_waves):
         warnings.append(late)
+    if powerless := powerless_warning(rules, outline.cumulative[-1]):
+        warnings.append(powerless)
     return DryRun(
         devices=outline.cumulative[-1],
         left_out=left_out,

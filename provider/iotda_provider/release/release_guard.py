@@ -23,6 +23,10 @@ class ReleaseGuard(Watch):
 
     never_abort = True
 
+    def _warn_of_powerless_rules(self) -> None:
+        """The plan has said that of the whole release, and a gate guards its first small waves."""
+        self._knows_size = True
+
     async def poll(self, io: GuardIO) -> Outcome | None:
         return await super().poll(io) if self.plan.batch_task_ids else None
 

@@ -10,7 +10,9 @@ from typing import Any
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import Decision, Look, Undecided, Verdict, evaluate, needs_of
 from iotda_provider.guards.audit import audit_record
+from iotda_provider.guards.reach import powerless_warning
 from iotda_provider.guards.retries import retry_warnings
+from iotda_provider.models import TaskStatus
 from iotda_provider.models.log import Log
 from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.rollout_guard import outcome as outcomes
@@ -63,6 +65,7 @@ class Watch(StoppableRollout):
         self._saved_at = self.clock() - draw() * self._save_every
         self._asked = self.clock()
         self._off = (0, 0)
+        self._knows_size = False
         self._verdict: Verdict | None = None
 
     #: If true, a failing first look alerts a person and is retried instead of raising.
@@ -183,6 +186,8 @@ class Watch(StoppableRollout):
             )
         if not self.memory.looks:
             self._warn_of_retries()
+        if not self._knows_size:
+            self._warn_of_powerless_rules()
         verdict, trouble = await self._evaluate(io, *off)
         self._verdict = verdict
         self.memory.looks += 1
@@ -256,6 +261,15 @@ class Watch(StoppableRollout):
             rules, interval = self.plan.rules, self.plan.poll_interval
             for warning in retry_warnings(policy, rules, poll_interval=interval):
                 self.log.warning("%s: %s", capitalised(self.plan.label), warning)
+
+    def _warn_of_powerless_rules(self) -> None:
+        """Log once, when the number of devices is known, which rules it is too small for."""
+        if any(task.status is TaskStatus.INITIALIZING for task in self.tasks):
+            return  # there may be more devices later
+        devices = sum(task.progress.total for task in self.tasks) - self.plan.already_current
+        self._knows_size = devices > 0
+        if self._knows_size and (warning := powerless_warning(self.plan.rules, devices)):
+            self.log.warning("%s: %s", capitalised(self.plan.label), warning)
 
     def _ended(self) -> Outcome:
         """The outcome if all batch tasks have a completed status."""

@@ -13,6 +13,7 @@ from iotda_provider.guards.lab.notation import notation
 from iotda_provider.guards.lab.recorded_looks import Audit
 from iotda_provider.guards.lab.replay import Event, Outcome
 from iotda_provider.guards.lab.simulation import Result
+from iotda_provider.guards.reach import powerless_rules
 from iotda_provider.guards.rule import ATTEMPTS, CLUSTERS, Rule
 from iotda_provider.guards.serialization import rules_to_json
 from iotda_provider.guards.time_rules import Stalled
@@ -190,10 +191,11 @@ class Plan:
     def _notes(self) -> list[str]:
         size = self.devices
         notes = []
+        powerless = powerless_rules(self.stopping, size)
         for rule in self.stopping:
             if isinstance(rule, Stalled):
                 notes.append(f"{notation(rule)} uses times: see iotda-guard simulate.")
-            elif not exact.breaks_at(rule, size, finished=size, started=size, total=size):
+            elif rule in powerless:
                 notes.append(f"{notation(rule)} can never stop {size} devices, even if all fail.")
             elif rule.ages_up_to:
                 notes.append(

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, Context
 from iotda_provider.airflow_support.installation import installation_of
 from iotda_provider.exceptions import IoTDAConfigError, IoTDAError
 from iotda_provider.guards import rules_to_json
+from iotda_provider.guards.reach import powerless_warning
 from iotda_provider.hooks.procedure_io import BlockingIO
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.sorted_ids import SortedIds
@@ -209,6 +210,7 @@ class PlanWavesOperator(IoTDABaseOperator):
                 "{{ run_id }}."
             )
         packages = _packages(document)
+        rules = read_rules(self.rules) if self.rules else ()
         with self.hook() as hook:
             if known is None:
                 self._refuse_unplanned(hook, context)
@@ -219,7 +221,7 @@ class PlanWavesOperator(IoTDABaseOperator):
             about = header(
                 "release",
                 (),
-                rules=read_rules(self.rules) if self.rules else (),
+                rules=rules,
                 version=None if package is None else package.version,
                 poll_interval=self.poll_interval,
                 **self.connection,
@@ -249,7 +251,8 @@ class PlanWavesOperator(IoTDABaseOperator):
         )
         for wave in found:
             (self.log.info if wave.can_pass else self.log.warning)("%s", wave.sentence)
-        warnings = [*([warning] if warning else []), *warnings]
+        powerless = powerless_warning(rules, manifest.cumulative[-1])
+        warnings = [*filter(None, (warning, powerless)), *warnings]
         for warning in warnings:
             self.log.warning("%s", warning)
         return {
