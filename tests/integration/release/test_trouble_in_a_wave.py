@@ -76,6 +76,13 @@ def test_late_devices_that_stay_offline_hold_their_places_for_a_while(
     assert times[2] - times[1] >= 0.5
 
 
+def test_the_plan_warns_of_a_rule_that_can_never_stop_the_release(rollout: Any) -> None:
+    run = rollout(devices=60)
+    rules = [{"rule": "MaxFailureRate", "rate": 0.05}]
+    [warning] = run.plan("100%", rules=rules)["warnings"]
+    assert warning.startswith("MaxFailureRate(0.05) can never stop 60 device(s), even if all fail.")
+
+
 def test_late_devices_that_are_most_of_the_fleet_come_in_waves_where_there_is_room(
     rollout: Any,
 ) -> None:

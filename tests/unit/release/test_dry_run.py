@@ -10,6 +10,7 @@ import pytest
 
 from iotda_provider.guards import (
     EnoughSuccess,
+    MaxFailureRate,
     MaxFailures,
     SequentialFailureTest,
     Stalled,
@@ -172,6 +173,20 @@ def test_waves_that_are_too_small_for_a_required_trial_are_named(
     said = [one for one in found["warnings"] if "TOO SMALL for the trial to show" in one]
     assert [int(one.split(":")[0].removeprefix("Wave ")) for one in said] == too_small
     assert all(one in found["summary"] for one in said)
+
+
+@pytest.mark.parametrize("devices", [60, 100])
+def test_a_rule_that_can_never_stop_the_release_is_named(devices: int) -> None:
+    found = dry_run(
+        outline((10, devices)),
+        left_out={},
+        rules=[MaxFailures(5), MaxFailureRate(0.05)],
+        gate=EnoughSuccess(0.1),
+        times=Times(START, bake=60, between_looks=10),
+    ).to_json()
+    said = [one for one in found["warnings"] if "can never stop" in one]
+    assert said == ([] if devices == 100 else found["warnings"])
+    assert all(one.startswith("MaxFailureRate(0.05) can never stop 60 devi") for one in said)
 
 
 def test_an_outline_survives_an_xcom_and_nonsense_is_refused() -> None:
