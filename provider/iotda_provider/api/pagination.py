@@ -27,9 +27,10 @@ _MOST_ROWS = 10_000_000
 class Listing(Generic[T]):
     """One reading of a list: perform ``next``, pass its answer to ``take``, until ``next`` is None.
 
-    The list ends when it has as many rows as the platform counts. If the platform does not count
-    them, it ends with the first page that is not full. An empty page and a repeated marker always
-    end it, so that no answer can make it endless.
+    The list ends when it has as many rows as the platform has counted at most: rows that leave the
+    list while it is read were counted, and some were read. If the platform does not count them, it
+    ends with the first page that is not full. An empty page and a repeated marker always end it, so
+    that no answer can make it endless.
 
     :ivar is_wanted: which rows are kept: all, unless somebody sets it
     :param page: the call of one page, such as ``api.list_devices``; it takes a ``marker``, too
@@ -43,7 +44,7 @@ class Listing(Generic[T]):
         self._page: Callable[..., api.Call[api.Page[T]]] = partial(page, *given, **fields)
         self.is_wanted: Callable[[T], bool] = lambda row: True
         self._markers: set[str] = set()
-        self._read = self._kept = 0
+        self._read = self._kept = self._total = 0
         self.next: api.Call[api.Page[T]] | None = self._page()
 
     def take(self, page: api.Page[T]) -> list[T]:
@@ -51,9 +52,10 @@ class Listing(Generic[T]):
         wanted = [row for row in page.rows if self.is_wanted(row)]
         self._read += len(page.rows)
         self._kept += len(wanted)
-        more = page.full if page.total is None else self._kept < page.total
+        self._total = max(self._total, page.total or 0)
+        more = page.full if page.total is None else self._kept < self._total
         # A row that moves between pages comes twice, but no list is read much more than twice.
-        most = _MOST_ROWS if page.total is None else min(_MOST_ROWS, 2 * page.total + api.MAX_PAGE)
+        most = _MOST_ROWS if page.total is None else min(_MOST_ROWS, 2 * self._total + api.MAX_PAGE)
         more = more and self._read < most
         if more and page.rows and page.marker is not None and page.marker not in self._markers:
             self._markers.add(page.marker)

@@ -143,6 +143,21 @@ def test_rows_that_were_seen_do_not_make_a_list_endless():
     assert [row.target for row in found] == ["a"]
 
 
+def test_rows_that_leave_a_list_while_it_is_read_hide_none_that_stay():
+    ids = [f"d{n:03}" for n in range(400)]
+    left = list(ids)
+
+    def answer(marker: str | None, limit: int) -> dict[str, Any]:
+        rows = [one for one in left if marker is None or one > marker][:limit]
+        count = len(left)
+        del left[:20]  # rows that were read before are taken out of the list
+        return page(rows, rows[-1] if rows else None, count)
+
+    found = {row.target for row in read_all(pagination.iter_subtasks(TASK_ID), answer)}
+
+    assert found >= set(left)
+
+
 def test_a_list_that_shrinks_below_its_count_ends():
     answers = iter([page(["a", "b"], "m1", 9), page([], "m2", 9)])
     found = read_all(pagination.iter_subtasks(TASK_ID), lambda *_: next(answers))
