@@ -155,16 +155,21 @@ def stop_batch_task() -> None:
     )
 
     @task
-    def all_stopped(result: dict[str, Any]) -> None:
+    def all_stopped(result: dict[str, Any], params: dict[str, Any] | None = None) -> None:
         # Green must mean that something was stopped.
         if result["outcome"] == "already_ended":
             raise AirflowFailException(
                 f"Nothing was stopped: the task had already ended as {result['status']}."
             )
-        if not result["requested"]:
+        if not result["requested"] and (params or {})["scope"] != WHOLE_TASK:
             raise AirflowFailException(
                 "Nothing was stopped: the form named no devices. List them, or choose "
                 f"{WHOLE_TASK!r}."
+            )
+        # The platform may show no counts of a task that it has stopped.
+        if not result["requested"] and result["status"] != "Stopped":
+            raise AirflowFailException(
+                f"Nothing was stopped: no device was left to stop; the task is {result['status']}."
             )
         log.info("%s device(s) stopped; the task is %s.", result["succeeded"], result["status"])
 

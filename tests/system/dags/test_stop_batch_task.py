@@ -43,6 +43,21 @@ def test_the_whole_task_is_stopped_when_the_form_says_so(run_dag: Any, emulator:
     assert run.states["stop_some_devices"] == run.states["some_not_stopped"] == "skipped"
 
 
+@pytest.mark.parametrize("never", [False, True])
+def test_a_whole_task_that_showed_no_counts_is_stopped_and_green(
+    run_dag: Any, emulator: Emulator, never: bool
+) -> None:
+    task = {"task_id": TASK_ID, "task_name": "a", "task_type": "firmwareUpgrade"}
+    for status, count in (("Processing", 1), ("Stopped", 100))[: 2 if never else 1]:
+        body = {"batchtask": {**task, "status": status}}
+        emulator.add_fault("status", status=200, body=body, call="show_batch_task", count=count)
+    run = run_dag(DAG_FILE, conf={"batch_task_id": TASK_ID, "scope": WHOLE})
+    assert len(emulator.journal("stop_batch_task")) == 1
+    result = run.xcom("stop_the_whole_task")
+    assert (result["requested"], result["succeeded"]) == ((0, 0) if never else (20, 20))
+    assert (run.state, run.states["all_stopped"]) == ("success", "success")
+
+
 def test_one_stopped_and_one_unknown_device_follow_the_path_of_partial_success(
     run_dag: Any, emulator: Emulator
 ) -> None:

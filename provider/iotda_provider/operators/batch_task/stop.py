@@ -352,8 +352,10 @@ class StopBatchTaskOperator(TellingTask, DeferrableTask, TargetsOperator):
             results = hook.read_stopped_targets(task.task_id, targets)
             counts = self.push_targets(context, outcome, task, record.requested, results)
             succeeded = None
+        # What was stopped had not finished, though the platform may have shown no counts before.
+        requested = max(record.requested, succeeded or 0)
         try:
-            result = self.report(context, outcome, task, record.requested, counts, succeeded)
+            result = self.report(context, outcome, task, requested, counts, succeeded)
         except (AirflowFailException, AirflowSkipException):  # there is no further try
             record.forget(context)
             raise

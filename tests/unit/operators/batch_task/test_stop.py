@@ -342,6 +342,15 @@ def test_counts_of_a_torn_read_never_make_requested_negative(iotda, run):
     assert run(stop())["return_value"]["requested"] == 0
 
 
+def test_devices_of_a_task_that_showed_no_counts_before_were_asked_for(iotda, run):
+    iotda.shows(iotda.task("Waitting"), iotda.task("Stopped", total=3, stopped=3))
+    iotda.stops({})
+
+    result = run(stop())["return_value"]
+
+    assert (result["requested"], result["succeeded"], result["failed"]) == (3, 3, 0)
+
+
 # --- tasks that have ended, or can't be stopped ---------------------------------------------------
 
 
