@@ -22,6 +22,7 @@ from iotda_provider.models import (
 )
 from iotda_provider.procedures.batch_tasks import REHEARSAL
 from iotda_provider.procedures.target_results import NOT_IN_TASK
+from iotda_provider.waiting.outage import is_gone
 
 _MOST_GROUPS = 1000
 _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -167,7 +168,8 @@ def _unknown(
     :param consequence: of another answer, in words
     :param good: the statuses that are understood
     """
-    if asked.status in good:
+    is_clear = asked.status != 404 or (asked.error is not None and is_gone(asked.error))
+    if asked.status in good and is_clear:
         return Result.OK, f"{what} that does not exist is answered with {asked.code}"
     if asked.error is None:
         return Result.WARNING, f"{what} that does not exist is answered as if it did: {consequence}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Context, conf
 
 from iotda_provider.airflow_support.guard_runs import GUARD_DAG_ID, GuardRuns, find_guard_runs
-from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask, TaskStatus
 from iotda_provider.models.statuses import STOPPABLE_UPGRADES, UNDER_WAY
 from iotda_provider.notifications.telling_task import TellingTask
@@ -26,6 +26,7 @@ from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamp
 from iotda_provider.procedures.create_once import is_of_release
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -280,10 +281,8 @@ def _may_be(hook: IoTDAHook, batch_task_id: str, is_so: Callable[[TaskStatus], b
     """Whether ``is_so`` is true of the status; yes if it can't be read, no if the task is gone."""
     try:
         return is_so(hook.get_batch_task(batch_task_id).status)
-    except IoTDANotFoundError:
-        return False
-    except IoTDAError:
-        return True
+    except IoTDAError as error:
+        return not is_gone(error)
 
 
 def _rows(runs: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from iotda_provider.procedures.target_results import (
     judge_by_status,
     not_stoppable,
 )
-from iotda_provider.waiting.outage import is_task_ended
+from iotda_provider.waiting.outage import is_gone, is_task_ended
 
 # Seconds between stops of a task that is Initializing.
 _INITIALIZING_PAUSES = (1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0)
@@ -179,7 +179,9 @@ async def delete(io: CallsIO, deletion: api.Call[None], look: api.Call[Any]) -> 
     except (IoTDATransportError, IoTDAServerError):
         try:
             await io.perform(look)
-        except IoTDANotFoundError:
+        except IoTDANotFoundError as error:
+            if not is_gone(error):
+                raise
             return
         await io.perform(deletion)
 

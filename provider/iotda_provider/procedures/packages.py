@@ -12,7 +12,6 @@ from iotda_provider.exceptions import (
     IoTDAApiError,
     IoTDAAuthError,
     IoTDAError,
-    IoTDANotFoundError,
     IoTDAServerError,
     IoTDAThrottledError,
     IoTDATransportError,
@@ -22,6 +21,7 @@ from iotda_provider.models import OtaPackage
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
 from iotda_provider.procedures.batch_tasks import delete
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,7 +111,7 @@ async def _find(io: CallsIO, wanted: Mapping[str, Any]) -> list[OtaPackage]:
                 found.append(row)
     details = await io.perform_all([api.show_package(row.package_id) for row in found])
     for one in details:
-        if isinstance(one, IoTDAError) and not isinstance(one, IoTDANotFoundError):
+        if isinstance(one, IoTDAError) and not is_gone(one):
             raise one
     return [one for one in details if isinstance(one, OtaPackage)]
 

@@ -15,7 +15,7 @@ from iotda_provider.models.log import Log
 from iotda_provider.release.release_io import ReleaseIO
 from iotda_provider.rollout_guard.outcome import statuses_of
 from iotda_provider.task_io import parameters
-from iotda_provider.waiting.outage import Outage, is_task_gone
+from iotda_provider.waiting.outage import Outage, is_gone
 
 
 @dataclass
@@ -110,10 +110,10 @@ class UntilAtRest:
         # Read twice: one stray answer must not make a task count as lost.
         for _ in range(2):
             answers = await io.read_tasks(self.job.batch_task_ids)
-            if all(isinstance(one, BatchTask) or not is_task_gone(one) for one in answers):
+            if all(isinstance(one, BatchTask) or not is_gone(one) for one in answers):
                 break
         trouble = [one for one in answers if not isinstance(one, BatchTask)]
-        trouble = [one for one in trouble if not is_task_gone(one)]
+        trouble = [one for one in trouble if not is_gone(one)]
         if trouble:
             line = self._outage.tolerate(trouble[0], self._clock())
         else:

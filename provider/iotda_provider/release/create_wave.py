@@ -28,7 +28,7 @@ from iotda_provider.release.wave_look import WaveLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import BREACHED, COMPLETED
-from iotda_provider.waiting.outage import is_task_gone, is_transient
+from iotda_provider.waiting.outage import is_gone, is_transient
 
 CREATED = "created"
 #: Seconds after which devices that are in no batch task yet are looked at again.
@@ -279,7 +279,7 @@ class WaveCreation(WaveStep):
         ids = [str(part.batch_task_id) for part in parts]
         for part, task in zip(parts, await io.read_tasks(ids) if ids else (), strict=True):
             if not isinstance(task, BatchTask):
-                if is_task_gone(task):
+                if is_gone(task):
                     watch.include([str(part.batch_task_id)])  # its next look says so
                 else:
                     why = await self.refused(io, "its batch tasks can't be read", task)

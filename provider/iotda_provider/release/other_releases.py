@@ -21,7 +21,7 @@ from iotda_provider.models.log import Log
 from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.models.text import one_line
 from iotda_provider.procedures import CallsIO
-from iotda_provider.waiting.outage import is_task_gone
+from iotda_provider.waiting.outage import is_gone
 
 #: Seconds for which a note counts since its release's last wave began: 30 days.
 LIFETIME = 30 * 86400.0
@@ -134,7 +134,7 @@ class OtherReleases:
             page: api.Page[Device] = await io.perform(devices.next)
         except IoTDAError as error:
             # A group that is deleted while it is being read did have devices.
-            if not (self._is_first_page and is_task_gone(error)):
+            if not (self._is_first_page and is_gone(error)):
                 raise
             self._log.warning("%s: a group does not exist, so it holds no device: %s", note, error)
             self._next_list()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from iotda_provider import api
-from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import Device
 from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.log import Log
@@ -31,6 +31,7 @@ from iotda_provider.release.manifest import (
     OTHER_VERSION,
     UNREAD_VERSION,
 )
+from iotda_provider.waiting.outage import is_gone
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,12 @@ class SecondLook:
             if isinstance(error, DOWN):
                 self._reading = None
                 raise error
-            if not isinstance(error, IoTDANotFoundError):
+            if not is_gone(error):
                 self._log.warning("Device %s can't be looked at again: %s", device_id, error)
                 break
         left_out: dict[str, list[str]] = {}
         for one in self._ids:
-            if isinstance(errors.get(one), IoTDANotFoundError):
+            if one in errors and is_gone(errors[one]):
                 why = GONE
             else:
                 why = reading.found.get(one, self._why_not(None))

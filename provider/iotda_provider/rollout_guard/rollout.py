@@ -16,7 +16,7 @@ from iotda_provider.rollout_guard.guard_io import GuardIO
 from iotda_provider.rollout_guard.memory import Memory
 from iotda_provider.rollout_guard.outcome import capitalised, now_in_words, to_text
 from iotda_provider.rollout_guard.plan import GuardPlan
-from iotda_provider.waiting.outage import is_task_gone
+from iotda_provider.waiting.outage import is_gone
 
 
 class Rollout:
@@ -55,7 +55,7 @@ class Rollout:
             for batch_task_id, answer in zip(wanted, answers, strict=True):
                 if isinstance(answer, BatchTask):
                     tasks[batch_task_id] = answer
-                elif not is_task_gone(answer):
+                elif not is_gone(answer):
                     raise answer
                 elif (ended := self.memory.ended_task(batch_task_id)) is not None:
                     tasks[batch_task_id] = ended

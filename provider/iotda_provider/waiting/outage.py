@@ -35,11 +35,14 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (IoTDATransportError, IoTDAServerError, IoTDAThrottledError))
 
 
-def is_task_gone(error: IoTDAError) -> bool:
-    """Whether the platform says that the batch task does not exist (not: that the API does not)."""
-    if not isinstance(error, IoTDANotFoundError):
-        return False
-    return not str(error.error_code or "").upper().startswith("APIG")
+def is_gone(error: IoTDAError) -> bool:
+    """Whether the platform itself says that what was asked for does not exist.
+
+    Its answers have an error code. Its gateway, which may not know the API, has codes of its own; a
+    proxy or load balancer that has lost its way to the platform answers 404 without any.
+    """
+    code = str(error.error_code or "").upper() if isinstance(error, IoTDANotFoundError) else ""
+    return code != "" and not code.startswith("APIG")
 
 
 def is_task_ended(error: IoTDAError) -> bool:

@@ -376,6 +376,15 @@ def test_what_the_platform_does_otherwise_is_said(doctor: Doctor) -> None:
     assert "without a task_type, too" in rows["list without a type"][1]
 
 
+def test_a_404_without_a_code_of_the_platform_says_nothing_of_a_task(doctor: Doctor) -> None:
+    doctor.start({**FLEET, "switches": {"error_codes": {"task_not_found": "404 APIG.0101"}}})
+
+    _, rows = doctor.examine()
+
+    assert rows["deleted task is 404"][0] == "warning"
+    assert "HTTP 404 APIG.0101" in rows["deleted task is 404"][1]
+
+
 @pytest.mark.parametrize(
     ("gone", "code", "result"),
     [

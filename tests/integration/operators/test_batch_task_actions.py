@@ -125,6 +125,13 @@ def test_deleting_twice_is_harmless_unless_the_dag_says_otherwise(emulator: Emul
         delete(if_missing="fail")
 
 
+@pytest.mark.parametrize("body", [{}, {"error_code": "APIG.0101", "error_msg": "no such API"}])
+def test_a_404_that_is_not_of_the_platform_deletes_nothing(emulator: Emulator, body: Any) -> None:
+    emulator.add_fault("status", status=404, body=body, call="delete_batch_task")
+    with pytest.raises(IoTDANotFoundError):
+        execute(DeleteBatchTaskOperator(task_id="delete", batch_task_id=FAILING))
+
+
 def test_listing_is_bounded_and_says_so(emulator: Emulator, tmp_path: Any) -> None:
     path = tmp_path / "tasks.jsonl"
     rows, xcoms = execute(

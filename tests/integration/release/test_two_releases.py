@@ -37,6 +37,7 @@ WORLD: dict[str, Any] = {
 UNREADABLE: dict[str, dict[str, Any]] = {
     "no right": {"status": 403, "body": {"error_code": "IOTDA.000004"}},
     "no such API": {"status": 404, "body": {"error_code": "APIG.0101"}},
+    "a proxy's 404": {"status": 404, "body": {}},
     "bad request": {"status": 400, "body": {"error_code": "IOTDA.000006"}},
 }
 

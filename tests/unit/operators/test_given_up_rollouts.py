@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
+from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators import guard_runs
 from iotda_provider.operators.guard_runs import (
@@ -85,6 +86,22 @@ def test_what_a_release_leaves_is_looked_at_once_and_gets_it_at_once(
 ) -> None:
     operator = FindUnfinishedOfReleaseOperator(task_id="look", batch_task_id=[TASK_ID])
     monkeypatch.setattr(operator, "hook", lambda: nullcontext(Hook()))
+    monkeypatch.setattr(operator, "_by_stamp", lambda hook, context: [])
+
+    rows = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+
+    assert [row["trigger_run_id"] for row in rows] == [NEXT]
+
+
+def test_a_page_of_a_proxy_does_not_end_a_releases_batch_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class BehindAProxy(Hook):
+        def get_batch_task(self, batch_task_id: str) -> BatchTask:
+            raise IoTDANotFoundError(404, None, "an HTML page titled '404 Not Found'")
+
+    operator = FindUnfinishedOfReleaseOperator(task_id="look", batch_task_id=[TASK_ID])
+    monkeypatch.setattr(operator, "hook", lambda: nullcontext(BehindAProxy()))
     monkeypatch.setattr(operator, "_by_stamp", lambda hook, context: [])
 
     rows = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]

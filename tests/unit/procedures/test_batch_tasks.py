@@ -24,6 +24,7 @@ from iotda_provider.transport.runner import run_blocking
 T = TypeVar("T")
 
 TASK_ID = "5c8fb0d3"
+GONE = IoTDANotFoundError(404, "IOTDA.014217", "no such task")
 LOST = IoTDATransportError("the connection broke")
 REFUSED = IoTDAApiError(400, "IOTDA.014218", "the task has ended")
 
@@ -377,14 +378,18 @@ class TestDeleting:
         return [call.method for call in platform.calls]
 
     def test_a_lost_answer_is_read_back(self) -> None:
-        assert self.drive(LOST, IoTDANotFoundError(404)) == ["DELETE", "GET"]
+        assert self.drive(LOST, GONE) == ["DELETE", "GET"]
+
+    def test_a_page_of_a_proxy_does_not_say_that_it_was_deleted(self) -> None:
+        with pytest.raises(IoTDANotFoundError):
+            self.drive(LOST, IoTDANotFoundError(404, None, "an HTML page"))
 
     def test_a_task_that_is_still_there_is_deleted_again(self) -> None:
         assert self.drive(IoTDAServerError(503), object(), None) == ["DELETE", "GET", "DELETE"]
 
     def test_a_missing_task_is_an_error(self) -> None:
         with pytest.raises(IoTDANotFoundError):
-            self.drive(IoTDANotFoundError(404))
+            self.drive(GONE)
 
 
 def test_reading_stopped_targets_changes_nothing() -> None:

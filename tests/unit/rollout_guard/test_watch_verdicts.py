@@ -17,6 +17,12 @@ from iotda_provider.guards import MaxFailureRate, MaxFailures
 from iotda_provider.rollout_guard import Outcome
 
 GONE = IoTDANotFoundError(404, "IOTDA.014217", "no such task")
+#: Of the gateway, and of a proxy or load balancer that has lost its way to the platform.
+NOT_OF_THE_PLATFORM = [
+    IoTDANotFoundError(404, "APIG.0101", "The API does not exist"),
+    IoTDANotFoundError(404, None, "an HTML page titled '404 Not Found'"),
+    IoTDANotFoundError(404, None, "Not Found"),
+]
 
 
 @pytest.mark.parametrize("status", ["Success", "Fail", "PartialSuccess"])
@@ -96,6 +102,16 @@ def test_one_stray_answer_loses_nothing(platform: Any, guard: Any) -> None:
     platform.show(GONE, platform.task(processing=100))
 
     assert guard().poll() is None
+
+
+@pytest.mark.parametrize("answer", NOT_OF_THE_PLATFORM)
+def test_a_404_that_is_not_of_the_platform_loses_no_rollout(
+    platform: Any, guard: Any, answer: IoTDANotFoundError
+) -> None:
+    seen = platform.task(processing=100)
+    platform.show(seen, answer, answer, answer, platform.task("Success", success=100))
+
+    assert guard().until_over().verdict == "completed"
 
 
 def test_a_wrong_address_is_not_a_task_that_is_gone(platform: Any, guard: Any) -> None:

@@ -18,7 +18,7 @@ from iotda_provider.exceptions import (
     IoTDAThrottledError,
     IoTDATransportError,
 )
-from iotda_provider.waiting.outage import Outage, is_transient
+from iotda_provider.waiting.outage import Outage, is_gone, is_transient
 
 TRANSIENT = [IoTDATransportError("gone"), IoTDAServerError(503), IoTDAThrottledError(429)]
 TRANSIENT += [IoTDAApiError(200, "IOTDA.000001", "internal")]
@@ -35,6 +35,19 @@ def test_trouble_is_transient(error):
 def test_a_refusal_is_not_tolerated(error):
     with pytest.raises(type(error)):
         Outage(900).tolerate(error, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        (IoTDANotFoundError(404, "IOTDA.014217", "no such task"), True),
+        (IoTDANotFoundError(404, "APIGW.0101", "no such API"), False),
+        (IoTDANotFoundError(404, None, "an HTML page titled '404 Not Found'"), False),
+        (IoTDAApiError(400, "IOTDA.014217", "no such task"), False),
+    ],
+)
+def test_only_the_platforms_own_word_says_that_something_is_gone(error, gone):
+    assert is_gone(error) is gone
 
 
 @given(

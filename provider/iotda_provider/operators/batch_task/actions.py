@@ -17,6 +17,7 @@ from iotda_provider.operators.batch_task.targets import TargetsOperator, in_batc
 from iotda_provider.task_io.dag_parameters import id_or_template, one_of, text_or_template
 from iotda_provider.task_io.parameters import none_if_blank, whole_number
 from iotda_provider.task_io.reports import own_report_path, write_report, xcom_limit
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -141,8 +142,8 @@ class DeleteBatchTaskOperator(IoTDABaseOperator):
                         "that has ended can be deleted. Stop it first, or wait for its end."
                     )
                 hook.delete_batch_task(task_id)
-            except IoTDANotFoundError:
-                if self.if_missing == "fail":
+            except IoTDANotFoundError as error:
+                if self.if_missing == "fail" or not is_gone(error):
                     raise
                 if self.if_missing == "skip":
                     raise AirflowSkipException(f"Batch task {task_id} does not exist.") from None

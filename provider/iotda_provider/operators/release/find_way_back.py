@@ -34,6 +34,7 @@ from iotda_provider.rollout_guard.live_record import HEADER_KEY
 from iotda_provider.task_io.dag_parameters import airflow_id, text_or_template
 from iotda_provider.task_io.parameters import as_text
 from iotda_provider.task_io.reports import check_report_path, own_report_path, write_report
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -224,8 +225,10 @@ def _unfinished(hook: IoTDAHook, part: Part, members: SortedIds) -> dict[str, Su
             for row in rows:
                 if (target := members.own(row.target)) is not None:
                     found[target] = row.status
-    except IoTDANotFoundError:
-        pass  # somebody has deleted it: what its devices run is read all the same
+    except IoTDANotFoundError as error:
+        if not is_gone(error):
+            raise
+        # Somebody has deleted it: what its devices run is read all the same.
     return found
 
 

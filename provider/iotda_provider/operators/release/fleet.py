@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import (
-    IoTDAApiError,
-    IoTDAConfigError,
-    IoTDAError,
-    IoTDANotFoundError,
-)
+from iotda_provider.exceptions import IoTDAApiError, IoTDAConfigError, IoTDAError
 from iotda_provider.models import OtaPackage
 from iotda_provider.models.log import Log
 from iotda_provider.models.sorted_ids import MarkedIds, SortedIds
 from iotda_provider.release.device_ids import MOST_DEVICES, MOST_IN_XCOM
 from iotda_provider.release.planning import was_online_lately
 from iotda_provider.release.preflight import ReleaseParameters
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -69,7 +65,7 @@ def members_of(hook: IoTDAHook, group_ids: Iterable[str]) -> SortedIds:
             found.update(device.device_id for device in hook.iter_group_devices(group_id))
         except IoTDAApiError as error:
             # The platform calls text that is no id a bad request.
-            if error.status_code != 400 and not isinstance(error, IoTDANotFoundError):
+            if error.status_code != 400 and not is_gone(error):
                 raise
             raise AirflowFailException(f"There is no device group {group_id}: {error}") from error
     return found
@@ -162,7 +158,7 @@ def find_late(hook: IoTDAHook, needed: Needed, within: timedelta | None, log: Lo
         answers = hook.read_devices(block)
         now = datetime.now(timezone.utc)
         errors = [answer for answer in answers if isinstance(answer, IoTDAError)]
-        if len(errors) == len(block) and not isinstance(errors[0], IoTDANotFoundError):
+        if len(errors) == len(block) and not is_gone(errors[0]):
             raise errors[0]
         for device_id, answer in zip(block, answers, strict=True):
             if isinstance(answer, IoTDAError):

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.models import OtaPackage
 from iotda_provider.release.package_kinds import KINDS
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -23,6 +24,8 @@ def read_package(hook: IoTDAHook, package_id: str, created: str = "") -> OtaPack
     try:
         package = hook.get_ota_package(package_id)
     except IoTDANotFoundError as error:
+        if not is_gone(error):
+            raise
         said = f"There is no package {package_id}: {error} {created}"
         raise AirflowFailException(said.rstrip()) from error
     if package.package_type not in KINDS:

@@ -34,6 +34,7 @@ from iotda_provider.rollout_guard.outcome import BREACHED
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, text_or_template
 from iotda_provider.task_io.parameters import as_mapping, optional_text, read_number
 from iotda_provider.task_io.reports import own_report_path, write_report
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -275,7 +276,9 @@ def _read(
             if task.progress.adds_up and len(rows) == sum(wanted.values()):
                 return task, rows, other
         rows = {row.target: row for row in hook.iter_subtasks(batch_task_id)}
-    except IoTDANotFoundError:
+    except IoTDANotFoundError as error:
+        if not is_gone(error):
+            raise
         return None, None, None
     return task, rows, None
 

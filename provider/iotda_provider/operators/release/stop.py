@@ -22,7 +22,7 @@ from iotda_provider.rollout_guard.live_record import (
 )
 from iotda_provider.task_io.dag_parameters import airflow_id
 from iotda_provider.task_io.reports import push_xcom
-from iotda_provider.waiting.outage import is_task_ended, is_task_gone
+from iotda_provider.waiting.outage import is_gone, is_task_ended
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -70,7 +70,7 @@ class StopReleaseOperator(IoTDABaseOperator):
                 outcomes[batch_task_id] = STOPPED
             elif is_task_ended(error):
                 outcomes[batch_task_id] = ENDED
-            elif is_task_gone(error):
+            elif is_gone(error):
                 outcomes[batch_task_id] = GONE
             else:
                 failure = error

@@ -13,6 +13,7 @@ from iotda_provider.models.log import Log
 from iotda_provider.release.way_back import ASK, NEVER_BACK, ROLLBACKS, why_not_back
 from iotda_provider.task_io.dag_parameters import one_of
 from iotda_provider.task_io.parameters import none_if_blank
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -44,6 +45,8 @@ def fault_of_way_back(hook: IoTDAHook, package: OtaPackage, rollback: Any, packa
     try:
         back = hook.get_ota_package(check_package_id(package_id, _NAME))
     except (IoTDANotFoundError, IoTDAConfigError) as error:
+        if isinstance(error, IoTDANotFoundError) and not is_gone(error):
+            raise
         return f"{_NAME}: {str(error).rstrip('.')}."
     why = why_not_back(package, back)
     return f"{_NAME}: package {back.package_id} is no way back: {why}." if why else ""
