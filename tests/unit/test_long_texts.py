@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.growth import thread_seconds
+from tests.growth import growth
 
 from iotda_provider.connection.settings import ConnectionSettings
 from iotda_provider.exceptions import IoTDAError
@@ -97,28 +98,26 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def seconds(read: Callable[[str], Any], text: str) -> float:
-    """The least of some runs: what else the machine and other threads do is no matter."""
-
-    def once() -> None:
-        try:
-            read(text)
-        except (ValueError, IoTDAError) as refusal:
-            assert len(str(refusal)) < 1500  # noqa: PT017 - a refusal is as good
-            assert len(str(refusal).splitlines()) == 1  # noqa: PT017
-
-    return min(thread_seconds(once) for _ in range(5))
+def read_or_refuse(read: Callable[[str], Any], text: str) -> None:
+    try:
+        read(text)
+    except (ValueError, IoTDAError) as refusal:
+        assert len(str(refusal)) < 1500  # noqa: PT017 - a refusal is as good
+        assert len(str(refusal).splitlines()) == 1  # noqa: PT017
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_twice_the_text_takes_at_most_two_and_a_half_times_as_long(name: str) -> None:
     read = READERS[name]
-    read_once = [seconds(read, fill * 4) for fill in FILLS]  # which loads what it needs
-    assert read_once
+    for fill in FILLS:
+        read_or_refuse(read, fill * 4)  # which loads what it needs
     for fill in FILLS:
         text = fill * (20_000 // len(fill)) + "x"
-        # Below some milliseconds it is the clock that is measured.
-        assert seconds(read, text + text) <= 2.5 * max(seconds(read, text), 0.004), repr(fill)
+
+        def reading(times: int, text: str = text) -> Callable[[], None]:
+            return partial(read_or_refuse, read, text * times)
+
+        assert growth(reading, 1, least=0.004) <= 2.5, repr(fill)
 
 
 def test_a_window_of_20000_spaces_is_refused_at_once_and_says_how_long_one_may_be() -> None:
