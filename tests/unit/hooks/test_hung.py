@@ -159,7 +159,8 @@ class TestWhatIsNotSentTwice:
         assert sum(seen.method == "POST" for seen in fake.seen) == 1
 
     def test_a_deletion_is_looked_at(self, client: Any, fake: Any, reply: Any) -> None:
-        fake.answer(reply(fault="hang"), reply(status=404))
+        gone = {"error_code": "IOTDA.014217", "error_msg": "no such task"}
+        fake.answer(reply(fault="hang"), reply(status=404, body=gone))
 
         client.delete_batch_task(TASK_ID)
         assert method_before_reads(fake) == "DELETE"
