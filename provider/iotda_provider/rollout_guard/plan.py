@@ -108,11 +108,15 @@ class GuardPlan:
 def read_rules(rules: Any, cluster_of: ClusterOf | None = None) -> tuple[Rule, ...]:
     """The rules of a guard, from objects or from their JSON.
 
-    :raises ValueError: a rule is invalid, or needs data that this guard does not read
+    :raises ValueError: a rule is invalid, is a class of the user's own, or needs data that this
+        guard does not read
     """
     items = rules if isinstance(rules, (list, tuple)) else (rules,)
     is_json = any(isinstance(item, (str, bytes, Mapping)) for item in items)
     found = checked_rules(rules_from_json(rules) if is_json else rules)
+    # The triggerer and the audit read a rule from JSON, which knows no class but the package's.
+    if tuple(rules_from_json(rules_to_json(found))) != found:
+        raise ValueError(f"rules: a subclass of a rule can't be read from JSON: {found}")
     check_needs(found, cluster_of)
     return found
 
