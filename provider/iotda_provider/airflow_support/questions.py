@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from iotda_provider.airflow_support.supervisor import present_supervisor
 from iotda_provider.models.text import one_line, what_is
 
 
@@ -120,6 +121,4 @@ def close(ti_id: str, option: str, because: str) -> None:
 
 def _supervisor() -> Any:
     """The supervisor of ``dag.test()``, which runs in this process; None: there is another one."""
-    from airflow.sdk.execution_time import task_runner
-
-    return getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "supervisor", None)
+    return getattr(present_supervisor(), "supervisor", None)
