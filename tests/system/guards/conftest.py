@@ -11,12 +11,15 @@ import pytest
 from tests.system.virtual_time import pass_with_looks
 
 HEAD = """
+import logging
+
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
 from iotda_provider.operators.batch_task import CollectFailedSubtasksOperator
 from iotda_provider.operators.branch import BranchOnVerdictOperator
+from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
 from iotda_provider.sensors.batch_task import RolloutGuardSensor
 
 TASK = "0123456789abcdef01234567"
