@@ -7,12 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from iotda_provider.guards.evaluation import checked_rules
 from iotda_provider.guards.lab import fit, reports, trial_command
 from iotda_provider.guards.lab.fleets import SPREADS, Fleet
+from iotda_provider.guards.lab.given_files import text_in, text_of
 from iotda_provider.guards.lab.notation import parse_rules
 from iotda_provider.guards.lab.recorded_looks import looks_of, read_audit
 from iotda_provider.guards.lab.replay import replay
@@ -190,7 +190,7 @@ def _text_of(text: str) -> str:
     if not text.startswith("@") and any(mark in text for mark in "([{"):
         return text
     try:
-        return Path(text.removeprefix("@")).read_text(encoding="utf-8")
+        return text_in(text.removeprefix("@"))
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(
             f"{text!r} is neither a rule, such as MaxFailures(5), nor a file"
@@ -214,7 +214,7 @@ def _rates(text: str, name: str) -> list[float]:
 
 def _replay(options: argparse.Namespace) -> object:
     is_piped = options.file == "-"
-    text = sys.stdin.read() if is_piped else Path(options.file).read_text(encoding="utf-8")
+    text = text_of(sys.stdin) if is_piped else text_in(options.file)
     audit = read_audit(text)
     if not audit.records:
         raise ValueError(f"{options.file} holds no looks")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from iotda_provider.guards.evaluation import GuardState
+from iotda_provider.guards.lab.given_files import text_in
 from iotda_provider.guards.lab.recorded_looks import Audit, looks_of, read_audit
 from iotda_provider.guards.lab.reports import duration, table
 from iotda_provider.guards.learned_delay import LEAST_DELAYS, band, by_release
@@ -248,7 +249,7 @@ def _fit(options: argparse.Namespace) -> object:
     rollouts = []
     for name in options.files:
         try:
-            rollouts.append(Recorded.of(name, read_audit(Path(name).read_text(encoding="utf-8"))))
+            rollouts.append(Recorded.of(name, read_audit(text_in(name))))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     fit = Fit(tuple(rollouts), checks.share("--floor", options.floor))

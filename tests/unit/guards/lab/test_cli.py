@@ -53,6 +53,16 @@ def test_replay_shows_what_other_rules_would_have_done(audit_file: Path, capsys:
     assert "never" in rows["MaxFailures(99)"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["replay", "/dev/zero"], ["fit", "/dev/zero"], ["plan", "--rules", "/dev/zero"]],
+    ids=" ".join,
+)
+def test_a_file_without_an_end_is_an_error(command: list[str], capsys: Output) -> None:
+    assert main(command) == 2
+    assert capsys.readouterr().err.endswith("the file has more than 100,000,000 characters\n")
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_replay_takes_the_list_of_an_xcom(
     audit_file: Path, indent: int | None, tmp_path: Path, capsys: Output
