@@ -100,7 +100,7 @@ def list_subtasks(
         path=f"{_BATCH_TASKS}/{task_id}",
         query=query,
         read=lambda data: page_of(
-            data, "task_details", Subtask.from_wire, limit, _task(data, task_id)
+            data, "task_details", Subtask.from_wire, limit, marker, _task(data, task_id)
         ),
         permission="iotda:batchtasks:query",
     )
@@ -126,7 +126,7 @@ def list_batch_tasks(
         action="list batch tasks",
         path=_BATCH_TASKS,
         query=query,
-        read=lambda data: page_of(data, "batchtasks", BatchTask.from_wire, limit),
+        read=lambda data: page_of(data, "batchtasks", BatchTask.from_wire, limit, marker),
         permission="iotda:batchtasks:queryList",
     )
 

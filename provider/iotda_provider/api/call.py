@@ -140,11 +140,18 @@ def page_query(limit: int, marker: str | None, **only: str | None) -> tuple[tupl
 
 
 def page_of(
-    data: Any, key: str, read: Callable[[Any], T], limit: int, task: BatchTask | None = None
+    data: Any,
+    key: str,
+    read: Callable[[Any], T],
+    limit: int,
+    after: str | None,
+    task: BatchTask | None = None,
 ) -> Page[T]:
     """The page in an answer, whose rows stand under ``key``.
 
-    :raises ValueError: there are more rows than asked for, or the marker is too long
+    :param after: the marker that was asked for; None: this is the first page
+    :raises ValueError: there are more rows than asked for, or the marker is too long; or the first
+        page has no rows, and the platform counts some: nobody must take that for an empty list
     """
     rows = rows_of(data, key, read, limit)
     page = data.get("page") or {}
@@ -152,6 +159,8 @@ def page_of(
     if marker and len(str(marker)) > _LONGEST_MARKER:
         raise ValueError(f"a marker of {len(str(marker))} characters")
     is_count = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+    if is_count and total and not rows and not after:
+        raise ValueError(f"page.count is {total}, and {key} has no rows")
     return Page(
         rows,
         marker=str(marker) if marker else None,

@@ -67,7 +67,7 @@ def list_devices(
         action="list devices",
         path=_DEVICES,
         query=query,
-        read=lambda data: page_of(data, "devices", Device.from_wire, limit),
+        read=lambda data: page_of(data, "devices", Device.from_wire, limit, marker),
         permission="iotda:devices:queryList",
     )
 
@@ -126,7 +126,7 @@ def list_groups(
         action="list device groups",
         path=_GROUPS,
         query=page_query(limit, marker, name=optional(check_group_text, name, "name")),
-        read=lambda data: page_of(data, "device_groups", DeviceGroup.from_wire, limit),
+        read=lambda data: page_of(data, "device_groups", DeviceGroup.from_wire, limit, marker),
         permission="iotda:group:queryList",
     )
 
@@ -160,7 +160,7 @@ def list_devices_in_group(
         action=f"list the devices of group {group}",
         path=f"{_GROUPS}/{group}/devices",
         query=page_query(limit, marker),
-        read=lambda data: page_of(data, "devices", Device.from_wire, limit),
+        read=lambda data: page_of(data, "devices", Device.from_wire, limit, marker),
         permission="iotda:group:query",
     )
 

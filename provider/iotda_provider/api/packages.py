@@ -78,7 +78,7 @@ def list_packages(
         action="list upgrade packages",
         path=_PACKAGES,
         query=query,
-        read=lambda data: page_of(data, "packages", OtaPackage.from_wire, limit),
+        read=lambda data: page_of(data, "packages", OtaPackage.from_wire, limit, marker),
         permission="iotda:otapackages:queryList",
     )
 

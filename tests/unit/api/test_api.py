@@ -126,7 +126,7 @@ def test_an_answer_about_another_task_is_not_believed():
     )
 )
 def test_a_page_of_any_marker_leads_to_a_call_that_stays_in_its_place(page):
-    answer = {"batchtask": {"task_id": TASK_ID}, "task_details": [], "page": page}
+    answer = {"batchtask": {"task_id": TASK_ID}, "task_details": [{"target": "a"}], "page": page}
     marker = api.list_subtasks(TASK_ID).read(answer).marker
 
     uri = outgoing(api.list_subtasks(TASK_ID, marker=marker)).uri

@@ -92,7 +92,11 @@ def test_no_series_of_odd_pages_is_endless_or_gives_a_target_twice(pages):
         rows, new_marker, count = pages[next(calls) % len(pages)]
         return page(rows, new_marker, count)
 
-    found = [row.target for row in read_all(pagination.iter_subtasks(TASK_ID), answer)]
+    try:
+        found = [row.target for row in read_all(pagination.iter_subtasks(TASK_ID), answer)]
+    except ValueError:
+        assert pages[0][0] == [], "only a first page without the rows that it counts is refused"
+        return
 
     assert len(found) == len(set(found))
 
@@ -112,6 +116,7 @@ LISTS = {
     "groups": lambda: Listing(api.list_groups),
     "packages": lambda: Listing(api.list_packages, package_type="firmwarePackage"),
 }
+ROWS = ("task_details", "batchtasks", "devices", "device_groups", "packages")
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -131,6 +136,17 @@ def test_a_fresh_marker_on_each_page_gives_no_more_than_was_counted(name, rows, 
         }
 
     assert len(read_all(LISTS[name](), answer)) == most
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("rows", [{}, {key: [] for key in ROWS}, dict.fromkeys(ROWS)])
+def test_a_first_page_without_the_rows_that_are_counted_is_no_empty_list(name, rows):
+    counted = {**rows, "page": {"count": 2, "marker": "m1"}}
+    with pytest.raises(ValueError, match=r"^page\.count is 2, and [a-z_]+ has no rows$"):
+        read_all(LISTS[name](), lambda *_: counted)
+
+    for empty in ({"page": {"count": 0}}, {"page": {"count": None}}, {"page": None}, {}):
+        assert read_all(LISTS[name](), lambda *_, empty=empty: {**rows, **empty}, most=1) == []
 
 
 def test_rows_that_were_seen_do_not_make_a_list_endless():
