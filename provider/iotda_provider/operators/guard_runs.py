@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Context, conf
@@ -26,7 +27,7 @@ from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamp
 from iotda_provider.procedures.create_once import is_of_release
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
-from iotda_provider.waiting.outage import is_gone
+from iotda_provider.waiting.outage import is_gone, is_transient
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -112,7 +113,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         ti: Any = context["ti"]
         with self.hook() as hook:
-            rollouts, of_releases = self._rollouts_to_guard(hook)
+            rollouts, of_releases, trouble = self._rollouts_to_guard(hook)
             runs = find_guard_runs(
                 ti, rollouts, dag_id=self.guard_dag_id, most_failed=self.most_failed
             )
@@ -124,6 +125,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 or _may_be(hook, batch_task_id, lambda status: status in _UNDER_WAY)
             }
         missing |= self._after_a_pause(context, rollouts, runs.given_up)
+        if trouble is not None and not missing:
+            raise trouble
         self._log_runs(rollouts, runs, missing)
         self._log_long_waits(context, {**runs.unwatched, **missing})
         # Rollouts that wait for their guards come first.
@@ -171,15 +174,23 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
             left = max(1.0, ends - time.monotonic()) if waits else 10.0
             send_heartbeat(self.heartbeat_url, self.log, left)
 
-    def _rollouts_to_guard(self, hook: IoTDAHook) -> tuple[dict[str, BatchTask], int]:
-        """The running rollouts by id, without those that need no guard run; and how many of these
-        are of releases."""
-        found = {
-            task.task_id: task
-            for kind in self.task_types
-            for status in _UNDER_WAY
-            for task in hook.list_batch_tasks(task_type=kind, status=str(status))
-        }
+    def _rollouts_to_guard(
+        self, hook: IoTDAHook
+    ) -> tuple[dict[str, BatchTask], int, IoTDAError | None]:
+        """The running rollouts by id, without those that need no guard run; how many of these are
+        of releases; and the error of a list that can't be read, which fails this task unless some
+        of the other lists' rollouts wait for their guards."""
+        found: dict[str, BatchTask] = {}
+        trouble: IoTDAError | None = None
+        for kind, status in product(self.task_types, _UNDER_WAY):
+            try:
+                for task in hook.list_batch_tasks(task_type=kind, status=str(status)):
+                    found[task.task_id] = task
+            except IoTDAError as error:
+                if not is_transient(error):
+                    raise
+                trouble = error
+                self.log.error("A %s that is %s may have NO GUARD: %s", kind, status, error)
         of_releases = [each for each in found.values() if is_of_release(each.task_name)]
         others = [each for each in found.values() if not is_of_release(each.task_name)]
         held = {each.task_id for each in others if _holds_all(hook, each)}
@@ -191,7 +202,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
             len(held),
         )
         unheld = {each.task_id: each for each in others if each.task_id not in held}
-        return unheld, len(of_releases)
+        return unheld, len(of_releases), trouble
 
     def _log_runs(
         self, rollouts: Mapping[str, BatchTask], runs: GuardRuns, missing: Mapping[str, str]

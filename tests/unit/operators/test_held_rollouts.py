@@ -1,4 +1,4 @@
-"""A held rollout needs no guard until a device has started, by counts that were really sent."""
+"""Which rollouts get a guard is decided by what the platform has really said."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.guard_runs import VARIABLE
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
 
@@ -75,3 +76,54 @@ def test_a_list_that_does_not_say_it_is_not_believed(
     monkeypatch.setattr(operator, "hook", lambda: nullcontext(Hook(listed, counts)))
 
     assert len(operator.execute({"ti": TaskInstance()})) == guards
+
+
+@pytest.fixture
+def look(iotda: Any, variables: Any) -> Any:
+    """The guards that a look starts; the platform says ``answer`` of all lists but ``others``."""
+
+    def guards(answer: Any, **others: Any) -> list[Any]:
+        variables[VARIABLE] = "secret"
+        iotda.answers("GET", "", answer)
+        for kind, other in others.items():
+            iotda.answers("GET", f"?task_type={kind}&status=Processing", other)
+        found: list[Any] = FindUnguardedRolloutsOperator(task_id="running_rollouts").execute(
+            {"ti": TaskInstance()}  # type: ignore[typeddict-item]
+        )
+        return found
+
+    return guards
+
+
+NONE = {"batchtasks": [], "page": {"count": 0}}
+UNSEEN = {"batchtasks": [], "page": {"count": 1}}
+DOWN = {"status_code": 503, "text": ""}
+BROKEN = {**TASK, "task_name": "rollout", "task_progress": BEGUN}
+
+
+def test_without_a_rollout_there_is_nothing_to_guard(look: Any) -> None:
+    assert look(NONE) == []
+
+
+@pytest.mark.parametrize("unread", [UNSEEN, DOWN], ids=["counted, not shown", "down"])
+@pytest.mark.parametrize("kind", ["firmwareUpgrade", "softwareUpgrade"])
+def test_a_list_that_can_not_be_read_is_no_list_without_rollouts(
+    look: Any, unread: Any, kind: str
+) -> None:
+    with pytest.raises(IoTDAError, match="Could not list batch tasks"):
+        look(NONE, **{kind: unread})
+
+
+@pytest.mark.parametrize("unread", [UNSEEN, DOWN], ids=["counted, not shown", "down"])
+def test_the_rollouts_of_other_lists_get_their_guards_before_that_fails(
+    look: Any, logged: Any, unread: Any
+) -> None:
+    (guard,) = look(unread, firmwareUpgrade={"batchtasks": [BROKEN], "page": {"count": 1}})
+    assert guard["conf"] == {"batch_task_id": TASK["task_id"]}
+    assert "A softwareUpgrade that is Processing may have NO GUARD" in logged()
+
+
+def test_a_platform_that_refuses_the_list_is_asked_once(look: Any, iotda: Any) -> None:
+    with pytest.raises(IoTDAError, match="403"):
+        look({"status_code": 403, "json": {}})
+    assert len(iotda.requests) == 1
