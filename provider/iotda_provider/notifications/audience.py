@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from airflow.providers.common.compat.notifier import BaseNotifier
-
 from iotda_provider.airflow_support.pages import all_rollouts_page, rollouts_page
 from iotda_provider.airflow_support.threads import no_exit
 from iotda_provider.masking.redaction import redacted_line
 from iotda_provider.notifications.messages import LONGEST_LINK, message_of
 from iotda_provider.notifications.on_alert import OnAlert, load_function
-from iotda_provider.notifications.recorded import RecordedNotifier
+from iotda_provider.notifications.recorded import RecordedNotifier, implements
 
 #: A notifier is given up after so many seconds.
 SECONDS_FOR_EACH = 10.0
@@ -170,9 +170,9 @@ class NotifierMember(Member):
         notifier = cls(**self._notifier.arguments)
         mine: Any = deepcopy(dict(context))  # a copy, because a notifier may change it
         notifier.render_template_fields(mine)
-        suspends = _implements(cls, "async_notify")
+        suspends = implements(cls, "async_notify")
         return Prepared(
-            call=partial(notifier.notify, mine) if _implements(cls, "notify") else None,
+            call=partial(notifier.notify, mine) if implements(cls, "notify") else None,
             coroutine=partial(_suspend, notifier, mine) if suspends else None,
         )
 
@@ -182,11 +182,6 @@ class NotifierMember(Member):
             text for name, value in named if not name.endswith("conn_id") for text in _texts(value)
         ]
         return without_addresses(error, hidden)
-
-
-def _implements(cls: type[Any], name: str) -> bool:
-    """Whether a notifier has the method itself, and not only from its base class."""
-    return getattr(cls, name, None) not in (None, getattr(BaseNotifier, name, None))
 
 
 async def _suspend(notifier: Any, context: Any) -> None:
@@ -219,7 +214,18 @@ class FunctionMember(Member):
 
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
         function, event = self.load(), deepcopy(context["event"])
-        return Prepared(call=lambda: function(event), coroutine=None)
+        return Prepared(call=partial(_call, function, event), coroutine=None)
+
+
+def _call(function: Callable[[Mapping[str, Any]], Any], event: Mapping[str, Any]) -> None:
+    """Call a function, which may be an ``async def``: then nothing happens until it is awaited."""
+    answer = function(event)
+    if inspect.isawaitable(answer):
+        asyncio.run(_awaited(answer))
+
+
+async def _awaited(answer: Awaitable[Any]) -> None:
+    await asyncio.wait_for(answer, SECONDS_FOR_EACH)
 
 
 def without_addresses(error: BaseException, secrets: Iterable[str] = ()) -> str:

@@ -107,6 +107,10 @@ def _record(notifier: Any, where: str, importable: bool) -> RecordedNotifier:
             f"{where} must be an object of one of Airflow's notifiers, got {wrong}"
         )
     cls = type(notifier)
+    if not (implements(cls, "notify") or implements(cls, "async_notify")):
+        raise IoTDAParameterError(
+            f"{where}: {cls.__name__} tells nobody: it has no method notify or async_notify"
+        )
     made_with = vars(notifier).get(_ARGUMENTS)
     if made_with is None or cls.__new__ is not _recording:
         raise IoTDAParameterError(
@@ -127,6 +131,11 @@ def _record(notifier: Any, where: str, importable: bool) -> RecordedNotifier:
         )
     path = importable_path(cls, where) if importable else f"{cls.__module__}.{cls.__qualname__}"
     return RecordedNotifier(str(path), plain, cls)
+
+
+def implements(cls: type[Any], name: str) -> bool:
+    """Whether a notifier has the method itself, and not only from its base class."""
+    return getattr(cls, name, None) not in (None, getattr(BaseNotifier, name, None))
 
 
 def _by_name(

@@ -162,6 +162,43 @@ def test_each_gets_an_event_of_its_own(tell: Tell) -> None:
     assert [event["batch_task_ids"] for event in told] == [["a1"]]
 
 
+async def coroutine_function(event: Any) -> None:
+    """Tell, after a pause."""
+    await asyncio.sleep(0)
+    told.append({"by": "on_alert", **event})
+
+
+class CoroutineObject:
+    """Called as a function, it is one."""
+
+    async def __call__(self, event: Any) -> None:
+        """Tell, after a pause."""
+        await coroutine_function(event)
+
+
+@pytest.mark.parametrize(
+    "on_alert", [coroutine_function, f"{__name__}.coroutine_function", CoroutineObject()]
+)
+def test_an_asynchronous_on_alert_is_called_too(tell: Tell, on_alert: Any) -> None:
+    tell(on_alert=on_alert)
+
+    assert [event["kind"] for event in told if event.get("by")] == ["stopped"]
+
+
+async def failing_coroutine_function(event: Any) -> None:
+    """Fail, after a pause."""
+    await asyncio.sleep(0)
+    raise ValueError("out of order")
+
+
+def test_an_asynchronous_on_alert_that_fails_is_logged(
+    tell: Tell, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(on_alert=failing_coroutine_function)
+
+    assert "on_alert failed; the task goes on. ValueError: out of order" in caplog.text
+
+
 def test_its_arguments_are_not_logged_but_for_its_connection(
     tell: Tell, caplog: pytest.LogCaptureFixture
 ) -> None:

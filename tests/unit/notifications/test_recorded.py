@@ -93,6 +93,19 @@ def test_arguments_by_position_only_are_refused() -> None:
         record([Paging("a", "b")], importable=True)
 
 
+class Misspelt(BaseNotifier):
+    """Its method is not the one that is called."""
+
+    def notfy(self, context: Any) -> None:
+        """Tell."""
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_one_that_can_tell_nobody_is_refused(deferrable: bool) -> None:
+    with pytest.raises(ValueError, match=r"^notifiers\[1\]: Misspelt tells nobody"):
+        guard(notifiers=[Keyed("a"), Misspelt()], deferrable=deferrable)
+
+
 def test_too_many_and_too_long_ones_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 20"):
         record([Keyed("a")] * 21, importable=True)
