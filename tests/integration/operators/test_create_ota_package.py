@@ -239,6 +239,8 @@ def test_a_refusal_is_an_error(create: Any, iotda_emulator: Any, status: int) ->
         ({"obs_location": "None"}, "obs_location must be an object"),
         ({"support_source_versions": []}, "leave it out if devices of any version"),
         ({"support_source_versions": [1.10]}, "float"),
+        ({"support_source_versions": "None"}, "^support_source_versions was rendered to nothing"),
+        ({"support_source_versions": ""}, "^support_source_versions was rendered to nothing"),
         ({"version": "None"}, "version was rendered to nothing"),
         ({"package_type": "firmware"}, "package_type must be one of"),
         ({"module_name": "MCU"}, "module_name is for a modulePackage"),

@@ -197,3 +197,14 @@ def test_the_verdict_of_a_mapped_guard_is_none(run):
     paths = {"if_breached": "a", "if_completed": "b"}
     with pytest.raises(IoTDAConfigError, match=r"verdict must be .*mapped"):
         run(BranchOnVerdictOperator(task_id="t", verdict=[{"verdict": "completed"}], **paths))
+
+
+@pytest.mark.parametrize("name", ["task_type", "status", "app_id"])
+@pytest.mark.parametrize("rendered", ["", " ", "None", "null", None])
+def test_a_filter_that_is_rendered_to_nothing_does_not_list_everything(iotda, run, name, rendered):
+    operator = ListBatchTasksOperator(task_id="list", **{name: "{{ x }}"})
+    setattr(operator, "batch_task_type" if name == "task_type" else name, rendered)
+
+    with pytest.raises(AirflowException, match=f"^{name} was rendered to nothing"):
+        run(operator)
+    assert iotda.requests == []

@@ -15,7 +15,7 @@ from iotda_provider.models import BatchTask, TargetResult, TargetResults
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.operators.batch_task.targets import TargetsOperator, in_batches
 from iotda_provider.task_io.dag_parameters import id_or_template, one_of, text_or_template
-from iotda_provider.task_io.parameters import none_if_blank, whole_number
+from iotda_provider.task_io.parameters import as_text, whole_number
 from iotda_provider.task_io.reports import own_report_path, write_report, xcom_limit
 from iotda_provider.waiting.outage import is_gone
 
@@ -156,6 +156,9 @@ class DeleteBatchTaskOperator(IoTDABaseOperator):
 class ListBatchTasksOperator(IoTDABaseOperator):
     """List batch tasks, newest first. Tasks can be mapped over the list.
 
+    A filter leaves nothing out only if the DAG gives none: a template that is rendered to nothing
+    is an error.
+
     XComs: the return value, a list of ``{"batch_task_id", "task_name", "task_type", "status",
     "status_desc", "progress", "create_time"}``, and ``truncated``: whether tasks are left out.
 
@@ -196,19 +199,17 @@ class ListBatchTasksOperator(IoTDABaseOperator):
         self.max_tasks = whole_number(max_tasks, "max_tasks")
         self.report_path = text_or_template(report_path, "report_path", optional=True)
         self._report_template = report_path
+        # Decided here: whatever a template renders to later never means "all".
+        given = {"task_type": task_type, "status": status, "app_id": app_id}
+        self._filters = [name for name, value in given.items() if value is not None]
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         limit = xcom_limit(self.max_tasks)
         report_path = own_report_path(self, context)
+        values = {"task_type": self.batch_task_type, "status": self.status, "app_id": self.app_id}
+        only = {name: as_text(values[name], name) for name in self._filters}
         with self.hook() as hook:
-            found = (
-                task.to_dict()
-                for task in hook.list_batch_tasks(
-                    task_type=none_if_blank(self.batch_task_type),
-                    status=none_if_blank(self.status),
-                    app_id=none_if_blank(self.app_id),
-                )
-            )
+            found = (task.to_dict() for task in hook.list_batch_tasks(**only))
             kept = list(islice(found, limit))
             more = next(found, None)
             if report_path:

@@ -7,6 +7,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import Context
 
+from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.text import what_is
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.task_io.dag_parameters import (
     list_or_template,
@@ -44,7 +46,8 @@ class CreateOtaPackageOperator(IoTDABaseOperator):
         file's SHA-256 as 64 hexadecimal digits, and may be left out or blank (templated)
     :param module_name: of a ``modulePackage``, which needs it (templated)
     :param support_source_versions: 1 to 20 versions from which devices can be upgraded, such as of
-        a differential package; None: from any (templated)
+        a differential package; None, or a template that is rendered to JSON's ``null``: from any
+        (templated)
     :param description: at most 1,024 characters (templated)
     :param custom_info: at most 4,096 characters, which devices get with the package (templated)
     :param iotda_conn_id: the connection (templated)
@@ -86,13 +89,14 @@ class CreateOtaPackageOperator(IoTDABaseOperator):
         self.support_source_versions = list_or_template(
             support_source_versions, "support_source_versions", optional=True
         )
+        # Decided here: whatever a template renders to later never means "left out".
+        self._is_for_any = support_source_versions is None
         self.description = text_or_template(description, "description", optional=True)
         self.custom_info = text_or_template(custom_info, "custom_info", optional=True)
         self.module_name = text_or_template(module_name, "module_name", optional=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         location = as_mapping(self.obs_location, "obs_location")
-        versions = self.support_source_versions
         with self.hook() as hook:
             made = hook.create_ota_package_once(
                 app_id=as_text(self.app_id, "app_id"),
@@ -100,9 +104,7 @@ class CreateOtaPackageOperator(IoTDABaseOperator):
                 product_id=as_text(self.product_id, "product_id"),
                 version=as_text(self.version, "version"),
                 obs_location={**location, "sign": none_if_blank(location.get("sign"))},
-                support_source_versions=None
-                if none_if_blank(versions) is None
-                else as_list(versions, "support_source_versions"),
+                support_source_versions=self._source_versions(),
                 **{name: none_if_blank(getattr(self, name)) for name in _TEXTS},
             )
         package = made.package
@@ -123,3 +125,19 @@ class CreateOtaPackageOperator(IoTDABaseOperator):
                 ", ".join(made.surplus[:10]),
             )
         return {**package.to_dict(), "created": made.created, "surplus": list(made.surplus)}
+
+    def _source_versions(self) -> list[Any] | None:
+        """The versions that it can be installed on; None: any, if the DAG says so.
+
+        :raises IoTDAConfigError: a template was rendered to nothing: a differential package would
+            be installed on versions that it is not for
+        """
+        versions = self.support_source_versions
+        if self._is_for_any or (isinstance(versions, str) and versions.strip() == "null"):
+            return None
+        if none_if_blank(versions) is None:
+            raise IoTDAConfigError(
+                f"support_source_versions was rendered to nothing: {what_is(versions)}. Leave it "
+                "out, or render null, if devices of any version can be upgraded."
+            )
+        return as_list(versions, "support_source_versions")
