@@ -14,8 +14,8 @@ began are in no batch task.
 If the run is over and a batch task of it still runs, it starts `guard_one_rollout`
 (`dags/rollout_guard.py`) for that batch task.
 
-The run is green only if the version was announced. That is an asset event on which other DAGs can
-start; a broken rule is another one. From a shell:
+The run is green only if the version was announced, or if it was a dry run. The announcement is an
+asset event on which other DAGs can start; a broken rule is another one. From a shell:
 
     airflow dags trigger firmware_release --conf \
         '{"package_id": "5c8fb9d0e2f14a5b9c0d1e2f", "group_ids": ["e495cf17-ff79-4294"]}'
