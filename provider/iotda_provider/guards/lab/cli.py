@@ -230,6 +230,7 @@ def _replay(options: argparse.Namespace) -> object:
 
 def _simulate(options: argparse.Namespace) -> object:
     rules = checked_rules(_rules(options) or DEFAULT_RULES)
+    _fleet_size(options.devices)
     names = [name for name in Fleet.__dataclass_fields__ if name != "failure_rate"]
     fleet = Fleet(**{name: getattr(options, name) for name in names})
     healthy = _rates(options.healthy, "healthy")

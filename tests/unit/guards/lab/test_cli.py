@@ -170,6 +170,7 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
         (["plan", "--rates", "5"], "--rates must be a share"),
         (["plan", "--devices", "0"], "--devices"),
         (["plan", "--devices", "1000001"], "--devices"),
+        (["simulate", "--devices", "1000000000", "--fleets", "1"], "--devices: at most 1,000,000"),
         (["plan", "--waves", "500,100"], "--waves"),
         (["plan", "--waves", "100,5000"], "--waves"),
         (["plan", "--in-flight", "-1"], "--in-flight"),
