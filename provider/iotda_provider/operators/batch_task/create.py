@@ -10,6 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException, Context
 
 from iotda_provider.airflow_support.installation import installation_of
+from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.platform_retries import PlatformRetries
 from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.procedures.create_once import stamp_of, stamped_name
@@ -50,9 +51,10 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     :param targets: 1 to 30,000 device ids; wins over ``group_ids`` (templated)
     :param group_ids: IDs of device groups whose devices are the targets (templated)
     :param document: for upgrades ``{"package_ids": [...]}`` (templated)
-    :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'``, at most 7 days ahead),
-        ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated). Retries
-        hide failures from rules that count final failures; the log warns of it
+    :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'`` in UTC, at most 7 days ahead,
+        and not more than an hour before the DAG run: the platform would start every device at
+        once), ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated).
+        Retries hide failures from rules that count final failures; the log warns of it
     :param need_confirm: hold every target until it is confirmed
     :param app_id: resource space (templated)
     :param task_mode: ``GATEWAY`` for devices behind gateways
@@ -153,6 +155,7 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
         stamp = stamp_of(installation_of(context), *ids, part)
         name = stamped_name(wanted["task_name"], stamp, of_release=self.of_release)
         wanted["task_name"] = name
+        _refuse_a_past_start(context, wanted["task_policy"] or {})
         with self.hook() as hook:
             made = hook.create_batch_task_once(not_before=not_before(context), **wanted)
         if not made.created and self.on_existing == "fail":
@@ -194,14 +197,33 @@ def _object(value: Any, name: str) -> dict[str, Any] | None:
     return None if none_if_blank(value) is None else as_mapping(value, name)
 
 
+def _refuse_a_past_start(context: Context, policy: Mapping[str, Any]) -> None:
+    """
+    :raises IoTDAConfigError: the start that was asked for had passed before this run's own time,
+        which does not change when the task is tried again: a start that passes meanwhile is fine
+    """
+    start, least = policy.get("schedule_time"), _before_the_run(context, timedelta(hours=1))
+    if start is not None and least is not None and start < least:
+        raise IoTDAConfigError(
+            f"task_policy.schedule_time {start} had passed long before this DAG run, so the "
+            "platform would start every device at once. Give a time to come, in UTC, or leave it "
+            "out to mean that."
+        )
+
+
 def not_before(context: Context) -> str | None:
     """A time before which this run can't have created a batch task, as the platform writes times.
 
-    One day before the run's own time, which does not change when the run is cleared: the clocks of
-    Airflow and the platform may differ. None: the run's time is not known, or in the future.
+    One day before the run's own time, because the clocks of Airflow and the platform may differ.
+    None: the run's time is not known, or in the future.
     """
+    return _before_the_run(context, timedelta(days=1))
+
+
+def _before_the_run(context: Context, by: timedelta) -> str | None:
+    """A time so long before the run's own one, which does not change when the run is cleared."""
     run: Any = context.get("dag_run")
     moment = getattr(run, "run_after", None) or getattr(run, "data_interval_end", None)
     if moment is None or moment > datetime.now(timezone.utc):
         return None
-    return str((moment - timedelta(days=1)).astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ"))
+    return str((moment - by).astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,3 +179,24 @@ def test_it_warns_of_retries_which_hide_failures_from_rules(creations, run, said
 def test_without_retries_it_warns_of_nothing(creations, run, said):
     run(create())
     assert not any("task_policy" in line for line in said)
+
+
+@pytest.mark.parametrize("field", ["run_after", "data_interval_end"])
+@pytest.mark.parametrize(
+    ("start", "is_taken"),
+    [("20200301T023000Z", True), ("20200301T200000Z", True), ("20200228T220000Z", False)],
+    ids=["passed a moment before the run", "has passed since", "yesterday's"],
+)
+def test_a_start_that_had_passed_before_the_run_does_not_mean_at_once(
+    creations, ti, field, start, is_taken
+):
+    dag_run = SimpleNamespace(**{field: datetime(2020, 3, 1, 3, tzinfo=timezone.utc)})
+    context: Any = {"ti": ti, "dag_run": dag_run}
+    operator = create(task_policy={"schedule_time": start})
+    if is_taken:
+        operator.execute(context)
+        assert [body["task_policy"] for body in creations()] == [{"schedule_time": start}]
+        return
+    with pytest.raises(IoTDAConfigError, match=rf"schedule_time {start} had passed long before"):
+        operator.execute(context)
+    assert creations() == []
