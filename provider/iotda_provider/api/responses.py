@@ -200,6 +200,11 @@ def _hint(call: Call[Any], answer: Answer, code: str | None, message: str) -> st
         return _forbidden(call, code, message)
     if answer.status == 404 and code and code.startswith("APIG"):
         return "This host does not serve the IoTDA API: check the connection's Host"
+    if answer.status == 404 and not code:
+        return (
+            "This 404 has no error code of the platform, so a proxy or load balancer may have sent "
+            "it: try again, and check the connection's Host and proxies"
+        )
     if answer.status == 404 and "/batchtasks/" in call.path:
         return (
             "Check the id in the console (it may have been deleted), and that the connection's "

@@ -97,6 +97,14 @@ def test_the_status_tells_the_type(status, kind):
     assert f"Could not read batch task {TASK_ID}: HTTP {status}" in str(error.value)
 
 
+def test_a_404_of_a_proxy_does_not_say_that_a_batch_task_was_deleted():
+    page = b"<html><head><title>404 Not Found</title></head></html>"
+    with pytest.raises(IoTDANotFoundError) as error:
+        read_answer(SHOW, Answer.of(404, (), page))
+    assert "a proxy or load balancer may have sent it" in str(error.value)
+    assert "deleted" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "body",
     [
