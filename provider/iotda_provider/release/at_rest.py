@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.guards import total_progress
 from iotda_provider.guards.miscounts import Miscounts
 from iotda_provider.models import BatchTask, TaskStatus
@@ -107,10 +107,10 @@ class UntilAtRest:
 
     async def _read(self, io: ReleaseIO) -> list[BatchTask | IoTDAError] | None:
         """The tasks, and the errors of those that are gone; None where one can't be read now."""
-        # Read twice: one stray answer must not make a task count as lost.
+        # Read twice: one stray answer must not make a task count as lost, nor end the wait.
         for _ in range(2):
             answers = await io.read_tasks(self.job.batch_task_ids)
-            if all(isinstance(one, BatchTask) or not is_gone(one) for one in answers):
+            if not any(isinstance(one, IoTDANotFoundError) for one in answers):
                 break
         trouble = [one for one in answers if not isinstance(one, BatchTask)]
         trouble = [one for one in trouble if not is_gone(one)]

@@ -9,7 +9,7 @@ from iotda_provider.release.confirm_job import ConfirmJob
 from iotda_provider.release.create_job import CreateJob
 from iotda_provider.release.release_guard import ReleaseGuard
 from iotda_provider.release.release_io import ReleaseIO
-from iotda_provider.waiting.outage import Outage, is_transient
+from iotda_provider.waiting.outage import Outage, may_pass
 
 #: Seconds between two log lines about the same reason to wait.
 _SAY_EVERY = 300.0
@@ -72,7 +72,7 @@ class WaveStep:
         :param what: what does not work, in words
         :param kind: of the alert
         """
-        _, tell = self._refusals.note_failure(self._clock(), permanent=not is_transient(error))
+        _, tell = self._refusals.note_failure(self._clock(), permanent=not may_pass(error))
         if tell:
             await self._watch.tell(
                 io,

@@ -24,7 +24,7 @@ from iotda_provider.rollout_guard.plan import GuardPlan
 from iotda_provider.rollout_guard.reporting import afterwards, check_retries, retries_of
 from iotda_provider.rollout_guard.rollout import in_words
 from iotda_provider.rollout_guard.stopping import StoppableRollout
-from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient
+from iotda_provider.waiting.outage import Outage, check_stoppable, is_transient, may_pass
 
 #: Seconds between two routine saves of the memory: with rules that need earlier looks, and without.
 _SAVE_EVERY, _SAVE_EVERY_WITHOUT_HISTORY = 60.0, 300.0
@@ -125,7 +125,7 @@ class Watch(StoppableRollout):
                 if not self.awaits_memory:
                     raise
                 self.needs_memory = True  # an earlier try may have looked
-            await self._cannot_judge(io, str(error), permanent=not is_transient(error))
+            await self._cannot_judge(io, str(error), permanent=not may_pass(error))
             if self.is_stopping and "accepted" not in self._intent:
                 await self._send(io)
             return None

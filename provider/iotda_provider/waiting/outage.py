@@ -45,6 +45,14 @@ def is_gone(error: IoTDAError) -> bool:
     return code != "" and not code.startswith("APIG")
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether trouble with something that was there before may pass by itself.
+
+    A 404 that is not the platform's word may: a proxy sends it while the platform is away.
+    """
+    return is_transient(error) or (isinstance(error, IoTDANotFoundError) and not is_gone(error))
+
+
 def is_task_ended(error: IoTDAError) -> bool:
     """Whether a stop was refused because the batch task has already ended."""
     return (

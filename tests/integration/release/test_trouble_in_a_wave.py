@@ -9,6 +9,7 @@ import pytest
 
 from iotda_provider.exceptions import (
     BatchTaskTimeoutError,
+    IoTDANotFoundError,
     IoTDATransportError,
     StopNotAllowedError,
 )
@@ -19,7 +20,9 @@ from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.release import confirm_chunks, confirm_wave
 
 EVERYBODY = [f"device-{n:05}" for n in range(400)]
-FORBIDDEN: dict[str, Any] = {"status": 403, "body": {"error_code": "APIGW.0302"}}
+FORBIDDEN: dict[str, Any] = {"kind": "status", "status": 403, "body": {"error_code": "APIGW.0302"}}
+GONE: dict[str, Any] = {"kind": "status", "status": 404, "body": {"error_code": "IOTDA.014217"}}
+PROXY: dict[str, Any] = {"kind": "html", "status": 404}
 
 
 def at_the_console(run: Any, action: str) -> None:
@@ -114,27 +117,42 @@ def test_a_task_that_was_deleted_while_a_person_decided_is_lost(rollout: Any) ->
     assert len(run.emulator.journal("create_batch_task")) == 1
 
 
+def test_a_batch_task_that_was_just_created_is_lost_only_if_the_platform_says_so(
+    rollout: Any, logged: Any
+) -> None:
+    run = rollout()
+    run.plan("50%, 100%")
+    run.emulator.add_fault(call="show_batch_task", count=3, **PROXY)
+    assert run.create(1)["verdict"] == "created"
+    assert "its batch tasks can't be read" in " ".join(logged().split())
+    assert not alerts(run)
+    run.emulator.add_fault(call="show_batch_task", **GONE)
+    assert run.create(2)["verdict"] == "lost"
+
+
+@pytest.mark.parametrize("fault", [FORBIDDEN, PROXY], ids=["403", "a proxy's 404"])
 @pytest.mark.parametrize("call", ["confirm_batch_task", "show_batch_task"])
 def test_one_refusal_does_not_end_the_guard(
-    rollout: Any, around_confirmations: Any, call: str
+    rollout: Any, around_confirmations: Any, call: str, fault: dict[str, Any]
 ) -> None:
     run = rollout(success_after=6000)
     run.plan("100%")
 
     def refuse(number: int) -> None:
         if number == 2:
-            run.emulator.add_fault("status", call=call, count=1, **FORBIDDEN)
+            run.emulator.add_fault(call=call, count=1, **fault)
 
     around_confirmations(refuse, lambda number: None)
     result = run.confirm(1)
     assert (result["verdict"], result["confirmed"], result["unconfirmed"]) == ("confirmed", 400, 0)
+    assert bool(alerts(run)) is (fault is FORBIDDEN), "a proxy's 404 may pass by itself"
 
 
 def test_refusals_are_told_and_end_with_the_waves_time(rollout: Any) -> None:
     run = rollout()
     run.plan("50%, 100%")
     run.create(1)
-    run.emulator.add_fault("status", call="confirm_batch_task", **FORBIDDEN)
+    run.emulator.add_fault(call="confirm_batch_task", **FORBIDDEN)
     with pytest.raises(BatchTaskTimeoutError, match=r"does not confirm.*403"):
         run.confirm(1, timeout=1)
     assert alerts(run) == {"confirm_1": "confirm_failed"}
@@ -331,6 +349,18 @@ def test_a_task_that_is_gone_is_lost_and_no_error(rollout: Any) -> None:
         "lost": [run.task_of()],
         "progress": rest(run)["progress"],
     }
+
+
+def test_a_proxys_404_loses_no_task(rollout: Any) -> None:
+    run = rollout()
+    run.plan("100%")
+    run.confirm(1)
+    assert run.watch(1)["verdict"] == "passed"
+    run.emulator.add_fault(call="show_batch_task", count=1, **PROXY)
+    assert rest(run)["found"] == [run.task_of()]
+    run.emulator.add_fault(call="show_batch_task", **PROXY)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer may have sent it"):
+        rest(run)
 
 
 # --- Airflow is away when a connection is read ----------------------------------------------------

@@ -114,6 +114,22 @@ def test_a_404_that_is_not_of_the_platform_loses_no_rollout(
     assert guard().until_over().verdict == "completed"
 
 
+@pytest.mark.parametrize("answer", NOT_OF_THE_PLATFORM)
+def test_a_404_that_is_not_of_the_platform_slows_no_guard_down_and_wakes_nobody_at_once(
+    platform: Any, guard: Any, answer: IoTDANotFoundError
+) -> None:
+    platform.show(platform.task(processing=100), answer)
+    watched = guard(max_outage=600, poll_interval=10.0)
+    watched.poll()
+
+    for _ in range(60):
+        watched.poll(10)
+        assert (platform.told, watched.watch.interval) == ([], 10.0)
+
+    watched.poll(30)
+    assert [told.kind for told in platform.told] == ["blind"]
+
+
 def test_a_wrong_address_is_not_a_task_that_is_gone(platform: Any, guard: Any) -> None:
     platform.show(IoTDANotFoundError(404, "APIGW.0101", "no such API"))
 
