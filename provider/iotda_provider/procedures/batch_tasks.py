@@ -10,6 +10,7 @@ from iotda_provider import api
 from iotda_provider.api.identifiers import check_task_ids
 from iotda_provider.exceptions import (
     IoTDAApiError,
+    IoTDAAuthError,
     IoTDAError,
     IoTDANotFoundError,
     IoTDAServerError,
@@ -81,8 +82,9 @@ async def stop_whole_tasks(
 ) -> dict[str, IoTDAError | None]:
     """Stop whole tasks, for a caller that cannot try again later.
 
-    The platform refuses the stop of a task that is Initializing. Such a stop is repeated for about
-    25 seconds, the time that Airflow leaves to a task instance that it kills.
+    The platform refuses the stop of a task that is Initializing, and a proxy answers 404 while the
+    platform is away. Such a stop is repeated for about 25 seconds, the time that Airflow leaves to
+    a task instance that it kills.
 
     :return: for each task None, or the error that kept it from being stopped
     :raises IoTDAConfigError: before anything is sent: what is given is no list of ids
@@ -97,7 +99,8 @@ async def stop_whole_tasks(
                 came[batch_task_id] = None
             except IoTDAError as error:
                 came[batch_task_id] = error
-                if isinstance(error, IoTDAApiError) and not isinstance(error, PERMANENT):
+                is_final = isinstance(error, IoTDAAuthError) or is_gone(error)
+                if isinstance(error, IoTDAApiError) and not is_final:
                     refused.append(batch_task_id)
         left = refused
         if not left or pause is None:

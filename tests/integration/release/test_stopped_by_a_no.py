@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import IoTDAError
+from iotda_provider.exceptions import IoTDAError, IoTDANotFoundError
 from iotda_provider.operators.release.stop import StopReleaseOperator
 from iotda_provider.release.gate import STOP
 
@@ -67,6 +67,17 @@ def test_a_batch_task_that_was_deleted_needs_no_stop(refused: Any, stop: Any) ->
     outcomes = {task_id: "gone"}
     assert refused.run(stop) == {"batch_task_ids": [task_id], "outcomes": outcomes}
     assert refused.outcome()["verdict"] == "refused"
+
+
+def test_a_proxys_404_is_not_the_end_of_a_batch_task(refused: Any, stop: Any) -> None:
+    page = {"kind": "html", "status": 404, "call": "stop_batch_task"}
+    refused.emulator.add_fault(count=3, **page)
+    assert refused.run(stop)["outcomes"] == {refused.task_of(): "stopped"}
+    assert refused.stops == 4, "it may pass by itself"
+
+    refused.emulator.add_fault(**page)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer may have sent it"):
+        refused.run(stop)
 
 
 def test_all_batch_tasks_are_stopped_and_one_that_can_not_be_ends_in_an_error(refused: Any) -> None:

@@ -297,6 +297,20 @@ class TestStoppingAll:
             platform.run(batch_tasks.stop_batch_task, TASK_ID)
         assert caught.value.status is TaskStatus.SUCCESS
 
+    def test_a_proxys_404_is_no_last_word_on_a_stop_that_nobody_repeats_later(self) -> None:
+        page = IoTDANotFoundError(404, None, "an HTML page")
+        platform = Platform(fleet(2), lost=[page, page], acts=False)
+
+        assert platform.run(batch_tasks.stop_whole_tasks, [TASK_ID]) == {TASK_ID: None}
+        assert (platform.sent, platform.status) == (["stop"] * 3, "Stopping")
+
+    @pytest.mark.parametrize("error", [GONE, IoTDAAuthError(403)])
+    def test_the_platforms_own_word_is(self, error: IoTDAError) -> None:
+        platform = Platform({}, lost=[error], acts=False)
+
+        assert platform.run(batch_tasks.stop_whole_tasks, [TASK_ID]) == {TASK_ID: error}
+        assert platform.sent == ["stop"]
+
     def test_a_missing_task_is_not_read_again(self) -> None:
         platform = Platform({}, lost=[IoTDANotFoundError(404)], acts=False)
 
