@@ -10,20 +10,14 @@ from typing import Any
 
 from iotda_provider import api
 from iotda_provider.api.pagination import Listing
-from iotda_provider.exceptions import (
-    IoTDAError,
-    IoTDAServerError,
-    IoTDAThrottledError,
-    IoTDATransportError,
-)
+from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import Device
 from iotda_provider.models.sorted_ids import MarkedIds, SortedIds, ValuesOfIds
 from iotda_provider.procedures import MAX_IN_FLIGHT, CallsIO
+from iotda_provider.waiting.outage import may_pass
 
 #: The most calls of one step, so that whoever reads can do something else in between.
 _PAGES, _SINGLE = 8, 2 * MAX_IN_FLIGHT
-#: Where each call of a step fails so, the platform is down: the rest is not asked for.
-DOWN = (IoTDATransportError, IoTDAServerError, IoTDAThrottledError)
 
 
 class DeviceReading:
@@ -86,7 +80,8 @@ class DeviceReading:
                 self.errors[device_id] = answer
             else:
                 self.found[device_id] = self._keep(answer)
-        if answers and all(isinstance(answer, DOWN) for answer in answers):
+        # The platform is away: the rest is not asked for.
+        if answers and all(isinstance(one, IoTDAError) and may_pass(one) for one in answers):
             self._fail(self._left, answers[0])
             self._left = []
 

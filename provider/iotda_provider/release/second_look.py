@@ -22,7 +22,7 @@ from iotda_provider.models.json_text import PlainJson
 from iotda_provider.models.log import Log
 from iotda_provider.models.sorted_ids import SortedIds
 from iotda_provider.procedures import CallsIO
-from iotda_provider.procedures.device_reading import DOWN, DeviceReading
+from iotda_provider.procedures.device_reading import DeviceReading
 from iotda_provider.release.manifest import (
     CURRENT,
     GONE,
@@ -31,7 +31,7 @@ from iotda_provider.release.manifest import (
     OTHER_VERSION,
     UNREAD_VERSION,
 )
-from iotda_provider.waiting.outage import is_gone
+from iotda_provider.waiting.outage import is_gone, may_pass
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class SecondLook:
             return
         errors = reading.errors
         for device_id, error in errors.items():
-            if isinstance(error, DOWN):
+            if may_pass(error):
                 self._reading = None
                 raise error
             if not is_gone(error):

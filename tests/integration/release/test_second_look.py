@@ -16,6 +16,9 @@ WAVES = "25%, 50%, 100%"
 #: A platform that takes more than a search a second.
 OFTEN = {"initializing": 0, "stop_after": 0, "search_per_second": None}
 
+DOWN: dict[str, Any] = {"kind": "status", "status": 503}
+PROXY: dict[str, Any] = {"kind": "html", "status": 404}
+
 
 def calls(run: Any, *names: str) -> int:
     """How many calls of these names were made."""
@@ -119,14 +122,17 @@ def test_without_a_search_each_waves_devices_are_read(rollout: Any, why: str) ->
     assert calls(run, "list_devices", "show_device") <= 2 * (8 + 1)
 
 
-def test_a_platform_that_is_down_for_a_while_is_waited_for(rollout: Any) -> None:
+@pytest.mark.parametrize("fault", [DOWN, PROXY], ids=["503", "a proxy's 404"])
+def test_a_platform_that_is_down_for_a_while_is_waited_for(
+    rollout: Any, fault: dict[str, Any]
+) -> None:
     run = rollout(devices=160)
     run.plan(WAVES)
     assert passes(run, 1)["left_out"] == {}
     gone = run.wave(2)[:1]
     remove(run, gone)
-    run.emulator.add_fault("status", call="list_devices", status=503, count=4)
-    run.emulator.add_fault("status", call="show_device", status=503, count=120)
+    run.emulator.add_fault(call="list_devices", count=4, **fault)
+    run.emulator.add_fault(call="show_device", count=120, **fault)
     assert passes(run, 2)["left_out"] == {"gone": 1}
     assert not set(gone) & set(run.confirmed)
 
