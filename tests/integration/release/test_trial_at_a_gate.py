@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError, IoTDAServerError
 from iotda_provider.operators.release.gate import WaveGateOperator
 from iotda_provider.trials import DeviceTrial
 
@@ -117,6 +117,25 @@ def test_only_devices_that_are_online_at_the_plan_and_not_late_are_compared(roll
     assert not set(everybody) & set(run.devices[:200])
     assert 400 < len(everybody) < 560
     assert devices is not None
+
+
+@pytest.mark.parametrize("call", ["show_ota_package", "*_device*"])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"kind": "status", "status": 503}, IoTDAServerError),
+        ({"kind": "html", "status": 404}, IoTDANotFoundError),
+    ],
+)
+def test_a_release_does_not_lose_its_trial_to_an_outage(
+    rollout: Start, call: str, fault: dict[str, Any], error: type[Exception]
+) -> None:
+    run = rollout(speed=1, devices=400)
+    run.emulator.add_fault(call=call, **fault)
+    with pytest.raises(error):
+        run.plan("50%, 100%", seed="s", trial="can stop", **TIMES)
+    run.emulator.clear_faults()
+    assert not run.plan("50%, 100%", seed="s", trial="can stop", **TIMES)["trial"]["off"]
 
 
 def test_waves_by_groups_run_without_a_trial_or_not_at_all_where_it_is_required(

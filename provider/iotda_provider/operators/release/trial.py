@@ -16,7 +16,7 @@ from iotda_provider.task_io.dag_parameters import is_template
 from iotda_provider.trials import DeviceTrial
 from iotda_provider.trials.device_trial import ONLINE, Metric, as_trial
 from iotda_provider.trials.draw import Draw, drawn
-from iotda_provider.waiting.outage import is_transient
+from iotda_provider.waiting.outage import may_pass
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -66,7 +66,7 @@ def plan_trial(
     try:
         product, versions = _brought(hook, packages)
     except IoTDAError as error:
-        if is_transient(error):
+        if may_pass(error):
             raise
         return _without(trial, f"the release's package can't be read: {error}", log)
     if any(spec.kind == GROUP for spec in specs):
@@ -116,11 +116,8 @@ class _Reading:
         wanted = sum(min(len(wave), self._size) for wave in waves)
         if everybody <= min(_MOST_BY_PAGES, _PAGE * wanted) and self._product is not None:
             ids = [device for wave in waves for device in wave]
-            self._known = {
-                one.device_id: one
-                for one in self._hook.read_devices(ids, product_id=self._product)
-                if isinstance(one, Device)
-            }
+            answers = self._hook.read_devices(ids, product_id=self._product)
+            self._known = {one.device_id: one for one in _devices(answers)}
         return [drawn(wave, self._seed, "trial") for wave in waves]
 
     def online(self, wave: Sequence[str]) -> list[str]:
@@ -146,11 +143,18 @@ class _Reading:
     def _read(self, block: Sequence[str]) -> list[Device]:
         if self._known is not None:
             return [self._known[one] for one in block if one in self._known]
-        answers = self._hook.read_devices(block)
-        errors = [one for one in answers if isinstance(one, IoTDAError)]
-        if len(errors) == len(answers) and is_transient(errors[0]):
-            raise errors[0]
-        return [one for one in answers if isinstance(one, Device)]
+        return _devices(self._hook.read_devices(block))
+
+
+def _devices(answers: Sequence[Device | IoTDAError]) -> list[Device]:
+    """Those that could be read.
+
+    :raises IoTDAError: none could, and that may pass by itself
+    """
+    errors = [one for one in answers if isinstance(one, IoTDAError)]
+    if errors and len(errors) == len(answers) and may_pass(errors[0]):
+        raise errors[0]
+    return [one for one in answers if isinstance(one, Device)]
 
 
 def summary(
