@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDAConfigError, IoTDAServerError
+from iotda_provider.exceptions import IoTDAConfigError, IoTDANotFoundError, IoTDAServerError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.models import DeviceGroup
 from iotda_provider.operators.release import quarantine as quarantine_module
@@ -143,6 +143,15 @@ def test_trouble_with_one_device_does_not_keep_the_others_out(
     with pytest.raises(IoTDAServerError):
         quarantine(run, targets, "another")
     assert len(asked) == 3, "where all of them fail, it is no device's fault"
+
+
+def test_a_proxys_404_says_nothing_of_a_device(rollout: Any) -> None:
+    run = rollout(devices=20, batch_tasks=[])
+    change = "create_or_delete_device_in_group"
+    run.emulator.add_fault("html", status=404, call=change, count=2)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer"):
+        quarantine(run, run.devices)
+    assert quarantine(run, run.devices)["added"] == 20
 
 
 def test_trouble_with_one_group_does_not_keep_the_next_ones_empty(

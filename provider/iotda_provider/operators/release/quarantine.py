@@ -15,6 +15,7 @@ from iotda_provider.operators.base import CONNECTION_FIELDS, IoTDABaseOperator
 from iotda_provider.release.device_ids import read_devices
 from iotda_provider.task_io.dag_parameters import list_or_template, text_or_template
 from iotda_provider.task_io.parameters import as_text, optional_text
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -27,8 +28,8 @@ _LONGEST_NAME = 64
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9\u4e00-\u9fa5_? '#().,&%@!-]")
 #: The most characters of ``group_name``.
 _LONGEST_WANTED = 1000
-#: Answers that are about one device, or about its place in the group.
-_REFUSALS = (400, 403, 404, 409)
+#: Answers that are about one device, or about its place in the group, as is a 404 of the platform.
+_REFUSALS = (400, 403, 409)
 #: After trouble with so many devices in a row, the rest is left to a retry.
 _MOST_TROUBLE = 3
 _MOST_LINES = 20
@@ -154,7 +155,8 @@ class QuarantineDevicesOperator(IoTDABaseOperator):
                 continue
             except IoTDAError as error:
                 caught = error
-            if isinstance(caught, IoTDAApiError) and caught.status_code in _REFUSALS:
+            is_refused = isinstance(caught, IoTDAApiError) and caught.status_code in _REFUSALS
+            if is_refused or is_gone(caught):
                 in_a_row = 0
                 failed.append({"target": target, "error_msg": str(caught)})
                 if len(failed) <= _MOST_LINES:
