@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from iotda_provider.api import Call
 from iotda_provider.exceptions import IoTDAApiError, IoTDAError, IoTDATransportError
 from iotda_provider.hooks.shared import connection_fails
+from iotda_provider.waiting.outage import is_gone
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -33,6 +34,11 @@ class Asked(Generic[T]):
     def status(self) -> int | None:
         """The HTTP status of a refusal."""
         return self.error.status_code if isinstance(self.error, IoTDAApiError) else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the platform says that what was asked for does not exist."""
+        return self.error is not None and is_gone(self.error)
 
     @property
     def code(self) -> str:

@@ -22,7 +22,6 @@ from iotda_provider.models import (
 )
 from iotda_provider.procedures.batch_tasks import REHEARSAL
 from iotda_provider.procedures.target_results import NOT_IN_TASK
-from iotda_provider.waiting.outage import is_gone
 
 _MOST_GROUPS = 1000
 _TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -141,7 +140,8 @@ def _unknown_task(seen: Seen) -> _Fact:
 
 def _unknown_device(seen: Seen) -> _Fact:
     asked = seen.unknown_device
-    if asked.status is not None and asked.status >= 500:
+    is_404 = asked.status == 404 and not asked.is_gone
+    if is_404 or (asked.status is not None and asked.status >= 500):
         return Result.FAILS, (
             f"it is answered with {asked.code}, as by a platform that is down: a release that "
             "reads a wave's devices waits for a deleted one, and its next wave never begins"
@@ -156,20 +156,17 @@ def _unknown_package(seen: Seen) -> _Fact:
 
 def _unknown_group(seen: Seen) -> _Fact:
     consequence = "the check of a release tries again, and fails in the platform's words"
-    return _unknown(seen.unknown_group, "a device group", consequence, good=(400, 404))
+    return _unknown(seen.unknown_group, "a device group", consequence, 400)
 
 
-def _unknown(
-    asked: Asked[Any], what: str, consequence: str, good: tuple[int, ...] = (404,)
-) -> _Fact:
+def _unknown(asked: Asked[Any], what: str, consequence: str, *good: int) -> _Fact:
     """How the platform answers a call for something that does not exist.
 
     :param what: what it was asked for
     :param consequence: of another answer, in words
-    :param good: the statuses that are understood
+    :param good: the other statuses that are understood
     """
-    is_clear = asked.status != 404 or (asked.error is not None and is_gone(asked.error))
-    if asked.status in good and is_clear:
+    if asked.is_gone or asked.status in good:
         return Result.OK, f"{what} that does not exist is answered with {asked.code}"
     if asked.error is None:
         return Result.WARNING, f"{what} that does not exist is answered as if it did: {consequence}"
@@ -282,7 +279,7 @@ def _filter(seen: Seen) -> _Fact:
 def _stop(seen: Seen) -> _Fact:
     rows = seen.stop.result
     if seen.stop.error is not None:
-        if seen.stop.status in (400, 404, 409):
+        if seen.stop.is_gone or seen.stop.status in (400, 409):
             return Result.UNKNOWN, (
                 f"batch task {seen.rehearsed_with} has ended or does not exist, and the stop was "
                 f"refused as a whole ({seen.stop.code})"

@@ -95,16 +95,16 @@ def _has_rows(asked: Asked[Any]) -> bool:
 
 
 def _of_reads(action: str, asked: list[Asked[Any]], what: str, *, exists: bool = True) -> Finding:
-    """Whether calls that read work. A 404 is an answer to a caller that may ask.
+    """Whether calls that read work. A 404 of the platform is an answer to a caller that may ask.
 
-    :param exists: whether they were about something that is there; else only a 404 or a refusal of
-        the caller says anything
+    :param exists: whether they were about something that is there; else only such a 404 or a
+        refusal of the caller says anything
     """
     bad = next((one for one in asked if _would_fail(one, exists)), None)
     if bad is not None and bad.error is not None:
         text = f"{what} would fail. {said(bad.error)}"
         return Finding("permissions", action, Result.FAILS, text)
-    if any(one.error is None or one.status == 404 for one in asked):
+    if any(one.error is None or one.is_gone for one in asked):
         return Finding("permissions", action, Result.OK, f"for {what}")
     error = next(one.error for one in asked if one.error is not None)
     return Finding("permissions", action, Result.UNKNOWN, said(error))
@@ -113,9 +113,9 @@ def _of_reads(action: str, asked: list[Asked[Any]], what: str, *, exists: bool =
 def _would_fail(asked: Asked[Any], exists: bool, *fine: int) -> bool:
     """Whether the platform has refused a call for a reason that does not pass by itself.
 
-    :param fine: statuses that are answers, as 404 always is
+    :param fine: statuses that are answers, as a 404 of the platform always is
     """
-    if asked.status in (None, 404, *fine) or not _is_forbidden(asked):
+    if asked.status in (None, *fine) or asked.is_gone or not _is_forbidden(asked):
         return False
     return exists or asked.status in (401, 403)
 
@@ -143,9 +143,9 @@ def _of_stop(seen: Seen) -> Finding:
     if _would_fail(stop, exists, 400, 409) and stop.error is not None:
         text = f"no guard could stop a rollout. {said(stop.error)}"
         return Finding("permissions", action, Result.FAILS, text)
-    if stop.error is None or stop.status in (400, 404, 409):
+    if stop.error is None or stop.is_gone or stop.status in (400, 409):
         text = f"for every guard; rehearsed with batch task {seen.rehearsed_with}"
-        if stop.status == 404:
+        if stop.is_gone:
             text = "for every guard; rehearsed with a batch task that does not exist"
         return Finding("permissions", action, Result.OK, text)
     return Finding("permissions", action, Result.UNKNOWN, said(stop.error))
