@@ -58,6 +58,20 @@ def test_a_whole_task_that_showed_no_counts_is_stopped_and_green(
     assert (run.state, run.states["all_stopped"]) == ("success", "success")
 
 
+def test_a_whole_task_that_ended_before_its_stop_came_is_not_green(
+    run_dag: Any, emulator: Emulator
+) -> None:
+    task = {"task_id": TASK_ID, "task_name": "a", "task_type": "firmwareUpgrade"}
+    over = {"status": "Success", "task_progress": {"total": 20, "success": 20}}
+    for shown, count in (({"status": "Processing"}, 1), (over, 100)):
+        body = {"batchtask": {**task, **shown}}
+        emulator.add_fault("status", status=200, body=body, call="show_batch_task", count=count)
+    run = run_dag(DAG_FILE, conf={"batch_task_id": TASK_ID, "scope": WHOLE})
+    result = run.xcom("stop_the_whole_task")
+    assert (result["outcome"], result["requested"], result["status"]) == ("stopped", 0, "Success")
+    assert run.states["all_stopped"] == run.state == "failed"
+
+
 def test_one_stopped_and_one_unknown_device_follow_the_path_of_partial_success(
     run_dag: Any, emulator: Emulator
 ) -> None:
