@@ -142,6 +142,16 @@ def test_another_package_of_this_version_is_an_error_that_names_both(
     assert {entry["method"] for entry in iotda_emulator.journal()} == {"GET"}
 
 
+def test_a_proxys_404_is_no_reason_to_create_a_second_one(create: Any, iotda_emulator: Any) -> None:
+    first = create()
+    iotda_emulator.add_fault("html", status=404, call="show_ota_package", count=1)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer"):
+        create()
+
+    assert create()["package_id"] == first["package_id"]
+    assert len(iotda_emulator.journal("create_ota_package")) == 1
+
+
 def test_two_long_values_are_shown_where_they_differ(create: Any, iotda_emulator: Any) -> None:
     keys = [f"{'k' * 900}-{name}.bin" for name in ("first", "second")]
     create(obs_location={**FILE, "object_key": keys[0]})

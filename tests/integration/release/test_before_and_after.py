@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.at_rest import WaitUntilAtRestOperator
 from iotda_provider.operators.release.check import CheckReleaseOperator
@@ -59,6 +60,26 @@ def test_what_is_not_there_ends_the_release_at_once(
 ) -> None:
     with pytest.raises(AirflowFailException, match=says):
         check(rollout(**WORLD), **given)
+
+
+@pytest.mark.parametrize("call", ["show_ota_package", "show_devices_in_group"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "html", "status": 404},
+        {"kind": "status", "status": 404, "body": {"error_code": "APIG.0101"}},
+    ],
+)
+def test_a_404_that_is_not_of_the_platform_is_looked_at_again_by_the_next_try(
+    rollout: Any, call: str, fault: dict[str, Any]
+) -> None:
+    run = rollout(**WORLD)
+    run.emulator.add_fault(call=call, count=1, **fault)
+
+    with pytest.raises(IoTDANotFoundError, match="connection's Host"):
+        check(run)
+
+    assert check(run)["devices"] == 100
 
 
 def test_nobody_is_left_where_all_run_the_version(rollout: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from iotda_provider.exceptions import IoTDATransportError
+from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
 from iotda_provider.guards import EnoughSuccess, MaxFailures
 from iotda_provider.operators.release.check import CheckReleaseOperator
 from iotda_provider.release.maintenance_window import MaintenanceWindow
@@ -226,6 +226,14 @@ def test_a_way_back_that_is_none_is_refused(
     assert says in str(refusal.value)
     assert run.xcoms["check", "refused"] == str(refusal.value)
     assert {entry["method"] for entry in run.emulator.journal()} == {"GET"}
+
+
+def test_a_proxys_404_does_not_refuse_a_way_back(rollout: Any) -> None:
+    run = rollout(**{**WORLD, "packages": PACKAGES})
+    run.emulator.add_fault("html", status=404, call="show_ota_package", after=1)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer"):
+        check(run, rollback="at once", rollback_package_id="01d")
+    assert ("check", "refused") not in run.xcoms
 
 
 def test_a_way_back_that_asks_needs_an_airflow_that_can(

@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from tests.integration.release.test_other_releases import hold
 
+from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release.find_way_back import FindDevicesToRollBackOperator
 from iotda_provider.release.device_ids import read_devices
@@ -125,6 +126,23 @@ def test_it_is_those_that_were_confirmed_and_run_the_version_now(
     }
     methods = {entry["method"] for entry in released.emulator.journal()}
     assert methods == {"GET"}, "it only reads"
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_only_the_platform_can_say_that_a_batch_task_has_no_devices_any_more(
+    released: Any, is_deleted: bool
+) -> None:
+    """Those that are still installing would go back in the middle of it."""
+    gone = {"status": 404, "body": {"error_code": "IOTDA.014217"}}
+    fault = {"kind": "status", **gone} if is_deleted else {"kind": "html", "status": 404}
+    released.emulator.add_fault(call="show_batch_task", **fault)
+    if is_deleted:
+        assert find(released)["counts"].get("still_installing", 0) == 0
+        return
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer"):
+        find(released)
+    released.emulator.clear_faults()
+    assert find(released)["counts"]["still_installing"] > 0
 
 
 def test_what_ran_before_outlives_a_cleared_plan(released: Any) -> None:

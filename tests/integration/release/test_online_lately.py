@@ -12,7 +12,7 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkiotda import v5
 
-from iotda_provider.exceptions import IoTDAAuthError
+from iotda_provider.exceptions import IoTDAAuthError, IoTDANotFoundError
 from iotda_provider.hooks.iotda import IoTDAHook
 from iotda_provider.operators.release import fleet
 from iotda_provider.operators.release.check import CheckReleaseOperator
@@ -119,9 +119,29 @@ def test_a_device_that_cannot_be_read_comes_last_and_the_others_are_read(
     assert "1 device(s) can't be read, and so come last" in logged()
 
 
-def test_where_no_device_can_be_read_nobody_is_guessed_about(rollout: Any) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error", "says"),
+    [
+        (
+            {"kind": "status", "status": 403, "body": {}},
+            IoTDAAuthError,
+            r"iotda:devices:query|403",
+        ),
+        ({"kind": "html", "status": 404}, IoTDANotFoundError, "a proxy or load balancer"),
+    ],
+)
+def test_where_no_device_can_be_read_nobody_is_guessed_about(
+    rollout: Any, fault: dict[str, Any], error: type[Exception], says: str
+) -> None:
     run = rollout(**WORLD)
-    run.emulator.add_fault("status", call="show_device", status=403, body={})
-    with pytest.raises(IoTDAAuthError, match=r"iotda:devices:query|403"):
+    run.emulator.add_fault(call="show_device", **fault)
+    with pytest.raises(error, match=says):
         late(run, online_within=6)
     assert late(run, online_within=0) == 40
+
+
+def test_devices_that_are_all_gone_come_last(rollout: Any) -> None:
+    run = rollout(**WORLD)
+    body = {"error_code": "IOTDA.014000"}
+    run.emulator.add_fault("status", call="show_device", status=404, body=body)
+    assert late(run, online_within=6) == 40

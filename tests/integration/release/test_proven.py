@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from iotda_provider.exceptions import IoTDANotFoundError
 from iotda_provider.hooks.iotda import IoTDAHook
 
 VERSION = "2.0.0"
@@ -129,3 +130,15 @@ def test_a_batch_task_that_is_stopped_is_not_announced(
     assert set(found["status"].split(", ")) in ({"Success", "Stopped"}, {"Success", "Stopping"})
     assert found["unproven_because"] == f"of its batch tasks some are {found['status']}"
     assert "NOT proven: of its batch tasks" in found["summary"]
+
+
+def test_a_batch_task_is_gone_only_if_the_platform_says_so(released: Any) -> None:
+    watched_until_success(released)
+    with IoTDAHook() as hook:
+        hook.delete_batch_task(released.task_ids[0])
+    released.emulator.add_fault("html", status=404, call="show_batch_task", count=1)
+    with pytest.raises(IoTDANotFoundError, match="a proxy or load balancer"):
+        reconciled(released)
+    found = reconciled(released)
+    assert (found["proven"], found["status"]) == (False, "gone, Success")
+    assert found["running"] == 400
