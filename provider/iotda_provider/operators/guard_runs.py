@@ -59,6 +59,9 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     get one at the look after the first device has started; and the batch tasks of a release, which
     the release guards itself.
 
+    If one of the platform's lists can't be read, the rollouts of the others get their guards first.
+    A look that has none to start then fails with that error.
+
     If a guard run has ended and its rollout runs (again), another one takes its place (``...__2``
     and so on). After ``most_failed`` failed guard runs of a rollout the next one starts after an
     hour, and so on; until then each look logs an error that the rollout is not guarded.
