@@ -123,7 +123,8 @@ def _map_index(ti: Any) -> int:
 class Variables:
     """Airflow's Variables; an Airflow that is away is an error, never a missing Variable.
 
-    Airflow's own class ignores all errors of its API and database, and returns the default.
+    Airflow's own class ignores errors of its API and database: ``get`` returns the default then,
+    and up to Airflow 3.2 ``set`` only logs them.
     """
 
     def get(self, name: str, default: str | None = None) -> str | None:
@@ -139,10 +140,19 @@ class Variables:
         return default if found is None else str(found)
 
     def set(self, name: str, text: str, description: str) -> None:
-        """Write a Variable."""
-        from airflow.providers.common.compat.sdk import Variable
+        """Write a Variable.
 
-        Variable.set(name, text, description=description)
+        :raises Exception: whatever Airflow raises if its API or database is down
+        """
+        supervisor = present_supervisor()
+        if supervisor is None:
+            from airflow.providers.common.compat.sdk import Variable
+
+            Variable.set(name, text, description=description)
+            return
+        from airflow.sdk.execution_time.comms import PutVariable
+
+        supervisor.send(PutVariable(key=name, value=text, description=description))
 
     def delete(self, name: str) -> None:
         """Delete a Variable, if there is one."""
