@@ -11,6 +11,9 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from iotda_provider.airflow_support.trigger_events import TIMEOUT, Event, nonsense
 
+# What Airflow's scheduler calls the end of a deferral's own time; the second one is of Airflow 2.
+_TIMEOUTS = ("Trigger timeout", "Trigger/execution timeout")
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -103,4 +106,4 @@ class DeferrableTask(Operator):
 def is_airflows_timeout(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
     """Whether a deferred task resumes because of Airflow's own timeout."""
     error = (next_kwargs or {}).get("error")
-    return next_method == "__fail__" and str(getattr(error, "value", error)) == "Trigger timeout"
+    return next_method == "__fail__" and str(getattr(error, "value", error)) in _TIMEOUTS

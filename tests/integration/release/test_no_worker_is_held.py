@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.providers.common.compat.sdk import timeout as airflow_timeout
+from tests.airflow_values import TIMED_OUT
 from tests.integration.release.conftest import remade
 
 from iotda_provider.airflow_support.trigger_events import ASK
@@ -188,8 +189,7 @@ def test_where_no_triggerer_comes_back_airflows_own_limit_ends_it(rollout: Any) 
         context = run.context(operator)
         with pytest.raises(TaskDeferred):
             operator.execute(context)
-        error = {"error": "Trigger timeout"}
-        return operator.resume_execution("__fail__", error, context)
+        return operator.resume_execution("__fail__", TIMED_OUT, context)
 
     with pytest.raises(BatchTaskTimeoutError, match="no triggerer"):
         abandoned(run.creating(1, window=closed()))

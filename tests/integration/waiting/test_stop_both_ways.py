@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
+from tests.airflow_values import TIMED_OUT
 from tests.integration.waiting.conftest import TaskInstance
 
 from iotda_provider.exceptions import (
@@ -145,8 +146,7 @@ def no_triggerer(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No triggerer comes to a deferred task, so that Airflow's own limit resumes it."""
 
     def resumption(operator: Any, method: str, kwargs: Any, context: Any) -> Any:
-        error = {"error": "Trigger timeout"}
-        return lambda: operator.resume_execution("__fail__", error, context)
+        return lambda: operator.resume_execution("__fail__", TIMED_OUT, context)
 
     monkeypatch.setattr(run, "resumption", resumption)
 

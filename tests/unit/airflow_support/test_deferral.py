@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+from tests.airflow_values import TIMED_OUT, as_json
 
 import iotda_provider
 from iotda_provider.airflow_support.deferral import DeferrableTask, is_airflows_timeout
@@ -104,18 +107,32 @@ def test_an_event_that_makes_no_sense_is_an_error(event):
 @pytest.mark.parametrize(
     ("method", "arguments", "expected"),
     [
-        ("__fail__", {"error": "Trigger timeout"}, True),
+        ("__fail__", TIMED_OUT, True),
         ("__fail__", {"error": "Trigger failure"}, False),
         ("__fail__", None, False),
-        ("execute_complete", {"error": "Trigger timeout"}, False),
+        ("execute_complete", TIMED_OUT, False),
     ],
 )
 def test_airflows_own_limit_is_told_from_other_failures(method, arguments, expected):
     assert is_airflows_timeout(method, arguments) is expected
 
 
+def test_airflows_scheduler_says_so_in_these_words():
+    said = []
+
+    class Session:
+        def execute(self, statement):
+            said.append(statement.compile().params["next_kwargs"])
+            return SimpleNamespace(rowcount=0)
+
+    scheduler = SchedulerJobRunner.__new__(SchedulerJobRunner)
+    scheduler.check_trigger_timeouts(session=Session())
+
+    assert as_json(said) == [TIMED_OUT]
+
+
 def test_where_no_triggerer_came_the_task_goes_on_by_itself():
-    found = waiting().resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+    found = waiting().resume_execution("__fail__", TIMED_OUT, {})
 
     assert found == "nobody has looked"
 
