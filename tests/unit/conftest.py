@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests_mock
+from tests.airflow_values import as_xcom
 from tests.variables import variables
 
 __all__ = ["variables"]
@@ -107,7 +108,7 @@ class TaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep what is pushed, as JSON as Airflow does."""
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
 
 @pytest.fixture

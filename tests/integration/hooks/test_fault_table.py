@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+from tests.airflow_values import as_xcom
 
 from iotda_provider.exceptions import (
     IoTDAAuthError,
@@ -133,7 +134,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         return None

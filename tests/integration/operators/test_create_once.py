@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from tests.airflow_values import as_xcom
 
 from iotda_provider.exceptions import (
     BatchTaskDiffersError,
@@ -46,7 +47,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from tests.airflow_values import as_xcom
 
 import iotda_provider
 from iotda_provider.exceptions import (
@@ -65,7 +66,7 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from tests.airflow_values import as_json, as_state, as_xcom
 from tests.passing_time import Sleepers
 
 from iotda_provider.emulator import Emulator
@@ -101,7 +102,7 @@ class XComs(dict[tuple[str, str], Any]):
 
     def put(self, task_id: str, key: str, value: Any) -> None:
         """Keep a value as JSON, as Airflow does."""
-        self[task_id, key] = json.loads(json.dumps(value))
+        self[task_id, key] = as_xcom(value)
 
     def set(self, key: str, value: Any, *, task_id: str, **ids: Any) -> None:
         """Keep any task's value."""
@@ -111,7 +112,11 @@ class XComs(dict[tuple[str, str], Any]):
     def get_one(self, *, key: str, task_id: str, **ids: Any) -> Any:
         """Any task's value."""
         assert ids == {"dag_id": "dag", "run_id": "run", "map_index": -1}
-        return self.get((task_id, key))
+        return self.pulled(task_id, key)
+
+    def pulled(self, task_id: str, key: str) -> Any:
+        """A task's value, made anew each time."""
+        return copy.deepcopy(self.get((task_id, key)))
 
     def forget(self, task_id: str) -> None:
         """What Airflow does when a task starts again."""
@@ -134,15 +139,19 @@ class TaskInstance:
 
     def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int = -1) -> Any:
         """A value that a task has left."""
-        return self._xcoms.get((task_ids, key))
+        return self._xcoms.pulled(task_ids, key)
 
 
 class Store(dict[str, Any]):
     """Airflow's task state store, which survives tries."""
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value, made anew each time."""
+        return copy.deepcopy(super().get(key, default))
+
     def set(self, key: str, value: Any) -> None:
         """Keep a value as JSON."""
-        self[key] = json.loads(json.dumps(value))
+        self[key] = as_state(value)
 
     def delete(self, key: str) -> None:
         """Forget a value."""
@@ -153,7 +162,7 @@ def remade(trigger: Any) -> Any:
     """A trigger made anew out of its arguments, as a triggerer does."""
     classpath, arguments = trigger.serialize()
     module, _, name = classpath.rpartition(".")
-    return getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    return getattr(importlib.import_module(module), name)(**as_json(arguments))
 
 
 def fired(trigger: Any) -> Any:
@@ -161,7 +170,7 @@ def fired(trigger: Any) -> Any:
 
     async def first() -> Any:
         async for event in remade(trigger).run():
-            return json.loads(json.dumps(event.payload))
+            return as_json(event.payload)
         raise AssertionError("the trigger ended without an event")
 
     return asyncio.run(first())
@@ -418,7 +427,7 @@ def rollout(
         )
         monkeypatch.setattr(
             own + "_get_xcom",
-            lambda state, key: made.xcoms.get((state._owner["task_id"], key)),
+            lambda state, key: made.xcoms.pulled(state._owner["task_id"], key),
         )
         return made
 

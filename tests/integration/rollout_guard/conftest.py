@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from tests.airflow_values import as_json, as_state, as_xcom
 from tests.passing_time import Sleepers
 
 from iotda_provider.emulator import Emulator
@@ -113,7 +115,7 @@ class Fleet:
         """Do what a triggerer does: make the trigger from its arguments, run it to its event."""
         path, arguments = trigger.serialize()
         module, _, name = path.rpartition(".")
-        made = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
+        made = getattr(import_module(module), name)(**as_json(arguments))
 
         async def run() -> Any:
             events = made.run()
@@ -122,7 +124,7 @@ class Fleet:
             return event.payload
 
         with ti.as_own_xcoms():
-            return json.loads(json.dumps(asyncio.run(run())))
+            return as_json(asyncio.run(run()))
 
 
 class TaskInstance:
@@ -144,12 +146,12 @@ class TaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep an XCom as JSON, as Airflow does."""
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         """One of its own XComs."""
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
+        return copy.deepcopy(self.xcoms.get(key))
 
     def new_try(self) -> None:
         """Clear what Airflow clears when a task instance starts again."""
@@ -163,7 +165,7 @@ class TaskInstance:
             self.xcom_push(key, value)
 
         def read(state: Any, key: str) -> Any:
-            return self.xcoms.get(key)
+            return copy.deepcopy(self.xcoms.get(key))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
@@ -178,9 +180,13 @@ class TaskInstance:
 class Store(dict[str, Any]):
     """Airflow's task state store."""
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value, made anew each time."""
+        return copy.deepcopy(super().get(key, default))
+
     def set(self, key: str, value: Any) -> None:
         """Keep a value."""
-        self[key] = json.loads(json.dumps(value))
+        self[key] = as_state(value)
 
     def delete(self, key: str) -> None:
         """Forget a value."""

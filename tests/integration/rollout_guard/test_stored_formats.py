@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
 from tests import stored_formats
+from tests.airflow_values import as_xcom
 from tests.integration.rollout_guard.conftest import START, Fleet, TaskInstance
 
 from iotda_provider.guards import (
@@ -208,7 +209,7 @@ class Look:
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep an XCom as JSON, as Airflow does."""
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
 
 def looked(monkeypatch: pytest.MonkeyPatch, seconds: float, before: Any, ids: list[str]) -> Look:

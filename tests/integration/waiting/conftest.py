@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import importlib
 import json
 import logging
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.sdk import timeout as airflow_timeout
+from tests.airflow_values import as_json, as_state, as_xcom
 
 from iotda_provider.emulator.common.clock import Clock
 
@@ -41,18 +43,21 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = as_xcom(value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
+        return copy.deepcopy(self.xcoms.get(key))
 
 
 class Store(dict[str, Any]):
     """Airflow 3.3's task state store, which survives tries."""
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return copy.deepcopy(super().get(key, default))
+
     def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
+        self[key] = as_state(value)
 
 
 @dataclass
@@ -86,11 +91,11 @@ def fired(trigger: Any) -> Any:
     classpath, arguments = trigger.serialize()
     module, _, name = classpath.rpartition(".")
     kind = getattr(importlib.import_module(module), name)
-    again = kind(**json.loads(json.dumps(arguments)))
+    again = kind(**as_json(arguments))
 
     async def first() -> Any:
         async for event in again.run():
-            return json.loads(json.dumps(event.payload))
+            return as_json(event.payload)
         raise AssertionError("the trigger ended without an event")
 
     return asyncio.run(first())
@@ -126,7 +131,7 @@ class Runner:
                 ended.deferred += 1
                 operator = make(task_id="task", deferrable=True, **parameters)  # self is lost
                 event = fired(deferral.trigger)
-                kwargs = {**json.loads(json.dumps(deferral.kwargs or {})), "event": event}
+                kwargs = {**as_json(deferral.kwargs or {}), "event": event}
                 act = self.resumption(operator, deferral.method_name, kwargs, context)
             except BaseException as error:  # noqa: BLE001 - whatever ends a task
                 ended.error = error

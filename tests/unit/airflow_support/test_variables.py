@@ -163,7 +163,7 @@ def test_a_note_that_was_not_written_is_an_error(asked: Airflow) -> None:
     owner = {"dag_id": "dag", "run_id": "run", "task_id": "guard", "map_index": -1}
     asked.is_read_only = True
 
-    with pytest.raises(Exception, match="API_SERVER_ERROR|refused"):
+    with pytest.raises(Exception, match=r"API_SERVER_ERROR|refused"):
         VariableNotes(owner).set("memory", {"looks": 1})
 
     assert not asked
