@@ -81,12 +81,12 @@ def find_overdue_guards(
         if is_over():
             break
         try:
-            record = ti.xcom_pull(
+            record = _xcom().get_one(
                 dag_id=dag_id,
                 run_id=watched[batch_task_id],
-                task_ids=GUARD_TASK_ID,
+                task_id=GUARD_TASK_ID,
                 key=LIVE_KEY,
-                map_indexes=-1,
+                map_index=-1,
             )
         except Exception as error:  # noqa: BLE001 - a record that can't be read is no alarm
             log.warning("The records of guards can't be read now: %s", error)
@@ -104,6 +104,13 @@ def find_overdue_guards(
             overdue[batch_task_id] = now - due
     ti.xcom_push(key=_READ, value={"last": last, "without_record": since})
     return overdue
+
+
+def _xcom() -> Any:
+    """Airflow's XComs; in Airflow 2 a task instance pulls none of other runs."""
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom
 
 
 def find_paused_releases(ti: Any, log: Log) -> dict[str, str]:

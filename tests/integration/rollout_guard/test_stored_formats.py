@@ -196,16 +196,25 @@ def test_a_guard_that_an_earlier_version_has_deferred_goes_on(
 
 
 class Look:
-    """A task instance that looks for rollouts without a guard, and its XComs of all looks."""
+    """A task instance that looks for rollouts without a guard, and its XComs of all looks.
+
+    It is in the place of Airflow's ``XCom``, too, which has the record of a guard's run.
+    """
 
     dag_id, run_id, task_id, map_index, try_number = "dag", "run", "running_rollouts", -1, 1
 
     def __init__(self, before: dict[str, Any], records: dict[str, Any]) -> None:
         self.xcoms, self._records = dict(before), records
 
-    def xcom_pull(self, *, key: str, run_id: str | None = None, **_: Any) -> Any:
-        """An XCom of an earlier look, or the record of a guard's run."""
-        return self.xcoms.get(key) if run_id is None else self._records[run_id]
+    def xcom_pull(
+        self, *, task_ids: str, key: str, include_prior_dates: bool, map_indexes: int
+    ) -> Any:
+        """An XCom of an earlier look."""
+        return self.xcoms.get(key)
+
+    def get_one(self, *, run_id: str, **_: Any) -> Any:
+        """The record of a guard's run."""
+        return self._records[run_id]
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep an XCom as JSON, as Airflow does."""
@@ -222,6 +231,7 @@ def looked(monkeypatch: pytest.MonkeyPatch, seconds: float, before: Any, ids: li
     )
     monkeypatch.setattr(guard_runs, "find_guard_runs", lambda *args, **kwargs: runs)
     ti = Look(before, {"guard__1": {"due": "2026-09-21T14:13:20Z"}})
+    monkeypatch.setattr(guard_liveness, "_xcom", lambda: ti)
     operator = guard_runs.FindUnguardedRolloutsOperator(task_id=ti.task_id, notifiers=[Chat()])
     rows = operator.execute({"ti": ti})  # type: ignore[arg-type]
     assert [row["conf"]["batch_task_id"] for row in rows] == ids[:1]

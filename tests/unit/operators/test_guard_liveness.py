@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.notifier import BaseNotifier
+from airflow.providers.common.compat.sdk import XCom
 
 from iotda_provider.airflow_support.guard_runs import GuardRuns
 from iotda_provider.notifications.audience import Audience
@@ -35,19 +37,27 @@ def due(seconds_ago: float) -> dict[str, Any]:
 
 
 class TaskInstance:
-    """Answers from a dictionary of XComs by (run id, key)."""
+    """The task that looks, and, in the place of Airflow's ``XCom``, the guards' records by run."""
 
     dag_id, run_id, task_id = "rollout_guard", "run", "running_rollouts"
     map_index, try_number = -1, 1
+    newest: ClassVar[TaskInstance]
 
     def __init__(self, records: dict[str, Any]) -> None:
         self.records, self.asked = records, 0
         self.kept: dict[str, Any] = {}
         self.before_each: Callable[[], None] = lambda: None
+        TaskInstance.newest = self
 
-    def xcom_pull(self, *, key: str, run_id: str | None = None, **_: Any) -> Any:
-        if run_id is None:
-            return self.kept.get(key)
+    def xcom_pull(
+        self, *, task_ids: str, key: str, include_prior_dates: bool, map_indexes: int
+    ) -> Any:
+        # Airflow 2 takes no run_id here.
+        assert (task_ids, include_prior_dates, map_indexes) == (self.task_id, True, -1)
+        return self.kept.get(key)
+
+    def get_one(self, *, run_id: str, **which: Any) -> Any:
+        inspect.signature(XCom.get_one).bind(run_id=run_id, **which)
         self.asked += 1
         self.before_each()
         found = self.records.get(run_id)
@@ -57,6 +67,13 @@ class TaskInstance:
 
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.kept[key] = value
+
+
+@pytest.fixture(autouse=True)
+def _records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "iotda_provider.operators.guard_liveness._xcom", lambda: TaskInstance.newest
+    )
 
 
 def overdue(records: dict[str, Any], watched: dict[str, str] = GUARDS) -> dict[str, float]:

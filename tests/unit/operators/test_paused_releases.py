@@ -64,7 +64,9 @@ class TaskInstance:
         """All guards watch."""
         return len(run_ids)
 
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+    def xcom_pull(
+        self, *, task_ids: str, key: str, include_prior_dates: bool, map_indexes: int
+    ) -> Any:
         """What was left."""
         return self.kept.get(key)
 
@@ -95,9 +97,11 @@ def look(ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, name: str = OF_RELEA
 
 
 @pytest.fixture(autouse=True)
-def releases(variables: Any) -> None:
+def releases(variables: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are under way."""
     Chat.said.clear()
+    records = SimpleNamespace(get_one=lambda **which: None)
+    monkeypatch.setattr("iotda_provider.operators.guard_liveness._xcom", lambda: records)
     variables[VARIABLE] = "secret"
     for dag_id in (PAUSED_DAG, RUNNING_DAG):
         note = ReleaseNote(dag_id, dag_id, "run", "2.0.0", None, ("0000000a-0000",))
