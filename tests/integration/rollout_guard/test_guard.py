@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
+from tests.airflow_values import TIMED_OUT
 
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.guards import MaxFailures, SequentialFailureTest
@@ -202,6 +203,23 @@ def test_a_guard_whose_time_is_over_stops_the_rollout_where_that_is_asked(
 
     with pytest.raises(AirflowSensorTimeout, match="on_guard_lost"):
         slow.run(ti, timeout=300, on_guard_lost="stop")
+
+    slow.sleep(60)
+    assert slow.progress()["stopped"] == 10
+
+
+@pytest.mark.parametrize("deferrable", [True])
+def test_a_guard_that_no_triggerer_came_for_stops_the_rollout_where_that_is_asked(
+    fleet: Any, ti: Any
+) -> None:
+    slow = fleet({"devices": 10, "success_after": 90_000})
+    asked = {"timeout": 300, "on_guard_lost": "stop"}
+    with pytest.raises(TaskDeferred):
+        slow.guard(**asked).execute(ti.context)
+    slow.sleep(600)
+
+    with pytest.raises(AirflowSensorTimeout, match="on_guard_lost"):
+        slow.guard(**asked).resume_execution("__fail__", TIMED_OUT, ti.context)
 
     slow.sleep(60)
     assert slow.progress()["stopped"] == 10
