@@ -314,7 +314,7 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
     tasks. Returns rows of ``{"trigger_run_id", "conf": {"batch_task_id"}}`` to map a
     ``TriggerDagRunOperator`` over; the list is empty if all have ended or have a guard run. The
     batch tasks are found by the stamp of the task that creates them. If the platform does not
-    answer, those of ``batch_task_id`` get a guard anyway.
+    answer, those of ``batch_task_id`` get a guard anyway; without any, this task fails.
 
     Make this task, and the task that starts the runs, teardowns (``as_teardown()``), because
     Airflow runs teardowns even if somebody marks the release as failed or successful.
@@ -353,15 +353,18 @@ class FindUnfinishedOfReleaseOperator(IoTDABaseOperator):
         ids = none_if_blank(self.batch_task_id)
         known = () if ids is None else batch_task_ids(ids, empty=True)
         with self.hook() as hook:
+            found, trouble = [], None
             try:
                 found = self._by_stamp(hook, context)
             except IoTDAError as error:
                 self.log.error("The batch tasks of this release can't be found: %s", error)
-                found = []
+                trouble = error
             every = dict.fromkeys([*known, *found])
             unfinished = [
                 each for each in every if _may_be(hook, each, lambda status: not status.is_terminal)
             ]
+        if not unfinished and trouble is not None:
+            raise trouble
         if not unfinished:
             self.log.info("No batch task of this release goes on.")
             return []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iotda_provider.airflow_support.guard_runs import VARIABLE, guard_run_id
-from iotda_provider.exceptions import IoTDANotFoundError
+from iotda_provider.exceptions import IoTDANotFoundError, IoTDATransportError
 from iotda_provider.models import BatchTask
 from iotda_provider.operators import guard_runs
 from iotda_provider.operators.guard_runs import (
@@ -107,3 +107,33 @@ def test_a_page_of_a_proxy_does_not_end_a_releases_batch_task(
     rows = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
 
     assert [row["trigger_run_id"] for row in rows] == [NEXT]
+
+
+class WithoutLists(Hook):
+    """A platform that does not answer with its lists of batch tasks."""
+
+    def list_batch_tasks(self, *, task_type: str, status: str) -> list[BatchTask]:
+        raise IoTDATransportError("Could not list batch tasks: connecting timed out")
+
+
+@pytest.fixture
+def at_the_end(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Finds what goes on of a release at its end, while the lists can't be read."""
+    monkeypatch.setattr(guard_runs, "own_stamps", lambda *given: {"A" * 26: "create"})
+
+    def execute(batch_task_id: Any) -> list[Any]:
+        operator = FindUnfinishedOfReleaseOperator(task_id="look", batch_task_id=batch_task_id)
+        monkeypatch.setattr(operator, "hook", lambda: nullcontext(WithoutLists()))
+        return operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+
+    return execute
+
+
+def test_what_nobody_can_tell_is_not_that_nothing_of_a_release_goes_on(at_the_end: Any) -> None:
+    for none in ("[]", "", None):
+        with pytest.raises(IoTDATransportError, match="Could not list batch tasks"):
+            at_the_end(none)
+
+
+def test_a_known_batch_task_gets_its_guard_though_others_can_not_be_found(at_the_end: Any) -> None:
+    assert [row["trigger_run_id"] for row in at_the_end([TASK_ID])] == [NEXT]

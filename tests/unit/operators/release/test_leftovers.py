@@ -22,7 +22,8 @@ class Chat(BaseNotifier):
         self.told.append((context["event"]["kind"], context["event"]["sentence"]))
 
 
-def test_people_are_told_where_nobody_can_guard_what_still_runs() -> None:
+def told_after(task: str) -> str:
+    """What people are told after one of the tasks has failed."""
     with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         left = guard_what_is_left(
             create_task_ids=["rollout.wave_1_create"],
@@ -31,7 +32,10 @@ def test_people_are_told_where_nobody_can_guard_what_still_runs() -> None:
         )
     assert left.unfinished.downstream_task_ids == {left.guard.task_id}
     assert left.unfinished.is_teardown, "which runs also where somebody marks the run as failed"
-    given = left.guard.partial_kwargs["on_failure_callback"]
+    given = {
+        "unfinished": left.unfinished.on_failure_callback,
+        "guard_unfinished": left.guard.partial_kwargs["on_failure_callback"],
+    }[task]
     (callback,) = given if isinstance(given, (list, tuple)) else (given,)
     Chat.told.clear()
     ti = SimpleNamespace(dag_id="d", run_id="r1", task_id="t", map_index=0, try_number=1)
@@ -40,5 +44,16 @@ def test_people_are_told_where_nobody_can_guard_what_still_runs() -> None:
 
     ((kind, said),) = Chat.told
     assert kind == "not_guarded"
+    assert f"See the log of {task}, and clear it." in said
+    return said
+
+
+def test_people_are_told_where_nobody_can_guard_what_still_runs() -> None:
+    said = told_after("guard_unfinished")
     assert "The release r1 is over, a batch task of it still runs" in said
     assert "guard_one_rollout could not be started" in said
+
+
+def test_people_are_told_where_nobody_can_tell_what_still_runs() -> None:
+    said = told_after("unfinished")
+    assert "The release r1 is over, and whether a batch task of it still runs can't be" in said
