@@ -59,8 +59,8 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
     get one at the look after the first device has started; and the batch tasks of a release, which
     the release guards itself.
 
-    If one of the platform's lists can't be read, the rollouts of the others get their guards first.
-    A look that has none to start then fails with that error.
+    If one of the platform's lists can't be read, the look starts the guards of the others' rollouts
+    and does nothing else, not even the heartbeat. If there are none to start, it fails.
 
     If a guard run has ended and its rollout runs (again), another one takes its place (``...__2``
     and so on). After ``most_failed`` failed guard runs of a rollout the next one starts after an
@@ -127,14 +127,16 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 if batch_task_id not in runs.replaced
                 or _may_be(hook, batch_task_id, lambda status: status in _UNDER_WAY)
             }
-        missing |= self._after_a_pause(context, rollouts, runs.given_up)
-        if trouble is not None and not missing:
+        if trouble is None:
+            missing |= self._after_a_pause(context, rollouts, runs.given_up)
+        elif not missing:
             raise trouble
         self._log_runs(rollouts, runs, missing)
-        self._log_long_waits(context, {**runs.unwatched, **missing})
-        # Rollouts that wait for their guards come first.
-        paused = find_paused_releases(ti, self.log) if of_releases and not missing else None
-        self._see_that_guards_watch(context, rollouts, runs, waits=bool(missing), paused=paused)
+        if trouble is None:  # the heartbeat, and what looks tell each other, are about all rollouts
+            self._log_long_waits(context, {**runs.unwatched, **missing})
+            # Rollouts that wait for their guards come first.
+            paused = find_paused_releases(ti, self.log) if of_releases and not missing else None
+            self._see_that_guards_watch(context, rollouts, runs, waits=bool(missing), paused=paused)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(missing) > most:
             self.log.error(

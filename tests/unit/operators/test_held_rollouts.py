@@ -10,6 +10,7 @@ import pytest
 from iotda_provider.airflow_support.guard_runs import VARIABLE
 from iotda_provider.exceptions import IoTDAError
 from iotda_provider.models import BatchTask
+from iotda_provider.operators import guard_runs
 from iotda_provider.operators.guard_runs import FindUnguardedRolloutsOperator
 
 TASK = {
@@ -79,7 +80,16 @@ def test_a_list_that_does_not_say_it_is_not_believed(
 
 
 @pytest.fixture
-def look(iotda: Any, variables: Any) -> Any:
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the XComs that looks push, and their heartbeats."""
+    done: list[str] = []
+    monkeypatch.setattr(TaskInstance, "xcom_push", lambda ti, key, value: done.append(key))
+    monkeypatch.setattr(guard_runs, "send_heartbeat", lambda *given: done.append("heartbeat"))
+    return done
+
+
+@pytest.fixture
+def look(iotda: Any, variables: Any, done: list[str]) -> Any:
     """The guards that a look starts; the platform says ``answer`` of all lists but ``others``."""
 
     def guards(answer: Any, **others: Any) -> list[Any]:
@@ -87,10 +97,10 @@ def look(iotda: Any, variables: Any) -> Any:
         iotda.answers("GET", "", answer)
         for kind, other in others.items():
             iotda.answers("GET", f"?task_type={kind}&status=Processing", other)
-        found: list[Any] = FindUnguardedRolloutsOperator(task_id="running_rollouts").execute(
-            {"ti": TaskInstance()}  # type: ignore[typeddict-item]
+        operator = FindUnguardedRolloutsOperator(
+            task_id="running_rollouts", heartbeat_url="https://hc.example.com/x"
         )
-        return found
+        return operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
 
     return guards
 
@@ -121,6 +131,14 @@ def test_the_rollouts_of_other_lists_get_their_guards_before_that_fails(
     (guard,) = look(unread, firmwareUpgrade={"batchtasks": [BROKEN], "page": {"count": 1}})
     assert guard["conf"] == {"batch_task_id": TASK["task_id"]}
     assert "A softwareUpgrade that is Processing may have NO GUARD" in logged()
+
+
+@pytest.mark.parametrize(("unread", "is_whole"), [(NONE, True), (DOWN, False)])
+def test_a_look_at_a_part_of_the_rollouts_leaves_nothing_and_sends_no_heartbeat(
+    look: Any, done: list[str], unread: Any, is_whole: bool
+) -> None:
+    look(unread, firmwareUpgrade={"batchtasks": [BROKEN], "page": {"count": 1}})
+    assert bool(done) is ("heartbeat" in done) is is_whole
 
 
 def test_a_platform_that_refuses_the_list_is_asked_once(look: Any, iotda: Any) -> None:
