@@ -156,8 +156,7 @@ class DeleteBatchTaskOperator(IoTDABaseOperator):
 class ListBatchTasksOperator(IoTDABaseOperator):
     """List batch tasks, newest first. Tasks can be mapped over the list.
 
-    A filter leaves nothing out only if the DAG gives none: a template that is rendered to nothing
-    is an error.
+    Leave a filter out to list all tasks. One that a template renders to nothing is an error.
 
     XComs: the return value, a list of ``{"batch_task_id", "task_name", "task_type", "status",
     "status_desc", "progress", "create_time"}``, and ``truncated``: whether tasks are left out.

@@ -52,8 +52,8 @@ class CreateBatchTaskOperator(IoTDABaseOperator):
     :param group_ids: IDs of device groups whose devices are the targets (templated)
     :param document: for upgrades ``{"package_ids": [...]}`` (templated)
     :param task_policy: ``schedule_time`` (``yyyyMMdd'T'HHmmss'Z'`` in UTC, at most 7 days ahead,
-        and not more than an hour before the DAG run: the platform would start every device at
-        once), ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated).
+        and not more than an hour before the DAG run: the platform may then start every device
+        at once), ``retry_count`` (1 to 5) with ``retry_interval`` (0 to 1440 minutes) (templated).
         Retries hide failures from rules that count final failures; the log warns of it
     :param need_confirm: hold every target until it is confirmed
     :param app_id: resource space (templated)
@@ -198,16 +198,19 @@ def _object(value: Any, name: str) -> dict[str, Any] | None:
 
 
 def _refuse_a_past_start(context: Context, policy: Mapping[str, Any]) -> None:
-    """
-    :raises IoTDAConfigError: the start that was asked for had passed before this run's own time,
-        which does not change when the task is tried again: a start that passes meanwhile is fine
+    """Refuse a start that had passed before this run's own time.
+
+    That time does not change when the task is tried again, so a start that passes meanwhile is
+    fine. What the platform does with a past one is not documented; the emulator starts at once.
+
+    :raises IoTDAConfigError: it had passed more than an hour before
     """
     start, least = policy.get("schedule_time"), _before_the_run(context, timedelta(hours=1))
-    if start is not None and least is not None and start < least:
+    if isinstance(start, str) and least is not None and start < least:
         raise IoTDAConfigError(
             f"task_policy.schedule_time {start} had passed long before this DAG run, so the "
-            "platform would start every device at once. Give a time to come, in UTC, or leave it "
-            "out to mean that."
+            "platform may start every device at once. Give a time to come, in UTC, or leave it out "
+            "to mean that."
         )
 
 
