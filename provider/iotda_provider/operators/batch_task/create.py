@@ -206,7 +206,7 @@ def _refuse_a_past_start(context: Context, policy: Mapping[str, Any]) -> None:
     :raises IoTDAConfigError: it had passed more than an hour before
     """
     start, least = policy.get("schedule_time"), _before_the_run(context, timedelta(hours=1))
-    if isinstance(start, str) and least is not None and start < least:
+    if start is not None and least is not None and start < least:
         raise IoTDAConfigError(
             f"task_policy.schedule_time {start} had passed long before this DAG run, so the "
             "platform may start every device at once. Give a time to come, in UTC, or leave it out "

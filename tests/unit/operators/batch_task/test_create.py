@@ -200,11 +200,3 @@ def test_a_start_that_had_passed_before_the_run_does_not_mean_at_once(
     with pytest.raises(IoTDAConfigError, match=rf"schedule_time {start} had passed long before"):
         operator.execute(context)
     assert creations() == []
-
-
-def test_a_start_that_is_no_text_is_refused_by_its_name(creations, ti):
-    dag_run = SimpleNamespace(run_after=datetime(2020, 3, 1, 3, tzinfo=timezone.utc))
-    context: Any = {"ti": ti, "dag_run": dag_run}
-    with pytest.raises(IoTDAConfigError, match=r"task_policy\.schedule_time must be"):
-        create(task_policy={"schedule_time": 20200301}).execute(context)
-    assert creations() == []
