@@ -153,6 +153,17 @@ def test_a_proxys_404_is_no_reason_to_create_a_second_one(create: Any, iotda_emu
     assert len(iotda_emulator.journal("create_ota_package")) == 1
 
 
+def test_a_package_that_is_deleted_while_it_is_read_is_none(
+    create: Any, iotda_emulator: Any
+) -> None:
+    first = create()
+    body = {"error_code": "IOTDA.014214"}
+    iotda_emulator.add_fault("status", status=404, body=body, call="show_ota_package", count=1)
+
+    assert create()["package_id"] == first["package_id"]
+    assert len(iotda_emulator.journal("create_ota_package")) == 2, "the platform refuses a second"
+
+
 def test_two_long_values_are_shown_where_they_differ(create: Any, iotda_emulator: Any) -> None:
     keys = [f"{'k' * 900}-{name}.bin" for name in ("first", "second")]
     create(obs_location={**FILE, "object_key": keys[0]})
