@@ -93,20 +93,23 @@ def test_what_a_release_leaves_is_looked_at_once_and_gets_it_at_once(
     assert [row["trigger_run_id"] for row in rows] == [NEXT]
 
 
-def test_a_page_of_a_proxy_does_not_end_a_releases_batch_task(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("code", "guarded"), [("IOTDA.014217", []), ("APIG.0101", [NEXT]), (None, [NEXT])]
+)
+def test_only_the_platforms_own_404_ends_a_releases_batch_task(
+    monkeypatch: pytest.MonkeyPatch, code: str | None, guarded: list[str]
 ) -> None:
-    class BehindAProxy(Hook):
+    class Missing(Hook):
         def get_batch_task(self, batch_task_id: str) -> BatchTask:
-            raise IoTDANotFoundError(404, None, "an HTML page titled '404 Not Found'")
+            raise IoTDANotFoundError(404, code, "Not Found")
 
     operator = FindUnfinishedOfReleaseOperator(task_id="look", batch_task_id=[TASK_ID])
-    monkeypatch.setattr(operator, "hook", lambda: nullcontext(BehindAProxy()))
+    monkeypatch.setattr(operator, "hook", lambda: nullcontext(Missing()))
     monkeypatch.setattr(operator, "_by_stamp", lambda hook, context: [])
 
     rows = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
 
-    assert [row["trigger_run_id"] for row in rows] == [NEXT]
+    assert [row["trigger_run_id"] for row in rows] == guarded
 
 
 class WithoutLists(Hook):
