@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pendulum
 import pytest
 from tests.system.asset_events import events
 
@@ -290,6 +291,18 @@ def test_a_rollout_that_waits_for_its_guard_for_too_long_is_an_error(guard_runs,
         assert ("HAS HAD NO GUARD FOR 4 MINUTES" in run.log) is complains
 
 
+@pytest.mark.iotda_emulator(
+    scenario={"devices": 20, "success_after": 9000, "batch_tasks": [{**ROLLOUT, "targets": 10}]},
+    speed=0,
+)
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_a_guard_whose_triggerer_is_dead_is_an_error(guard_runs, look, minutes):
+    look()
+    guard_runs.watch(run_id(TASK), due=pendulum.now("UTC").subtract(minutes=minutes))
+    run = look()
+    assert (f"{TASK} (rollout) MAY BE UNGUARDED: its guard is overdue" in run.log) is (minutes > 0)
+
+
 @pytest.mark.parametrize(
     ("dag_id", "conf"),
     [
@@ -321,6 +334,18 @@ class GuardRuns:
         with self._session() as (session, DagRun):
             found = session.query(DagRun).filter(self._ours(DagRun), DagRun.run_id == run_id)
             found.update({"state": state}, synchronize_session=False)
+
+    def watch(self, run_id, due):
+        """Defer the guard of a run, as its last record says."""
+        from airflow.models import taskinstance, xcom
+
+        row, is_2 = taskinstance.TaskInstance, version("apache-airflow").startswith("2.")
+        push = xcom.XCom.set if is_2 else partial(xcom.XComModel.set, serialize=False)
+        ids = {"dag_id": "guard_one_rollout", "run_id": run_id, "task_id": "guard"}
+        self.become(run_id, "running")
+        with self._session() as (session, _):
+            session.query(row).filter_by(**ids).one().state = "deferred"
+        push(key="live", value={"due": due.isoformat()}, map_index=-1, **ids)
 
     def forget(self):
         with self._session() as (session, DagRun):
