@@ -10,6 +10,7 @@ from typing import Any
 
 from iotda_provider.airflow_support import task_notes
 from iotda_provider.exceptions import IoTDAConfigError
+from iotda_provider.models.times import read_platform_time
 
 _MADE = re.compile(r"([0-9]{8}T[0-9]{6})Z_[a-z0-9]{1,64}")
 #: Seconds between writing the text and reading it again.
@@ -58,7 +59,7 @@ def _is_fresh(text: str) -> bool:
     if match is None:
         return False
     try:
-        made = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
+        made = read_platform_time(f"{match[1]}Z")
     except ValueError:
         return False
     return abs((datetime.now(timezone.utc) - made).total_seconds()) < _FRESH_SECONDS

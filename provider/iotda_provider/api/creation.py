@@ -13,6 +13,7 @@ from iotda_provider.api.identifiers import check_package_id, check_package_ids, 
 from iotda_provider.exceptions import IoTDAConfigError
 from iotda_provider.models.statuses import UPGRADES
 from iotda_provider.models.text import what_is
+from iotda_provider.models.times import read_platform_time
 
 _POLICY = ("schedule_time", "retry_count", "retry_interval")
 _MOMENT = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -75,7 +76,7 @@ def _check_moment(value: object, name: str) -> None:
     moment = None
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         with suppress(ValueError):  # a day that does not exist, such as 31 February
-            moment = datetime.strptime(value, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+            moment = read_platform_time(value)
     if moment is None:
         raise IoTDAConfigError(f"{name} must be {form}; got {what_is(value)}.")
     if moment > datetime.now(timezone.utc) + timedelta(days=_DAYS_AHEAD):

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, overload
 
 from iotda_provider.models.statuses import SubtaskStatus, TaskStatus, TaskType
 from iotda_provider.models.text import checked_id, short_text
+from iotda_provider.models.times import read_platform_time
 
 _LARGEST_COUNT = 10**9
 
@@ -168,7 +168,7 @@ class BatchTask:
     def created_at(self) -> float | None:
         """The time of its creation in seconds since 1970; None: the platform does not say."""
         try:
-            return datetime.strptime(f"{self.create_time}+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
+            return read_platform_time(self.create_time or "").timestamp()
         except ValueError:
             return None
 
