@@ -28,7 +28,7 @@ from iotda_provider.release.wave_look import WaveLook
 from iotda_provider.release.wave_step import WaveStep
 from iotda_provider.rollout_guard import Outcome
 from iotda_provider.rollout_guard.outcome import BREACHED, COMPLETED
-from iotda_provider.waiting.outage import is_gone, is_transient
+from iotda_provider.waiting.outage import is_gone, may_pass
 
 CREATED = "created"
 #: Seconds after which devices that are in no batch task yet are looked at again.
@@ -102,7 +102,7 @@ class WaveCreation(WaveStep):
             # Once there are batch tasks, a refusal of the platform must not end their guard.
             has_some = bool(self.job.earlier or (self._begun and self._begun.created))
             is_refused = isinstance(error, IoTDAApiError) and has_some
-            if not is_refused and not is_transient(error):
+            if not is_refused and not may_pass(error):
                 raise
             kind = "create_refused" if is_refused else "confirm_failed"
             return await self.refused(
@@ -351,4 +351,4 @@ _BAD_INPUT = ("IOTDA.000006", "IOTDA.000008")
 def _is_bad(error: IoTDAError) -> bool:
     """Whether the platform will never take this request."""
     code = str(getattr(error, "error_code", "") or "")
-    return getattr(error, "status_code", None) == 404 or code in _BAD_INPUT
+    return is_gone(error) or code in _BAD_INPUT

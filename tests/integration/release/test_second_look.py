@@ -137,6 +137,18 @@ def test_a_platform_that_is_down_for_a_while_is_waited_for(
     assert not set(gone) & set(run.confirmed)
 
 
+@pytest.mark.parametrize("fault", [DOWN, PROXY], ids=["503", "a proxy's 404"])
+def test_before_the_first_wave_it_is_waited_for_too(rollout: Any, fault: dict[str, Any]) -> None:
+    run = rollout(devices=160)
+    run.plan(WAVES)
+    gone = run.wave(1)[:1]
+    remove(run, gone)
+    run.emulator.add_fault(call="list_devices", count=4, **fault)
+    run.emulator.add_fault(call="show_device", count=120, **fault)
+    run.emulator.add_fault(call="create_batch_task", count=9, **fault)
+    assert run.create(1)["left_out"] == {"gone": 1}
+
+
 def test_a_device_that_was_held_and_runs_the_version_by_the_last_wave_is_left_out(
     rollout: Any,
 ) -> None:
