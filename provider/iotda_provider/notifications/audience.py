@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,7 +137,7 @@ class Member(ABC):
 class Prepared:
     """A notifier that is ready for one event; one of the two is None.
 
-    :param call: blocks until the people are told
+    :param call: blocks until the people are told; what an ``async def`` returns is to be awaited
     :param coroutine: makes a coroutine that does the same
     """
 
@@ -172,8 +169,9 @@ class NotifierMember(Member):
         notifier.render_template_fields(mine)
         suspends = implements(cls, "async_notify")
         return Prepared(
-            call=partial(notifier.notify, mine) if implements(cls, "notify") else None,
-            coroutine=partial(_suspend, notifier, mine) if suspends else None,
+            # No partial: asgiref refuses one of an ``async def``.
+            call=(lambda: notifier.notify(mine)) if implements(cls, "notify") else None,
+            coroutine=(lambda: awaited(notifier.async_notify(mine))) if suspends else None,
         )
 
     def failure(self, error: BaseException) -> str:
@@ -184,9 +182,10 @@ class NotifierMember(Member):
         return without_addresses(error, hidden)
 
 
-async def _suspend(notifier: Any, context: Any) -> None:
+async def awaited(answer: Awaitable[Any]) -> None:
+    """Await what the user's code has returned; its ``sys.exit()`` ends no event loop."""
     try:
-        await notifier.async_notify(context)
+        await answer
     except (SystemExit, KeyboardInterrupt) as error:
         raise no_exit(error) from error
 
@@ -214,18 +213,7 @@ class FunctionMember(Member):
 
     def prepare(self, context: Mapping[str, Any]) -> Prepared:
         function, event = self.load(), deepcopy(context["event"])
-        return Prepared(call=partial(_call, function, event), coroutine=None)
-
-
-def _call(function: Callable[[Mapping[str, Any]], Any], event: Mapping[str, Any]) -> None:
-    """Call a function, which may be an ``async def``: then nothing happens until it is awaited."""
-    answer = function(event)
-    if inspect.isawaitable(answer):
-        asyncio.run(_awaited(answer))
-
-
-async def _awaited(answer: Awaitable[Any]) -> None:
-    await asyncio.wait_for(answer, SECONDS_FOR_EACH)
+        return Prepared(call=lambda: function(event), coroutine=None)
 
 
 def without_addresses(error: BaseException, secrets: Iterable[str] = ()) -> str:

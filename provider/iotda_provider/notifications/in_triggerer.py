@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from iotda_provider.notifications.audience import (
     SECONDS_FOR_EACH,
     Audience,
     Member,
+    awaited,
 )
 
 # Airflow 2: notifiers of newer providers have async_notify, which calls what only Airflow 3 has.
@@ -59,4 +61,7 @@ async def _call(member: Member, context: Mapping[str, Any]) -> None:
             return
     if ready.call is not None:
         # A notifier that hangs holds one thread, however many events there are.
-        await one_at_a_time((id(member), "notifier"), ready.call)
+        answer = await one_at_a_time((id(member), "notifier"), ready.call)
+        # On this loop: before Airflow 3.2, its functions end the triggerer if called on another.
+        if inspect.isawaitable(answer):
+            await awaited(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from iotda_provider.notifications.audience import (
     Audience,
     Member,
     Prepared,
+    awaited,
 )
 
 
@@ -62,7 +64,9 @@ def _tell_one(
         ready = member.prepare(context)
         try:
             if ready.call is not None:
-                ready.call()
+                answer = ready.call()
+                if inspect.isawaitable(answer):
+                    ready = Prepared(None, partial(awaited, answer))
         except NotImplementedError:  # before Airflow 3, a notifier must have that method
             ready = Prepared(None, ready.coroutine)
         if ready.call is None and ready.coroutine is not None:

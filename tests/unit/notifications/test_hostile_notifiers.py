@@ -18,6 +18,8 @@ from iotda_provider.notifications.recorded import from_json, record
 LOG = logging.getLogger("iotda_provider.test")
 SECRET = "5ecret-of-a-rob0t"
 told: list[dict[str, Any]] = []
+#: The event loops of the triggerer, and of the coroutine functions that tell.
+loops: list[asyncio.AbstractEventLoop] = []
 
 
 class NoTextError(Exception):
@@ -117,6 +119,7 @@ Tell = Callable[..., None]
 def tell(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Tell:
     """Tells notifiers of a stop as a guard does."""
     told.clear()
+    loops.clear()
 
     def tell(*notifiers: Any, on_alert: Any = None) -> None:
         recorded = record([*notifiers, Chat()], importable=True)
@@ -125,7 +128,12 @@ def tell(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Te
         audience = Audience(recorded, on_alert, About("d", "r", "t"))
         event = audience.event({"kind": "stopped", "sentence": "s", "batch_task_ids": ["a1"]})
         if request.param == "triggerer":
-            asyncio.run(in_triggerer.tell(audience, event, LOG))
+
+            async def tell_on_one_loop() -> None:
+                loops.append(asyncio.get_running_loop())
+                await in_triggerer.tell(audience, event, LOG)
+
+            asyncio.run(tell_on_one_loop())
         else:
             in_worker.tell(audience, event, LOG)
 
@@ -165,6 +173,7 @@ def test_each_gets_an_event_of_its_own(tell: Tell) -> None:
 async def coroutine_function(event: Any) -> None:
     """Tell, after a pause."""
     await asyncio.sleep(0)
+    loops.append(asyncio.get_running_loop())
     told.append({"by": "on_alert", **event})
 
 
@@ -183,6 +192,36 @@ def test_an_asynchronous_on_alert_is_called_too(tell: Tell, on_alert: Any) -> No
     tell(on_alert=on_alert)
 
     assert [event["kind"] for event in told if event.get("by")] == ["stopped"]
+    # Before Airflow 3.2, its functions end a triggerer if they are called on another loop.
+    assert len(set(loops)) == 1
+
+
+class Suspending(BaseNotifier):
+    """Its blocking method is a coroutine function, as its author knows no other name."""
+
+    async def notify(self, context: Any) -> None:
+        """Tell, after a pause."""
+        await coroutine_function(context["event"])
+
+
+def test_an_asynchronous_notify_is_called_too(tell: Tell) -> None:
+    tell(Suspending())
+
+    assert [event["kind"] for event in told if event.get("by")] == ["stopped"]
+
+
+async def leaving_coroutine_function(event: Any) -> None:
+    """End the process, after a pause."""
+    await asyncio.sleep(0)
+    leave()
+
+
+def test_an_asynchronous_on_alert_that_leaves_ends_nothing(
+    tell: Tell, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(on_alert=leaving_coroutine_function)
+
+    assert "on_alert failed; the task goes on. RuntimeError: it ended by" in caplog.text
 
 
 async def failing_coroutine_function(event: Any) -> None:
