@@ -27,7 +27,7 @@ from iotda_provider.operators.release.own_tasks import find_own_tasks, own_stamp
 from iotda_provider.procedures.create_once import is_of_release
 from iotda_provider.task_io.dag_parameters import airflow_id, one_of, texts
 from iotda_provider.task_io.parameters import batch_task_ids, none_if_blank, whole_number
-from iotda_provider.waiting.outage import is_gone, is_transient
+from iotda_provider.waiting.outage import is_gone, may_pass
 
 if TYPE_CHECKING:
     from iotda_provider.hooks.iotda import IoTDAHook
@@ -192,7 +192,7 @@ class FindUnguardedRolloutsOperator(TellingTask, IoTDABaseOperator):
                 for task in hook.list_batch_tasks(task_type=kind, status=str(status)):
                     found[task.task_id] = task
             except IoTDAError as error:
-                if not is_transient(error):
+                if not may_pass(error):
                     raise
                 trouble = error
                 self.log.error("A %s that is %s may have NO GUARD: %s", kind, status, error)

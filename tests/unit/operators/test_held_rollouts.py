@@ -108,6 +108,7 @@ def look(iotda: Any, variables: Any, done: list[str]) -> Any:
 NONE = {"batchtasks": [], "page": {"count": 0}}
 UNSEEN = {"batchtasks": [], "page": {"count": 1}}
 DOWN = {"status_code": 503, "text": ""}
+PROXY = {"status_code": 404, "text": "<html></html>"}
 BROKEN = {**TASK, "task_name": "rollout", "task_progress": BEGUN}
 
 
@@ -124,7 +125,9 @@ def test_a_list_that_can_not_be_read_is_no_list_without_rollouts(
         look(NONE, **{kind: unread})
 
 
-@pytest.mark.parametrize("unread", [UNSEEN, DOWN], ids=["counted, not shown", "down"])
+@pytest.mark.parametrize(
+    "unread", [UNSEEN, DOWN, PROXY], ids=["counted, not shown", "down", "a proxy's 404"]
+)
 def test_the_rollouts_of_other_lists_get_their_guards_before_that_fails(
     look: Any, logged: Any, unread: Any
 ) -> None:
