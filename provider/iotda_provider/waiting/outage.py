@@ -93,6 +93,7 @@ class Outage:
         self._poll_interval = poll_interval
         self._logged: float | None = None
         self._alerted: float | None = None
+        self._was_answered = False
         #: When the present outage began, by the caller's clock; None: there is none.
         self.since: float | None = None
         #: Whether the outage has lasted longer than ``max_outage``, or is permanent.
@@ -133,10 +134,11 @@ class Outage:
     def tolerate(self, error: IoTDAError, now: float) -> str | None:
         """Note a failed call at ``now``; the line to log, at most one a minute.
 
-        :raises IoTDAError: ``error`` itself if it is not transient; another one if calls have been
-            failing for longer than ``max_outage``
+        :raises IoTDAError: ``error`` itself if it does not pass by itself; another one if calls
+            have been failing for longer than ``max_outage``
         """
-        if not is_transient(error):
+        # Before the first answer, a 404 of another host says that the connection is wrong.
+        if not (may_pass if self._was_answered else is_transient)(error):
             raise error
         lasted = 0.0 if self.since is None else now - self.since
         log, _ = self.note_failure(now)
@@ -150,5 +152,5 @@ class Outage:
 
     def answered(self, now: float) -> str | None:
         """Note a successful call; the line to log if an outage has ended."""
-        lasted = self.note_success(now)
+        lasted, self._was_answered = self.note_success(now), True
         return None if lasted is None else f"IoTDA answers again, after {lasted:.0f} s."

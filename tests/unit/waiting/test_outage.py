@@ -78,3 +78,15 @@ def test_a_good_answer_starts_the_count_anew_and_is_said_only_after_trouble():
     assert outage.answered(50) == "IoTDA answers again, after 40 s."
     assert outage.answered(51) is None
     assert outage.tolerate(IoTDAServerError(503), 200), "no error: the count has begun anew"
+
+
+def test_a_proxys_404_is_tolerated_once_the_platform_has_answered():
+    outage, proxys = Outage(100), IoTDANotFoundError(404, None, "an HTML page")
+    with pytest.raises(IoTDANotFoundError):
+        outage.tolerate(proxys, 0)
+    outage.answered(1)
+    assert "giving up after 100 s more" in str(outage.tolerate(proxys, 10))
+    with pytest.raises(IoTDATransportError, match=r"for 101 s"):
+        outage.tolerate(proxys, 111)
+    with pytest.raises(IoTDANotFoundError):
+        outage.tolerate(IoTDANotFoundError(404, "IOTDA.014217", "no such task"), 111)
