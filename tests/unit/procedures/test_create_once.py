@@ -240,6 +240,30 @@ def test_targets_that_are_still_being_made_are_waited_for(looks: int) -> None:
             platform.create_once(**WANTED)
 
 
+@pytest.mark.parametrize("looks", [2, 99], ids=["until they are there", "for so long"])
+def test_targets_that_are_counted_and_not_shown_yet_are_waited_for_too(looks: int) -> None:
+    class Counting(Platform):
+        def answer(self, call: api.Call[Any]) -> Any:
+            is_made = self.tasks[0]["status"] != "Initializing"
+            if is_made or dict(call.query)["limit"] != "50" or not call.path.endswith("/a"):
+                return super().answer(call)
+            answer = {"batchtask": self.tasks[0], "task_details": [], "page": {"count": 1}}
+            with pytest.raises(ValueError, match=r"page\.count is 1, and task_details has no rows"):
+                call.read(answer)
+            return IoTDATransportError("the answer makes no sense")
+
+    platform = Counting(("a", NAME, "20260101T000000Z"))
+    platform.tasks[0] |= {"status": "Initializing", "targets": None, "task_progress": {}}
+    platform.made_after = looks
+
+    if looks == 2:
+        assert not platform.create_once(**WANTED).created
+    else:
+        with pytest.raises(IoTDATransportError, match="makes no sense"):
+            platform.create_once(**WANTED)
+    assert platform.pauses == min(looks, 4)
+
+
 def test_bad_input_sends_nothing() -> None:
     platform = Platform()
 
