@@ -203,7 +203,8 @@ def test_one_that_lasts_longer_than_max_outage_is_an_error(run: Any, iotda_emula
 
 @rollout(**NEVER)
 def test_a_task_that_goes_away_is_an_error(run: Any, iotda_emulator: Any) -> None:
-    iotda_emulator.add_fault("status", status=404, body={}, call="show_batch_task", after=2)
+    gone = {"error_code": "IOTDA.014217", "error_msg": "gone"}
+    iotda_emulator.add_fault("status", status=404, body=gone, call="show_batch_task", after=2)
 
     ended = run(stop)
 
