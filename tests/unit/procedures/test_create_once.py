@@ -226,40 +226,35 @@ def test_targets_that_the_description_leaves_out_are_read_from_the_subtasks(show
         platform.create_once(**WANTED)
 
 
+class CountedOnly(Platform):
+    """Until a batch task is made, it counts subtasks that it does not show."""
+
+    def answer(self, call: api.Call[Any]) -> Any:
+        is_made = self.tasks[0]["status"] != "Initializing"
+        if is_made or dict(call.query)["limit"] != "50" or not call.path.endswith("/a"):
+            return super().answer(call)
+        answer = {"batchtask": self.tasks[0], "task_details": [], "page": {"count": 1}}
+        with pytest.raises(ValueError, match=r"page\.count is 1, and task_details has no rows"):
+            call.read(answer)
+        return IoTDATransportError("the answer makes no sense")
+
+
 @pytest.mark.parametrize("looks", [2, 99], ids=["until they are there", "for so long"])
-def test_targets_that_are_still_being_made_are_waited_for(looks: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Platform, "is still Initializing"), (CountedOnly, "makes no sense")]
+)
+def test_targets_that_are_still_being_made_are_waited_for(
+    kind: type[Platform], said: str, looks: int
+) -> None:
     """The platform makes them one by one; until they are there, nobody can tell what they are."""
-    platform = Platform(("a", NAME, "20260101T000000Z"))
+    platform = kind(("a", NAME, "20260101T000000Z"))
     platform.tasks[0] |= {"status": "Initializing", "targets": None, "task_progress": {}}
     platform.made_after = looks
 
     if looks == 2:
         assert not platform.create_once(**WANTED).created
     else:
-        with pytest.raises(IoTDATransportError, match="is still Initializing"):
-            platform.create_once(**WANTED)
-
-
-@pytest.mark.parametrize("looks", [2, 99], ids=["until they are there", "for so long"])
-def test_targets_that_are_counted_and_not_shown_yet_are_waited_for_too(looks: int) -> None:
-    class Counting(Platform):
-        def answer(self, call: api.Call[Any]) -> Any:
-            is_made = self.tasks[0]["status"] != "Initializing"
-            if is_made or dict(call.query)["limit"] != "50" or not call.path.endswith("/a"):
-                return super().answer(call)
-            answer = {"batchtask": self.tasks[0], "task_details": [], "page": {"count": 1}}
-            with pytest.raises(ValueError, match=r"page\.count is 1, and task_details has no rows"):
-                call.read(answer)
-            return IoTDATransportError("the answer makes no sense")
-
-    platform = Counting(("a", NAME, "20260101T000000Z"))
-    platform.tasks[0] |= {"status": "Initializing", "targets": None, "task_progress": {}}
-    platform.made_after = looks
-
-    if looks == 2:
-        assert not platform.create_once(**WANTED).created
-    else:
-        with pytest.raises(IoTDATransportError, match="makes no sense"):
+        with pytest.raises(IoTDATransportError, match=said):
             platform.create_once(**WANTED)
     assert platform.pauses == min(looks, 4)
 
